@@ -1,0 +1,66 @@
+# slabmon: `make help` lists everything.
+
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+APT_RUN := python3 python3-venv python3-bpfcc ca-certificates
+APT_TEST := gcc libc6-dev clang-format
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help run test venv dev check lint format docs bench clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: venv ## Install what is missing and run the daemon in the foreground
+	@exec $(VENV)/bin/slabmon serve
+
+test: dev lint ## Install what is missing and run all tests
+	$(VENV)/bin/python -m pytest tests $(PYTEST)
+
+venv: $(VENV)/.run ## Install Debian packages and the Python environment slabmon runs in
+
+dev: $(VENV)/.dev
+
+check: venv ## Show what this host offers and what slabmon would attach
+	@$(VENV)/bin/slabmon check
+
+lint: dev ## Check style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	clang-format --dry-run --Werror bpf/*.h bpf/*.c
+
+format: dev ## Put all sources into shape
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	clang-format -i bpf/*.h bpf/*.c
+
+docs: venv ## Generate docs/metrics.md
+	$(VENV)/bin/python -m slabmon.export.catalogue > docs/metrics.md
+
+bench: venv ## Time a snapshot on synthetic tables (docs/snapshot-bench.md)
+	$(VENV)/bin/python -m tests.bench_snapshot
+
+clean: ## Remove the environment and caches
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The second time only a comparison of dates.
+$(VENV)/.run: requirements.txt pyproject.toml
+	@missing=$$(for p in $(APT_RUN); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then $(call apt,$$missing); fi
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -r requirements.txt
+	$(PIP) install --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.txt
+	@missing=$$(for p in $(APT_TEST); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then $(call apt,$$missing); fi
+	$(PIP) install -r requirements-dev.txt
+	@touch $@
+
+apt = if [ "$$(id -u)" != 0 ]; then \
+	echo "slabmon: error: Debian packages are missing:" $(1) "; run as root: apt-get install" $(1) >&2; exit 3; \
+	fi; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1)

@@ -1,0 +1,232 @@
+/*
+ * What each event adds to its lane.
+ */
+#ifndef SLABMON_COUNTING_H
+#define SLABMON_COUNTING_H
+
+static __always_inline u32 *cache_generation(u64 cache)
+{
+	struct shared *all = get_shared();
+	u64 index = (cache * GOLDEN_RATIO_64 >> 40) & (CACHE_GENERATIONS - 1);
+
+	return all ? &all->control.cache_generation[index] : 0;
+}
+
+/* Cache address with its generation: a cache created where one was destroyed is another. */
+static __always_inline u64 cache_key(u64 cache)
+{
+	u32 *generation = cache_generation(cache);
+
+	return generation ? cache | (*generation & CACHE_GENERATION_MASK) : cache;
+}
+
+static __always_inline void cache_destroyed(u64 cache)
+{
+	u32 *generation = cache_generation(cache);
+
+	if (generation)
+		__sync_fetch_and_add(generation, 1);
+}
+
+/* First sight of a cache in a lane: keeps what it is; returns SLOT_* and its object size. */
+static __always_inline u32 introduce_cache(struct lane_head *head, u64 key, u32 *size)
+{
+	struct cache_record record = {};
+	u32 flags = SLOT_MATCH;
+	u64 *words = (u64 *)record.name;
+	long error;
+
+	if (key > CACHE_LARGE) {
+		read_cache_record(&record, key & ~(u64)CACHE_GENERATION_MASK);
+		*size = record.size;
+		error = keep_cache(key, &record);
+		if (error)
+			head->lost[LOST_CACHE_TABLE_FULL]++;
+		/* "kmem_cache", little endian */
+		if (words[0] == 0x6361635f6d656d6bull && words[1] == 0x6568)
+			flags |= SLOT_META;
+	}
+#if EXACT_BY_CACHE
+	if (key == CACHE_LARGE ? !EXACT_LARGE
+			       : words[0] != EXACT_CACHE_0 || words[1] != EXACT_CACHE_1 ||
+					 words[2] != EXACT_CACHE_2 || words[3] != EXACT_CACHE_3)
+		flags &= ~SLOT_MATCH;
+#endif
+	return flags;
+}
+
+static __always_inline u32 match_site(u32 flags, u64 site)
+{
+#if EXACT_BY_SITE
+	if (site < EXACT_SITE_START || site >= EXACT_SITE_END)
+		flags &= ~SLOT_MATCH;
+#endif
+	return flags;
+}
+
+/* Call sites in modules carry the generation of the set of loaded modules. */
+static __always_inline u64 extra_key(u64 site, s32 node)
+{
+	u64 extra = MANY_NODES ? (u32)(node + 1) : 0;
+
+#if MODULES
+	if (unlikely(site < CORE_TEXT_START || site >= CORE_TEXT_END)) {
+		struct shared *all = get_shared();
+
+		if (all)
+			extra |= (u64)all->control.module_generation << 32;
+	}
+#endif
+	return extra;
+}
+
+static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx,
+					 struct alloc_lane *lane, s32 node)
+{
+	u64 site = ctx->args[0], address = ctx->args[1];
+	u64 requested = ctx->args[ARG_KMALLOC_REQUESTED], bytes = ctx->args[ARG_KMALLOC_ALLOCATED];
+	u64 request, extra, cache = 0;
+	struct alloc_slot *slot;
+
+	if (address == ZERO_SIZE_PTR || is_inner_large_event(site, bytes))
+		return 0;
+	if (bytes > 0xffffffff) /* only a failed request can be that large */
+		bytes = 0xffffffff;
+	request = ctx->args[ARG_KMALLOC_GFP] << 32 | bytes;
+	extra = extra_key(site, node);
+#if !CACHE_BY_SITE
+	if (address) {
+		cache = slab_cache_of(address, &lane->head.scratch);
+		if (!cache)
+			cache = CACHE_LARGE;
+	}
+#endif
+	slot = find_alloc_slot(lane, site, request, cache, extra);
+	if (!slot)
+		return 0;
+	if (unlikely(!slot->site)) {
+		slot->size = bytes;
+		claim_alloc_slot(slot, site, request, extra);
+	}
+	if (unlikely(!address)) {
+		slot->failed++;
+		return 0;
+	}
+	if (unlikely(!slot->cache)) {
+		u32 size;
+
+		if (CACHE_BY_SITE)
+			cache = slab_cache_of(address, &lane->head.scratch);
+		if (!cache && bytes >= 2ull << PAGE_BITS)
+			cache = CACHE_LARGE;
+		if (cache) {
+			slot->flags = match_site(introduce_cache(&lane->head, cache, &size), site);
+			slot->cache = cache;
+		} else {
+			lane->head.lost[LOST_CACHE_UNRESOLVED]++;
+		}
+	}
+	slot->count++;
+	slot->requested_bytes += requested;
+	track(ctx, &lane->head, slot, address, requested);
+	return 0;
+}
+
+static __always_inline int count_cache_alloc(struct bpf_raw_tracepoint_args *ctx,
+					     struct alloc_lane *lane, s32 node)
+{
+	u64 site = ctx->args[0], address = ctx->args[1];
+	u64 request = ctx->args[ARG_CACHE_ALLOC_GFP] << 32;
+	u64 extra = extra_key(site, node), cache;
+	struct alloc_slot *slot;
+
+#if ARG_CACHE_ALLOC_CACHE
+	cache = cache_key(ctx->args[ARG_CACHE_ALLOC_CACHE]);
+#else
+	cache = address ? slab_cache_of(address, &lane->head.scratch) : 0;
+	if (cache)
+		cache = cache_key(cache);
+	else if (address)
+		lane->head.lost[LOST_CACHE_UNRESOLVED]++;
+#endif
+	slot = find_alloc_slot(lane, site, request, cache, extra);
+	if (!slot)
+		return 0;
+	if (unlikely(!slot->site)) {
+		u32 size = 0;
+
+		if (cache)
+			slot->flags = match_site(introduce_cache(&lane->head, cache, &size), site);
+		slot->size = size;
+		slot->cache = cache;
+		claim_alloc_slot(slot, site, request, extra);
+	}
+	if (unlikely(!address)) {
+		slot->failed++;
+		return 0;
+	}
+	slot->count++;
+	track(ctx, &lane->head, slot, address, slot->size);
+	return 0;
+}
+
+static __always_inline int count_free(struct free_lane *lane, u64 address, u64 cache)
+{
+	u32 decade = 0, bytes = untrack(address, &decade);
+	struct free_slot *slot;
+
+	if (unlikely(!cache)) {
+		lane->head.lost[LOST_CACHE_UNRESOLVED]++;
+		return 0;
+	}
+	if (unlikely(cache == CACHE_LARGE)) {
+		if (bytes)
+			lane->head.large_freed_bytes += bytes;
+		else
+			lane->head.lost[LOST_LARGE_FREE_SIZE]++;
+	}
+	slot = find_free_slot(lane, cache);
+	if (!slot)
+		return 0;
+	if (unlikely(!slot->cache)) {
+		u32 size;
+
+		slot->flags = introduce_cache(&lane->head, cache, &size);
+		*(volatile u64 *)&slot->cache = cache;
+	}
+	slot->count++;
+	if (unlikely(bytes))
+		slot->lifetimes[decade < LIFETIMES ? decade : 0]++;
+	if (unlikely(slot->flags & SLOT_META))
+		cache_destroyed(address);
+	return 0;
+}
+
+#if PAGES
+/* Page allocator: slots keyed by order + 1 in the place of the call site or the cache. */
+static __always_inline void count_page_alloc(struct alloc_lane *lane, u64 page, u64 order, u64 gfp)
+{
+	struct alloc_slot *slot = find_alloc_slot(lane, order + 1, gfp << 32, 0, 0);
+
+	if (!slot)
+		return;
+	if (unlikely(!slot->site))
+		claim_alloc_slot(slot, order + 1, gfp << 32, 0);
+	if (page)
+		slot->count++;
+	else
+		slot->failed++;
+}
+
+static __always_inline void count_page_free(struct free_lane *lane, u64 order)
+{
+	struct free_slot *slot = find_free_slot(lane, order + 1);
+
+	if (!slot)
+		return;
+	*(volatile u64 *)&slot->cache = order + 1;
+	slot->count++;
+}
+#endif
+
+#endif

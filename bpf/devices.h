@@ -1,0 +1,124 @@
+/*
+ * Devices and modules: the walk over every device's managed resources (devres), and the events
+ * that change them in between.
+ */
+#ifndef SLABMON_DEVICES_H
+#define SLABMON_DEVICES_H
+
+/*
+ * The slab object behind a devres node. The second node of a group ("grp>") lies inside the
+ * object of the first, so it has none of its own (struct devres_group, drivers/base/devres.c).
+ */
+static __always_inline u64 node_cache(u64 node, const char *release, u64 bytes,
+				      volatile u64 *scratch, u32 *node_bytes)
+{
+	u64 cache, pages = PAGE_BYTES;
+
+	*node_bytes = 0;
+	if (*(u32 *)release == 0x3e707267) /* "grp>", little endian */
+		return CACHE_UNKNOWN;
+	cache = slab_cache_of(node, scratch);
+	if (cache) {
+		*node_bytes = read_u32(cache + OFF_CACHE_SIZE);
+		return cache_key(cache);
+	}
+	bytes += DEVRES_HEADER;
+#pragma unroll
+	for (int order = 0; order < 11; order++)
+		pages <<= pages < bytes;
+	*node_bytes = pages;
+	return CACHE_LARGE;
+}
+
+static __always_inline void fill_devres_event(struct devres_event *event, u64 device, u64 op,
+					      u64 node, u64 name, u64 bytes, volatile u64 *scratch)
+{
+	event->kind = EVENT_DEVRES;
+	event->device = device;
+	event->node = node;
+	event->bytes = bytes;
+	event->release[0] = event->op[0] = 0;
+	bpf_probe_read_kernel_str(event->op, sizeof(event->op), (void *)op);
+	bpf_probe_read_kernel_str(event->release, sizeof(event->release), (void *)name);
+	read_device_names(device, event->name, event->bus, event->driver, event->module);
+	event->cache = CACHE_UNKNOWN;
+	event->node_bytes = 0;
+	if (CACHES_RESOLVABLE)
+		event->cache = node_cache(node, event->release, bytes, scratch, &event->node_bytes);
+}
+
+/*
+ * One step of the walk: `device`, its names, up to WALK_NODES of its nodes from the list entry
+ * `cursor` on (0: from the start), and the next device. Nothing is locked: every link is checked
+ * both ways, and a list that changed is reported torn and read again.
+ */
+static __always_inline void walk_step(struct walk *walk, u64 device, u64 cursor,
+				      volatile u64 *scratch)
+{
+	struct walk_device *out = &walk->device;
+	u64 kobject = device + OFF_DEVICE_KOBJ, head = device + OFF_DEVICE_DEVRES;
+	u64 entry, next, kset = read_u64(kobject + OFF_KOBJECT_KSET);
+
+	out->status = out->count = 0;
+	out->next = out->cursor = 0;
+	out->kset = kset;
+	next = read_u64(kobject + OFF_KOBJECT_ENTRY);
+	if (!kset || !next || read_u64(next + 8) != kobject + OFF_KOBJECT_ENTRY) {
+		out->status = WALK_GONE;
+		return;
+	}
+	if (next == kset + OFF_KSET_LIST)
+		next = read_u64(next);
+	out->next = next - OFF_KOBJECT_ENTRY - OFF_DEVICE_KOBJ;
+	read_device_names(device, out->name, out->bus, out->driver, out->module);
+
+	entry = cursor ? cursor : read_u64(head);
+	for (int i = 0; i < WALK_NODES; i++) {
+		struct walk_node *node = &walk->nodes[i];
+		u64 address = entry - OFF_DEVRES_ENTRY;
+
+		if (entry == head)
+			return;
+		next = entry ? read_u64(entry) : 0;
+		if (!next || read_u64(next + 8) != entry) {
+			out->status = WALK_TORN;
+			return;
+		}
+		node->node = address;
+		node->function = read_u64(address + OFF_DEVRES_RELEASE);
+		node->bytes = 0;
+		node->release[0] = 0;
+#if DEVRES_NAMED
+		node->bytes = read_u64(address + OFF_DEVRES_SIZE);
+		bpf_probe_read_kernel_str(node->release, sizeof(node->release),
+					  (void *)read_u64(address + OFF_DEVRES_NAME));
+#endif
+		node->cache = CACHE_UNKNOWN;
+		node->node_bytes = 0;
+		if (CACHES_RESOLVABLE)
+			node->cache = node_cache(address, node->release, node->bytes, scratch,
+						 &node->node_bytes);
+		out->count = i + 1;
+		entry = next;
+	}
+	if (entry != head)
+		out->cursor = entry;
+}
+
+#if MODULES
+static __always_inline void fill_module_event(struct module_event *event, u32 kind, u64 module,
+					      u32 generation)
+{
+	event->kind = kind;
+	event->generation = generation;
+	event->base = read_u64(module + OFF_MODULE_BASE);
+	event->bytes = read_u32(module + OFF_MODULE_BYTES);
+	event->init_base = read_u64(module + OFF_MODULE_INIT_BASE);
+	event->init_bytes = read_u32(module + OFF_MODULE_INIT_BYTES);
+	event->name[0] = 0;
+	bpf_probe_read_kernel_str(event->name, sizeof(event->name),
+				  (void *)(module + OFF_MODULE_NAME));
+}
+#endif
+
+#endif

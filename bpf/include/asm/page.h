@@ -1,0 +1,2 @@
+/* bcc counts a ring buffer in pages; the running kernel's page size is passed by the loader. */
+#define PAGE_SIZE PAGE_BYTES

@@ -1,0 +1,1 @@
+/* Included by bcc's helpers.h; nothing of it is needed here. */

@@ -1,0 +1,122 @@
+/*
+ * What differs between kernels, in one place: offsets (OFF_*, from BTF), tracepoint argument
+ * positions (ARG_*) and how an address is turned into its cache. slabmon/kernel/plan.py passes
+ * every macro used here as an integer.
+ */
+#ifndef SLABMON_KERNEL_H
+#define SLABMON_KERNEL_H
+
+#define ZERO_SIZE_PTR 16 /* kmalloc(0) returns it; kfree() of it is traced */
+
+static __always_inline u64 read_u64(u64 address)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+static __always_inline u32 read_u32(u64 address)
+{
+	u32 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+#if CACHE_BY_KFUNC
+/*
+ * Compiled as a helper call to the function's BTF id; the loader sets src_reg to
+ * BPF_PSEUDO_KFUNC_CALL. The verifier allows no arithmetic on the result until it has been
+ * stored to a map value and read back, hence *scratch.
+ */
+static void *(*bpf_get_kmem_cache)(u64 address) = (void *)KFUNC_GET_KMEM_CACHE;
+
+static __always_inline u64 slab_cache_of(u64 address, volatile u64 *scratch)
+{
+	*scratch = (u64)bpf_get_kmem_cache(address);
+	return *scratch;
+}
+#elif CACHE_BY_PAGE
+/*
+ * virt_to_head_page() and PageSlab() by hand (include/linux/mm.h, page-flags.h), for kernels
+ * before 6.13: struct page of the address, its head, the slab test, then slab_cache.
+ */
+static __always_inline u64 slab_cache_of(u64 address, volatile u64 *scratch)
+{
+	struct shared *all = get_shared();
+	u64 page, head;
+
+	if (!all)
+		return 0;
+	page = all->control.vmemmap_base +
+	       ((address - all->control.direct_map_base) >> PAGE_BITS) * PAGE_STRUCT_SIZE;
+	head = read_u64(page + OFF_PAGE_COMPOUND_HEAD);
+	if (head & 1)
+		page = head - 1;
+	if ((read_u32(page + OFF_PAGE_SLAB_TEST) & PAGE_SLAB_MASK) != PAGE_SLAB_VALUE)
+		return 0;
+	return read_u64(page + OFF_SLAB_CACHE);
+}
+#else
+static __always_inline u64 slab_cache_of(u64 address, volatile u64 *scratch)
+{
+	return 0;
+}
+#endif
+
+/*
+ * From 6.11 on a large kmalloc of a size not known to the compiler is traced twice: first with
+ * a call site inside the allocator's own entry points, then with the caller's. The first is
+ * dropped. LARGE_ENTRY_* are the address ranges of those functions (0, 0 where unknown).
+ */
+#define IN_RANGE(address, n) \
+	((address) - LARGE_ENTRY_##n##_START < (u64)LARGE_ENTRY_##n##_END - LARGE_ENTRY_##n##_START)
+
+static __always_inline bool is_inner_large_event(u64 site, u64 bytes)
+{
+	if (likely(bytes <= 2ull << PAGE_BITS))
+		return false;
+	return IN_RANGE(site, 0) || IN_RANGE(site, 1) || IN_RANGE(site, 2) || IN_RANGE(site, 3) ||
+	       IN_RANGE(site, 4) || IN_RANGE(site, 5);
+}
+
+static __always_inline void read_cache_record(struct cache_record *record, u64 cache)
+{
+	record->flags = FLAGS_ARE_64 ? read_u64(cache + OFF_CACHE_FLAGS)
+				     : read_u32(cache + OFF_CACHE_FLAGS);
+	record->object_size = read_u32(cache + OFF_CACHE_OBJECT_SIZE);
+	record->size = read_u32(cache + OFF_CACHE_SIZE);
+	bpf_probe_read_kernel_str(record->name, sizeof(record->name),
+				  (void *)read_u64(cache + OFF_CACHE_NAME));
+}
+
+
+/* The names sysfs shows: kobject name; subsystem (bus, else class); driver; the driver's module. */
+static __always_inline void read_device_names(u64 device, char *name, char *bus, char *driver,
+					      char *module)
+{
+	u64 subsystem = read_u64(device + OFF_DEVICE_BUS);
+	u64 pointer;
+
+	name[0] = bus[0] = driver[0] = module[0] = 0;
+	pointer = read_u64(device + OFF_DEVICE_KOBJ + OFF_KOBJECT_NAME);
+	bpf_probe_read_kernel_str(name, 64, (void *)pointer);
+	if (subsystem) {
+		pointer = read_u64(subsystem + OFF_BUS_NAME);
+	} else {
+		subsystem = read_u64(device + OFF_DEVICE_CLASS);
+		pointer = subsystem ? read_u64(subsystem + OFF_CLASS_NAME) : 0;
+	}
+	if (pointer)
+		bpf_probe_read_kernel_str(bus, 32, (void *)pointer);
+	pointer = read_u64(device + OFF_DEVICE_DRIVER);
+	if (!pointer)
+		return;
+	bpf_probe_read_kernel_str(driver, 64, (void *)read_u64(pointer + OFF_DRIVER_NAME));
+	pointer = read_u64(pointer + OFF_DRIVER_OWNER);
+	if (pointer)
+		bpf_probe_read_kernel_str(module, 56, (void *)(pointer + OFF_MODULE_NAME));
+}
+
+#endif

@@ -1,0 +1,71 @@
+/*
+ * Counting in lanes. Each program writes a lane of its own on each CPU, and the kernel never
+ * runs a raw tracepoint program inside itself on one CPU (from 6.1 on; before, each nesting
+ * level has its own lane), so every lane has one writer and plain additions are exact.
+ */
+#ifndef SLABMON_LANES_H
+#define SLABMON_LANES_H
+
+#define __always_inline inline __attribute__((always_inline))
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+#define GOLDEN_RATIO_64 0x9E3779B97F4A7C15ull
+
+struct alloc_lane {
+	struct lane_head head;
+	struct alloc_slot slots[ALLOC_SLOTS];
+};
+
+struct free_lane {
+	struct lane_head head;
+	struct free_slot slots[FREE_SLOTS];
+};
+
+/* The slot of this key, or a free one (site == 0) to claim, or NULL: lane full. */
+static __always_inline struct alloc_slot *find_alloc_slot(struct alloc_lane *lane, u64 site,
+							  u64 request, u64 cache, u64 extra)
+{
+	u64 hash = (site ^ (request << 7) ^ (request >> 21) ^ (cache >> 6)) * GOLDEN_RATIO_64 >> 32;
+
+#pragma unroll
+	for (int i = 0; i < SLOT_PROBES; i++) {
+		struct alloc_slot *slot = &lane->slots[(hash + i) & (ALLOC_SLOTS - 1)];
+
+		if (likely(slot->site == site) && slot->request == request &&
+		    slot->extra == extra && (!cache || slot->cache == cache))
+			return slot;
+		if (!slot->site)
+			return slot;
+	}
+	lane->head.lost[LOST_SITE_SLOTS_FULL]++;
+	return 0;
+}
+
+static __always_inline struct free_slot *find_free_slot(struct free_lane *lane, u64 cache)
+{
+	u64 hash = cache * GOLDEN_RATIO_64 >> 32;
+
+#pragma unroll
+	for (int i = 0; i < SLOT_PROBES; i++) {
+		struct free_slot *slot = &lane->slots[(hash + i) & (FREE_SLOTS - 1)];
+
+		if (likely(slot->cache == cache))
+			return slot;
+		if (!slot->cache)
+			return slot;
+	}
+	lane->head.lost[LOST_CACHE_SLOTS_FULL]++;
+	return 0;
+}
+
+/* Publishes a slot: readers of the mapped lane take it once site is set. */
+static __always_inline void claim_alloc_slot(struct alloc_slot *slot, u64 site, u64 request,
+					     u64 extra)
+{
+	slot->request = request;
+	slot->extra = extra;
+	*(volatile u64 *)&slot->site = site;
+}
+
+#endif

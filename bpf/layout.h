@@ -1,0 +1,161 @@
+/*
+ * Records and limits shared by the BPF programs and slabmon/kernel/layout.py, which parses this
+ * file: keep to `#define NAME integer` and flat structs of u32, u64, s32, s64 and char.
+ */
+#ifndef SLABMON_LAYOUT_H
+#define SLABMON_LAYOUT_H
+
+/* A cache is named by the address of its struct kmem_cache, which is 64-byte aligned, with a
+ * generation in the low bits: addresses of destroyed caches are used again. */
+#define CACHE_GENERATION_MASK 63
+#define CACHE_GENERATIONS 1024 /* generation counters, by hash of the address */
+#define CACHE_UNKNOWN 0
+#define CACHE_LARGE 1 /* page-backed kmalloc */
+
+#define SLOT_PROBES 8 /* slots looked at before an event is given up and counted */
+#define SLOT_MATCH 1  /* the filter of exact mode selects this slot */
+#define SLOT_META 2   /* objects of this cache are struct kmem_cache themselves */
+
+#define LIFETIMES 11 /* decades: below 10 us, below 100 us, ..., below 10000 s, above */
+
+/* Reasons for losses: index into lane_head.lost. */
+#define LOST_SITE_SLOTS_FULL 0     /* allocation not counted: no free slot in the lane */
+#define LOST_CACHE_SLOTS_FULL 1    /* free not counted: no free slot in the lane */
+#define LOST_CACHE_TABLE_FULL 2    /* a cache's name and sizes could not be stored */
+#define LOST_CACHE_UNRESOLVED 3    /* object whose cache could not be found */
+#define LOST_LARGE_FREE_SIZE 4     /* free of a large kmalloc made before tracking: size unknown */
+#define LOST_SAMPLES_FULL 5        /* sample not kept: table full (E2BIG) */
+#define LOST_SAMPLE_ENOMEM 6       /* sample not kept: ENOMEM */
+#define LOST_SAMPLE_EBUSY 7        /* sample not kept: EBUSY, bucket locked on this CPU */
+#define LOST_SAMPLE_OTHER 8        /* sample not kept: any other error */
+#define LOST_STACK_COLLISION 9     /* sample without its stack: another stack has its slot */
+#define LOST_STACK_ERROR 10        /* sample without its stack: any other error */
+#define LOST_NESTING 11            /* event not counted: nested too deeply on its CPU */
+#define LOST_UNOBSERVED_FREES_FULL 12 /* evidence of an unobserved free lost: table full */
+#define LOST_REASONS 13
+
+/* First 256 bytes of each lane. A lane belongs to one program on one CPU: single writer. */
+struct lane_head {
+	u64 depth;             /* programs nested on this CPU (kernels without a recursion guard) */
+	s64 countdown;         /* bytes until the next sample */
+	u64 scratch;           /* kfunc results become plain numbers by passing through here */
+	u64 large_freed_bytes; /* bytes of page-backed kmalloc freed */
+	u64 lost[LOST_REASONS];
+	u64 reserved[15];
+};
+
+/* One kind of allocation: call site, GFP flags and size class. One cache line. */
+struct alloc_slot {
+	u64 site;    /* return address of the caller; 0: free slot */
+	u64 request; /* gfp flags << 32 | bytes allocated (0: fixed by the cache) */
+	u64 cache;   /* cache address | generation, or CACHE_* */
+	u64 extra;   /* module generation << 32 | NUMA node asked for + 1 */
+	u64 count;   /* successful allocations */
+	u64 requested_bytes;
+	u64 failed;
+	u32 flags; /* SLOT_* */
+	u32 size;  /* bytes one object occupies */
+};
+
+/* Frees into one cache. One cache line. */
+struct free_slot {
+	u64 cache; /* as in alloc_slot; 0: free slot */
+	u64 count;
+	u32 flags;
+	u32 lifetimes[LIFETIMES]; /* of tracked objects, by decade */
+};
+
+/* A tracked allocation, keyed by its address. */
+struct sample {
+	u64 cache;
+	u64 site;
+	u64 time_ns; /* CLOCK_MONOTONIC */
+	u64 cgroup;  /* cgroup v2 id of the current task */
+	u32 module_generation;
+	u32 requested_bytes;
+	u32 allocated_bytes;
+	u32 interval; /* mean bytes between samples when it was taken; 0: taken with certainty */
+	u32 gfp;
+	u32 tgid;
+	s32 stack; /* key of the stack map, or negative errno */
+	u32 flags; /* SLOT_MATCH */
+	char comm[16];
+};
+
+/* What a cache is, read from its struct kmem_cache while it is alive. */
+struct cache_record {
+	u64 flags; /* slab_flags_t */
+	u32 object_size;
+	u32 size;
+	char name[64];
+};
+
+/* Settings the programs read and the daemon may change while they run. */
+struct control {
+	u32 sample_interval;   /* mean bytes between samples */
+	u32 module_generation; /* grows with each module load and unload */
+	u64 events_lost;       /* devres and module events: ring buffer full */
+	u64 direct_map_base;   /* where kernels without bpf_get_kmem_cache() */
+	u64 vmemmap_base;      /* keep all memory and its struct pages (x86-64) */
+	u32 cache_generation[CACHE_GENERATIONS];
+	u32 log2_table[1026]; /* log2(1 + i / 1024) in units of 2^-26, i = 0..1024 */
+};
+
+#define EVENT_DEVRES 1
+#define EVENT_MODULE_LOAD 2
+#define EVENT_MODULE_FREE 3
+
+struct module_event {
+	u32 kind;
+	u32 generation; /* first generation in which the module is there, or no longer there */
+	u64 base;
+	u64 bytes;
+	u64 init_base;
+	u64 init_bytes;
+	char name[56];
+};
+
+struct devres_event {
+	u32 kind;
+	u32 node_bytes; /* bytes the slab object behind the node occupies; 0: not known */
+	u64 device;
+	u64 node;
+	u64 bytes;
+	u64 cache;
+	char op[8]; /* ADD, REM, REL, REPLACE */
+	char release[64];
+	char name[64];
+	char bus[32];
+	char driver[64];
+	char module[56];
+};
+
+#define WALK_NODES 64 /* devres nodes read in one step of the walk */
+#define WALK_TORN 1   /* the list changed under the walk: read this device again */
+#define WALK_GONE 2   /* not a registered device (any more) */
+
+struct walk_node {
+	u64 node;
+	u64 bytes;
+	u64 cache;
+	u64 function; /* address of the release function */
+	u32 node_bytes;
+	u32 reserved;
+	char release[64];
+};
+
+/* One step of the device walk. The nodes, WALK_NODES of them, follow it. */
+struct walk_device {
+	u64 next;   /* next registered device */
+	u64 cursor; /* list entry to resume at; 0: this device is done */
+	u64 kset;   /* the set of all registered devices */
+	u64 scratch;
+	u32 status; /* WALK_* */
+	u32 count;  /* nodes filled in */
+	char name[64];
+	char bus[32];
+	char driver[64];
+	char module[56];
+};
+
+#endif

@@ -1,0 +1,53 @@
+/*
+ * Poisson sampling by bytes, as tcmalloc, jemalloc and Go's heap profile do: sample points are
+ * strewn over the stream of allocated bytes with exponential gaps of mean `interval`, and an
+ * allocation that covers one is tracked. Its probability is 1 - exp(-bytes / interval); the
+ * gaps have no memory, so each allocation is judged independently.
+ */
+#ifndef SLABMON_SAMPLING_H
+#define SLABMON_SAMPLING_H
+
+/*
+ * -ln(u / 2^32) * interval for a uniform 32-bit u. log2 by leading bit and a table with linear
+ * interpolation, in units of 2^-26. slabmon/analysis/sampling.py is the same in Python.
+ */
+static __always_inline s64 exponential_gap(const struct control *control, u32 uniform)
+{
+	u64 u = uniform ? uniform : 1, exponent = 31, index, fraction, log2, low;
+
+#pragma unroll
+	for (int shift = 16; shift; shift >>= 1) {
+		if (!(u >> (32 - shift))) {
+			u <<= shift;
+			exponent -= shift;
+		}
+	}
+	index = (u >> 21) & 1023;
+	fraction = u & ((1 << 21) - 1);
+	low = control->log2_table[index];
+	log2 = (exponent << 26) + low +
+	       ((control->log2_table[index + 1] - low) * fraction >> 21);
+	/* ln 2 = 45426 / 65536 to 2e-6 */
+	return ((((32ull << 26) - log2) * control->sample_interval >> 26) * 45426 >> 16);
+}
+
+static __always_inline u32 lifetime_decade(u64 nanoseconds)
+{
+	u64 limit = 10000;
+	u32 decade = 0;
+
+#pragma unroll
+	for (int i = 0; i < LIFETIMES - 1; i++) {
+		decade += nanoseconds >= limit;
+		limit *= 10;
+	}
+	return decade;
+}
+
+/* Position of an address in the gate, a table of small counters. */
+static __always_inline u64 gate_index(u64 address)
+{
+	return (address >> 3) * GOLDEN_RATIO_64 >> (64 - GATE_BITS);
+}
+
+#endif

@@ -1,0 +1,355 @@
+/*
+ * slabmon's kernel side: the maps and the programs on them. One translation unit, because bcc
+ * rewrites map accesses (`map.lookup()`) in the main file only.
+ */
+#include "layout.h"
+#include "lanes.h"
+
+#define BPF_F_MMAPABLE 1024
+
+/*
+ * Settings, then the gate: one byte-wide counter of tracked objects per hash of the address,
+ * four to a word. Zero means not tracked: such frees leave at once. A counter grows after its
+ * sample is stored and shrinks after it is deleted, by whoever did it, so none is ever lost.
+ */
+struct shared {
+	struct control control;
+	u32 gate[1 << (GATE_BITS - 2)];
+};
+
+struct stack {
+	u64 frames[STACK_FRAMES];
+};
+
+struct walk {
+	struct walk_device device;
+	struct walk_node nodes[WALK_NODES];
+};
+
+/*
+ * bcc generates printing and parsing code for each element of a map's value type, which takes
+ * seconds for an array of thousands of structs: large values are declared as bytes.
+ */
+#define BYTES_OF(type)                       \
+	struct type##_bytes {                \
+		char bytes[sizeof(struct type)]; \
+	}
+BYTES_OF(shared);
+BYTES_OF(alloc_lane);
+BYTES_OF(free_lane);
+BYTES_OF(walk);
+
+BPF_F_TABLE("array", u32, struct shared_bytes, shared, 1, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct alloc_lane_bytes, kmalloc_lanes, LANES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct alloc_lane_bytes, cache_alloc_lanes, LANES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct free_lane_bytes, kfree_lanes, LANES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct free_lane_bytes, cache_free_lanes, LANES, BPF_F_MMAPABLE);
+BPF_TABLE("hash", u64, struct sample, samples, SAMPLES);
+BPF_TABLE("hash", u64, struct cache_record, caches, CACHES);
+BPF_TABLE("hash", u64, u64, unobserved_frees, CACHES);
+#if STACKS
+BPF_TABLE("stacktrace", int, struct stack, stacks, STACKS);
+#endif
+#if PAGES
+BPF_F_TABLE("array", u32, struct alloc_lane_bytes, page_alloc_lanes, LANES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct free_lane_bytes, page_free_lanes, LANES, BPF_F_MMAPABLE);
+#endif
+BPF_RINGBUF_OUTPUT(events, EVENT_PAGES);
+BPF_F_TABLE("array", u32, struct walk_bytes, walks, 1, BPF_F_MMAPABLE);
+
+static __always_inline struct shared *get_shared(void)
+{
+	u32 zero = 0;
+
+	return (void *)shared.lookup(&zero);
+}
+
+/* Kernels without a recursion guard nest a program in itself: each level has its own lane. */
+#if NESTING > 1
+#define ENTER_LANE(lane, home, lookup)                              \
+	u32 lane_index = bpf_get_smp_processor_id() * NESTING;       \
+	home = lookup(lane_index);                                   \
+	if (!home)                                                   \
+		return 0;                                            \
+	u64 depth = *(volatile u64 *)&home->head.depth;              \
+	if (depth >= NESTING) {                                      \
+		__sync_fetch_and_add(&home->head.lost[LOST_NESTING], 1); \
+		return 0;                                            \
+	}                                                            \
+	*(volatile u64 *)&home->head.depth = depth + 1;              \
+	lane = lookup(lane_index + (u32)depth);
+#define LEAVE_LANE(home) *(volatile u64 *)&home->head.depth = depth
+#else
+#define ENTER_LANE(lane, home, lookup) lane = lookup(bpf_get_smp_processor_id())
+#define LEAVE_LANE(home) (void)home
+#endif
+
+static __always_inline struct alloc_lane *kmalloc_lane(u32 index)
+{
+	return (void *)kmalloc_lanes.lookup(&index);
+}
+
+static __always_inline struct alloc_lane *cache_alloc_lane(u32 index)
+{
+	return (void *)cache_alloc_lanes.lookup(&index);
+}
+
+static __always_inline struct free_lane *kfree_lane(u32 index)
+{
+	return (void *)kfree_lanes.lookup(&index);
+}
+
+static __always_inline struct free_lane *cache_free_lane(u32 index)
+{
+	return (void *)cache_free_lanes.lookup(&index);
+}
+
+/* Map accesses: everything the headers below need of bcc's rewriter. */
+
+static __always_inline struct sample *find_sample(u64 address)
+{
+	return samples.lookup(&address);
+}
+
+static __always_inline long keep_sample(u64 address, struct sample *sample)
+{
+	return samples.insert(&address, sample);
+}
+
+static __always_inline long drop_sample(u64 address)
+{
+	return samples.delete(&address);
+}
+
+static __always_inline long keep_cache(u64 key, struct cache_record *record)
+{
+	return caches.update(&key, record);
+}
+
+static __always_inline long note_unobserved_free(u64 cache)
+{
+	u64 one = 1, *count = unobserved_frees.lookup(&cache);
+
+	if (!count)
+		return unobserved_frees.insert(&cache, &one);
+	__sync_fetch_and_add(count, 1);
+	return 0;
+}
+
+static __always_inline s32 stack_id(struct bpf_raw_tracepoint_args *ctx)
+{
+#if STACKS
+	return stacks.get_stackid(ctx, 0);
+#else
+	return -1;
+#endif
+}
+
+#include "kernel.h"
+#include "sampling.h"
+#include "tracking.h"
+#include "counting.h"
+#include "devices.h"
+
+int on_kmalloc(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct alloc_lane *lane, *home;
+
+	ENTER_LANE(lane, home, kmalloc_lane);
+	if (lane)
+		count_kmalloc(ctx, lane, MANY_NODES ? (s32)ctx->args[ARG_KMALLOC_NODE] : -1);
+	LEAVE_LANE(home);
+	return 0;
+}
+
+int on_kmem_cache_alloc(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct alloc_lane *lane, *home;
+
+	ENTER_LANE(lane, home, cache_alloc_lane);
+	if (lane)
+		count_cache_alloc(ctx, lane, MANY_NODES ? (s32)ctx->args[ARG_CACHE_ALLOC_NODE] : -1);
+	LEAVE_LANE(home);
+	return 0;
+}
+
+int on_kfree(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct free_lane *lane, *home;
+	u64 address = ctx->args[1], cache;
+
+	if (address <= ZERO_SIZE_PTR)
+		return 0;
+	ENTER_LANE(lane, home, kfree_lane);
+	if (lane) {
+		cache = slab_cache_of(address, &lane->head.scratch);
+		count_free(lane, address, cache		      ? cache_key(cache)
+					  : CACHES_RESOLVABLE ? CACHE_LARGE
+							      : CACHE_UNKNOWN);
+	}
+	LEAVE_LANE(home);
+	return 0;
+}
+
+int on_kmem_cache_free(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct free_lane *lane, *home;
+	u64 address = ctx->args[1], cache;
+
+	if (address <= ZERO_SIZE_PTR)
+		return 0;
+	ENTER_LANE(lane, home, cache_free_lane);
+	if (lane) {
+#if ARG_CACHE_FREE_CACHE
+		cache = ctx->args[ARG_CACHE_FREE_CACHE];
+#else
+		cache = slab_cache_of(address, &lane->head.scratch);
+#endif
+		count_free(lane, address, cache ? cache_key(cache) : CACHE_UNKNOWN);
+	}
+	LEAVE_LANE(home);
+	return 0;
+}
+
+#if NODE_EVENTS
+int on_kmalloc_node(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct alloc_lane *lane, *home;
+
+	ENTER_LANE(lane, home, kmalloc_lane);
+	if (lane)
+		count_kmalloc(ctx, lane, MANY_NODES ? (s32)ctx->args[ARG_KMALLOC_GFP + 1] : -1);
+	LEAVE_LANE(home);
+	return 0;
+}
+
+int on_kmem_cache_alloc_node(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct alloc_lane *lane, *home;
+
+	ENTER_LANE(lane, home, cache_alloc_lane);
+	if (lane)
+		count_cache_alloc(ctx, lane, MANY_NODES ? (s32)ctx->args[ARG_CACHE_ALLOC_GFP + 1] : -1);
+	LEAVE_LANE(home);
+	return 0;
+}
+#endif
+
+#if PAGES
+static __always_inline struct alloc_lane *page_alloc_lane(u32 index)
+{
+	return (void *)page_alloc_lanes.lookup(&index);
+}
+
+static __always_inline struct free_lane *page_free_lane(u32 index)
+{
+	return (void *)page_free_lanes.lookup(&index);
+}
+
+int on_mm_page_alloc(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct alloc_lane *lane, *home;
+
+	ENTER_LANE(lane, home, page_alloc_lane);
+	if (lane)
+		count_page_alloc(lane, ctx->args[0], ctx->args[1], ctx->args[2]);
+	LEAVE_LANE(home);
+	return 0;
+}
+
+int on_mm_page_free(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct free_lane *lane, *home;
+
+	ENTER_LANE(lane, home, page_free_lane);
+	if (lane)
+		count_page_free(lane, ctx->args[1]);
+	LEAVE_LANE(home);
+	return 0;
+}
+#endif
+
+#if DEVRES_LOG
+int on_devres_log(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct devres_event *event = events.ringbuf_reserve(sizeof(*event));
+	struct shared *all = get_shared();
+
+	if (!event) {
+		if (all)
+			__sync_fetch_and_add(&all->control.events_lost, 1);
+		return 0;
+	}
+	fill_devres_event(event, ctx->args[0], ctx->args[1], ctx->args[2], ctx->args[3],
+			  ctx->args[4], &event->cache);
+	events.ringbuf_submit(event, 0);
+	return 0;
+}
+#endif
+
+#if MODULES
+static __always_inline int module_changed(u32 kind, u64 module)
+{
+	struct shared *all = get_shared();
+	struct module_event *event;
+
+	if (!all)
+		return 0;
+	__sync_fetch_and_add(&all->control.module_generation, 1);
+	event = events.ringbuf_reserve(sizeof(*event));
+	if (!event) {
+		__sync_fetch_and_add(&all->control.events_lost, 1);
+		return 0;
+	}
+	fill_module_event(event, kind, module, all->control.module_generation);
+	events.ringbuf_submit(event, 0);
+	return 0;
+}
+
+int on_module_load(struct bpf_raw_tracepoint_args *ctx)
+{
+	return module_changed(EVENT_MODULE_LOAD, ctx->args[0]);
+}
+
+int on_module_free(struct bpf_raw_tracepoint_args *ctx)
+{
+	return module_changed(EVENT_MODULE_FREE, ctx->args[0]);
+}
+#endif
+
+#if CACHE_BY_PAGE
+/* Run once by the daemon before anything is attached. */
+int find_memory(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct shared *all = get_shared();
+
+	if (all) {
+		all->control.direct_map_base = read_u64(DIRECT_MAP_SYMBOL);
+		all->control.vmemmap_base = read_u64(VMEMMAP_SYMBOL);
+	}
+	return 0;
+}
+#endif
+
+/* Run by the daemon, not attached: one device a call; args: device, cursor. */
+int walk_devices(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0;
+	struct walk *walk = (void *)walks.lookup(&zero);
+
+	if (walk)
+		walk_step(walk, ctx->args[0], ctx->args[1], &walk->device.scratch);
+	return 0;
+}
+
+/* Attached for an instant: any packet sent names a network device, the way in to all devices. */
+int on_net_dev_queue(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0;
+	struct walk *walk = (void *)walks.lookup(&zero);
+	u64 net_device = read_u64(ctx->args[0] + OFF_SKB_DEV);
+
+	if (walk && net_device)
+		walk->device.next = net_device + OFF_NET_DEVICE_DEV;
+	return 0;
+}

@@ -1,0 +1,3 @@
+"""slabmon: an eBPF live kernel-allocation monitor for Linux hosts."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,54 @@
+"""Estimates from Poisson-sampled allocations.
+
+An allocation of s bytes is sampled with probability p = 1 - exp(-s / R), R the mean number of
+bytes between sample points (tcmalloc design notes, "sampling"; Go runtime/mprof.go,
+scaleHeapSample). Totals are Horvitz-Thompson estimates: each sample counts 1/p objects, with
+variance estimate (1 - p) / p^2 (Horvitz and Thompson, JASA 47, 1952).
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+
+_Z975 = NormalDist().inv_cdf(0.975)
+
+
+def probability(size: np.ndarray, interval: np.ndarray) -> np.ndarray:
+    """Probability that an allocation was sampled; interval 0 means certainty. Sizes in bytes."""
+    certain = interval == 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = -np.expm1(-size / np.where(certain, 1, interval))
+    return np.where(certain, 1.0, p)
+
+
+def chi2_quantile(z: float, degrees: float) -> float:
+    """Quantile of the chi-squared distribution at the standard normal quantile z.
+
+    Wilson and Hilferty, PNAS 17, 1931: (chi2/k)^(1/3) is nearly normal with mean 1 - 2/(9k) and
+    variance 2/(9k). For k >= 2 the upper 97.5 % point is within 1 %; the lower one is too low for
+    small k, which makes an interval wider, never narrower.
+    """
+    c = 2 / (9 * degrees)
+    return degrees * max(0.0, 1 - c + z * math.sqrt(c)) ** 3
+
+
+def interval95(total: float, variance: float, largest: float) -> tuple[float, float]:
+    """95 % confidence interval of a weighted sum of Poisson counts.
+
+    Fay and Feuer, Statistics in Medicine 16, 1997 (the gamma interval): conservative, and right
+    for few samples, where plus or minus two standard errors is not. `largest` is the largest
+    standard deviation that one sample contributes. Units are those of `total`.
+    """
+    if variance <= 0:
+        return total, total
+    low = variance / (2 * total) * chi2_quantile(-_Z975, 2 * total * total / variance)
+    upper_total, upper_variance = total + largest, variance + largest * largest
+    high = (
+        upper_variance
+        / (2 * upper_total)
+        * chi2_quantile(_Z975, 2 * upper_total * upper_total / upper_variance)
+    )
+    return low, high

@@ -1,0 +1,66 @@
+"""The command line: one subparser per module of slabmon.commands; main() alone ends the process."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from slabmon import __version__
+from slabmon.errors import SlabmonError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the error line and exit code the contract promises."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        sys.stderr.write(f"slabmon: error: {message}; see '{self.prog} --help'\n")
+        raise SystemExit(2)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    from slabmon.commands import check, serve, snapshot
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show a traceback on errors")
+    common.add_argument("--version", action="version", version=f"slabmon {__version__}")
+    parser = Parser(
+        prog="slabmon", parents=[common],
+        description="Which device, driver, cache and call site holds kernel memory, live.",
+    )  # fmt: skip
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True,
+                                     parser_class=Parser)  # fmt: skip
+    for module in (serve, snapshot, check):
+        module.add_parser(commands, common)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command. Exit codes: 0 done, 2 usage or bad input, 3 permission, 4 unsupported
+    host, 70 internal error."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except SlabmonError as error:
+        message, code = str(error), error.exit_code
+        if options.debug:
+            raise
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away, as `| head` does: nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}; this is a bug, run again with --debug and report it"
+        code = 70
+        if options.debug:
+            raise
+    sys.stderr.write(f"slabmon: error: {' '.join(message.split())}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""Errors a user can act on, each with the exit code the command line promises."""
+
+
+class SlabmonError(Exception):
+    """An expected failure. The message says what failed, why, and what to do."""
+
+    exit_code = 70
+
+
+class UsageError(SlabmonError):
+    """Bad arguments, configuration or input file."""
+
+    exit_code = 2
+
+
+class PermissionDenied(SlabmonError):
+    """The process lacks a privilege."""
+
+    exit_code = 3
+
+
+class UnsupportedHost(SlabmonError):
+    """This kernel or host lacks something slabmon cannot do without."""
+
+    exit_code = 4

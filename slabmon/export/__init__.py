@@ -1,0 +1,1 @@
+"""Snapshots as metrics, JSON, CSV and tables."""

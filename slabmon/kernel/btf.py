@@ -1,0 +1,231 @@
+"""The part of BTF that slabmon needs: offsets of named struct members, typedef prototypes, enums.
+
+Format: Documentation/bpf/btf.rst and include/uapi/linux/btf.h. Only the types asked for are
+decoded; the rest of the section (over 100,000 types) is walked once.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+VMLINUX = Path("/sys/kernel/btf/vmlinux")
+
+_INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF = range(1, 9)
+_VOLATILE, _CONST, _RESTRICT, _FUNC, _FUNC_PROTO, _VAR, _DATASEC = range(9, 16)
+_FLOAT, _DECL_TAG, _TYPE_TAG, _ENUM64 = range(16, 20)
+_MODIFIERS = (_VOLATILE, _CONST, _RESTRICT, _TYPE_TAG, _TYPEDEF)
+
+# Bytes that follow struct btf_type: (fixed, per element of vlen).
+_EXTRA = {
+    _INT: (4, 0), _PTR: (0, 0), _ARRAY: (12, 0), _STRUCT: (0, 12), _UNION: (0, 12),
+    _ENUM: (0, 8), _FWD: (0, 0), _TYPEDEF: (0, 0), _VOLATILE: (0, 0), _CONST: (0, 0),
+    _RESTRICT: (0, 0), _FUNC: (0, 0), _FUNC_PROTO: (0, 8), _VAR: (4, 0), _DATASEC: (0, 12),
+    _FLOAT: (0, 0), _DECL_TAG: (4, 0), _TYPE_TAG: (0, 0), _ENUM64: (0, 12),
+}  # fmt: skip
+_NAMED_KINDS = {"struct": _STRUCT, "typedef": _TYPEDEF, "func": _FUNC, "enum": _ENUM}
+
+
+class BtfError(ValueError):
+    """The BTF data cannot be read."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where a struct member lies: byte offset in the struct, and the BTF id of its type."""
+
+    offset: int
+    type_id: int
+
+
+class Btf:
+    """Types of one BTF blob by kind and name."""
+
+    def __init__(self, data: bytes) -> None:
+        try:
+            magic, _, _, header, type_off, type_len, str_off, str_len = struct.unpack_from(
+                "<HBBIIIII", data
+            )
+        except struct.error as error:
+            raise BtfError("BTF header is cut short") from error
+        if magic != 0xEB9F:
+            raise BtfError("not BTF data")
+        self._data = data
+        self._strings = data[header + str_off : header + str_off + str_len]
+        self._offsets = self._index(header + type_off, header + type_off + type_len)
+        self._ids: dict[tuple[int, str], int] = {}
+
+    def _index(self, position: int, end: int) -> list[int]:
+        """Offset of each type, by id."""
+        offsets = [0]
+        append = offsets.append
+        unpack = struct.Struct("<I").unpack_from
+        data = self._data
+        fixed = [0] * 32
+        per = [0] * 32
+        for kind, (first, each) in _EXTRA.items():
+            fixed[kind], per[kind] = first + 12, each
+        try:
+            while position < end:
+                append(position)
+                (info,) = unpack(data, position + 4)
+                kind = info >> 24 & 31
+                if not fixed[kind]:
+                    raise BtfError(f"BTF kind {kind} is not known")
+                position += fixed[kind] + per[kind] * (info & 0xFFFF)
+        except struct.error as error:
+            raise BtfError("BTF types are cut short") from error
+        return offsets
+
+    def _type(self, type_id: int) -> tuple[int, int, int, int]:
+        """Name offset, kind, vlen and size-or-type of a type."""
+        name, info, size = struct.unpack_from("<III", self._data, self._offsets[type_id])
+        return name, info >> 24 & 31, info & 0xFFFF, size
+
+    def _name(self, offset: int) -> str:
+        return self._strings[offset : self._strings.index(b"\0", offset)].decode()
+
+    def load(self, **wanted: Iterable[str]) -> None:
+        """Finds types by kind (struct, typedef, func, enum) and name in one pass."""
+        by_offset: dict[int, str] = {}
+        keys: set[tuple[int, int]] = set()
+        for wanted_kind, names in wanted.items():
+            for name in names:
+                offset = self._strings.find(b"\0" + name.encode() + b"\0") + 1
+                while offset:
+                    by_offset[offset] = name
+                    keys.add((_NAMED_KINDS[wanted_kind], offset))
+                    offset = self._strings.find(b"\0" + name.encode() + b"\0", offset) + 1
+        unpack = struct.Struct("<II").unpack_from
+        data = self._data
+        for type_id, position in enumerate(self._offsets[1:], 1):
+            name_offset, info = unpack(data, position)
+            if name_offset in by_offset:
+                kind = info >> 24 & 31
+                if (kind, name_offset) in keys:
+                    self._ids.setdefault((kind, by_offset[name_offset]), type_id)
+
+    def find(self, kind: str, name: str) -> int | None:
+        """Type id of a type asked for with load(), or None."""
+        return self._ids.get((_NAMED_KINDS[kind], name))
+
+    def size(self, struct_name: str) -> int | None:
+        """sizeof(struct), bytes."""
+        type_id = self.find("struct", struct_name)
+        return None if type_id is None else self._type(type_id)[3]
+
+    def _members(self, type_id: int) -> Iterable[tuple[str, int, int]]:
+        """Name, type id and byte offset of each member, those of anonymous members included."""
+        _, kind, vlen, _ = self._type(type_id)
+        if kind not in (_STRUCT, _UNION):
+            return
+        flagged = struct.unpack_from("<I", self._data, self._offsets[type_id] + 4)[0] >> 31
+        position = self._offsets[type_id] + 12
+        for _ in range(vlen):
+            name, member, offset = struct.unpack_from("<III", self._data, position)
+            position += 12
+            bits = offset & 0xFFFFFF if flagged else offset
+            if name:
+                yield self._name(name), member, bits // 8
+            else:
+                for inner, inner_type, inner_offset in self._members(self._strip(member)):
+                    yield inner, inner_type, bits // 8 + inner_offset
+
+    def _strip(self, type_id: int) -> int:
+        """The type behind const, volatile, restrict, type tags and typedefs."""
+        while type_id:
+            _, kind, _, target = self._type(type_id)
+            if kind not in _MODIFIERS:
+                break
+            type_id = target
+        return type_id
+
+    def member(self, struct_name: str, path: str) -> Member | None:
+        """Offset and type of a member; `path` may lead through embedded structs ("kobj.name")
+        and array elements ("mem[0].base")."""
+        type_id = self.find("struct", struct_name)
+        offset = 0
+        for part in path.split("."):
+            if type_id is None:
+                return None
+            name, _, index = part.partition("[")
+            for member, member_type, member_offset in self._members(self._strip(type_id)):
+                if member == name:
+                    type_id, offset = member_type, offset + member_offset
+                    break
+            else:
+                return None
+            if index:
+                array = self._strip(type_id)
+                element = struct.unpack_from("<I", self._data, self._offsets[array] + 12)[0]
+                type_id = element
+                offset += int(index.rstrip("]")) * self._type(self._strip(element))[3]
+        return None if type_id is None else Member(offset, type_id)
+
+    def offset(self, struct_name: str, *paths: str) -> int | None:
+        """Byte offset of the first of these members that exists."""
+        for path in paths:
+            member = self.member(struct_name, path)
+            if member is not None:
+                return member.offset
+        return None
+
+    def member_size(self, struct_name: str, path: str) -> int | None:
+        """Bytes of an integer or struct member."""
+        member = self.member(struct_name, path)
+        return None if member is None else self._type(self._strip(member.type_id))[3]
+
+    def prototype(self, typedef: str) -> list[str] | None:
+        """Parameter types of a function-pointer typedef, such as `size_t` or
+        `struct kmem_cache *`; const is left out."""
+        type_id = self.find("typedef", typedef)
+        if type_id is None:
+            return None
+        pointer = self._type(type_id)[3]
+        proto = self._type(pointer)[3]
+        _, kind, vlen, _ = self._type(proto)
+        if kind != _FUNC_PROTO:
+            return None
+        position = self._offsets[proto] + 12
+        return [
+            self._spell(struct.unpack_from("<II", self._data, position + 8 * i)[1])
+            for i in range(vlen)
+        ]
+
+    def _spell(self, type_id: int) -> str:
+        if not type_id:
+            return "void"
+        name, kind, _, target = self._type(type_id)
+        if kind == _PTR:
+            return f"{self._spell(target)} *"
+        if kind in (_CONST, _VOLATILE, _RESTRICT, _TYPE_TAG):
+            return self._spell(target)
+        prefix = {_STRUCT: "struct ", _UNION: "union ", _ENUM: "enum "}.get(kind, "")
+        return prefix + self._name(name)
+
+    def enum_values(self, member: str) -> dict[str, int]:
+        """All values of the enum that has this enumerator; {} when there is none."""
+        offset = self._strings.find(b"\0" + member.encode() + b"\0") + 1
+        if not offset:
+            return {}
+        for position in self._offsets[1:]:
+            info = struct.unpack_from("<I", self._data, position + 4)[0]
+            if info >> 24 & 31 != _ENUM:
+                continue
+            values = [
+                struct.unpack_from("<Ii", self._data, position + 12 + 8 * i)
+                for i in range(info & 0xFFFF)
+            ]
+            if any(name == offset for name, _ in values):
+                return {self._name(name): value for name, value in values}
+        return {}
+
+
+def read_vmlinux(path: Path = VMLINUX) -> Btf | None:
+    """BTF of the running kernel, or None when it has none."""
+    try:
+        return Btf(path.read_bytes())
+    except FileNotFoundError:
+        return None

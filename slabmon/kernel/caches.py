@@ -1,0 +1,100 @@
+"""Which cache is which. A cache is one struct kmem_cache, told by address and generation; names
+repeat, and addresses are used again after a cache is destroyed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from slabmon.kernel.devices import text
+from slabmon.kernel.layout import CONSTANTS
+from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE
+
+LARGE, UNKNOWN = CONSTANTS["CACHE_LARGE"], CONSTANTS["CACHE_UNKNOWN"]
+_GENERATION_MASK = CONSTANTS["CACHE_GENERATION_MASK"]
+_GENERATIONS = CONSTANTS["CACHE_GENERATIONS"]
+_GOLDEN_RATIO = 0x9E3779B97F4A7C15
+
+# Before 6.10 (include/linux/slab.h); later kernels number them in enum _slab_flag_bits.
+SLAB_FLAGS = {"RECLAIM_ACCOUNT": 0x20000, "ACCOUNT": 0x4000000, "CACHE_DMA": 0x4000}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One row of the caches view. `size` is what an object occupies, both in bytes."""
+
+    name: str
+    kernel_name: str
+    object_size: int
+    size: int
+    reclaimable: bool
+    accounted: bool
+    dma: bool
+
+
+class CacheDirectory:
+    """Identities by cache key, kept for the whole session so that names never move."""
+
+    def __init__(self, flag_masks: Mapping[str, int]) -> None:
+        self._masks = {**SLAB_FLAGS, **flag_masks}
+        large = Identity(LARGE_CACHE, LARGE_CACHE, 0, 0, False, False, False)
+        unknown = Identity(UNRESOLVED_CACHE, UNRESOLVED_CACHE, 0, 0, False, False, False)
+        self._by_key: dict[int, Identity] = {LARGE: large, UNKNOWN: unknown}
+        self._addresses: dict[str, dict[int, Identity]] = {}
+
+    def update(self, keys: np.ndarray, records: np.ndarray, generations: np.ndarray) -> bool:
+        """Takes in the kernel's cache table; True when it had news.
+
+        A second cache of one name becomes `name#2`, unless the first is destroyed: then it
+        follows it under the same name.
+        """
+        news = False
+        for key, record in zip(keys.tolist(), records, strict=True):
+            if key not in self._by_key:
+                self._by_key[key] = self._identify(key, record, generations)
+                news = True
+        return news
+
+    def _identify(self, key: int, record: np.void, generations: np.ndarray) -> Identity:
+        kernel_name = text(record["name"])
+        address = key & ~_GENERATION_MASK
+        holders = self._addresses.setdefault(kernel_name, {})
+        name = kernel_name
+        if address in holders:
+            name = holders[address].name
+        elif holders:
+            free = [a for a in holders if self._destroyed(a, generations)]
+            name = holders.pop(free[0]).name if free else f"{kernel_name}#{len(holders) + 1}"
+        flags = int(record["flags"])
+        identity = Identity(
+            name, kernel_name, int(record["object_size"]), int(record["size"]),
+            bool(flags & self._masks["RECLAIM_ACCOUNT"]), bool(flags & self._masks["ACCOUNT"]),
+            bool(flags & self._masks["CACHE_DMA"]),
+        )  # fmt: skip
+        holders[address] = identity
+        return identity
+
+    def _destroyed(self, address: int, generations: np.ndarray) -> bool:
+        """Whether the generation of this address moved on since any cache there was seen."""
+        slot = (address * _GOLDEN_RATIO & (1 << 64) - 1) >> 40 & _GENERATIONS - 1
+        return address | int(generations[slot]) & _GENERATION_MASK not in self._by_key
+
+    def get(self, key: int) -> Identity:
+        """The cache of a key; UNRESOLVED where it was never introduced."""
+        return self._by_key.get(key) or self._by_key[UNKNOWN]
+
+    def of_kmalloc(self, size: int, reclaimable: bool, accounted: bool, dma: bool) -> Identity:
+        """The kmalloc cache a failed request of this bucket size went to: known only where one
+        cache of that size and kind exists. Priority as in kmalloc_type(): DMA, reclaimable,
+        accounted."""
+        wanted = (dma, reclaimable and not dma, accounted and not dma and not reclaimable)
+        found = {
+            identity.name: identity
+            for identity in self._by_key.values()
+            if identity.size == size
+            and "kmalloc" in identity.kernel_name
+            and (identity.dma, identity.reclaimable, identity.accounted) == wanted
+        }
+        return next(iter(found.values())) if len(found) == 1 else self._by_key[UNKNOWN]

@@ -1,0 +1,91 @@
+"""The compile child: the only module that imports bcc.
+
+Run as a process of its own with the number of a unix socket as argument. It takes one request
+(defines, functions to load, kernel functions they call), compiles bpf/slabmon.bpf.c, loads the
+programs, hands the descriptors of maps and programs back and exits, and LLVM's memory with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterable
+
+# Where Debian keeps python3-bpfcc; an interpreter of a virtual environment does not look there.
+_DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"
+_CALL, _PSEUDO_KFUNC_CALL = 0x85, 2
+
+
+def import_bcc() -> object:
+    """bcc, from the interpreter's own path or from Debian's."""
+    try:
+        import bcc
+    except ModuleNotFoundError:
+        sys.path.append(_DEBIAN_PACKAGES)
+        import bcc
+    return bcc
+
+
+def patch_kfunc_calls(code: bytes, kfuncs: Iterable[int]) -> bytes:
+    """Turns `call <BTF id>` into a kernel function call: src_reg becomes BPF_PSEUDO_KFUNC_CALL.
+
+    struct bpf_insn (include/uapi/linux/bpf.h): opcode u8, dst:4 src:4, off s16, imm s32.
+    """
+    ids = set(kfuncs)
+    patched = bytearray(code)
+    for position in range(0, len(code), 8):
+        opcode, registers, _, immediate = struct.unpack_from("<BBhi", code, position)
+        if opcode == _CALL and registers >> 4 == 0 and immediate in ids:
+            patched[position + 1] = registers & 15 | _PSEUDO_KFUNC_CALL << 4
+    return bytes(patched)
+
+
+def main() -> int:
+    from slabmon.kernel import bpf
+    from slabmon.kernel.layout import BPF_DIR
+
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIR)
+    bcc = import_bcc()
+    channel.sendall(b"R")
+    request = json.loads(channel.makefile("rb").readline())
+    cflags = ["-Wno-everything", f"-I{BPF_DIR}"] + [f"-D{k}={v}ULL" if v > 0x7FFFFFFF else f"-D{k}={v}"
+                                    for k, v in request["defines"].items()]  # fmt: skip
+    try:
+        module = bcc.BPF(src_file=str(BPF_DIR / "slabmon.bpf.c"), cflags=cflags)  # type: ignore[attr-defined]
+    except Exception as error:
+        return reply(channel, {"error": f"compile: {error}"}, [])
+    descriptors: list[int] = []
+    maps, programs, sizes = {}, {}, {}
+    for name in request["maps"]:
+        fd = bcc.lib.bpf_table_fd(module.module, name.encode())  # type: ignore[attr-defined]
+        if fd < 0:
+            return reply(channel, {"error": f"compile: map {name} is missing"}, [])
+        maps[name] = len(descriptors)
+        descriptors.append(fd)
+    for name in request["functions"]:
+        code = patch_kfunc_calls(module.dump_func(name.encode()), request["kfuncs"])
+        try:
+            fd = bpf.load_raw_tracepoint(name, code)
+        except OSError as error:
+            return reply(channel, {"error": f"load {name}: {error}", "errno": error.errno}, [])
+        programs[name] = len(descriptors)
+        sizes[name] = len(code) // 8
+        descriptors.append(fd)
+    return reply(channel, {"maps": maps, "programs": programs, "instructions": sizes}, descriptors)
+
+
+def reply(channel: socket.socket, message: dict[str, object], descriptors: list[int]) -> int:
+    socket.send_fds(channel, [json.dumps(message).encode()], descriptors)
+    # bcc and LLVM need not tidy up: the process is done.
+    sys.stderr.flush()
+    ctypes.CDLL(None)._exit(0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

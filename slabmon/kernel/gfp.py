@@ -1,0 +1,57 @@
+"""GFP flags: the classes users think in, from the flag bits of a request.
+
+Composites: include/linux/gfp_types.h. GFP_ATOMIC = HIGH|KSWAPD, GFP_NOWAIT = KSWAPD,
+GFP_NOIO = RECLAIM, GFP_NOFS = RECLAIM|IO, GFP_KERNEL = RECLAIM|IO|FS, GFP_USER = GFP_KERNEL|
+HARDWALL, GFP_HIGHUSER = GFP_USER|HIGHMEM, with RECLAIM = DIRECT_RECLAIM|KSWAPD_RECLAIM.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+CLASSES = (
+    "kernel", "atomic", "nowait", "noio", "nofs", "user", "highuser", "dma", "dma32", "other",
+)  # fmt: skip
+
+# The same from 5.10 to 7.3; the others move and come from the running kernel.
+STABLE_BITS = {
+    "DMA": 0, "HIGHMEM": 1, "DMA32": 2, "MOVABLE": 3, "RECLAIMABLE": 4, "HIGH": 5, "IO": 6,
+    "FS": 7, "ZERO": 8, "DIRECT_RECLAIM": 10, "KSWAPD_RECLAIM": 11, "NOWARN": 13, "ACCOUNT": 22,
+}  # fmt: skip
+_FORMAT_FLAG = re.compile(r'\{[^{}]*?(0x[0-9a-f]+)u?[^{}]*?, "__GFP_(\w+)" ?\}')
+
+
+def bits_from_format(text: str) -> dict[str, int]:
+    """Bit numbers of single flags in a tracepoint format's print line (kernels before 6.12)."""
+    found = {}
+    for value, name in _FORMAT_FLAG.findall(text):
+        number = int(value, 16)
+        if number and not number & (number - 1):
+            found[name] = number.bit_length() - 1
+    return found
+
+
+def classifier(bits: Mapping[str, int]) -> Callable[[int], str]:
+    """A function from flag bits to one of CLASSES, for a kernel's bit numbers."""
+    mask = {name: 1 << bit for name, bit in {**STABLE_BITS, **bits}.items()}
+    hardwall = mask.get("HARDWALL", 0)
+
+    def classify(flags: int) -> str:
+        if flags & mask["DMA"]:
+            return "dma"
+        if flags & mask["DMA32"]:
+            return "dma32"
+        if flags & mask["DIRECT_RECLAIM"]:
+            if not flags & mask["IO"]:
+                return "other" if flags & mask["FS"] else "noio"
+            if not flags & mask["FS"]:
+                return "nofs"
+            if not flags & hardwall:
+                return "kernel"
+            return "highuser" if flags & mask["HIGHMEM"] else "user"
+        if flags & mask["KSWAPD_RECLAIM"]:
+            return "atomic" if flags & mask["HIGH"] else "nowait"
+        return "other"
+
+    return classify

@@ -1,0 +1,76 @@
+"""Record layouts and limits of bpf/layout.h as numpy dtypes and integers.
+
+The header is the only source: it is parsed here, so that C and Python cannot differ.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+# In a wheel bpf/ lies inside the package, in a checkout beside it.
+BPF_DIR = _PACKAGE / "bpf" if (_PACKAGE / "bpf").is_dir() else _PACKAGE.parent / "bpf"
+
+_SCALARS = {"u32": np.dtype("<u4"), "u64": np.dtype("<u8"), "s32": np.dtype("<i4"),
+            "s64": np.dtype("<i8")}  # fmt: skip
+_DEFINE = re.compile(r"^#define (\w+) (\d+)\b", re.M)
+_STRUCT = re.compile(r"struct (\w+) \{(.*?)\};", re.S)
+_MEMBER = re.compile(r"(u32|u64|s32|s64|char) (\w+)(?:\[(\w+)\])?;")
+_COMMENT = re.compile(r"/\*.*?\*/", re.S)
+
+
+def parse(text: str) -> tuple[dict[str, int], dict[str, np.dtype]]:
+    """Constants and structs of a layout header.
+
+    Members are placed by C's rule: each at a multiple of its own size, the struct padded to a
+    multiple of its largest member (System V ABI, x86-64 and AArch64 alike).
+    """
+    text = _COMMENT.sub("", text)
+    constants = {name: int(value) for name, value in _DEFINE.findall(text)}
+    structs = {}
+    for name, body in _STRUCT.findall(text):
+        names, formats, offsets = [], [], []
+        position = align = 0
+        for kind, member, count in _MEMBER.findall(body):
+            length = 0 if not count else constants[count] if count in constants else int(count)
+            if kind == "char":
+                base, unit = np.dtype(f"S{length}"), 1
+            else:
+                scalar = _SCALARS[kind]
+                unit = scalar.itemsize
+                base = np.dtype((scalar, (length,))) if length else scalar
+            position = -(-position // unit) * unit
+            align = max(align, unit)
+            names.append(member)
+            formats.append(base)
+            offsets.append(position)
+            position += base.itemsize
+        structs[name] = np.dtype(
+            {"names": names, "formats": formats, "offsets": offsets,
+             "itemsize": -(-position // align) * align}
+        )  # fmt: skip
+    return constants, structs
+
+
+CONSTANTS, STRUCTS = parse((BPF_DIR / "layout.h").read_text())
+
+LANE_HEAD = STRUCTS["lane_head"]
+ALLOC_SLOT = STRUCTS["alloc_slot"]
+FREE_SLOT = STRUCTS["free_slot"]
+SAMPLE = STRUCTS["sample"]
+CACHE_RECORD = STRUCTS["cache_record"]
+CONTROL = STRUCTS["control"]
+MODULE_EVENT = STRUCTS["module_event"]
+DEVRES_EVENT = STRUCTS["devres_event"]
+WALK_DEVICE = STRUCTS["walk_device"]
+WALK_NODE = STRUCTS["walk_node"]
+
+# Loss reasons as they appear in `losses` and slabmon_lost_events_total, by lane index.
+LOSS_REASONS = {
+    value: name.removeprefix("LOST_").lower()
+    for name, value in CONSTANTS.items()
+    if name.startswith("LOST_") and name != "LOST_REASONS"
+}

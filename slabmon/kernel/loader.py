@@ -1,0 +1,146 @@
+"""Compiles and loads in a child, attaches here, and owns every descriptor until close()."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+from types import TracebackType
+
+from slabmon.errors import PermissionDenied, SlabmonError, UnsupportedHost
+from slabmon.kernel import bpf
+from slabmon.kernel.plan import Feature, Plan
+
+MAPS = (
+    "shared", "kmalloc_lanes", "cache_alloc_lanes", "kfree_lanes", "cache_free_lanes", "samples",
+    "caches", "unobserved_frees", "events", "walks",
+)  # fmt: skip
+PAGE_MAPS = ("page_alloc_lanes", "page_free_lanes")
+_TIMEOUT = 120.0
+
+
+class Compiler:
+    """The compile child. Started early, it imports bcc while facts are still being gathered."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "slabmon.kernel.compile_child", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )  # fmt: skip
+        ours.settimeout(_TIMEOUT)
+        self._channel = ours
+
+    def build(self, plan: Plan) -> Programs:
+        """Compiles and loads what the plan names."""
+        maps = MAPS + (PAGE_MAPS if plan.settings.pages else ())
+        maps += ("stacks",) if plan.settings.stack_frames else ()
+        request = {
+            "defines": dict(plan.defines),
+            "functions": [*plan.attach.values(), *plan.run],
+            "maps": maps,
+            "kfuncs": [plan.defines["KFUNC_GET_KMEM_CACHE"]]
+            if "KFUNC_GET_KMEM_CACHE" in plan.defines
+            else [],
+        }
+        try:
+            self._channel.recv(1)
+            self._channel.sendall(json.dumps(request).encode() + b"\n")
+            message, descriptors, _, _ = socket.recv_fds(self._channel, 1 << 16, 64)
+        except OSError as error:
+            raise self._failed(f"the compile process did not answer: {error}") from error
+        if not message:
+            raise self._failed("the compile process ended early")
+        answer = json.loads(message)
+        if "error" in answer:
+            if answer.get("errno") in (errno.EPERM, errno.EACCES):
+                raise PermissionDenied(
+                    f"the kernel refused to load a BPF program ({answer['error']}); "
+                    "run as root with CAP_BPF and CAP_PERFMON, outside a restricted container"
+                )
+            raise self._failed(answer["error"])
+        return Programs(
+            {name: descriptors[i] for name, i in answer["maps"].items()},
+            {name: descriptors[i] for name, i in answer["programs"].items()},
+            answer["instructions"],
+        )
+
+    def _failed(self, what: str) -> SlabmonError:
+        self._process.kill()
+        output = (self._process.communicate()[1] or b"").decode("utf-8", "replace").strip()
+        if "No module named 'bcc'" in output or "libbcc" in output:
+            return UnsupportedHost("bcc is not installed; run: apt-get install python3-bpfcc")
+        lines = output.splitlines()
+        detail = f" ({'; '.join(lines[-60:])})" if lines else ""
+        return SlabmonError(f"BPF programs could not be built: {what}{detail}")
+
+    def close(self) -> None:
+        """Ends the child if it is still there."""
+        self._channel.close()
+        self._process.kill()
+        self._process.communicate()
+
+    def __enter__(self) -> Compiler:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Programs:
+    """Loaded maps and programs, and the attachments made of them."""
+
+    def __init__(
+        self, maps: dict[str, int], programs: dict[str, int], instructions: dict[str, int]
+    ) -> None:
+        self.maps = maps
+        self.programs = programs
+        self.instructions = instructions
+        self._links: dict[str, int] = {}
+
+    def attach(self, plan: Plan) -> dict[str, Feature]:
+        """Attaches all; returns the features that failed. A failure of the four allocation
+        events is an error, of any other a degradation."""
+        failed = {}
+        for event, function in plan.attach.items():
+            try:
+                self._links[event] = bpf.attach_raw_tracepoint(event, self.programs[function])
+            except OSError as error:
+                if event.startswith(("kmalloc", "kfree", "kmem")):
+                    raise UnsupportedHost(
+                        f"the kernel refused to attach to the tracepoint {event}: {error}"
+                    ) from error
+                failed[event] = Feature("off", f"cannot attach: {error.strerror}")
+        return failed
+
+    @contextlib.contextmanager
+    def attached(self, event: str, function: str):  # type: ignore[no-untyped-def]
+        """Attaches one program for the length of a with block."""
+        link = bpf.attach_raw_tracepoint(event, self.programs[function])
+        try:
+            yield
+        finally:
+            os.close(link)
+
+    def close(self) -> None:
+        """Detaches and unloads everything."""
+        for descriptor in (*self._links.values(), *self.programs.values(), *self.maps.values()):
+            os.close(descriptor)
+        self._links, self.programs, self.maps = {}, {}, {}
+
+    def __enter__(self) -> Programs:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

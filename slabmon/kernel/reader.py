@@ -1,0 +1,172 @@
+"""From the kernel's lanes and tables to columns: reading and summing, nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from slabmon.kernel import bpf
+from slabmon.kernel.layout import (
+    ALLOC_SLOT,
+    CACHE_RECORD,
+    CONSTANTS,
+    CONTROL,
+    FREE_SLOT,
+    LANE_HEAD,
+    LOSS_REASONS,
+    SAMPLE,
+)
+from slabmon.kernel.loader import Programs
+from slabmon.kernel.plan import Plan
+
+_U64 = np.dtype("<u8")
+
+
+def lane_dtype(slot: np.dtype, slots: int) -> np.dtype:
+    """One lane: head, then slots (bpf/lanes.h)."""
+    return np.dtype([("head", LANE_HEAD), ("slots", slot, slots)])
+
+
+@dataclass(frozen=True)
+class Allocations:
+    """Distinct alloc slots summed over all lanes; columns of equal length."""
+
+    site: np.ndarray
+    request: np.ndarray
+    cache: np.ndarray
+    extra: np.ndarray
+    size: np.ndarray
+    count: np.ndarray
+    requested: np.ndarray
+    failed: np.ndarray
+
+
+def sum_allocations(slots: np.ndarray) -> Allocations:
+    """Sums slots of equal key. `slots` is any shape of ALLOC_SLOT records."""
+    slots = slots.ravel()
+    slots = slots[slots["site"] != 0]
+    keys = ("site", "request", "cache", "extra")
+    order = np.lexsort([slots[key] for key in keys])
+    slots = slots[order]
+    changed = np.ones(len(slots), bool)
+    if len(slots):
+        changed[1:] = np.any([slots[key][1:] != slots[key][:-1] for key in keys], axis=0)
+    starts = np.flatnonzero(changed)
+
+    def total(column: str) -> np.ndarray:
+        values = slots[column]
+        return np.add.reduceat(values, starts) if len(starts) else values[:0]
+
+    return Allocations(
+        *(slots[key][starts] for key in keys), slots["size"][starts].astype(_U64),
+        total("count"), total("requested_bytes"), total("failed"),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Frees:
+    """Distinct free slots summed over all lanes. `lifetimes` has one row per cache."""
+
+    cache: np.ndarray
+    count: np.ndarray
+    lifetimes: np.ndarray
+
+
+def sum_frees(slots: np.ndarray) -> Frees:
+    """Sums slots of equal cache. `slots` is any shape of FREE_SLOT records."""
+    slots = slots.ravel()
+    slots = slots[slots["cache"] != 0]
+    cache, inverse = np.unique(slots["cache"], return_inverse=True)
+    count = np.zeros(len(cache), _U64)
+    lifetimes = np.zeros((len(cache), CONSTANTS["LIFETIMES"]), _U64)
+    np.add.at(count, inverse, slots["count"])
+    np.add.at(lifetimes, inverse, slots["lifetimes"])
+    return Frees(cache, count, lifetimes)
+
+
+class Reader:
+    """Maps the kernel's tables once; each method reads them as they are now."""
+
+    def __init__(self, programs: Programs, plan: Plan) -> None:
+        self._programs = programs
+        self._settings = plan.settings
+        lanes = plan.defines["LANES"]
+        alloc = lane_dtype(ALLOC_SLOT, plan.defines["ALLOC_SLOTS"])
+        free = lane_dtype(FREE_SLOT, plan.defines["FREE_SLOTS"])
+
+        def mapped(name: str, dtype: np.dtype) -> np.ndarray:
+            return bpf.map_array(programs.maps[name], dtype, lanes, writable=True)
+
+        self._alloc_lanes = [mapped("kmalloc_lanes", alloc), mapped("cache_alloc_lanes", alloc)]
+        self._free_lanes = [mapped("kfree_lanes", free), mapped("cache_free_lanes", free)]
+        self._page_lanes: list[np.ndarray] = []
+        if self._settings.pages:
+            self._page_lanes = [mapped("page_alloc_lanes", alloc), mapped("page_free_lanes", free)]
+        self.control = bpf.map_array(programs.maps["shared"], CONTROL, 1, writable=True)[0]
+        self._nesting = plan.defines["NESTING"]
+
+    def prepare(self, sample_bytes: int, rng: np.random.Generator) -> None:
+        """Settings and first sampling gaps, before anything is attached. Each lane's first gap
+        is drawn here: started at zero, every lane would sample its first allocation."""
+        self.control["sample_interval"] = sample_bytes
+        steps = np.log2(1 + np.arange(1025) / 1024) * (1 << 26)
+        self.control["log2_table"][:1025] = np.rint(steps)
+        for lanes in self._alloc_lanes:
+            gaps = rng.exponential(sample_bytes, len(lanes))
+            lanes["head"]["countdown"] = np.ceil(gaps)
+
+    def allocations(self) -> Allocations:
+        return sum_allocations(np.concatenate([lanes["slots"].ravel() for lanes in self._alloc_lanes]))
+
+    def allocations_by_cpu(self) -> list[Allocations]:
+        """The same for each CPU by itself."""
+        per_cpu = [np.concatenate([lanes["slots"][i : i + self._nesting].ravel()
+                                   for lanes in self._alloc_lanes])
+                   for i in range(0, len(self._alloc_lanes[0]), self._nesting)]  # fmt: skip
+        return [sum_allocations(slots) for slots in per_cpu]
+
+    def frees(self) -> Frees:
+        return sum_frees(np.concatenate([lanes["slots"].ravel() for lanes in self._free_lanes]))
+
+    def pages(self) -> tuple[Allocations, Frees] | None:
+        """Page allocator lanes: order + 1 stands where call site and cache stand elsewhere."""
+        if not self._page_lanes:
+            return None
+        return sum_allocations(self._page_lanes[0]["slots"]), sum_frees(self._page_lanes[1]["slots"])
+
+    def large_freed_bytes(self) -> int:
+        return int(sum(lanes["head"]["large_freed_bytes"].sum() for lanes in self._free_lanes))
+
+    def losses(self) -> Counter[str]:
+        """Lost events by reason, from all lanes."""
+        lost = sum(
+            lanes["head"]["lost"].sum(axis=0)
+            for lanes in (*self._alloc_lanes, *self._free_lanes, *self._page_lanes)
+        )
+        result = Counter({reason: int(lost[index]) for index, reason in LOSS_REASONS.items()})
+        result["events_full"] = int(self.control["events_lost"])
+        return result
+
+    def _hash(self, name: str, value: np.dtype, capacity: int) -> tuple[np.ndarray, np.ndarray]:
+        return bpf.read_hash(self._programs.maps[name], _U64, value, capacity)
+
+    def samples(self) -> np.ndarray:
+        """All tracked objects; their addresses stay behind."""
+        return self._hash("samples", SAMPLE, self._settings.samples)[1]
+
+    def caches(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._hash("caches", CACHE_RECORD, self._settings.caches)
+
+    def unobserved_frees(self) -> dict[int, int]:
+        """Proven unobserved frees by cache key."""
+        keys, counts = self._hash("unobserved_frees", _U64, self._settings.caches)
+        return dict(zip(keys.tolist(), counts.tolist(), strict=True))
+
+    def stack(self, stack_id: int) -> list[int]:
+        """Return addresses of a stored stack, innermost first; [] when it is not there."""
+        frames = np.zeros(self._settings.stack_frames, _U64)
+        if not bpf.lookup(self._programs.maps["stacks"], np.array([stack_id], "<u4"), frames):
+            return []
+        return [int(frame) for frame in frames if frame]

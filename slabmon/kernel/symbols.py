@@ -1,0 +1,225 @@
+"""Kernel text symbols of /proc/kallsyms, over module loads and unloads.
+
+Core text never changes. Modules come and go and their addresses are used again, so each call
+site in a module carries the generation of the set of modules it was seen in, and is resolved
+only against modules that were there in that generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+CORE_START, CORE_END = "_stext", "_etext"
+UNKNOWN = "[unknown]"
+FOREVER = 1 << 32
+# Variables needed to find the cache of an address where the kernel has no function for it.
+_DATA = ("page_offset_base", "vmemmap_base")
+_NEWLINE, _TAB, _SPACE = 10, 9, 32
+
+
+class Location(NamedTuple):
+    """A place in kernel text, without its address: symbol, bytes into it, module (None: core)."""
+
+    symbol: str
+    offset: int
+    module: str | None
+
+
+class Table:
+    """Text symbols sorted by address, names kept in one byte string."""
+
+    def __init__(self, addresses: np.ndarray, starts: np.ndarray, ends: np.ndarray,
+                 names: bytes) -> None:  # fmt: skip
+        order = np.argsort(addresses, kind="stable")
+        self.addresses = addresses[order]
+        self._starts = starts[order]
+        self._ends = ends[order]
+        self._names = names
+
+    def name(self, index: int) -> str:
+        return self._names[self._starts[index] : self._ends[index]].decode("utf-8", "replace")
+
+    def at(self, address: int) -> tuple[str, int] | None:
+        """Symbol and offset of an address."""
+        index = int(np.searchsorted(self.addresses, np.uint64(address), "right")) - 1
+        if index < 0:
+            return None
+        # Aliases share an address: the first in kallsyms order is the canonical one.
+        first = int(np.searchsorted(self.addresses, self.addresses[index], "left"))
+        return self.name(first), address - int(self.addresses[index])
+
+    def find(self, name: str) -> int | None:
+        """Address of a symbol by exact name."""
+        wanted = name.encode()
+        lengths = self._ends - self._starts
+        for index in np.flatnonzero(lengths == len(wanted)):
+            if self._names[self._starts[index] : self._ends[index]] == wanted:
+                return int(self.addresses[index])
+        return None
+
+    def range_of(self, name: str) -> tuple[int, int] | None:
+        """Address range [start, end) of a symbol: up to the next one."""
+        start = self.find(name)
+        if start is None:
+            return None
+        after = int(np.searchsorted(self.addresses, np.uint64(start), "right"))
+        end = int(self.addresses[after]) if after < len(self.addresses) else start + 4096
+        return start, end
+
+
+@dataclass
+class Module:
+    """A module's text while generations first <= g < last. `ranges` are [start, end)."""
+
+    name: str
+    ranges: list[tuple[int, int]]
+    first: int
+    last: int = FOREVER
+    table: Table | None = None
+
+
+def parse(data: bytes) -> tuple[Table, dict[str, Table], dict[str, int]]:
+    """Core text, text of each module, and the data symbols slabmon looks for."""
+    buffer = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(buffer == _NEWLINE)
+    starts = np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
+    hexdigits = buffer[starts[:, None] + np.arange(16)].astype(np.uint64)
+    nibbles = np.where(hexdigits > 57, hexdigits - np.uint64(87), hexdigits - np.uint64(48))
+    shifts = np.arange(60, -4, -4, dtype=np.uint64)
+    addresses = (nibbles << shifts).sum(axis=1, dtype=np.uint64)
+    kinds = buffer[starts + 17]
+    text = np.isin(kinds, np.frombuffer(b"tTwW", np.uint8))
+    name_starts = starts + 19
+
+    data_symbols = {}
+    for index in np.flatnonzero(np.isin(kinds, np.frombuffer(b"dDbBrR", np.uint8))):
+        length = ends[index] - name_starts[index]
+        if length in (16, 12):
+            name = data[name_starts[index] : ends[index]].decode("ascii", "replace")
+            if name in _DATA and addresses[index]:
+                data_symbols[name] = int(addresses[index])
+
+    tabs = np.flatnonzero(buffer == _TAB)
+    line_of_tab = np.searchsorted(ends, tabs)
+    name_ends = ends.copy()
+    name_ends[line_of_tab] = tabs
+    in_module = np.zeros(len(ends), bool)
+    in_module[line_of_tab] = True
+
+    by_module: dict[bytes, list[int]] = {}
+    for index in np.flatnonzero(text & in_module):
+        by_module.setdefault(data[name_ends[index] + 2 : ends[index] - 1], []).append(int(index))
+
+    def table(rows: np.ndarray) -> Table:
+        lengths = name_ends[rows] - name_starts[rows]
+        stops = np.cumsum(lengths)
+        # Byte positions of all names, one after the other.
+        gather = np.arange(stops[-1] if len(stops) else 0) + np.repeat(
+            name_starts[rows] - (stops - lengths), lengths
+        )
+        names = buffer[gather].tobytes()
+        return Table(addresses[rows], (stops - lengths).astype(np.uint32),
+                     stops.astype(np.uint32), names)  # fmt: skip
+
+    modules = {
+        name.decode("utf-8", "replace"): table(np.array(rows)) for name, rows in by_module.items()
+    }
+    return table(np.flatnonzero(text & ~in_module)), modules, data_symbols
+
+
+def parse_modules(text: str) -> dict[str, tuple[int, int]]:
+    """Name -> [start, end) from /proc/modules; the size covers more than text."""
+    found = {}
+    for line in text.splitlines():
+        fields = line.split()
+        start = int(fields[5], 16)
+        found[fields[0]] = (start, start + int(fields[1]))
+    return found
+
+
+class Symbols:
+    """Resolves call sites. `readable` is False when the kernel hides addresses."""
+
+    def __init__(self, kallsyms: Path = Path("/proc/kallsyms"),
+                 modules: Path = Path("/proc/modules")) -> None:  # fmt: skip
+        self._kallsyms = kallsyms
+        self._modules_file = modules
+        self._modules: list[Module] = []
+        self.data: Mapping[str, int] = {}
+        self._core = self._read(0)
+        self.readable = bool(len(self._core.addresses) and self._core.addresses[-1])
+        self._bounds = (self.address(CORE_START) or 0, self.address(CORE_END) or 0)
+
+    def _read(self, generation: int) -> Table:
+        core, tables, self.data = parse(self._kallsyms.read_bytes())
+        try:
+            loaded = parse_modules(self._modules_file.read_text())
+        except OSError:
+            loaded = {}
+        for name, table in tables.items():
+            if name not in loaded:  # ftrace and BPF trampolines: named, but not modules
+                continue
+            live = [m for m in self._modules if m.name == name and m.last == FOREVER]
+            if live:
+                live[-1].table = table
+            else:
+                self._modules.append(Module(name, [loaded[name]], generation, table=table))
+        for module in self._modules:
+            if module.last == FOREVER and module.name not in loaded:
+                module.last = generation
+        return core
+
+    def refresh(self, generation: int) -> None:
+        """Reads module symbols again; `generation` is the current one."""
+        self._read(generation)
+
+    def module_loaded(self, name: str, ranges: list[tuple[int, int]], generation: int) -> None:
+        """A module appeared in `generation`; its symbols are read with the next refresh()."""
+        self._modules.append(Module(name, ranges, generation))
+
+    def module_freed(self, name: str, generation: int) -> None:
+        """A module is gone from `generation` on."""
+        for module in self._modules:
+            if module.name == name and module.last == FOREVER:
+                module.last = generation
+
+    def address(self, name: str) -> int | None:
+        """Address of a core text symbol."""
+        return self._core.find(name) or None
+
+    def range_of(self, name: str) -> tuple[int, int] | None:
+        """[start, end) of a core text symbol."""
+        found = self._core.range_of(name)
+        return found if found and found[0] else None
+
+    def module_range(self, name: str) -> tuple[int, int] | None:
+        """[start, end) of a loaded module."""
+        for module in self._modules:
+            if module.name == name and module.last == FOREVER:
+                return module.ranges[0]
+        return None
+
+    def resolve(self, address: int, generation: int) -> Location:
+        """Where an address of that generation lies; UNKNOWN when nothing is known of it."""
+        if self._bounds[0] <= address < self._bounds[1]:
+            found = self._core.at(address)
+            return Location(*found, None) if found else Location(UNKNOWN, 0, None)
+        best: tuple[int, Module] | None = None
+        for module in self._modules:
+            if not module.first <= generation < module.last:
+                continue
+            for start, end in module.ranges:
+                if start <= address < end and (best is None or start > best[0]):
+                    best = start, module
+        if best is None:
+            return Location(UNKNOWN, 0, None)
+        start, module = best
+        found = module.table.at(address) if module.table else None
+        if found is None:
+            return Location(UNKNOWN, address - start, module.name)
+        return Location(*found, module.name)

@@ -1,0 +1,241 @@
+"""Snapshot: what was true of one host at one instant.
+
+Raw facts only. Rates, rankings and verdicts are computed from two or more snapshots by the pure
+functions of slabmon.analysis. Counters (`allocs`, `frees`, `*_bytes` that are not live) count
+since tracking began and are exact up to `losses`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+LARGE_CACHE = "kmalloc-large"
+UNRESOLVED_CACHE = "[unresolved]"
+
+
+@dataclass(frozen=True)
+class Live:
+    """Objects allocated since tracking began and not yet freed, estimated from samples.
+
+    `stderr_bytes` is one standard error; `low_bytes` and `high_bytes` bound a 95 % confidence
+    interval (analysis/sampling.py). In exact mode the error is 0 and the bounds are the value.
+    """
+
+    objects: int = 0
+    bytes: int = 0
+    stderr_bytes: int = 0
+    low_bytes: int = 0
+    high_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Slabinfo:
+    """One row of /proc/slabinfo. Objects in per-CPU slabs and sheaves count as active, so
+    `active_objects` is an upper bound. `slab_bytes` is the memory of all its slabs."""
+
+    active_objects: int
+    total_objects: int
+    object_size: int
+    slab_bytes: int
+
+
+@dataclass(frozen=True)
+class Cache:
+    """One kmem_cache, or page-backed kmalloc as `kmalloc-large`. Sizes in bytes.
+
+    `lifetimes` counts freed tracked objects by decade: below 10 us, below 100 us, ..., above
+    10,000 s. `unobserved_frees` counts tracked addresses that were allocated again although no
+    free was seen: the evidence behind `frees_observable`.
+    """
+
+    name: str
+    object_size: int
+    allocs: int
+    frees: int
+    failed: int
+    requested_bytes: int
+    allocated_bytes: int
+    freed_bytes: int
+    live: Live
+    frees_observable: bool
+    reclaimable: bool
+    accounted: bool
+    dma: bool
+    unobserved_frees: int
+    lifetimes: tuple[int, ...]
+    aliases: tuple[str, ...]
+    slabinfo: Slabinfo | None
+
+
+@dataclass(frozen=True)
+class Site:
+    """One call site: symbol, bytes into it, module (None: core kernel)."""
+
+    symbol: str
+    offset: int
+    module: str | None
+    allocs: int
+    failed: int
+    requested_bytes: int
+    allocated_bytes: int
+    live: Live
+
+    @property
+    def label(self) -> str:
+        """symbol+0xoffset, as the kernel prints it."""
+        return f"{self.symbol}+{self.offset:#x}"
+
+
+@dataclass(frozen=True)
+class Release:
+    """Managed resources of one release function."""
+
+    name: str
+    resources: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device's managed (devres) resources.
+
+    `bus` is the subsystem as in sysfs: the bus, else the class, else "". `managed_bytes` sums
+    devres sizes, without headers; `slab_bytes` what the slab objects behind them occupy (None:
+    not known), by cache in `slab_by_cache`.
+    """
+
+    bus: str
+    name: str
+    driver: str | None
+    module: str | None
+    resources: int
+    managed_bytes: int
+    slab_bytes: int | None
+    added: int
+    removed: int
+    by_release: tuple[Release, ...]
+    slab_by_cache: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GfpClass:
+    """Allocations by class of GFP flags."""
+
+    name: str
+    allocs: int
+    allocated_bytes: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class SizeBucket:
+    """kmalloc requests of at most `le` bytes, and more than the bucket before."""
+
+    le: int
+    allocs: int
+
+
+@dataclass(frozen=True)
+class NodeUse:
+    """Allocations that preferred one NUMA node: the node asked for, else the CPU's own.
+    Falling back to another node cannot be seen."""
+
+    node: int
+    allocs: int
+    allocated_bytes: int
+
+
+@dataclass(frozen=True)
+class PageOrder:
+    """Page allocator use of one order and GFP class (class None on the free side)."""
+
+    order: int
+    gfp_class: str | None
+    allocs: int
+    frees: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class ProgramCost:
+    """BPF statistics of one program, counted only while statistics are enabled."""
+
+    name: str
+    run_seconds: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """The tracked objects themselves, as columns of equal length.
+
+    `cache` and `site` index Snapshot.caches and Snapshot.sites; `bytes` is what each occupies,
+    `interval` the mean sampling interval in force (0: tracked with certainty), `age` seconds,
+    `stack` a key of `stacks` (negative: none). `stacks` are outermost last.
+    """
+
+    cache: np.ndarray
+    site: np.ndarray
+    bytes: np.ndarray
+    requested: np.ndarray
+    interval: np.ndarray
+    age: np.ndarray
+    gfp: np.ndarray
+    tgid: np.ndarray
+    cgroup: np.ndarray
+    comm: np.ndarray
+    stack: np.ndarray
+    stacks: Mapping[int, tuple[str, ...]]
+    cgroups: Mapping[int, str]
+    gfp_classes: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Host:
+    """Which machine, which boot."""
+
+    release: str
+    machine: str
+    cpus: int
+    boot_id: str
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """`since`: Unix time tracking began; `seconds`: how long it has run (monotonic clock);
+    `mode`: sampled or exact; `sample_bytes`: mean bytes between samples (0 in exact mode)."""
+
+    since: float
+    seconds: float
+    mode: str
+    sample_bytes: int
+
+
+@dataclass(frozen=True)
+class FeatureState:
+    """on, degraded or off, and why."""
+
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything known at one instant."""
+
+    host: Host
+    tracking: Tracking
+    caches: tuple[Cache, ...]
+    sites: tuple[Site, ...]
+    devices: tuple[Device, ...]
+    gfp: tuple[GfpClass, ...]
+    sizes: tuple[SizeBucket, ...]
+    nodes: tuple[NodeUse, ...]
+    pages: tuple[PageOrder, ...]
+    programs: tuple[ProgramCost, ...]
+    losses: Mapping[str, int]
+    features: Mapping[str, FeatureState]
+    tracked: Tracked
