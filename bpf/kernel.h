@@ -70,8 +70,8 @@ static __always_inline u64 slab_cache_of(u64 address, volatile u64 *scratch)
  * a call site inside the allocator's own entry points, then with the caller's. The first is
  * dropped. LARGE_ENTRY_* are the address ranges of those functions (0, 0 where unknown).
  */
-#define IN_RANGE(address, n) \
-	((address) - LARGE_ENTRY_##n##_START < (u64)LARGE_ENTRY_##n##_END - LARGE_ENTRY_##n##_START)
+#define IN_RANGE(address, n)                                                                       \
+	((address)-LARGE_ENTRY_##n##_START < (u64)LARGE_ENTRY_##n##_END - LARGE_ENTRY_##n##_START)
 
 static __always_inline bool is_inner_large_event(u64 site, u64 bytes)
 {
@@ -90,7 +90,6 @@ static __always_inline void read_cache_record(struct cache_record *record, u64 c
 	bpf_probe_read_kernel_str(record->name, sizeof(record->name),
 				  (void *)read_u64(cache + OFF_CACHE_NAME));
 }
-
 
 /* The names sysfs shows: kobject name; subsystem (bus, else class); driver; the driver's module. */
 static __always_inline void read_device_names(u64 device, char *name, char *bus, char *driver,

@@ -7,8 +7,8 @@
 #define SLABMON_LANES_H
 
 #define __always_inline inline __attribute__((always_inline))
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
+#define likely(x)	__builtin_expect(!!(x), 1)
+#define unlikely(x)	__builtin_expect(!!(x), 0)
 
 #define GOLDEN_RATIO_64 0x9E3779B97F4A7C15ull
 

@@ -25,8 +25,7 @@ static __always_inline s64 exponential_gap(const struct control *control, u32 un
 	index = (u >> 21) & 1023;
 	fraction = u & ((1 << 21) - 1);
 	low = control->log2_table[index];
-	log2 = (exponent << 26) + low +
-	       ((control->log2_table[index + 1] - low) * fraction >> 21);
+	log2 = (exponent << 26) + low + ((control->log2_table[index + 1] - low) * fraction >> 21);
 	/* ln 2 = 45426 / 65536 to 2e-6 */
 	return ((((32ull << 26) - log2) * control->sample_interval >> 26) * 45426 >> 16);
 }

@@ -30,9 +30,9 @@ struct walk {
  * bcc generates printing and parsing code for each element of a map's value type, which takes
  * seconds for an array of thousands of structs: large values are declared as bytes.
  */
-#define BYTES_OF(type)                       \
-	struct type##_bytes {                \
-		char bytes[sizeof(struct type)]; \
+#define BYTES_OF(type)                                                                             \
+	struct type##_bytes {                                                                      \
+		char bytes[sizeof(struct type)];                                                   \
 	}
 BYTES_OF(shared);
 BYTES_OF(alloc_lane);
@@ -66,22 +66,22 @@ static __always_inline struct shared *get_shared(void)
 
 /* Kernels without a recursion guard nest a program in itself: each level has its own lane. */
 #if NESTING > 1
-#define ENTER_LANE(lane, home, lookup)                              \
-	u32 lane_index = bpf_get_smp_processor_id() * NESTING;       \
-	home = lookup(lane_index);                                   \
-	if (!home)                                                   \
-		return 0;                                            \
-	u64 depth = *(volatile u64 *)&home->head.depth;              \
-	if (depth >= NESTING) {                                      \
-		__sync_fetch_and_add(&home->head.lost[LOST_NESTING], 1); \
-		return 0;                                            \
-	}                                                            \
-	*(volatile u64 *)&home->head.depth = depth + 1;              \
+#define ENTER_LANE(lane, home, lookup)                                                             \
+	u32 lane_index = bpf_get_smp_processor_id() * NESTING;                                     \
+	home = lookup(lane_index);                                                                 \
+	if (!home)                                                                                 \
+		return 0;                                                                          \
+	u64 depth = *(volatile u64 *)&home->head.depth;                                            \
+	if (depth >= NESTING) {                                                                    \
+		__sync_fetch_and_add(&home->head.lost[LOST_NESTING], 1);                           \
+		return 0;                                                                          \
+	}                                                                                          \
+	*(volatile u64 *)&home->head.depth = depth + 1;                                            \
 	lane = lookup(lane_index + (u32)depth);
 #define LEAVE_LANE(home) *(volatile u64 *)&home->head.depth = depth
 #else
 #define ENTER_LANE(lane, home, lookup) lane = lookup(bpf_get_smp_processor_id())
-#define LEAVE_LANE(home) (void)home
+#define LEAVE_LANE(home)	       (void)home
 #endif
 
 static __always_inline struct alloc_lane *kmalloc_lane(u32 index)
@@ -168,7 +168,8 @@ int on_kmem_cache_alloc(struct bpf_raw_tracepoint_args *ctx)
 
 	ENTER_LANE(lane, home, cache_alloc_lane);
 	if (lane)
-		count_cache_alloc(ctx, lane, MANY_NODES ? (s32)ctx->args[ARG_CACHE_ALLOC_NODE] : -1);
+		count_cache_alloc(ctx, lane,
+				  MANY_NODES ? (s32)ctx->args[ARG_CACHE_ALLOC_NODE] : -1);
 	LEAVE_LANE(home);
 	return 0;
 }
@@ -183,9 +184,10 @@ int on_kfree(struct bpf_raw_tracepoint_args *ctx)
 	ENTER_LANE(lane, home, kfree_lane);
 	if (lane) {
 		cache = slab_cache_of(address, &lane->head.scratch);
-		count_free(lane, address, cache		      ? cache_key(cache)
-					  : CACHES_RESOLVABLE ? CACHE_LARGE
-							      : CACHE_UNKNOWN);
+		count_free(lane, address,
+			   cache	       ? cache_key(cache)
+			   : CACHES_RESOLVABLE ? CACHE_LARGE
+					       : CACHE_UNKNOWN);
 	}
 	LEAVE_LANE(home);
 	return 0;
@@ -229,7 +231,8 @@ int on_kmem_cache_alloc_node(struct bpf_raw_tracepoint_args *ctx)
 
 	ENTER_LANE(lane, home, cache_alloc_lane);
 	if (lane)
-		count_cache_alloc(ctx, lane, MANY_NODES ? (s32)ctx->args[ARG_CACHE_ALLOC_GFP + 1] : -1);
+		count_cache_alloc(ctx, lane,
+				  MANY_NODES ? (s32)ctx->args[ARG_CACHE_ALLOC_GFP + 1] : -1);
 	LEAVE_LANE(home);
 	return 0;
 }

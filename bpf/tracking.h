@@ -5,8 +5,8 @@
 #define SLABMON_TRACKING_H
 
 #define ENOMEM 12
-#define E2BIG 7
-#define EBUSY 16
+#define E2BIG  7
+#define EBUSY  16
 #define EEXIST 17
 
 static __always_inline void gate_add(struct shared *all, u64 index, u32 amount)

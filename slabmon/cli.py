@@ -54,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        message = f"{type(error).__name__}: {error}; this is a bug, run again with --debug and report it"
+        message = (
+            f"{type(error).__name__}: {error}; this is a bug, run again with --debug and report it"
+        )
         code = 70
         if options.debug:
             raise

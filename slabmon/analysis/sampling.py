@@ -13,6 +13,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+from slabmon.model import Live
+
 _Z975 = NormalDist().inv_cdf(0.975)
 
 
@@ -52,3 +54,27 @@ def interval95(total: float, variance: float, largest: float) -> tuple[float, fl
         * chi2_quantile(_Z975, 2 * upper_total * upper_total / upper_variance)
     )
     return low, high
+
+
+class Grouped:
+    """Live estimates of tracked objects by a group number per object."""
+
+    def __init__(self, sizes: np.ndarray, intervals: np.ndarray) -> None:
+        self._sizes = sizes.astype(float)
+        p = probability(self._sizes, intervals)
+        self._objects = 1 / p
+        self._bytes = self._sizes / p
+        self._deviation = np.sqrt(1 - p) / p * self._sizes
+
+    def by(self, groups: np.ndarray, count: int) -> list[Live]:
+        """One Live per group 0 .. count-1."""
+        objects = np.bincount(groups, self._objects, count)
+        total = np.bincount(groups, self._bytes, count)
+        variance = np.bincount(groups, self._deviation**2, count)
+        largest = np.zeros(count)
+        np.maximum.at(largest, groups, self._deviation)
+        rows = []
+        for n, y, v, w in zip(objects, total, variance, largest, strict=True):
+            low, high = interval95(y, v, w) if y else (0.0, 0.0)
+            rows.append(Live(round(n), round(y), round(v**0.5), round(low), round(high)))
+        return rows

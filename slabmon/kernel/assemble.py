@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from slabmon.analysis.sampling import interval95, probability
 from slabmon.kernel.caches import LARGE, CacheDirectory, Identity
 from slabmon.kernel.layout import CONSTANTS
 from slabmon.kernel.reader import Allocations, Frees
@@ -49,30 +48,6 @@ class Sums:
     lifetimes: np.ndarray = field(default_factory=lambda: np.zeros(CONSTANTS["LIFETIMES"], "<u8"))
 
 
-class Grouped:
-    """Live estimates of tracked objects by a group number per object."""
-
-    def __init__(self, sizes: np.ndarray, intervals: np.ndarray) -> None:
-        self._sizes = sizes.astype(float)
-        p = probability(self._sizes, intervals)
-        self._objects = 1 / p
-        self._bytes = self._sizes / p
-        self._deviation = np.sqrt(1 - p) / p * self._sizes
-
-    def by(self, groups: np.ndarray, count: int) -> list[Live]:
-        """One Live per group 0 .. count-1."""
-        objects = np.bincount(groups, self._objects, count)
-        total = np.bincount(groups, self._bytes, count)
-        variance = np.bincount(groups, self._deviation**2, count)
-        largest = np.zeros(count)
-        np.maximum.at(largest, groups, self._deviation)
-        rows = []
-        for n, y, v, w in zip(objects, total, variance, largest, strict=True):
-            low, high = interval95(y, v, w) if y else (0.0, 0.0)
-            rows.append(Live(round(n), round(y), round(v**0.5), round(low), round(high)))
-        return rows
-
-
 def object_caches(rows: Allocations, directory: CacheDirectory,
                   gfp: Mapping[str, int]) -> list[Identity]:  # fmt: skip
     """The cache of each allocation row. Rows that only ever failed name none: their bucket size
@@ -111,8 +86,9 @@ def row_bytes(rows: Allocations, caches: Iterable[Identity]) -> list[tuple[int, 
 def cache_sums(
     rows: Allocations, identities: list[Identity], bytes_: list[tuple[int, int]], frees: Frees,
     directory: CacheDirectory, large_freed: int, unobserved: Mapping[int, int],
+    tracked: Iterable[int],
 ) -> dict[str, tuple[Identity, Sums]]:  # fmt: skip
-    """Counters by cache name."""
+    """Counters by cache name. Caches of `tracked` keys have a row even without counters."""
     table: dict[str, tuple[Identity, Sums]] = {}
 
     def sums(identity: Identity) -> Sums:
@@ -136,6 +112,8 @@ def cache_sums(
         row.lifetimes = row.lifetimes + lifetimes
     for key, count in unobserved.items():
         sums(directory.get(key)).unobserved += count
+    for key in tracked:
+        sums(directory.get(key))
     return table
 
 
@@ -203,8 +181,12 @@ def site_rows(locations: list[Location], rows: Allocations, bytes_: list[tuple[i
     )  # fmt: skip
 
 
-def gfp_rows(rows: Allocations, bytes_: list[tuple[int, int]],
-             classify: Callable[[int], str], classes: Iterable[str]) -> tuple[GfpClass, ...]:  # fmt: skip
+def gfp_rows(
+    rows: Allocations,
+    bytes_: list[tuple[int, int]],
+    classify: Callable[[int], str],
+    classes: Iterable[str],
+) -> tuple[GfpClass, ...]:
     """Counters by GFP class, all classes present."""
     table = {name: Sums() for name in classes}
     for request, (_, allocated), count, failed in zip(

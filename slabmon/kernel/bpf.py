@@ -64,7 +64,9 @@ def load_raw_tracepoint(name: str, code: bytes) -> int:
 def attach_raw_tracepoint(name: str, program: int) -> int:
     """Attaches a program until the returned descriptor is closed."""
     text = ctypes.create_string_buffer(name.encode())
-    return _bpf(_RAW_TRACEPOINT_OPEN, bytearray(struct.pack("<QII", ctypes.addressof(text), program, 0)))
+    return _bpf(
+        _RAW_TRACEPOINT_OPEN, bytearray(struct.pack("<QII", ctypes.addressof(text), program, 0))
+    )
 
 
 def run(program: int, *arguments: int) -> None:
@@ -103,13 +105,18 @@ def enable_stats() -> int:
 def lookup(map_fd: int, key: np.ndarray, value: np.ndarray) -> bool:
     """Reads one element into `value`; False when there is none."""
     try:
-        _bpf(_MAP_LOOKUP_ELEM, bytearray(struct.pack("<IIQQQ", map_fd, 0, _address(key), _address(value), 0)))
+        _bpf(
+            _MAP_LOOKUP_ELEM,
+            bytearray(struct.pack("<IIQQQ", map_fd, 0, _address(key), _address(value), 0)),
+        )
     except FileNotFoundError:
         return False
     return True
 
 
-def read_hash(map_fd: int, key: np.dtype, value: np.dtype, capacity: int) -> tuple[np.ndarray, np.ndarray]:
+def read_hash(
+    map_fd: int, key: np.dtype, value: np.dtype, capacity: int
+) -> tuple[np.ndarray, np.ndarray]:
     """All keys and values of a hash map, in batches (BPF_MAP_LOOKUP_BATCH, 5.6+).
 
     Elements that come or go meanwhile may or may not be included; none is returned twice.

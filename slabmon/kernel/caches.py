@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slabmon.kernel.devices import text
 from slabmon.kernel.layout import CONSTANTS
 from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE
+from slabmon.names import text
 
 LARGE, UNKNOWN = CONSTANTS["CACHE_LARGE"], CONSTANTS["CACHE_UNKNOWN"]
 _GENERATION_MASK = CONSTANTS["CACHE_GENERATION_MASK"]

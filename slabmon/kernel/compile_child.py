@@ -14,13 +14,14 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 # Where Debian keeps python3-bpfcc; an interpreter of a virtual environment does not look there.
 _DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"
 _CALL, _PSEUDO_KFUNC_CALL = 0x85, 2
 
 
-def import_bcc() -> object:
+def import_bcc() -> Any:
     """bcc, from the interpreter's own path or from Debian's."""
     try:
         import bcc
@@ -45,6 +46,7 @@ def patch_kfunc_calls(code: bytes, kfuncs: Iterable[int]) -> bytes:
 
 
 def main() -> int:
+    """Answers one request on the socket."""
     from slabmon.kernel import bpf
     from slabmon.kernel.layout import BPF_DIR
 
@@ -53,16 +55,18 @@ def main() -> int:
     bcc = import_bcc()
     channel.sendall(b"R")
     request = json.loads(channel.makefile("rb").readline())
-    cflags = ["-Wno-everything", f"-I{BPF_DIR}"] + [f"-D{k}={v}ULL" if v > 0x7FFFFFFF else f"-D{k}={v}"
-                                    for k, v in request["defines"].items()]  # fmt: skip
+    source = str(BPF_DIR / "slabmon.bpf.c")
+    cflags = ["-Wno-everything", f"-I{BPF_DIR}"]
+    for name, value in request["defines"].items():
+        cflags.append(f"-D{name}={value}ULL" if value > 0x7FFFFFFF else f"-D{name}={value}")
     try:
-        module = bcc.BPF(src_file=str(BPF_DIR / "slabmon.bpf.c"), cflags=cflags)  # type: ignore[attr-defined]
+        module = bcc.BPF(src_file=source, cflags=cflags)
     except Exception as error:
         return reply(channel, {"error": f"compile: {error}"}, [])
     descriptors: list[int] = []
     maps, programs, sizes = {}, {}, {}
     for name in request["maps"]:
-        fd = bcc.lib.bpf_table_fd(module.module, name.encode())  # type: ignore[attr-defined]
+        fd = bcc.lib.bpf_table_fd(module.module, name.encode())
         if fd < 0:
             return reply(channel, {"error": f"compile: map {name} is missing"}, [])
         maps[name] = len(descriptors)
@@ -80,6 +84,7 @@ def main() -> int:
 
 
 def reply(channel: socket.socket, message: dict[str, object], descriptors: list[int]) -> int:
+    """Sends the answer with its descriptors and ends the process."""
     socket.send_fds(channel, [json.dumps(message).encode()], descriptors)
     # bcc and LLVM need not tidy up: the process is done.
     sys.stderr.flush()

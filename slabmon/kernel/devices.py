@@ -20,16 +20,12 @@ from slabmon.kernel.layout import CONSTANTS, WALK_DEVICE, WALK_NODE
 from slabmon.kernel.loader import Programs
 from slabmon.kernel.plan import SEED, WALK
 from slabmon.model import Device, Release
+from slabmon.names import text
 
 _TORN, _GONE = CONSTANTS["WALK_TORN"], CONSTANTS["WALK_GONE"]
 _MAX_DEVICES, _MAX_STEPS, _TRIES = 200_000, 10_000, 8
 _GROUP_OPEN, _GROUP_CLOSE = "grp<", "grp>"
 _GROUP_BYTES = 256  # both nodes of a group lie in one struct devres_group
-
-
-def text(raw: bytes) -> str:
-    """A kernel string; bytes that are no UTF-8 become backslash escapes."""
-    return raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
 
 
 class Names(NamedTuple):
@@ -80,9 +76,10 @@ class Walker:
         device["next"] = 0
         with self._programs.attached("net_dev_queue", SEED):
             for _ in range(3):
-                with contextlib.suppress(OSError), socket.socket(
-                    socket.AF_INET, socket.SOCK_DGRAM
-                ) as sender:
+                with (
+                    contextlib.suppress(OSError),
+                    socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+                ):
                     sender.sendto(b"", ("127.0.0.1", 9))
                 if device["next"]:
                     return int(device["next"])

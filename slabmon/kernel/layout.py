@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 # In a wheel bpf/ lies inside the package, in a checkout beside it.
 BPF_DIR = _PACKAGE / "bpf" if (_PACKAGE / "bpf").is_dir() else _PACKAGE.parent / "bpf"
 
-_SCALARS = {"u32": np.dtype("<u4"), "u64": np.dtype("<u8"), "s32": np.dtype("<i4"),
+_SCALARS: dict[str, np.dtype[Any]] = {"u32": np.dtype("<u4"), "u64": np.dtype("<u8"), "s32": np.dtype("<i4"),
             "s64": np.dtype("<i8")}  # fmt: skip
 _DEFINE = re.compile(r"^#define (\w+) (\d+)\b", re.M)
 _STRUCT = re.compile(r"struct (\w+) \{(.*?)\};", re.S)
@@ -32,16 +33,18 @@ def parse(text: str) -> tuple[dict[str, int], dict[str, np.dtype]]:
     constants = {name: int(value) for name, value in _DEFINE.findall(text)}
     structs = {}
     for name, body in _STRUCT.findall(text):
-        names, formats, offsets = [], [], []
+        names: list[str] = []
+        formats: list[np.dtype] = []
+        offsets: list[int] = []
         position = align = 0
         for kind, member, count in _MEMBER.findall(body):
             length = 0 if not count else constants[count] if count in constants else int(count)
             if kind == "char":
                 base, unit = np.dtype(f"S{length}"), 1
             else:
-                scalar = _SCALARS[kind]
-                unit = scalar.itemsize
-                base = np.dtype((scalar, (length,))) if length else scalar
+                base, unit = _SCALARS[kind], _SCALARS[kind].itemsize
+                if length:
+                    base = np.dtype((base, (length,)))
             position = -(-position // unit) * unit
             align = max(align, unit)
             names.append(member)

@@ -9,11 +9,12 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator, Set
 from types import TracebackType
 
 from slabmon.errors import PermissionDenied, SlabmonError, UnsupportedHost
 from slabmon.kernel import bpf
-from slabmon.kernel.plan import Feature, Plan
+from slabmon.kernel.plan import ALLOCATION_EVENTS, Feature, Plan
 
 MAPS = (
     "shared", "kmalloc_lanes", "cache_alloc_lanes", "kfree_lanes", "cache_free_lanes", "samples",
@@ -104,15 +105,17 @@ class Programs:
         self.instructions = instructions
         self._links: dict[str, int] = {}
 
-    def attach(self, plan: Plan) -> dict[str, Feature]:
-        """Attaches all; returns the features that failed. A failure of the four allocation
-        events is an error, of any other a degradation."""
+    def attach(self, plan: Plan, events: Set[str]) -> dict[str, Feature]:
+        """Attaches these of the plan's events; returns those that failed as features. Without
+        the allocation events there is nothing to monitor: their failure is an error."""
         failed = {}
-        for event, function in plan.attach.items():
+        for event in sorted(events):
             try:
-                self._links[event] = bpf.attach_raw_tracepoint(event, self.programs[function])
+                self._links[event] = bpf.attach_raw_tracepoint(
+                    event, self.programs[plan.attach[event]]
+                )
             except OSError as error:
-                if event.startswith(("kmalloc", "kfree", "kmem")):
+                if event in ALLOCATION_EVENTS:
                     raise UnsupportedHost(
                         f"the kernel refused to attach to the tracepoint {event}: {error}"
                     ) from error
@@ -120,7 +123,7 @@ class Programs:
         return failed
 
     @contextlib.contextmanager
-    def attached(self, event: str, function: str):  # type: ignore[no-untyped-def]
+    def attached(self, event: str, function: str) -> Iterator[None]:
         """Attaches one program for the length of a with block."""
         link = bpf.attach_raw_tracepoint(event, self.programs[function])
         try:

@@ -14,6 +14,10 @@ from slabmon.kernel.facts import LARGE_ENTRIES, OFFSETS, Facts
 from slabmon.kernel.settings import Settings
 
 ON, DEGRADED, OFF = "on", "degraded", "off"
+ALLOCATION_EVENTS = frozenset(
+    ("kmalloc", "kmalloc_node", "kmem_cache_alloc", "kmem_cache_alloc_node", "kfree",
+     "kmem_cache_free")
+)  # fmt: skip
 WALK, SEED, FIND_MEMORY = "walk_devices", "on_net_dev_queue", "find_memory"
 _REQUIRED_OFFSETS = ("OFF_CACHE_NAME", "OFF_CACHE_FLAGS", "OFF_CACHE_SIZE", "OFF_CACHE_OBJECT_SIZE")
 _WALK_OFFSETS = tuple(
@@ -97,7 +101,11 @@ def _cache_lookup(facts: Facts) -> tuple[dict[str, int], Feature]:
     """How an address is turned into its cache."""
     if facts.kfunc_get_cache is not None:
         return (
-            {"CACHE_BY_KFUNC": 1, "CACHE_BY_PAGE": 0, "KFUNC_GET_KMEM_CACHE": facts.kfunc_get_cache},
+            {
+                "CACHE_BY_KFUNC": 1,
+                "CACHE_BY_PAGE": 0,
+                "KFUNC_GET_KMEM_CACHE": facts.kfunc_get_cache,
+            },
             Feature(ON, "by the kernel's bpf_get_kmem_cache()"),
         )
     slab_cache = facts.offsets.get("OFF_SLAB_CACHE", facts.offsets.get("OFF_PAGE_SLAB_CACHE"))
@@ -174,8 +182,7 @@ def make_plan(
     lookup, features["cache_of_address"] = _cache_lookup(facts)
     resolvable = lookup["CACHE_BY_KFUNC"] or lookup["CACHE_BY_PAGE"]
     attach = {
-        name: f"on_{name}"
-        for name in ("kmalloc", "kmem_cache_alloc", "kfree", "kmem_cache_free")
+        name: f"on_{name}" for name in ("kmalloc", "kmem_cache_alloc", "kfree", "kmem_cache_free")
     }
     for name in attach:
         features[name] = Feature(ON)
@@ -219,9 +226,7 @@ def make_plan(
     if settings.pages:
         attach |= {n: f"on_{n}" for n in ("mm_page_alloc", "mm_page_free")}
     features["pages"] = Feature(ON) if settings.pages else Feature(OFF, "not asked for")
-    features["stacks"] = (
-        Feature(ON) if settings.stack_frames else Feature(OFF, "stack_frames is 0")
-    )
+    features["stacks"] = Feature(ON) if settings.stack_frames else Feature(OFF, "stack_frames is 0")
     features["recursion_guard"] = (
         Feature(ON)
         if facts.recursion_guard

@@ -37,7 +37,6 @@ class Allocations:
     request: np.ndarray
     cache: np.ndarray
     extra: np.ndarray
-    size: np.ndarray
     count: np.ndarray
     requested: np.ndarray
     failed: np.ndarray
@@ -59,10 +58,16 @@ def sum_allocations(slots: np.ndarray) -> Allocations:
         values = slots[column]
         return np.add.reduceat(values, starts) if len(starts) else values[:0]
 
+    first = slots[starts]
     return Allocations(
-        *(slots[key][starts] for key in keys), slots["size"][starts].astype(_U64),
-        total("count"), total("requested_bytes"), total("failed"),
-    )  # fmt: skip
+        site=first["site"],
+        request=first["request"],
+        cache=first["cache"],
+        extra=first["extra"],
+        count=total("count"),
+        requested=total("requested_bytes"),
+        failed=total("failed"),
+    )
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,9 @@ class Reader:
             lanes["head"]["countdown"] = np.ceil(gaps)
 
     def allocations(self) -> Allocations:
-        return sum_allocations(np.concatenate([lanes["slots"].ravel() for lanes in self._alloc_lanes]))
+        return sum_allocations(
+            np.concatenate([lanes["slots"].ravel() for lanes in self._alloc_lanes])
+        )
 
     def allocations_by_cpu(self) -> list[Allocations]:
         """The same for each CPU by itself."""
@@ -134,7 +141,9 @@ class Reader:
         """Page allocator lanes: order + 1 stands where call site and cache stand elsewhere."""
         if not self._page_lanes:
             return None
-        return sum_allocations(self._page_lanes[0]["slots"]), sum_frees(self._page_lanes[1]["slots"])
+        return sum_allocations(self._page_lanes[0]["slots"]), sum_frees(
+            self._page_lanes[1]["slots"]
+        )
 
     def large_freed_bytes(self) -> int:
         return int(sum(lanes["head"]["large_freed_bytes"].sum() for lanes in self._free_lanes))

@@ -17,7 +17,9 @@ class RingBuffer:
         self._mask = size - 1
         self._consumer = mmap.mmap(map_fd, page, mmap.MAP_SHARED)
         # The data pages are mapped twice in a row, so a record never wraps.
-        self._producer = mmap.mmap(map_fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._producer = mmap.mmap(
+            map_fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
+        )
         self._data = page
 
     def __iter__(self) -> Iterator[bytes]:

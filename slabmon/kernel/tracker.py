@@ -7,32 +7,38 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
+from slabmon.analysis.sampling import Grouped
 from slabmon.errors import UsageError
 from slabmon.kernel import assemble, bpf, slabinfo
 from slabmon.kernel.caches import CacheDirectory
 from slabmon.kernel.cgroups import Cgroups
-from slabmon.kernel.devices import Ledger, Walker, text
+from slabmon.kernel.devices import Ledger, Walker
 from slabmon.kernel.facts import Facts, probe, read_text
 from slabmon.kernel.gfp import CLASSES, STABLE_BITS, classifier
 from slabmon.kernel.layout import CONSTANTS, DEVRES_EVENT, MODULE_EVENT
 from slabmon.kernel.loader import Compiler, Programs
-from slabmon.kernel.plan import FIND_MEMORY, OFF, Plan, check_host, make_plan
+from slabmon.kernel.plan import ALLOCATION_EVENTS, FIND_MEMORY, OFF, Plan, check_host, make_plan
 from slabmon.kernel.reader import Reader
 from slabmon.kernel.ringbuf import RingBuffer
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.kernel.symbols import Location, Symbols
 from slabmon.model import (
+    Device,
     FeatureState,
     Host,
+    NodeUse,
     ProgramCost,
     Snapshot,
     Tracked,
     Tracking,
 )
+from slabmon.names import text
 
+T = TypeVar("T")
 _DEVRES = CONSTANTS["EVENT_DEVRES"]
 _MODULE_LOAD = CONSTANTS["EVENT_MODULE_LOAD"]
 
@@ -81,21 +87,25 @@ class Tracker:
         self._directory = CacheDirectory(facts.slab_flags)
         self._aliases: dict[str, tuple[str, ...]] = {}
         self._reader = Reader(programs, plan)
-        self._ring = RingBuffer(programs.maps["events"], plan.defines["EVENT_PAGES"] * facts.page_bytes)
+        self._ring = RingBuffer(
+            programs.maps["events"], plan.defines["EVENT_PAGES"] * facts.page_bytes
+        )
         self._locations: dict[tuple[int, int], Location] = {}
         self._events_lost = 0
         if FIND_MEMORY in plan.run:
             bpf.run(programs.programs[FIND_MEMORY])
         self._reader.prepare(plan.settings.sample_bytes, np.random.default_rng())
-        self.since = time.time()
-        self._started = time.monotonic()
-        self._features.update(programs.attach(plan))
+        # Devices first: the walk allocates, and its allocations are no business of the host's.
+        self._features.update(programs.attach(plan, plan.attach.keys() - ALLOCATION_EVENTS))
         self._ledger = None
         if self._features["device_inventory"].state != OFF:
             walker = Walker(programs, self._function_name, plan.defines["DEVRES_HEADER"],
                             bool(plan.defines["DEVRES_NAMED"]))  # fmt: skip
             self._ledger = Ledger(walker, self._features["devres_log"].state != OFF)
             self._ledger.reconcile(self.drain)
+        self.since = time.time()
+        self._started = time.monotonic()
+        programs.attach(plan, plan.attach.keys() & ALLOCATION_EVENTS)
 
     def _function_name(self, address: int) -> str:
         return self._symbols.resolve(address, int(self._reader.control["module_generation"])).symbol
@@ -145,42 +155,51 @@ class Tracker:
     def _losses(self) -> Counter[str]:
         losses = self._reader.losses()
         for name, program in self._programs.programs.items():
-            losses[f"recursion_{name.removeprefix('on_')}"] = bpf.program_info(program).recursion_misses
+            losses[f"recursion_{name.removeprefix('on_')}"] = bpf.program_info(
+                program
+            ).recursion_misses
         if self._ledger is not None:
             losses["device_ledger_disagreement"] = self._ledger.disagreements
             losses["device_walk_failed"] = self._ledger.failed_walks
         return losses
 
-    def _tracked(self, samples: np.ndarray, stacks: bool) -> tuple[Tracked, list[str], list[Location]]:
+    def _tracked(
+        self, samples: np.ndarray, stacks: bool
+    ) -> tuple[Tracked, list[str], list[Location]]:
         """Tracked objects as columns, with the names their cache and site columns index."""
-        cache_keys, cache_index = np.unique(samples["cache"], return_inverse=True)
-        caches = [self._directory.get(key).name for key in cache_keys.tolist()]
-        pairs = np.stack([samples["site"], samples["module_generation"].astype("<u8")])
-        mixed = pairs[0] ^ pairs[1] << np.uint64(52)
-        _, first, site_index = np.unique(mixed, return_index=True, return_inverse=True)
-        sites = [self._location(int(pairs[0][i]), int(pairs[1][i])) for i in first]
+        keys, key_index = np.unique(samples["cache"], return_inverse=True)
+        caches, cache_of = _distinct([self._directory.get(key).name for key in keys.tolist()])
+        # Kernel text addresses differ in their low bits only: the high ones hold the generation.
+        pairs = samples["site"] ^ samples["module_generation"].astype("<u8") << np.uint64(52)
+        _, first, pair_index = np.unique(pairs, return_index=True, return_inverse=True)
+        sites, site_of = _distinct(
+            [self._location(int(row["site"]), int(row["module_generation"]))
+             for row in samples[first]]
+        )  # fmt: skip
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         used = np.unique(samples["stack"]).tolist() if stacks else []
-        groups = np.unique(samples["cgroup"]).tolist()
+        flags = np.unique(samples["gfp"]).tolist()
         tracked = Tracked(
-            cache=cache_index, site=site_index, bytes=samples["allocated_bytes"],
+            cache=cache_of[key_index], site=site_of[pair_index], bytes=samples["allocated_bytes"],
             requested=samples["requested_bytes"], interval=samples["interval"],
             age=np.maximum(0, now - samples["time_ns"].astype(np.int64)) / 1e9,
             gfp=samples["gfp"], tgid=samples["tgid"], cgroup=samples["cgroup"],
             comm=samples["comm"], stack=samples["stack"],
             stacks={i: self._stack(i) for i in used if i >= 0},
-            cgroups=self._cgroups.names(groups),
-            gfp_classes={flags: self._classify(flags) for flags in np.unique(samples["gfp"]).tolist()},
+            cgroups=self._cgroups.names(np.unique(samples["cgroup"]).tolist()),
+            gfp_classes={value: self._classify(value) for value in flags},
         )  # fmt: skip
         return tracked, caches, sites
 
     def _stack(self, stack_id: int) -> tuple[str, ...]:
+        """Function names of a stack, innermost first, from the allocator on."""
         generation = int(self._reader.control["module_generation"])
-        return tuple(
-            f"{location.symbol} [{location.module}]" if location.module else location.symbol
-            for frame in self._reader.stack(stack_id)
-            for location in [self._location(frame - 1, generation)]
-        )
+        frames = [self._location(f - 1, generation) for f in self._reader.stack(stack_id)]
+        for depth, frame in enumerate(frames[:4]):
+            if frame.symbol.startswith("bpf_trace_run"):  # ours end here
+                frames = frames[depth + 1 :]
+                break
+        return tuple(f"{f.symbol} [{f.module}]" if f.module else f.symbol for f in frames)
 
     def snapshot(self, stacks: bool = False) -> Snapshot:
         """Everything known now. `stacks` also resolves the tracked objects' kernel stacks."""
@@ -196,32 +215,41 @@ class Tracker:
         large_freed = reader.large_freed_bytes()
         rows = reader.allocations()
         info = slabinfo.read() if self.facts.slabinfo else {}
-        if directory.update(*reader.caches(), reader.control["cache_generation"]) or not self._aliases:
+        if (
+            directory.update(*reader.caches(), reader.control["cache_generation"])
+            or not self._aliases
+        ):
             self._aliases = dict(slabinfo.read_aliases())
 
         identities = assemble.object_caches(rows, directory, self._bits)
         sizes = assemble.row_bytes(rows, identities)
-        table = assemble.cache_sums(rows, identities, sizes, frees, directory, large_freed, unobserved)
-        tracked, cache_names, site_places = self._tracked(samples, stacks)
-        grouped = assemble.Grouped(tracked.bytes, tracked.interval)
-        live_caches = dict(zip(cache_names, grouped.by(tracked.cache, len(cache_names)), strict=True))
-        locations = [self._location(site, extra >> 32)
-                     for site, extra in zip(rows.site.tolist(), rows.extra.tolist(), strict=True)]  # fmt: skip
-        places = {place: i for i, place in enumerate(dict.fromkeys(site_places))}
-        site_of = np.array([places[place] for place in site_places], int)
-        tracked = replace(tracked, site=site_of[tracked.site] if len(site_of) else tracked.site)
-        live_sites = dict(zip(places, grouped.by(tracked.site, len(places)), strict=True))
-
-        caches = assemble.cache_rows(table, live_caches, info, self._aliases, slabinfo.is_reclaimable)
-        sites = assemble.site_rows(locations, rows, sizes, live_sites)
-        row_of_cache = {row.name: i for i, row in enumerate(caches)}
-        row_of_site = {Location(s.symbol, s.offset, s.module): i for i, s in enumerate(sites)}
+        table = assemble.cache_sums(
+            rows, identities, sizes, frees, directory, large_freed, unobserved,
+            np.unique(samples["cache"]).tolist(),
+        )  # fmt: skip
+        tracked, cache_names, places = self._tracked(samples, stacks)
+        grouped = Grouped(tracked.bytes, tracked.interval)
+        live_caches = grouped.by(tracked.cache, len(cache_names))
+        live_sites = grouped.by(tracked.site, len(places))
+        locations = [
+            self._location(site, extra >> 32)
+            for site, extra in zip(rows.site.tolist(), rows.extra.tolist(), strict=True)
+        ]
+        caches = assemble.cache_rows(
+            table, dict(zip(cache_names, live_caches, strict=True)), info, self._aliases,
+            slabinfo.is_reclaimable,
+        )  # fmt: skip
+        sites = assemble.site_rows(
+            locations, rows, sizes, dict(zip(places, live_sites, strict=True))
+        )
+        cache_row = {row.name: i for i, row in enumerate(caches)}
+        site_row = {Location(s.symbol, s.offset, s.module): i for i, s in enumerate(sites)}
         tracked = replace(
             tracked,
-            cache=_renumber(tracked.cache, [row_of_cache.get(n, -1) for n in cache_names]),
-            site=_renumber(tracked.site, [row_of_site[place] for place in places]),
+            cache=np.array([cache_row[name] for name in cache_names], int)[tracked.cache],
+            site=np.array([site_row[place] for place in places], int)[tracked.site],
         )
-        devices = ()
+        devices: tuple[Device, ...] = ()
         if self._ledger is not None:
             self._ledger.refresh(self.drain)
             devices = self._ledger.devices(lambda key: directory.get(key).name)
@@ -247,10 +275,10 @@ class Tracker:
             tracked=tracked,
         )  # fmt: skip
 
-    def _nodes(self) -> tuple[assemble.NodeUse, ...]:
+    def _nodes(self) -> tuple[NodeUse, ...]:
         if self.facts.nodes < 2:
             return ()
-        own = {}
+        own: dict[int, int] = {}
         for node in range(self.facts.nodes):
             cpus = read_text(f"/sys/devices/system/node/node{node}/cpulist") or ""
             for part in filter(None, cpus.split(",")):
@@ -268,8 +296,10 @@ class Tracker:
         self._programs.close()
 
 
-def _renumber(column: np.ndarray, numbers: list[int]) -> np.ndarray:
-    return np.array(numbers, int)[column] if len(numbers) else column
+def _distinct(labels: list[T]) -> tuple[list[T], np.ndarray]:
+    """The different labels, and for each label the position of its equal among them."""
+    position = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    return list(position), np.array([position[label] for label in labels], int)
 
 
 @contextmanager

@@ -1,0 +1,60 @@
+"""What changed between two snapshots: counters as differences, resets recognised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from slabmon.model import Cache, Site, Snapshot
+
+_CACHE_COUNTERS = (
+    "allocs", "frees", "failed", "requested_bytes", "allocated_bytes", "freed_bytes",
+)  # fmt: skip
+_SITE_COUNTERS = ("allocs", "failed", "requested_bytes", "allocated_bytes")
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Growth of counters over `seconds`. `reset`: tracking began anew in between, so that what
+    the second snapshot counted is all that is known. Keys: cache name; (symbol, offset, module).
+    """
+
+    seconds: float
+    reset: bool
+    caches: dict[str, dict[str, int]]
+    sites: dict[tuple[str, int, str | None], dict[str, int]]
+
+
+def is_reset(before: Snapshot, after: Snapshot) -> bool:
+    """Whether the counters of `after` do not continue those of `before`."""
+    return (
+        before.host.boot_id != after.host.boot_id
+        or before.tracking.since != after.tracking.since
+        or before.tracking.seconds > after.tracking.seconds
+    )
+
+
+def _grown(before: Any, after: Any, counters: tuple[str, ...]) -> dict[str, int]:
+    return {
+        name: getattr(after, name) - (getattr(before, name) if before is not None else 0)
+        for name in counters
+    }
+
+
+def difference(before: Snapshot, after: Snapshot) -> Delta:
+    """Counter growth from `before` to `after`."""
+    reset = is_reset(before, after)
+    old_caches: dict[str, Cache] = {} if reset else {c.name: c for c in before.caches}
+    old_sites: dict[tuple[str, int, str | None], Site] = (
+        {} if reset else {(s.symbol, s.offset, s.module): s for s in before.sites}
+    )
+    return Delta(
+        seconds=after.tracking.seconds - (0 if reset else before.tracking.seconds),
+        reset=reset,
+        caches={c.name: _grown(old_caches.get(c.name), c, _CACHE_COUNTERS) for c in after.caches},
+        sites={
+            key: _grown(old_sites.get(key), site, _SITE_COUNTERS)
+            for site in after.sites
+            for key in [(site.symbol, site.offset, site.module)]
+        },
+    )

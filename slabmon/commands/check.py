@@ -1,0 +1,60 @@
+"""slabmon check: what this host offers, what slabmon attaches, what is degraded and why."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Adds the subcommand and its options."""
+    parser = commands.add_parser(
+        "check", parents=[common], help="what this host offers and what is degraded",
+        description="Probes the host, plans, loads and attaches everything for an instant, and "
+        "reports each capability that is missing or reduced, with the reason.",
+    )  # fmt: skip
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    parser.add_argument("--strict", action="store_true",
+                        help="exit with 4 unless every feature is on")  # fmt: skip
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs it; returns the exit code."""
+    from slabmon.kernel.facts import probe
+    from slabmon.kernel.loader import Compiler
+    from slabmon.kernel.plan import ON, make_plan
+    from slabmon.kernel.settings import Settings
+    from slabmon.kernel.symbols import Symbols
+
+    with Compiler() as compiler:
+        facts = probe(Symbols())
+        plan = make_plan(facts, Settings())
+        programs = compiler.build(plan)
+    with programs:
+        features = dict(plan.features)
+        features.update(programs.attach(plan, plan.attach.keys()))
+    if options.format == "json":
+        document = {
+            "host": {
+                "release": facts.release, "machine": facts.machine, "cpus": facts.cpus,
+                "nodes": facts.nodes, "boot_id": facts.boot_id, "lockdown": facts.lockdown,
+                "kprobes": facts.kprobes, "recursion_guard": facts.recursion_guard,
+                "bpf_get_kmem_cache": facts.kfunc_get_cache is not None,
+                "prototypes": {name: list(types) for name, types in facts.prototypes.items()},
+            },
+            "attach": sorted(plan.attach),
+            "instructions": programs.instructions,
+            "features": {name: {"state": feature.state, "reason": feature.reason}
+                         for name, feature in features.items()},
+        }  # fmt: skip
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        sys.stdout.write(f"Linux {facts.release} {facts.machine}, {facts.cpus} CPUs\n")
+        sys.stdout.write(f"attaches: {', '.join(sorted(plan.attach))}\n\n")
+        width = max(len(name) for name in features)
+        for name, feature in features.items():
+            sys.stdout.write(f"{name:{width}}  {feature.state:8}  {feature.reason}".rstrip() + "\n")
+    return 4 if options.strict and any(f.state != ON for f in features.values()) else 0

@@ -1,0 +1,192 @@
+"""The metric catalogue: name, type, help, labels and bound of everything slabmon exports.
+
+The only place where a metric is defined; the collector and docs/metrics.md are made from it
+(`python -m slabmon.export.catalogue` prints the page).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from slabmon import __version__
+from slabmon.model import Snapshot
+
+Row = tuple[tuple[str, ...], float]
+Rows = Callable[[Snapshot], Iterable[Row]]
+
+# Distinct label sets exported per family. Rows beyond it are added up under OTHER.
+MAX_SERIES = {"cache": 500, "site": 500, "device": 2000}
+OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One family. `kind` is counter or gauge; counters are named without `_total`. `bound` is a
+    key of MAX_SERIES, or "" where the labels are bounded by nature."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...]
+    rows: Rows
+    bound: str = ""
+    unit: str = ""
+
+    @property
+    def exposed(self) -> str:
+        """The name as scraped."""
+        return self.name + ("_total" if self.kind == "counter" else "")
+
+
+def _caches(attribute: str) -> Rows:
+    return lambda s: (((c.name,), getattr(c, attribute)) for c in s.caches)
+
+
+def _live(attribute: str) -> Rows:
+    return lambda s: (((c.name,), getattr(c.live, attribute)) for c in s.caches)
+
+
+def _slabinfo(attribute: str) -> Rows:
+    return lambda s: (((c.name,), getattr(c.slabinfo, attribute)) for c in s.caches if c.slabinfo)
+
+
+def _sites(get: Callable[..., float]) -> Rows:
+    return lambda s: (((site.label, site.module or ""), get(site)) for site in s.sites)
+
+
+def _devices(get: Callable[..., float | None]) -> Rows:
+    def rows(snapshot: Snapshot) -> Iterable[Row]:
+        for device in snapshot.devices:
+            value = get(device)
+            if value is not None:
+                yield (device.bus, device.name, device.driver or ""), value
+
+    return rows
+
+
+def _counter(name: str, help_: str, labels: tuple[str, ...], rows: Rows,
+             bound: str = "", unit: str = "") -> Metric:  # fmt: skip
+    return Metric(f"slabmon_{name}", "counter", help_, labels, rows, bound, unit)
+
+
+def _gauge(name: str, help_: str, labels: tuple[str, ...], rows: Rows,
+           bound: str = "", unit: str = "") -> Metric:  # fmt: skip
+    return Metric(f"slabmon_{name}", "gauge", help_, labels, rows, bound, unit)
+
+
+_CACHE, _SITE, _DEVICE = ("cache",), ("site", "module"), ("bus", "device", "driver")
+
+CATALOGUE = (
+    _gauge("up", "1 when the kernel's tables could be read.", (), lambda s: [((), 1)]),
+    _gauge("build_info", "Version of slabmon, kernel release and machine type; always 1.",
+           ("version", "release", "machine"),
+           lambda s: [((__version__, s.host.release, s.host.machine), 1)]),
+    _gauge("tracking_since_seconds", "Unix time tracking began; all counters count from here.",
+           (), lambda s: [((), s.tracking.since)], unit="seconds"),
+    _gauge("sample_bytes", "Mean allocated bytes between samples; 0 in exact mode.", (),
+           lambda s: [((), s.tracking.sample_bytes)], unit="bytes"),
+    _counter("cache_allocations", "Objects allocated from this slab cache since tracking began.",
+             _CACHE, _caches("allocs"), "cache"),
+    _counter("cache_frees", "Objects freed to this slab cache since tracking began.",
+             _CACHE, _caches("frees"), "cache"),
+    _counter("cache_requested_bytes", "Bytes asked for.", _CACHE, _caches("requested_bytes"),
+             "cache", "bytes"),
+    _counter("cache_allocated_bytes", "Bytes handed out, rounding to the object size included.",
+             _CACHE, _caches("allocated_bytes"), "cache", "bytes"),
+    _counter("cache_freed_bytes", "Bytes given back.", _CACHE, _caches("freed_bytes"), "cache",
+             "bytes"),
+    _counter("allocation_failures", "Allocations that returned NULL.", _CACHE, _caches("failed"),
+             "cache"),
+    _gauge("cache_live_bytes", "Bytes allocated since tracking began and not freed, estimated.",
+           _CACHE, _live("bytes"), "cache", "bytes"),
+    _gauge("cache_live_stderr_bytes", "Standard error of slabmon_cache_live_bytes.", _CACHE,
+           _live("stderr_bytes"), "cache", "bytes"),
+    _gauge("cache_live_objects", "Objects allocated since tracking began and not freed, estimated.",
+           _CACHE, _live("objects"), "cache"),
+    _gauge("cache_frees_observable", "0 where frees are known to escape every tracepoint.", _CACHE,
+           _caches("frees_observable"), "cache"),
+    _counter("cache_unobserved_frees", "Tracked objects found freed although no free was seen.",
+             _CACHE, _caches("unobserved_frees"), "cache"),
+    _gauge("cache_slab_bytes", "Memory of all slabs of the cache, from /proc/slabinfo.", _CACHE,
+           _slabinfo("slab_bytes"), "cache", "bytes"),
+    _gauge("cache_active_objects", "Active objects of the cache, from /proc/slabinfo: an upper "
+           "bound, free objects in per-CPU slabs count as active.", _CACHE,
+           _slabinfo("active_objects"), "cache"),
+    _counter("site_allocations", "Allocations made by this call site since tracking began.",
+             _SITE, _sites(lambda site: site.allocs), "site"),
+    _counter("site_allocated_bytes", "Bytes handed out to this call site.", _SITE,
+             _sites(lambda site: site.allocated_bytes), "site", "bytes"),
+    _counter("site_allocation_failures", "Allocations of this call site that returned NULL.",
+             _SITE, _sites(lambda site: site.failed), "site"),
+    _gauge("site_live_bytes", "Bytes allocated by this call site and not freed, estimated.",
+           _SITE, _sites(lambda site: site.live.bytes), "site", "bytes"),
+    _gauge("device_managed_resources", "Managed resources (devres) the device holds now.",
+           _DEVICE, _devices(lambda d: d.resources), "device"),
+    _gauge("device_managed_bytes", "Sum of the devres sizes the device holds now.", _DEVICE,
+           _devices(lambda d: d.managed_bytes), "device", "bytes"),
+    _gauge("device_slab_bytes", "Bytes the slab objects behind its managed resources occupy.",
+           _DEVICE, _devices(lambda d: d.slab_bytes), "device", "bytes"),
+    _counter("device_resources_added", "Managed resources added since tracking began.", _DEVICE,
+             _devices(lambda d: d.added), "device"),
+    _counter("device_resources_removed", "Managed resources removed since tracking began.",
+             _DEVICE, _devices(lambda d: d.removed), "device"),
+    _counter("gfp_allocations", "Allocations by class of GFP flags.", ("class",),
+             lambda s: (((row.name,), row.allocs) for row in s.gfp)),
+    _counter("gfp_allocated_bytes", "Bytes handed out by class of GFP flags.", ("class",),
+             lambda s: (((row.name,), row.allocated_bytes) for row in s.gfp), unit="bytes"),
+    _counter("gfp_allocation_failures", "Allocations that returned NULL by class of GFP flags.",
+             ("class",), lambda s: (((row.name,), row.failed) for row in s.gfp)),
+    _counter("request_size_allocations", "kmalloc requests by size: at most `le` bytes and more "
+             "than the bucket before (not cumulative).", ("le",),
+             lambda s: (((str(row.le),), row.allocs) for row in s.sizes)),
+    _counter("node_allocations", "Allocations by preferred NUMA node, where there are several.",
+             ("node",), lambda s: (((str(row.node),), row.allocs) for row in s.nodes)),
+    _counter("page_allocations", "Page allocator calls by order and GFP class, where enabled.",
+             ("order", "class"), lambda s: (((str(row.order), row.gfp_class), row.allocs)
+                                            for row in s.pages if row.gfp_class is not None)),
+    _counter("page_frees", "Page allocator frees by order, where enabled.", ("order",),
+             lambda s: (((str(row.order),), row.frees) for row in s.pages
+                        if row.gfp_class is None)),
+    _counter("lost_events", "What slabmon knows it missed, by reason.", ("reason",),
+             lambda s: (((reason,), count) for reason, count in s.losses.items())),
+    _counter("bpf_run_seconds", "Time in each BPF program while statistics were enabled: one "
+             "second in sixty.", ("program",),
+             lambda s: (((row.name,), row.run_seconds) for row in s.programs), unit="seconds"),
+    _counter("bpf_runs", "Runs of each BPF program while statistics were enabled.", ("program",),
+             lambda s: (((row.name,), row.runs) for row in s.programs)),
+    _gauge("feature_state", "1 for the state each capability is in: on, degraded or off.",
+           ("feature", "state"),
+           lambda s: (((name, state), float(feature.state == state))
+                      for name, feature in s.features.items()
+                      for state in ("on", "degraded", "off"))),
+)  # fmt: skip
+
+
+def markdown() -> str:
+    """docs/metrics.md."""
+    lines = [
+        "# Metrics", "",
+        "Made from `slabmon/export/catalogue.py` by `make docs`. Counters count since tracking "
+        "began (`slabmon_tracking_since_seconds`) and never fall while it lasts. Families of "
+        "caches, call sites and devices keep at most "
+        + ", ".join(f"{limit} {name}s" for name, limit in MAX_SERIES.items())
+        + f"; what comes later is added up under `{OTHER}`, and `slabmon_folded_series` says how "
+        "many label sets that are.", "",
+        "| metric | type | labels | meaning |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for metric in CATALOGUE:
+        labels = ", ".join(metric.labels)
+        lines.append(f"| `{metric.exposed}` | {metric.kind} | {labels} | {metric.help} |")
+    lines += [
+        "| `slabmon_folded_series` | gauge | family | Label sets added up under `other`. |",
+        "| `slabmon_snapshot_seconds` | gauge | | Time the last reading of the tables took. |",
+        "| `slabmon_process_resident_bytes` | gauge | | Resident memory of the daemon. |",
+        "| `slabmon_process_cpu_seconds_total` | counter | | CPU time of the daemon. |",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

@@ -1,0 +1,1 @@
+"""HTTP: metrics, JSON and a page for a person."""
