@@ -3,7 +3,7 @@
 PYTHON ?= /usr/bin/python3
 VENV := .venv
 APT_RUN := python3 python3-venv python3-bpfcc ca-certificates
-APT_TEST := gcc libc6-dev clang-format
+APT_TEST := gcc libc6-dev
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
@@ -29,12 +29,12 @@ lint: dev ## Check style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	clang-format --dry-run --Werror bpf/*.h bpf/*.c
+	$(VENV)/bin/clang-format --dry-run --Werror bpf/*.h bpf/*.c
 
 format: dev ## Put all sources into shape
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
-	clang-format -i bpf/*.h bpf/*.c
+	$(VENV)/bin/clang-format -i bpf/*.h bpf/*.c
 
 docs: venv ## Generate docs/metrics.md
 	$(VENV)/bin/python -m slabmon.export.catalogue > docs/metrics.md

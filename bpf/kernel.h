@@ -71,7 +71,7 @@ static __always_inline u64 slab_cache_of(u64 address, volatile u64 *scratch)
  * dropped. LARGE_ENTRY_* are the address ranges of those functions (0, 0 where unknown).
  */
 #define IN_RANGE(address, n)                                                                       \
-	((address)-LARGE_ENTRY_##n##_START < (u64)LARGE_ENTRY_##n##_END - LARGE_ENTRY_##n##_START)
+	((address) - LARGE_ENTRY_##n##_START < (u64)LARGE_ENTRY_##n##_END - LARGE_ENTRY_##n##_START)
 
 static __always_inline bool is_inner_large_event(u64 site, u64 bytes)
 {

@@ -19,18 +19,18 @@
 #define LIFETIMES 11 /* decades: below 10 us, below 100 us, ..., below 10000 s, above */
 
 /* Reasons for losses: index into lane_head.lost. */
-#define LOST_SITE_SLOTS_FULL	   0 /* allocation not counted: no free slot in the lane */
-#define LOST_CACHE_SLOTS_FULL	   1 /* free not counted: no free slot in the lane */
-#define LOST_CACHE_TABLE_FULL	   2 /* a cache's name and sizes could not be stored */
-#define LOST_CACHE_UNRESOLVED	   3 /* object whose cache could not be found */
-#define LOST_LARGE_FREE_SIZE	   4 /* free of a large kmalloc made before tracking: size unknown */
-#define LOST_SAMPLES_FULL	   5  /* sample not kept: table full (E2BIG) */
-#define LOST_SAMPLE_ENOMEM	   6  /* sample not kept: ENOMEM */
-#define LOST_SAMPLE_EBUSY	   7  /* sample not kept: EBUSY, bucket locked on this CPU */
-#define LOST_SAMPLE_OTHER	   8  /* sample not kept: any other error */
-#define LOST_STACK_COLLISION	   9  /* sample without its stack: another stack has its slot */
-#define LOST_STACK_ERROR	   10 /* sample without its stack: any other error */
-#define LOST_NESTING		   11 /* event not counted: nested too deeply on its CPU */
+#define LOST_SITE_SLOTS_FULL  0	 /* allocation not counted: no free slot in the lane */
+#define LOST_CACHE_SLOTS_FULL 1	 /* free not counted: no free slot in the lane */
+#define LOST_CACHE_TABLE_FULL 2	 /* a cache's name and sizes could not be stored */
+#define LOST_CACHE_UNRESOLVED 3	 /* object whose cache could not be found */
+#define LOST_LARGE_FREE_SIZE  4	 /* free of a large kmalloc made before tracking: size unknown */
+#define LOST_SAMPLES_FULL     5	 /* sample not kept: table full (E2BIG) */
+#define LOST_SAMPLE_ENOMEM    6	 /* sample not kept: ENOMEM */
+#define LOST_SAMPLE_EBUSY     7	 /* sample not kept: EBUSY, bucket locked on this CPU */
+#define LOST_SAMPLE_OTHER     8	 /* sample not kept: any other error */
+#define LOST_STACK_COLLISION  9	 /* sample without its stack: another stack has its slot */
+#define LOST_STACK_ERROR      10 /* sample without its stack: any other error */
+#define LOST_NESTING	      11 /* event not counted: nested too deeply on its CPU */
 #define LOST_UNOBSERVED_FREES_FULL 12 /* evidence of an unobserved free lost: table full */
 #define LOST_REASONS		   13
 

@@ -15,9 +15,11 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 # In a wheel bpf/ lies inside the package, in a checkout beside it.
 BPF_DIR = _PACKAGE / "bpf" if (_PACKAGE / "bpf").is_dir() else _PACKAGE.parent / "bpf"
 
-_SCALARS: dict[str, np.dtype[Any]] = {"u32": np.dtype("<u4"), "u64": np.dtype("<u8"), "s32": np.dtype("<i4"),
-            "s64": np.dtype("<i8")}  # fmt: skip
-_DEFINE = re.compile(r"^#define (\w+) (\d+)\b", re.M)
+_SCALARS: dict[str, np.dtype[Any]] = {
+    name: np.dtype(code)
+    for name, code in {"u32": "<u4", "u64": "<u8", "s32": "<i4", "s64": "<i8"}.items()
+}
+_DEFINE = re.compile(r"^#define (\w+) +(\d+)\b", re.M)
 _STRUCT = re.compile(r"struct (\w+) \{(.*?)\};", re.S)
 _MEMBER = re.compile(r"(u32|u64|s32|s64|char) (\w+)(?:\[(\w+)\])?;")
 _COMMENT = re.compile(r"/\*.*?\*/", re.S)
