@@ -48,8 +48,8 @@ static __always_inline u32 introduce_cache(struct lane_head *head, u64 key, u32 
 	}
 #if EXACT_BY_CACHE
 	if (key == CACHE_LARGE ? !EXACT_LARGE
-			       : words[0] != EXACT_CACHE_0 || words[1] != EXACT_CACHE_1 ||
-					 words[2] != EXACT_CACHE_2 || words[3] != EXACT_CACHE_3)
+	                       : words[0] != EXACT_CACHE_0 || words[1] != EXACT_CACHE_1 ||
+	                                 words[2] != EXACT_CACHE_2 || words[3] != EXACT_CACHE_3)
 		flags &= ~SLOT_MATCH;
 #endif
 	return flags;
@@ -81,7 +81,7 @@ static __always_inline u64 extra_key(u64 site, s32 node)
 }
 
 static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx,
-					 struct alloc_lane *lane, s32 node)
+                                         struct alloc_lane *lane, s32 node)
 {
 	u64 site = ctx->args[0], address = ctx->args[1];
 	u64 requested = ctx->args[ARG_KMALLOC_REQUESTED], bytes = ctx->args[ARG_KMALLOC_ALLOCATED];
@@ -133,7 +133,7 @@ static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx,
 }
 
 static __always_inline int count_cache_alloc(struct bpf_raw_tracepoint_args *ctx,
-					     struct alloc_lane *lane, s32 node)
+                                             struct alloc_lane *lane, s32 node)
 {
 	u64 site = ctx->args[0], address = ctx->args[1];
 	u64 request = ctx->args[ARG_CACHE_ALLOC_GFP] << 32;

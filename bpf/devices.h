@@ -10,7 +10,7 @@
  * object of the first, so it has none of its own (struct devres_group, drivers/base/devres.c).
  */
 static __always_inline u64 node_cache(u64 node, const char *release, u64 bytes,
-				      volatile u64 *scratch, u32 *node_bytes)
+                                      volatile u64 *scratch, u32 *node_bytes)
 {
 	u64 cache, pages = PAGE_BYTES;
 
@@ -31,7 +31,7 @@ static __always_inline u64 node_cache(u64 node, const char *release, u64 bytes,
 }
 
 static __always_inline void fill_devres_event(struct devres_event *event, u64 device, u64 op,
-					      u64 node, u64 name, u64 bytes, volatile u64 *scratch)
+                                              u64 node, u64 name, u64 bytes, volatile u64 *scratch)
 {
 	event->kind = EVENT_DEVRES;
 	event->device = device;
@@ -53,7 +53,7 @@ static __always_inline void fill_devres_event(struct devres_event *event, u64 de
  * both ways, and a list that changed is reported torn and read again.
  */
 static __always_inline void walk_step(struct walk *walk, u64 device, u64 cursor,
-				      volatile u64 *scratch)
+                                      volatile u64 *scratch)
 {
 	struct walk_device *out = &walk->device;
 	u64 kobject = device + OFF_DEVICE_KOBJ, head = device + OFF_DEVICE_DEVRES;
@@ -91,13 +91,13 @@ static __always_inline void walk_step(struct walk *walk, u64 device, u64 cursor,
 #if DEVRES_NAMED
 		node->bytes = read_u64(address + OFF_DEVRES_SIZE);
 		bpf_probe_read_kernel_str(node->release, sizeof(node->release),
-					  (void *)read_u64(address + OFF_DEVRES_NAME));
+		                          (void *)read_u64(address + OFF_DEVRES_NAME));
 #endif
 		node->cache = CACHE_UNKNOWN;
 		node->node_bytes = 0;
 		if (CACHES_RESOLVABLE)
 			node->cache = node_cache(address, node->release, node->bytes, scratch,
-						 &node->node_bytes);
+			                         &node->node_bytes);
 		out->count = i + 1;
 		entry = next;
 	}
@@ -107,7 +107,7 @@ static __always_inline void walk_step(struct walk *walk, u64 device, u64 cursor,
 
 #if MODULES
 static __always_inline void fill_module_event(struct module_event *event, u32 kind, u64 module,
-					      u32 generation)
+                                              u32 generation)
 {
 	event->kind = kind;
 	event->generation = generation;
@@ -117,7 +117,7 @@ static __always_inline void fill_module_event(struct module_event *event, u32 ki
 	event->init_bytes = read_u32(module + OFF_MODULE_INIT_BYTES);
 	event->name[0] = 0;
 	bpf_probe_read_kernel_str(event->name, sizeof(event->name),
-				  (void *)(module + OFF_MODULE_NAME));
+	                          (void *)(module + OFF_MODULE_NAME));
 }
 #endif
 

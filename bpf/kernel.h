@@ -84,16 +84,16 @@ static __always_inline bool is_inner_large_event(u64 site, u64 bytes)
 static __always_inline void read_cache_record(struct cache_record *record, u64 cache)
 {
 	record->flags = FLAGS_ARE_64 ? read_u64(cache + OFF_CACHE_FLAGS)
-				     : read_u32(cache + OFF_CACHE_FLAGS);
+	                             : read_u32(cache + OFF_CACHE_FLAGS);
 	record->object_size = read_u32(cache + OFF_CACHE_OBJECT_SIZE);
 	record->size = read_u32(cache + OFF_CACHE_SIZE);
 	bpf_probe_read_kernel_str(record->name, sizeof(record->name),
-				  (void *)read_u64(cache + OFF_CACHE_NAME));
+	                          (void *)read_u64(cache + OFF_CACHE_NAME));
 }
 
 /* The names sysfs shows: kobject name; subsystem (bus, else class); driver; the driver's module. */
 static __always_inline void read_device_names(u64 device, char *name, char *bus, char *driver,
-					      char *module)
+                                              char *module)
 {
 	u64 subsystem = read_u64(device + OFF_DEVICE_BUS);
 	u64 pointer;

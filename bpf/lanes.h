@@ -7,8 +7,8 @@
 #define SLABMON_LANES_H
 
 #define __always_inline inline __attribute__((always_inline))
-#define likely(x)	__builtin_expect(!!(x), 1)
-#define unlikely(x)	__builtin_expect(!!(x), 0)
+#define likely(x)       __builtin_expect(!!(x), 1)
+#define unlikely(x)     __builtin_expect(!!(x), 0)
 
 #define GOLDEN_RATIO_64 0x9E3779B97F4A7C15ull
 
@@ -24,7 +24,7 @@ struct free_lane {
 
 /* The slot of this key, or a free one (site == 0) to claim, or NULL: lane full. */
 static __always_inline struct alloc_slot *find_alloc_slot(struct alloc_lane *lane, u64 site,
-							  u64 request, u64 cache, u64 extra)
+                                                          u64 request, u64 cache, u64 extra)
 {
 	u64 hash = (site ^ (request << 7) ^ (request >> 21) ^ (cache >> 6)) * GOLDEN_RATIO_64 >> 32;
 
@@ -61,7 +61,7 @@ static __always_inline struct free_slot *find_free_slot(struct free_lane *lane, 
 
 /* Publishes a slot: readers of the mapped lane take it once site is set. */
 static __always_inline void claim_alloc_slot(struct alloc_slot *slot, u64 site, u64 request,
-					     u64 extra)
+                                             u64 extra)
 {
 	slot->request = request;
 	slot->extra = extra;

@@ -9,8 +9,8 @@
  * generation in the low bits: addresses of destroyed caches are used again. */
 #define CACHE_GENERATION_MASK 63
 #define CACHE_GENERATIONS     1024 /* generation counters, by hash of the address */
-#define CACHE_UNKNOWN	      0
-#define CACHE_LARGE	      1 /* page-backed kmalloc */
+#define CACHE_UNKNOWN         0
+#define CACHE_LARGE           1 /* page-backed kmalloc */
 
 #define SLOT_PROBES 8 /* slots looked at before an event is given up and counted */
 #define SLOT_MATCH  1 /* the filter of exact mode selects this slot */
@@ -19,26 +19,26 @@
 #define LIFETIMES 11 /* decades: below 10 us, below 100 us, ..., below 10000 s, above */
 
 /* Reasons for losses: index into lane_head.lost. */
-#define LOST_SITE_SLOTS_FULL  0	 /* allocation not counted: no free slot in the lane */
-#define LOST_CACHE_SLOTS_FULL 1	 /* free not counted: no free slot in the lane */
-#define LOST_CACHE_TABLE_FULL 2	 /* a cache's name and sizes could not be stored */
-#define LOST_CACHE_UNRESOLVED 3	 /* object whose cache could not be found */
-#define LOST_LARGE_FREE_SIZE  4	 /* free of a large kmalloc made before tracking: size unknown */
-#define LOST_SAMPLES_FULL     5	 /* sample not kept: table full (E2BIG) */
-#define LOST_SAMPLE_ENOMEM    6	 /* sample not kept: ENOMEM */
-#define LOST_SAMPLE_EBUSY     7	 /* sample not kept: EBUSY, bucket locked on this CPU */
-#define LOST_SAMPLE_OTHER     8	 /* sample not kept: any other error */
-#define LOST_STACK_COLLISION  9	 /* sample without its stack: another stack has its slot */
+#define LOST_SITE_SLOTS_FULL  0  /* allocation not counted: no free slot in the lane */
+#define LOST_CACHE_SLOTS_FULL 1  /* free not counted: no free slot in the lane */
+#define LOST_CACHE_TABLE_FULL 2  /* a cache's name and sizes could not be stored */
+#define LOST_CACHE_UNRESOLVED 3  /* object whose cache could not be found */
+#define LOST_LARGE_FREE_SIZE  4  /* free of a large kmalloc made before tracking: size unknown */
+#define LOST_SAMPLES_FULL     5  /* sample not kept: table full (E2BIG) */
+#define LOST_SAMPLE_ENOMEM    6  /* sample not kept: ENOMEM */
+#define LOST_SAMPLE_EBUSY     7  /* sample not kept: EBUSY, bucket locked on this CPU */
+#define LOST_SAMPLE_OTHER     8  /* sample not kept: any other error */
+#define LOST_STACK_COLLISION  9  /* sample without its stack: another stack has its slot */
 #define LOST_STACK_ERROR      10 /* sample without its stack: any other error */
-#define LOST_NESTING	      11 /* event not counted: nested too deeply on its CPU */
+#define LOST_NESTING          11 /* event not counted: nested too deeply on its CPU */
 #define LOST_UNOBSERVED_FREES_FULL 12 /* evidence of an unobserved free lost: table full */
-#define LOST_REASONS		   13
+#define LOST_REASONS               13
 
 /* First 256 bytes of each lane. A lane belongs to one program on one CPU: single writer. */
 struct lane_head {
-	u64 depth;	       /* programs nested on this CPU (kernels without a recursion guard) */
-	s64 countdown;	       /* bytes until the next sample */
-	u64 scratch;	       /* kfunc results become plain numbers by passing through here */
+	u64 depth;             /* programs nested on this CPU (kernels without a recursion guard) */
+	s64 countdown;         /* bytes until the next sample */
+	u64 scratch;           /* kfunc results become plain numbers by passing through here */
 	u64 large_freed_bytes; /* bytes of page-backed kmalloc freed */
 	u64 lost[LOST_REASONS];
 	u64 reserved[15];
@@ -101,7 +101,7 @@ struct control {
 	u32 log2_table[1026]; /* log2(1 + i / 1024) in units of 2^-26, i = 0..1024 */
 };
 
-#define EVENT_DEVRES	  1
+#define EVENT_DEVRES      1
 #define EVENT_MODULE_LOAD 2
 #define EVENT_MODULE_FREE 3
 

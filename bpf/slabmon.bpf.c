@@ -81,7 +81,7 @@ static __always_inline struct shared *get_shared(void)
 #define LEAVE_LANE(home) *(volatile u64 *)&home->head.depth = depth
 #else
 #define ENTER_LANE(lane, home, lookup) lane = lookup(bpf_get_smp_processor_id())
-#define LEAVE_LANE(home)	       (void)home
+#define LEAVE_LANE(home)               (void)home
 #endif
 
 static __always_inline struct alloc_lane *kmalloc_lane(u32 index)
@@ -169,7 +169,7 @@ int on_kmem_cache_alloc(struct bpf_raw_tracepoint_args *ctx)
 	ENTER_LANE(lane, home, cache_alloc_lane);
 	if (lane)
 		count_cache_alloc(ctx, lane,
-				  MANY_NODES ? (s32)ctx->args[ARG_CACHE_ALLOC_NODE] : -1);
+		                  MANY_NODES ? (s32)ctx->args[ARG_CACHE_ALLOC_NODE] : -1);
 	LEAVE_LANE(home);
 	return 0;
 }
@@ -185,9 +185,9 @@ int on_kfree(struct bpf_raw_tracepoint_args *ctx)
 	if (lane) {
 		cache = slab_cache_of(address, &lane->head.scratch);
 		count_free(lane, address,
-			   cache	       ? cache_key(cache)
-			   : CACHES_RESOLVABLE ? CACHE_LARGE
-					       : CACHE_UNKNOWN);
+		           cache               ? cache_key(cache)
+		           : CACHES_RESOLVABLE ? CACHE_LARGE
+		                               : CACHE_UNKNOWN);
 	}
 	LEAVE_LANE(home);
 	return 0;
@@ -232,7 +232,7 @@ int on_kmem_cache_alloc_node(struct bpf_raw_tracepoint_args *ctx)
 	ENTER_LANE(lane, home, cache_alloc_lane);
 	if (lane)
 		count_cache_alloc(ctx, lane,
-				  MANY_NODES ? (s32)ctx->args[ARG_CACHE_ALLOC_GFP + 1] : -1);
+		                  MANY_NODES ? (s32)ctx->args[ARG_CACHE_ALLOC_GFP + 1] : -1);
 	LEAVE_LANE(home);
 	return 0;
 }
@@ -284,7 +284,7 @@ int on_devres_log(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	}
 	fill_devres_event(event, ctx->args[0], ctx->args[1], ctx->args[2], ctx->args[3],
-			  ctx->args[4], &event->cache);
+	                  ctx->args[4], &event->cache);
 	events.ringbuf_submit(event, 0);
 	return 0;
 }

@@ -16,7 +16,7 @@ static __always_inline void gate_add(struct shared *all, u64 index, u32 amount)
 
 /* An address is allocated that is still tracked: its free was never seen. */
 static __always_inline void forget_unobserved(struct lane_head *head, struct shared *all,
-					      u64 address, u64 index)
+                                              u64 address, u64 index)
 {
 	struct sample *old = find_sample(address);
 	u64 cache;
@@ -55,8 +55,8 @@ static __always_inline bool selected(u64 requested)
 
 /* Keeps an allocation, with who made it, until its free. */
 static __always_inline void remember(struct bpf_raw_tracepoint_args *ctx, struct lane_head *head,
-				     struct alloc_slot *slot, struct shared *all, u64 address,
-				     u64 requested, u32 interval, u32 flags)
+                                     struct alloc_slot *slot, struct shared *all, u64 address,
+                                     u64 requested, u32 interval, u32 flags)
 {
 	struct sample sample = {
 		.cache = slot->cache,
@@ -92,7 +92,7 @@ static __always_inline void remember(struct bpf_raw_tracepoint_args *ctx, struct
 /* Decides whether this allocation is tracked. Page-backed ones always are: nothing else tells
  * their size when they are freed. */
 static __always_inline void track(struct bpf_raw_tracepoint_args *ctx, struct lane_head *head,
-				  struct alloc_slot *slot, u64 address, u64 requested)
+                                  struct alloc_slot *slot, u64 address, u64 requested)
 {
 	struct shared *all = get_shared();
 	u64 index = gate_index(address);
