@@ -5,6 +5,19 @@
 #ifndef SLABMON_DEVICES_H
 #define SLABMON_DEVICES_H
 
+/* Keeps what a cache is that may never have shown up in an event. */
+static __always_inline void introduce_node_cache(u64 key)
+{
+	struct cache_record record = {};
+	struct shared *all = get_shared();
+
+	if (is_known_cache(key))
+		return;
+	read_cache_record(&record, key & ~(u64)CACHE_GENERATION_MASK);
+	if (keep_cache(key, &record) && all)
+		__sync_fetch_and_add(&all->control.caches_lost, 1);
+}
+
 /*
  * The slab object behind a devres node. The second node of a group ("grp>") lies inside the
  * object of the first, so it has none of its own (struct devres_group, drivers/base/devres.c).
@@ -20,7 +33,9 @@ static __always_inline u64 node_cache(u64 node, const char *release, u64 bytes,
 	cache = slab_cache_of(node, scratch);
 	if (cache) {
 		*node_bytes = read_u32(cache + OFF_CACHE_SIZE);
-		return cache_key(cache);
+		cache = cache_key(cache);
+		introduce_node_cache(cache);
+		return cache;
 	}
 	bytes += DEVRES_HEADER;
 #pragma unroll

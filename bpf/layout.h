@@ -95,6 +95,7 @@ struct control {
 	u32 sample_interval;   /* mean bytes between samples */
 	u32 module_generation; /* grows with each module load and unload */
 	u64 events_lost;       /* devres and module events: ring buffer full */
+	u64 caches_lost;       /* caches behind managed resources: table full */
 	u64 direct_map_base;   /* where kernels without bpf_get_kmem_cache() */
 	u64 vmemmap_base;      /* keep all memory and its struct pages (x86-64) */
 	u32 cache_generation[CACHE_GENERATIONS];

@@ -121,6 +121,11 @@ static __always_inline long drop_sample(u64 address)
 	return samples.delete(&address);
 }
 
+static __always_inline bool is_known_cache(u64 key)
+{
+	return caches.lookup(&key) != 0;
+}
+
 static __always_inline long keep_cache(u64 key, struct cache_record *record)
 {
 	return caches.update(&key, record);

@@ -228,6 +228,10 @@ class Ledger:
         if self._stale or not self._has_events:
             self.reconcile(drain)
 
+    def registered(self) -> list[Names]:
+        """Every device the last walk found, those without resources included."""
+        return list(self._devices.values())
+
     def devices(self, cache_name: Callable[[int], str]) -> tuple[Device, ...]:
         """Devices that hold, gained or lost resources, by subsystem and name."""
         held: dict[tuple[str, str], list[Node]] = {}

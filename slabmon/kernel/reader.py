@@ -155,6 +155,7 @@ class Reader:
             for lanes in (*self._alloc_lanes, *self._free_lanes, *self._page_lanes)
         )
         result = Counter({reason: int(lost[index]) for index, reason in LOSS_REASONS.items()})
+        result["cache_table_full"] += int(self.control["caches_lost"])
         result["events_full"] = int(self.control["events_lost"])
         return result
 

@@ -97,12 +97,12 @@ class Tracker:
         self._reader.prepare(plan.settings.sample_bytes, np.random.default_rng())
         # Devices first: the walk allocates, and its allocations are no business of the host's.
         self._features.update(programs.attach(plan, plan.attach.keys() - ALLOCATION_EVENTS))
-        self._ledger = None
+        self.ledger = None
         if self._features["device_inventory"].state != OFF:
             walker = Walker(programs, self._function_name, plan.defines["DEVRES_HEADER"],
                             bool(plan.defines["DEVRES_NAMED"]))  # fmt: skip
-            self._ledger = Ledger(walker, self._features["devres_log"].state != OFF)
-            self._ledger.reconcile(self.drain)
+            self.ledger = Ledger(walker, self._features["devres_log"].state != OFF)
+            self.ledger.reconcile(self.drain)
         self.since = time.time()
         self._started = time.monotonic()
         programs.attach(plan, plan.attach.keys() & ALLOCATION_EVENTS)
@@ -118,8 +118,8 @@ class Tracker:
             kind = int.from_bytes(record[:4], "little")
             if kind == _DEVRES:
                 count += 1
-                if self._ledger is not None:
-                    self._ledger.apply(np.frombuffer(record, DEVRES_EVENT, 1)[0])
+                if self.ledger is not None:
+                    self.ledger.apply(np.frombuffer(record, DEVRES_EVENT, 1)[0])
                 continue
             event = np.frombuffer(record, MODULE_EVENT, 1)[0]
             modules_changed = True
@@ -133,16 +133,16 @@ class Tracker:
         if lost != self._events_lost:
             self._events_lost = lost
             modules_changed = True
-            if self._ledger is not None:
-                self._ledger.mark_stale()
+            if self.ledger is not None:
+                self.ledger.mark_stale()
         if modules_changed:
             self._symbols.refresh(int(self._reader.control["module_generation"]))
         return count
 
     def reconcile_devices(self) -> None:
         """Walks all devices again and compares with the ledger."""
-        if self._ledger is not None:
-            self._ledger.reconcile(self.drain)
+        if self.ledger is not None:
+            self.ledger.reconcile(self.drain)
 
     def _location(self, address: int, generation: int) -> Location:
         key = (address, generation)
@@ -158,9 +158,9 @@ class Tracker:
             losses[f"recursion_{name.removeprefix('on_')}"] = bpf.program_info(
                 program
             ).recursion_misses
-        if self._ledger is not None:
-            losses["device_ledger_disagreement"] = self._ledger.disagreements
-            losses["device_walk_failed"] = self._ledger.failed_walks
+        if self.ledger is not None:
+            losses["device_ledger_disagreement"] = self.ledger.disagreements
+            losses["device_walk_failed"] = self.ledger.failed_walks
         return losses
 
     def _tracked(
@@ -250,9 +250,9 @@ class Tracker:
             site=np.array([site_row[place] for place in places], int)[tracked.site],
         )
         devices: tuple[Device, ...] = ()
-        if self._ledger is not None:
-            self._ledger.refresh(self.drain)
-            devices = self._ledger.devices(lambda key: directory.get(key).name)
+        if self.ledger is not None:
+            self.ledger.refresh(self.drain)
+            devices = self.ledger.devices(lambda key: directory.get(key).name)
         settings = self.plan.settings
         return Snapshot(
             host=Host(self.facts.release, self.facts.machine, self.facts.cpus, self.facts.boot_id),

@@ -1,0 +1,92 @@
+"""What the kernel itself says: loaded BPF programs, and event counts from ftrace."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+_PROG_GET_NEXT_ID, _PROG_GET_FD_BY_ID, _OBJ_GET_INFO = 11, 13, 15
+TRACEFS = Path("/sys/kernel/tracing")
+
+
+def _bpf(command: int, attributes: bytearray) -> int:
+    buffer = (ctypes.c_char * len(attributes)).from_buffer(attributes)
+    return int(_libc.syscall(_BPF, command, buffer, len(attributes)))
+
+
+def program_names() -> set[str]:
+    """Names of all BPF programs loaded in the kernel."""
+    names = set()
+    number = 0
+    while True:
+        attributes = bytearray(struct.pack("<III", number, 0, 0))
+        if _bpf(_PROG_GET_NEXT_ID, attributes) < 0:
+            return names
+        number = struct.unpack_from("<I", attributes, 4)[0]
+        descriptor = _bpf(_PROG_GET_FD_BY_ID, bytearray(struct.pack("<III", number, 0, 0)))
+        if descriptor < 0:
+            continue  # unloaded meanwhile
+        info = ctypes.create_string_buffer(256)
+        _bpf(_OBJ_GET_INFO, bytearray(struct.pack("<IIQ", descriptor, 256, ctypes.addressof(info))))
+        os.close(descriptor)
+        names.add(info.raw[64:80].split(b"\0")[0].decode())
+
+
+@contextmanager
+def tracefs() -> Iterator[Path]:
+    """tracefs, mounted for the length of the block where it is not."""
+    if (TRACEFS / "instances").is_dir():
+        yield TRACEFS
+        return
+    subprocess.run(["mount", "-t", "tracefs", "nodev", TRACEFS], check=True)
+    try:
+        yield TRACEFS
+    finally:
+        subprocess.run(["umount", TRACEFS], check=True)
+
+
+class EventCounter:
+    """Counts one event in a trace instance of its own: kept, overwritten and dropped ones."""
+
+    def __init__(self, root: Path, event: str) -> None:
+        self._dir = root / "instances" / f"slabmon-test-{event}-{os.getpid()}"
+        self._dir.mkdir()
+        self._switch = self._dir / "events/kmem" / event / "enable"
+
+    def start(self) -> None:
+        self._switch.write_text("1")
+
+    def stop(self) -> None:
+        self._switch.write_text("0")
+
+    def count(self) -> tuple[int, int]:
+        """Events counted, and events ftrace says it dropped."""
+        seen = dropped = 0
+        for stats in self._dir.glob("per_cpu/cpu*/stats"):
+            values = dict(line.split(":", 1) for line in stats.read_text().splitlines())
+            seen += int(values["entries"]) + int(values["overrun"])
+            dropped += int(values["dropped events"])
+        return seen, dropped
+
+    def remove(self) -> None:
+        self.stop()
+        self._dir.rmdir()
+
+
+@contextmanager
+def event_counters(*events: str) -> Iterator[dict[str, EventCounter]]:
+    """Counters, not yet started."""
+    with ExitStack() as stack:
+        root = stack.enter_context(tracefs())
+        counters = {}
+        for event in events:
+            counters[event] = EventCounter(root, event)
+            stack.callback(counters[event].remove)
+        yield counters
