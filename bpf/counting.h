@@ -58,7 +58,9 @@ static __always_inline u32 introduce_cache(struct lane_head *head, u64 key, u32 
 static __always_inline u32 match_site(u32 flags, u64 site)
 {
 #if EXACT_BY_SITE
-	if (site < EXACT_SITE_START || site >= EXACT_SITE_END)
+	struct shared *all = get_shared();
+
+	if (!all || site < all->control.exact_site[0] || site >= all->control.exact_site[1])
 		flags &= ~SLOT_MATCH;
 #endif
 	return flags;
@@ -70,12 +72,10 @@ static __always_inline u64 extra_key(u64 site, s32 node)
 	u64 extra = MANY_NODES ? (u32)(node + 1) : 0;
 
 #if MODULES
-	if (unlikely(site < CORE_TEXT_START || site >= CORE_TEXT_END)) {
-		struct shared *all = get_shared();
+	struct shared *all = get_shared();
 
-		if (all)
-			extra |= (u64)all->control.module_generation << 32;
-	}
+	if (all && unlikely(site < all->control.core_text[0] || site >= all->control.core_text[1]))
+		extra |= (u64)all->control.module_generation << 32;
 #endif
 	return extra;
 }
@@ -106,10 +106,10 @@ static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx,
 		return 0;
 	if (unlikely(!slot->site)) {
 		slot->size = bytes;
-		claim_alloc_slot(slot, site, request, extra);
+		claim_alloc_slot(lane, slot, site, request, extra);
 	}
 	if (unlikely(!address)) {
-		slot->failed++;
+		count_failure(slot);
 		return 0;
 	}
 	if (unlikely(!slot->cache)) {
@@ -159,10 +159,10 @@ static __always_inline int count_cache_alloc(struct bpf_raw_tracepoint_args *ctx
 			slot->flags = match_site(introduce_cache(&lane->head, cache, &size), site);
 		slot->size = size;
 		slot->cache = cache;
-		claim_alloc_slot(slot, site, request, extra);
+		claim_alloc_slot(lane, slot, site, request, extra);
 	}
 	if (unlikely(!address)) {
-		slot->failed++;
+		count_failure(slot);
 		return 0;
 	}
 	slot->count++;
@@ -211,11 +211,11 @@ static __always_inline void count_page_alloc(struct alloc_lane *lane, u64 page, 
 	if (!slot)
 		return;
 	if (unlikely(!slot->site))
-		claim_alloc_slot(slot, order + 1, gfp << 32, 0);
+		claim_alloc_slot(lane, slot, order + 1, gfp << 32, 0);
 	if (page)
 		slot->count++;
 	else
-		slot->failed++;
+		count_failure(slot);
 }
 
 static __always_inline void count_page_free(struct free_lane *lane, u64 order)

@@ -38,7 +38,7 @@ static __always_inline u64 node_cache(u64 node, const char *release, u64 bytes,
 		return cache;
 	}
 	bytes += DEVRES_HEADER;
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (int order = 0; order < 11; order++)
 		pages <<= pages < bytes;
 	*node_bytes = pages;

@@ -68,17 +68,24 @@ static __always_inline u64 slab_cache_of(u64 address, volatile u64 *scratch)
 /*
  * From 6.11 on a large kmalloc of a size not known to the compiler is traced twice: first with
  * a call site inside the allocator's own entry points, then with the caller's. The first is
- * dropped. LARGE_ENTRY_* are the address ranges of those functions (0, 0 where unknown).
+ * dropped, by the address ranges of those functions.
  */
-#define IN_RANGE(address, n)                                                                       \
-	((address) - LARGE_ENTRY_##n##_START < (u64)LARGE_ENTRY_##n##_END - LARGE_ENTRY_##n##_START)
-
 static __always_inline bool is_inner_large_event(u64 site, u64 bytes)
 {
+	struct shared *all;
+
 	if (likely(bytes <= 2ull << PAGE_BITS))
 		return false;
-	return IN_RANGE(site, 0) || IN_RANGE(site, 1) || IN_RANGE(site, 2) || IN_RANGE(site, 3) ||
-	       IN_RANGE(site, 4) || IN_RANGE(site, 5);
+	all = get_shared();
+	if (!all)
+		return false;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < LARGE_ENTRIES; i += 2) {
+		if (site >= all->control.large_entries[i] &&
+		    site < all->control.large_entries[i + 1])
+			return true;
+	}
+	return false;
 }
 
 static __always_inline void read_cache_record(struct cache_record *record, u64 cache)

@@ -28,7 +28,7 @@ static __always_inline struct alloc_slot *find_alloc_slot(struct alloc_lane *lan
 {
 	u64 hash = (site ^ (request << 7) ^ (request >> 21) ^ (cache >> 6)) * GOLDEN_RATIO_64 >> 32;
 
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < SLOT_PROBES; i++) {
 		struct alloc_slot *slot = &lane->slots[(hash + i) & (ALLOC_SLOTS - 1)];
 
@@ -46,7 +46,7 @@ static __always_inline struct free_slot *find_free_slot(struct free_lane *lane, 
 {
 	u64 hash = cache * GOLDEN_RATIO_64 >> 32;
 
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < SLOT_PROBES; i++) {
 		struct free_slot *slot = &lane->slots[(hash + i) & (FREE_SLOTS - 1)];
 
@@ -60,12 +60,19 @@ static __always_inline struct free_slot *find_free_slot(struct free_lane *lane, 
 }
 
 /* Publishes a slot: readers of the mapped lane take it once site is set. */
-static __always_inline void claim_alloc_slot(struct alloc_slot *slot, u64 site, u64 request,
-                                             u64 extra)
+static __always_inline void claim_alloc_slot(struct alloc_lane *lane, struct alloc_slot *slot,
+                                             u64 site, u64 request, u64 extra)
 {
+	slot->reference = lane->head.first_reference + (slot - lane->slots);
 	slot->request = request;
 	slot->extra = extra;
 	*(volatile u64 *)&slot->site = site;
+}
+
+static __always_inline void count_failure(struct alloc_slot *slot)
+{
+	if (slot->failed != 0xffffffff)
+		slot->failed++;
 }
 
 #endif

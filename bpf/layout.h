@@ -16,7 +16,9 @@
 #define SLOT_MATCH  1 /* the filter of exact mode selects this slot */
 #define SLOT_META   2 /* objects of this cache are struct kmem_cache themselves */
 
-#define LIFETIMES 11 /* decades: below 10 us, below 100 us, ..., below 10000 s, above */
+#define LARGE_ENTRIES 12   /* two for each function */
+#define POOL_STEP     4096 /* places put into the pool in one step */
+#define LIFETIMES     11   /* decades: below 10 us, below 100 us, ..., below 10000 s, above */
 
 /* Reasons for losses: index into lane_head.lost. */
 #define LOST_SITE_SLOTS_FULL  0  /* allocation not counted: no free slot in the lane */
@@ -41,7 +43,9 @@ struct lane_head {
 	u64 scratch;           /* kfunc results become plain numbers by passing through here */
 	u64 large_freed_bytes; /* bytes of page-backed kmalloc freed */
 	u64 lost[LOST_REASONS];
-	u64 reserved[15];
+	u64 pool_used;       /* places of the pool used at any time, at least */
+	u64 first_reference; /* reference of the lane's first slot, set by the daemon */
+	u64 reserved[13];
 };
 
 /* One kind of allocation: call site, GFP flags and size class. One cache line. */
@@ -52,9 +56,10 @@ struct alloc_slot {
 	u64 extra;   /* module generation << 32 | NUMA node asked for + 1 */
 	u64 count;   /* successful allocations */
 	u64 requested_bytes;
-	u64 failed;
-	u32 flags; /* SLOT_* */
-	u32 size;  /* bytes one object occupies */
+	u32 failed;    /* allocations that returned NULL; stops at its maximum */
+	u32 reference; /* number of this slot among all of both programs */
+	u32 flags;     /* SLOT_* */
+	u32 size;      /* bytes one object occupies */
 };
 
 /* Frees into one cache. One cache line. */
@@ -65,20 +70,18 @@ struct free_slot {
 	u32 lifetimes[LIFETIMES]; /* of tracked objects, by decade */
 };
 
-/* A tracked allocation, keyed by its address. */
+/* A tracked allocation, in its place of the pool. One cache line. */
 struct sample {
-	u64 cache;
-	u64 site;
-	u64 time_ns; /* CLOCK_MONOTONIC */
+	u64 time_ns; /* CLOCK_MONOTONIC; 0: place not in use, or being filled */
 	u64 cgroup;  /* cgroup v2 id of the current task */
-	u32 module_generation;
+	u32 slot;    /* reference of its alloc_slot: cache, site, gfp flags */
 	u32 requested_bytes;
 	u32 allocated_bytes;
 	u32 interval; /* mean bytes between samples when it was taken; 0: taken with certainty */
-	u32 gfp;
 	u32 tgid;
 	s32 stack; /* key of the stack map, or negative errno */
 	u32 flags; /* SLOT_MATCH */
+	u32 reserved;
 	char comm[16];
 };
 
@@ -92,12 +95,15 @@ struct cache_record {
 
 /* Settings the programs read and the daemon may change while they run. */
 struct control {
-	u32 sample_interval;   /* mean bytes between samples */
-	u32 module_generation; /* grows with each module load and unload */
-	u64 events_lost;       /* devres and module events: ring buffer full */
-	u64 caches_lost;       /* caches behind managed resources: table full */
-	u64 direct_map_base;   /* where kernels without bpf_get_kmem_cache() */
-	u64 vmemmap_base;      /* keep all memory and its struct pages (x86-64) */
+	u32 sample_interval;              /* mean bytes between samples */
+	u32 module_generation;            /* grows with each module load and unload */
+	u64 events_lost;                  /* devres and module events: ring buffer full */
+	u64 caches_lost;                  /* caches behind managed resources: table full */
+	u64 core_text[2];                 /* [start, end) of the kernel's own text */
+	u64 large_entries[LARGE_ENTRIES]; /* [start, end) of allocator entry points, see kernel.h */
+	u64 exact_site[2];                /* [start, end) of call sites the filter selects */
+	u64 direct_map_base;              /* where kernels without bpf_get_kmem_cache() */
+	u64 vmemmap_base;                 /* keep all memory and its struct pages (x86-64) */
 	u32 cache_generation[CACHE_GENERATIONS];
 	u32 log2_table[1026]; /* log2(1 + i / 1024) in units of 2^-26, i = 0..1024 */
 };

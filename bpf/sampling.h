@@ -15,7 +15,7 @@ static __always_inline s64 exponential_gap(const struct control *control, u32 un
 {
 	u64 u = uniform ? uniform : 1, exponent = 31, index, fraction, log2, low;
 
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (int shift = 16; shift; shift >>= 1) {
 		if (!(u >> (32 - shift))) {
 			u <<= shift;
@@ -35,7 +35,7 @@ static __always_inline u32 lifetime_decade(u64 nanoseconds)
 	u64 limit = 10000;
 	u32 decade = 0;
 
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < LIFETIMES - 1; i++) {
 		decade += nanoseconds >= limit;
 		limit *= 10;

@@ -38,17 +38,23 @@ BYTES_OF(shared);
 BYTES_OF(alloc_lane);
 BYTES_OF(free_lane);
 BYTES_OF(walk);
+BYTES_OF(sample);
+BYTES_OF(cache_record);
+BYTES_OF(stack);
 
 BPF_F_TABLE("array", u32, struct shared_bytes, shared, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct alloc_lane_bytes, kmalloc_lanes, LANES, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct alloc_lane_bytes, cache_alloc_lanes, LANES, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct free_lane_bytes, kfree_lanes, LANES, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct free_lane_bytes, cache_free_lanes, LANES, BPF_F_MMAPABLE);
-BPF_TABLE("hash", u64, struct sample, samples, SAMPLES);
-BPF_TABLE("hash", u64, struct cache_record, caches, CACHES);
+/* Tracked objects: place in the pool by address, the records themselves, and free places. */
+BPF_TABLE("hash", u64, u32, samples, SAMPLES);
+BPF_F_TABLE("array", u32, struct sample_bytes, pool, SAMPLES, BPF_F_MMAPABLE);
+BPF_STACK(free_places, u32, SAMPLES);
+BPF_TABLE("hash", u64, struct cache_record_bytes, caches, CACHES);
 BPF_TABLE("hash", u64, u64, unobserved_frees, CACHES);
 #if STACKS
-BPF_TABLE("stacktrace", int, struct stack, stacks, STACKS);
+BPF_TABLE("stacktrace", int, struct stack_bytes, stacks, STACKS);
 #endif
 #if PAGES
 BPF_F_TABLE("array", u32, struct alloc_lane_bytes, page_alloc_lanes, LANES, BPF_F_MMAPABLE);
@@ -106,14 +112,34 @@ static __always_inline struct free_lane *cache_free_lane(u32 index)
 
 /* Map accesses: everything the headers below need of bcc's rewriter. */
 
-static __always_inline struct sample *find_sample(u64 address)
+static __always_inline struct sample *sample_at(u32 place)
 {
-	return samples.lookup(&address);
+	return (void *)pool.lookup(&place);
 }
 
-static __always_inline long keep_sample(u64 address, struct sample *sample)
+static __always_inline struct sample *find_sample(u64 address, u32 *place)
 {
-	return samples.insert(&address, sample);
+	u32 *found = samples.lookup(&address);
+
+	if (!found)
+		return 0;
+	*place = *found;
+	return sample_at(*found);
+}
+
+static __always_inline long take_place(u32 *place)
+{
+	return free_places.pop(place);
+}
+
+static __always_inline void give_place_back(u32 place)
+{
+	free_places.push(&place, 0);
+}
+
+static __always_inline long keep_sample(u64 address, u32 place)
+{
+	return samples.insert(&address, &place);
 }
 
 static __always_inline long drop_sample(u64 address)
@@ -128,7 +154,7 @@ static __always_inline bool is_known_cache(u64 key)
 
 static __always_inline long keep_cache(u64 key, struct cache_record *record)
 {
-	return caches.update(&key, record);
+	return caches.update(&key, (struct cache_record_bytes *)record);
 }
 
 static __always_inline long note_unobserved_free(u64 cache)
@@ -326,18 +352,31 @@ int on_module_free(struct bpf_raw_tracepoint_args *ctx)
 #endif
 
 #if CACHE_BY_PAGE
-/* Run once by the daemon before anything is attached. */
+/*
+ * Run once by the daemon before anything is attached; args: addresses of the variables
+ * page_offset_base and vmemmap_base.
+ */
 int find_memory(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct shared *all = get_shared();
 
 	if (all) {
-		all->control.direct_map_base = read_u64(DIRECT_MAP_SYMBOL);
-		all->control.vmemmap_base = read_u64(VMEMMAP_SYMBOL);
+		all->control.direct_map_base = read_u64(ctx->args[0]);
+		all->control.vmemmap_base = read_u64(ctx->args[1]);
 	}
 	return 0;
 }
 #endif
+
+/* Run by the daemon before anything is attached: args: first of POOL_STEP free places. */
+int fill_pool(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 first = ctx->args[0];
+
+	for (int i = POOL_STEP - 1; i >= 0; i--)
+		give_place_back(first + i);
+	return 0;
+}
 
 /* Run by the daemon, not attached: one device a call; args: device, cursor. */
 int walk_devices(struct bpf_raw_tracepoint_args *ctx)

@@ -4,6 +4,7 @@
 #ifndef SLABMON_TRACKING_H
 #define SLABMON_TRACKING_H
 
+#define ENOENT 2
 #define ENOMEM 12
 #define E2BIG  7
 #define EBUSY  16
@@ -14,26 +15,45 @@ static __always_inline void gate_add(struct shared *all, u64 index, u32 amount)
 	__sync_fetch_and_add(&all->gate[index >> 2], amount << ((index & 3) << 3));
 }
 
+/* Ends the tracking of an object; only one of several that try succeeds. */
+static __always_inline bool forget(struct shared *all, u64 address, struct sample *sample,
+                                   u32 place)
+{
+	if (drop_sample(address))
+		return false;
+	gate_add(all, gate_index(address), -1);
+	*(volatile u64 *)&sample->time_ns = 0;
+	give_place_back(place);
+	return true;
+}
+
+static __always_inline u64 cache_of_slot(u32 reference)
+{
+	u32 number = reference / ALLOC_SLOTS;
+	struct alloc_lane *lane =
+		number < LANES ? kmalloc_lane(number) : cache_alloc_lane(number - LANES);
+
+	return lane ? lane->slots[reference & (ALLOC_SLOTS - 1)].cache : CACHE_UNKNOWN;
+}
+
 /* An address is allocated that is still tracked: its free was never seen. */
 static __always_inline void forget_unobserved(struct lane_head *head, struct shared *all,
-                                              u64 address, u64 index)
+                                              u64 address)
 {
-	struct sample *old = find_sample(address);
+	u32 place;
+	struct sample *old = find_sample(address, &place);
 	u64 cache;
 
 	if (!old)
 		return;
-	cache = old->cache;
-	if (drop_sample(address))
-		return;
-	gate_add(all, index, -1);
-	if (note_unobserved_free(cache))
+	cache = cache_of_slot(old->slot);
+	if (forget(all, address, old, place) && note_unobserved_free(cache))
 		head->lost[LOST_UNOBSERVED_FREES_FULL]++;
 }
 
 static __always_inline void count_sample_error(struct lane_head *head, long error)
 {
-	if (error == -E2BIG)
+	if (error == -E2BIG || error == -ENOENT)
 		head->lost[LOST_SAMPLES_FULL]++;
 	else if (error == -ENOMEM)
 		head->lost[LOST_SAMPLE_ENOMEM]++;
@@ -58,35 +78,44 @@ static __always_inline void remember(struct bpf_raw_tracepoint_args *ctx, struct
                                      struct alloc_slot *slot, struct shared *all, u64 address,
                                      u64 requested, u32 interval, u32 flags)
 {
-	struct sample sample = {
-		.cache = slot->cache,
-		.site = slot->site,
-		.time_ns = bpf_ktime_get_ns(),
-		.cgroup = bpf_get_current_cgroup_id(),
-		.module_generation = slot->extra >> 32,
-		.requested_bytes = requested,
-		.allocated_bytes = slot->size,
-		.interval = interval,
-		.gfp = slot->request >> 32,
-		.tgid = bpf_get_current_pid_tgid() >> 32,
-		.stack = -1,
-		.flags = flags,
-	};
-	long error;
+	struct sample *sample;
+	u32 place = 0;
+	long error = take_place(&place);
 
-	bpf_get_current_comm(sample.comm, sizeof(sample.comm));
+	if (error) {
+		count_sample_error(head, error);
+		return;
+	}
+	sample = sample_at(place);
+	if (!sample)
+		return;
+	sample->slot = slot->reference;
+	sample->cgroup = bpf_get_current_cgroup_id();
+	sample->requested_bytes = requested;
+	sample->allocated_bytes = slot->size;
+	sample->interval = interval;
+	sample->tgid = bpf_get_current_pid_tgid() >> 32;
+	sample->flags = flags;
+	bpf_get_current_comm(sample->comm, sizeof(sample->comm));
+	sample->stack = -1;
 	if (STACKS) {
-		sample.stack = stack_id(ctx);
-		if (sample.stack == -EEXIST)
+		sample->stack = stack_id(ctx);
+		if (sample->stack == -EEXIST)
 			head->lost[LOST_STACK_COLLISION]++;
-		else if (sample.stack < 0)
+		else if (sample->stack < 0)
 			head->lost[LOST_STACK_ERROR]++;
 	}
-	error = keep_sample(address, &sample);
-	if (error)
+	error = keep_sample(address, place);
+	if (error) {
+		give_place_back(place);
 		count_sample_error(head, error);
-	else
-		gate_add(all, gate_index(address), 1);
+		return;
+	}
+	gate_add(all, gate_index(address), 1);
+	if (place >= head->pool_used)
+		head->pool_used = place + 1;
+	/* Last: readers of the mapped pool take a record once its time is set. */
+	*(volatile u64 *)&sample->time_ns = bpf_ktime_get_ns();
 }
 
 /* Decides whether this allocation is tracked. Page-backed ones always are: nothing else tells
@@ -101,7 +130,7 @@ static __always_inline void track(struct bpf_raw_tracepoint_args *ctx, struct la
 	if (!all)
 		return;
 	if (unlikely(((u8 *)all->gate)[index]))
-		forget_unobserved(head, all, address, index);
+		forget_unobserved(head, all, address);
 #if EXACT
 	if (!(slot->flags & SLOT_MATCH) || !selected(requested)) {
 		if (slot->cache != CACHE_LARGE)
@@ -124,20 +153,19 @@ static __always_inline void track(struct bpf_raw_tracepoint_args *ctx, struct la
 static __always_inline u32 untrack(u64 address, u32 *decade)
 {
 	struct shared *all = get_shared();
-	u64 index = gate_index(address), born;
 	struct sample *sample;
-	u32 bytes;
+	u32 bytes, place;
+	u64 born;
 
-	if (!all || likely(!((u8 *)all->gate)[index]))
+	if (!all || likely(!((u8 *)all->gate)[gate_index(address)]))
 		return 0;
-	sample = find_sample(address);
+	sample = find_sample(address, &place);
 	if (!sample)
 		return 0;
 	bytes = sample->allocated_bytes;
 	born = sample->time_ns;
-	if (drop_sample(address))
+	if (!forget(all, address, sample, place))
 		return 0;
-	gate_add(all, index, -1);
 	*decade = lifetime_decade(bpf_ktime_get_ns() - born);
 	return bytes;
 }

@@ -7,8 +7,9 @@ since tracking began and are exact up to `losses`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +17,7 @@ LARGE_CACHE = "kmalloc-large"
 UNRESOLVED_CACHE = "[unresolved]"
 
 
-@dataclass(frozen=True)
-class Live:
+class Live(NamedTuple):
     """Objects allocated since tracking began and not yet freed, estimated from samples.
 
     `stderr_bytes` is one standard error; `low_bytes` and `high_bytes` bound a 95 % confidence
@@ -70,8 +70,7 @@ class Cache:
     slabinfo: Slabinfo | None
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(NamedTuple):
     """One call site: symbol, bytes into it, module (None: core kernel)."""
 
     symbol: str
@@ -173,8 +172,9 @@ class Tracked:
     """The tracked objects themselves, as columns of equal length.
 
     `cache` and `site` index Snapshot.caches and Snapshot.sites; `bytes` is what each occupies,
-    `interval` the mean sampling interval in force (0: tracked with certainty), `age` seconds,
-    `stack` a key of `stacks` (negative: none). `stacks` are outermost last.
+    `interval` the mean sampling interval in force (0: tracked with certainty), `born_ns` and
+    `now_ns` CLOCK_MONOTONIC, `stack` a key of `stacks` (negative: none). `stacks` are outermost
+    last; `stacks` and `cgroups` (paths by id) are empty unless asked for.
     """
 
     cache: np.ndarray
@@ -182,7 +182,8 @@ class Tracked:
     bytes: np.ndarray
     requested: np.ndarray
     interval: np.ndarray
-    age: np.ndarray
+    born_ns: np.ndarray
+    now_ns: int
     gfp: np.ndarray
     tgid: np.ndarray
     cgroup: np.ndarray
@@ -190,7 +191,12 @@ class Tracked:
     stack: np.ndarray
     stacks: Mapping[int, tuple[str, ...]]
     cgroups: Mapping[int, str]
-    gfp_classes: Mapping[int, str]
+    gfp_class: Callable[[int], str]
+
+    @property
+    def age(self) -> np.ndarray:
+        """Seconds since each was allocated."""
+        return np.maximum(0, self.now_ns - self.born_ns.astype(np.int64)) / 1e9
 
 
 @dataclass(frozen=True)

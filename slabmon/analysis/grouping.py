@@ -43,7 +43,7 @@ def _module(snapshot: Snapshot, tracked: Tracked) -> Values:
 
 def _gfp(snapshot: Snapshot, tracked: Tracked) -> Values:
     flags, index = np.unique(tracked.gfp, return_inverse=True)
-    return _by_label(index, [tracked.gfp_classes[value] for value in flags.tolist()])
+    return _by_label(index, [tracked.gfp_class(value) for value in flags.tolist()])
 
 
 def _age(snapshot: Snapshot, tracked: Tracked) -> Values:

@@ -8,7 +8,6 @@ variance estimate (1 - p) / p^2 (Horvitz and Thompson, JASA 47, 1952).
 
 from __future__ import annotations
 
-import math
 from statistics import NormalDist
 
 import numpy as np
@@ -26,7 +25,7 @@ def probability(size: np.ndarray, interval: np.ndarray) -> np.ndarray:
     return np.where(certain, 1.0, p)
 
 
-def chi2_quantile(z: float, degrees: float) -> float:
+def chi2_quantile(z: float, degrees: np.ndarray) -> np.ndarray:
     """Quantile of the chi-squared distribution at the standard normal quantile z.
 
     Wilson and Hilferty, PNAS 17, 1931: (chi2/k)^(1/3) is nearly normal with mean 1 - 2/(9k) and
@@ -34,26 +33,25 @@ def chi2_quantile(z: float, degrees: float) -> float:
     small k, which makes an interval wider, never narrower.
     """
     c = 2 / (9 * degrees)
-    return degrees * max(0.0, 1 - c + z * math.sqrt(c)) ** 3
+    return np.asarray(degrees * np.maximum(0.0, 1 - c + z * np.sqrt(c)) ** 3)
 
 
-def interval95(total: float, variance: float, largest: float) -> tuple[float, float]:
-    """95 % confidence interval of a weighted sum of Poisson counts.
+def interval95(
+    total: np.ndarray, variance: np.ndarray, largest: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """95 % confidence intervals of weighted sums of Poisson counts, elementwise.
 
     Fay and Feuer, Statistics in Medicine 16, 1997 (the gamma interval): conservative, and right
     for few samples, where plus or minus two standard errors is not. `largest` is the largest
-    standard deviation that one sample contributes. Units are those of `total`.
+    standard deviation that one sample contributes. Units are those of `total`. Where the
+    variance is 0 the interval is the value itself.
     """
-    if variance <= 0:
-        return total, total
-    low = variance / (2 * total) * chi2_quantile(-_Z975, 2 * total * total / variance)
-    upper_total, upper_variance = total + largest, variance + largest * largest
-    high = (
-        upper_variance
-        / (2 * upper_total)
-        * chi2_quantile(_Z975, 2 * upper_total * upper_total / upper_variance)
-    )
-    return low, high
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low = variance / (2 * total) * chi2_quantile(-_Z975, 2 * total * total / variance)
+        upper, spread = total + largest, variance + largest * largest
+        high = spread / (2 * upper) * chi2_quantile(_Z975, 2 * upper * upper / spread)
+    certain = variance <= 0
+    return np.where(certain, total, low), np.where(certain, total, high)
 
 
 class Grouped:
@@ -73,8 +71,9 @@ class Grouped:
         variance = np.bincount(groups, self._deviation**2, count)
         largest = np.zeros(count)
         np.maximum.at(largest, groups, self._deviation)
-        rows = []
-        for n, y, v, w in zip(objects, total, variance, largest, strict=True):
-            low, high = interval95(y, v, w) if y else (0.0, 0.0)
-            rows.append(Live(round(n), round(y), round(v**0.5), round(low), round(high)))
-        return rows
+        low, high = interval95(total, variance, largest)
+        columns = (objects, total, np.sqrt(variance), low, high)
+        return [
+            Live(*row)
+            for row in zip(*(np.rint(c).astype(np.int64).tolist() for c in columns), strict=True)
+        ]

@@ -23,19 +23,13 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
-    from slabmon.kernel.facts import probe
-    from slabmon.kernel.loader import Compiler
-    from slabmon.kernel.plan import ON, make_plan
+    from slabmon.kernel.plan import ON
+    from slabmon.kernel.session import open_tracker
     from slabmon.kernel.settings import Settings
-    from slabmon.kernel.symbols import Symbols
 
-    with Compiler() as compiler:
-        facts = probe(Symbols())
-        plan = make_plan(facts, Settings())
-        programs = compiler.build(plan)
-    with programs:
-        features = dict(plan.features)
-        features.update(programs.attach(plan, plan.attach.keys()))
+    with open_tracker(Settings()) as tracker:
+        facts, plan, features = tracker.facts, tracker.plan, tracker.features
+        instructions = tracker.programs.instructions
     if options.format == "json":
         document = {
             "host": {
@@ -46,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
                 "prototypes": {name: list(types) for name, types in facts.prototypes.items()},
             },
             "attach": sorted(plan.attach),
-            "instructions": programs.instructions,
+            "instructions": instructions,
             "features": {name: {"state": feature.state, "reason": feature.reason}
                          for name, feature in features.items()},
         }  # fmt: skip

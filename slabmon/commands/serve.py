@@ -47,7 +47,7 @@ async def serve(config: Config, host: str, port: int) -> None:
     from tornado.httpserver import HTTPServer
     from tornado.netutil import bind_sockets
 
-    from slabmon.kernel.tracker import open_tracker
+    from slabmon.kernel.session import open_tracker
     from slabmon.service import Service
     from slabmon.web.app import make_app
 

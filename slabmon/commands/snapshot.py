@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
     from slabmon.analysis.grouping import parse_dimensions
     from slabmon.export import text
-    from slabmon.kernel.tracker import open_tracker
+    from slabmon.kernel.session import open_tracker
 
     if options.by and options.view:
         raise UsageError("--by and --view exclude each other; choose one")
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     )
     with open_tracker(settings) as tracker:
         time.sleep(options.seconds)
-        snapshot = tracker.snapshot(stacks="stack" in by)
+        snapshot = tracker.snapshot(details=bool(by))
     if options.format == "json":
         sys.stdout.write(text.to_json(snapshot, by) + "\n")
         return 0

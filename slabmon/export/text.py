@@ -25,18 +25,18 @@ def _live(live: Live) -> dict[str, int]:
 
 
 def _row(row: Any) -> dict[str, Any]:
-    """A dataclass as a dict, its Live spread out."""
+    """A row as a dict, its Live spread out."""
     found: dict[str, Any] = {}
-    for field in dataclasses.fields(row):
-        value = getattr(row, field.name)
+    for name in getattr(row, "_fields", None) or [f.name for f in dataclasses.fields(row)]:
+        value = getattr(row, name)
         if isinstance(value, Live):
             found.update(_live(value))
         elif dataclasses.is_dataclass(value):
-            found[field.name] = _row(value)
-        elif field.name == "by_release":
-            found[field.name] = [_row(release) for release in value]
+            found[name] = _row(value)
+        elif name == "by_release":
+            found[name] = [_row(release) for release in value]
         else:
-            found[field.name] = value
+            found[name] = value
     return found
 
 

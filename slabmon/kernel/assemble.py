@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from slabmon.kernel.caches import LARGE, CacheDirectory, Identity
+from slabmon.kernel.gfp import CLASSES
 from slabmon.kernel.layout import CONSTANTS
 from slabmon.kernel.reader import Allocations, Frees
 from slabmon.kernel.symbols import Location
@@ -31,89 +33,135 @@ BULK_CACHES = {
     "skbuff_head_cache": "net/core/skbuff.c: napi_skb_cache_get, napi_skb_cache_put",
     "io_kiocb": "io_uring/io_uring.c: __io_alloc_req_refill",
 }
+T = TypeVar("T")
 _NO_LIFETIMES = (0,) * CONSTANTS["LIFETIMES"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Allocation slots with what they mean: columns of equal length, `*_of` index the lists."""
+
+    caches: list[Identity]
+    cache_of: np.ndarray
+    places: list[Location]
+    place_of: np.ndarray
+    class_of: np.ndarray
+    node: np.ndarray
+    bucket: np.ndarray
+    count: np.ndarray
+    failed: np.ndarray
+    requested: np.ndarray
+    allocated: np.ndarray
+
+
+def distinct(labels: list[T]) -> tuple[list[T], np.ndarray]:
+    """The different labels, and for each label the position of its equal among them."""
+    position = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    return list(position), np.array([position[label] for label in labels], np.int64)
+
+
+def read_rows(
+    slots: Allocations,
+    directory: CacheDirectory,
+    locate: Callable[[int, int], Location],
+    classify: Callable[[int], str],
+    gfp: Mapping[str, int],
+) -> Rows:
+    """Gives allocation slots their cache, place and GFP class.
+
+    kmalloc events tell bytes; for kmem_cache_alloc they are the cache's object size and size.
+    """
+    bucket = slots.request & np.uint64(0xFFFFFFFF)
+    flags = slots.request >> np.uint64(32)
+    keys, key_of = np.unique(slots.cache, return_inverse=True)
+    identities = [directory.get(key) for key in keys.tolist()]
+    for row in np.flatnonzero((slots.cache == 0) & (slots.count == 0) & (bucket != 0)).tolist():
+        # Only ever failed: bucket size and flags name the cache, where that is unambiguous.
+        value = int(flags[row])
+        identities.append(
+            directory.of_failed_kmalloc(
+                int(bucket[row]),
+                *(bool(value >> gfp[f] & 1) for f in ("RECLAIMABLE", "ACCOUNT", "DMA")),
+            )
+        )
+        key_of[row] = len(identities) - 1
+    caches, cache_of_key = distinct(identities)
+    cache_of = cache_of_key[key_of]
+    sizes = np.array([(c.object_size, c.size) for c in caches], np.uint64).reshape(-1, 2)
+    generation = (slots.extra >> np.uint64(32)).tolist()
+    places, place_of = distinct(
+        [locate(*pair) for pair in zip(slots.site.tolist(), generation, strict=True)]
+    )
+    values, flags_of = np.unique(flags, return_inverse=True)
+    class_of = np.array([CLASSES.index(classify(value)) for value in values.tolist()], np.int64)
+    fixed = bucket == 0
+    return Rows(
+        caches=caches,
+        cache_of=cache_of,
+        places=places,
+        place_of=place_of,
+        class_of=class_of[flags_of],
+        node=(slots.extra & np.uint64(0xFFFFFFFF)).astype(np.int64) - 1,
+        bucket=bucket,
+        count=slots.count,
+        failed=slots.failed,
+        requested=np.where(fixed, slots.count * sizes[cache_of, 0], slots.requested),
+        allocated=slots.count * np.where(fixed, sizes[cache_of, 1], bucket),
+    )
+
+
+def totals(groups: np.ndarray, size: int, *columns: np.ndarray) -> list[list[int]]:
+    """Exact sums of 64-bit columns by group number: one list of `size` per column."""
+    result = []
+    for column in columns:
+        total = np.zeros(size, np.uint64)
+        np.add.at(total, groups, column)
+        result.append(total.tolist())
+    return result
 
 
 @dataclass
 class Sums:
-    """Counters of one row while it is being added up."""
+    """Counters of one cache while they are added up."""
 
     allocs: int = 0
-    frees: int = 0
     failed: int = 0
     requested: int = 0
     allocated: int = 0
+    frees: int = 0
     freed: int = 0
     unobserved: int = 0
-    lifetimes: np.ndarray = field(default_factory=lambda: np.zeros(CONSTANTS["LIFETIMES"], "<u8"))
-
-
-def object_caches(rows: Allocations, directory: CacheDirectory,
-                  gfp: Mapping[str, int]) -> list[Identity]:  # fmt: skip
-    """The cache of each allocation row. Rows that only ever failed name none: their bucket size
-    and flags do, where that is unambiguous."""
-    found = []
-    for cache, request, count in zip(rows.cache.tolist(), rows.request.tolist(),
-                                     rows.count.tolist(), strict=True):  # fmt: skip
-        if cache == 0 and count == 0 and request & 0xFFFFFFFF:
-            size, flags = request & 0xFFFFFFFF, request >> 32
-            if size > 2 * 4096:
-                found.append(directory.get(LARGE))
-                continue
-            found.append(directory.of_kmalloc(size, bool(flags & 1 << gfp["RECLAIMABLE"]),
-                                              bool(flags & 1 << gfp["ACCOUNT"]),
-                                              bool(flags & 1 << gfp["DMA"])))  # fmt: skip
-        else:
-            found.append(directory.get(cache))
-    return found
-
-
-def row_bytes(rows: Allocations, caches: Iterable[Identity]) -> list[tuple[int, int]]:
-    """Requested and allocated bytes of each row. kmalloc events tell both; for kmem_cache_alloc
-    they are the cache's object size and size."""
-    result = []
-    for request, count, requested, identity in zip(
-        rows.request.tolist(), rows.count.tolist(), rows.requested.tolist(), caches, strict=True
-    ):
-        bucket = request & 0xFFFFFFFF
-        if bucket:
-            result.append((requested, count * bucket))
-        else:
-            result.append((count * identity.object_size, count * identity.size))
-    return result
+    lifetimes: tuple[int, ...] = _NO_LIFETIMES
 
 
 def cache_sums(
-    rows: Allocations, identities: list[Identity], bytes_: list[tuple[int, int]], frees: Frees,
-    directory: CacheDirectory, large_freed: int, unobserved: Mapping[int, int],
-    tracked: Iterable[int],
-) -> dict[str, tuple[Identity, Sums]]:  # fmt: skip
-    """Counters by cache name. Caches of `tracked` keys have a row even without counters."""
-    table: dict[str, tuple[Identity, Sums]] = {}
+    rows: Rows,
+    frees: Frees,
+    directory: CacheDirectory,
+    large_freed: int,
+    unobserved: Mapping[int, int],
+) -> dict[str, tuple[Identity, Sums]]:
+    """Counters by cache name."""
+    columns = totals(rows.cache_of, len(rows.caches), rows.count, rows.failed, rows.requested,
+                     rows.allocated)  # fmt: skip
+    table = {
+        identity.name: (identity, Sums(*values))
+        for identity, *values in zip(rows.caches, *columns, strict=True)
+    }
 
-    def sums(identity: Identity) -> Sums:
+    def sums(key: int) -> Sums:
+        identity = directory.get(key)
         return table.setdefault(identity.name, (identity, Sums()))[1]
 
-    for identity, (requested, allocated), count, failed in zip(
-        identities, bytes_, rows.count.tolist(), rows.failed.tolist(), strict=True
-    ):
-        row = sums(identity)
-        row.allocs += count
-        row.failed += failed
-        row.requested += requested
-        row.allocated += allocated
     for key, count, lifetimes in zip(
-        frees.cache.tolist(), frees.count.tolist(), frees.lifetimes, strict=True
+        frees.cache.tolist(), frees.count.tolist(), frees.lifetimes.tolist(), strict=True
     ):
-        identity = directory.get(key)
-        row = sums(identity)
+        row = sums(key)
         row.frees += count
-        row.freed += large_freed if key == LARGE else count * identity.size
-        row.lifetimes = row.lifetimes + lifetimes
+        row.freed += large_freed if key == LARGE else count * directory.get(key).size
+        row.lifetimes = tuple(map(sum, zip(row.lifetimes, lifetimes, strict=True)))
     for key, count in unobserved.items():
-        sums(directory.get(key)).unobserved += count
-    for key in tracked:
-        sums(directory.get(key))
+        sums(key).unobserved += count
     return table
 
 
@@ -139,7 +187,7 @@ def cache_rows(
                 and identity.kernel_name not in BULK_CACHES and name != UNRESOLVED_CACHE,
                 reclaimable=identity.reclaimable, accounted=identity.accounted,
                 dma=identity.dma, unobserved_frees=sums.unobserved,
-                lifetimes=tuple(sums.lifetimes.tolist()),
+                lifetimes=sums.lifetimes,
                 aliases=aliases.get(identity.kernel_name, ()), slabinfo=info,
             )
         )  # fmt: skip
@@ -158,76 +206,48 @@ def cache_rows(
     return tuple(sorted(rows, key=lambda row: row.name))
 
 
-def site_rows(locations: list[Location], rows: Allocations, bytes_: list[tuple[int, int]],
-              live: Mapping[Location, Live]) -> tuple[Site, ...]:  # fmt: skip
+def site_rows(rows: Rows, live: Mapping[Location, Live]) -> tuple[Site, ...]:
     """Counters by call site."""
-    table: defaultdict[Location, Sums] = defaultdict(Sums)
-    for location, (requested, allocated), count, failed in zip(
-        locations, bytes_, rows.count.tolist(), rows.failed.tolist(), strict=True
-    ):
-        sums = table[location]
-        sums.allocs += count
-        sums.failed += failed
-        sums.requested += requested
-        sums.allocated += allocated
-    for location in live:
-        table[location]  # a tracked object whose slot was not read yet
-    return tuple(
-        Site(location.symbol, location.offset, location.module, sums.allocs, sums.failed,
-             sums.requested, sums.allocated, live.get(location, Live()))
-        for location, sums in sorted(
-            table.items(), key=lambda item: (item[0].module or "", item[0].symbol, item[0].offset)
-        )
-    )  # fmt: skip
+    columns = totals(rows.place_of, len(rows.places), rows.count, rows.failed, rows.requested,
+                     rows.allocated)  # fmt: skip
+    nothing = Live()
+    found = [
+        Site(place.symbol, place.offset, place.module, allocs, failed, requested, allocated,
+             live.get(place, nothing))
+        for place, allocs, failed, requested, allocated in zip(rows.places, *columns, strict=True)
+    ]  # fmt: skip
+    return tuple(sorted(found, key=lambda site: (site.module or "", site.symbol, site.offset)))
 
 
-def gfp_rows(
-    rows: Allocations,
-    bytes_: list[tuple[int, int]],
-    classify: Callable[[int], str],
-    classes: Iterable[str],
-) -> tuple[GfpClass, ...]:
+def gfp_rows(rows: Rows) -> tuple[GfpClass, ...]:
     """Counters by GFP class, all classes present."""
-    table = {name: Sums() for name in classes}
-    for request, (_, allocated), count, failed in zip(
-        rows.request.tolist(), bytes_, rows.count.tolist(), rows.failed.tolist(), strict=True
-    ):
-        sums = table[classify(request >> 32)]
-        sums.allocs += count
-        sums.failed += failed
-        sums.allocated += allocated
-    return tuple(GfpClass(name, s.allocs, s.allocated, s.failed) for name, s in table.items())
+    columns = totals(rows.class_of, len(CLASSES), rows.count, rows.allocated, rows.failed)
+    return tuple(GfpClass(*row) for row in zip(CLASSES, *columns, strict=True))
 
 
-def size_rows(rows: Allocations, identities: Iterable[Identity]) -> tuple[SizeBucket, ...]:
+def size_rows(rows: Rows) -> tuple[SizeBucket, ...]:
     """kmalloc requests by powers of two.
 
     Every power of two from the smallest kmalloc bucket on is itself a bucket's object size, so
     the bucket alone decides between them, exactly.
     """
     table: Counter[int] = Counter()
-    for request, count, identity in zip(
-        rows.request.tolist(), rows.count.tolist(), identities, strict=True
-    ):
-        bucket = request & 0xFFFFFFFF
-        if bucket and count:
-            size = identity.object_size or bucket
-            table[1 << (size - 1).bit_length()] += count
+    kmalloc = np.flatnonzero((rows.bucket != 0) & (rows.count != 0))
+    for row in kmalloc.tolist():
+        size = rows.caches[rows.cache_of[row]].object_size or int(rows.bucket[row])
+        table[1 << (size - 1).bit_length()] += int(rows.count[row])
     return tuple(SizeBucket(le, table[le]) for le in sorted(table))
 
 
-def node_rows(per_cpu: list[tuple[int, Allocations, list[tuple[int, int]]]]) -> tuple[NodeUse, ...]:
+def node_rows(per_cpu: Iterable[tuple[int, Rows]]) -> tuple[NodeUse, ...]:
     """Counters by preferred node, from each CPU's own node and rows."""
     allocs: Counter[int] = Counter()
     bytes_: Counter[int] = Counter()
-    for own, rows, sizes in per_cpu:
-        for extra, count, (_, allocated) in zip(
-            rows.extra.tolist(), rows.count.tolist(), sizes, strict=True
-        ):
-            asked = (extra & 0xFFFFFFFF) - 1
-            node = asked if asked >= 0 else own
-            allocs[node] += count
-            bytes_[node] += allocated
+    for own, rows in per_cpu:
+        asked = np.where(rows.node >= 0, rows.node, own)
+        for node in np.unique(asked).tolist():
+            allocs[node] += int(rows.count[asked == node].sum())
+            bytes_[node] += int(rows.allocated[asked == node].sum())
     return tuple(NodeUse(node, allocs[node], bytes_[node]) for node in sorted(allocs))
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF = range(1, 9)
@@ -55,6 +57,12 @@ class Btf:
         self._data = data
         self._strings = data[header + str_off : header + str_off + str_len]
         self._offsets = self._index(header + type_off, header + type_off + type_len)
+        words = np.frombuffer(data, "<u4", len(data) // 4)
+        # All of BTF is aligned to 4 bytes. Type 0 is void and has no record.
+        where = np.array(self._offsets, np.int64) // 4
+        self._names = words[where]
+        self._kinds = words[where + 1] >> 24 & 31
+        self._names[0] = self._kinds[0] = 0
         self._ids: dict[tuple[int, str], int] = {}
 
     def _index(self, position: int, end: int) -> list[int]:
@@ -98,14 +106,10 @@ class Btf:
                     by_offset[offset] = name
                     keys.add((_NAMED_KINDS[wanted_kind], offset))
                     offset = self._strings.find(b"\0" + name.encode() + b"\0", offset) + 1
-        unpack = struct.Struct("<II").unpack_from
-        data = self._data
-        for type_id, position in enumerate(self._offsets[1:], 1):
-            name_offset, info = unpack(data, position)
-            if name_offset in by_offset:
-                kind = info >> 24 & 31
-                if (kind, name_offset) in keys:
-                    self._ids.setdefault((kind, by_offset[name_offset]), type_id)
+        for type_id in np.flatnonzero(np.isin(self._names, list(by_offset))).tolist():
+            name_offset, kind = int(self._names[type_id]), int(self._kinds[type_id])
+            if (kind, name_offset) in keys:
+                self._ids.setdefault((kind, by_offset[name_offset]), type_id)
 
     def find(self, kind: str, name: str) -> int | None:
         """Type id of a type asked for with load(), or None."""
@@ -210,10 +214,9 @@ class Btf:
         offset = self._strings.find(b"\0" + member.encode() + b"\0") + 1
         if not offset:
             return {}
-        for position in self._offsets[1:]:
+        for type_id in np.flatnonzero(self._kinds == _ENUM).tolist():
+            position = self._offsets[type_id]
             info = struct.unpack_from("<I", self._data, position + 4)[0]
-            if info >> 24 & 31 != _ENUM:
-                continue
             values = [
                 struct.unpack_from("<Ii", self._data, position + 12 + 8 * i)
                 for i in range(info & 0xFFFF)

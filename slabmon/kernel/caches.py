@@ -3,6 +3,7 @@ repeat, and addresses are used again after a cache is destroyed."""
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from slabmon.names import text
 LARGE, UNKNOWN = CONSTANTS["CACHE_LARGE"], CONSTANTS["CACHE_UNKNOWN"]
 _GENERATION_MASK = CONSTANTS["CACHE_GENERATION_MASK"]
 _GENERATIONS = CONSTANTS["CACHE_GENERATIONS"]
+_LARGEST_BUCKET = 2 * mmap.PAGESIZE  # KMALLOC_MAX_CACHE_SIZE (include/linux/slab.h)
 _GOLDEN_RATIO = 0x9E3779B97F4A7C15
 
 # Before 6.10 (include/linux/slab.h); later kernels number them in enum _slab_flag_bits.
@@ -85,11 +87,15 @@ class CacheDirectory:
         """The cache of a key; UNRESOLVED where it was never introduced."""
         return self._by_key.get(key) or self._by_key[UNKNOWN]
 
-    def of_kmalloc(self, size: int, reclaimable: bool, accounted: bool, dma: bool) -> Identity:
-        """The kmalloc cache a failed request of this bucket size went to: known only where one
-        cache of that size and kind exists. Priority as in kmalloc_type(): DMA, reclaimable,
+    def of_failed_kmalloc(
+        self, size: int, reclaimable: bool, accounted: bool, dma: bool
+    ) -> Identity:
+        """The cache a failed request of this bucket size went to: known only where one kmalloc
+        cache of that size and kind was seen. Priority as in kmalloc_type(): DMA, reclaimable,
         accounted."""
         wanted = (dma, reclaimable and not dma, accounted and not dma and not reclaimable)
+        if size > _LARGEST_BUCKET:
+            return self._by_key[LARGE]
         found = {
             identity.name: identity
             for identity in self._by_key.values()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slabmon.kernel import bpf
+from slabmon.kernel import bpf, maps
 from slabmon.kernel.layout import CONSTANTS, WALK_DEVICE, WALK_NODE
 from slabmon.kernel.loader import Programs
 from slabmon.kernel.plan import SEED, WALK
@@ -63,7 +63,7 @@ class Walker:
     def __init__(self, programs: Programs, release_of: Callable[[int], str],
                  header: int, named: bool) -> None:  # fmt: skip
         step = np.dtype([("device", WALK_DEVICE), ("nodes", WALK_NODE, CONSTANTS["WALK_NODES"])])
-        self._step = bpf.map_array(programs.maps["walks"], step, 1, writable=True)[0]
+        self._step = maps.map_array(programs.maps["walks"], step, 1, writable=True)[0]
         self._programs = programs
         self._release_of = release_of
         self._header = header

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slabmon.kernel import btf as btf_module
-from slabmon.kernel.symbols import CORE_END, CORE_START, Symbols
+from slabmon.kernel.symbols import PAGE_SYMBOLS
 
 # Macro -> struct and the member names it had over time.
 OFFSETS: dict[str, tuple[str, ...]] = {
@@ -59,16 +59,10 @@ EVENTS = (
 _RECURSION_GUARD = "bpf_prog_inc_misses_counter"
 _GET_CACHE = "bpf_get_kmem_cache"
 
-# Allocator entry points that trace a large kmalloc a first time (mm/slub.c, 6.11+).
-LARGE_ENTRIES = (
-    "__kmalloc_noprof", "__kmalloc_node_noprof", "__kmalloc_node_track_caller_noprof",
-    "__do_kmalloc_node", "__kvmalloc_node_noprof", "__kmalloc_node_track_caller",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Facts:
-    """One host. `offsets` and `sizes` are bytes; `ranges` are [start, end) of kernel text."""
+    """One host. `offsets` and `sizes` are bytes."""
 
     release: str
     machine: str
@@ -86,9 +80,8 @@ class Facts:
     recursion_guard: bool = False
     slab_test: tuple[int, int] | None = None
     slab_test_in_flags: bool = False
-    data_symbols: Mapping[str, int] = field(default_factory=dict)
-    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    core_text: tuple[int, int] | None = None
+    kallsyms: bool = False
+    page_symbols: bool = False
     modules: bool = False
     site_decides_cache: bool = True
     slabinfo: bool = False
@@ -150,7 +143,13 @@ def _site_decides_cache(names: list[str]) -> bool:
     return not any(name.startswith(("kmalloc-rnd-", "kmalloc-part-")) for name in names)
 
 
-def probe(symbols: Symbols) -> Facts:
+def _has_page_symbols(path: Path = Path("/proc/kallsyms")) -> bool:
+    """Whether the variables that locate all memory are listed (KALLSYMS_ALL)."""
+    text = path.read_bytes()
+    return all(f" {name}\n".encode() in text for name in PAGE_SYMBOLS)
+
+
+def probe() -> Facts:
     """Facts of the running host. Needs no privilege, but finds less without it."""
     btf = btf_module.read_vmlinux()
     prototypes: dict[str, tuple[str, ...]] = {}
@@ -195,7 +194,8 @@ def probe(symbols: Symbols) -> Facts:
         slab_names = os.listdir("/sys/kernel/slab")
     except OSError:
         slab_names = []
-    core = symbols.address(CORE_START), symbols.address(CORE_END)
+    with open("/proc/kallsyms", "rb") as kallsyms:
+        visible = int(kallsyms.readline().split()[0], 16) != 0
     return Facts(
         release=platform.release(),
         machine=platform.machine(),
@@ -208,9 +208,8 @@ def probe(symbols: Symbols) -> Facts:
         prototypes=prototypes,
         offsets=offsets,
         sizes=sizes,
-        data_symbols=symbols.data,
-        ranges={name: found for name in LARGE_ENTRIES if (found := symbols.range_of(name))},
-        core_text=(core[0], core[1]) if core[0] and core[1] else None,
+        kallsyms=visible,
+        page_symbols=visible and extra.get("kfunc_get_cache") is None and _has_page_symbols(),
         modules=os.path.exists("/proc/modules"),
         site_decides_cache=_site_decides_cache(slab_names),
         slabinfo=read_text("/proc/slabinfo") is not None,

@@ -6,14 +6,11 @@ The header is the only source: it is parsed here, so that C and Python cannot di
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-# In a wheel bpf/ lies inside the package, in a checkout beside it.
-BPF_DIR = _PACKAGE / "bpf" if (_PACKAGE / "bpf").is_dir() else _PACKAGE.parent / "bpf"
+from slabmon.kernel.sources import BPF_DIR
 
 _SCALARS: dict[str, np.dtype[Any]] = {
     name: np.dtype(code)

@@ -11,14 +11,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Set
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from slabmon.errors import PermissionDenied, SlabmonError, UnsupportedHost
 from slabmon.kernel import bpf
-from slabmon.kernel.plan import ALLOCATION_EVENTS, Feature, Plan
+
+if TYPE_CHECKING:
+    from slabmon.kernel.plan import Plan
 
 MAPS = (
-    "shared", "kmalloc_lanes", "cache_alloc_lanes", "kfree_lanes", "cache_free_lanes", "samples",
-    "caches", "unobserved_frees", "events", "walks",
+    "shared", "kmalloc_lanes", "cache_alloc_lanes", "kfree_lanes", "cache_free_lanes", "pool",
+    "samples", "free_places", "caches", "unobserved_frees", "events", "walks",
 )  # fmt: skip
 PAGE_MAPS = ("page_alloc_lanes", "page_free_lanes")
 _TIMEOUT = 120.0
@@ -38,8 +41,8 @@ class Compiler:
         ours.settimeout(_TIMEOUT)
         self._channel = ours
 
-    def build(self, plan: Plan) -> Programs:
-        """Compiles and loads what the plan names."""
+    def start(self, plan: Plan) -> None:
+        """Has the child compile and load what the plan names."""
         maps = MAPS + (PAGE_MAPS if plan.settings.pages else ())
         maps += ("stacks",) if plan.settings.stack_frames else ()
         request = {
@@ -51,8 +54,13 @@ class Compiler:
             else [],
         }
         try:
-            self._channel.recv(1)
             self._channel.sendall(json.dumps(request).encode() + b"\n")
+        except OSError as error:
+            raise self._failed(f"the compile process did not start: {error}") from error
+
+    def finish(self) -> Programs:
+        """Waits for the child and takes over what it loaded."""
+        try:
             message, descriptors, _, _ = socket.recv_fds(self._channel, 1 << 16, 64)
         except OSError as error:
             raise self._failed(f"the compile process did not answer: {error}") from error
@@ -105,9 +113,8 @@ class Programs:
         self.instructions = instructions
         self._links: dict[str, int] = {}
 
-    def attach(self, plan: Plan, events: Set[str]) -> dict[str, Feature]:
-        """Attaches these of the plan's events; returns those that failed as features. Without
-        the allocation events there is nothing to monitor: their failure is an error."""
+    def attach(self, plan: Plan, events: Set[str], required: bool) -> dict[str, str]:
+        """Attaches these of the plan's events; returns why some failed, unless `required`."""
         failed = {}
         for event in sorted(events):
             try:
@@ -115,11 +122,11 @@ class Programs:
                     event, self.programs[plan.attach[event]]
                 )
             except OSError as error:
-                if event in ALLOCATION_EVENTS:
+                if required:
                     raise UnsupportedHost(
                         f"the kernel refused to attach to the tracepoint {event}: {error}"
                     ) from error
-                failed[event] = Feature("off", f"cannot attach: {error.strerror}")
+                failed[event] = f"cannot attach: {error.strerror}"
         return failed
 
     @contextlib.contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slabmon.errors import PermissionDenied, UnsupportedHost
-from slabmon.kernel.facts import LARGE_ENTRIES, OFFSETS, Facts
+from slabmon.kernel.facts import OFFSETS, Facts
 from slabmon.kernel.settings import Settings
 
 ON, DEGRADED, OFF = "on", "degraded", "off"
@@ -18,7 +18,8 @@ ALLOCATION_EVENTS = frozenset(
     ("kmalloc", "kmalloc_node", "kmem_cache_alloc", "kmem_cache_alloc_node", "kfree",
      "kmem_cache_free")
 )  # fmt: skip
-WALK, SEED, FIND_MEMORY = "walk_devices", "on_net_dev_queue", "find_memory"
+WALK, SEED = "walk_devices", "on_net_dev_queue"
+FIND_MEMORY, FILL_POOL = "find_memory", "fill_pool"
 _REQUIRED_OFFSETS = ("OFF_CACHE_NAME", "OFF_CACHE_FLAGS", "OFF_CACHE_SIZE", "OFF_CACHE_OBJECT_SIZE")
 _WALK_OFFSETS = tuple(
     name for name in OFFSETS if name.startswith(("OFF_DEVICE", "OFF_KOBJECT", "OFF_KSET", "OFF_BUS",
@@ -109,12 +110,11 @@ def _cache_lookup(facts: Facts) -> tuple[dict[str, int], Feature]:
             Feature(ON, "by the kernel's bpf_get_kmem_cache()"),
         )
     slab_cache = facts.offsets.get("OFF_SLAB_CACHE", facts.offsets.get("OFF_PAGE_SLAB_CACHE"))
-    symbols = facts.data_symbols
     if (
         facts.machine == "x86_64"
         and facts.slab_test is not None
         and slab_cache is not None
-        and {"page_offset_base", "vmemmap_base"} <= set(symbols)
+        and facts.page_symbols
         and (facts.slab_test_in_flags or "OFF_PAGE_TYPE" in facts.offsets)
     ):
         mask, value = facts.slab_test
@@ -130,8 +130,6 @@ def _cache_lookup(facts: Facts) -> tuple[dict[str, int], Feature]:
                 "PAGE_SLAB_MASK": mask,
                 "PAGE_SLAB_VALUE": value,
                 "OFF_SLAB_CACHE": slab_cache,
-                "DIRECT_MAP_SYMBOL": symbols["page_offset_base"],
-                "VMEMMAP_SYMBOL": symbols["vmemmap_base"],
             },
             Feature(ON, "by walking struct page"),
         )
@@ -145,12 +143,12 @@ def _cache_lookup(facts: Facts) -> tuple[dict[str, int], Feature]:
     )
 
 
-def _exact_defines(settings: Settings, site: tuple[int, int] | None, cgroup: int) -> dict[str, int]:
+def _exact_defines(settings: Settings, cgroup: int) -> dict[str, int]:
     exact = settings.exact
     defines = {
         "EXACT": int(exact is not None),
         "EXACT_BY_CACHE": 0,
-        "EXACT_BY_SITE": 0,
+        "EXACT_BY_SITE": int(exact is not None and bool(exact.site or exact.module)),
         "EXACT_MIN_SIZE": (exact and exact.min_size) or 0,
         "EXACT_MAX_SIZE": (exact and exact.max_size) or 0,
         "EXACT_CGROUP": cgroup,
@@ -161,20 +159,15 @@ def _exact_defines(settings: Settings, site: tuple[int, int] | None, cgroup: int
         defines["EXACT_LARGE"] = int(exact.cache == "kmalloc-large")
         for i in range(4):
             defines[f"EXACT_CACHE_{i}"] = int.from_bytes(name[8 * i : 8 * i + 8], "little")
-    if site:
-        defines["EXACT_BY_SITE"] = 1
-        defines["EXACT_SITE_START"], defines["EXACT_SITE_END"] = site
     return defines
 
 
 def make_plan(
     facts: Facts,
     settings: Settings,
-    exact_site: tuple[int, int] | None = None,
     exact_cgroup: int = 0,
 ) -> Plan:
-    """What to load on this host. `exact_site` and `exact_cgroup` are the filter's site or module
-    as an address range and its cgroup as an id."""
+    """What to load on this host. `exact_cgroup` is the filter's cgroup as an id."""
     check_host(facts)
     settings = settings.scaled(facts.cpus)
     features: dict[str, Feature] = {}
@@ -190,7 +183,7 @@ def make_plan(
     if node_events:
         attach |= {n: f"on_{n}" for n in ("kmalloc_node", "kmem_cache_alloc_node")}
 
-    modules = facts.modules and facts.core_text is not None and all(
+    modules = facts.modules and facts.kallsyms and all(
         name in facts.offsets for name in _MODULE_OFFSETS
     ) and "module_load" in facts.prototypes  # fmt: skip
     if modules:
@@ -234,16 +227,11 @@ def make_plan(
     )
     features["symbols"] = (
         Feature(ON)
-        if facts.core_text
+        if facts.kallsyms
         else Feature(OFF, "/proc/kallsyms hides addresses; set kernel.kptr_restrict to 0 or 1")
     )
     features["slabinfo"] = (
         Feature(ON) if facts.slabinfo else Feature(OFF, "/proc/slabinfo cannot be read")
-    )
-    features["large_once"] = (
-        Feature(ON)
-        if facts.ranges or not facts.kfunc_get_cache
-        else Feature(DEGRADED, "allocator symbols not found: some large kmallocs count twice")
     )
     features["unobserved_frees"] = Feature(
         DEGRADED,
@@ -256,7 +244,7 @@ def make_plan(
            and name != "OFF_SLAB_CACHE"},
         **lookup,
         **_arguments(facts),
-        **_exact_defines(settings, exact_site, exact_cgroup),
+        **_exact_defines(settings, exact_cgroup),
         "CACHES_RESOLVABLE": resolvable,
         "CACHE_BY_SITE": int(facts.site_decides_cache),
         "FLAGS_ARE_64": int(facts.flags_bytes == 8),
@@ -281,10 +269,6 @@ def make_plan(
         "GATE_BITS": (settings.samples * 4 - 1).bit_length(),
         "EVENT_PAGES": 64,
     }  # fmt: skip
-    if facts.core_text:
-        defines["CORE_TEXT_START"], defines["CORE_TEXT_END"] = facts.core_text
-    for index, name in enumerate(LARGE_ENTRIES):
-        start, end = facts.ranges.get(name, (0, 0))
-        defines[f"LARGE_ENTRY_{index}_START"], defines[f"LARGE_ENTRY_{index}_END"] = start, end
     run = ((WALK, SEED) if walk else ()) + ((FIND_MEMORY,) if lookup["CACHE_BY_PAGE"] else ())
+    run += (FILL_POOL,)
     return Plan(defines, attach, run, features, settings)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slabmon.kernel import bpf
+from slabmon.kernel import bpf, maps
 from slabmon.kernel.layout import (
     ALLOC_SLOT,
     CACHE_RECORD,
@@ -19,7 +19,8 @@ from slabmon.kernel.layout import (
     SAMPLE,
 )
 from slabmon.kernel.loader import Programs
-from slabmon.kernel.plan import Plan
+from slabmon.kernel.plan import FILL_POOL, FIND_MEMORY, Plan
+from slabmon.kernel.symbols import PAGE_SYMBOLS, Symbols
 
 _U64 = np.dtype("<u8")
 
@@ -102,36 +103,53 @@ class Reader:
         free = lane_dtype(FREE_SLOT, plan.defines["FREE_SLOTS"])
 
         def mapped(name: str, dtype: np.dtype) -> np.ndarray:
-            return bpf.map_array(programs.maps[name], dtype, lanes, writable=True)
+            return maps.map_array(programs.maps[name], dtype, lanes, writable=True)
 
-        self._alloc_lanes = [mapped("kmalloc_lanes", alloc), mapped("cache_alloc_lanes", alloc)]
+        self.alloc_lanes = [mapped("kmalloc_lanes", alloc), mapped("cache_alloc_lanes", alloc)]
         self._free_lanes = [mapped("kfree_lanes", free), mapped("cache_free_lanes", free)]
         self._page_lanes: list[np.ndarray] = []
         if self._settings.pages:
             self._page_lanes = [mapped("page_alloc_lanes", alloc), mapped("page_free_lanes", free)]
-        self.control = bpf.map_array(programs.maps["shared"], CONTROL, 1, writable=True)[0]
+        self.control = maps.map_array(programs.maps["shared"], CONTROL, 1, writable=True)[0]
+        self._buffers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._pool = maps.map_array(programs.maps["pool"], SAMPLE, self._settings.samples)
         self._nesting = plan.defines["NESTING"]
 
-    def prepare(self, sample_bytes: int, rng: np.random.Generator) -> None:
+    def prepare(
+        self, symbols: Symbols, exact_site: tuple[int, int], rng: np.random.Generator
+    ) -> None:
         """Settings and first sampling gaps, before anything is attached. Each lane's first gap
         is drawn here: started at zero, every lane would sample its first allocation."""
+        sample_bytes = self._settings.sample_bytes
         self.control["sample_interval"] = sample_bytes
+        self.control["core_text"] = symbols.core_text()
+        self.control["exact_site"] = exact_site
+        entries = np.array(symbols.large_entries(), _U64).ravel()
+        self.control["large_entries"][: len(entries)] = entries
+        for first in range(0, self._settings.samples, CONSTANTS["POOL_STEP"]):
+            # Backwards: the place given last is taken first, so the pool fills from its start.
+            last = self._settings.samples - CONSTANTS["POOL_STEP"] - first
+            bpf.run(self._programs.programs[FILL_POOL], last)
+        if FIND_MEMORY in self._programs.programs:
+            addresses = [symbols.data[name] for name in PAGE_SYMBOLS]
+            bpf.run(self._programs.programs[FIND_MEMORY], *addresses)
         steps = np.log2(1 + np.arange(1025) / 1024) * (1 << 26)
         self.control["log2_table"][:1025] = np.rint(steps)
-        for lanes in self._alloc_lanes:
+        for number, lanes in enumerate(self.alloc_lanes):
+            lane_numbers = number * len(lanes) + np.arange(len(lanes))
+            lanes["head"]["first_reference"] = lane_numbers * lanes["slots"].shape[1]
             gaps = rng.exponential(sample_bytes, len(lanes))
             lanes["head"]["countdown"] = np.ceil(gaps)
 
-    def allocations(self) -> Allocations:
-        return sum_allocations(
-            np.concatenate([lanes["slots"].ravel() for lanes in self._alloc_lanes])
-        )
+    def slots(self) -> np.ndarray:
+        """A copy of all alloc slots, at the positions that samples refer to."""
+        return np.concatenate([lanes["slots"].ravel() for lanes in self.alloc_lanes])
 
     def allocations_by_cpu(self) -> list[Allocations]:
-        """The same for each CPU by itself."""
+        """Distinct alloc slots of each CPU by itself."""
         per_cpu = [np.concatenate([lanes["slots"][i : i + self._nesting].ravel()
-                                   for lanes in self._alloc_lanes])
-                   for i in range(0, len(self._alloc_lanes[0]), self._nesting)]  # fmt: skip
+                                   for lanes in self.alloc_lanes])
+                   for i in range(0, len(self.alloc_lanes[0]), self._nesting)]  # fmt: skip
         return [sum_allocations(slots) for slots in per_cpu]
 
     def frees(self) -> Frees:
@@ -152,7 +170,7 @@ class Reader:
         """Lost events by reason, from all lanes."""
         lost = sum(
             lanes["head"]["lost"].sum(axis=0)
-            for lanes in (*self._alloc_lanes, *self._free_lanes, *self._page_lanes)
+            for lanes in (*self.alloc_lanes, *self._free_lanes, *self._page_lanes)
         )
         result = Counter({reason: int(lost[index]) for index, reason in LOSS_REASONS.items()})
         result["cache_table_full"] += int(self.control["caches_lost"])
@@ -160,11 +178,28 @@ class Reader:
         return result
 
     def _hash(self, name: str, value: np.dtype, capacity: int) -> tuple[np.ndarray, np.ndarray]:
-        return bpf.read_hash(self._programs.maps[name], _U64, value, capacity)
+        """All entries of a hash map, in arrays that the next call for it overwrites."""
+        if name not in self._buffers:
+            # Untouched pages of them take no memory.
+            self._buffers[name] = np.zeros(capacity, _U64), np.zeros(capacity, value)
+        keys, values = self._buffers[name]
+        count = maps.read_hash(self._programs.maps[name], keys, values)
+        return keys[:count], values[:count]
 
     def samples(self) -> np.ndarray:
-        """All tracked objects; their addresses stay behind."""
-        return self._hash("samples", SAMPLE, self._settings.samples)[1]
+        """All tracked objects the filter selects.
+
+        A place is freed by setting its time to 0 and filled by setting it last, so a record
+        whose time is the same before, in and after the copy was not touched meanwhile.
+        """
+        used = int(max(lanes["head"]["pool_used"].max() for lanes in self.alloc_lanes))
+        before = self._pool["time_ns"][:used].copy()
+        records = self._pool[:used].copy()
+        whole = (records["time_ns"] != 0) & (records["time_ns"] == before)
+        whole &= self._pool["time_ns"][:used] == before
+        if self._settings.exact is not None:
+            whole &= records["flags"] & CONSTANTS["SLOT_MATCH"] != 0
+        return records if whole.all() else records[whole]
 
     def caches(self) -> tuple[np.ndarray, np.ndarray]:
         return self._hash("caches", CACHE_RECORD, self._settings.caches)
@@ -177,6 +212,6 @@ class Reader:
     def stack(self, stack_id: int) -> list[int]:
         """Return addresses of a stored stack, innermost first; [] when it is not there."""
         frames = np.zeros(self._settings.stack_frames, _U64)
-        if not bpf.lookup(self._programs.maps["stacks"], np.array([stack_id], "<u4"), frames):
+        if not maps.lookup(self._programs.maps["stacks"], np.array([stack_id], "<u4"), frames):
             return []
         return [int(frame) for frame in frames if frame]

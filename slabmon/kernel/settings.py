@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from slabmon.errors import UsageError
 
+POOL_STEP = 4096  # POOL_STEP of bpf/layout.h
 FILTER_KEYS = ("cache", "module", "site", "min_size", "max_size", "cgroup")
 
 
@@ -53,7 +54,7 @@ class Settings:
     """What is tracked and how large the tables are. None: a default scaled to the CPUs.
 
     sample_bytes: mean allocated bytes between samples. site_slots, cache_slots: per program and
-    possible CPU, a power of two. samples, caches, stacks: entries.
+    possible CPU, a power of two. samples (a multiple of 4096), caches, stacks: entries.
     """
 
     sample_bytes: int = 64 * 1024
@@ -72,7 +73,7 @@ class Settings:
             "stack_frames": (0, 127),
             "site_slots": (64, 1 << 15),
             "cache_slots": (64, 1 << 15),
-            "samples": (1024, 1 << 22),
+            "samples": (POOL_STEP, 1 << 22),
             "caches": (256, 1 << 16),
             "stacks": (256, 1 << 20),
         }
@@ -84,6 +85,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value & (value - 1):
                 raise UsageError(f"{name} is {value}; it must be a power of two")
+        if self.samples % POOL_STEP:
+            raise UsageError(f"samples is {self.samples}; it must be a multiple of {POOL_STEP}")
 
     def scaled(self, cpus: int) -> Settings:
         """Fills in defaults for a number of possible CPUs.

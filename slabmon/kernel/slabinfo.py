@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 from collections.abc import Mapping
@@ -62,6 +63,7 @@ def read_aliases(root: Path = Path("/sys/kernel/slab")) -> Mapping[str, tuple[st
     }
 
 
+@functools.cache
 def is_reclaimable(name: str, root: Path = Path("/sys/kernel/slab")) -> bool:
     """SLAB_RECLAIM_ACCOUNT of a cache that was not seen in any event."""
     try:

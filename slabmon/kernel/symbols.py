@@ -18,8 +18,13 @@ CORE_START, CORE_END = "_stext", "_etext"
 UNKNOWN = "[unknown]"
 FOREVER = 1 << 32
 # Variables needed to find the cache of an address where the kernel has no function for it.
-_DATA = ("page_offset_base", "vmemmap_base")
-_NEWLINE, _TAB, _SPACE = 10, 9, 32
+PAGE_SYMBOLS = ("page_offset_base", "vmemmap_base")
+# Allocator entry points that trace a large kmalloc a first time (mm/slub.c, 6.11+).
+_LARGE_ENTRIES = (
+    "__kmalloc_noprof", "__kmalloc_node_noprof", "__kmalloc_node_track_caller_noprof",
+    "__do_kmalloc_node", "__kvmalloc_node_noprof", "__kmalloc_node_track_caller",
+)  # fmt: skip
+_NEWLINE, _TAB = 10, 9
 
 
 class Location(NamedTuple):
@@ -31,7 +36,7 @@ class Location(NamedTuple):
 
 
 class Table:
-    """Text symbols sorted by address, names kept in one byte string."""
+    """Text symbols sorted by address; names are ranges of one byte string."""
 
     def __init__(self, addresses: np.ndarray, starts: np.ndarray, ends: np.ndarray,
                  names: bytes) -> None:  # fmt: skip
@@ -88,10 +93,8 @@ def parse(data: bytes) -> tuple[Table, dict[str, Table], dict[str, int]]:
     buffer = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(buffer == _NEWLINE)
     starts = np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
-    hexdigits = buffer[starts[:, None] + np.arange(16)].astype(np.uint64)
-    nibbles = np.where(hexdigits > 57, hexdigits - np.uint64(87), hexdigits - np.uint64(48))
-    shifts = np.arange(60, -4, -4, dtype=np.uint64)
-    addresses = (nibbles << shifts).sum(axis=1, dtype=np.uint64)
+    digits = buffer[starts[:, None] + np.arange(16)].tobytes()
+    addresses = np.frombuffer(bytes.fromhex(digits.decode("ascii")), ">u8").astype(np.uint64)
     kinds = buffer[starts + 17]
     text = np.isin(kinds, np.frombuffer(b"tTwW", np.uint8))
     name_starts = starts + 19
@@ -101,7 +104,7 @@ def parse(data: bytes) -> tuple[Table, dict[str, Table], dict[str, int]]:
         length = ends[index] - name_starts[index]
         if length in (16, 12):
             name = data[name_starts[index] : ends[index]].decode("ascii", "replace")
-            if name in _DATA and addresses[index]:
+            if name in PAGE_SYMBOLS and addresses[index]:
                 data_symbols[name] = int(addresses[index])
 
     tabs = np.flatnonzero(buffer == _TAB)
@@ -116,15 +119,8 @@ def parse(data: bytes) -> tuple[Table, dict[str, Table], dict[str, int]]:
         by_module.setdefault(data[name_ends[index] + 2 : ends[index] - 1], []).append(int(index))
 
     def table(rows: np.ndarray) -> Table:
-        lengths = name_ends[rows] - name_starts[rows]
-        stops = np.cumsum(lengths)
-        # Byte positions of all names, one after the other.
-        gather = np.arange(stops[-1] if len(stops) else 0) + np.repeat(
-            name_starts[rows] - (stops - lengths), lengths
-        )
-        names = buffer[gather].tobytes()
-        return Table(addresses[rows], (stops - lengths).astype(np.uint32),
-                     stops.astype(np.uint32), names)  # fmt: skip
+        return Table(addresses[rows], name_starts[rows].astype(np.uint32),
+                     name_ends[rows].astype(np.uint32), data)  # fmt: skip
 
     modules = {
         name.decode("utf-8", "replace"): table(np.array(rows)) for name, rows in by_module.items()
@@ -196,6 +192,14 @@ class Symbols:
         """[start, end) of a core text symbol."""
         found = self._core.range_of(name)
         return found if found and found[0] else None
+
+    def core_text(self) -> tuple[int, int]:
+        """[start, end) of the kernel's own text; (0, 0) when addresses are hidden."""
+        return self._bounds
+
+    def large_entries(self) -> list[tuple[int, int]]:
+        """[start, end) of the allocator's entry points for large sizes, those that exist."""
+        return [found for name in _LARGE_ENTRIES if (found := self.range_of(name))]
 
     def module_range(self, name: str) -> tuple[int, int] | None:
         """[start, end) of a loaded module."""

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 
@@ -17,14 +14,20 @@ from slabmon.kernel import assemble, bpf, slabinfo
 from slabmon.kernel.caches import CacheDirectory
 from slabmon.kernel.cgroups import Cgroups
 from slabmon.kernel.devices import Ledger, Walker
-from slabmon.kernel.facts import Facts, probe, read_text
-from slabmon.kernel.gfp import CLASSES, STABLE_BITS, classifier
+from slabmon.kernel.facts import Facts, read_text
+from slabmon.kernel.gfp import STABLE_BITS, classifier
 from slabmon.kernel.layout import CONSTANTS, DEVRES_EVENT, MODULE_EVENT
-from slabmon.kernel.loader import Compiler, Programs
-from slabmon.kernel.plan import ALLOCATION_EVENTS, FIND_MEMORY, OFF, Plan, check_host, make_plan
-from slabmon.kernel.reader import Reader
+from slabmon.kernel.loader import Programs
+from slabmon.kernel.plan import (
+    ALLOCATION_EVENTS,
+    DEGRADED,
+    OFF,
+    Feature,
+    Plan,
+)
+from slabmon.kernel.reader import Allocations, Reader, sum_allocations
 from slabmon.kernel.ringbuf import RingBuffer
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Filter
 from slabmon.kernel.symbols import Location, Symbols
 from slabmon.model import (
     Device,
@@ -38,37 +41,33 @@ from slabmon.model import (
 )
 from slabmon.names import text
 
-T = TypeVar("T")
 _DEVRES = CONSTANTS["EVENT_DEVRES"]
 _MODULE_LOAD = CONSTANTS["EVENT_MODULE_LOAD"]
 
 
-def resolve_filter(
-    wanted: Filter | None, symbols: Symbols, cgroups: Cgroups
-) -> tuple[tuple[int, int] | None, int]:
-    """A filter's site or module as an address range, and its cgroup as an id."""
-    if wanted is None:
-        return None, 0
-    site = None
-    if wanted.site:
-        site = symbols.range_of(wanted.site.partition("+")[0])
-        if site is None:
-            raise UsageError(
-                f"filter: no kernel function is called {wanted.site.partition('+')[0]!r}; "
-                "see /proc/kallsyms, or the sites view of a snapshot, for names"
-            )
-        if "+" in wanted.site:
-            try:
-                start = site[0] + int(wanted.site.partition("+")[2], 0)
-            except ValueError:
-                raise UsageError(f"filter: site {wanted.site!r} is not SYMBOL+OFFSET") from None
-            site = start, start + 1
-    if wanted.module:
-        site = symbols.module_range(wanted.module)
-        if site is None:
+def filtered_text(wanted: Filter | None, symbols: Symbols) -> tuple[int, int]:
+    """A filter's site or module as a range [start, end) of kernel text; (0, 0) for neither."""
+    if wanted and wanted.module:
+        found = symbols.module_range(wanted.module)
+        if found is None:
             raise UsageError(f"filter: no module {wanted.module!r} is loaded; see lsmod")
-    cgroup = cgroups.find(wanted.cgroup) if wanted.cgroup else 0
-    return site, cgroup
+        return found
+    if not wanted or not wanted.site:
+        return 0, 0
+    name, plus, offset = wanted.site.partition("+")
+    found = symbols.range_of(name)
+    if found is None:
+        raise UsageError(
+            f"filter: no kernel function is called {name!r}; "
+            "the sites view of a snapshot and /proc/kallsyms list names"
+        )
+    if not plus:
+        return found
+    try:
+        start = found[0] + int(offset, 0)
+    except ValueError:
+        raise UsageError(f"filter: site {wanted.site!r} is not SYMBOL or SYMBOL+OFFSET") from None
+    return start, start + 1
 
 
 class Tracker:
@@ -78,37 +77,41 @@ class Tracker:
                  cgroups: Cgroups) -> None:  # fmt: skip
         self.facts = facts
         self.plan = plan
-        self._programs = programs
-        self._symbols = symbols
+        self.programs = programs
+        self.symbols = symbols
         self._cgroups = cgroups
-        self._features = dict(plan.features)
+        self.features = dict(plan.features)
         self._bits = {**STABLE_BITS, **facts.gfp_bits}
         self._classify = classifier(facts.gfp_bits)
         self._directory = CacheDirectory(facts.slab_flags)
         self._aliases: dict[str, tuple[str, ...]] = {}
-        self._reader = Reader(programs, plan)
+        self.reader = Reader(programs, plan)
         self._ring = RingBuffer(
             programs.maps["events"], plan.defines["EVENT_PAGES"] * facts.page_bytes
         )
         self._locations: dict[tuple[int, int], Location] = {}
         self._events_lost = 0
-        if FIND_MEMORY in plan.run:
-            bpf.run(programs.programs[FIND_MEMORY])
-        self._reader.prepare(plan.settings.sample_bytes, np.random.default_rng())
+        if facts.kfunc_get_cache is not None and not symbols.large_entries():
+            self.features["large_once"] = Feature(
+                DEGRADED, "allocator symbols not found: some large kmallocs count twice"
+            )
+        text_range = filtered_text(plan.settings.exact, symbols)
+        self.reader.prepare(symbols, text_range, np.random.default_rng())
         # Devices first: the walk allocates, and its allocations are no business of the host's.
-        self._features.update(programs.attach(plan, plan.attach.keys() - ALLOCATION_EVENTS))
+        failed = programs.attach(plan, plan.attach.keys() - ALLOCATION_EVENTS, required=False)
+        self.features.update({event: Feature(OFF, reason) for event, reason in failed.items()})
         self.ledger = None
-        if self._features["device_inventory"].state != OFF:
+        if self.features["device_inventory"].state != OFF:
             walker = Walker(programs, self._function_name, plan.defines["DEVRES_HEADER"],
                             bool(plan.defines["DEVRES_NAMED"]))  # fmt: skip
-            self.ledger = Ledger(walker, self._features["devres_log"].state != OFF)
+            self.ledger = Ledger(walker, self.features["devres_log"].state != OFF)
             self.ledger.reconcile(self.drain)
         self.since = time.time()
         self._started = time.monotonic()
-        programs.attach(plan, plan.attach.keys() & ALLOCATION_EVENTS)
+        programs.attach(plan, plan.attach.keys() & ALLOCATION_EVENTS, required=True)
 
     def _function_name(self, address: int) -> str:
-        return self._symbols.resolve(address, int(self._reader.control["module_generation"])).symbol
+        return self.symbols.resolve(address, int(self.reader.control["module_generation"])).symbol
 
     def drain(self) -> int:
         """Takes pending kernel events in; returns how many devres events there were."""
@@ -126,17 +129,17 @@ class Tracker:
             if kind == _MODULE_LOAD:
                 ranges = [(int(event[b]), int(event[b]) + int(event[n]))
                           for b, n in (("base", "bytes"), ("init_base", "init_bytes"))]  # fmt: skip
-                self._symbols.module_loaded(text(event["name"]), ranges, int(event["generation"]))
+                self.symbols.module_loaded(text(event["name"]), ranges, int(event["generation"]))
             else:
-                self._symbols.module_freed(text(event["name"]), int(event["generation"]))
-        lost = int(self._reader.control["events_lost"])
+                self.symbols.module_freed(text(event["name"]), int(event["generation"]))
+        lost = int(self.reader.control["events_lost"])
         if lost != self._events_lost:
             self._events_lost = lost
             modules_changed = True
             if self.ledger is not None:
                 self.ledger.mark_stale()
         if modules_changed:
-            self._symbols.refresh(int(self._reader.control["module_generation"]))
+            self.symbols.refresh(int(self.reader.control["module_generation"]))
         return count
 
     def reconcile_devices(self) -> None:
@@ -148,13 +151,13 @@ class Tracker:
         key = (address, generation)
         found = self._locations.get(key)
         if found is None:
-            found = self._symbols.resolve(address, generation)
+            found = self.symbols.resolve(address, generation)
             self._locations[key] = found
         return found
 
     def _losses(self) -> Counter[str]:
-        losses = self._reader.losses()
-        for name, program in self._programs.programs.items():
+        losses = self.reader.losses()
+        for name, program in self.programs.programs.items():
             losses[f"recursion_{name.removeprefix('on_')}"] = bpf.program_info(
                 program
             ).recursion_misses
@@ -164,56 +167,62 @@ class Tracker:
         return losses
 
     def _tracked(
-        self, samples: np.ndarray, stacks: bool
+        self, samples: np.ndarray, slots: np.ndarray, details: bool
     ) -> tuple[Tracked, list[str], list[Location]]:
         """Tracked objects as columns, with the names their cache and site columns index."""
-        keys, key_index = np.unique(samples["cache"], return_inverse=True)
-        caches, cache_of = _distinct([self._directory.get(key).name for key in keys.tolist()])
-        # Kernel text addresses differ in their low bits only: the high ones hold the generation.
-        pairs = samples["site"] ^ samples["module_generation"].astype("<u8") << np.uint64(52)
-        _, first, pair_index = np.unique(pairs, return_index=True, return_inverse=True)
-        sites, site_of = _distinct(
-            [self._location(int(row["site"]), int(row["module_generation"]))
-             for row in samples[first]]
+        used = np.flatnonzero(np.bincount(samples["slot"], minlength=len(slots)))
+        number = np.zeros(len(slots), np.int64)
+        number[used] = np.arange(len(used))
+        kind = number[samples["slot"]]
+        mine = slots[used]
+        caches, cache_of = assemble.distinct(
+            [self._directory.get(key).name for key in mine["cache"].tolist()]
+        )
+        sites, site_of = assemble.distinct(
+            [self._location(site, extra >> 32)
+             for site, extra in zip(mine["site"].tolist(), mine["extra"].tolist(), strict=True)]
         )  # fmt: skip
-        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        used = np.unique(samples["stack"]).tolist() if stacks else []
-        flags = np.unique(samples["gfp"]).tolist()
+        stacks = np.unique(samples["stack"]).tolist() if details else []
+        cgroups = np.unique(samples["cgroup"]).tolist() if details else []
         tracked = Tracked(
-            cache=cache_of[key_index], site=site_of[pair_index], bytes=samples["allocated_bytes"],
+            cache=cache_of[kind], site=site_of[kind], bytes=samples["allocated_bytes"],
             requested=samples["requested_bytes"], interval=samples["interval"],
-            age=np.maximum(0, now - samples["time_ns"].astype(np.int64)) / 1e9,
-            gfp=samples["gfp"], tgid=samples["tgid"], cgroup=samples["cgroup"],
-            comm=samples["comm"], stack=samples["stack"],
-            stacks={i: self._stack(i) for i in used if i >= 0},
-            cgroups=self._cgroups.names(np.unique(samples["cgroup"]).tolist()),
-            gfp_classes={value: self._classify(value) for value in flags},
+            born_ns=samples["time_ns"], now_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+            gfp=(mine["request"] >> np.uint64(32))[kind], tgid=samples["tgid"],
+            cgroup=samples["cgroup"], comm=samples["comm"], stack=samples["stack"],
+            stacks={number: self._stack(number) for number in stacks if number >= 0},
+            cgroups=self._cgroups.names(cgroups), gfp_class=self._classify,
         )  # fmt: skip
         return tracked, caches, sites
 
+    def _rows(self, slots: Allocations) -> assemble.Rows:
+        return assemble.read_rows(
+            slots, self._directory, self._location, self._classify, self._bits
+        )
+
     def _stack(self, stack_id: int) -> tuple[str, ...]:
         """Function names of a stack, innermost first, from the allocator on."""
-        generation = int(self._reader.control["module_generation"])
-        frames = [self._location(f - 1, generation) for f in self._reader.stack(stack_id)]
+        generation = int(self.reader.control["module_generation"])
+        frames = [self._location(f - 1, generation) for f in self.reader.stack(stack_id)]
         for depth, frame in enumerate(frames[:4]):
             if frame.symbol.startswith("bpf_trace_run"):  # ours end here
                 frames = frames[depth + 1 :]
                 break
         return tuple(f"{f.symbol} [{f.module}]" if f.module else f.symbol for f in frames)
 
-    def snapshot(self, stacks: bool = False) -> Snapshot:
-        """Everything known now. `stacks` also resolves the tracked objects' kernel stacks."""
+    def snapshot(self, details: bool = False) -> Snapshot:
+        """Everything known now. `details` also resolves kernel stacks and cgroup paths of the
+        tracked objects."""
         self.drain()
-        reader, directory = self._reader, self._directory
+        reader, directory = self.reader, self._directory
         seconds = time.monotonic() - self._started
         # Samples before frees before allocations: what is counted later can only be more, so a
         # live object is never without its allocation.
         samples = reader.samples()
-        samples = samples[samples["flags"] & CONSTANTS["SLOT_MATCH"] != 0]
         unobserved = reader.unobserved_frees()
         frees = reader.frees()
         large_freed = reader.large_freed_bytes()
-        rows = reader.allocations()
+        slots = reader.slots()
         info = slabinfo.read() if self.facts.slabinfo else {}
         if (
             directory.update(*reader.caches(), reader.control["cache_generation"])
@@ -221,27 +230,17 @@ class Tracker:
         ):
             self._aliases = dict(slabinfo.read_aliases())
 
-        identities = assemble.object_caches(rows, directory, self._bits)
-        sizes = assemble.row_bytes(rows, identities)
-        table = assemble.cache_sums(
-            rows, identities, sizes, frees, directory, large_freed, unobserved,
-            np.unique(samples["cache"]).tolist(),
-        )  # fmt: skip
-        tracked, cache_names, places = self._tracked(samples, stacks)
+        rows = self._rows(sum_allocations(slots))
+        tracked, cache_names, places = self._tracked(samples, slots, details)
+        table = assemble.cache_sums(rows, frees, directory, large_freed, unobserved)
         grouped = Grouped(tracked.bytes, tracked.interval)
         live_caches = grouped.by(tracked.cache, len(cache_names))
         live_sites = grouped.by(tracked.site, len(places))
-        locations = [
-            self._location(site, extra >> 32)
-            for site, extra in zip(rows.site.tolist(), rows.extra.tolist(), strict=True)
-        ]
         caches = assemble.cache_rows(
             table, dict(zip(cache_names, live_caches, strict=True)), info, self._aliases,
             slabinfo.is_reclaimable,
         )  # fmt: skip
-        sites = assemble.site_rows(
-            locations, rows, sizes, dict(zip(places, live_sites, strict=True))
-        )
+        sites = assemble.site_rows(rows, dict(zip(places, live_sites, strict=True)))
         cache_row = {row.name: i for i, row in enumerate(caches)}
         site_row = {Location(s.symbol, s.offset, s.module): i for i, s in enumerate(sites)}
         tracked = replace(
@@ -261,17 +260,17 @@ class Tracker:
             caches=caches,
             sites=sites,
             devices=devices,
-            gfp=assemble.gfp_rows(rows, sizes, self._classify, CLASSES),
-            sizes=assemble.size_rows(rows, identities),
+            gfp=assemble.gfp_rows(rows),
+            sizes=assemble.size_rows(rows),
             nodes=self._nodes(),
             pages=assemble.page_rows(reader.pages(), self._classify),
             programs=tuple(
                 ProgramCost(name.removeprefix("on_"), cost.run_seconds, cost.runs)
-                for name, program in self._programs.programs.items()
+                for name, program in self.programs.programs.items()
                 for cost in [bpf.program_info(program)]
             ),
             losses=dict(self._losses()),
-            features={n: FeatureState(f.state, f.reason) for n, f in self._features.items()},
+            features={n: FeatureState(f.state, f.reason) for n, f in self.features.items()},
             tracked=tracked,
         )  # fmt: skip
 
@@ -284,38 +283,12 @@ class Tracker:
             for part in filter(None, cpus.split(",")):
                 first, _, last = part.partition("-")
                 own |= dict.fromkeys(range(int(first), int(last or first) + 1), node)
-        per_cpu = []
-        for cpu, rows in enumerate(self._reader.allocations_by_cpu()):
-            identities = assemble.object_caches(rows, self._directory, self._bits)
-            per_cpu.append((own.get(cpu, 0), rows, assemble.row_bytes(rows, identities)))
-        return assemble.node_rows(per_cpu)
+        return assemble.node_rows(
+            (own.get(cpu, 0), self._rows(slots))
+            for cpu, slots in enumerate(self.reader.allocations_by_cpu())
+        )
 
     def close(self) -> None:
         """Detaches everything."""
         self._ring.close()
-        self._programs.close()
-
-
-def _distinct(labels: list[T]) -> tuple[list[T], np.ndarray]:
-    """The different labels, and for each label the position of its equal among them."""
-    position = {label: i for i, label in enumerate(dict.fromkeys(labels))}
-    return list(position), np.array([position[label] for label in labels], int)
-
-
-@contextmanager
-def open_tracker(settings: Settings) -> Iterator[Tracker]:
-    """Compiles, loads and attaches; on leaving, nothing of it remains."""
-    with Compiler() as compiler:
-        symbols = Symbols()
-        facts = probe(symbols)
-        check_host(facts)
-        cgroups = Cgroups()
-        site, cgroup = resolve_filter(settings.exact, symbols, cgroups)
-        plan = make_plan(facts, settings, site, cgroup)
-        programs = compiler.build(plan)
-    with programs:
-        tracker = Tracker(facts, plan, programs, symbols, cgroups)
-        try:
-            yield tracker
-        finally:
-            tracker.close()
+        self.programs.close()

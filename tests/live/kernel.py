@@ -23,7 +23,7 @@ def _bpf(command: int, attributes: bytearray) -> int:
 
 def program_names() -> set[str]:
     """Names of all BPF programs loaded in the kernel."""
-    names = set()
+    names: set[str] = set()
     number = 0
     while True:
         attributes = bytearray(struct.pack("<III", number, 0, 0))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Filter, Settings
-from slabmon.kernel.tracker import open_tracker
 from slabmon.model import Snapshot
 from tests.live.kernel import event_counters
 from tests.live.workload import messages

@@ -8,8 +8,8 @@ import struct
 
 import pytest
 
+from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Settings
-from slabmon.kernel.tracker import open_tracker
 from tests.live.kernel import _bpf
 
 pytestmark = pytest.mark.live
