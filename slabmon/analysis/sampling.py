@@ -73,7 +73,5 @@ class Grouped:
         np.maximum.at(largest, groups, self._deviation)
         low, high = interval95(total, variance, largest)
         columns = (objects, total, np.sqrt(variance), low, high)
-        return [
-            Live(*row)
-            for row in zip(*(np.rint(c).astype(np.int64).tolist() for c in columns), strict=True)
-        ]
+        whole = (np.rint(column).astype(np.int64).tolist() for column in columns)
+        return list(map(Live._make, zip(*whole, strict=True)))

@@ -60,6 +60,19 @@ def distinct(labels: list[T]) -> tuple[list[T], np.ndarray]:
     return list(position), np.array([position[label] for label in labels], np.int64)
 
 
+def find_places(
+    site: np.ndarray, extra: np.ndarray, locate: Callable[[int, int], Location]
+) -> tuple[list[Location], np.ndarray]:
+    """Locations of call sites (address, and module generation in the high half of `extra`):
+    the different ones, and the position of each site's among them."""
+    # Kernel text addresses differ in their low bits only: the high ones hold the generation.
+    pairs = site ^ (extra >> np.uint64(32) << np.uint64(48))
+    _, first, pair_of = np.unique(pairs, return_index=True, return_inverse=True)
+    known = zip(site[first].tolist(), (extra[first] >> np.uint64(32)).tolist(), strict=True)
+    places, place_of = distinct([locate(*pair) for pair in known])
+    return places, place_of[pair_of]
+
+
 def read_rows(
     slots: Allocations,
     directory: CacheDirectory,
@@ -88,10 +101,7 @@ def read_rows(
     caches, cache_of_key = distinct(identities)
     cache_of = cache_of_key[key_of]
     sizes = np.array([(c.object_size, c.size) for c in caches], np.uint64).reshape(-1, 2)
-    generation = (slots.extra >> np.uint64(32)).tolist()
-    places, place_of = distinct(
-        [locate(*pair) for pair in zip(slots.site.tolist(), generation, strict=True)]
-    )
+    places, place_of = find_places(slots.site, slots.extra, locate)
     values, flags_of = np.unique(flags, return_inverse=True)
     class_of = np.array([CLASSES.index(classify(value)) for value in values.tolist()], np.int64)
     fixed = bucket == 0
@@ -212,11 +222,11 @@ def site_rows(rows: Rows, live: Mapping[Location, Live]) -> tuple[Site, ...]:
                      rows.allocated)  # fmt: skip
     nothing = Live()
     found = [
-        Site(place.symbol, place.offset, place.module, allocs, failed, requested, allocated,
-             live.get(place, nothing))
-        for place, allocs, failed, requested, allocated in zip(rows.places, *columns, strict=True)
-    ]  # fmt: skip
-    return tuple(sorted(found, key=lambda site: (site.module or "", site.symbol, site.offset)))
+        Site._make((*place, *values, live.get(place, nothing)))
+        for place, values in zip(rows.places, zip(*columns, strict=True), strict=True)
+    ]
+    found.sort(key=lambda site: (site[2] or "", site[0], site[1]))
+    return tuple(found)
 
 
 def gfp_rows(rows: Rows) -> tuple[GfpClass, ...]:

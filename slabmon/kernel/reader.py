@@ -23,6 +23,12 @@ from slabmon.kernel.plan import FILL_POOL, FIND_MEMORY, Plan
 from slabmon.kernel.symbols import PAGE_SYMBOLS, Symbols
 
 _U64 = np.dtype("<u8")
+_HEAD_WORDS = LANE_HEAD.itemsize // 8
+
+
+def as_words(records: np.ndarray) -> np.ndarray:
+    """Records as rows of 64-bit words: numpy copies those eight times faster than structs."""
+    return records.view(_U64).reshape(len(records), records.itemsize // 8)
 
 
 def lane_dtype(slot: np.dtype, slots: int) -> np.dtype:
@@ -143,7 +149,8 @@ class Reader:
 
     def slots(self) -> np.ndarray:
         """A copy of all alloc slots, at the positions that samples refer to."""
-        return np.concatenate([lanes["slots"].ravel() for lanes in self.alloc_lanes])
+        words = [as_words(lanes)[:, _HEAD_WORDS:].ravel() for lanes in self.alloc_lanes]
+        return np.concatenate(words).view(ALLOC_SLOT)
 
     def allocations_by_cpu(self) -> list[Allocations]:
         """Distinct alloc slots of each CPU by itself."""
@@ -194,12 +201,12 @@ class Reader:
         """
         used = int(max(lanes["head"]["pool_used"].max() for lanes in self.alloc_lanes))
         before = self._pool["time_ns"][:used].copy()
-        records = self._pool[:used].copy()
+        records = as_words(self._pool[:used]).copy().view(SAMPLE).ravel()
         whole = (records["time_ns"] != 0) & (records["time_ns"] == before)
         whole &= self._pool["time_ns"][:used] == before
         if self._settings.exact is not None:
             whole &= records["flags"] & CONSTANTS["SLOT_MATCH"] != 0
-        return records if whole.all() else records[whole]
+        return records if whole.all() else as_words(records)[whole].view(SAMPLE).ravel()
 
     def caches(self) -> tuple[np.ndarray, np.ndarray]:
         return self._hash("caches", CACHE_RECORD, self._settings.caches)

@@ -175,17 +175,13 @@ class Tracker:
         number[used] = np.arange(len(used))
         kind = number[samples["slot"]]
         mine = slots[used]
-        caches, cache_of = assemble.distinct(
-            [self._directory.get(key).name for key in mine["cache"].tolist()]
-        )
-        sites, site_of = assemble.distinct(
-            [self._location(site, extra >> 32)
-             for site, extra in zip(mine["site"].tolist(), mine["extra"].tolist(), strict=True)]
-        )  # fmt: skip
+        keys, key_of = np.unique(mine["cache"], return_inverse=True)
+        caches, cache_of = assemble.distinct([self._directory.get(k).name for k in keys.tolist()])
+        sites, site_of = assemble.find_places(mine["site"], mine["extra"], self._location)
         stacks = np.unique(samples["stack"]).tolist() if details else []
         cgroups = np.unique(samples["cgroup"]).tolist() if details else []
         tracked = Tracked(
-            cache=cache_of[kind], site=site_of[kind], bytes=samples["allocated_bytes"],
+            cache=cache_of[key_of[kind]], site=site_of[kind], bytes=samples["allocated_bytes"],
             requested=samples["requested_bytes"], interval=samples["interval"],
             born_ns=samples["time_ns"], now_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC),
             gfp=(mine["request"] >> np.uint64(32))[kind], tgid=samples["tgid"],
@@ -242,7 +238,7 @@ class Tracker:
         )  # fmt: skip
         sites = assemble.site_rows(rows, dict(zip(places, live_sites, strict=True)))
         cache_row = {row.name: i for i, row in enumerate(caches)}
-        site_row = {Location(s.symbol, s.offset, s.module): i for i, s in enumerate(sites)}
+        site_row = {site[:3]: i for i, site in enumerate(sites)}
         tracked = replace(
             tracked,
             cache=np.array([cache_row[name] for name in cache_names], int)[tracked.cache],
