@@ -1,0 +1,118 @@
+"""`python -m tests.vm`: the guest tests on one kernel, a shell in it, or a new lock."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from xml.etree import ElementTree
+
+from tests.vm import config
+from tests.vm.archive import Archive
+from tests.vm.host import VmError, cache_lock, log, require_host
+from tests.vm.machine import DEVICES, GuestResult, run_guest, shell
+
+GUEST_TESTS = "tests/vm/guest"
+
+
+def pytest_command(tests: str = GUEST_TESTS, expression: str = "") -> str:
+    """Shell command that runs tests inside a guest and leaves junit.xml for the host."""
+    words = [".venv/bin/python", "-m", "pytest", "-p", "no:cacheprovider", "-rs", "--color=no"]
+    words += ["--durations=5", "--junitxml=/vm/junit.xml", *shlex.split(tests)]
+    return shlex.join(words + (["-k", expression] if expression else []))
+
+
+def main() -> int:
+    """Exit code 0 when every test passed and no kernel complained, 1 otherwise."""
+    options = _parser().parse_args()
+    names = options.kernel or list(config.kernels())
+    try:
+        if options.relock:
+            relock(names)
+            return 0
+        if options.shell:
+            return shell(names[0], cpus=options.cpus, devices=options.devices)
+        return max([test(name, options) for name in names])  # all, even after a failure
+    except VmError as error:
+        print(f"vm: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__)
+    parser.add_argument("kernel", nargs="*", help="kernels of kernels.toml (default: all)")
+    parser.add_argument("-k", metavar="EXPR", default="", help="only these tests, as pytest -k")
+    parser.add_argument("--tests", metavar="PATHS", default=GUEST_TESTS, help="what pytest runs")
+    parser.add_argument("--cpus", type=int, default=2, help="virtual CPUs (default 2)")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds for one guest")
+    parser.add_argument("--shell", action="store_true", help="a root shell instead of tests")
+    parser.add_argument("--command", metavar="SCRIPT", help="run this instead of the tests")
+    parser.add_argument("--systemd", action="store_true", help="with systemd as process 1")
+    parser.add_argument("--relock", action="store_true", help="pin the archive's newest versions")
+    parser.add_argument(
+        "--devices",
+        metavar="NAMES",
+        default=[],
+        type=lambda text: list(DEVICES) if text == "all" else text.split(","),
+        help=f"extra hardware: all, or some of {','.join(DEVICES)}",
+    )
+    return parser
+
+
+def relock(names: list[str]) -> None:
+    """Pin the named kernels to what the archive has now; the others keep their pins."""
+    require_host()
+    with cache_lock():
+        archive = Archive()
+        archive.refresh(force=True)
+        entries = config.all_locked()
+        for name in names:
+            entries[name] = archive.resolve(config.kernels()[name])
+            log(f"{name} is {entries[name].release}")
+        config.write_lock(entries)
+
+
+def test(name: str, options: argparse.Namespace) -> int:
+    """Run the guest tests (or a command) on one kernel and report."""
+    command = options.command
+    if command is None:
+        command = pytest_command(options.tests, options.k)
+    result = run_guest(
+        name,
+        command,
+        cpus=options.cpus,
+        devices=options.devices,
+        systemd=options.systemd,
+        timeout=options.timeout,
+        stream=True,
+    )
+    for line in result.complaints:
+        print(f"vm: {name}: kernel log: {line}", file=sys.stderr)
+    counts = junit_counts(result)
+    failed = result.exit_code != 0 or bool(result.complaints)
+    log(
+        f"{result.release}: {'FAILED' if failed else 'ok'}, exit code {result.exit_code}, "
+        f"{counts}{len(result.complaints)} kernel complaints, {result.seconds:.0f} s; "
+        f"files in {result.work}"
+    )
+    return 1 if failed else 0
+
+
+def junit_counts(result: GuestResult) -> str:
+    """A short account of the guest's junit.xml; empty when no tests ran."""
+    path = result.work / "junit.xml"
+    if not path.exists():
+        return ""
+    suite = ElementTree.parse(path).getroot().find("testsuite")
+    if suite is None:
+        return ""
+    return (
+        ", ".join(f"{suite.get(key)} {key}" for key in ("tests", "failures", "errors", "skipped"))
+        + ", "
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

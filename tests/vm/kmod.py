@@ -1,0 +1,55 @@
+"""Build the planted module for a kernel, in the distribution that the kernel comes from."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from tests.vm import roots
+from tests.vm.host import PROJECT, cache_dir, digest, fresh_dir, log
+from tests.vm.trees import KernelTree
+
+SOURCES = PROJECT / "tests" / "kmod"
+MODULE = "slabmon_planted.ko"
+
+
+def build(tree: KernelTree) -> Path:
+    """The directory with the built module, cached by the sources, the kernel and the compiler."""
+    builder = roots.base("builder")
+    sources = sorted(
+        path for path in SOURCES.iterdir() if path.suffix in (".c", ".h", "") and path.is_file()
+    )
+    key = digest(
+        [tree.build.name, builder.name, tree.locked.kernel.compiler]
+        + [part for path in sources for part in (path.name, path.read_bytes())]
+    )
+    final = cache_dir() / "modules" / f"{tree.locked.kernel.name}-{key}"
+    if final.exists():
+        return final
+    log(f"building the planted module for {tree.release}")
+    with tempfile.TemporaryDirectory(dir=cache_dir()) as scratch:
+        work = Path(scratch)
+        inside = work / "upper" / "src"
+        inside.mkdir(parents=True)
+        for source in sources:
+            shutil.copy2(source, inside)
+        roots.in_chroot(
+            [tree.build, tree.run, builder],
+            [
+                "make",
+                "-C",
+                f"/usr/src/linux-headers-{tree.release}",
+                "M=/src",
+                f"CC={tree.locked.kernel.compiler}",
+                # 6.12's headers ship a vmlinux; BTF for the module would then need pahole.
+                "CONFIG_DEBUG_INFO_BTF_MODULES=",
+                "modules",
+            ],
+            what=f"building the planted module for {tree.release}",
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+            scratch=work,
+        )
+        with fresh_dir(final) as target:
+            shutil.copy2(inside / MODULE, target / MODULE)
+    return final

@@ -1,0 +1,249 @@
+"""Boot one guest, run one command in it, bring back what it said.
+
+The host side of guest/init.sh: they share the work directory, which the guest
+sees as /vm. Use `run_guest`; everything it needs is prepared and cached.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.vm import config, initramfs, kmod, roots, trees
+from tests.vm.host import VmError, cache_dir, cache_lock, log, require_host
+
+GUEST = Path(__file__).resolve().parent / "guest"
+PLANTED = "opt/planted"
+KEEP_RUNS = 8
+
+CMDLINE = (
+    "console=ttyS0 loglevel=5 panic=-1 mitigations=off no_timer_check tsc=reliable "
+    "audit=0 apparmor=0 selinux=0 random.trust_cpu=on layers=project:kernel"
+)
+
+# Extra hardware by name, for tests of drivers that manage devres.
+DEVICES: Mapping[str, tuple[str, ...]] = {
+    "ahci": (
+        "-blockdev",
+        "null-co,size=67108864,read-zeroes=on,node-name=disk0",
+        "-device",
+        "ide-hd,drive=disk0,bus=ide.0",
+    ),
+    "xhci": ("-device", "qemu-xhci,id=xhci", "-device", "usb-kbd,bus=xhci.0"),
+    "nvme": (
+        "-blockdev",
+        "null-co,size=67108864,read-zeroes=on,node-name=disk1",
+        "-device",
+        "nvme,serial=planted,drive=disk1",
+    ),
+    "e1000e": ("-netdev", "hubport,id=net0,hubid=0", "-device", "e1000e,netdev=net0"),
+    "sound": (
+        "-audiodev",
+        "none,id=audio0",
+        "-device",
+        "intel-hda",
+        "-device",
+        "hda-duplex,audiodev=audio0",
+    ),
+    "sdhci": ("-device", "sdhci-pci"),
+    "watchdog": ("-device", "i6300esb", "-action", "watchdog=none"),
+}
+
+# What a healthy kernel never prints. Word boundaries keep DEBUG and the like out.
+COMPLAINTS = re.compile(
+    r"\bWARNING:|\bBUG\b|\bOops\b|Kernel panic|general protection|\bKASAN\b|\bUBSAN\b"
+    r"|rcu.*(?:stall|self-detected)|soft lockup|hard LOCKUP|blocked for more than"
+    r"|refcount_t|list_(?:add|del) corruption|Unable to handle|Call Trace"
+    r"|slab.*(?:still has|remaining)|Objects remaining"
+)
+
+
+@dataclass(frozen=True)
+class GuestResult:
+    """What came back from a guest that ended by itself."""
+
+    kernel: str
+    release: str
+    exit_code: int
+    output: str
+    dmesg: str
+    console: str
+    work: Path
+    seconds: float
+
+    @property
+    def complaints(self) -> list[str]:
+        """Lines of the kernel log that mean a bug; must be empty after every test."""
+        lines = self.dmesg.splitlines() + self.console.splitlines()
+        return [line for line in dict.fromkeys(lines) if COMPLAINTS.search(line)]
+
+
+def run_guest(
+    kernel: str,
+    command: str,
+    *,
+    cpus: int = 2,
+    memory: str = "4G",
+    devices: Sequence[str] = (),
+    systemd: bool = False,
+    root: str = "bookworm",
+    timeout: float = 900,
+    work: Path | None = None,
+    stream: bool = False,
+) -> GuestResult:
+    """Run a shell script as root in a guest with the checkout at /opt/slabmon.
+
+    `devices` names entries of DEVICES; their stock drivers are loaded first.
+    With `systemd` the script runs as the only job of a booted system, else
+    directly. Raises VmError when the guest does not end by itself in `timeout`
+    seconds; a failing command is not an error but an exit code.
+    """
+    start = time.monotonic()
+    job = _prepare(kernel, root, work)
+    (job.work / "command").write_text(command + "\n")
+    _write_settings(job, "systemd" if systemd else "command", devices)
+    console = job.work / "console"
+    arguments = [*_qemu(job, cpus, memory, devices), "-serial", f"file:{console}"]
+    log(f"booting {job.tree.release}")
+    with subprocess.Popen(
+        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        try:
+            in_time = _follow(process, job.work / "output" if stream else None, timeout)
+        finally:
+            process.kill()
+        said = process.stdout.read().decode(errors="replace") if process.stdout else ""
+    exit_code = _text(job.work / "exit").strip()
+    if not exit_code:
+        # A crash leaves no exit file: the console has the last words.
+        tail = "\n".join((_text(job.work / "output") + _text(console) + said).splitlines()[-60:])
+        how = "died" if in_time else f"did not finish in {timeout:.0f} s and was stopped"
+        raise VmError(f"{job.tree.release} {how}; files in {job.work}; last words:\n{tail}")
+    return GuestResult(
+        kernel=kernel,
+        release=job.tree.release,
+        exit_code=int(exit_code),
+        output=_text(job.work / "output"),
+        dmesg=_text(job.work / "dmesg"),
+        console=_text(console),
+        work=job.work,
+        seconds=time.monotonic() - start,
+    )
+
+
+def shell(kernel: str, *, cpus: int = 2, memory: str = "4G", devices: Sequence[str] = ()) -> int:
+    """A root shell in a guest on this terminal; leaving the shell powers off."""
+    job = _prepare(kernel, "bookworm", None)
+    _write_settings(job, "shell", devices)
+    log(f"booting {job.tree.release}; `exit` powers off")
+    serial = ["-chardev", "stdio,id=tty,signal=off", "-serial", "chardev:tty"]
+    return subprocess.run(_qemu(job, cpus, memory, devices) + serial, check=False).returncode
+
+
+@dataclass(frozen=True)
+class _Job:
+    tree: trees.KernelTree
+    root: Path
+    initrd: Path
+    work: Path
+
+
+def _prepare(kernel: str, root: str, work: Path | None) -> _Job:
+    require_host()
+    with cache_lock():
+        tree = trees.prepare(config.locked(kernel))
+        plain = roots.base(root)
+        initrd = initramfs.build(tree, plain / "bin" / "busybox")
+        module = kmod.build(tree)
+        installed = roots.installed(root)
+        where = work if work is not None else _new_work(kernel)
+        where.mkdir(parents=True, exist_ok=True)
+    project = where / "project"
+    roots.copy_project(project / roots.INSTALLED_AT)
+    shutil.copytree(module, project / PLANTED)
+    shutil.copy2(GUEST / "init.sh", where / "init")
+    shutil.copy2(GUEST / "job.sh", where / "job")
+    return _Job(tree, installed, initrd, where)
+
+
+def _new_work(kernel: str) -> Path:
+    """A directory for one run; those of the last few runs stay, to look into failures."""
+    runs = cache_dir() / "runs"
+    runs.mkdir(exist_ok=True)
+    for old in sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime)[: -KEEP_RUNS + 1]:
+        shutil.rmtree(old, ignore_errors=True)
+    stamp = time.strftime("%m%d-%H%M%S")
+    for number in range(100):
+        path = runs / f"{stamp}-{kernel}-{number}"
+        if not path.exists():
+            path.mkdir()
+            return path
+    raise VmError(f"cannot name a run in {runs}")
+
+
+def _write_settings(job: _Job, mode: str, devices: Sequence[str]) -> None:
+    (job.work / "settings").write_text(
+        f"MODE={mode}\n"
+        f"LOAD_DRIVERS={'yes' if devices else ''}\n"
+        f"export SLABMON_VM_GUEST={job.tree.locked.kernel.name}\n"
+        f"export SLABMON_PLANTED_KO=/{PLANTED}/{kmod.MODULE}\n"
+    )
+
+
+def _qemu(job: _Job, cpus: int, memory: str, devices: Sequence[str]) -> list[str]:
+    unknown = sorted(set(devices) - set(DEVICES))
+    if unknown:
+        raise VmError(f"no device {', '.join(unknown)}; known: {', '.join(DEVICES)}")
+    arguments = [
+        "qemu-system-x86_64",
+        *("-M", "q35", "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max"),
+        *("-smp", str(cpus), "-m", memory),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-no-reboot"),
+        *("-kernel", str(job.tree.vmlinuz), "-initrd", str(job.initrd), "-append", CMDLINE),
+    ]
+    shares = {
+        "kernel": (job.tree.run, "readonly=on"),
+        "project": (job.work / "project", "readonly=on"),
+        "work": (job.work, "readonly=off"),
+    }
+    for tag, (path, access) in shares.items():
+        arguments += [
+            "-fsdev",
+            f"local,id={tag},path={path},security_model=none,{access},multidevs=remap",
+            "-device",
+            f"virtio-9p-pci,fsdev={tag},mount_tag={tag}",
+        ]
+    disk = f"driver=file,filename={job.root},node-name=root,read-only=on"
+    arguments += ["-blockdev", disk, "-device", "virtio-blk-pci,drive=root"]
+    for name in devices:
+        arguments += DEVICES[name]
+    return arguments
+
+
+def _follow(process: subprocess.Popen[bytes], output: Path | None, timeout: float) -> bool:
+    """Wait for the guest to end, copying its output meanwhile; False when time ran out."""
+    deadline = time.monotonic() + timeout
+    shown = 0
+    ended = late = False
+    while not (ended or late):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.3)
+            ended = True
+        late = time.monotonic() > deadline
+        if output is not None:
+            text = _text(output)
+            sys.stdout.write(text[shown:])
+            sys.stdout.flush()
+            shown = len(text)
+    return ended
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
