@@ -2,12 +2,13 @@
 
 PYTHON ?= /usr/bin/python3
 VENV := .venv
+C_FILES := bpf/*.[ch] tests/kmod/*.[ch]
 APT_RUN := python3 python3-venv python3-bpfcc ca-certificates
 APT_TEST := gcc libc6-dev
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test venv dev check lint format docs bench clean
+.PHONY: help run test test-vm vm-shell venv dev check lint format docs bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -17,6 +18,12 @@ run: venv ## Install what is missing and run the daemon in the foreground
 
 test: dev lint ## Install what is missing and run all tests
 	$(VENV)/bin/python -m pytest tests $(PYTEST)
+
+test-vm: dev ## Guest tests on real kernels (KERNEL=6.12 K=expr CPUS=8; default: all kernels)
+	$(VENV)/bin/python -m tests.vm $(KERNEL) $(if $(K),-k '$(K)') $(if $(CPUS),--cpus $(CPUS))
+
+vm-shell: dev ## A root shell in a guest (KERNEL=6.12)
+	$(VENV)/bin/python -m tests.vm $(or $(KERNEL),6.12) --shell
 
 venv: $(VENV)/.run ## Install Debian packages and the Python environment slabmon runs in
 
@@ -29,12 +36,12 @@ lint: dev ## Check style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/clang-format --dry-run --Werror bpf/*.h bpf/*.c
+	$(VENV)/bin/clang-format --dry-run --Werror $(C_FILES)
 
 format: dev ## Put all sources into shape
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
-	$(VENV)/bin/clang-format -i bpf/*.h bpf/*.c
+	$(VENV)/bin/clang-format -i $(C_FILES)
 
 docs: venv ## Generate docs/metrics.md
 	$(VENV)/bin/python -m slabmon.export.catalogue > docs/metrics.md

@@ -195,7 +195,8 @@ def probe() -> Facts:
     except OSError:
         slab_names = []
     with open("/proc/kallsyms", "rb") as kallsyms:
-        visible = int(kallsyms.readline().split()[0], 16) != 0
+        # The first per-CPU symbols lie at 0 even where addresses are shown.
+        visible = any(line[:16].strip(b"0") for line in kallsyms.read(1 << 16).splitlines())
     return Facts(
         release=platform.release(),
         machine=platform.machine(),
