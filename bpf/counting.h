@@ -97,7 +97,7 @@ static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx,
 #if !CACHE_BY_SITE
 	if (address) {
 		cache = slab_cache_of(address, &lane->head.scratch);
-		if (!cache)
+		if (!cache && is_page_backed(bytes))
 			cache = CACHE_LARGE;
 	}
 #endif
@@ -117,7 +117,7 @@ static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx,
 
 		if (CACHE_BY_SITE)
 			cache = slab_cache_of(address, &lane->head.scratch);
-		if (!cache && bytes >= 2ull << PAGE_BITS)
+		if (!cache && is_page_backed(bytes))
 			cache = CACHE_LARGE;
 		if (cache) {
 			slot->flags = match_site(introduce_cache(&lane->head, cache, &size), site);

@@ -65,6 +65,12 @@ static __always_inline u64 slab_cache_of(u64 address, volatile u64 *scratch)
 }
 #endif
 
+/* Larger than KMALLOC_MAX_CACHE_SIZE (include/linux/slab.h): no slab, whole pages. */
+static __always_inline bool is_page_backed(u64 bytes)
+{
+	return bytes > 2ull << PAGE_BITS;
+}
+
 /*
  * From 6.11 on a large kmalloc of a size not known to the compiler is traced twice: first with
  * a call site inside the allocator's own entry points, then with the caller's. The first is
@@ -74,7 +80,7 @@ static __always_inline bool is_inner_large_event(u64 site, u64 bytes)
 {
 	struct shared *all;
 
-	if (likely(bytes <= 2ull << PAGE_BITS))
+	if (likely(!is_page_backed(bytes)))
 		return false;
 	all = get_shared();
 	if (!all)

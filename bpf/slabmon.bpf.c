@@ -188,7 +188,9 @@ int on_kmalloc(struct bpf_raw_tracepoint_args *ctx)
 
 	ENTER_LANE(lane, home, kmalloc_lane);
 	if (lane)
-		count_kmalloc(ctx, lane, MANY_NODES ? (s32)ctx->args[ARG_KMALLOC_NODE] : -1);
+		count_kmalloc(ctx, lane,
+		              MANY_NODES && ARG_KMALLOC_NODE ? (s32)ctx->args[ARG_KMALLOC_NODE]
+		                                             : -1);
 	LEAVE_LANE(home);
 	return 0;
 }
@@ -200,7 +202,9 @@ int on_kmem_cache_alloc(struct bpf_raw_tracepoint_args *ctx)
 	ENTER_LANE(lane, home, cache_alloc_lane);
 	if (lane)
 		count_cache_alloc(ctx, lane,
-		                  MANY_NODES ? (s32)ctx->args[ARG_CACHE_ALLOC_NODE] : -1);
+		                  MANY_NODES && ARG_CACHE_ALLOC_NODE
+					  ? (s32)ctx->args[ARG_CACHE_ALLOC_NODE]
+					  : -1);
 	LEAVE_LANE(home);
 	return 0;
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +17,8 @@ class Parser(argparse.ArgumentParser):
     """argparse with the error line and exit code the contract promises."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        sys.stderr.write(f"slabmon: error: {message}; see '{self.prog} --help'\n")
+        line = " ".join(message.split())
+        sys.stderr.write(f"slabmon: error: {line}; see '{self.prog} --help'\n")
         raise SystemExit(2)
 
 
@@ -24,7 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
     from slabmon.commands import check, serve, snapshot
 
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show a traceback on errors")
+    common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS,
+                        help="show a traceback on errors")  # fmt: skip
     common.add_argument("--version", action="version", version=f"slabmon {__version__}")
     parser = Parser(
         prog="slabmon", parents=[common],
@@ -42,26 +46,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     host, 70 internal error."""
     options = build_parser().parse_args(arguments)
     try:
-        return int(options.run(options))
-    except SlabmonError as error:
-        message, code = str(error), error.exit_code
-        if options.debug:
-            raise
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does: nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
     except Exception as error:
-        message = (
-            f"{type(error).__name__}: {error}; this is a bug, run again with --debug and report it"
-        )
-        code = 70
-        if options.debug:
+        if getattr(options, "debug", False):
             raise
+        _discard_output()
+        code, message = describe(error)
     sys.stderr.write(f"slabmon: error: {' '.join(message.split())}\n")
     return code
+
+
+def describe(error: Exception) -> tuple[int, str]:
+    """Exit code and message of an error."""
+    if isinstance(error, SlabmonError):
+        return error.exit_code, str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return 70, "the output cannot be written: no space left on device"
+    return 70, f"{type(error).__name__}: {error}; this is a bug, report it with what --debug shows"
+
+
+def _discard_output() -> None:
+    """Keeps the interpreter from writing, and failing, once more when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

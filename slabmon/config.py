@@ -26,7 +26,7 @@ def parse_address(text: str) -> tuple[str, int]:
     """HOST:PORT or [IPV6]:PORT; an empty host means all interfaces."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
+    if not colon or not port.isascii() or not port.isdecimal() or int(port[:6]) > 65535:
         raise UsageError(f"address {text!r} is not HOST:PORT, for example {DEFAULT_ADDRESS}")
     return host, int(port)
 
@@ -49,7 +49,7 @@ def load(path: Path) -> Config:
         document = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from error
     web = _table(document, "web", {"listen_address"}, path)
     tracking = _table(document, "tracking", _TRACKING | {"exact"}, path)
@@ -58,12 +58,18 @@ def load(path: Path) -> Config:
     address = web.get("listen_address", DEFAULT_ADDRESS)
     if not isinstance(address, str):
         raise UsageError(f"{path}: web.listen_address must be a string, HOST:PORT")
-    parse_address(address)
+    try:
+        parse_address(address)
+    except UsageError as error:
+        raise UsageError(f"{path}: web.listen_address: {error}") from error
     for key, value in tracking.items():
         wanted: type = str if key == "exact" else bool if key == "pages" else int
         if type(value) is not wanted:
             raise UsageError(f"{path}: tracking.{key} must be of type {wanted.__name__}")
-    exact = Filter.parse(tracking.pop("exact")) if "exact" in tracking else None
+    try:
+        exact = Filter.parse(tracking.pop("exact")) if "exact" in tracking else None
+    except UsageError as error:
+        raise UsageError(f"{path}: tracking.exact: {error}") from error
     try:
         settings = replace(Settings(**tracking), exact=exact)
     except UsageError as error:

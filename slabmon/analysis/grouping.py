@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,21 +13,22 @@ from slabmon.errors import UsageError
 from slabmon.model import Live, Snapshot, Tracked
 from slabmon.names import text
 
+NO_STACK = "[no stack]"
 _AGES = ((1, "<1s"), (10, "<10s"), (60, "<1m"), (600, "<10m"), (3600, "<1h"), (86400, "<1d"))
 Values = tuple[np.ndarray, Callable[[int], str]]
 
 
-def _distinct(column: np.ndarray, label: Callable[[object], str]) -> Values:
-    values, index = np.unique(column, return_inverse=True)
-    labels = [label(value) for value in values.tolist()]
-    return index, lambda i: labels[i]
-
-
 def _by_label(column: np.ndarray, labels: Sequence[str]) -> Values:
     """Rows of `column` index `labels`, where equal labels are one group."""
-    names = list(dict.fromkeys(labels))
-    numbers = np.array([names.index(label) for label in labels] or [0])
-    return numbers[column], lambda i: names[i]
+    position = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    names = list(position)
+    numbers = np.array([position[label] for label in labels] or [0])
+    return numbers[column], names.__getitem__
+
+
+def _distinct(column: np.ndarray, label: Callable[[Any], str]) -> Values:
+    values, index = np.unique(column, return_inverse=True)
+    return _by_label(index, [label(value) for value in values.tolist()])
 
 
 def _cache(snapshot: Snapshot, tracked: Tracked) -> Values:
@@ -34,7 +36,10 @@ def _cache(snapshot: Snapshot, tracked: Tracked) -> Values:
 
 
 def _site(snapshot: Snapshot, tracked: Tracked) -> Values:
-    return tracked.site, lambda i: snapshot.sites[i].label
+    return _by_label(
+        tracked.site,
+        [f"{s.label} [{s.module}]" if s.module else s.label for s in snapshot.sites],
+    )
 
 
 def _module(snapshot: Snapshot, tracked: Tracked) -> Values:
@@ -42,8 +47,7 @@ def _module(snapshot: Snapshot, tracked: Tracked) -> Values:
 
 
 def _gfp(snapshot: Snapshot, tracked: Tracked) -> Values:
-    flags, index = np.unique(tracked.gfp, return_inverse=True)
-    return _by_label(index, [tracked.gfp_class(value) for value in flags.tolist()])
+    return _distinct(tracked.gfp, tracked.gfp_class)
 
 
 def _age(snapshot: Snapshot, tracked: Tracked) -> Values:
@@ -52,10 +56,9 @@ def _age(snapshot: Snapshot, tracked: Tracked) -> Values:
 
 
 def _stack(snapshot: Snapshot, tracked: Tracked) -> Values:
-    def name(stack: object) -> str:
-        return ";".join(reversed(tracked.stacks.get(stack, ()))) or "[no stack]"  # type: ignore[call-overload]
-
-    return _distinct(tracked.stack, name)
+    return _distinct(
+        tracked.stack, lambda stack: ";".join(reversed(tracked.stacks.get(stack, ()))) or NO_STACK
+    )
 
 
 DIMENSIONS: dict[str, Callable[[Snapshot, Tracked], Values]] = {
@@ -63,9 +66,9 @@ DIMENSIONS: dict[str, Callable[[Snapshot, Tracked], Values]] = {
     "site": _site,
     "module": _module,
     "gfp": _gfp,
-    "process": lambda _, t: _distinct(t.comm, lambda comm: text(comm)),  # type: ignore[arg-type]
+    "process": lambda _, t: _distinct(t.comm, text),
     "pid": lambda _, t: _distinct(t.tgid, str),
-    "cgroup": lambda _, t: _distinct(t.cgroup, lambda number: t.cgroups[number]),  # type: ignore[index]
+    "cgroup": lambda _, t: _distinct(t.cgroup, lambda number: t.cgroups[number]),
     "size": lambda _, t: _distinct(t.bytes, str),
     "age": _age,
     "stack": _stack,
@@ -97,10 +100,11 @@ def group_live(snapshot: Snapshot, by: Sequence[str]) -> list[Group]:
     columns = [DIMENSIONS[name](snapshot, tracked) for name in by]
     if not len(tracked.bytes):
         return []
-    combined = np.zeros(len(tracked.bytes), np.int64)
+    groups = np.zeros(len(tracked.bytes), np.int64)
     for index, _ in columns:
-        combined = combined * (int(index.max()) + 1) + index
-    _, first, groups = np.unique(combined, return_index=True, return_inverse=True)
+        # Numbered anew after each dimension: products of all would exceed 64 bits.
+        combined = groups * (int(index.max()) + 1) + index
+        _, first, groups = np.unique(combined, return_index=True, return_inverse=True)
     live = Grouped(tracked.bytes, tracked.interval).by(groups, len(first))
     rows = [
         Group(tuple(label(int(index[row])) for index, label in columns), estimate)

@@ -42,36 +42,49 @@ def interval95(
     """95 % confidence intervals of weighted sums of Poisson counts, elementwise.
 
     Fay and Feuer, Statistics in Medicine 16, 1997 (the gamma interval): conservative, and right
-    for few samples, where plus or minus two standard errors is not. `largest` is the largest
-    standard deviation that one sample contributes. Units are those of `total`. Where the
-    variance is 0 the interval is the value itself.
+    for few samples, none included, where plus or minus two standard errors is not. `largest` is
+    the most that one sample can contribute; 0 means that everything is certain, and the interval
+    is the value itself. Units are those of `total`.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         low = variance / (2 * total) * chi2_quantile(-_Z975, 2 * total * total / variance)
         upper, spread = total + largest, variance + largest * largest
         high = spread / (2 * upper) * chi2_quantile(_Z975, 2 * upper * upper / spread)
-    certain = variance <= 0
-    return np.where(certain, total, low), np.where(certain, total, high)
+    return np.where(variance > 0, low, total), np.where(largest > 0, high, total)
+
+
+def unseen(interval: int, allocated: int) -> Live:
+    """Live memory of what has no sample at all: none seen, and with 97.5 % confidence no more
+    than 3.7 intervals, nor than was ever allocated. Bytes."""
+    _, high = interval95(np.zeros(1), np.zeros(1), np.full(1, float(interval)))
+    return Live(high_bytes=min(round(float(high[0])), allocated))
 
 
 class Grouped:
-    """Live estimates of tracked objects by a group number per object."""
+    """Live estimates of tracked objects by a group number per object.
 
-    def __init__(self, sizes: np.ndarray, intervals: np.ndarray) -> None:
+    `interval` is the sampling interval in force now (0: exact mode): groups without a sample can
+    still hold what went unseen.
+    """
+
+    def __init__(self, sizes: np.ndarray, intervals: np.ndarray, interval: int = 0) -> None:
         self._sizes = sizes.astype(float)
         p = probability(self._sizes, intervals)
         self._objects = 1 / p
         self._bytes = self._sizes / p
         self._deviation = np.sqrt(1 - p) / p * self._sizes
+        self._uncertain = np.where(p < 1, self._bytes, 0.0)
+        # One sample contributes at most this much, however small its object: s / p tends to R.
+        self._largest = float(max(interval, intervals.max(initial=0)))
 
     def by(self, groups: np.ndarray, count: int) -> list[Live]:
         """One Live per group 0 .. count-1."""
         objects = np.bincount(groups, self._objects, count)
         total = np.bincount(groups, self._bytes, count)
+        uncertain = np.bincount(groups, self._uncertain, count)
         variance = np.bincount(groups, self._deviation**2, count)
-        largest = np.zeros(count)
-        np.maximum.at(largest, groups, self._deviation)
-        low, high = interval95(total, variance, largest)
-        columns = (objects, total, np.sqrt(variance), low, high)
+        low, high = interval95(uncertain, variance, np.full(count, self._largest))
+        certain = total - uncertain
+        columns = (objects, total, np.sqrt(variance), certain + low, certain + high)
         whole = (np.rint(column).astype(np.int64).tolist() for column in columns)
         return list(map(Live._make, zip(*whole, strict=True)))

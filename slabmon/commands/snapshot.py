@@ -53,11 +53,11 @@ def run(options: argparse.Namespace) -> int:
     from slabmon.export import text
     from slabmon.kernel.session import open_tracker
 
-    if options.by and options.view:
+    if options.by is not None and options.view:
         raise UsageError("--by and --view exclude each other; choose one")
     if options.view == "pages" and not options.pages:
         raise UsageError("the pages view needs --pages: page events are not counted by default")
-    by = parse_dimensions(options.by) if options.by else ()
+    by = parse_dimensions(options.by) if options.by is not None else ()
     settings = Settings(
         sample_bytes=options.sample_bytes,
         exact=Filter.parse(options.exact) if options.exact is not None else None,

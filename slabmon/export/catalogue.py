@@ -24,7 +24,8 @@ OTHER = "other"
 @dataclass(frozen=True)
 class Metric:
     """One family. `kind` is counter or gauge; counters are named without `_total`. `bound` is a
-    key of MAX_SERIES, or "" where the labels are bounded by nature."""
+    key of MAX_SERIES, or "" where the labels are bounded by nature. Values that are not
+    `additive` have no OTHER."""
 
     name: str
     kind: str
@@ -33,6 +34,7 @@ class Metric:
     rows: Rows
     bound: str = ""
     unit: str = ""
+    additive: bool = True
 
     @property
     def exposed(self) -> str:
@@ -105,8 +107,8 @@ CATALOGUE = (
            _live("stderr_bytes"), "cache", "bytes"),
     _gauge("cache_live_objects", "Objects allocated since tracking began and not freed, estimated.",
            _CACHE, _live("objects"), "cache"),
-    _gauge("cache_frees_observable", "0 where frees are known to escape every tracepoint.", _CACHE,
-           _caches("frees_observable"), "cache"),
+    Metric("slabmon_cache_frees_observable", "gauge", "0 where frees are known to escape every "
+           "tracepoint.", _CACHE, _caches("frees_observable"), "cache", additive=False),
     _counter("cache_unobserved_frees", "Tracked objects found freed although no free was seen.",
              _CACHE, _caches("unobserved_frees"), "cache"),
     _gauge("cache_slab_bytes", "Memory of all slabs of the cache, from /proc/slabinfo.", _CACHE,

@@ -43,7 +43,8 @@ class Bound:
         self.folded = max(self.folded, len(waiting))
         if waiting:
             rest = (OTHER,) * width
-            merged[rest] = merged.get(rest, 0) + sum(merged.pop(labels) for _, labels in waiting)
+            folded = sum(merged.pop(labels) for _, labels in waiting)
+            merged[rest] = merged.get(rest, 0) + folded
         return merged
 
 
@@ -68,6 +69,8 @@ class SnapshotCollector:
         merged = merge(rows)
         if metric.bound:
             merged = self._bounds[metric.bound].fold(merged, len(metric.labels))
+            if not metric.additive:
+                merged.pop((OTHER,) * len(metric.labels), None)
         for labels, value in merged.items():
             family.add_metric(labels, value)
         return family

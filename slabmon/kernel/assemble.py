@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from slabmon.analysis.sampling import unseen
 from slabmon.kernel.caches import LARGE, CacheDirectory, Identity
 from slabmon.kernel.gfp import CLASSES
 from slabmon.kernel.layout import CONSTANTS
@@ -34,6 +35,7 @@ BULK_CACHES = {
     "io_kiocb": "io_uring/io_uring.c: __io_alloc_req_refill",
 }
 T = TypeVar("T")
+_NOTHING = Live()
 _NO_LIFETIMES = (0,) * CONSTANTS["LIFETIMES"]
 
 
@@ -98,8 +100,9 @@ def read_rows(
             )
         )
         key_of[row] = len(identities) - 1
-    caches, cache_of_key = distinct(identities)
-    cache_of = cache_of_key[key_of]
+    named, name_of_key = distinct(identities)
+    used, cache_of = np.unique(name_of_key[key_of], return_inverse=True)
+    caches = [named[i] for i in used.tolist()]
     sizes = np.array([(c.object_size, c.size) for c in caches], np.uint64).reshape(-1, 2)
     places, place_of = find_places(slots.site, slots.extra, locate)
     values, flags_of = np.unique(flags, return_inverse=True)
@@ -154,15 +157,18 @@ def cache_sums(
     """Counters by cache name."""
     columns = totals(rows.cache_of, len(rows.caches), rows.count, rows.failed, rows.requested,
                      rows.allocated)  # fmt: skip
-    table = {
-        identity.name: (identity, Sums(*values))
-        for identity, *values in zip(rows.caches, *columns, strict=True)
-    }
+    table: dict[str, tuple[Identity, Sums]] = {}
 
     def sums(key: int) -> Sums:
         identity = directory.get(key)
         return table.setdefault(identity.name, (identity, Sums()))[1]
 
+    for identity, allocs, failed, requested, allocated in zip(rows.caches, *columns, strict=True):
+        row = table.setdefault(identity.name, (identity, Sums()))[1]
+        row.allocs += allocs
+        row.failed += failed
+        row.requested += requested
+        row.allocated += allocated
     for key, count, lifetimes in zip(
         frees.cache.tolist(), frees.count.tolist(), frees.lifetimes.tolist(), strict=True
     ):
@@ -175,10 +181,20 @@ def cache_sums(
     return table
 
 
+def bounded(live: Live | None, interval: int, allocated: int) -> Live:
+    """An estimate with its upper bound cut to what was ever allocated, in bytes. Without samples
+    it is what can go unseen at this sampling interval (0: nothing)."""
+    if live is None:
+        return unseen(interval, allocated) if interval and allocated else _NOTHING
+    if live.high_bytes <= allocated:
+        return live
+    return live._replace(high_bytes=max(live.bytes, allocated))
+
+
 def cache_rows(
     table: Mapping[str, tuple[Identity, Sums]], live: Mapping[str, Live],
     slabinfo: Mapping[str, Slabinfo], aliases: Mapping[str, tuple[str, ...]],
-    reclaimable: Callable[[str], bool],
+    reclaimable: Callable[[str], bool], interval: int,
 ) -> tuple[Cache, ...]:  # fmt: skip
     """All caches: those seen in events, and those that only slabinfo knows."""
     rows = []
@@ -192,7 +208,7 @@ def cache_rows(
                 name=name, object_size=identity.object_size, allocs=sums.allocs, frees=sums.frees,
                 failed=sums.failed, requested_bytes=sums.requested,
                 allocated_bytes=sums.allocated, freed_bytes=sums.freed,
-                live=live.get(name, Live()),
+                live=bounded(live.get(name), interval, sums.allocated),
                 frees_observable=not sums.unobserved and excess <= 0
                 and identity.kernel_name not in BULK_CACHES and name != UNRESOLVED_CACHE,
                 reclaimable=identity.reclaimable, accounted=identity.accounted,
@@ -216,13 +232,12 @@ def cache_rows(
     return tuple(sorted(rows, key=lambda row: row.name))
 
 
-def site_rows(rows: Rows, live: Mapping[Location, Live]) -> tuple[Site, ...]:
+def site_rows(rows: Rows, live: Mapping[Location, Live], interval: int) -> tuple[Site, ...]:
     """Counters by call site."""
     columns = totals(rows.place_of, len(rows.places), rows.count, rows.failed, rows.requested,
                      rows.allocated)  # fmt: skip
-    nothing = Live()
     found = [
-        Site._make((*place, *values, live.get(place, nothing)))
+        Site._make((*place, *values, bounded(live.get(place), interval, values[-1])))
         for place, values in zip(rows.places, zip(*columns, strict=True), strict=True)
     ]
     found.sort(key=lambda site: (site[2] or "", site[0], site[1]))

@@ -27,6 +27,7 @@ _EXTRA = {
     _RESTRICT: (0, 0), _FUNC: (0, 0), _FUNC_PROTO: (0, 8), _VAR: (4, 0), _DATASEC: (0, 12),
     _FLOAT: (0, 0), _DECL_TAG: (4, 0), _TYPE_TAG: (0, 0), _ENUM64: (0, 12),
 }  # fmt: skip
+_MAX_DEPTH = 32
 _NAMED_KINDS = {"struct": _STRUCT, "typedef": _TYPEDEF, "func": _FUNC, "enum": _ENUM}
 
 
@@ -89,11 +90,16 @@ class Btf:
 
     def _type(self, type_id: int) -> tuple[int, int, int, int]:
         """Name offset, kind, vlen and size-or-type of a type."""
+        if not 0 < type_id < len(self._offsets):
+            raise BtfError(f"BTF type {type_id} does not exist")
         name, info, size = struct.unpack_from("<III", self._data, self._offsets[type_id])
         return name, info >> 24 & 31, info & 0xFFFF, size
 
     def _name(self, offset: int) -> str:
-        return self._strings[offset : self._strings.index(b"\0", offset)].decode()
+        end = self._strings.find(b"\0", offset)
+        if end < 0:
+            raise BtfError(f"BTF string {offset} does not exist")
+        return self._strings[offset:end].decode("utf-8", "backslashreplace")
 
     def load(self, **wanted: Iterable[str]) -> None:
         """Finds types by kind (struct, typedef, func, enum) and name in one pass."""
@@ -120,8 +126,10 @@ class Btf:
         type_id = self.find("struct", struct_name)
         return None if type_id is None else self._type(type_id)[3]
 
-    def _members(self, type_id: int) -> Iterable[tuple[str, int, int]]:
+    def _members(self, type_id: int, depth: int = 0) -> Iterable[tuple[str, int, int]]:
         """Name, type id and byte offset of each member, those of anonymous members included."""
+        if depth > _MAX_DEPTH:
+            raise BtfError("BTF types contain themselves")
         _, kind, vlen, _ = self._type(type_id)
         if kind not in (_STRUCT, _UNION):
             return
@@ -134,17 +142,18 @@ class Btf:
             if name:
                 yield self._name(name), member, bits // 8
             else:
-                for inner, inner_type, inner_offset in self._members(self._strip(member)):
+                for inner, inner_type, inner_offset in self._members(
+                    self._strip(member), depth + 1
+                ):
                     yield inner, inner_type, bits // 8 + inner_offset
 
     def _strip(self, type_id: int) -> int:
         """The type behind const, volatile, restrict, type tags and typedefs."""
-        while type_id:
-            _, kind, _, target = self._type(type_id)
-            if kind not in _MODIFIERS:
-                break
-            type_id = target
-        return type_id
+        for _ in range(_MAX_DEPTH):
+            if not type_id or self._type(type_id)[1] not in _MODIFIERS:
+                return type_id
+            type_id = self._type(type_id)[3]
+        raise BtfError("BTF types refer to themselves")
 
     def member(self, struct_name: str, path: str) -> Member | None:
         """Offset and type of a member; `path` may lead through embedded structs ("kobj.name")
@@ -198,14 +207,16 @@ class Btf:
             for i in range(vlen)
         ]
 
-    def _spell(self, type_id: int) -> str:
+    def _spell(self, type_id: int, depth: int = 0) -> str:
+        if depth > _MAX_DEPTH:
+            raise BtfError("BTF types refer to themselves")
         if not type_id:
             return "void"
         name, kind, _, target = self._type(type_id)
         if kind == _PTR:
-            return f"{self._spell(target)} *"
+            return f"{self._spell(target, depth + 1)} *"
         if kind in (_CONST, _VOLATILE, _RESTRICT, _TYPE_TAG):
-            return self._spell(target)
+            return self._spell(target, depth + 1)
         prefix = {_STRUCT: "struct ", _UNION: "union ", _ENUM: "enum "}.get(kind, "")
         return prefix + self._name(name)
 

@@ -44,7 +44,8 @@ class CacheDirectory:
         large = Identity(LARGE_CACHE, LARGE_CACHE, 0, 0, False, False, False)
         unknown = Identity(UNRESOLVED_CACHE, UNRESOLVED_CACHE, 0, 0, False, False, False)
         self._by_key: dict[int, Identity] = {LARGE: large, UNKNOWN: unknown}
-        self._addresses: dict[str, dict[int, Identity]] = {}
+        self._holders: dict[str, dict[int, int]] = {}
+        self._names = {LARGE_CACHE, UNRESOLVED_CACHE}
 
     def update(self, keys: np.ndarray, records: np.ndarray, generations: np.ndarray) -> bool:
         """Takes in the kernel's cache table; True when it had news.
@@ -61,27 +62,40 @@ class CacheDirectory:
 
     def _identify(self, key: int, record: np.void, generations: np.ndarray) -> Identity:
         kernel_name = text(record["name"])
+        holders = self._holders.setdefault(kernel_name, {})
         address = key & ~_GENERATION_MASK
-        holders = self._addresses.setdefault(kernel_name, {})
-        name = kernel_name
         if address in holders:
-            name = holders[address].name
-        elif holders:
-            free = [a for a in holders if self._destroyed(a, generations)]
-            name = holders.pop(free[0]).name if free else f"{kernel_name}#{len(holders) + 1}"
+            name = self._by_key[holders.pop(address)].name
+        else:
+            gone = [a for a, k in holders.items() if self._destroyed(k, generations)]
+            name = self._by_key[holders.pop(gone[0])].name if gone else self._unused(kernel_name)
+        holders[address] = key
+        self._names.add(name)
         flags = int(record["flags"])
-        identity = Identity(
+        return Identity(
             name, kernel_name, int(record["object_size"]), int(record["size"]),
             bool(flags & self._masks["RECLAIM_ACCOUNT"]), bool(flags & self._masks["ACCOUNT"]),
             bool(flags & self._masks["CACHE_DMA"]),
         )  # fmt: skip
-        holders[address] = identity
-        return identity
 
-    def _destroyed(self, address: int, generations: np.ndarray) -> bool:
-        """Whether the generation of this address moved on since any cache there was seen."""
+    def _unused(self, kernel_name: str) -> str:
+        """The name, with the first free number behind it where it is taken."""
+        name, number = kernel_name, 1
+        while name in self._names:
+            number += 1
+            name = f"{kernel_name}#{number}"
+        return name
+
+    def _destroyed(self, key: int, generations: np.ndarray) -> bool:
+        """Whether this cache is gone: the generation of its address moved on, and what is there
+        now, as far as it was seen, is called otherwise."""
+        address = key & ~_GENERATION_MASK
         slot = (address * _GOLDEN_RATIO & (1 << 64) - 1) >> 40 & _GENERATIONS - 1
-        return address | int(generations[slot]) & _GENERATION_MASK not in self._by_key
+        current = address | int(generations[slot]) & _GENERATION_MASK
+        there = self._by_key.get(current)
+        return current != key and (
+            there is None or there.kernel_name != self._by_key[key].kernel_name
+        )
 
     def get(self, key: int) -> Identity:
         """The cache of a key; UNRESOLVED where it was never introduced."""

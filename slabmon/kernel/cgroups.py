@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from slabmon.errors import UsageError
+from slabmon.names import text
 
 _MOUNTS = Path("/proc/self/mounts")
 
@@ -19,7 +21,7 @@ class Cgroups:
         for line in mounts.read_text().splitlines():
             fields = line.split()
             if fields[2] == "cgroup2":
-                self._root = fields[1]
+                self._root = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields[1])
                 break
         self._names: dict[int, str] = {}
 
@@ -27,7 +29,8 @@ class Cgroups:
         if self._root is not None:
             for path, _, _ in os.walk(self._root):
                 try:
-                    self._names[os.stat(path).st_ino] = path.removeprefix(self._root) or "/"
+                    name = text(os.fsencode(path.removeprefix(self._root) or "/"))
+                    self._names[os.stat(path).st_ino] = name
                 except OSError:
                     continue
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slabmon.kernel import btf as btf_module
+from slabmon.kernel.gfp import bits_from_format
 from slabmon.kernel.symbols import PAGE_SYMBOLS
 
 # Macro -> struct and the member names it had over time.
@@ -57,6 +58,8 @@ EVENTS = (
 # Added together with the guard that keeps a raw tracepoint program from running inside itself
 # (kernel commit 05b24ff9b2cf, 6.1).
 _RECURSION_GUARD = "bpf_prog_inc_misses_counter"
+# Names the GFP flags where BTF does not: before 6.10 they are macros.
+_FORMAT = "/sys/kernel/tracing/events/kmem/kmalloc/format"
 _GET_CACHE = "bpf_get_kmem_cache"
 
 
@@ -184,7 +187,8 @@ def probe() -> Facts:
             "gfp_bits": {
                 name.removeprefix("___GFP_").removesuffix("_BIT"): bit
                 for name, bit in btf.enum_values("___GFP_DMA_BIT").items()
-            },
+            }
+            or bits_from_format(read_text(_FORMAT) or ""),
             "slab_flags": {
                 name.removeprefix("_SLAB_"): 1 << bit
                 for name, bit in btf.enum_values("_SLAB_CACHE_DMA").items()

@@ -19,16 +19,17 @@ STABLE_BITS = {
     "DMA": 0, "HIGHMEM": 1, "DMA32": 2, "MOVABLE": 3, "RECLAIMABLE": 4, "HIGH": 5, "IO": 6,
     "FS": 7, "ZERO": 8, "DIRECT_RECLAIM": 10, "KSWAPD_RECLAIM": 11, "NOWARN": 13, "ACCOUNT": 22,
 }  # fmt: skip
-_FORMAT_FLAG = re.compile(r'\{[^{}]*?(0x[0-9a-f]+)u?[^{}]*?, "__GFP_(\w+)" ?\}')
+_FORMAT_ENTRY = re.compile(r'\{([^{}]*), "__GFP_(\w+)" ?\}')
+_NUMBER = re.compile(r"0x[0-9a-f]+")
 
 
 def bits_from_format(text: str) -> dict[str, int]:
     """Bit numbers of single flags in a tracepoint format's print line (kernels before 6.12)."""
     found = {}
-    for value, name in _FORMAT_FLAG.findall(text):
-        number = int(value, 16)
-        if number and not number & (number - 1):
-            found[name] = number.bit_length() - 1
+    for entry, name in _FORMAT_ENTRY.findall(text):
+        numbers = [int(number, 16) for number in _NUMBER.findall(entry)]
+        if len(numbers) == 1 and numbers[0] and not numbers[0] & (numbers[0] - 1):
+            found[name] = numbers[0].bit_length() - 1
     return found
 
 

@@ -34,7 +34,7 @@ class Filter:
             if key in values:
                 raise UsageError(f"filter key {key!r} is given twice; give it once")
             if key.endswith("_size"):
-                if not value.isdecimal() or not 0 < int(value) < 1 << 40:
+                if not value.isdecimal() or len(value) > 12 or int(value) == 0:
                     raise UsageError(f"filter {part!r}: a size is a positive number of bytes")
                 values[key] = int(value)
             else:

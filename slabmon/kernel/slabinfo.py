@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slabmon.model import Slabinfo
+from slabmon.names import text
 
 
-def parse(text: str) -> dict[str, Slabinfo]:
+def parse(content: str) -> dict[str, Slabinfo]:
     """Rows of /proc/slabinfo (format 2.x) by name; names that occur twice are left out, since
     nothing tells which row belongs to which cache."""
     rows: dict[str, Slabinfo] = {}
     twice = set()
-    for line in text.splitlines():
+    for line in content.split("\n"):
         if line.startswith(("slabinfo", "#")):
             continue
         left, _, data = line.partition(": slabdata")
@@ -25,7 +26,7 @@ def parse(text: str) -> dict[str, Slabinfo]:
         counts = data.split()
         if len(head) != 6 or len(counts) < 2:
             continue
-        name = head[0].strip()
+        name = text(os.fsencode(head[0].strip()))
         active, total, size, _, pages = (int(value) for value in head[1:])
         if name in rows:
             twice.add(name)
@@ -38,7 +39,7 @@ def parse(text: str) -> dict[str, Slabinfo]:
 def read(path: Path = Path("/proc/slabinfo")) -> dict[str, Slabinfo]:
     """/proc/slabinfo, {} where it cannot be read."""
     try:
-        return parse(path.read_text("utf-8", "replace"))
+        return parse(path.read_text("utf-8", "surrogateescape"))
     except OSError:
         return {}
 
@@ -55,7 +56,8 @@ def read_aliases(root: Path = Path("/sys/kernel/slab")) -> Mapping[str, tuple[st
         return {}
     for entry in entries:
         if entry.is_symlink():
-            groups.setdefault(os.readlink(entry.path), []).append(entry.name)
+            name = text(os.fsencode(entry.name))
+            groups.setdefault(os.readlink(entry.path), []).append(name)
     return {
         name: tuple(sorted(other for other in names if other != name))
         for names in groups.values()

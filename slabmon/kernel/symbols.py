@@ -146,6 +146,7 @@ class Symbols:
         self._kallsyms = kallsyms
         self._modules_file = modules
         self._modules: list[Module] = []
+        self._confirmed = 0
         self.data: Mapping[str, int] = {}
         self._core = self._read(0)
         self.readable = bool(len(self._core.addresses) and self._core.addresses[-1])
@@ -157,17 +158,20 @@ class Symbols:
             loaded = parse_modules(self._modules_file.read_text())
         except OSError:
             loaded = {}
+        for module in self._modules:
+            if module.last == FOREVER and loaded.get(module.name, (0, 0))[0] != module.ranges[0][0]:
+                # Its end was not seen. It was there when symbols were last read; whether it was
+                # in the generations since then is not known.
+                module.last = self._confirmed + 1
+        live = {module.name: module for module in self._modules if module.last == FOREVER}
         for name, table in tables.items():
             if name not in loaded:  # ftrace and BPF trampolines: named, but not modules
                 continue
-            live = [m for m in self._modules if m.name == name and m.last == FOREVER]
-            if live:
-                live[-1].table = table
+            if name in live:
+                live[name].table = table
             else:
                 self._modules.append(Module(name, [loaded[name]], generation, table=table))
-        for module in self._modules:
-            if module.last == FOREVER and module.name not in loaded:
-                module.last = generation
+        self._confirmed = generation
         return core
 
     def refresh(self, generation: int) -> None:
@@ -201,6 +205,14 @@ class Symbols:
         """[start, end) of the allocator's entry points for large sizes, those that exist."""
         return [found for name in _LARGE_ENTRIES if (found := self.range_of(name))]
 
+    def function_range(self, name: str) -> tuple[int, int] | None:
+        """[start, end) of a function of the core kernel or a loaded module."""
+        found = self.range_of(name)
+        for module in self._modules:
+            if found is None and module.table is not None and module.last == FOREVER:
+                found = module.table.range_of(name)
+        return found
+
     def module_range(self, name: str) -> tuple[int, int] | None:
         """[start, end) of a loaded module."""
         for module in self._modules:
@@ -224,6 +236,6 @@ class Symbols:
             return Location(UNKNOWN, 0, None)
         start, module = best
         found = module.table.at(address) if module.table else None
-        if found is None:
+        if found is None or found[1] > address - start:  # a symbol before this range
             return Location(UNKNOWN, address - start, module.name)
         return Location(*found, module.name)

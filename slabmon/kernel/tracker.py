@@ -55,7 +55,7 @@ def filtered_text(wanted: Filter | None, symbols: Symbols) -> tuple[int, int]:
     if not wanted or not wanted.site:
         return 0, 0
     name, plus, offset = wanted.site.partition("+")
-    found = symbols.range_of(name)
+    found = symbols.function_range(name)
     if found is None:
         raise UsageError(
             f"filter: no kernel function is called {name!r}; "
@@ -227,16 +227,17 @@ class Tracker:
             self._aliases = dict(slabinfo.read_aliases())
 
         rows = self._rows(sum_allocations(slots))
+        interval = 0 if self.plan.settings.exact else self.plan.settings.sample_bytes
         tracked, cache_names, places = self._tracked(samples, slots, details)
         table = assemble.cache_sums(rows, frees, directory, large_freed, unobserved)
-        grouped = Grouped(tracked.bytes, tracked.interval)
+        grouped = Grouped(tracked.bytes, tracked.interval, interval)
         live_caches = grouped.by(tracked.cache, len(cache_names))
         live_sites = grouped.by(tracked.site, len(places))
         caches = assemble.cache_rows(
             table, dict(zip(cache_names, live_caches, strict=True)), info, self._aliases,
-            slabinfo.is_reclaimable,
+            slabinfo.is_reclaimable, interval,
         )  # fmt: skip
-        sites = assemble.site_rows(rows, dict(zip(places, live_sites, strict=True)))
+        sites = assemble.site_rows(rows, dict(zip(places, live_sites, strict=True)), interval)
         cache_row = {row.name: i for i, row in enumerate(caches)}
         site_row = {site[:3]: i for i, site in enumerate(sites)}
         tracked = replace(
@@ -252,7 +253,7 @@ class Tracker:
         return Snapshot(
             host=Host(self.facts.release, self.facts.machine, self.facts.cpus, self.facts.boot_id),
             tracking=Tracking(self.since, seconds, "exact" if settings.exact else "sampled",
-                              0 if settings.exact else settings.sample_bytes),
+                              interval),
             caches=caches,
             sites=sites,
             devices=devices,

@@ -157,10 +157,12 @@ def test_the_daemon_counts_a_workload_between_two_scrapes(daemon: str) -> None:
 
 def test_the_daemon_speaks_both_formats_json_and_html(daemon: str) -> None:
     plain = get(f"{daemon}/metrics")
-    families = {f.name for f in text_string_to_metric_families(plain)}
+    parse: Any = text_string_to_metric_families
+    families = {family.name for family in parse(plain)}
     assert "slabmon_cache_live_bytes" in families
     modern = get(f"{daemon}/metrics", "application/openmetrics-text; version=1.0.0")
-    families = {family.name for family in openmetrics.text_string_to_metric_families(modern)}
+    parse = openmetrics.text_string_to_metric_families
+    families |= {family.name for family in parse(modern)}
     assert "slabmon_cache_allocations" in families
     assert json.loads(get(f"{daemon}/api/v1/snapshot"))["schema"] == 1
     page = get(f"{daemon}/")

@@ -1,0 +1,102 @@
+"""Facts of hosts that can run slabmon, one for each shape of the tracepoints over time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from slabmon.kernel.facts import OFFSETS, Facts
+
+KMALLOC = ("unsigned long", "void *", "size_t", "size_t", "gfp_t")
+WITH_CACHE = ("unsigned long", "void *", "struct kmem_cache *", "size_t", "size_t", "gfp_t")
+COMMON = {
+    "kfree": ("unsigned long", "void *"),
+    "mm_page_alloc": ("struct page *", "unsigned int", "gfp_t", "int"),
+    "mm_page_free": ("struct page *", "unsigned int"),
+    "module_load": ("struct module *",),
+    "module_free": ("struct module *",),
+    "net_dev_queue": ("struct sk_buff *",),
+}
+DEVRES = {"devres_log": ("struct device *", "char *", "void *", "char *", "size_t")}
+
+
+def _nodes(kmalloc: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    return {
+        "kmalloc": kmalloc,
+        "kmem_cache_alloc": kmalloc,
+        "kmalloc_node": (*kmalloc, "int"),
+        "kmem_cache_alloc_node": (*kmalloc, "int"),
+    }
+
+
+# Arguments after the probe's own data, as BTF spells them.
+PROTOTYPES: dict[str, dict[str, tuple[str, ...]]] = {
+    "5.10": {**COMMON, **_nodes(KMALLOC), "kmem_cache_free": ("unsigned long", "void *")},
+    "6.0": {
+        **COMMON,
+        **DEVRES,
+        **_nodes(WITH_CACHE),
+        "kmem_cache_free": ("unsigned long", "void *", "char *"),
+    },
+    "6.1": {
+        **COMMON,
+        **DEVRES,
+        "kmalloc": (*KMALLOC, "int"),
+        "kmem_cache_alloc": (
+            "unsigned long", "void *", "struct kmem_cache *", "gfp_t", "int",
+        ),
+        "kmem_cache_free": ("unsigned long", "void *", "struct kmem_cache *"),
+    },
+}  # fmt: skip
+PROTOTYPES["6.12"] = PROTOTYPES["6.18"] = PROTOTYPES["6.1"]
+KERNELS = tuple(PROTOTYPES)
+
+_OFFSETS = {name: 8 * number for number, name in enumerate(OFFSETS, 1)}
+_BEFORE_514 = {
+    name: offset
+    for name, offset in _OFFSETS.items()
+    if name not in ("OFF_DEVRES_NAME", "OFF_DEVRES_SIZE")
+}
+
+_PLAIN = Facts(
+    release="6.18.0",
+    machine="x86_64",
+    boot_id="7f0c0000-0000-4000-8000-000000000001",
+    cpus=4,
+    nodes=1,
+    page_bytes=4096,
+    root=True,
+    btf=True,
+    prototypes=PROTOTYPES["6.18"],
+    offsets=_OFFSETS,
+    sizes={"page": 64, "devres": 40},
+    kfunc_get_cache=98_765,
+    recursion_guard=True,
+    slab_test=(0xFF000000, 0xF5000000),
+    kallsyms=True,
+    page_symbols=True,
+    modules=True,
+    slabinfo=True,
+    lockdown="none",
+)
+
+
+def facts(kernel: str = "6.18", **changes: Any) -> Facts:
+    """A capable host with this kernel, but for the changes."""
+    old = {"5.10": (1 << 9, 1 << 9), "6.0": (1 << 9, 1 << 9), "6.1": (1 << 9, 1 << 9)}
+    plain = replace(
+        _PLAIN,
+        release=f"{kernel}.0",
+        prototypes=PROTOTYPES[kernel],
+        offsets=_BEFORE_514 if kernel == "5.10" else _OFFSETS,
+        kfunc_get_cache=98_765 if kernel == "6.18" else None,
+        recursion_guard=kernel not in ("5.10", "6.0"),
+        slab_test=old.get(kernel, _PLAIN.slab_test),
+        slab_test_in_flags=kernel in old,
+    )
+    return replace(plain, **changes)
+
+
+def without(mapping: Any, *names: str) -> dict[str, Any]:
+    """A copy without these keys."""
+    return {key: value for key, value in mapping.items() if key not in names}

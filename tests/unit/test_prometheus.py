@@ -1,0 +1,230 @@
+"""Snapshots as Prometheus metrics, read back with the parsers of prometheus_client."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.metrics_core import Metric
+
+from slabmon.export.catalogue import CATALOGUE, MAX_SERIES, OTHER
+from slabmon.export.prometheus import Bound, SnapshotCollector, merge, registry
+from slabmon.model import GfpClass, Live, NodeUse, PageOrder, SizeBucket, Slabinfo, Snapshot
+from tests.unit import scraping
+from tests.unit.builders import cache, device, site, snapshot
+
+Series = tuple[str, tuple[tuple[str, str], ...]]
+Values = dict[Series, float]
+
+
+class Scraper:
+    """One daemon's registry; each scrape shows another snapshot."""
+
+    def __init__(self) -> None:
+        self._now = snapshot()
+        self._registry = registry(SnapshotCollector(lambda: self._now, lambda: 0.125))
+
+    def text(self, now: Snapshot) -> str:
+        self._now = now
+        return scraping.text(self._registry)
+
+    def openmetrics(self, now: Snapshot) -> str:
+        self._now = now
+        return scraping.openmetrics(self._registry)
+
+    def values(self, now: Snapshot) -> Values:
+        """Samples by name and labels; a duplicate is an error."""
+        return _values(scraping.parse_text(self.text(now)))
+
+
+def _values(families: Iterable[Metric]) -> Values:
+    found: Values = {}
+    for family in families:
+        for sample in family.samples:
+            series = sample.name, tuple(sorted(sample.labels.items()))
+            assert series not in found, series
+            found[series] = sample.value
+    return found
+
+
+def of(values: Values, name: str) -> dict[tuple[str, ...], float]:
+    """Values of one metric by the values of its labels, in order of label name."""
+    return {
+        tuple(label for _, label in labels): value
+        for (metric, labels), value in values.items()
+        if metric == name
+    }
+
+
+@pytest.fixture
+def scraper() -> Scraper:
+    return Scraper()
+
+
+def test_values_are_those_of_the_snapshot(scraper: Scraper) -> None:
+    found = scraper.values(snapshot())
+    caches = {("kmalloc-64",): 101.0, ("kmalloc-large",): 2.0}
+    assert of(found, "slabmon_cache_allocations_total") == caches
+    assert of(found, "slabmon_cache_live_bytes")["kmalloc-64",] == 6016
+    assert of(found, "slabmon_cache_slab_bytes") == {("kmalloc-64",): 16_384.0}
+    assert of(found, "slabmon_allocation_failures_total")["kmalloc-64",] == 3
+    assert of(found, "slabmon_site_allocations_total") == {
+        ("", "alloc_thing+0x1c"): 100.0, ("card", "probe_card+0x40"): 3.0,
+    }  # fmt: skip
+    assert of(found, "slabmon_device_managed_bytes")["pci", "0000:00:03.0", "virtio-pci"] == 300
+    assert of(found, "slabmon_device_slab_bytes") == {("pci", "0000:00:03.0", "virtio-pci"): 512.0}
+    assert of(found, "slabmon_gfp_allocations_total")["atomic",] == 1
+    assert of(found, "slabmon_lost_events_total")["samples_full",] == 2
+    assert of(found, "slabmon_bpf_runs_total")["kfree",] == 2000
+    assert of(found, "slabmon_bpf_run_seconds_total")["kmalloc",] == 0.25
+    assert of(found, "slabmon_feature_state")["stacks", "degraded"] == 1
+    assert of(found, "slabmon_feature_state")["stacks", "on"] == 0
+    assert of(found, "slabmon_tracking_since_seconds") == {(): 1_700_000_000.25}
+    assert of(found, "slabmon_up") == {(): 1.0}
+    assert of(found, "slabmon_snapshot_seconds") == {(): 0.125}
+
+
+def test_openmetrics_has_the_same_samples(scraper: Scraper) -> None:
+    now = snapshot()
+    other = _values(scraping.parse_openmetrics(scraper.openmetrics(now)))
+    process = {"slabmon_process_resident_bytes", "slabmon_process_cpu_seconds_total"}
+    found = scraper.values(now)
+    assert found.keys() == other.keys()
+    assert all(found[key] == other[key] for key in found if key[0] not in process)
+
+
+def test_each_family_has_help_and_the_type_of_the_catalogue(scraper: Scraper) -> None:
+    families = {
+        family.name: family
+        for family in scraping.parse_openmetrics(scraper.openmetrics(snapshot()))
+    }
+    for metric in CATALOGUE:
+        assert families[metric.name].type == metric.kind
+        assert families[metric.name].documentation == metric.help
+
+
+def test_only_slabmons_own_metrics_are_exported(scraper: Scraper) -> None:
+    assert all(name.startswith("slabmon_") for name, _ in scraper.values(snapshot()))
+
+
+def test_every_metric_of_the_catalogue_has_a_sample(scraper: Scraper) -> None:
+    names = {name for name, _ in scraper.values(snapshot())}
+    assert {metric.exposed for metric in CATALOGUE} <= names
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+
+
+@given(st.lists(NAMES, max_size=6), st.lists(st.tuples(NAMES, NAMES, NAMES), max_size=4))
+def test_any_names_make_a_scrape_without_duplicates(
+    names: list[str], devices: list[tuple[str, str, str]]
+) -> None:
+    """Rows of equal labels are added up: one duplicate would fail the whole scrape."""
+    now = snapshot(
+        caches=tuple(cache(name, allocs=1) for name in names),
+        sites=tuple(site(name, 1, name, allocs=1) for name in names),
+        devices=tuple(device(bus, name, driver=driver, resources=1)
+                      for bus, name, driver in devices),
+    )  # fmt: skip
+    scraper = Scraper()
+    for values in (
+        scraper.values(now),
+        _values(scraping.parse_openmetrics(scraper.openmetrics(now))),
+    ):
+        wanted = {(name,): float(count) for name, count in Counter(names).items()}
+        assert of(values, "slabmon_cache_allocations_total") == wanted
+        held = of(values, "slabmon_device_managed_resources")
+        assert sum(held.values()) == len(devices)
+
+
+def grown(step: int, sites: int) -> Snapshot:
+    """The step-th of a sequence: every counter has grown, and there are more sites."""
+    amount = [1 + (i * 37 + 11) % 101 for i in range(sites)]
+    return snapshot(
+        sites=tuple(
+            site(f"f{i}", i, None, allocs=step * n, allocated_bytes=step * n * 64, failed=step,
+                 live=Live(n, 64 * n))
+            for i, n in enumerate(amount)
+        ),
+        caches=tuple(
+            cache(f"c{i}", allocs=step * n, frees=step, failed=step, requested_bytes=step * n,
+                  allocated_bytes=step * n, freed_bytes=step, unobserved_frees=step,
+                  slabinfo=Slabinfo(1, 1, 64, 4096) if i % 2 else None)
+            for i, n in enumerate(amount)
+        ),
+        gfp=(GfpClass("kernel", step, step, step),),
+        sizes=(SizeBucket(64, step),),
+        nodes=(NodeUse(0, step, step),),
+        pages=(PageOrder(0, "kernel", step, 0, 0), PageOrder(0, None, 0, step, 0)),
+        losses={"samples_full": step},
+    )  # fmt: skip
+
+
+def test_counters_never_fall_while_there_are_more_rows_than_series(scraper: Scraper) -> None:
+    before: Values = {}
+    limit = MAX_SERIES["site"]
+    for step, sites in enumerate([10, limit - 1, limit + 50, limit + 50, 2 * limit], 1):
+        now = scraper.values(grown(step, sites))
+        for series, value in before.items():
+            if series[0].endswith("_total"):
+                assert now[series] >= value, series
+        before = now
+
+
+def test_rows_beyond_the_bound_are_added_up_and_counted(scraper: Scraper) -> None:
+    limit = MAX_SERIES["site"]
+    now = grown(3, limit + 40)
+    found = scraper.values(now)
+    series = of(found, "slabmon_site_allocations_total")
+    assert len(series) == limit + 1
+    assert series[OTHER, OTHER] > 0
+    assert sum(series.values()) == sum(row.allocs for row in now.sites)
+    folded = of(found, "slabmon_folded_series")
+    assert folded == {("cache",): 40.0, ("site",): 40.0, ("device",): 0.0}
+
+
+def test_the_largest_keep_a_series_of_their_own(scraper: Scraper) -> None:
+    limit = MAX_SERIES["site"]
+    now = grown(1, limit + 40)
+    series = of(scraper.values(now), "slabmon_site_allocations_total")
+    del series[OTHER, OTHER]
+    left_out = {row.allocs for row in now.sites if ("", row.label) not in series}
+    assert max(left_out) <= min(series.values())
+
+
+LABELS: st.SearchStrategy[tuple[str, ...]] = st.sampled_from(
+    [("a",), ("b",), ("c",), ("d",), (OTHER,)]
+)
+TABLE = st.dictionaries(LABELS, st.integers(0, 100).map(float))
+
+
+@given(st.integers(0, 3), st.lists(TABLE, max_size=4))
+def test_folding_keeps_the_sum_and_the_bound(limit: int, tables: list[dict[tuple[str, ...], float]]
+                                             ) -> None:  # fmt: skip
+    bound = Bound(limit)
+    for table in tables:
+        folded = bound.fold(dict(table), 1)
+        assert sum(folded.values()) == sum(table.values())
+        assert len(folded) <= limit + 1
+
+
+def test_equal_label_sets_are_added_up() -> None:
+    assert merge([(("a",), 1), (("b",), 2), (("a",), 3)]) == {("a",): 4, ("b",): 2}
+
+
+def test_folded_caches_do_not_claim_a_sum_of_yes_and_no(scraper: Scraper) -> None:
+    """cache_frees_observable is 0 or 1, for the folded ones as well."""
+    values = of(
+        scraper.values(grown(1, MAX_SERIES["cache"] + 40)), "slabmon_cache_frees_observable"
+    )
+    assert set(values.values()) <= {0.0, 1.0}
+
+
+def test_registering_reads_no_tables() -> None:
+    def fail() -> Snapshot:
+        raise AssertionError("read at registration")
+
+    registry(SnapshotCollector(fail, lambda: 0.0))
