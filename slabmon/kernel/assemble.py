@@ -16,6 +16,7 @@ from slabmon.kernel.layout import CONSTANTS
 from slabmon.kernel.reader import Allocations, Frees
 from slabmon.kernel.symbols import Location
 from slabmon.model import (
+    LARGE_CACHE,
     UNRESOLVED_CACHE,
     Cache,
     GfpClass,
@@ -67,10 +68,11 @@ def find_places(
 ) -> tuple[list[Location], np.ndarray]:
     """Locations of call sites (address, and module generation in the high half of `extra`):
     the different ones, and the position of each site's among them."""
-    # Kernel text addresses differ in their low bits only: the high ones hold the generation.
-    pairs = site ^ (extra >> np.uint64(32) << np.uint64(48))
+    generation = extra >> np.uint64(32)
+    _, number = np.unique(site, return_inverse=True)
+    pairs = generation << np.uint64(32) | number.astype(np.uint64)
     _, first, pair_of = np.unique(pairs, return_index=True, return_inverse=True)
-    known = zip(site[first].tolist(), (extra[first] >> np.uint64(32)).tolist(), strict=True)
+    known = zip(site[first].tolist(), generation[first].tolist(), strict=True)
     places, place_of = distinct([locate(*pair) for pair in known])
     return places, place_of[pair_of]
 
@@ -181,6 +183,11 @@ def cache_sums(
     return table
 
 
+def certain(live: Live | None) -> Live:
+    """An estimate of what is always tracked, whatever the sampling interval: exact."""
+    return live._replace(low_bytes=live.bytes, high_bytes=live.bytes) if live else _NOTHING
+
+
 def bounded(live: Live | None, interval: int, allocated: int) -> Live:
     """An estimate with its upper bound cut to what was ever allocated, in bytes. Without samples
     it is what can go unseen at this sampling interval (0: nothing)."""
@@ -208,7 +215,8 @@ def cache_rows(
                 name=name, object_size=identity.object_size, allocs=sums.allocs, frees=sums.frees,
                 failed=sums.failed, requested_bytes=sums.requested,
                 allocated_bytes=sums.allocated, freed_bytes=sums.freed,
-                live=bounded(live.get(name), interval, sums.allocated),
+                live=certain(live.get(name)) if name == LARGE_CACHE
+                else bounded(live.get(name), interval, sums.allocated),
                 frees_observable=not sums.unobserved and excess <= 0
                 and identity.kernel_name not in BULK_CACHES and name != UNRESOLVED_CACHE,
                 reclaimable=identity.reclaimable, accounted=identity.accounted,

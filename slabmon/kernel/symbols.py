@@ -162,7 +162,7 @@ class Symbols:
             if module.last == FOREVER and loaded.get(module.name, (0, 0))[0] != module.ranges[0][0]:
                 # Its end was not seen. It was there when symbols were last read; whether it was
                 # in the generations since then is not known.
-                module.last = self._confirmed + 1
+                module.last = max(self._confirmed, module.first) + 1
         live = {module.name: module for module in self._modules if module.last == FOREVER}
         for name, table in tables.items():
             if name not in loaded:  # ftrace and BPF trampolines: named, but not modules

@@ -44,7 +44,7 @@ def build(folder: Path, source: str, *flags: str) -> Path:
     text = folder / "test.c"
     text.write_text(source)
     result = folder / "test.out"
-    run(["-O1", f"-I{BPF_DIR}", *flags, "-o", str(result), str(text)])
+    run(["-O0", f"-I{BPF_DIR}", *flags, "-o", str(result), str(text)])
     return result
 
 

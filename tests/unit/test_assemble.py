@@ -50,6 +50,12 @@ def test_nodes_are_the_one_asked_for_or_the_cpus_own() -> None:
     assert both == (NodeUse(0, 10, 960), NodeUse(1, 15, 5 * 96 + 960))
 
 
+def test_generations_of_one_site_are_told_apart_however_far_they_lie() -> None:
+    rows = read(*({**KMALLOC_ROW, "extra": generation << 32} for generation in (1, 2, 65_537)))
+    found = {site.module for site in assemble.site_rows(rows, {}, 0)}
+    assert found == {"module1", "module2", "module65537"}
+
+
 def test_a_nodes_number_is_not_mixed_up_with_the_module_generation() -> None:
     row = {**KMALLOC_ROW, "extra": 7 << 32 | 3}
     assert assemble.node_rows([(0, read(row))]) == (NodeUse(2, 10, 960),)

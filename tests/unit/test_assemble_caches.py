@@ -84,6 +84,32 @@ def test_live_estimates_are_joined_by_name() -> None:
     assert found["kmalloc-96"].live == Live(2, 192, 0, 192, 192)
 
 
+@pytest.mark.parametrize(("interval", "high"), [(0, 0), (64, 236), (65_536, 960)])
+def test_without_a_sample_what_went_unseen_is_bounded(interval: int, high: int) -> None:
+    """By 3.7 intervals (97.5 %), by what was ever allocated, and by nothing in exact mode."""
+    live = caches(read(KMALLOC_ROW), interval=interval)["kmalloc-96"].live
+    assert live[:4] == (0, 0, 0, 0)
+    assert live.high_bytes == pytest.approx(high, rel=0.02)
+
+
+def test_what_was_never_allocated_cannot_be_live() -> None:
+    frees = sum_frees(free_slots({"cache": DENTRY, "count": 3}))
+    assert caches(read(), frees, interval=65_536)["dentry"].live == Live()
+
+
+def test_an_estimate_is_bounded_by_what_was_ever_allocated() -> None:
+    live = Live(12, 1000, 300, 500, 2000)
+    assert caches(read(KMALLOC_ROW), live={"kmalloc-96": live})["kmalloc-96"].live == Live(
+        12, 1000, 300, 500, 1000
+    )
+
+
+def test_page_backed_kmalloc_is_exact_in_sampled_mode_too() -> None:
+    """All of it is tracked, for its size: none can go unseen."""
+    row = {"site": 1, "request": kmalloc(GFP_KERNEL, 16_384), "cache": LARGE, "count": 2}
+    assert caches(read(row), interval=65_536)[LARGE_CACHE].live == Live()
+
+
 def test_a_cache_made_anew_with_another_size_adds_to_the_same_row() -> None:
     """A module reloaded: same name, other address, other object size."""
     known = directory()
@@ -153,6 +179,16 @@ def test_caches_known_to_be_freed_in_bulk_are_not_observable() -> None:
     found = caches(read(), slabinfo={"maple_node": info(), "dentry": info()})
     assert not found["maple_node"].frees_observable
     assert found["dentry"].frees_observable
+
+
+def test_a_bulk_cache_is_not_observable_once_it_is_seen_in_events_either() -> None:
+    known = directory()
+    bulk = DENTRY + 0x50000
+    known.update(np.array([bulk], "<u8"), cache_record(b"maple_node"), np.zeros(1024, "<u4"))
+    frees = sum_frees(free_slots({"cache": bulk, "count": 1}))
+    table = assemble.cache_sums(read(), frees, known, 0, {})
+    found = {row.name: row for row in assemble.cache_rows(table, {}, {}, {}, lambda name: False, 0)}
+    assert not found["maple_node"].frees_observable
 
 
 def test_unobserved_frees_are_counted() -> None:

@@ -150,6 +150,17 @@ def test_sites_in_modules_carry_the_generation_of_modules(open_native: Open) -> 
     }  # fmt: skip
 
 
+def test_one_module_site_has_a_slot_for_each_generation(open_native: Open) -> None:
+    native = open_native()
+    native.slab(OBJECTS, 1 << 20, native.cache(b"kmalloc-96", 96))
+    for generation in (7, 8, 8):
+        native.reader.control["module_generation"] = generation
+        native.kmalloc(MODULE, OBJECTS, 70, 96)
+    found = allocations(native)
+    counts = dict(zip(found.extra.tolist(), found.count.tolist(), strict=True))
+    assert counts == {7 << 32: 1, 8 << 32: 2}
+
+
 def test_a_full_lane_counts_what_it_cannot_hold(open_native: Open) -> None:
     native = open_native()
     native.slab(OBJECTS, 1 << 20, native.cache(b"kmalloc-96", 96))

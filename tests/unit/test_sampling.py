@@ -14,7 +14,7 @@ from tests.unit.sampler import Lane, exponential_gap
 
 Z975 = 1.959963984540054
 INTERVAL = 4096
-TRIALS = 600
+TRIALS = 400
 
 # Sizes, how often each, and the fraction that lives on. Interval 4096.
 STREAMS = {

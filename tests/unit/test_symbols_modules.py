@@ -95,6 +95,16 @@ def test_after_lost_events_a_module_that_moved_is_found_where_it_is(host: Host) 
     assert symbols.resolve(MODULE + 4, 2) == Location(UNKNOWN, 0, None)
 
 
+def test_a_module_gone_before_its_symbols_were_read_keeps_its_generation(host: Host) -> None:
+    """Its load was seen, its end is still to come: what it allocated meanwhile is its own."""
+    symbols = host.symbols()
+    symbols.module_loaded("brief", [(MODULE, MODULE + SIZE)], 5)
+    symbols.refresh(6)
+    assert symbols.resolve(MODULE + 8, 5) == Location(UNKNOWN, 8, "brief")
+    symbols.module_freed("brief", 6)
+    assert symbols.resolve(MODULE + 8, 6) == Location(UNKNOWN, 0, None)
+
+
 def test_init_text_that_is_gone_is_not_credited_to_another_function(host: Host) -> None:
     """kallsyms drops a module's init symbols once its init function has returned."""
     symbols = host.symbols()

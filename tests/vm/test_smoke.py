@@ -17,8 +17,9 @@ def test_every_kernel_is_locked() -> None:
 
 
 @pytest.mark.vm
-def test_planted_module_on_one_kernel() -> None:
+def test_slabmon_and_the_planted_module_agree_on_one_kernel() -> None:
     """A quick part of the guest tests; `make test-vm` runs them all on every kernel."""
-    result = run_guest(KERNEL, pytest_command(expression="gfp or devices"), timeout=240)
+    expression = "consistent and gfp or caches_of_the_module or locked_walk"
+    result = run_guest(KERNEL, pytest_command(expression=expression), timeout=400)
     assert result.exit_code == 0, result.output
     assert result.complaints == []
