@@ -88,11 +88,17 @@ class Btf:
             raise BtfError("BTF types are cut short") from error
         return offsets
 
+    def _unpack(self, layout: str, position: int) -> tuple[int, ...]:
+        try:
+            return struct.unpack_from(layout, self._data, position)
+        except struct.error as error:
+            raise BtfError("BTF types are cut short") from error
+
     def _type(self, type_id: int) -> tuple[int, int, int, int]:
         """Name offset, kind, vlen and size-or-type of a type."""
         if not 0 < type_id < len(self._offsets):
             raise BtfError(f"BTF type {type_id} does not exist")
-        name, info, size = struct.unpack_from("<III", self._data, self._offsets[type_id])
+        name, info, size = self._unpack("<III", self._offsets[type_id])
         return name, info >> 24 & 31, info & 0xFFFF, size
 
     def _name(self, offset: int) -> str:
@@ -133,10 +139,10 @@ class Btf:
         _, kind, vlen, _ = self._type(type_id)
         if kind not in (_STRUCT, _UNION):
             return
-        flagged = struct.unpack_from("<I", self._data, self._offsets[type_id] + 4)[0] >> 31
+        flagged = self._unpack("<I", self._offsets[type_id] + 4)[0] >> 31
         position = self._offsets[type_id] + 12
         for _ in range(vlen):
-            name, member, offset = struct.unpack_from("<III", self._data, position)
+            name, member, offset = self._unpack("<III", position)
             position += 12
             bits = offset & 0xFFFFFF if flagged else offset
             if name:
@@ -172,7 +178,7 @@ class Btf:
                 return None
             if index:
                 array = self._strip(type_id)
-                element = struct.unpack_from("<I", self._data, self._offsets[array] + 12)[0]
+                element = self._unpack("<I", self._offsets[array] + 12)[0]
                 type_id = element
                 offset += int(index.rstrip("]")) * self._type(self._strip(element))[3]
         return None if type_id is None else Member(offset, type_id)
@@ -202,10 +208,7 @@ class Btf:
         if kind != _FUNC_PROTO:
             return None
         position = self._offsets[proto] + 12
-        return [
-            self._spell(struct.unpack_from("<II", self._data, position + 8 * i)[1])
-            for i in range(vlen)
-        ]
+        return [self._spell(self._unpack("<II", position + 8 * i)[1]) for i in range(vlen)]
 
     def _spell(self, type_id: int, depth: int = 0) -> str:
         if depth > _MAX_DEPTH:
@@ -227,11 +230,8 @@ class Btf:
             return {}
         for type_id in np.flatnonzero(self._kinds == _ENUM).tolist():
             position = self._offsets[type_id]
-            info = struct.unpack_from("<I", self._data, position + 4)[0]
-            values = [
-                struct.unpack_from("<Ii", self._data, position + 12 + 8 * i)
-                for i in range(info & 0xFFFF)
-            ]
+            info = self._unpack("<I", position + 4)[0]
+            values = [self._unpack("<Ii", position + 12 + 8 * i) for i in range(info & 0xFFFF)]
             if any(name == offset for name, _ in values):
                 return {self._name(name): value for name, value in values}
         return {}

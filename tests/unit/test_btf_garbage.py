@@ -147,3 +147,10 @@ def test_a_struct_inside_itself_ends() -> None:
     blob = Blob()
     blob.struct("s", 8, [("", blob.next_id, 0)])
     ask_everything(blob.build())
+
+
+def test_a_last_type_that_reaches_beyond_the_data_is_no_crash() -> None:
+    blob = Blob()
+    blob.enum("", {"E_ONE": 1})
+    blob.add(6, "E_TWO", 200, 4)
+    ask_everything(blob.build())
