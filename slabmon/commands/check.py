@@ -17,13 +17,13 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.add_argument("--strict", action="store_true",
-                        help="exit with 4 unless every feature is on")  # fmt: skip
+                        help="exit with 4 if the host lacks anything")  # fmt: skip
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
-    from slabmon.kernel.plan import ON
+    from slabmon.kernel.plan import NOT_ASKED_FOR, ON
     from slabmon.kernel.session import open_tracker
     from slabmon.kernel.settings import Settings
 
@@ -51,4 +51,5 @@ def run(options: argparse.Namespace) -> int:
         width = max(len(name) for name in features)
         for name, feature in features.items():
             sys.stdout.write(f"{name:{width}}  {feature.state:8}  {feature.reason}".rstrip() + "\n")
-    return 4 if options.strict and any(f.state != ON for f in features.values()) else 0
+    short = any(f.state != ON and f.reason != NOT_ASKED_FOR for f in features.values())
+    return 4 if options.strict and short else 0

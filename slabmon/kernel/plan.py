@@ -14,6 +14,7 @@ from slabmon.kernel.facts import OFFSETS, Facts
 from slabmon.kernel.settings import Settings
 
 ON, DEGRADED, OFF = "on", "degraded", "off"
+NOT_ASKED_FOR = "not asked for"  # off by choice: no shortcoming of the host
 ALLOCATION_EVENTS = frozenset(
     ("kmalloc", "kmalloc_node", "kmem_cache_alloc", "kmem_cache_alloc_node", "kfree",
      "kmem_cache_free")
@@ -179,6 +180,12 @@ def make_plan(
     }
     for name in attach:
         features[name] = Feature(ON)
+    if "struct kmem_cache *" not in facts.prototypes["kmem_cache_free"]:
+        features["kmem_cache_free"] = Feature(
+            DEGRADED,
+            "the event does not name the cache, and before 5.16 it comes after the free: where the "
+            "page is gone by then the free is counted as cache_unresolved",
+        )
     node_events = "kmalloc_node" in facts.prototypes
     if node_events:
         attach |= {n: f"on_{n}" for n in ("kmalloc_node", "kmem_cache_alloc_node")}
@@ -218,7 +225,7 @@ def make_plan(
         )
     if settings.pages:
         attach |= {n: f"on_{n}" for n in ("mm_page_alloc", "mm_page_free")}
-    features["pages"] = Feature(ON) if settings.pages else Feature(OFF, "not asked for")
+    features["pages"] = Feature(ON) if settings.pages else Feature(OFF, NOT_ASKED_FOR)
     features["stacks"] = Feature(ON) if settings.stack_frames else Feature(OFF, "stack_frames is 0")
     features["recursion_guard"] = (
         Feature(ON)

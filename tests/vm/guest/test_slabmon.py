@@ -93,7 +93,8 @@ def test_call_sites_equal_what_was_planted(sampled: Tracker, scenario: str) -> N
             assert mine["requested"] == sum(site.requested_bytes for site in sites), symbol
             assert mine["allocated"] == sum(site.allocated_bytes for site in sites), symbol
     assert after.losses["site_slots_full"] == 0
-    assert after.losses["cache_unresolved"] == 0
+    if after.features["kmem_cache_free"].state == "on":
+        assert after.losses["cache_unresolved"] == 0
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
