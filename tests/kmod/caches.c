@@ -16,10 +16,12 @@ static void construct(void *object)
 }
 
 #define CACHE_HOW(function, which) \
-	{ \
-		.site = #function, .gfp = "kernel", .alloc = "kmem_cache_alloc", \
-		.free = "kmem_cache_free", .release = planted_by_cache, .cache = which \
-	}
+	{ .site = #function, \
+	  .gfp = "kernel", \
+	  .alloc = "kmem_cache_alloc", \
+	  .free = "kmem_cache_free", \
+	  .release = planted_by_cache, \
+	  .cache = which }
 
 #define CACHE_SITE(name, which) \
 	static planted_site void *planted_##name(void) \

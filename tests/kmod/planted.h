@@ -63,10 +63,11 @@ void planted_by_kfree(const struct planted_how *how, void **objects, unsigned in
 void planted_by_cache(const struct planted_how *how, void **objects, unsigned int count);
 
 #define PLANTED_KMALLOC(function, class) \
-	{ \
-		.site = #function, .gfp = class, .alloc = "kmalloc", .free = "kfree", \
-		.release = planted_by_kfree \
-	}
+	{ .site = #function, \
+	  .gfp = class, \
+	  .alloc = "kmalloc", \
+	  .free = "kfree", \
+	  .release = planted_by_kfree }
 
 /* private.c */
 void planted_look(const void *object, size_t requested, struct planted_slab *slab);
