@@ -49,7 +49,9 @@ static __always_inline u32 introduce_cache(struct lane_head *head, u64 key, u32 
 #if EXACT_BY_CACHE
 	if (key == CACHE_LARGE ? !EXACT_LARGE
 	                       : words[0] != EXACT_CACHE_0 || words[1] != EXACT_CACHE_1 ||
-	                                 words[2] != EXACT_CACHE_2 || words[3] != EXACT_CACHE_3)
+	                                 words[2] != EXACT_CACHE_2 || words[3] != EXACT_CACHE_3 ||
+	                                 words[4] != EXACT_CACHE_4 || words[5] != EXACT_CACHE_5 ||
+	                                 words[6] != EXACT_CACHE_6 || words[7] != EXACT_CACHE_7)
 		flags &= ~SLOT_MATCH;
 #endif
 	return flags;
@@ -66,10 +68,11 @@ static __always_inline u32 match_site(u32 flags, u64 site)
 	return flags;
 }
 
-/* Call sites in modules carry the generation of the set of loaded modules. */
-static __always_inline u64 extra_key(u64 site, s32 node)
+/* The rest of a slot's key: the node asked for, told by argument `node_arg` (0: none), and for
+ * call sites in modules the generation of the set of loaded modules. */
+static __always_inline u64 extra_key(struct bpf_raw_tracepoint_args *ctx, u64 site, int node_arg)
 {
-	u64 extra = MANY_NODES ? (u32)(node + 1) : 0;
+	u64 extra = MANY_NODES && node_arg ? (u32)ctx->args[node_arg] + 1 : 0;
 
 #if MODULES
 	struct shared *all = get_shared();
@@ -81,7 +84,7 @@ static __always_inline u64 extra_key(u64 site, s32 node)
 }
 
 static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx,
-                                         struct alloc_lane *lane, s32 node)
+                                         struct alloc_lane *lane, int node_arg)
 {
 	u64 site = ctx->args[0], address = ctx->args[1];
 	u64 requested = ctx->args[ARG_KMALLOC_REQUESTED], bytes = ctx->args[ARG_KMALLOC_ALLOCATED];
@@ -93,7 +96,7 @@ static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx,
 	if (bytes > 0xffffffff) /* only a failed request can be that large */
 		bytes = 0xffffffff;
 	request = ctx->args[ARG_KMALLOC_GFP] << 32 | bytes;
-	extra = extra_key(site, node);
+	extra = extra_key(ctx, site, node_arg);
 #if !CACHE_BY_SITE
 	if (address) {
 		cache = slab_cache_of(address, &lane->head.scratch);
@@ -133,11 +136,11 @@ static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx,
 }
 
 static __always_inline int count_cache_alloc(struct bpf_raw_tracepoint_args *ctx,
-                                             struct alloc_lane *lane, s32 node)
+                                             struct alloc_lane *lane, int node_arg)
 {
 	u64 site = ctx->args[0], address = ctx->args[1];
 	u64 request = ctx->args[ARG_CACHE_ALLOC_GFP] << 32;
-	u64 extra = extra_key(site, node), cache;
+	u64 extra = extra_key(ctx, site, node_arg), cache;
 	struct alloc_slot *slot;
 
 #if ARG_CACHE_ALLOC_CACHE
@@ -200,6 +203,35 @@ static __always_inline int count_free(struct free_lane *lane, u64 address, u64 c
 	if (unlikely(slot->flags & SLOT_META))
 		cache_destroyed(address);
 	return 0;
+}
+
+static __always_inline void count_kfree(struct bpf_raw_tracepoint_args *ctx, struct free_lane *lane)
+{
+	u64 address = ctx->args[1], cache;
+
+	if (address <= ZERO_SIZE_PTR)
+		return;
+	cache = slab_cache_of(address, &lane->head.scratch);
+	if (cache)
+		cache = cache_key(cache);
+	else
+		cache = CACHES_RESOLVABLE ? CACHE_LARGE : CACHE_UNKNOWN;
+	count_free(lane, address, cache);
+}
+
+static __always_inline void count_cache_free(struct bpf_raw_tracepoint_args *ctx,
+                                             struct free_lane *lane)
+{
+	u64 address = ctx->args[1], cache;
+
+	if (address <= ZERO_SIZE_PTR)
+		return;
+#if ARG_CACHE_FREE_CACHE
+	cache = ctx->args[ARG_CACHE_FREE_CACHE];
+#else
+	cache = slab_cache_of(address, &lane->head.scratch);
+#endif
+	count_free(lane, address, cache ? cache_key(cache) : CACHE_UNKNOWN);
 }
 
 #if PAGES

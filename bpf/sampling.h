@@ -9,7 +9,7 @@
 
 /*
  * -ln(u / 2^32) * interval for a uniform 32-bit u. log2 by leading bit and a table with linear
- * interpolation, in units of 2^-26. slabmon/analysis/sampling.py is the same in Python.
+ * interpolation, in units of 2^-26. tests/unit/sampler.py is the same in Python.
  */
 static __always_inline s64 exponential_gap(const struct control *control, u32 uniform)
 {

@@ -70,24 +70,34 @@ static __always_inline struct shared *get_shared(void)
 	return (void *)shared.lookup(&zero);
 }
 
-/* Kernels without a recursion guard nest a program in itself: each level has its own lane. */
+/*
+ * The body of a counting program: finds its lane on this CPU and has it counted there. Kernels
+ * without a recursion guard nest a program in itself: each level has its own lane.
+ */
 #if NESTING > 1
-#define ENTER_LANE(lane, home, lookup)                                                             \
-	u32 lane_index = bpf_get_smp_processor_id() * NESTING;                                     \
-	home = lookup(lane_index);                                                                 \
+#define COUNT_IN(type, lookup, count)                                                              \
+	u32 index = bpf_get_smp_processor_id() * NESTING;                                          \
+	struct type *lane, *home = lookup(index);                                                  \
+	u64 depth;                                                                                 \
 	if (!home)                                                                                 \
 		return 0;                                                                          \
-	u64 depth = *(volatile u64 *)&home->head.depth;                                            \
+	depth = *(volatile u64 *)&home->head.depth;                                                \
 	if (depth >= NESTING) {                                                                    \
 		__sync_fetch_and_add(&home->head.lost[LOST_NESTING], 1);                           \
 		return 0;                                                                          \
 	}                                                                                          \
 	*(volatile u64 *)&home->head.depth = depth + 1;                                            \
-	lane = lookup(lane_index + (u32)depth);
-#define LEAVE_LANE(home) *(volatile u64 *)&home->head.depth = depth
+	lane = lookup(index + (u32)depth);                                                         \
+	if (lane)                                                                                  \
+		count;                                                                             \
+	*(volatile u64 *)&home->head.depth = depth;                                                \
+	return 0
 #else
-#define ENTER_LANE(lane, home, lookup) lane = lookup(bpf_get_smp_processor_id())
-#define LEAVE_LANE(home)               (void)home
+#define COUNT_IN(type, lookup, count)                                                              \
+	struct type *lane = lookup(bpf_get_smp_processor_id());                                    \
+	if (lane)                                                                                  \
+		count;                                                                             \
+	return 0
 #endif
 
 static __always_inline struct alloc_lane *kmalloc_lane(u32 index)
@@ -184,92 +194,34 @@ static __always_inline s32 stack_id(struct bpf_raw_tracepoint_args *ctx)
 
 int on_kmalloc(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct alloc_lane *lane, *home;
-
-	ENTER_LANE(lane, home, kmalloc_lane);
-	if (lane)
-		count_kmalloc(ctx, lane,
-		              MANY_NODES && ARG_KMALLOC_NODE ? (s32)ctx->args[ARG_KMALLOC_NODE]
-		                                             : -1);
-	LEAVE_LANE(home);
-	return 0;
+	COUNT_IN(alloc_lane, kmalloc_lane, count_kmalloc(ctx, lane, ARG_KMALLOC_NODE));
 }
 
 int on_kmem_cache_alloc(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct alloc_lane *lane, *home;
-
-	ENTER_LANE(lane, home, cache_alloc_lane);
-	if (lane)
-		count_cache_alloc(ctx, lane,
-		                  MANY_NODES && ARG_CACHE_ALLOC_NODE
-					  ? (s32)ctx->args[ARG_CACHE_ALLOC_NODE]
-					  : -1);
-	LEAVE_LANE(home);
-	return 0;
+	COUNT_IN(alloc_lane, cache_alloc_lane, count_cache_alloc(ctx, lane, ARG_CACHE_ALLOC_NODE));
 }
 
 int on_kfree(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct free_lane *lane, *home;
-	u64 address = ctx->args[1], cache;
-
-	if (address <= ZERO_SIZE_PTR)
-		return 0;
-	ENTER_LANE(lane, home, kfree_lane);
-	if (lane) {
-		cache = slab_cache_of(address, &lane->head.scratch);
-		count_free(lane, address,
-		           cache               ? cache_key(cache)
-		           : CACHES_RESOLVABLE ? CACHE_LARGE
-		                               : CACHE_UNKNOWN);
-	}
-	LEAVE_LANE(home);
-	return 0;
+	COUNT_IN(free_lane, kfree_lane, count_kfree(ctx, lane));
 }
 
 int on_kmem_cache_free(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct free_lane *lane, *home;
-	u64 address = ctx->args[1], cache;
-
-	if (address <= ZERO_SIZE_PTR)
-		return 0;
-	ENTER_LANE(lane, home, cache_free_lane);
-	if (lane) {
-#if ARG_CACHE_FREE_CACHE
-		cache = ctx->args[ARG_CACHE_FREE_CACHE];
-#else
-		cache = slab_cache_of(address, &lane->head.scratch);
-#endif
-		count_free(lane, address, cache ? cache_key(cache) : CACHE_UNKNOWN);
-	}
-	LEAVE_LANE(home);
-	return 0;
+	COUNT_IN(free_lane, cache_free_lane, count_cache_free(ctx, lane));
 }
 
-#if NODE_EVENTS
+#if NODE_EVENTS /* as the events without _node, and the node behind the flags */
 int on_kmalloc_node(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct alloc_lane *lane, *home;
-
-	ENTER_LANE(lane, home, kmalloc_lane);
-	if (lane)
-		count_kmalloc(ctx, lane, MANY_NODES ? (s32)ctx->args[ARG_KMALLOC_GFP + 1] : -1);
-	LEAVE_LANE(home);
-	return 0;
+	COUNT_IN(alloc_lane, kmalloc_lane, count_kmalloc(ctx, lane, ARG_KMALLOC_GFP + 1));
 }
 
 int on_kmem_cache_alloc_node(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct alloc_lane *lane, *home;
-
-	ENTER_LANE(lane, home, cache_alloc_lane);
-	if (lane)
-		count_cache_alloc(ctx, lane,
-		                  MANY_NODES ? (s32)ctx->args[ARG_CACHE_ALLOC_GFP + 1] : -1);
-	LEAVE_LANE(home);
-	return 0;
+	COUNT_IN(alloc_lane, cache_alloc_lane,
+	         count_cache_alloc(ctx, lane, ARG_CACHE_ALLOC_GFP + 1));
 }
 #endif
 
@@ -286,24 +238,13 @@ static __always_inline struct free_lane *page_free_lane(u32 index)
 
 int on_mm_page_alloc(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct alloc_lane *lane, *home;
-
-	ENTER_LANE(lane, home, page_alloc_lane);
-	if (lane)
-		count_page_alloc(lane, ctx->args[0], ctx->args[1], ctx->args[2]);
-	LEAVE_LANE(home);
-	return 0;
+	COUNT_IN(alloc_lane, page_alloc_lane,
+	         count_page_alloc(lane, ctx->args[0], ctx->args[1], ctx->args[2]));
 }
 
 int on_mm_page_free(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct free_lane *lane, *home;
-
-	ENTER_LANE(lane, home, page_free_lane);
-	if (lane)
-		count_page_free(lane, ctx->args[1]);
-	LEAVE_LANE(home);
-	return 0;
+	COUNT_IN(free_lane, page_free_lane, count_page_free(lane, ctx->args[1]));
 }
 #endif
 

@@ -105,7 +105,9 @@ def group_live(snapshot: Snapshot, by: Sequence[str]) -> list[Group]:
         # Numbered anew after each dimension: products of all would exceed 64 bits.
         combined = groups * (int(index.max()) + 1) + index
         _, first, groups = np.unique(combined, return_index=True, return_inverse=True)
-    live = Grouped(tracked.bytes, tracked.interval).by(groups, len(first))
+    live = Grouped(tracked.bytes, tracked.interval, snapshot.tracking.sample_bytes).by(
+        groups, len(first)
+    )
     rows = [
         Group(tuple(label(int(index[row])) for index, label in columns), estimate)
         for row, estimate in zip(first, live, strict=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from slabmon.model import Live
 
+_NOTHING = Live()
 _Z975 = NormalDist().inv_cdf(0.975)
 
 
@@ -58,6 +59,21 @@ def unseen(interval: int, allocated: int) -> Live:
     than 3.7 intervals, nor than was ever allocated. Bytes."""
     _, high = interval95(np.zeros(1), np.zeros(1), np.full(1, float(interval)))
     return Live(high_bytes=min(round(float(high[0])), allocated))
+
+
+def certain(live: Live | None) -> Live:
+    """An estimate of what is always tracked, whatever the sampling interval: exact."""
+    return live._replace(low_bytes=live.bytes, high_bytes=live.bytes) if live else _NOTHING
+
+
+def bounded(live: Live | None, interval: int, allocated: int) -> Live:
+    """An estimate with its upper bound cut to what was ever allocated, in bytes. Without samples
+    it is what can go unseen at this sampling interval (0: nothing)."""
+    if live is None:
+        return unseen(interval, allocated) if interval and allocated else _NOTHING
+    if live.high_bytes <= allocated:
+        return live
+    return live._replace(high_bytes=max(live.bytes, allocated))
 
 
 class Grouped:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from slabmon.analysis.sampling import unseen
+from slabmon.analysis.sampling import bounded, certain
 from slabmon.kernel.caches import LARGE, CacheDirectory, Identity
 from slabmon.kernel.gfp import CLASSES
 from slabmon.kernel.layout import CONSTANTS
@@ -36,7 +36,6 @@ BULK_CACHES = {
     "io_kiocb": "io_uring/io_uring.c: __io_alloc_req_refill",
 }
 T = TypeVar("T")
-_NOTHING = Live()
 _NO_LIFETIMES = (0,) * CONSTANTS["LIFETIMES"]
 
 
@@ -181,21 +180,6 @@ def cache_sums(
     for key, count in unobserved.items():
         sums(key).unobserved += count
     return table
-
-
-def certain(live: Live | None) -> Live:
-    """An estimate of what is always tracked, whatever the sampling interval: exact."""
-    return live._replace(low_bytes=live.bytes, high_bytes=live.bytes) if live else _NOTHING
-
-
-def bounded(live: Live | None, interval: int, allocated: int) -> Live:
-    """An estimate with its upper bound cut to what was ever allocated, in bytes. Without samples
-    it is what can go unseen at this sampling interval (0: nothing)."""
-    if live is None:
-        return unseen(interval, allocated) if interval and allocated else _NOTHING
-    if live.high_bytes <= allocated:
-        return live
-    return live._replace(high_bytes=max(live.bytes, allocated))
 
 
 def cache_rows(

@@ -93,7 +93,7 @@ def main() -> int:
         try:
             fd = bpf.load_raw_tracepoint(name, code)
         except OSError as error:
-            return reply(channel, {"error": f"load {name}: {error}", "errno": error.errno}, [])
+            return reply(channel, {"error": f"load {name}: {error}"}, [])
         programs[name] = len(descriptors)
         sizes[name] = len(code) // 8
         descriptors.append(fd)

@@ -59,7 +59,9 @@ EVENTS = (
 # (kernel commit 05b24ff9b2cf, 6.1).
 _RECURSION_GUARD = "bpf_prog_inc_misses_counter"
 # Names the GFP flags where BTF does not: before 6.10 they are macros.
-_FORMAT = "/sys/kernel/tracing/events/kmem/kmalloc/format"
+_FORMATS = tuple(
+    f"/sys/kernel/{tracefs}/events/kmem/kmalloc/format" for tracefs in ("tracing", "debug/tracing")
+)
 _GET_CACHE = "bpf_get_kmem_cache"
 
 
@@ -188,7 +190,7 @@ def probe() -> Facts:
                 name.removeprefix("___GFP_").removesuffix("_BIT"): bit
                 for name, bit in btf.enum_values("___GFP_DMA_BIT").items()
             }
-            or bits_from_format(read_text(_FORMAT) or ""),
+            or bits_from_format(next(filter(None, map(read_text, _FORMATS)), "")),
             "slab_flags": {
                 name.removeprefix("_SLAB_"): 1 << bit
                 for name, bit in btf.enum_values("_SLAB_CACHE_DMA").items()

@@ -68,11 +68,6 @@ class Compiler:
             raise self._failed("the compile process ended early")
         answer = json.loads(message)
         if "error" in answer:
-            if answer.get("errno") in (errno.EPERM, errno.EACCES):
-                raise PermissionDenied(
-                    f"the kernel refused to load a BPF program ({answer['error']}); "
-                    "run as root with CAP_BPF and CAP_PERFMON, outside a restricted container"
-                )
             raise self._failed(answer["error"])
         return Programs(
             {name: descriptors[i] for name, i in answer["maps"].items()},
@@ -82,9 +77,15 @@ class Compiler:
 
     def _failed(self, what: str) -> SlabmonError:
         self._process.kill()
-        output = (self._process.communicate()[1] or b"").decode("utf-8", "replace").strip()
+        assert self._process.stderr is not None
+        output = self._process.stderr.read().decode("utf-8", "replace").strip()
         if "No module named 'bcc'" in output or "libbcc" in output:
             return UnsupportedHost("bcc is not installed; run: apt-get install python3-bpfcc")
+        if os.strerror(errno.EPERM) in what + output:
+            return PermissionDenied(
+                f"the kernel refused BPF to this process ({what}); run as root with CAP_BPF, "
+                "CAP_PERFMON and CAP_SYS_RESOURCE, outside a restricted container"
+            )
         lines = output.splitlines()
         detail = f" ({'; '.join(lines[-60:])})" if lines else ""
         return SlabmonError(f"BPF programs could not be built: {what}{detail}")
@@ -93,7 +94,9 @@ class Compiler:
         """Ends the child if it is still there."""
         self._channel.close()
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
 
     def __enter__(self) -> Compiler:
         return self

@@ -155,10 +155,10 @@ def _exact_defines(settings: Settings, cgroup: int) -> dict[str, int]:
         "EXACT_CGROUP": cgroup,
     }
     if exact and exact.cache:
-        name = exact.cache.encode()[:32].ljust(32, b"\0")
+        name = exact.cache.encode()[:64].ljust(64, b"\0")
         defines["EXACT_BY_CACHE"] = 1
         defines["EXACT_LARGE"] = int(exact.cache == "kmalloc-large")
-        for i in range(4):
+        for i in range(8):
             defines[f"EXACT_CACHE_{i}"] = int.from_bytes(name[8 * i : 8 * i + 8], "little")
     return defines
 

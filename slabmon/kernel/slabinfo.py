@@ -65,10 +65,14 @@ def read_aliases(root: Path = Path("/sys/kernel/slab")) -> Mapping[str, tuple[st
     }
 
 
-@functools.cache
+@functools.cache  # it never changes; a file that is not there yet raises, and is not kept
+def _reclaim_account(path: Path) -> bool:
+    return path.read_text().strip() == "1"
+
+
 def is_reclaimable(name: str, root: Path = Path("/sys/kernel/slab")) -> bool:
     """SLAB_RECLAIM_ACCOUNT of a cache that was not seen in any event."""
     try:
-        return (root / name / "reclaim_account").read_text().strip() == "1"
+        return _reclaim_account(root / name / "reclaim_account")
     except (OSError, ValueError):
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from slabmon.analysis.grouping import DIMENSIONS, group_live, parse_dimensions
 from slabmon.analysis.sampling import Grouped
 from slabmon.errors import UsageError
-from slabmon.model import Live, Snapshot
+from slabmon.model import Live, Snapshot, Tracking
 from tests.unit.builders import ATOMIC_FLAGS, KERNEL_FLAGS, Object, cache, site, snapshot, tracked
 
 CACHES = (cache("kmalloc-64"), cache("dentry"))
@@ -68,6 +69,13 @@ def test_sites_of_one_function_name_in_two_modules_can_be_told_apart() -> None:
 def test_ages_fall_into_the_class_below_their_limit(age: float, label: str) -> None:
     (group,) = group_live(of([Object(age=age)]), ["age"])
     assert group.labels == (label,)
+
+
+def test_what_went_unseen_beside_certain_objects_is_bounded() -> None:
+    """Page-backed objects are certain; a group of them can hide small ones nobody sampled."""
+    (group,) = group_live(of([Object(bytes=16_384, interval=0)]), ["process"])
+    assert group.live.low_bytes == 16_384
+    assert group.live.high_bytes > 16_384 + 2 * 65_536
 
 
 def test_an_age_is_never_negative() -> None:
@@ -137,7 +145,8 @@ def test_groups_add_up_to_everything(things: list[Object], by: list[str]) -> Non
 @given(THINGS, DIMENSION_SETS)
 def test_exact_groups_are_counted_exactly(things: list[Object], by: list[str]) -> None:
     certain = [Object(**{**vars(thing), "interval": 0}) for thing in things]
-    groups = group_live(of(certain), by)
+    exact = replace(of(certain), tracking=Tracking(0.0, 1.0, "exact", 0))
+    groups = group_live(exact, by)
     assert sum(group.live.bytes for group in groups) == sum(thing.bytes for thing in things)
     assert sum(group.live.objects for group in groups) == len(things)
     for group in groups:

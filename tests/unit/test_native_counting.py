@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,20 @@ def test_one_module_site_has_a_slot_for_each_generation(open_native: Open) -> No
     assert counts == {7 << 32: 1, 8 << 32: 2}
 
 
+def test_slots_that_collide_are_not_mixed_up(open_native: Open) -> None:
+    """Nearly as many kinds of requests as slots: many do not get the place of their hash."""
+    native = open_native(settings=replace(SMALL, site_slots=64))
+    native.slab(OBJECTS, 1 << 20, native.cache(b"kmalloc-96", 96))
+    for gfp in range(50):
+        for _ in range(gfp + 1):
+            native.kmalloc(SITE, OBJECTS, 70, 96, gfp)
+    found = allocations(native)
+    flags = [request >> 32 for request in found.request.tolist()]
+    counts = dict(zip(flags, found.count.tolist(), strict=True))
+    assert all(count == gfp + 1 for gfp, count in counts.items())
+    assert sum(counts.values()) + native.reader.losses()["site_slots_full"] == 50 * 51 // 2
+
+
 def test_a_full_lane_counts_what_it_cannot_hold(open_native: Open) -> None:
     native = open_native()
     native.slab(OBJECTS, 1 << 20, native.cache(b"kmalloc-96", 96))
@@ -211,7 +226,7 @@ def test_one_site_may_use_several_caches_of_a_size(open_native: Open) -> None:
 
 
 def test_pages_are_counted_by_order_and_flags(open_native: Open) -> None:
-    native = open_native(settings=Settings(**{**vars(SMALL), "pages": True}))
+    native = open_native(settings=replace(SMALL, pages=True))
     for order in (0, 0, 3):
         native.run("on_mm_page_alloc", 0x1000, order, GFP_KERNEL, 0)
     native.run("on_mm_page_alloc", 0, 3, GFP_KERNEL, 0)

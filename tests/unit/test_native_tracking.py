@@ -55,6 +55,19 @@ def test_the_kernels_gap_is_that_of_the_model(open_native: Open) -> None:
         assert all(native.gap(int(u)) == exponential_gap(int(u), interval) for u in numbers)
 
 
+def test_the_first_gap_of_each_lane_is_drawn_too(open_native: Open) -> None:
+    """Started at zero, every lane would sample its first allocation."""
+    native = open_native(SMALL)
+    first: list[int] = []
+    for seed in range(100):
+        native.start(seed=seed)
+        for lanes in native.reader.alloc_lanes:
+            first += lanes["head"]["countdown"].tolist()
+    assert min(first) >= 1
+    assert abs(np.mean(first) - 4096) < 4 * 4096 / math.sqrt(len(first))
+    assert np.std(first) == pytest.approx(4096, rel=0.15)
+
+
 def test_lifetimes_fall_into_decades(open_native: Open) -> None:
     native = open_native()
     for decade in range(CONSTANTS["LIFETIMES"] - 1):
