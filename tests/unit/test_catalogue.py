@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +84,9 @@ def test_the_page_lists_every_metric_with_type_and_help() -> None:
 def test_the_page_is_a_table_of_four_columns() -> None:
     rows = [line for line in markdown().splitlines() if line.startswith("|")]
     assert {row.count("|") for row in rows} == {5}
+
+
+def test_the_documentation_is_generated_from_the_catalogue() -> None:
+    """`make docs` writes it."""
+    page = Path(__file__).parents[2] / "docs" / "metrics.md"
+    assert page.read_text() == markdown()
