@@ -71,9 +71,8 @@ def bounded(live: Live | None, interval: int, allocated: int) -> Live:
     it is what can go unseen at this sampling interval (0: nothing)."""
     if live is None:
         return unseen(interval, allocated) if interval and allocated else _NOTHING
-    if live.high_bytes <= allocated:
-        return live
-    return live._replace(high_bytes=max(live.bytes, allocated))
+    objects, size, stderr, low, high = live
+    return live if high <= allocated else Live(objects, size, stderr, low, max(size, allocated))
 
 
 class Grouped:

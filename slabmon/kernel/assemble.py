@@ -48,6 +48,7 @@ class Rows:
     places: list[Location]
     place_of: np.ndarray
     class_of: np.ndarray
+    flags: np.ndarray
     node: np.ndarray
     bucket: np.ndarray
     count: np.ndarray
@@ -115,6 +116,7 @@ def read_rows(
         places=places,
         place_of=place_of,
         class_of=class_of[flags_of],
+        flags=flags,
         node=(slots.extra & np.uint64(0xFFFFFFFF)).astype(np.int64) - 1,
         bucket=bucket,
         count=slots.count,

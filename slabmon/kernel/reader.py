@@ -38,7 +38,7 @@ def lane_dtype(slot: np.dtype, slots: int) -> np.dtype:
 
 @dataclass(frozen=True)
 class Allocations:
-    """Distinct alloc slots summed over all lanes; columns of equal length."""
+    """Alloc slots in use; columns of equal length."""
 
     site: np.ndarray
     request: np.ndarray
@@ -47,6 +47,14 @@ class Allocations:
     count: np.ndarray
     requested: np.ndarray
     failed: np.ndarray
+
+    @classmethod
+    def of(cls, slots: np.ndarray) -> Allocations:
+        """These slots, each in use, as they are."""
+        return cls(
+            slots["site"], slots["request"], slots["cache"], slots["extra"], slots["count"],
+            slots["requested_bytes"], slots["failed"].astype(_U64),
+        )  # fmt: skip
 
 
 def sum_allocations(slots: np.ndarray) -> Allocations:

@@ -16,7 +16,7 @@ from slabmon.kernel.cgroups import Cgroups
 from slabmon.kernel.devices import Ledger, Walker
 from slabmon.kernel.facts import Facts, read_text
 from slabmon.kernel.gfp import STABLE_BITS, classifier
-from slabmon.kernel.layout import CONSTANTS, DEVRES_EVENT, MODULE_EVENT
+from slabmon.kernel.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODULE_EVENT
 from slabmon.kernel.loader import Programs
 from slabmon.kernel.plan import (
     ALLOCATION_EVENTS,
@@ -25,7 +25,7 @@ from slabmon.kernel.plan import (
     Feature,
     Plan,
 )
-from slabmon.kernel.reader import Allocations, Reader, sum_allocations
+from slabmon.kernel.reader import Allocations, Reader, as_words
 from slabmon.kernel.ringbuf import RingBuffer
 from slabmon.kernel.settings import Filter
 from slabmon.kernel.symbols import Location, Symbols
@@ -167,29 +167,25 @@ class Tracker:
         return losses
 
     def _tracked(
-        self, samples: np.ndarray, slots: np.ndarray, details: bool
-    ) -> tuple[Tracked, list[str], list[Location]]:
-        """Tracked objects as columns, with the names their cache and site columns index."""
-        used = np.flatnonzero(np.bincount(samples["slot"], minlength=len(slots)))
-        number = np.zeros(len(slots), np.int64)
-        number[used] = np.arange(len(used))
-        kind = number[samples["slot"]]
-        mine = slots[used]
-        keys, key_of = np.unique(mine["cache"], return_inverse=True)
-        caches, cache_of = assemble.distinct([self._directory.get(k).name for k in keys.tolist()])
-        sites, site_of = assemble.find_places(mine["site"], mine["extra"], self._location)
+        self, samples: np.ndarray, used: np.ndarray, rows: assemble.Rows, details: bool
+    ) -> tuple[Tracked, list[str]]:
+        """Tracked objects as columns, and the cache names their cache column indexes; the site
+        column indexes rows.places. `used` tells which slots the rows are made of."""
+        row = (np.cumsum(used) - 1)[samples["slot"]]
+        names, name_of = assemble.distinct([cache.name for cache in rows.caches])
         stacks = np.unique(samples["stack"]).tolist() if details else []
         cgroups = np.unique(samples["cgroup"]).tolist() if details else []
         tracked = Tracked(
-            cache=cache_of[key_of[kind]], site=site_of[kind], bytes=samples["allocated_bytes"],
-            requested=samples["requested_bytes"], interval=samples["interval"],
-            born_ns=samples["time_ns"], now_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC),
-            gfp=(mine["request"] >> np.uint64(32))[kind], tgid=samples["tgid"],
-            cgroup=samples["cgroup"], comm=samples["comm"], stack=samples["stack"],
+            cache=name_of[rows.cache_of][row], site=rows.place_of[row],
+            bytes=samples["allocated_bytes"], requested=samples["requested_bytes"],
+            interval=samples["interval"], born_ns=samples["time_ns"],
+            now_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC), gfp=rows.flags[row],
+            tgid=samples["tgid"], cgroup=samples["cgroup"], comm=samples["comm"],
+            stack=samples["stack"],
             stacks={number: self._stack(number) for number in stacks if number >= 0},
             cgroups=self._cgroups.names(cgroups), gfp_class=self._classify,
         )  # fmt: skip
-        return tracked, caches, sites
+        return tracked, names
 
     def _rows(self, slots: Allocations) -> assemble.Rows:
         return assemble.read_rows(
@@ -226,24 +222,25 @@ class Tracker:
         ):
             self._aliases = dict(slabinfo.read_aliases())
 
-        rows = self._rows(sum_allocations(slots))
+        used = slots["site"] != 0
+        rows = self._rows(Allocations.of(as_words(slots)[used].view(ALLOC_SLOT).ravel()))
         interval = 0 if self.plan.settings.exact else self.plan.settings.sample_bytes
-        tracked, cache_names, places = self._tracked(samples, slots, details)
+        tracked, cache_names = self._tracked(samples, used, rows, details)
         table = assemble.cache_sums(rows, frees, directory, large_freed, unobserved)
         grouped = Grouped(tracked.bytes, tracked.interval, interval)
         live_caches = grouped.by(tracked.cache, len(cache_names))
-        live_sites = grouped.by(tracked.site, len(places))
+        live_sites = grouped.by(tracked.site, len(rows.places))
         caches = assemble.cache_rows(
             table, dict(zip(cache_names, live_caches, strict=True)), info, self._aliases,
             slabinfo.is_reclaimable, interval,
         )  # fmt: skip
-        sites = assemble.site_rows(rows, dict(zip(places, live_sites, strict=True)), interval)
+        sites = assemble.site_rows(rows, dict(zip(rows.places, live_sites, strict=True)), interval)
         cache_row = {row.name: i for i, row in enumerate(caches)}
         site_row = {site[:3]: i for i, site in enumerate(sites)}
         tracked = replace(
             tracked,
             cache=np.array([cache_row[name] for name in cache_names], int)[tracked.cache],
-            site=np.array([site_row[place] for place in places], int)[tracked.site],
+            site=np.array([site_row[place] for place in rows.places], int)[tracked.site],
         )
         devices: tuple[Device, ...] = ()
         if self.ledger is not None:
