@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TypeVar
 
 import numpy as np
@@ -234,7 +235,7 @@ def site_rows(rows: Rows, live: Mapping[Location, Live], interval: int) -> tuple
         Site._make((*place, *values, bounded(live.get(place), interval, values[-1])))
         for place, values in zip(rows.places, zip(*columns, strict=True), strict=True)
     ]
-    found.sort(key=lambda site: (site[2] or "", site[0], site[1]))
+    found.sort(key=itemgetter(0, 1))  # symbol, offset
     return tuple(found)
 
 
@@ -250,11 +251,14 @@ def size_rows(rows: Rows) -> tuple[SizeBucket, ...]:
     Every power of two from the smallest kmalloc bucket on is itself a bucket's object size, so
     the bucket alone decides between them, exactly.
     """
+    kmalloc = (rows.bucket != 0) & (rows.count != 0)
+    known = np.array([cache.object_size for cache in rows.caches], np.uint64)[rows.cache_of]
+    exact = np.where(known != 0, known, rows.bucket)[kmalloc]
+    sizes, size_of = np.unique(exact, return_inverse=True)
+    (counts,) = totals(size_of, len(sizes), rows.count[kmalloc])
     table: Counter[int] = Counter()
-    kmalloc = np.flatnonzero((rows.bucket != 0) & (rows.count != 0))
-    for row in kmalloc.tolist():
-        size = rows.caches[rows.cache_of[row]].object_size or int(rows.bucket[row])
-        table[1 << (size - 1).bit_length()] += int(rows.count[row])
+    for size, count in zip(sizes.tolist(), counts, strict=True):
+        table[1 << (size - 1).bit_length()] += count
     return tuple(SizeBucket(le, table[le]) for le in sorted(table))
 
 
