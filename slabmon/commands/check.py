@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
                 "nodes": facts.nodes, "boot_id": facts.boot_id, "lockdown": facts.lockdown,
                 "kprobes": facts.kprobes, "recursion_guard": facts.recursion_guard,
                 "bpf_get_kmem_cache": facts.kfunc_get_cache is not None,
+                "site_decides_cache": facts.site_decides_cache,
                 "prototypes": {name: list(types) for name, types in facts.prototypes.items()},
             },
             "attach": sorted(plan.attach),
