@@ -115,8 +115,18 @@ def test_check_tells_what_is_degraded_and_strict_fails_on_it() -> None:
 
 def test_without_root_the_error_says_so() -> None:
     # Another user, who may still reach a checkout below a private directory.
-    nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
-              "--inh-caps", "-all,+dac_read_search", "--ambient-caps", "-all,+dac_read_search")  # fmt: skip
+    nobody = (
+        "setpriv",
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "--inh-caps",
+        "-all,+dac_read_search",
+        "--ambient-caps",
+        "-all,+dac_read_search",
+    )
     done = subprocess.run(
         [*nobody, *SLABMON, "snapshot"], capture_output=True, text=True, timeout=60
     )
