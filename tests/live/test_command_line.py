@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import mmap
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -34,6 +36,18 @@ def run(*arguments: str, check: int = 0) -> str:
     done = subprocess.run([*SLABMON, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == check, done.stderr
     return done.stdout
+
+
+def run_beside(work: Callable[[], None], *arguments: str) -> str:
+    """Standard output of a command that runs while ``work`` is done again and again."""
+    with tempfile.TemporaryFile("w+") as output:  # a pipe that nobody reads would stop it
+        process = subprocess.Popen([*SLABMON, *arguments], stdout=output)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            work()
+        assert process.wait(timeout=60) == 0
+        output.seek(0)
+        return output.read()
 
 
 @pytest.fixture(autouse=True)
@@ -73,13 +87,12 @@ def test_every_view_prints_as_csv(view: str) -> None:
 def test_live_memory_by_dimensions_adds_up() -> None:
     arguments = ("snapshot", "--seconds", "0.5", "--sample-bytes", "512", "--format", "json")
     with messages() as queue:
-        process = subprocess.Popen([*SLABMON, *arguments, "--by", "process,cache,stack"],
-                                   stdout=subprocess.PIPE, text=True)  # fmt: skip
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
+
+        def work() -> None:
             queue.churn(50, 900)
             queue.send(900)
-        output = process.communicate(timeout=60)[0]
+
+        output = run_beside(work, *arguments, "--by", "process,cache,stack")
     document: dict[str, Any] = json.loads(output)
     assert not ADDRESS.search(output)
     total = sum(group["live_bytes"] for group in document["groups"])
@@ -91,12 +104,13 @@ def test_live_memory_by_dimensions_adds_up() -> None:
 
 def test_page_allocator_view_counts_orders() -> None:
     arguments = ("snapshot", "--seconds", "1", "--format", "json", "--pages")
-    process = subprocess.Popen([*SLABMON, *arguments], stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        bytearray(b"x" * (1 << 20))  # pages that come and go
+
+    def work() -> None:
+        with mmap.mmap(-1, 1 << 20) as pages:  # malloc would keep them: its threshold adapts
+            pages.write(bytes(1 << 20))
         time.sleep(0.01)
-    document = json.loads(process.communicate(timeout=60)[0])
+
+    document = json.loads(run_beside(work, *arguments))
     assert any(row["order"] == 0 and row["allocs"] for row in document["pages"])
     assert any(row["gfp_class"] is None and row["frees"] for row in document["pages"])
 
