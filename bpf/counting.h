@@ -4,28 +4,22 @@
 #ifndef SLABMON_COUNTING_H
 #define SLABMON_COUNTING_H
 
-static __always_inline u32 *cache_generation(u64 cache)
+static __always_inline u32 *cache_generation(struct shared *all, u64 cache)
 {
-	struct shared *all = get_shared();
 	u64 index = (cache * GOLDEN_RATIO_64 >> 40) & (CACHE_GENERATIONS - 1);
 
-	return all ? &all->control.cache_generation[index] : 0;
+	return &all->control.cache_generation[index];
 }
 
 /* Cache address with its generation: a cache created where one was destroyed is another. */
-static __always_inline u64 cache_key(u64 cache)
+static __always_inline u64 cache_key(struct shared *all, u64 cache)
 {
-	u32 *generation = cache_generation(cache);
-
-	return generation ? cache | (*generation & CACHE_GENERATION_MASK) : cache;
+	return cache | (*cache_generation(all, cache) & CACHE_GENERATION_MASK);
 }
 
-static __always_inline void cache_destroyed(u64 cache)
+static __always_inline void cache_destroyed(struct shared *all, u64 cache)
 {
-	u32 *generation = cache_generation(cache);
-
-	if (generation)
-		__sync_fetch_and_add(generation, 1);
+	__sync_fetch_and_add(cache_generation(all, cache), 1);
 }
 
 /* First sight of a cache in a lane: keeps what it is; returns SLOT_* and its object size. */
@@ -57,12 +51,10 @@ static __always_inline u32 introduce_cache(struct lane_head *head, u64 key, u32 
 	return flags;
 }
 
-static __always_inline u32 match_site(u32 flags, u64 site)
+static __always_inline u32 match_site(struct shared *all, u32 flags, u64 site)
 {
 #if EXACT_BY_SITE
-	struct shared *all = get_shared();
-
-	if (!all || site < all->control.exact_site[0] || site >= all->control.exact_site[1])
+	if (site < all->control.exact_site[0] || site >= all->control.exact_site[1])
 		flags &= ~SLOT_MATCH;
 #endif
 	return flags;
@@ -70,20 +62,19 @@ static __always_inline u32 match_site(u32 flags, u64 site)
 
 /* The rest of a slot's key: the node asked for, told by argument `node_arg` (0: none), and for
  * call sites in modules the generation of the set of loaded modules. */
-static __always_inline u64 extra_key(struct bpf_raw_tracepoint_args *ctx, u64 site, int node_arg)
+static __always_inline u64 extra_key(struct bpf_raw_tracepoint_args *ctx, struct shared *all,
+                                     u64 site, int node_arg)
 {
 	u64 extra = MANY_NODES && node_arg ? (u32)ctx->args[node_arg] + 1 : 0;
 
 #if MODULES
-	struct shared *all = get_shared();
-
-	if (all && unlikely(site < all->control.core_text[0] || site >= all->control.core_text[1]))
+	if (unlikely(site < all->control.core_text[0] || site >= all->control.core_text[1]))
 		extra |= (u64)all->control.module_generation << 32;
 #endif
 	return extra;
 }
 
-static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx,
+static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx, struct shared *all,
                                          struct alloc_lane *lane, int node_arg)
 {
 	u64 site = ctx->args[0], address = ctx->args[1];
@@ -91,15 +82,15 @@ static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx,
 	u64 request, extra, cache = 0;
 	struct alloc_slot *slot;
 
-	if (address == ZERO_SIZE_PTR || is_inner_large_event(site, bytes))
+	if (address == ZERO_SIZE_PTR || is_inner_large_event(&all->control, site, bytes))
 		return 0;
 	if (bytes > 0xffffffff) /* only a failed request can be that large */
 		bytes = 0xffffffff;
 	request = ctx->args[ARG_KMALLOC_GFP] << 32 | bytes;
-	extra = extra_key(ctx, site, node_arg);
+	extra = extra_key(ctx, all, site, node_arg);
 #if !CACHE_BY_SITE
 	if (address) {
-		cache = slab_cache_of(address, &lane->head.scratch);
+		cache = slab_cache_of(all, address, &lane->head.scratch);
 		if (!cache && is_page_backed(bytes))
 			cache = CACHE_LARGE;
 	}
@@ -119,11 +110,12 @@ static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx,
 		u32 size;
 
 		if (CACHE_BY_SITE)
-			cache = slab_cache_of(address, &lane->head.scratch);
+			cache = slab_cache_of(all, address, &lane->head.scratch);
 		if (!cache && is_page_backed(bytes))
 			cache = CACHE_LARGE;
 		if (cache) {
-			slot->flags = match_site(introduce_cache(&lane->head, cache, &size), site);
+			slot->flags =
+				match_site(all, introduce_cache(&lane->head, cache, &size), site);
 			slot->cache = cache;
 		} else {
 			lane->head.lost[LOST_CACHE_UNRESOLVED]++;
@@ -131,24 +123,25 @@ static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx,
 	}
 	slot->count++;
 	slot->requested_bytes += requested;
-	track(ctx, &lane->head, slot, address, requested);
+	track(ctx, all, &lane->head, slot, address, requested);
 	return 0;
 }
 
 static __always_inline int count_cache_alloc(struct bpf_raw_tracepoint_args *ctx,
-                                             struct alloc_lane *lane, int node_arg)
+                                             struct shared *all, struct alloc_lane *lane,
+                                             int node_arg)
 {
 	u64 site = ctx->args[0], address = ctx->args[1];
 	u64 request = ctx->args[ARG_CACHE_ALLOC_GFP] << 32;
-	u64 extra = extra_key(ctx, site, node_arg), cache;
+	u64 extra = extra_key(ctx, all, site, node_arg), cache;
 	struct alloc_slot *slot;
 
 #if ARG_CACHE_ALLOC_CACHE
-	cache = cache_key(ctx->args[ARG_CACHE_ALLOC_CACHE]);
+	cache = cache_key(all, ctx->args[ARG_CACHE_ALLOC_CACHE]);
 #else
-	cache = address ? slab_cache_of(address, &lane->head.scratch) : 0;
+	cache = address ? slab_cache_of(all, address, &lane->head.scratch) : 0;
 	if (cache)
-		cache = cache_key(cache);
+		cache = cache_key(all, cache);
 	else if (address)
 		lane->head.lost[LOST_CACHE_UNRESOLVED]++;
 #endif
@@ -159,7 +152,8 @@ static __always_inline int count_cache_alloc(struct bpf_raw_tracepoint_args *ctx
 		u32 size = 0;
 
 		if (cache)
-			slot->flags = match_site(introduce_cache(&lane->head, cache, &size), site);
+			slot->flags =
+				match_site(all, introduce_cache(&lane->head, cache, &size), site);
 		slot->size = size;
 		slot->cache = cache;
 		claim_alloc_slot(lane, slot, site, request, extra);
@@ -169,58 +163,77 @@ static __always_inline int count_cache_alloc(struct bpf_raw_tracepoint_args *ctx
 		return 0;
 	}
 	slot->count++;
-	track(ctx, &lane->head, slot, address, slot->size);
+	track(ctx, all, &lane->head, slot, address, slot->size);
 	return 0;
 }
 
-static __always_inline int count_free(struct free_lane *lane, u64 address, u64 cache)
+static __always_inline struct free_slot *free_slot_of(struct shared *all, struct free_lane *lane,
+                                                      u64 cache)
 {
-	u32 decade = 0, bytes = untrack(address, &decade);
-	struct free_slot *slot;
+	struct free_slot *slot = find_free_slot(lane, cache);
+	u32 size;
 
-	if (unlikely(!cache)) {
-		lane->head.lost[LOST_CACHE_UNRESOLVED]++;
-		return 0;
+	if (slot && unlikely(!slot->cache)) {
+		slot->flags = introduce_cache(&lane->head, cache, &size);
+		*(volatile u64 *)&slot->cache = cache;
 	}
+	return slot;
+}
+
+static __always_inline void count_free(struct shared *all, struct free_lane *lane, u64 address,
+                                       u64 cache)
+{
+	struct free_slot *slot = 0;
+	u64 lifetime = 0;
+	u32 bytes;
+
+	if (likely(cache))
+		slot = free_slot_of(all, lane, cache);
+	else
+		lane->head.lost[LOST_CACHE_UNRESOLVED]++;
+	if (slot) {
+		slot->count++;
+		if (unlikely(slot->flags & SLOT_META))
+			cache_destroyed(all, address);
+	}
+	bytes = untrack(all, &lane->head, address, &lifetime);
 	if (unlikely(cache == CACHE_LARGE)) {
 		if (bytes)
 			lane->head.large_freed_bytes += bytes;
 		else
 			lane->head.lost[LOST_LARGE_FREE_SIZE]++;
 	}
-	slot = find_free_slot(lane, cache);
-	if (!slot)
-		return 0;
-	if (unlikely(!slot->cache)) {
-		u32 size;
-
-		slot->flags = introduce_cache(&lane->head, cache, &size);
-		*(volatile u64 *)&slot->cache = cache;
-	}
-	slot->count++;
-	if (unlikely(bytes))
-		slot->lifetimes[decade < LIFETIMES ? decade : 0]++;
-	if (unlikely(slot->flags & SLOT_META))
-		cache_destroyed(address);
-	return 0;
+	if (unlikely(bytes) && slot)
+		slot->lifetimes[lifetime_decade(lifetime)]++;
 }
 
-static __always_inline void count_kfree(struct bpf_raw_tracepoint_args *ctx, struct free_lane *lane)
+/* Any number to the verifier: what follows from a known one it would follow as a path of its own.
+ */
+static __always_inline u64 opaque(volatile u64 *scratch, u64 value)
 {
-	u64 address = ctx->args[1], cache;
+	*scratch = value;
+	return *scratch;
+}
+
+/* A free whose event does not name the cache: the object's slab does. */
+static __always_inline void count_object_free(struct shared *all, struct free_lane *lane,
+                                              u64 address)
+{
+	volatile u64 *scratch = &lane->head.scratch;
+	u64 cache;
 
 	if (address <= ZERO_SIZE_PTR)
 		return;
-	cache = slab_cache_of(address, &lane->head.scratch);
+	cache = slab_cache_of(all, address, scratch);
 	if (cache)
-		cache = cache_key(cache);
-	else
-		cache = CACHES_RESOLVABLE ? CACHE_LARGE : CACHE_UNKNOWN;
-	count_free(lane, address, cache);
+		cache = cache_key(all, cache);
+	else if (CACHES_RESOLVABLE)
+		cache = opaque(scratch, CACHE_LARGE);
+	count_free(all, lane, address, cache);
 }
 
 static __always_inline void count_cache_free(struct bpf_raw_tracepoint_args *ctx,
-                                             struct free_lane *lane)
+                                             struct shared *all, struct free_lane *lane)
 {
 	u64 address = ctx->args[1], cache;
 
@@ -229,9 +242,9 @@ static __always_inline void count_cache_free(struct bpf_raw_tracepoint_args *ctx
 #if ARG_CACHE_FREE_CACHE
 	cache = ctx->args[ARG_CACHE_FREE_CACHE];
 #else
-	cache = slab_cache_of(address, &lane->head.scratch);
+	cache = slab_cache_of(all, address, &lane->head.scratch);
 #endif
-	count_free(lane, address, cache ? cache_key(cache) : CACHE_UNKNOWN);
+	count_free(all, lane, address, cache ? cache_key(all, cache) : CACHE_UNKNOWN);
 }
 
 #if PAGES

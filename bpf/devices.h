@@ -6,15 +6,14 @@
 #define SLABMON_DEVICES_H
 
 /* Keeps what a cache is that may never have shown up in an event. */
-static __always_inline void introduce_node_cache(u64 key)
+static __always_inline void introduce_node_cache(struct shared *all, u64 key)
 {
 	struct cache_record record = {};
-	struct shared *all = get_shared();
 
 	if (is_known_cache(key))
 		return;
 	read_cache_record(&record, key & ~(u64)CACHE_GENERATION_MASK);
-	if (keep_cache(key, &record) && all)
+	if (keep_cache(key, &record))
 		__sync_fetch_and_add(&all->control.caches_lost, 1);
 }
 
@@ -22,7 +21,7 @@ static __always_inline void introduce_node_cache(u64 key)
  * The slab object behind a devres node. The second node of a group ("grp>") lies inside the
  * object of the first, so it has none of its own (struct devres_group, drivers/base/devres.c).
  */
-static __always_inline u64 node_cache(u64 node, const char *release, u64 bytes,
+static __always_inline u64 node_cache(struct shared *all, u64 node, const char *release, u64 bytes,
                                       volatile u64 *scratch, u32 *node_bytes)
 {
 	u64 cache, pages = PAGE_BYTES;
@@ -30,11 +29,11 @@ static __always_inline u64 node_cache(u64 node, const char *release, u64 bytes,
 	*node_bytes = 0;
 	if (*(u32 *)release == 0x3e707267) /* "grp>", little endian */
 		return CACHE_UNKNOWN;
-	cache = slab_cache_of(node, scratch);
+	cache = slab_cache_of(all, node, scratch);
 	if (cache) {
 		*node_bytes = read_u32(cache + OFF_CACHE_SIZE);
-		cache = cache_key(cache);
-		introduce_node_cache(cache);
+		cache = cache_key(all, cache);
+		introduce_node_cache(all, cache);
 		return cache;
 	}
 	bytes += DEVRES_HEADER;
@@ -45,8 +44,9 @@ static __always_inline u64 node_cache(u64 node, const char *release, u64 bytes,
 	return CACHE_LARGE;
 }
 
-static __always_inline void fill_devres_event(struct devres_event *event, u64 device, u64 op,
-                                              u64 node, u64 name, u64 bytes, volatile u64 *scratch)
+static __always_inline void fill_devres_event(struct shared *all, struct devres_event *event,
+                                              u64 device, u64 op, u64 node, u64 name, u64 bytes,
+                                              volatile u64 *scratch)
 {
 	event->kind = EVENT_DEVRES;
 	event->device = device;
@@ -59,7 +59,8 @@ static __always_inline void fill_devres_event(struct devres_event *event, u64 de
 	event->cache = CACHE_UNKNOWN;
 	event->node_bytes = 0;
 	if (CACHES_RESOLVABLE)
-		event->cache = node_cache(node, event->release, bytes, scratch, &event->node_bytes);
+		event->cache =
+			node_cache(all, node, event->release, bytes, scratch, &event->node_bytes);
 }
 
 /*
@@ -67,7 +68,7 @@ static __always_inline void fill_devres_event(struct devres_event *event, u64 de
  * `cursor` on (0: from the start), and the next device. Nothing is locked: every link is checked
  * both ways, and a list that changed is reported torn and read again.
  */
-static __always_inline void walk_step(struct walk *walk, u64 device, u64 cursor,
+static __always_inline void walk_step(struct shared *all, struct walk *walk, u64 device, u64 cursor,
                                       volatile u64 *scratch)
 {
 	struct walk_device *out = &walk->device;
@@ -111,7 +112,7 @@ static __always_inline void walk_step(struct walk *walk, u64 device, u64 cursor,
 		node->cache = CACHE_UNKNOWN;
 		node->node_bytes = 0;
 		if (CACHES_RESOLVABLE)
-			node->cache = node_cache(address, node->release, node->bytes, scratch,
+			node->cache = node_cache(all, address, node->release, node->bytes, scratch,
 			                         &node->node_bytes);
 		out->count = i + 1;
 		entry = next;

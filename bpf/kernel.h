@@ -32,7 +32,7 @@ static __always_inline u32 read_u32(u64 address)
  */
 static void *(*bpf_get_kmem_cache)(u64 address) = (void *)KFUNC_GET_KMEM_CACHE;
 
-static __always_inline u64 slab_cache_of(u64 address, volatile u64 *scratch)
+static __always_inline u64 slab_cache_of(struct shared *all, u64 address, volatile u64 *scratch)
 {
 	*scratch = (u64)bpf_get_kmem_cache(address);
 	return *scratch;
@@ -42,13 +42,10 @@ static __always_inline u64 slab_cache_of(u64 address, volatile u64 *scratch)
  * virt_to_head_page() and PageSlab() by hand (include/linux/mm.h, page-flags.h), for kernels
  * before 6.13: struct page of the address, its head, the slab test, then slab_cache.
  */
-static __always_inline u64 slab_cache_of(u64 address, volatile u64 *scratch)
+static __always_inline u64 slab_cache_of(struct shared *all, u64 address, volatile u64 *scratch)
 {
-	struct shared *all = get_shared();
 	u64 page, head;
 
-	if (!all)
-		return 0;
 	page = all->control.vmemmap_base +
 	       ((address - all->control.direct_map_base) >> PAGE_BITS) * PAGE_STRUCT_SIZE;
 	head = read_u64(page + OFF_PAGE_COMPOUND_HEAD);
@@ -59,7 +56,7 @@ static __always_inline u64 slab_cache_of(u64 address, volatile u64 *scratch)
 	return read_u64(page + OFF_SLAB_CACHE);
 }
 #else
-static __always_inline u64 slab_cache_of(u64 address, volatile u64 *scratch)
+static __always_inline u64 slab_cache_of(struct shared *all, u64 address, volatile u64 *scratch)
 {
 	return 0;
 }
@@ -76,19 +73,13 @@ static __always_inline bool is_page_backed(u64 bytes)
  * a call site inside the allocator's own entry points, then with the caller's. The first is
  * dropped, by the address ranges of those functions.
  */
-static __always_inline bool is_inner_large_event(u64 site, u64 bytes)
+static __always_inline bool is_inner_large_event(const struct control *control, u64 site, u64 bytes)
 {
-	struct shared *all;
-
 	if (likely(!is_page_backed(bytes)))
-		return false;
-	all = get_shared();
-	if (!all)
 		return false;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < LARGE_ENTRIES; i += 2) {
-		if (site >= all->control.large_entries[i] &&
-		    site < all->control.large_entries[i + 1])
+		if (site >= control->large_entries[i] && site < control->large_entries[i + 1])
 			return true;
 	}
 	return false;

@@ -34,7 +34,9 @@
 #define LOST_STACK_ERROR      10 /* sample without its stack: any other error */
 #define LOST_NESTING          11 /* event not counted: nested too deeply on its CPU */
 #define LOST_UNOBSERVED_FREES_FULL 12 /* evidence of an unobserved free lost: table full */
-#define LOST_REASONS               13
+#define LOST_BULK_TOO_LONG         13 /* objects of a bulk call beyond those looked at */
+#define LOST_PLACES                14 /* place of the pool lost: the stack of free ones was busy */
+#define LOST_REASONS               15
 
 /* First 256 bytes of each lane. A lane belongs to one program on one CPU: single writer. */
 struct lane_head {
@@ -45,7 +47,9 @@ struct lane_head {
 	u64 lost[LOST_REASONS];
 	u64 pool_used;       /* places of the pool used at any time, at least */
 	u64 first_reference; /* reference of the lane's first slot, set by the daemon */
-	u64 reserved[13];
+	u64 bulk_cursor;     /* objects of a bulk call looked at so far */
+	u64 bulk_slot;       /* slot that a bulk allocation counts in */
+	u64 reserved[9];
 };
 
 /* One kind of allocation: call site, GFP flags and size class. One cache line. */
@@ -101,6 +105,7 @@ struct control {
 	u64 caches_lost;                  /* caches behind managed resources: table full */
 	u64 core_text[2];                 /* [start, end) of the kernel's own text */
 	u64 large_entries[LARGE_ENTRIES]; /* [start, end) of allocator entry points, see kernel.h */
+	u64 bulk_alloc_text[2];           /* [start, end) of kmem_cache_alloc_bulk() */
 	u64 exact_site[2];                /* [start, end) of call sites the filter selects */
 	u64 direct_map_base;              /* where kernels without bpf_get_kmem_cache() */
 	u64 vmemmap_base;                 /* keep all memory and its struct pages (x86-64) */

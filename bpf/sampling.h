@@ -10,6 +10,9 @@
 /*
  * -ln(u / 2^32) * interval for a uniform 32-bit u. log2 by leading bit and a table with linear
  * interpolation, in units of 2^-26. tests/unit/sampler.py is the same in Python.
+ *
+ * Here and below the sign bit of a difference stands for a comparison: each branch would double
+ * the paths that the verifier follows.
  */
 static __always_inline s64 exponential_gap(const struct control *control, u32 uniform)
 {
@@ -17,10 +20,10 @@ static __always_inline s64 exponential_gap(const struct control *control, u32 un
 
 #pragma clang loop unroll(disable)
 	for (int shift = 16; shift; shift >>= 1) {
-		if (!(u >> (32 - shift))) {
-			u <<= shift;
-			exponent -= shift;
-		}
+		u64 by = (((u >> (32 - shift)) - 1) >> 63) * shift;
+
+		u <<= by;
+		exponent -= by;
 	}
 	index = (u >> 21) & 1023;
 	fraction = u & ((1 << 21) - 1);
@@ -37,7 +40,7 @@ static __always_inline u32 lifetime_decade(u64 nanoseconds)
 
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < LIFETIMES - 1; i++) {
-		decade += nanoseconds >= limit;
+		decade += (limit - 1 - nanoseconds) >> 63;
 		limit *= 10;
 	}
 	return decade;

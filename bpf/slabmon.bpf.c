@@ -60,6 +60,17 @@ BPF_TABLE("stacktrace", int, struct stack_bytes, stacks, STACKS);
 BPF_F_TABLE("array", u32, struct alloc_lane_bytes, page_alloc_lanes, LANES, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct free_lane_bytes, page_free_lanes, LANES, BPF_F_MMAPABLE);
 #endif
+#if BULK_ALLOC
+BPF_F_TABLE("array", u32, struct alloc_lane_bytes, bulk_alloc_lanes, LANES, BPF_F_MMAPABLE);
+BPF_PROG_ARRAY(bulk_alloc_next, 1);
+#endif
+#if BULK_FREE
+BPF_F_TABLE("array", u32, struct free_lane_bytes, bulk_free_lanes, LANES, BPF_F_MMAPABLE);
+BPF_PROG_ARRAY(bulk_free_next, 1);
+#endif
+#if RCU_SHEAVES
+BPF_F_TABLE("array", u32, struct free_lane_bytes, rcu_free_lanes, LANES, BPF_F_MMAPABLE);
+#endif
 BPF_RINGBUF_OUTPUT(events, EVENT_PAGES);
 BPF_F_TABLE("array", u32, struct walk_bytes, walks, 1, BPF_F_MMAPABLE);
 
@@ -78,8 +89,9 @@ static __always_inline struct shared *get_shared(void)
 #define COUNT_IN(type, lookup, count)                                                              \
 	u32 index = bpf_get_smp_processor_id() * NESTING;                                          \
 	struct type *lane, *home = lookup(index);                                                  \
+	struct shared *all = get_shared();                                                         \
 	u64 depth;                                                                                 \
-	if (!home)                                                                                 \
+	if (!home || !all)                                                                         \
 		return 0;                                                                          \
 	depth = *(volatile u64 *)&home->head.depth;                                                \
 	if (depth >= NESTING) {                                                                    \
@@ -95,7 +107,8 @@ static __always_inline struct shared *get_shared(void)
 #else
 #define COUNT_IN(type, lookup, count)                                                              \
 	struct type *lane = lookup(bpf_get_smp_processor_id());                                    \
-	if (lane)                                                                                  \
+	struct shared *all = get_shared();                                                         \
+	if (lane && all)                                                                           \
 		count;                                                                             \
 	return 0
 #endif
@@ -120,6 +133,37 @@ static __always_inline struct free_lane *cache_free_lane(u32 index)
 	return (void *)cache_free_lanes.lookup(&index);
 }
 
+#if BULK_ALLOC
+static __always_inline struct alloc_lane *bulk_alloc_lane(u32 index)
+{
+	return (void *)bulk_alloc_lanes.lookup(&index);
+}
+
+static __always_inline void bulk_alloc_again(struct bpf_raw_tracepoint_args *ctx)
+{
+	bulk_alloc_next.call(ctx, 0);
+}
+#endif
+
+#if BULK_FREE
+static __always_inline struct free_lane *bulk_free_lane(u32 index)
+{
+	return (void *)bulk_free_lanes.lookup(&index);
+}
+
+static __always_inline void bulk_free_again(struct bpf_raw_tracepoint_args *ctx)
+{
+	bulk_free_next.call(ctx, 0);
+}
+#endif
+
+#if RCU_SHEAVES
+static __always_inline struct free_lane *rcu_free_lane(u32 index)
+{
+	return (void *)rcu_free_lanes.lookup(&index);
+}
+#endif
+
 /* Map accesses: everything the headers below need of bcc's rewriter. */
 
 static __always_inline struct sample *sample_at(u32 place)
@@ -142,9 +186,9 @@ static __always_inline long take_place(u32 *place)
 	return free_places.pop(place);
 }
 
-static __always_inline void give_place_back(u32 place)
+static __always_inline long give_place_back(u32 place)
 {
-	free_places.push(&place, 0);
+	return free_places.push(&place, 0);
 }
 
 static __always_inline long keep_sample(u64 address, u32 place)
@@ -190,38 +234,62 @@ static __always_inline s32 stack_id(struct bpf_raw_tracepoint_args *ctx)
 #include "sampling.h"
 #include "tracking.h"
 #include "counting.h"
+#include "bulk.h"
 #include "devices.h"
 
 int on_kmalloc(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(alloc_lane, kmalloc_lane, count_kmalloc(ctx, lane, ARG_KMALLOC_NODE));
+	COUNT_IN(alloc_lane, kmalloc_lane, count_kmalloc(ctx, all, lane, ARG_KMALLOC_NODE));
 }
 
 int on_kmem_cache_alloc(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(alloc_lane, cache_alloc_lane, count_cache_alloc(ctx, lane, ARG_CACHE_ALLOC_NODE));
+	COUNT_IN(alloc_lane, cache_alloc_lane,
+	         count_cache_alloc(ctx, all, lane, ARG_CACHE_ALLOC_NODE));
 }
 
 int on_kfree(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(free_lane, kfree_lane, count_kfree(ctx, lane));
+	COUNT_IN(free_lane, kfree_lane, count_object_free(all, lane, ctx->args[1]));
 }
 
 int on_kmem_cache_free(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(free_lane, cache_free_lane, count_cache_free(ctx, lane));
+	COUNT_IN(free_lane, cache_free_lane, count_cache_free(ctx, all, lane));
 }
 
 #if NODE_EVENTS /* as the events without _node, and the node behind the flags */
 int on_kmalloc_node(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(alloc_lane, kmalloc_lane, count_kmalloc(ctx, lane, ARG_KMALLOC_GFP + 1));
+	COUNT_IN(alloc_lane, kmalloc_lane, count_kmalloc(ctx, all, lane, ARG_KMALLOC_GFP + 1));
 }
 
 int on_kmem_cache_alloc_node(struct bpf_raw_tracepoint_args *ctx)
 {
 	COUNT_IN(alloc_lane, cache_alloc_lane,
-	         count_cache_alloc(ctx, lane, ARG_CACHE_ALLOC_GFP + 1));
+	         count_cache_alloc(ctx, all, lane, ARG_CACHE_ALLOC_GFP + 1));
+}
+#endif
+
+/* Attached to functions (fentry, fexit), whose arguments they find as tracepoint programs do. */
+#if BULK_ALLOC
+int on_bulk_alloc(struct bpf_raw_tracepoint_args *ctx)
+{
+	COUNT_IN(alloc_lane, bulk_alloc_lane, count_bulk_alloc(ctx, all, lane));
+}
+#endif
+
+#if BULK_FREE
+int on_bulk_free(struct bpf_raw_tracepoint_args *ctx)
+{
+	COUNT_IN(free_lane, bulk_free_lane, count_bulk_free(ctx, all, lane));
+}
+#endif
+
+#if RCU_SHEAVES
+int on_rcu_free(struct bpf_raw_tracepoint_args *ctx)
+{
+	COUNT_IN(free_lane, rcu_free_lane, count_rcu_free(ctx, all, lane));
 }
 #endif
 
@@ -251,15 +319,17 @@ int on_mm_page_free(struct bpf_raw_tracepoint_args *ctx)
 #if DEVRES_LOG
 int on_devres_log(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct devres_event *event = events.ringbuf_reserve(sizeof(*event));
 	struct shared *all = get_shared();
+	struct devres_event *event;
 
+	if (!all)
+		return 0;
+	event = events.ringbuf_reserve(sizeof(*event));
 	if (!event) {
-		if (all)
-			__sync_fetch_and_add(&all->control.events_lost, 1);
+		__sync_fetch_and_add(&all->control.events_lost, 1);
 		return 0;
 	}
-	fill_devres_event(event, ctx->args[0], ctx->args[1], ctx->args[2], ctx->args[3],
+	fill_devres_event(all, event, ctx->args[0], ctx->args[1], ctx->args[2], ctx->args[3],
 	                  ctx->args[4], &event->cache);
 	events.ringbuf_submit(event, 0);
 	return 0;
@@ -328,9 +398,10 @@ int walk_devices(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 zero = 0;
 	struct walk *walk = (void *)walks.lookup(&zero);
+	struct shared *all = get_shared();
 
-	if (walk)
-		walk_step(walk, ctx->args[0], ctx->args[1], &walk->device.scratch);
+	if (walk && all)
+		walk_step(all, walk, ctx->args[0], ctx->args[1], &walk->device.scratch);
 	return 0;
 }
 

@@ -15,29 +15,43 @@ static __always_inline void gate_add(struct shared *all, u64 index, u32 amount)
 	__sync_fetch_and_add(&all->gate[index >> 2], amount << ((index & 3) << 3));
 }
 
+static __always_inline void free_place(struct lane_head *head, u32 place)
+{
+	if (give_place_back(place))
+		head->lost[LOST_PLACES]++;
+}
+
 /* Ends the tracking of an object; only one of several that try succeeds. */
-static __always_inline bool forget(struct shared *all, u64 address, struct sample *sample,
-                                   u32 place)
+static __always_inline bool forget(struct shared *all, struct lane_head *head, u64 address,
+                                   struct sample *sample, u32 place)
 {
 	if (drop_sample(address))
 		return false;
 	gate_add(all, gate_index(address), -1);
 	*(volatile u64 *)&sample->time_ns = 0;
-	give_place_back(place);
+	free_place(head, place);
 	return true;
 }
 
 static __always_inline u64 cache_of_slot(u32 reference)
 {
 	u32 number = reference / ALLOC_SLOTS;
-	struct alloc_lane *lane =
-		number < LANES ? kmalloc_lane(number) : cache_alloc_lane(number - LANES);
+	struct alloc_lane *lane;
+
+	if (number < LANES)
+		lane = kmalloc_lane(number);
+#if BULK_ALLOC
+	else if (number >= 2 * LANES)
+		lane = bulk_alloc_lane(number - 2 * LANES);
+#endif
+	else
+		lane = cache_alloc_lane(number - LANES);
 
 	return lane ? lane->slots[reference & (ALLOC_SLOTS - 1)].cache : CACHE_UNKNOWN;
 }
 
 /* An address is allocated that is still tracked: its free was never seen. */
-static __always_inline void forget_unobserved(struct lane_head *head, struct shared *all,
+static __always_inline void forget_unobserved(struct shared *all, struct lane_head *head,
                                               u64 address)
 {
 	u32 place;
@@ -47,7 +61,7 @@ static __always_inline void forget_unobserved(struct lane_head *head, struct sha
 	if (!old)
 		return;
 	cache = cache_of_slot(old->slot);
-	if (forget(all, address, old, place) && note_unobserved_free(cache))
+	if (forget(all, head, address, old, place) && note_unobserved_free(cache))
 		head->lost[LOST_UNOBSERVED_FREES_FULL]++;
 }
 
@@ -74,8 +88,8 @@ static __always_inline bool selected(u64 requested)
 }
 
 /* Keeps an allocation, with who made it, until its free. */
-static __always_inline void remember(struct bpf_raw_tracepoint_args *ctx, struct lane_head *head,
-                                     struct alloc_slot *slot, struct shared *all, u64 address,
+static __always_inline void remember(struct bpf_raw_tracepoint_args *ctx, struct shared *all,
+                                     struct lane_head *head, struct alloc_slot *slot, u64 address,
                                      u64 requested, u32 interval, u32 flags)
 {
 	struct sample *sample;
@@ -107,7 +121,7 @@ static __always_inline void remember(struct bpf_raw_tracepoint_args *ctx, struct
 	}
 	error = keep_sample(address, place);
 	if (error) {
-		give_place_back(place);
+		free_place(head, place);
 		count_sample_error(head, error);
 		return;
 	}
@@ -120,17 +134,15 @@ static __always_inline void remember(struct bpf_raw_tracepoint_args *ctx, struct
 
 /* Decides whether this allocation is tracked. Page-backed ones always are: nothing else tells
  * their size when they are freed. */
-static __always_inline void track(struct bpf_raw_tracepoint_args *ctx, struct lane_head *head,
-                                  struct alloc_slot *slot, u64 address, u64 requested)
+static __always_inline void track(struct bpf_raw_tracepoint_args *ctx, struct shared *all,
+                                  struct lane_head *head, struct alloc_slot *slot, u64 address,
+                                  u64 requested)
 {
-	struct shared *all = get_shared();
 	u64 index = gate_index(address);
 	u32 interval = 0, flags = SLOT_MATCH;
 
-	if (!all)
-		return;
 	if (unlikely(((u8 *)all->gate)[index]))
-		forget_unobserved(head, all, address);
+		forget_unobserved(all, head, address);
 #if EXACT
 	if (!(slot->flags & SLOT_MATCH) || !selected(requested)) {
 		if (slot->cache != CACHE_LARGE)
@@ -146,27 +158,28 @@ static __always_inline void track(struct bpf_raw_tracepoint_args *ctx, struct la
 		interval = all->control.sample_interval;
 	}
 #endif
-	remember(ctx, head, slot, all, address, requested, interval, flags);
+	remember(ctx, all, head, slot, address, requested, interval, flags);
 }
 
-/* Forgets a tracked object; returns the bytes it occupied, 0 if it was not tracked. */
-static __always_inline u32 untrack(u64 address, u32 *decade)
+/* Forgets a tracked object; returns the bytes it occupied, 0 if it was not tracked, and how many
+ * nanoseconds it lived. */
+static __always_inline u32 untrack(struct shared *all, struct lane_head *head, u64 address,
+                                   u64 *lifetime)
 {
-	struct shared *all = get_shared();
 	struct sample *sample;
 	u32 bytes, place;
 	u64 born;
 
-	if (!all || likely(!((u8 *)all->gate)[gate_index(address)]))
+	if (likely(!((u8 *)all->gate)[gate_index(address)]))
 		return 0;
 	sample = find_sample(address, &place);
 	if (!sample)
 		return 0;
 	bytes = sample->allocated_bytes;
 	born = sample->time_ns;
-	if (!forget(all, address, sample, place))
+	if (!forget(all, head, address, sample, place))
 		return 0;
-	*decade = lifetime_decade(bpf_ktime_get_ns() - born);
+	*lifetime = bpf_ktime_get_ns() - born;
 	return bytes;
 }
 

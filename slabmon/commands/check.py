@@ -23,24 +23,26 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
-    from slabmon.kernel.plan import NOT_ASKED_FOR, ON
+    from slabmon.kernel.feature import ON
+    from slabmon.kernel.plan import NOT_ASKED_FOR
     from slabmon.kernel.session import open_tracker
     from slabmon.kernel.settings import Settings
 
     with open_tracker(Settings()) as tracker:
         facts, plan, features = tracker.facts, tracker.plan, tracker.features
         instructions = tracker.programs.instructions
+    attached = sorted([*plan.attach, *(f"{h.function}()" for h in plan.hooks.values())])
     if options.format == "json":
         document = {
             "host": {
                 "release": facts.release, "machine": facts.machine, "cpus": facts.cpus,
                 "nodes": facts.nodes, "boot_id": facts.boot_id, "lockdown": facts.lockdown,
-                "kprobes": facts.kprobes, "recursion_guard": facts.recursion_guard,
+                "fentry": not facts.fentry_refused, "recursion_guard": facts.recursion_guard,
                 "bpf_get_kmem_cache": facts.kfunc_get_cache is not None,
                 "site_decides_cache": facts.site_decides_cache,
                 "prototypes": {name: list(types) for name, types in facts.prototypes.items()},
             },
-            "attach": sorted(plan.attach),
+            "attach": attached,
             "instructions": instructions,
             "features": {name: {"state": feature.state, "reason": feature.reason}
                          for name, feature in features.items()},
@@ -48,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         sys.stdout.write(f"Linux {facts.release} {facts.machine}, {facts.cpus} CPUs\n")
-        sys.stdout.write(f"attaches: {', '.join(sorted(plan.attach))}\n\n")
+        sys.stdout.write(f"attaches: {', '.join(attached)}\n\n")
         width = max(len(name) for name in features)
         for name, feature in features.items():
             sys.stdout.write(f"{name:{width}}  {feature.state:8}  {feature.reason}".rstrip() + "\n")

@@ -188,9 +188,11 @@ def cache_sums(
 def cache_rows(
     table: Mapping[str, tuple[Identity, Sums]], live: Mapping[str, Live],
     slabinfo: Mapping[str, Slabinfo], aliases: Mapping[str, tuple[str, ...]],
-    reclaimable: Callable[[str], bool], interval: int,
+    reclaimable: Callable[[str], bool], interval: int, bulk_unseen: bool,
 ) -> tuple[Cache, ...]:  # fmt: skip
-    """All caches: those seen in events, and those that only slabinfo knows."""
+    """All caches: those seen in events, and those that only slabinfo knows. `bulk_unseen`: frees
+    in bulk and through RCU batches are not observed here."""
+    blind = BULK_CACHES if bulk_unseen else {}
     rows = []
     for name, (identity, sums) in table.items():
         info = slabinfo.get(identity.kernel_name) if name == identity.kernel_name else None
@@ -205,7 +207,7 @@ def cache_rows(
                 live=certain(live.get(name)) if name == LARGE_CACHE
                 else bounded(live.get(name), interval, sums.allocated),
                 frees_observable=not sums.unobserved and excess <= 0
-                and identity.kernel_name not in BULK_CACHES and name != UNRESOLVED_CACHE,
+                and identity.kernel_name not in blind and name != UNRESOLVED_CACHE,
                 reclaimable=identity.reclaimable, accounted=identity.accounted,
                 dma=identity.dma, unobserved_frees=sums.unobserved,
                 lifetimes=sums.lifetimes,
@@ -219,7 +221,7 @@ def cache_rows(
                 Cache(
                     name=name, object_size=info.object_size, allocs=0, frees=0, failed=0,
                     requested_bytes=0, allocated_bytes=0, freed_bytes=0, live=Live(),
-                    frees_observable=name not in BULK_CACHES, reclaimable=reclaimable(name),
+                    frees_observable=name not in blind, reclaimable=reclaimable(name),
                     accounted=False, dma=False, unobserved_frees=0, lifetimes=_NO_LIFETIMES,
                     aliases=aliases.get(name, ()), slabinfo=info,
                 )

@@ -10,9 +10,10 @@ import struct
 from dataclasses import dataclass
 
 _NUMBER = {"x86_64": 321, "aarch64": 280}.get(platform.machine(), -1)
-_PROG_LOAD, _PROG_TEST_RUN, _OBJ_GET_INFO = 5, 10, 15
+_MAP_UPDATE_ELEM, _PROG_LOAD, _PROG_TEST_RUN, _OBJ_GET_INFO = 2, 5, 10, 15
 _RAW_TRACEPOINT_OPEN, _ENABLE_STATS = 17, 32
-_PROG_TYPE_RAW_TRACEPOINT = 17
+_PROG_TYPE_RAW_TRACEPOINT, _PROG_TYPE_TRACING = 17, 26
+ATTACH_TYPES = {"fentry": 24, "fexit": 25}
 _LOG_BYTES = 1 << 16
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -28,19 +29,21 @@ def bpf(command: int, attributes: bytearray) -> int:
     return result
 
 
-def load_raw_tracepoint(name: str, code: bytes) -> int:
-    """BPF_PROG_LOAD of a raw tracepoint program; OSError carries the verifier's last lines."""
+def load(name: str, code: bytes, kind: str = "", btf_id: int = 0) -> int:
+    """BPF_PROG_LOAD of a raw tracepoint program, or of one of `kind` fentry or fexit for the
+    kernel function `btf_id`; OSError carries the verifier's last lines."""
     instructions = ctypes.create_string_buffer(code, len(code))
     license_ = ctypes.create_string_buffer(b"GPL")
     log = ctypes.create_string_buffer(_LOG_BYTES)
+    program_type = _PROG_TYPE_TRACING if kind else _PROG_TYPE_RAW_TRACEPOINT
 
     def attributes(level: int) -> bytearray:
         return bytearray(
             struct.pack(
-                "<IIQQIIQII16s", _PROG_TYPE_RAW_TRACEPOINT, len(code) // 8,
+                "<IIQQIIQII16sIIIIQIIQII", program_type, len(code) // 8,
                 ctypes.addressof(instructions), ctypes.addressof(license_), level,
                 _LOG_BYTES if level else 0, ctypes.addressof(log) if level else 0, 0, 0,
-                name.encode()[:15],
+                name.encode()[:15], 0, ATTACH_TYPES.get(kind, 0), 0, 0, 0, 0, 0, 0, 0, btf_id,
             )
         )  # fmt: skip
 
@@ -51,17 +54,38 @@ def load_raw_tracepoint(name: str, code: bytes) -> int:
             return bpf(_PROG_LOAD, attributes(1))
         except OSError:
             lines = log.value.decode("utf-8", "replace").strip().splitlines()
-            raise OSError(
-                error.errno, f"{error.strerror}; verifier: {' | '.join(lines[-8:])}"
-            ) from None
+            detail = f"; verifier: {' | '.join(lines[-8:])}" if lines else ""
+            raise OSError(error.errno, f"{error.strerror}{detail}") from None
 
 
-def attach_raw_tracepoint(name: str, program: int) -> int:
-    """Attaches a program until the returned descriptor is closed."""
-    text = ctypes.create_string_buffer(name.encode())
-    return bpf(
-        _RAW_TRACEPOINT_OPEN, bytearray(struct.pack("<QII", ctypes.addressof(text), program, 0))
-    )
+def attach(program: int, tracepoint: str = "") -> int:
+    """Attaches a program to a raw tracepoint, or to the function it was loaded for, until the
+    returned descriptor is closed."""
+    text = ctypes.create_string_buffer(tracepoint.encode())
+    address = ctypes.addressof(text) if tracepoint else 0
+    return bpf(_RAW_TRACEPOINT_OPEN, bytearray(struct.pack("<QII", address, program, 0)))
+
+
+def set_tail_call(program_array: int, program: int) -> None:
+    """Puts a program at place 0 of a program array, for tail calls; gone with the array."""
+    key, value = ctypes.c_uint32(0), ctypes.c_uint32(program)
+    fields = (program_array, 0, ctypes.addressof(key), ctypes.addressof(value), 0)
+    bpf(_MAP_UPDATE_ELEM, bytearray(struct.pack("<IIQQQ", *fields)))
+
+
+def refuses_fentry(btf_id: int) -> str:
+    """Why programs cannot be attached to this kernel function; "" when they can. Tried with one
+    that does nothing, for an instant."""
+    nothing = struct.pack("<BBhi", 0xB7, 0, 0, 0) + struct.pack("<BBhi", 0x95, 0, 0, 0)
+    try:
+        program = load("slabmon_probe", nothing, "fentry", btf_id)
+        try:
+            os.close(attach(program))
+        finally:
+            os.close(program)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def run(program: int, *arguments: int) -> None:

@@ -43,6 +43,15 @@ class Member:
     type_id: int
 
 
+@dataclass(frozen=True)
+class Function:
+    """A kernel function: BTF id, type of what it returns, types of its parameters."""
+
+    btf_id: int
+    returns: str
+    parameters: tuple[str, ...]
+
+
 class Btf:
     """Types of one BTF blob by kind and name."""
 
@@ -203,7 +212,20 @@ class Btf:
         if type_id is None:
             return None
         pointer = self._type(type_id)[3]
-        proto = self._type(pointer)[3]
+        return self._parameters(self._type(pointer)[3])
+
+    def function(self, name: str) -> Function | None:
+        """A function of the kernel, where BTF describes it."""
+        type_id = self.find("func", name)
+        if type_id is None:
+            return None
+        proto = self._type(type_id)[3]
+        parameters = self._parameters(proto)
+        if parameters is None:
+            return None
+        return Function(type_id, self._spell(self._type(proto)[3]), tuple(parameters))
+
+    def _parameters(self, proto: int) -> list[str] | None:
         _, kind, vlen, _ = self._type(proto)
         if kind != _FUNC_PROTO:
             return None

@@ -88,10 +88,10 @@ def main() -> int:
             return reply(channel, {"error": f"compile: map {name} is missing"}, [])
         maps[name] = len(descriptors)
         descriptors.append(fd)
-    for name in request["functions"]:
+    for name, (kind, btf_id) in request["functions"].items():
         code = patch_kfunc_calls(module.dump_func(name.encode()), request["kfuncs"])
         try:
-            fd = bpf.load_raw_tracepoint(name, code)
+            fd = bpf.load(name, code, kind, btf_id)
         except OSError as error:
             return reply(channel, {"error": f"load {name}: {error}"}, [])
         programs[name] = len(descriptors)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import mmap
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slabmon.kernel import bpf
 from slabmon.kernel import btf as btf_module
 from slabmon.kernel.gfp import bits_from_format
 from slabmon.kernel.symbols import PAGE_SYMBOLS
@@ -55,6 +56,11 @@ EVENTS = (
     "kmem_cache_free", "mm_page_alloc", "mm_page_free", "devres_log", "module_load",
     "module_free", "net_dev_queue",
 )  # fmt: skip
+# Functions that allocate or free with no event: their programs attach to the function itself.
+FUNCTIONS = (
+    "kmem_cache_alloc_bulk", "kmem_cache_alloc_bulk_noprof", "kmem_cache_free_bulk",
+    "__kfree_rcu_sheaf",
+)  # fmt: skip
 # Added together with the guard that keeps a raw tracepoint program from running inside itself
 # (kernel commit 05b24ff9b2cf, 6.1).
 _RECURSION_GUARD = "bpf_prog_inc_misses_counter"
@@ -78,6 +84,7 @@ class Facts:
     root: bool
     btf: bool
     prototypes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    functions: Mapping[str, btf_module.Function] = field(default_factory=dict)
     offsets: Mapping[str, int] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     flags_bytes: int = 4
@@ -91,7 +98,7 @@ class Facts:
     site_decides_cache: bool = True
     slabinfo: bool = False
     lockdown: str = "none"
-    kprobes: bool = False
+    fentry_refused: str = ""
     gfp_bits: Mapping[str, int] = field(default_factory=dict)
     slab_flags: Mapping[str, int] = field(default_factory=dict)
 
@@ -154,6 +161,14 @@ def _has_page_symbols(path: Path = Path("/proc/kallsyms")) -> bool:
     return all(f" {name}\n".encode() in text for name in PAGE_SYMBOLS)
 
 
+def _fentry_refused(functions: Iterable[btf_module.Function | None]) -> str:
+    """Why no program can be attached to kernel functions; "" when one can."""
+    known = next((function for function in functions if function), None)
+    if known is None or os.geteuid() != 0:
+        return ""
+    return bpf.refuses_fentry(known.btf_id)
+
+
 def probe() -> Facts:
     """Facts of the running host. Needs no privilege, but finds less without it."""
     btf = btf_module.read_vmlinux()
@@ -165,7 +180,7 @@ def probe() -> Facts:
         btf.load(
             struct={entry[0] for entry in OFFSETS.values()} | set(SIZES),
             typedef=[f"btf_trace_{event}" for event in EVENTS],
-            func=[_RECURSION_GUARD, _GET_CACHE],
+            func=[_RECURSION_GUARD, _GET_CACHE, *FUNCTIONS],
         )
         for event in EVENTS:
             prototype = btf.prototype(f"btf_trace_{event}")
@@ -180,7 +195,10 @@ def probe() -> Facts:
             if size is not None:
                 sizes[struct] = size
         test, in_flags = _slab_test(btf)
+        found = {name: btf.function(name) for name in FUNCTIONS}
         extra = {
+            "functions": {name: function for name, function in found.items() if function},
+            "fentry_refused": _fentry_refused(found.values()),
             "flags_bytes": btf.member_size("kmem_cache", "flags") or 4,
             "kfunc_get_cache": btf.find("func", _GET_CACHE),
             "recursion_guard": btf.find("func", _RECURSION_GUARD) is not None,
@@ -221,6 +239,5 @@ def probe() -> Facts:
         site_decides_cache=_site_decides_cache(slab_names),
         slabinfo=read_text("/proc/slabinfo") is not None,
         lockdown=lockdown_state(read_text("/sys/kernel/security/lockdown")),
-        kprobes=os.path.exists("/sys/bus/event_source/devices/kprobe"),
         **extra,  # type: ignore[arg-type]
     )

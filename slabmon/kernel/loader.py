@@ -24,6 +24,12 @@ MAPS = (
     "samples", "free_places", "caches", "unobserved_frees", "events", "walks",
 )  # fmt: skip
 PAGE_MAPS = ("page_alloc_lanes", "page_free_lanes")
+# Maps of the programs attached to functions: their lanes, and where they find themselves.
+HOOK_MAPS = {
+    "on_bulk_alloc": ("bulk_alloc_lanes", "bulk_alloc_next"),
+    "on_bulk_free": ("bulk_free_lanes", "bulk_free_next"),
+    "on_rcu_free": ("rcu_free_lanes",),
+}
 _TIMEOUT = 120.0
 
 
@@ -45,13 +51,14 @@ class Compiler:
         """Has the child compile and load what the plan names."""
         maps = MAPS + (PAGE_MAPS if plan.settings.pages else ())
         maps += ("stacks",) if plan.settings.stack_frames else ()
+        for program in plan.hooks:
+            maps += HOOK_MAPS[program]
         request = {
             "defines": dict(plan.defines),
-            "functions": [*plan.attach.values(), *plan.run],
+            "functions": dict.fromkeys((*plan.attach.values(), *plan.run), ("", 0))
+            | {program: (hook.kind, hook.btf_id) for program, hook in plan.hooks.items()},
             "maps": maps,
-            "kfuncs": [plan.defines["KFUNC_GET_KMEM_CACHE"]]
-            if "KFUNC_GET_KMEM_CACHE" in plan.defines
-            else [],
+            "kfuncs": [value for name, value in plan.defines.items() if name.startswith("KFUNC_")],
         }
         try:
             self._channel.sendall(json.dumps(request).encode() + b"\n")
@@ -121,9 +128,7 @@ class Programs:
         failed = {}
         for event in sorted(events):
             try:
-                self._links[event] = bpf.attach_raw_tracepoint(
-                    event, self.programs[plan.attach[event]]
-                )
+                self._links[event] = bpf.attach(self.programs[plan.attach[event]], event)
             except OSError as error:
                 if required:
                     raise UnsupportedHost(
@@ -132,10 +137,22 @@ class Programs:
                 failed[event] = f"cannot attach: {error.strerror}"
         return failed
 
+    def attach_hooks(self, plan: Plan) -> None:
+        """Attaches the programs that watch kernel functions."""
+        for program, hook in plan.hooks.items():
+            try:
+                for name in HOOK_MAPS[program][1:]:
+                    bpf.set_tail_call(self.maps[name], self.programs[program])
+                self._links[program] = bpf.attach(self.programs[program])
+            except OSError as error:
+                raise UnsupportedHost(
+                    f"the kernel refused to attach to its function {hook.function}: {error}"
+                ) from error
+
     @contextlib.contextmanager
     def attached(self, event: str, function: str) -> Iterator[None]:
         """Attaches one program for the length of a with block."""
-        link = bpf.attach_raw_tracepoint(event, self.programs[function])
+        link = bpf.attach(self.programs[function], event)
         try:
             yield
         finally:

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slabmon.errors import PermissionDenied, UnsupportedHost
+from slabmon.kernel.closers import Hook, plan_closers
 from slabmon.kernel.facts import OFFSETS, Facts
+from slabmon.kernel.feature import DEGRADED, OFF, ON, Feature
 from slabmon.kernel.settings import Settings
 
-ON, DEGRADED, OFF = "on", "degraded", "off"
 NOT_ASKED_FOR = "not asked for"  # off by choice: no shortcoming of the host
 ALLOCATION_EVENTS = frozenset(
     ("kmalloc", "kmalloc_node", "kmem_cache_alloc", "kmem_cache_alloc_node", "kfree",
@@ -30,19 +31,13 @@ _MODULE_OFFSETS = tuple(name for name in OFFSETS if name.startswith("OFF_MODULE"
 
 
 @dataclass(frozen=True)
-class Feature:
-    """State of one capability: on, degraded or off, and why."""
-
-    state: str
-    reason: str = ""
-
-
-@dataclass(frozen=True)
 class Plan:
-    """`attach` maps raw tracepoints to functions; `run` are functions started by the daemon."""
+    """`attach` maps raw tracepoints to programs, `hooks` programs to the kernel functions they are
+    attached to; `run` are programs started by the daemon."""
 
     defines: Mapping[str, int]
     attach: Mapping[str, str]
+    hooks: Mapping[str, Hook]
     run: tuple[str, ...]
     features: Mapping[str, Feature]
     settings: Settings
@@ -240,11 +235,8 @@ def make_plan(
     features["slabinfo"] = (
         Feature(ON) if facts.slabinfo else Feature(OFF, "/proc/slabinfo cannot be read")
     )
-    features["unobserved_frees"] = Feature(
-        DEGRADED,
-        "bulk and RCU batch frees have no tracepoint: caches where they are seen to happen have "
-        "frees_observable false",
-    )
+    closers = plan_closers(facts)
+    features |= closers.features
 
     defines = {
         **{name: facts.offsets.get(name, 0) for name in OFFSETS if not name.startswith("OFF_PAGE")
@@ -252,6 +244,7 @@ def make_plan(
         **lookup,
         **_arguments(facts),
         **_exact_defines(settings, exact_cgroup),
+        **closers.defines,
         "CACHES_RESOLVABLE": resolvable,
         "CACHE_BY_SITE": int(facts.site_decides_cache),
         "FLAGS_ARE_64": int(facts.flags_bytes == 8),
@@ -278,4 +271,4 @@ def make_plan(
     }  # fmt: skip
     run = ((WALK, SEED) if walk else ()) + ((FIND_MEMORY,) if lookup["CACHE_BY_PAGE"] else ())
     run += (FILL_POOL,)
-    return Plan(defines, attach, run, features, settings)
+    return Plan(defines, attach, closers.hooks, run, features, settings)

@@ -121,6 +121,12 @@ class Reader:
 
         self.alloc_lanes = [mapped("kmalloc_lanes", alloc), mapped("cache_alloc_lanes", alloc)]
         self._free_lanes = [mapped("kfree_lanes", free), mapped("cache_free_lanes", free)]
+        if plan.defines["BULK_ALLOC"]:
+            self.alloc_lanes.append(mapped("bulk_alloc_lanes", alloc))
+        if plan.defines["BULK_FREE"]:
+            self._free_lanes.append(mapped("bulk_free_lanes", free))
+        if plan.defines["RCU_SHEAVES"]:
+            self._free_lanes.append(mapped("rcu_free_lanes", free))
         self._page_lanes: list[np.ndarray] = []
         if self._settings.pages:
             self._page_lanes = [mapped("page_alloc_lanes", alloc), mapped("page_free_lanes", free)]
@@ -128,6 +134,7 @@ class Reader:
         self._buffers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._pool = maps.map_array(programs.maps["pool"], SAMPLE, self._settings.samples)
         self._nesting = plan.defines["NESTING"]
+        self._bulk_alloc = plan.hooks.get("on_bulk_alloc")
 
     def prepare(
         self, symbols: Symbols, exact_site: tuple[int, int], rng: np.random.Generator
@@ -138,6 +145,9 @@ class Reader:
         self.control["sample_interval"] = sample_bytes
         self.control["core_text"] = symbols.core_text()
         self.control["exact_site"] = exact_site
+        if self._bulk_alloc:
+            function = symbols.function_range(self._bulk_alloc.function)
+            self.control["bulk_alloc_text"] = function or (0, 0)
         entries = np.array(symbols.large_entries(), _U64).ravel()
         self.control["large_entries"][: len(entries)] = entries
         for first in range(0, self._settings.samples, CONSTANTS["POOL_STEP"]):

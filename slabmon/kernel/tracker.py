@@ -18,13 +18,8 @@ from slabmon.kernel.facts import Facts, read_text
 from slabmon.kernel.gfp import STABLE_BITS, classifier
 from slabmon.kernel.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODULE_EVENT
 from slabmon.kernel.loader import Programs
-from slabmon.kernel.plan import (
-    ALLOCATION_EVENTS,
-    DEGRADED,
-    OFF,
-    Feature,
-    Plan,
-)
+from slabmon.kernel.feature import DEGRADED, OFF, ON, Feature
+from slabmon.kernel.plan import ALLOCATION_EVENTS, Plan
 from slabmon.kernel.reader import Allocations, Reader, as_words
 from slabmon.kernel.ringbuf import RingBuffer
 from slabmon.kernel.settings import Filter
@@ -108,6 +103,10 @@ class Tracker:
             self.ledger.reconcile(self.drain)
         self.since = time.time()
         self._started = time.monotonic()
+        self._bulk_unseen = any(
+            self.features[name].state != ON for name in ("bulk_free", "rcu_free")
+        )
+        programs.attach_hooks(plan)
         programs.attach(plan, plan.attach.keys() & ALLOCATION_EVENTS, required=True)
 
     def _function_name(self, address: int) -> str:
@@ -196,8 +195,8 @@ class Tracker:
         """Function names of a stack, innermost first, from the allocator on."""
         generation = int(self.reader.control["module_generation"])
         frames = [self._location(f - 1, generation) for f in self.reader.stack(stack_id)]
-        for depth, frame in enumerate(frames[:4]):
-            if frame.symbol.startswith("bpf_trace_run"):  # ours end here
+        for depth, frame in reversed(list(enumerate(frames[:4]))):
+            if frame.symbol.startswith(("bpf_trace_run", "bpf_trampoline")):  # ours end here
                 frames = frames[depth + 1 :]
                 break
         return tuple(f"{f.symbol} [{f.module}]" if f.module else f.symbol for f in frames)
@@ -232,7 +231,7 @@ class Tracker:
         live_sites = grouped.by(tracked.site, len(rows.places))
         caches = assemble.cache_rows(
             table, dict(zip(cache_names, live_caches, strict=True)), info, self._aliases,
-            slabinfo.is_reclaimable, interval,
+            slabinfo.is_reclaimable, interval, self._bulk_unseen,
         )  # fmt: skip
         sites = assemble.site_rows(rows, dict(zip(rows.places, live_sites, strict=True)), interval)
         cache_row = {row.name: i for i, row in enumerate(caches)}
