@@ -24,6 +24,8 @@ _LARGE_ENTRIES = (
     "__kmalloc_noprof", "__kmalloc_node_noprof", "__kmalloc_node_track_caller_noprof",
     "__do_kmalloc_node", "__kvmalloc_node_noprof", "__kmalloc_node_track_caller",
 )  # fmt: skip
+# Unloaded modules whose symbols stay, for call sites that no snapshot has named yet.
+_KEPT_MODULES = 64
 _NEWLINE, _TAB = 10, 9
 
 
@@ -119,8 +121,11 @@ def parse(data: bytes) -> tuple[Table, dict[str, Table], dict[str, int]]:
         by_module.setdefault(data[name_ends[index] + 2 : ends[index] - 1], []).append(int(index))
 
     def table(rows: np.ndarray) -> Table:
-        return Table(addresses[rows], name_starts[rows].astype(np.uint32),
-                     name_ends[rows].astype(np.uint32), data)  # fmt: skip
+        """Holds on to the part of the text that has these lines, which is small for a module."""
+        first = int(name_starts[rows[0]]) if len(rows) else 0
+        last = int(name_ends[rows[-1]]) if len(rows) else 0
+        return Table(addresses[rows], (name_starts[rows] - first).astype(np.uint32),
+                     (name_ends[rows] - first).astype(np.uint32), data[first:last])  # fmt: skip
 
     modules = {
         name.decode("utf-8", "replace"): table(np.array(rows)) for name, rows in by_module.items()
@@ -172,7 +177,14 @@ class Symbols:
             else:
                 self._modules.append(Module(name, [loaded[name]], generation, table=table))
         self._confirmed = generation
+        self._forget()
         return core
+
+    def _forget(self) -> None:
+        """Drops the symbols of modules gone long ago; which addresses were theirs stays known."""
+        gone = [m for m in self._modules if m.last != FOREVER and m.table is not None]
+        for module in gone[:-_KEPT_MODULES]:
+            module.table = None
 
     def refresh(self, generation: int) -> None:
         """Reads module symbols again; `generation` is the current one."""
