@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from tests.vm import config
 from tests.vm.archive import Archive
-from tests.vm.host import VmError, cache_lock, log, require_host
+from tests.vm.host import VmError, lock, log, require_host
 from tests.vm.machine import DEVICES, GuestResult, run_guest, shell
 
 GUEST_TESTS = "tests/vm/guest"
@@ -18,7 +18,8 @@ GUEST_TESTS = "tests/vm/guest"
 def pytest_command(tests: str = GUEST_TESTS, expression: str = "") -> str:
     """Shell command that runs tests inside a guest and leaves junit.xml for the host."""
     words = [".venv/bin/python", "-m", "pytest", "-p", "no:cacheprovider", "-rs", "--color=no"]
-    words += ["--durations=5", "--junitxml=/vm/junit.xml", *shlex.split(tests)]
+    words += ["--durations=5", "--junitxml=/vm/junit.xml", "-o", "junit_family=xunit1"]
+    words += shlex.split(tests)
     return shlex.join(words + (["-k", expression] if expression else []))
 
 
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shell", action="store_true", help="a root shell instead of tests")
     parser.add_argument("--command", metavar="SCRIPT", help="run this instead of the tests")
     parser.add_argument("--systemd", action="store_true", help="with systemd as process 1")
+    parser.add_argument("--debug-info", action="store_true", help="with the kernel's DWARF")
     parser.add_argument("--relock", action="store_true", help="pin the archive's newest versions")
     parser.add_argument(
         "--devices",
@@ -64,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 def relock(names: list[str]) -> None:
     """Pin the named kernels to what the archive has now; the others keep their pins."""
     require_host()
-    with cache_lock():
+    with lock("lock", "waiting for another run to finish preparing the cache"):
         archive = Archive()
         archive.refresh(force=True)
         entries = config.all_locked()
@@ -79,25 +81,25 @@ def test(name: str, options: argparse.Namespace) -> int:
     command = options.command
     if command is None:
         command = pytest_command(options.tests, options.k)
-    result = run_guest(
-        name,
-        command,
-        cpus=options.cpus,
-        devices=options.devices,
-        systemd=options.systemd,
-        timeout=options.timeout,
-        stream=True,
-    )
-    for line in result.complaints:
-        print(f"vm: {name}: kernel log: {line}", file=sys.stderr)
-    counts = junit_counts(result)
-    failed = result.exit_code != 0 or bool(result.complaints)
+    try:
+        result = run_guest(
+            name,
+            command,
+            cpus=options.cpus,
+            devices=options.devices,
+            systemd=options.systemd,
+            debug_info=options.debug_info,
+            timeout=options.timeout,
+            stream=True,
+        )
+    except VmError as error:
+        print(f"vm: error: {error}", file=sys.stderr)
+        return 1
     log(
-        f"{result.release}: {'FAILED' if failed else 'ok'}, exit code {result.exit_code}, "
-        f"{counts}{len(result.complaints)} kernel complaints, {result.seconds:.0f} s; "
-        f"files in {result.work}"
+        f"{result.release}: {'FAILED' if result.exit_code else 'ok'}, exit code "
+        f"{result.exit_code}, {junit_counts(result)}{result.seconds:.0f} s; files in {result.work}"
     )
-    return 1 if failed else 0
+    return 1 if result.exit_code else 0
 
 
 def junit_counts(result: GuestResult) -> str:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tests.vm.config import Kernel, Locked, Package, kernels
-from tests.vm.host import VmError, cache_dir, log, run
+from tests.vm.host import NETWORK_TRIES, VmError, cache_dir, log, run
 
 KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
@@ -35,7 +35,7 @@ def mirrors() -> tuple[str, str]:
     found: dict[str, str] = {}
     for refresh in (False, True):
         if refresh:
-            run(["apt-get", "update", "-q"], what="apt-get update")
+            run(["apt-get", "update", "-q"], what="apt-get update", tries=NETWORK_TRIES)
         listing = run(
             ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)"],
             what="asking apt for its mirrors",
@@ -95,7 +95,12 @@ class Archive:
             return
         self._configure()
         log("fetching package lists")
-        run(["apt-get", "update", "-q"], what="fetching package lists", env=self.env)
+        run(
+            ["apt-get", "update", "-q"],
+            what="fetching package lists",
+            env=self.env,
+            tries=NETWORK_TRIES,
+        )
         stamp.touch()
 
     def _show(self, name: str) -> list[Package]:
@@ -120,11 +125,10 @@ class Archive:
             abi = release.rpartition("-")[0]
             groups = [
                 [self._show(name.format(release=release, abi=abi))[:1] for name in templates]
-                for templates in (kernel.run, kernel.build)
+                for templates in (kernel.run, kernel.build, kernel.debug)
             ]
             if all(all(group) for group in groups):
-                packages = [tuple(found[0] for found in group) for group in groups]
-                return Locked(kernel, release, packages[0], packages[1])
+                return Locked(kernel, release, *(tuple(p[0] for p in group) for group in groups))
         raise VmError(f"no complete kernel {kernel.name} in {', '.join(kernel.suites)}")
 
     def fetch(self, locked: Locked, packages: tuple[Package, ...]) -> list[Path]:
@@ -153,6 +157,7 @@ class Archive:
                 what=f"downloading {package.name}",
                 env=self.env,
                 cwd=inbox,
+                tries=NETWORK_TRIES,
             )
             [deb] = inbox.glob("*.deb")
             with deb.open("rb") as handle:

@@ -23,6 +23,7 @@ class Kernel:
     image: str
     run: tuple[str, ...]
     build: tuple[str, ...]
+    debug: tuple[str, ...]
     compiler: str
 
 
@@ -52,6 +53,7 @@ class Locked:
     release: str
     run: tuple[Package, ...]
     build: tuple[Package, ...]
+    debug: tuple[Package, ...]
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -68,6 +70,7 @@ def kernels() -> dict[str, Kernel]:
             image=entry["image"],
             run=tuple(entry["run"]),
             build=tuple(entry["build"]),
+            debug=tuple(entry.get("debug", ())),
             compiler=entry["compiler"],
         )
         for name, entry in _load(CONFIG)["kernels"].items()
@@ -94,6 +97,7 @@ def locked(name: str) -> Locked:
         release=pin["release"],
         run=tuple(Package(**item) for item in pin["run"]),
         build=tuple(Package(**item) for item in pin["build"]),
+        debug=tuple(Package(**item) for item in pin.get("debug", ())),
     )
 
 
@@ -105,7 +109,8 @@ def write_lock(entries: dict[str, Locked]) -> None:
             continue
         entry = entries[name]
         lines += ["", f'[kernels."{name}"]', f'release = "{entry.release}"']
-        for kind, packages in (("run", entry.run), ("build", entry.build)):
+        groups = {"run": entry.run, "build": entry.build, "debug": entry.debug}
+        for kind, packages in groups.items():
             for package in packages:
                 lines += [
                     "",

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,13 +17,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 # Command that must exist -> Debian package that has it.
 NEEDS = {
-    "qemu-system-x86_64": "qemu-system-x86",
     "debootstrap": "debootstrap",
     "depmod": "kmod",
     "mkfs.ext4": "e2fsprogs",
     "unshare": "util-linux",
     "git": "git",
 }
+NETWORK_TRIES = 3
+RETRY_SECONDS = 5
 
 
 class VmError(Exception):
@@ -41,8 +43,18 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float = 1800,
+    tries: int = 1,
 ) -> str:
-    """Run a command and return its output; on failure say what it was for and how it ended."""
+    """Run a command and return its output; on failure say what it was for and how it ended.
+
+    `tries`: how often, for what depends on a network.
+    """
+    for remaining in reversed(range(1, tries)):
+        try:
+            return run(command, what=what, env=env, cwd=cwd, timeout=timeout)
+        except VmError as error:
+            log(f"{error}\nvm: trying again, {remaining} more times at most")
+            time.sleep(RETRY_SECONDS)
     try:
         done = subprocess.run(
             [str(word) for word in command],
@@ -79,13 +91,13 @@ def cache_dir() -> Path:
 
 
 @contextlib.contextmanager
-def cache_lock() -> Iterator[None]:
-    """Only one process prepares things in the cache; running guests do not hold it."""
-    with (cache_dir() / "lock").open("w") as handle:
+def lock(name: str, waiting: str) -> Iterator[None]:
+    """A lock between processes: "lock" to prepare things in the cache, "running" for a guest."""
+    with (cache_dir() / name).open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log("waiting for another run to finish preparing the cache")
+            log(waiting)
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -101,11 +113,12 @@ def require_host() -> None:
         raise VmError(f"not a Debian host; install the equivalents of: {' '.join(missing)}")
     log(f"installing {' '.join(missing)}")
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run(["apt-get", "update", "-q"], what="apt-get update", env=env)
+    run(["apt-get", "update", "-q"], what="apt-get update", env=env, tries=NETWORK_TRIES)
     run(
         ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing],
         what="installing the test bed's packages",
         env=env,
+        tries=NETWORK_TRIES,
     )
 
 

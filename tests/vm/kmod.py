@@ -16,12 +16,12 @@ MODULE = "slabmon_planted.ko"
 
 def build(tree: KernelTree) -> Path:
     """The directory with the built module, cached by the sources, the kernel and the compiler."""
-    builder = roots.base("builder")
+    tools = roots.base("tools")
     sources = sorted(
         path for path in SOURCES.iterdir() if path.suffix in (".c", ".h", "") and path.is_file()
     )
     key = digest(
-        [tree.build.name, builder.name, tree.locked.kernel.compiler]
+        [tree.build.name, tools.name, tree.locked.kernel.compiler]
         + [part for path in sources for part in (path.name, path.read_bytes())]
     )
     final = cache_dir() / "modules" / f"{tree.locked.kernel.name}-{key}"
@@ -35,7 +35,7 @@ def build(tree: KernelTree) -> Path:
         for source in sources:
             shutil.copy2(source, inside)
         roots.in_chroot(
-            [tree.build, tree.run, builder],
+            [tree.build, tree.run, tools],
             [
                 "make",
                 "-C",

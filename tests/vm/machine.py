@@ -7,7 +7,6 @@ sees as /vm. Use `run_guest`; everything it needs is prepared and cached.
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.vm import config, initramfs, kmod, roots, trees
-from tests.vm.host import VmError, cache_dir, cache_lock, log, require_host
+from tests.vm.complaints import complaints
+from tests.vm.host import VmError, cache_dir, lock, log, require_host
 
 GUEST = Path(__file__).resolve().parent / "guest"
 PLANTED = "opt/planted"
@@ -25,7 +25,7 @@ KEEP_RUNS = 8
 
 CMDLINE = (
     "console=ttyS0 loglevel=5 panic=-1 mitigations=off no_timer_check tsc=reliable "
-    "audit=0 apparmor=0 selinux=0 random.trust_cpu=on layers=project:kernel"
+    "audit=0 apparmor=0 selinux=0 random.trust_cpu=on"
 )
 
 # Extra hardware by name, for tests of drivers that manage devres.
@@ -56,14 +56,6 @@ DEVICES: Mapping[str, tuple[str, ...]] = {
     "watchdog": ("-device", "i6300esb", "-action", "watchdog=none"),
 }
 
-# What a healthy kernel never prints. Word boundaries keep DEBUG and the like out.
-COMPLAINTS = re.compile(
-    r"\bWARNING:|\bBUG\b|\bOops\b|Kernel panic|general protection|\bKASAN\b|\bUBSAN\b"
-    r"|rcu.*(?:stall|self-detected)|soft lockup|hard LOCKUP|blocked for more than"
-    r"|refcount_t|list_(?:add|del) corruption|Unable to handle|Call Trace"
-    r"|slab.*(?:still has|remaining)|Objects remaining"
-)
-
 
 @dataclass(frozen=True)
 class GuestResult:
@@ -78,12 +70,6 @@ class GuestResult:
     work: Path
     seconds: float
 
-    @property
-    def complaints(self) -> list[str]:
-        """Lines of the kernel log that mean a bug; must be empty after every test."""
-        lines = self.dmesg.splitlines() + self.console.splitlines()
-        return [line for line in dict.fromkeys(lines) if COMPLAINTS.search(line)]
-
 
 def run_guest(
     kernel: str,
@@ -93,40 +79,35 @@ def run_guest(
     memory: str = "4G",
     devices: Sequence[str] = (),
     systemd: bool = False,
+    debug_info: bool = False,
     root: str = "bookworm",
     timeout: float = 900,
-    work: Path | None = None,
     stream: bool = False,
 ) -> GuestResult:
     """Run a shell script as root in a guest with the checkout at /opt/slabmon.
 
     `devices` names entries of DEVICES; their stock drivers are loaded first.
-    With `systemd` the script runs as the only job of a booted system, else
-    directly. Raises VmError when the guest does not end by itself in `timeout`
-    seconds; a failing command is not an error but an exit code.
+    With `debug_info` the guest has its kernel's DWARF. With `systemd` the script
+    runs as the only job of a booted system, else directly. Raises VmError when the
+    guest does not end by itself in `timeout` seconds, or when its kernel complained;
+    a failing command is not an error but an exit code. One guest runs at a time.
     """
-    start = time.monotonic()
-    job = _prepare(kernel, root, work)
+    job = _prepare(kernel, root, debug_info)
     (job.work / "command").write_text(command + "\n")
     _write_settings(job, "systemd" if systemd else "command", devices)
     console = job.work / "console"
     arguments = [*_qemu(job, cpus, memory, devices), "-serial", f"file:{console}"]
-    log(f"booting {job.tree.release}")
-    with subprocess.Popen(
-        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as process:
-        try:
-            in_time = _follow(process, job.work / "output" if stream else None, timeout)
-        finally:
-            process.kill()
-        said = process.stdout.read().decode(errors="replace") if process.stdout else ""
+    with lock("running", "waiting for another guest to end"):
+        log(f"booting {job.tree.release}")
+        start = time.monotonic()
+        in_time, said = _boot(arguments, job.work / "output" if stream else None, timeout)
     exit_code = _text(job.work / "exit").strip()
     if not exit_code:
         # A crash leaves no exit file: the console has the last words.
         tail = "\n".join((_text(job.work / "output") + _text(console) + said).splitlines()[-60:])
         how = "died" if in_time else f"did not finish in {timeout:.0f} s and was stopped"
         raise VmError(f"{job.tree.release} {how}; files in {job.work}; last words:\n{tail}")
-    return GuestResult(
+    result = GuestResult(
         kernel=kernel,
         release=job.tree.release,
         exit_code=int(exit_code),
@@ -136,41 +117,63 @@ def run_guest(
         work=job.work,
         seconds=time.monotonic() - start,
     )
+    wrong = complaints(result.dmesg.splitlines() + result.console.splitlines())
+    if wrong:
+        raise VmError(
+            f"{result.release}: the kernel log says that something is wrong; files in "
+            f"{result.work}; exit code {result.exit_code}\n" + "\n".join(wrong)
+        )
+    return result
+
+
+def _boot(arguments: Sequence[str], output: Path | None, timeout: float) -> tuple[bool, str]:
+    """Runs a guest to its end; whether it ended in time, and what the emulator had to say."""
+    with subprocess.Popen(
+        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        try:
+            in_time = _follow(process, output, timeout)
+        finally:
+            process.kill()
+        return in_time, process.stdout.read().decode(errors="replace") if process.stdout else ""
 
 
 def shell(kernel: str, *, cpus: int = 2, memory: str = "4G", devices: Sequence[str] = ()) -> int:
     """A root shell in a guest on this terminal; leaving the shell powers off."""
-    job = _prepare(kernel, "bookworm", None)
+    job = _prepare(kernel, "bookworm")
     _write_settings(job, "shell", devices)
-    log(f"booting {job.tree.release}; `exit` powers off")
     serial = ["-chardev", "stdio,id=tty,signal=off", "-serial", "chardev:tty"]
-    return subprocess.run(_qemu(job, cpus, memory, devices) + serial, check=False).returncode
+    with lock("running", "waiting for another guest to end"):
+        log(f"booting {job.tree.release}; `exit` powers off")
+        return subprocess.run(_qemu(job, cpus, memory, devices) + serial, check=False).returncode
 
 
 @dataclass(frozen=True)
 class _Job:
     tree: trees.KernelTree
+    debug: Path | None
     root: Path
     initrd: Path
     work: Path
 
 
-def _prepare(kernel: str, root: str, work: Path | None) -> _Job:
+def _prepare(kernel: str, root: str, debug_info: bool = False) -> _Job:
     require_host()
-    with cache_lock():
-        tree = trees.prepare(config.locked(kernel))
+    with lock("lock", "waiting for another run to finish preparing the cache"):
+        locked = config.locked(kernel)
+        tree = trees.prepare(locked)
+        debug = trees.debug_info(locked) if debug_info else None
         plain = roots.base(root)
         initrd = initramfs.build(tree, plain / "bin" / "busybox")
         module = kmod.build(tree)
         installed = roots.installed(root)
-        where = work if work is not None else _new_work(kernel)
-        where.mkdir(parents=True, exist_ok=True)
+        where = _new_work(kernel)
     project = where / "project"
     roots.copy_project(project / roots.INSTALLED_AT)
     shutil.copytree(module, project / PLANTED)
     shutil.copy2(GUEST / "init.sh", where / "init")
     shutil.copy2(GUEST / "job.sh", where / "job")
-    return _Job(tree, installed, initrd, where)
+    return _Job(tree, debug, installed, initrd, where)
 
 
 def _new_work(kernel: str) -> Path:
@@ -206,13 +209,14 @@ def _qemu(job: _Job, cpus: int, memory: str, devices: Sequence[str]) -> list[str
         *("-M", "q35", "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max"),
         *("-smp", str(cpus), "-m", memory),
         *("-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-no-reboot"),
-        *("-kernel", str(job.tree.vmlinuz), "-initrd", str(job.initrd), "-append", CMDLINE),
+        *("-kernel", str(job.tree.vmlinuz), "-initrd", str(job.initrd)),
     ]
-    shares = {
-        "kernel": (job.tree.run, "readonly=on"),
-        "project": (job.work / "project", "readonly=on"),
-        "work": (job.work, "readonly=off"),
-    }
+    layers = {"project": job.work / "project", "kernel": job.tree.run}
+    if job.debug is not None:
+        layers["debug"] = job.debug
+    arguments += ["-append", f"{CMDLINE} layers={':'.join(layers)}"]
+    shares = {name: (path, "readonly=on") for name, path in layers.items()}
+    shares["work"] = (job.work, "readonly=off")
     for tag, (path, access) in shares.items():
         arguments += [
             "-fsdev",
@@ -224,7 +228,7 @@ def _qemu(job: _Job, cpus: int, memory: str, devices: Sequence[str]) -> list[str
     arguments += ["-blockdev", disk, "-device", "virtio-blk-pci,drive=root"]
     for name in devices:
         arguments += DEVICES[name]
-    return arguments
+    return roots.emulator(arguments)
 
 
 def _follow(process: subprocess.Popen[bytes], output: Path | None, timeout: float) -> bool:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from tests.vm import config
 from tests.vm.archive import keyring, mirrors
-from tests.vm.host import PROJECT, VmError, cache_dir, digest, fresh_dir, log, run
+from tests.vm.host import NETWORK_TRIES, PROJECT, VmError, cache_dir, digest, fresh_dir, log, run
 
 INSTALLED_AT = "opt/slabmon"
-KEEP_ENVIRONMENTS = 2
+KEEP_ENVIRONMENTS = 4
 # What decides the contents of the environment; other files are laid over it at each run.
 ENVIRONMENT_FILES = ("pyproject.toml", "Makefile", "requirements.txt", "requirements-dev.txt")
-# What a user does, plus the one tool the guest's tests need, at its pinned version.
-INSTALL = "make venv && .venv/bin/python -m pip install -q -c requirements-dev.txt pytest"
+# What a user does, plus what the guest's tests need, at its pinned version.
+INSTALL = "make venv && .venv/bin/python -m pip install -q -c requirements-dev.txt pytest drgn"
 
 
 def base(name: str) -> Path:
@@ -38,6 +38,7 @@ def base(name: str) -> Path:
                 mirrors()[0],
             ],
             what=f"debootstrap {spec.suite}",
+            tries=NETWORK_TRIES,
         )
         for deb in (tree / "var" / "cache" / "apt" / "archives").glob("*.deb"):
             deb.unlink()
@@ -97,7 +98,13 @@ def installed(name: str) -> Path:
     copy_project(home)
     with BuildNetwork(tree) as environment:
         script = f"cd /{INSTALLED_AT} && {INSTALL}"
-        in_chroot([tree], ["sh", "-ec", script], what="installing in the root", env=environment)
+        in_chroot(
+            [tree],
+            ["sh", "-ec", script],
+            what="installing in the root",
+            env=environment,
+            tries=NETWORK_TRIES,
+        )
     for entry in home.iterdir():
         if entry.name == ".venv":
             continue
@@ -175,13 +182,10 @@ def in_chroot(
     what: str,
     env: dict[str, str],
     scratch: Path | None = None,
+    tries: int = 1,
 ) -> str:
-    """Run a command in a chroot; with `scratch`, in an overlay of the layers, topmost first.
-
-    Mounts live in a mount and pid namespace of their own and end with the
-    command, so an interrupted run leaves nothing mounted or running.
-    """
-    setup = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+    """Run a command in a chroot; with `scratch`, in an overlay of the layers, topmost first."""
+    setup = ""
     where = layers[0]
     if scratch is not None:
         for name in ("upper", "work", "merged"):
@@ -190,21 +194,24 @@ def in_chroot(
         where = scratch / "merged"
         setup = (
             f"mount -t overlay -o lowerdir={lower},upperdir={scratch}/upper,"
-            f'workdir={scratch}/work overlay "$0" && ' + setup
+            f'workdir={scratch}/work overlay "$0" &&'
         )
-    return run(
-        [
-            "unshare",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "sh",
-            "-ec",
-            setup,
-            where,
-            *command,
-        ],
-        what=what,
-        env=env,
-    )
+    return run(_entering(where, setup, command), what=what, env=env, tries=tries)
+
+
+def emulator(arguments: Sequence[str]) -> list[str]:
+    """The command that runs a program of the tools root, which sees the cache where it is here."""
+    root, cache = base("tools"), cache_dir()
+    (root / cache.relative_to("/")).mkdir(parents=True, exist_ok=True)
+    binds = " && ".join(f'mount --rbind "{path}" "$0{path}"' for path in ("/dev", cache))
+    return _entering(root, binds + " &&", arguments)
+
+
+def _entering(root: Path, setup: str, command: Sequence[str]) -> list[str]:
+    """A command in a chroot, in mount and pid namespaces of its own: its mounts end with it, so an
+    interrupted run leaves nothing mounted or running."""
+    return [
+        *("unshare", "--mount", "--pid", "--fork", "--kill-child"),
+        *("sh", "-ec", f'{setup} mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'),
+        *(str(root), *command),
+    ]

@@ -22,4 +22,3 @@ def test_slabmon_and_the_planted_module_agree_on_one_kernel() -> None:
     expression = "consistent and gfp or caches_of_the_module or locked_walk"
     result = run_guest(KERNEL, pytest_command(expression=expression), timeout=400)
     assert result.exit_code == 0, result.output
-    assert result.complaints == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.vm.archive import Archive
 from tests.vm.config import Locked, Package
-from tests.vm.host import cache_dir, digest, fresh_dir, log, run
+from tests.vm.host import VmError, cache_dir, digest, fresh_dir, log, run
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,24 @@ def prepare(locked: Locked) -> KernelTree:
             _unpack(archive, locked, packages, tree)
         trees.append(tree)
     return KernelTree(locked, *trees)
+
+
+def debug_info(locked: Locked) -> Path:
+    """A tree with the kernel's DWARF where debuggers look for it; VmError where none is pinned."""
+    if not locked.debug:
+        raise VmError(f"kernels.toml names no package with debug information of {locked.release}")
+    key = digest(package.sha256 for package in locked.debug)
+    final = cache_dir() / "kernels" / f"{locked.kernel.name}-debug-{key}"
+    if not final.exists():
+        [deb] = Archive().fetch(locked, locked.debug)
+        log(f"unpacking the debug information of {locked.release} (about a minute)")
+        with fresh_dir(final) as tree:
+            # One file of many; tar stops reading once it has it.
+            script = 'dpkg-deb --fsys-tarfile "$0" | tar -x -C "$1" --occurrence=1 "$2"'
+            vmlinux = f"./usr/lib/debug/boot/vmlinux-{locked.release}"
+            run(["sh", "-ec", script, deb, tree, vmlinux], what=f"unpacking {deb.name}")
+        deb.unlink()  # a gigabyte
+    return final
 
 
 def _unpack(archive: Archive, locked: Locked, packages: tuple[Package, ...], final: Path) -> None:

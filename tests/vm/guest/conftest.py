@@ -7,10 +7,33 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.vm.complaints import complaints
 from tests.vm.guest import planted as module
 
 if "SLABMON_VM_GUEST" not in os.environ:
     raise pytest.UsageError("tests/vm/guest runs in a guest: make test-vm KERNEL=6.12")
+
+
+@pytest.fixture(autouse=True)
+def healthy_kernel() -> Iterator[None]:
+    """Fails the test during which the kernel printed a warning."""
+    log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    os.lseek(log, 0, os.SEEK_END)
+    yield
+    lines = list(records(log))
+    os.close(log)
+    assert complaints(lines) == []
+
+
+def records(log: int) -> Iterator[str]:
+    """What the kernel printed and nobody read yet from this descriptor of /dev/kmsg."""
+    while True:
+        try:
+            yield os.read(log, 8192).decode(errors="replace").partition(";")[2]
+        except BrokenPipeError:
+            continue  # some were overwritten: go on with the oldest there is
+        except BlockingIOError:
+            return
 
 
 @pytest.fixture

@@ -1,0 +1,19 @@
+"""What a healthy kernel never prints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+# Word boundaries keep DEBUG and the like out.
+_PATTERN = re.compile(
+    r"\bWARNING:|\bBUG\b|\bOops\b|Kernel panic|general protection|\bKASAN\b|\bUBSAN\b"
+    r"|rcu.*(?:stall|self-detected)|soft lockup|hard LOCKUP|blocked for more than"
+    r"|refcount_t|list_(?:add|del) corruption|Unable to handle|Call Trace"
+    r"|slab.*(?:still has|remaining)|Objects remaining"
+)
+
+
+def complaints(lines: Iterable[str]) -> list[str]:
+    """Lines of a kernel log that mean a bug, each once."""
+    return [line for line in dict.fromkeys(lines) if _PATTERN.search(line)]
