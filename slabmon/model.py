@@ -7,14 +7,23 @@ since tracking began and are exact up to `losses`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from msgspec import Meta
+
+from slabmon.names import HARMLESS
 
 LARGE_CACHE = "kmalloc-large"
 UNRESOLVED_CACHE = "[unresolved]"
+
+# What a field may hold. Nothing checks it when a Snapshot is made here; slabmon.store.codec checks
+# all of it when one comes from a file or over a connection.
+Int = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]  # whatever numpy can count in
+Real = Annotated[float, Meta(ge=-1e300, le=1e300)]  # neither infinite nor NaN
+Text = Annotated[str, Meta(pattern=HARMLESS, max_length=1 << 16)]
 
 
 class Live(NamedTuple):
@@ -24,11 +33,11 @@ class Live(NamedTuple):
     interval (analysis/sampling.py). In exact mode the error is 0 and the bounds are the value.
     """
 
-    objects: int = 0
-    bytes: int = 0
-    stderr_bytes: int = 0
-    low_bytes: int = 0
-    high_bytes: int = 0
+    objects: Int = 0
+    bytes: Int = 0
+    stderr_bytes: Int = 0
+    low_bytes: Int = 0
+    high_bytes: Int = 0
 
 
 @dataclass(frozen=True)
@@ -36,10 +45,10 @@ class Slabinfo:
     """One row of /proc/slabinfo. Objects in per-CPU slabs and sheaves count as active, so
     `active_objects` is an upper bound. `slab_bytes` is the memory of all its slabs."""
 
-    active_objects: int
-    total_objects: int
-    object_size: int
-    slab_bytes: int
+    active_objects: Int
+    total_objects: Int
+    object_size: Int
+    slab_bytes: Int
 
 
 @dataclass(frozen=True)
@@ -51,35 +60,35 @@ class Cache:
     free was seen: the evidence behind `frees_observable`.
     """
 
-    name: str
-    object_size: int
-    allocs: int
-    frees: int
-    failed: int
-    requested_bytes: int
-    allocated_bytes: int
-    freed_bytes: int
+    name: Text
+    object_size: Int
+    allocs: Int
+    frees: Int
+    failed: Int
+    requested_bytes: Int
+    allocated_bytes: Int
+    freed_bytes: Int
     live: Live
     frees_observable: bool
     reclaimable: bool
     accounted: bool
     dma: bool
-    unobserved_frees: int
-    lifetimes: tuple[int, ...]
-    aliases: tuple[str, ...]
+    unobserved_frees: Int
+    lifetimes: tuple[Int, ...]
+    aliases: tuple[Text, ...]
     slabinfo: Slabinfo | None
 
 
 class Site(NamedTuple):
     """One call site: symbol, bytes into it, module (None: core kernel)."""
 
-    symbol: str
-    offset: int
-    module: str | None
-    allocs: int
-    failed: int
-    requested_bytes: int
-    allocated_bytes: int
+    symbol: Text
+    offset: Int
+    module: Text | None
+    allocs: Int
+    failed: Int
+    requested_bytes: Int
+    allocated_bytes: Int
     live: Live
 
     @property
@@ -92,9 +101,9 @@ class Site(NamedTuple):
 class Release:
     """Managed resources of one release function."""
 
-    name: str
-    resources: int
-    bytes: int
+    name: Text
+    resources: Int
+    bytes: Int
 
 
 @dataclass(frozen=True)
@@ -106,35 +115,35 @@ class Device:
     not known), by cache in `slab_by_cache`.
     """
 
-    bus: str
-    name: str
-    driver: str | None
-    module: str | None
-    resources: int
-    managed_bytes: int
-    slab_bytes: int | None
-    added: int
-    removed: int
+    bus: Text
+    name: Text
+    driver: Text | None
+    module: Text | None
+    resources: Int
+    managed_bytes: Int
+    slab_bytes: Int | None
+    added: Int
+    removed: Int
     by_release: tuple[Release, ...]
-    slab_by_cache: Mapping[str, int] = field(default_factory=dict)
+    slab_by_cache: Mapping[Text, Int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class GfpClass:
     """Allocations by class of GFP flags."""
 
-    name: str
-    allocs: int
-    allocated_bytes: int
-    failed: int
+    name: Text
+    allocs: Int
+    allocated_bytes: Int
+    failed: Int
 
 
 @dataclass(frozen=True)
 class SizeBucket:
     """kmalloc requests of at most `le` bytes, and more than the bucket before."""
 
-    le: int
-    allocs: int
+    le: Int
+    allocs: Int
 
 
 @dataclass(frozen=True)
@@ -142,29 +151,29 @@ class NodeUse:
     """Allocations that preferred one NUMA node: the node asked for, else the CPU's own.
     Falling back to another node cannot be seen."""
 
-    node: int
-    allocs: int
-    allocated_bytes: int
+    node: Int
+    allocs: Int
+    allocated_bytes: Int
 
 
 @dataclass(frozen=True)
 class PageOrder:
     """Page allocator use of one order and GFP class (class None on the free side)."""
 
-    order: int
-    gfp_class: str | None
-    allocs: int
-    frees: int
-    failed: int
+    order: Int
+    gfp_class: Text | None
+    allocs: Int
+    frees: Int
+    failed: Int
 
 
 @dataclass(frozen=True)
 class ProgramCost:
     """BPF statistics of one program, counted only while statistics are enabled."""
 
-    name: str
-    run_seconds: float
-    runs: int
+    name: Text
+    run_seconds: Real
+    runs: Int
 
 
 @dataclass(frozen=True)
@@ -174,7 +183,8 @@ class Tracked:
     `cache` and `site` index Snapshot.caches and Snapshot.sites; `bytes` is what each occupies,
     `interval` the mean sampling interval in force (0: tracked with certainty), `born_ns` and
     `now_ns` CLOCK_MONOTONIC, `stack` a key of `stacks` (negative: none). `stacks` are outermost
-    last; `stacks` and `cgroups` (paths by id) are empty unless asked for.
+    last; `stacks` and `cgroups` (paths by id) are empty unless asked for. `gfp_class` names the
+    class of each value of `gfp`.
     """
 
     cache: np.ndarray
@@ -183,15 +193,15 @@ class Tracked:
     requested: np.ndarray
     interval: np.ndarray
     born_ns: np.ndarray
-    now_ns: int
+    now_ns: Int
     gfp: np.ndarray
     tgid: np.ndarray
     cgroup: np.ndarray
     comm: np.ndarray
     stack: np.ndarray
-    stacks: Mapping[int, tuple[str, ...]]
-    cgroups: Mapping[int, str]
-    gfp_class: Callable[[int], str]
+    stacks: Mapping[Int, tuple[Text, ...]]
+    cgroups: Mapping[Int, Text]
+    gfp_class: Mapping[Int, Text]
 
     @property
     def age(self) -> np.ndarray:
@@ -203,10 +213,10 @@ class Tracked:
 class Host:
     """Which machine, which boot."""
 
-    release: str
-    machine: str
-    cpus: int
-    boot_id: str
+    release: Text
+    machine: Text
+    cpus: Int
+    boot_id: Text
 
 
 @dataclass(frozen=True)
@@ -214,18 +224,18 @@ class Tracking:
     """`since`: Unix time tracking began; `seconds`: how long it has run (monotonic clock);
     `mode`: sampled or exact; `sample_bytes`: mean bytes between samples (0 in exact mode)."""
 
-    since: float
-    seconds: float
-    mode: str
-    sample_bytes: int
+    since: Real
+    seconds: Real
+    mode: Text
+    sample_bytes: Int
 
 
 @dataclass(frozen=True)
 class FeatureState:
     """on, degraded or off, and why."""
 
-    state: str
-    reason: str
+    state: Text
+    reason: Text
 
 
 @dataclass(frozen=True)
@@ -242,6 +252,6 @@ class Snapshot:
     nodes: tuple[NodeUse, ...]
     pages: tuple[PageOrder, ...]
     programs: tuple[ProgramCost, ...]
-    losses: Mapping[str, int]
-    features: Mapping[str, FeatureState]
+    losses: Mapping[Text, Int]
+    features: Mapping[Text, FeatureState]
     tracked: Tracked

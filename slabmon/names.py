@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-_CONTROL = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
-)
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_CONTROL = re.compile(f"[{_CONTROLS}]")
+HARMLESS = rf"\A[^{_CONTROLS}]*\Z"  # a pattern that every result of text() matches
 
 
 def text(raw: bytes) -> str:

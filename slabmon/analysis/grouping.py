@@ -47,7 +47,7 @@ def _module(snapshot: Snapshot, tracked: Tracked) -> Values:
 
 
 def _gfp(snapshot: Snapshot, tracked: Tracked) -> Values:
-    return _distinct(tracked.gfp, tracked.gfp_class)
+    return _distinct(tracked.gfp, lambda flags: tracked.gfp_class.get(flags, "other"))
 
 
 def _age(snapshot: Snapshot, tracked: Tracked) -> Values:
@@ -68,7 +68,7 @@ DIMENSIONS: dict[str, Callable[[Snapshot, Tracked], Values]] = {
     "gfp": _gfp,
     "process": lambda _, t: _distinct(t.comm, text),
     "pid": lambda _, t: _distinct(t.tgid, str),
-    "cgroup": lambda _, t: _distinct(t.cgroup, lambda number: t.cgroups[number]),
+    "cgroup": lambda _, t: _distinct(t.cgroup, lambda number: t.cgroups.get(number, f"[{number}]")),
     "size": lambda _, t: _distinct(t.bytes, str),
     "age": _age,
     "stack": _stack,

@@ -182,7 +182,8 @@ class Tracker:
             tgid=samples["tgid"], cgroup=samples["cgroup"], comm=samples["comm"],
             stack=samples["stack"],
             stacks={number: self._stack(number) for number in stacks if number >= 0},
-            cgroups=self._cgroups.names(cgroups), gfp_class=self._classify,
+            cgroups=self._cgroups.names(cgroups),
+            gfp_class={f: self._classify(f) for f in np.unique(rows.flags).tolist()},
         )  # fmt: skip
         return tracked, names
 

@@ -118,6 +118,7 @@ def tracked(
     def column(name: str, dtype: str) -> np.ndarray:
         return np.array([getattr(thing, name) for thing in objects], dtype)
 
+    classify = classifier({})
     numbers = {thing.cgroup for thing in objects}
     return Tracked(
         cache=column("cache", "i8"),
@@ -127,14 +128,14 @@ def tracked(
         interval=column("interval", "u4"),
         born_ns=np.array([NOW_NS - round(thing.age * 1e9) for thing in objects], "u8"),
         now_ns=NOW_NS,
-        gfp=column("gfp", "u4"),
+        gfp=column("gfp", "u8"),
         tgid=column("tgid", "u4"),
         cgroup=column("cgroup", "u8"),
         comm=column("comm", "S16"),
         stack=column("stack", "i4"),
         stacks=dict(stacks or {}),
         cgroups={**{number: f"/{number}" for number in numbers}, **(cgroups or {})},
-        gfp_class=classifier({}),
+        gfp_class={thing.gfp: classify(thing.gfp) for thing in objects},
     )
 
 

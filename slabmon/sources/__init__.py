@@ -1,0 +1,27 @@
+"""Where snapshots come from: programs of our own, a running daemon, a recording."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+if TYPE_CHECKING:
+    from slabmon.model import Snapshot
+
+
+class Source(Protocol):
+    """Used in a `with` block; every failure is a SlabmonError."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def snapshot(self, details: bool = False) -> Snapshot:
+        """The host as it is now, or as it was at the recording's current moment. `details` asks
+        for kernel stacks and cgroup paths of tracked objects, where they cost extra."""
+        ...

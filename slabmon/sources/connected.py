@@ -1,0 +1,132 @@
+"""Snapshots of a running daemon: http://, https:// or unix:/path."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import socket
+import ssl
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from slabmon.errors import PermissionDenied, UsageError
+
+if TYPE_CHECKING:
+    from slabmon.model import Snapshot
+
+PATH = "/api/v1/snapshot"
+TIMEOUT_SECONDS = 10.0
+_SCHEMES = "http://HOST:PORT, https://HOST:PORT or unix:/PATH"
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class ConnectedSource:
+    """A Source over one connection, opened again when the daemon went away in between.
+
+    A path in the URL comes before the API's own, for daemons behind a proxy. `user:password@` in
+    the URL is sent as basic authentication; `ca_file` verifies https:// instead of the system's
+    certificate authorities.
+    """
+
+    def __init__(self, url: str, ca_file: Path | None = None) -> None:
+        self.url = url
+        self._headers: dict[str, str] = {}
+        self._connection, self._path = self._parse(url, ca_file)
+
+    def _parse(self, url: str, ca_file: Path | None) -> tuple[http.client.HTTPConnection, str]:
+        if url.startswith("unix:"):
+            return _UnixConnection(url.removeprefix("unix:").removeprefix("//")), PATH
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise UsageError(f"{url!r} is not a URL: {error}; give {_SCHEMES}") from error
+        if parts.scheme not in ("http", "https") or not host:
+            raise UsageError(f"{url!r} names no daemon; give {_SCHEMES}")
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            encoded = base64.b64encode(pair.encode()).decode()
+            self._headers["Authorization"] = f"Basic {encoded}"
+            self.url = url.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1)
+        path = parts.path.rstrip("/") + PATH
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS), path
+        try:
+            context = ssl.create_default_context(cafile=ca_file)
+        except OSError as error:
+            raise UsageError(f"cannot read certificates from {ca_file}: {error}") from error
+        return (
+            http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context),
+            path,
+        )
+
+    def __enter__(self) -> ConnectedSource:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    def snapshot(self, details: bool = False) -> Snapshot:
+        """See Source."""
+        from slabmon.store import codec
+
+        headers = {"Accept": codec.CONTENT_TYPE, **self._headers}
+        path = f"{self._path}?details=1" if details else self._path
+        try:
+            kind, body = self._get(path, headers, codec.MAX_BYTES)
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
+            self._connection.close()
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            message = f"cannot reach slabmon at {self.url}: {reason}; is it running there?"
+            if isinstance(error, PermissionError):
+                raise PermissionDenied(message) from error
+            raise UsageError(message) from error
+        if kind != codec.CONTENT_TYPE:
+            raise UsageError(f"{self.url} does not answer as slabmon does; is the URL right?")
+        try:
+            return codec.decode(body)
+        except codec.BadSnapshot as error:
+            raise codec.BadSnapshot(f"from {self.url}: {error}") from error
+
+    def _get(self, path: str, headers: dict[str, str], limit: int) -> tuple[str | None, bytes]:
+        """Content type and body of an answer; refusals are errors."""
+        kept = self._connection.sock is not None
+        try:
+            self._connection.request("GET", path, headers=headers)
+            answer = self._connection.getresponse()
+        except (ConnectionError, http.client.BadStatusLine):
+            self._connection.close()
+            if not kept:
+                raise
+            # A connection from before, which the daemon has closed since.
+            return self._get(path, headers, limit)
+        body = answer.read(limit + 1)
+        if not answer.isclosed():  # more would come, or less came than was promised
+            self._connection.close()
+        if answer.status in (401, 403):
+            raise PermissionDenied(
+                f"{self.url} refuses: {answer.status} {answer.reason}; "
+                "give http://USER:PASSWORD@HOST:PORT as it is set up there"
+            )
+        if answer.status != 200:
+            raise UsageError(f"{self.url} answers {answer.status} {answer.reason}")
+        return answer.getheader("Content-Type"), body

@@ -1,0 +1,1 @@
+"""Snapshots as bytes, and their history in a file."""

@@ -1,0 +1,112 @@
+"""Snapshots as bytes: in recordings, between the daemon's processes and over HTTP.
+
+The form is a head (MAGIC, then a checksum of the model's fields) and one MessagePack document in
+the shape of slabmon.model; columns of tracked objects are their little-endian bytes. Whatever is
+decoded has been checked against the model's types and bounds: the bytes may come from anywhere.
+"""
+
+from __future__ import annotations
+
+import typing
+import zlib
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from slabmon import model
+from slabmon.errors import UsageError
+from slabmon.model import Snapshot, Tracked
+
+CONTENT_TYPE = "application/vnd.slabmon.snapshot"
+MAX_BYTES = 256 << 20
+MAGIC = b"slabsnap"
+_HEAD_BYTES = len(MAGIC) + 4
+
+# Each column of Tracked as it is written, and as it is in memory.
+_COLUMNS = {
+    "cache": ("<u4", "i8"), "site": ("<u4", "i8"), "bytes": ("<u4", "u4"),
+    "requested": ("<u4", "u4"), "interval": ("<u4", "u4"), "born_ns": ("<u8", "u8"),
+    "gfp": ("<u4", "u8"), "tgid": ("<u4", "u4"), "cgroup": ("<u8", "u8"), "comm": ("S16", "S16"),
+    "stack": ("<i4", "i4"),
+}  # fmt: skip
+
+
+class BadSnapshot(UsageError):
+    """Bytes that are no snapshot this version of slabmon can read."""
+
+
+@cache
+def head() -> bytes:
+    """What encoded snapshots of this version begin with. It differs from that of any version
+    whose model has other fields, so that nobody has to remember to count a number up."""
+    shape = [
+        (name, sorted(typing.get_type_hints(kind, include_extras=True).items()))
+        for name, kind in sorted(vars(model).items())
+        if isinstance(kind, type) and kind.__module__ == model.__name__
+    ]
+    return MAGIC + zlib.crc32(repr((shape, _COLUMNS)).encode()).to_bytes(4, "little")
+
+
+@cache
+def _encoder() -> msgspec.msgpack.Encoder:
+    return msgspec.msgpack.Encoder(enc_hook=np.ndarray.tobytes)
+
+
+@cache
+def _decoder() -> msgspec.msgpack.Decoder[Snapshot]:
+    return msgspec.msgpack.Decoder(Snapshot, dec_hook=_raw_column)
+
+
+def _raw_column(_: type, data: object) -> np.ndarray:
+    if not isinstance(data, bytes):
+        raise ValueError("a column must be bytes")
+    return np.frombuffer(data, np.uint8)
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    """A snapshot as bytes."""
+    tracked = snapshot.tracked
+    columns: dict[str, Any] = {
+        name: getattr(tracked, name).astype(written) for name, (written, _) in _COLUMNS.items()
+    }
+    return head() + _encoder().encode(replace(snapshot, tracked=replace(tracked, **columns)))
+
+
+def decode(data: bytes) -> Snapshot:
+    """The snapshot that encode() made these bytes of, its columns read-only. BadSnapshot if they
+    are anything else: damaged, hostile, or written by a version with another model."""
+    if len(data) > MAX_BYTES:
+        raise BadSnapshot(f"a snapshot of {len(data)} bytes exceeds the limit of {MAX_BYTES}")
+    if not data.startswith(MAGIC):
+        raise BadSnapshot("this is not a slabmon snapshot")
+    if not data.startswith(head()):
+        raise BadSnapshot(
+            "this snapshot was written by another version of slabmon, which records other fields; "
+            "read it with that version"
+        )
+    try:
+        snapshot = _decoder().decode(memoryview(data)[_HEAD_BYTES:])
+        return replace(snapshot, tracked=_columns(snapshot))
+    except (ValueError, RecursionError) as error:
+        raise BadSnapshot(f"this snapshot is damaged: {error}") from error
+
+
+def _columns(snapshot: Snapshot) -> Tracked:
+    """The tracked objects with columns as they are in memory; ValueError if they contradict each
+    other or the rest of the snapshot."""
+    tracked = snapshot.tracked
+    columns: dict[str, Any] = {
+        name: getattr(tracked, name).view(written).astype(kept, copy=False)
+        for name, (written, kept) in _COLUMNS.items()
+    }
+    if len({len(column) for column in columns.values()}) != 1:
+        raise ValueError("columns of tracked objects differ in length")
+    for name, rows in (("cache", snapshot.caches), ("site", snapshot.sites)):
+        if columns[name].max(initial=-1) >= len(rows):
+            raise ValueError(f"a tracked object belongs to a {name} that is not there")
+    if np.any((columns["bytes"] == 0) & (columns["interval"] != 0)):
+        raise ValueError("a sampled object has no size")
+    return replace(tracked, **columns)
