@@ -1,0 +1,154 @@
+"""Writing a recording: append snapshots, forget old ones."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from slabmon.errors import PermissionDenied, UsageError
+from slabmon.model import Snapshot
+from slabmon.store import codec
+from slabmon.store.compression import pack
+from slabmon.store.recording import (
+    APPLICATION_ID,
+    CHAIN,
+    SCHEMA,
+    VERSION,
+    Recording,
+    milliseconds,
+)
+
+_PAGE_BYTES = 16384  # several snapshots fit into one
+_LOG_PAGES = 256  # the write-ahead log stays at about 4 MiB
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What may be forgotten: snapshots older than `seconds`, and the oldest while the file
+    exceeds `bytes` (None: nothing). Snapshots that build on each other go together, the latest
+    of these groups never."""
+
+    seconds: float | None = None
+    bytes: int | None = None
+
+
+class History(Recording):
+    """A recording opened for writing, made if it is not there; one process at a time.
+
+    Each append is one transaction, on disk when append() returns: whatever ends the process or
+    the machine, at most the snapshot being written is lost.
+    """
+
+    def __init__(self, path: Path, retention: Retention = Retention()) -> None:
+        self._retention = retention
+        self._previous = b""
+        self._key = self._number = 0
+        super().__init__(path)
+        with self._errors():
+            (self._number,) = self._database.execute(
+                "SELECT coalesce(max(id), 0) FROM snapshots"
+            ).fetchone()
+        with self._transaction("IMMEDIATE"):
+            self._forget(time.time())
+        with self._errors():
+            # Not execute(), which would free a single page: this statement goes on step by step.
+            self._database.executescript("PRAGMA incremental_vacuum")
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            # Closed after the database: closing any descriptor of a file drops SQLite's locks.
+            self._lock = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except PermissionError as error:
+            raise PermissionDenied(f"cannot write {self.path}: {error.strerror}") from error
+        except OSError as error:
+            raise UsageError(f"cannot write {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return self._connect("mode=rw")
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise UsageError(
+                f"another process records to {self.path}; choose another file"
+            ) from error
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _check(self) -> None:
+        if not os.fstat(self._lock).st_size or self._is_blank():
+            self._create()
+        super()._check()
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+
+    def _is_blank(self) -> bool:
+        """Whether the file is a database that nobody has put anything into: our own, if we were
+        killed just there."""
+        (count,) = self._database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (application,) = self._database.execute("PRAGMA application_id").fetchone()
+        return (count, application) == (0, 0)
+
+    def _create(self) -> None:
+        self._database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        self._database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        with self._transaction("IMMEDIATE"):
+            for statement in SCHEMA:
+                self._database.execute(statement)
+            self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._database.execute(f"PRAGMA user_version = {VERSION}")
+
+    def append(self, snapshot: Snapshot, at: float | None = None) -> None:
+        """Writes a snapshot taken at Unix time `at` (None: now), and forgets what may go."""
+        now = time.time() if at is None else at
+        raw = codec.encode(snapshot)
+        number = self._number + 1
+        begins = not self._previous or number - self._key >= CHAIN
+        key, previous = (number, b"") if begins else (self._key, self._previous)
+        self._previous = b""  # unless all goes well, the next begins anew
+        with self._transaction("IMMEDIATE"):
+            self._database.execute(
+                "INSERT INTO snapshots VALUES (?, ?, ?, ?)",
+                (number, milliseconds(now), key, pack(raw, previous)),
+            )
+            self._forget(now)
+        self._number, self._key, self._previous = number, key, raw
+
+    def _forget(self, now: float) -> None:
+        if self._retention.seconds is not None:
+            oldest = milliseconds(now - self._retention.seconds)
+            self._database.execute(
+                "DELETE FROM snapshots WHERE id < (SELECT key FROM snapshots NOT INDEXED "
+                "WHERE time >= ? OR id = (SELECT max(id) FROM snapshots) ORDER BY id LIMIT 1)",
+                (oldest,),
+            )
+        while self._retention.bytes is not None and self._used_bytes() > self._retention.bytes:
+            found = self._database.execute(
+                "SELECT id FROM snapshots WHERE id = key AND id > (SELECT min(id) FROM snapshots) "
+                "ORDER BY id LIMIT 1"
+            ).fetchone()
+            if found is None:
+                return
+            self._database.execute("DELETE FROM snapshots WHERE id < ?", found)
+
+    def _used_bytes(self) -> int:
+        pages, free, size = (
+            self._database.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    def close(self) -> None:
+        """Closes the file, and leaves it a single one."""
+        with contextlib.suppress(sqlite3.Error):  # others read it: it stays with its log
+            self._database.execute("PRAGMA journal_mode = DELETE")
+        super().close()
+
+    def _release(self) -> None:
+        super()._release()
+        os.close(self._lock)

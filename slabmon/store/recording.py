@@ -1,0 +1,210 @@
+"""Recordings: one SQLite file of compressed snapshots, read here. docs/history.md has the format.
+
+A recording may come from anywhere: it is opened read-only, its schema must be ours to the letter,
+and whatever else SQLite or a snapshot finds wrong ends in one UsageError.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from slabmon.errors import PermissionDenied, UsageError
+from slabmon.model import Snapshot
+from slabmon.store import codec
+from slabmon.store.compression import unpack
+
+APPLICATION_ID = 0x736C6162  # "slab"
+VERSION = 1
+SCHEMA = (
+    """CREATE TABLE snapshots (
+    id INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    key INTEGER NOT NULL,
+    data BLOB NOT NULL
+) STRICT""",
+    "CREATE INDEX snapshots_time ON snapshots (time)",
+)
+# The most snapshots that build on each other.
+CHAIN = 60
+_ALWAYS = 2.0**62
+
+
+class Moment(NamedTuple):
+    """A snapshot and when it was taken (Unix time)."""
+
+    time: float
+    snapshot: Snapshot
+
+
+def milliseconds(time: float) -> int:
+    """Unix time as recordings hold it. Beyond the ends of what they can hold, those."""
+    return round(max(-_ALWAYS, min(_ALWAYS, time * 1000)))
+
+
+class Recording:
+    """A recording opened for reading. Used by one thread at a time; others may write it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._database = self._open()
+        self._last: tuple[int, int, bytes] = 0, 0, b""  # key, id and bytes of what was read last
+        try:
+            with self._errors():
+                self._check()
+        except BaseException:
+            self._release()
+            raise
+
+    def _open(self) -> sqlite3.Connection:
+        if not self.path.is_file():
+            raise UsageError(f"there is no recording {self.path}")
+        if not os.access(self.path, os.R_OK):
+            raise PermissionDenied(f"you may not read the recording {self.path}")
+        wal = self.path.with_name(self.path.name + "-wal")
+        # A recording on read-only media: SQLite could not make the files that a live one needs.
+        immutable = not wal.exists() and not os.access(self.path.absolute().parent, os.W_OK)
+        return self._connect(f"mode=ro&immutable={int(immutable)}")
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        with self._errors():
+            database = sqlite3.connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True,
+                                       isolation_level=None, check_same_thread=False)  # fmt: skip
+        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, codec.MAX_BYTES)
+        return database
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OverflowError, TypeError) as error:
+            # TypeError: in a damaged table, strict or not, a column can hold anything.
+            raise UsageError(f"recording {self.path}: {error}") from error
+
+    @contextmanager
+    def _transaction(self, kind: str = "DEFERRED") -> Iterator[None]:
+        with self._errors():
+            self._database.execute(f"BEGIN {kind}")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def _check(self) -> None:
+        """UsageError if this file is no recording that this version reads."""
+        self._database.execute("PRAGMA trusted_schema = OFF")
+        self._database.execute("PRAGMA cell_size_check = ON")
+        (application,) = self._database.execute("PRAGMA application_id").fetchone()
+        if application != APPLICATION_ID:
+            raise UsageError(f"{self.path} is no slabmon recording")
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version != VERSION:
+            raise UsageError(
+                f"{self.path} is a recording of format {version}; this version of slabmon reads "
+                f"format {VERSION}"
+            )
+        found = self._database.execute("SELECT sql FROM sqlite_schema").fetchall()
+        if sorted(found) != sorted((sql,) for sql in SCHEMA):
+            raise UsageError(f"recording {self.path}: its tables are not those of a recording")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._release()
+
+    def _release(self) -> None:
+        self._database.close()
+
+    def span(self) -> tuple[float, float]:
+        """Unix times of the first and the last snapshot; UsageError if there is none."""
+        with self._errors():
+            first, last = self._database.execute(
+                "SELECT (SELECT min(time) FROM snapshots), (SELECT max(time) FROM snapshots)"
+            ).fetchone()
+        if first is None:
+            raise UsageError(f"recording {self.path} holds no snapshot")
+        return first / 1000, last / 1000
+
+    def times(self, start: float = -math.inf, end: float = math.inf) -> list[float]:
+        """Unix times of all snapshots from `start` to `end`, both included, ascending."""
+        return [time / 1000 for _, time in self._rows(start, end)]
+
+    def _rows(self, start: float, end: float) -> list[tuple[int, int]]:
+        with self._errors():
+            return self._database.execute(
+                "SELECT id, time FROM snapshots WHERE time BETWEEN ? AND ? ORDER BY time, id",
+                (milliseconds(start), milliseconds(end)),
+            ).fetchall()
+
+    def at(self, time: float) -> Moment:
+        """The last snapshot not after `time`, else the first of all; UsageError if there is none
+        or if it is damaged."""
+        with self._transaction():
+            for which, order in (("<=", "DESC"), (">", "ASC")):
+                found = self._database.execute(
+                    f"SELECT id, time FROM snapshots WHERE time {which} ? "
+                    f"ORDER BY time {order}, id {order} LIMIT 1",
+                    (milliseconds(time),),
+                ).fetchone()
+                if found is not None:
+                    return self._moment(*found)
+        raise UsageError(f"recording {self.path} holds no snapshot")
+
+    def between(self, start: float = -math.inf, end: float = math.inf) -> Iterator[Moment]:
+        """All snapshots from `start` to `end`, both included, by time. What retention deletes
+        while this runs is left out."""
+        for number, time in self._rows(start, end):
+            with self._transaction():
+                exists = "SELECT 1 FROM snapshots WHERE id = ?"
+                if self._database.execute(exists, (number,)).fetchone() is None:
+                    continue
+                moment = self._moment(number, time)
+            yield moment
+
+    def _moment(self, number: int, time: int) -> Moment:
+        try:
+            return Moment(time / 1000, codec.decode(self._raw(number)))
+        except (ValueError, codec.BadSnapshot) as error:
+            raise UsageError(f"recording {self.path}, snapshot {number}: {error}") from error
+
+    def _raw(self, number: int) -> bytes:
+        """The encoded snapshot of this id: its chain unpacked from the whole snapshot at its
+        beginning, or from where the last call left it. ValueError if it is damaged."""
+        (key,) = self._database.execute("SELECT key FROM snapshots WHERE id = ?",
+                                        (number,)).fetchone()  # fmt: skip
+        if not 0 <= number - key < CHAIN:
+            raise ValueError("it builds on snapshots too far away")
+        last_key, last, raw = self._last
+        if last_key != key or last > number:
+            last, raw = key - 1, b""
+        self._last = 0, 0, b""
+        rows = self._database.execute(
+            "SELECT id, data FROM snapshots WHERE id > ? AND id <= ? ORDER BY id", (last, number)
+        )
+        for row, data in rows:
+            if row != last + 1:
+                break
+            last, raw = row, unpack(data, raw)
+        if last != number:
+            raise ValueError("a snapshot it builds on is missing")
+        self._last = key, number, raw
+        return raw

@@ -1,0 +1,39 @@
+"""Recordings for tests: a host whose counters grow from moment to moment."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+from slabmon.model import Snapshot
+from slabmon.store.history import History, Retention
+from tests.unit.builders import cache
+from tests.unit.snapshots import full
+
+START = 1_700_000_000.0
+STEP = 10.0
+
+
+def moment(number: int) -> Snapshot:
+    """The host at START + number * STEP."""
+    plain = full()
+    first = replace(plain.caches[0], allocs=101 + 7 * number)
+    others = tuple(cache(f"cache-{i}", allocs=i * number) for i in range(number % 5))
+    tracking = replace(plain.tracking, seconds=12.5 + number * STEP)
+    return replace(plain, caches=(first, plain.caches[1], *others), tracking=tracking)
+
+
+def noisy(number: int) -> Snapshot:
+    """As moment(), with 2 KiB that nothing can compress."""
+    plain = moment(number)
+    name = random.Random(number).randbytes(2048).hex()
+    return replace(plain, tracked=replace(plain.tracked, cgroups={1: name}))
+
+
+def record(path: Path, count: int, retention: Retention | None = None) -> Path:
+    """A finished recording of this many moments."""
+    with History(path, retention or Retention()) as history:
+        for number in range(count):
+            history.append(moment(number), START + number * STEP)
+    return path
