@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from typing import Any
 
 from slabmon.errors import UsageError
 from slabmon.kernel.settings import Filter, Settings
+from slabmon.progress import wait
 from slabmon.views import VIEWS
 
 _MAX_SECONDS = 24 * 3600
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         pages=options.pages,
     )
     with open_tracker(settings) as tracker:
-        time.sleep(options.seconds)
+        wait(options.seconds, "watching")
         snapshot = tracker.snapshot(details=bool(by))
     if options.format == "json":
         sys.stdout.write(text.to_json(snapshot, by) + "\n")

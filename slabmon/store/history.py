@@ -22,8 +22,10 @@ from slabmon.store.recording import (
     Recording,
     milliseconds,
 )
+from slabmon.units import duration, size
 
 _PAGE_BYTES = 16384  # several snapshots fit into one
+MIN_BYTES = 1 << 20
 _LOG_PAGES = 256  # the write-ahead log stays at about 4 MiB
 
 
@@ -35,6 +37,14 @@ class Retention:
 
     seconds: float | None = None
     bytes: int | None = None
+
+    @classmethod
+    def parse(cls, keep: str | None, max_size: str | None) -> Retention:
+        """From a duration such as `7d` and a size such as `500M`."""
+        limit = None if max_size is None else size(max_size)
+        if limit is not None and limit < MIN_BYTES:
+            raise UsageError(f"a maximal size of {max_size} is below {MIN_BYTES >> 20}M")
+        return cls(None if keep is None else duration(keep), limit)
 
 
 class History(Recording):

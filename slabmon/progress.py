@@ -1,0 +1,50 @@
+"""Progress bars for waits, on standard error, only if that is a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# Whatever takes less shows nothing.
+_PATIENCE_SECONDS = 1.0
+_TICKS_PER_SECOND = 10
+
+
+def track(items: Iterable[T], count: int, what: str) -> Iterator[T]:
+    """The items, `count` of them, with a bar once they take a second."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    start = time.monotonic()
+    taken = 0
+    source = iter(items)
+    for item in source:
+        yield item
+        taken += 1
+        if time.monotonic() - start > _PATIENCE_SECONDS:
+            break
+    else:
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task(what, total=count, completed=taken)
+        for item in source:
+            yield item
+            bars.advance(bar)
+
+
+def wait(seconds: float, what: str) -> None:
+    """Sleeps, with a bar if it is for more than a second."""
+    end = time.monotonic() + seconds
+    ticks = round(seconds * _TICKS_PER_SECOND) if seconds > _PATIENCE_SECONDS else 0
+    for _ in track(range(ticks), ticks, what):
+        if time.monotonic() >= end:
+            break
+        time.sleep(min(1 / _TICKS_PER_SECOND, max(0.0, end - time.monotonic())))
+    time.sleep(max(0.0, end - time.monotonic()))

@@ -1,0 +1,45 @@
+"""The options --connect and --replay, and the source they choose."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slabmon.errors import UsageError
+from slabmon.sources import Source
+
+if TYPE_CHECKING:
+    from slabmon.kernel.settings import Settings
+
+
+def add_connect(parser: argparse.ArgumentParser) -> None:
+    """Adds --connect and what goes with it."""
+    parser.add_argument("--connect", metavar="URL",
+                        help="a running daemon: http://HOST:PORT, https://HOST:PORT, unix:/PATH; "
+                        "default: programs of its own")  # fmt: skip
+    parser.add_argument("--ca-file", type=Path, metavar="FILE",
+                        help="certificates that https:// is verified with")  # fmt: skip
+
+
+def add_replay(parser: argparse.ArgumentParser) -> None:
+    """Adds --replay."""
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="a recording, see `record`")
+
+
+def open_source(options: argparse.Namespace, settings: Settings) -> Source:
+    """The source that --replay or --connect names, else a live one with these settings."""
+    replay: Path | None = getattr(options, "replay", None)
+    if replay is not None:
+        if options.connect is not None:
+            raise UsageError("--connect and --replay exclude each other; choose one")
+        from slabmon.sources.replayed import ReplayedSource
+
+        return ReplayedSource(replay)
+    if options.connect is not None:
+        from slabmon.sources.connected import ConnectedSource
+
+        return ConnectedSource(options.connect, options.ca_file)
+    from slabmon.sources.live import LiveSource
+
+    return LiveSource(settings)
