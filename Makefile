@@ -8,7 +8,7 @@ APT_TEST := gcc libc6-dev
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-vm vm-shell venv dev check lint format docs bench clean
+.PHONY: help run test test-vm vm-shell venv dev check lint format docs bench bench-views clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -48,6 +48,9 @@ docs: venv ## Generate docs/metrics.md
 
 bench: venv ## Time a snapshot on synthetic tables (docs/snapshot-bench.md)
 	$(VENV)/bin/python -m tests.bench_snapshot
+
+bench-views: venv ## Time the views of a large host (docs/top.md)
+	$(VENV)/bin/python -m tests.bench_views
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,6 +18,8 @@ from slabmon.names import HARMLESS
 
 LARGE_CACHE = "kmalloc-large"
 UNRESOLVED_CACHE = "[unresolved]"
+CORE_KERNEL = "[core kernel]"
+NO_DRIVER = "[no driver]"
 
 # What a field may hold. Nothing checks it when a Snapshot is made here; slabmon.store.codec checks
 # all of it when one comes from a file or over a connection.
@@ -96,6 +98,16 @@ class Site(NamedTuple):
         """symbol+0xoffset, as the kernel prints it."""
         return f"{self.symbol}+{self.offset:#x}"
 
+    @property
+    def full_label(self) -> str:
+        """The label and, in brackets, the module."""
+        return f"{self.label} [{self.module}]" if self.module else self.label
+
+    @property
+    def owner(self) -> tuple[bool, str]:
+        """Whether it is built in, and its module."""
+        return self.module is None, self.module or CORE_KERNEL
+
 
 @dataclass(frozen=True)
 class Release:
@@ -126,6 +138,11 @@ class Device:
     removed: Int
     by_release: tuple[Release, ...]
     slab_by_cache: Mapping[Text, Int] = field(default_factory=dict)
+
+    @property
+    def owner(self) -> tuple[bool, str]:
+        """Whether its driver is built in, and the driver's module, else the driver."""
+        return self.module is None, self.module or self.driver or NO_DRIVER
 
 
 @dataclass(frozen=True)

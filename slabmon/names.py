@@ -9,8 +9,14 @@ _CONTROL = re.compile(f"[{_CONTROLS}]")
 HARMLESS = rf"\A[^{_CONTROLS}]*\Z"  # a pattern that every result of text() matches
 
 
+def printable(name: str) -> str:
+    """A name with its control characters escaped. Names are so when they are read; those of a
+    recording need not be."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), name)
+
+
 def text(raw: bytes) -> str:
     """A kernel string up to its first NUL. Bytes that are not UTF-8, control characters and
     characters that reverse the direction of writing become backslash escapes."""
     decoded = raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), decoded)
+    return printable(decoded)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,10 +36,7 @@ def _cache(snapshot: Snapshot, tracked: Tracked) -> Values:
 
 
 def _site(snapshot: Snapshot, tracked: Tracked) -> Values:
-    return _by_label(
-        tracked.site,
-        [f"{s.label} [{s.module}]" if s.module else s.label for s in snapshot.sites],
-    )
+    return _by_label(tracked.site, [site.full_label for site in snapshot.sites])
 
 
 def _module(snapshot: Snapshot, tracked: Tracked) -> Values:
@@ -86,30 +83,66 @@ def parse_dimensions(by: str) -> tuple[str, ...]:
     return names
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """One combination of dimension values and what is live under it."""
 
     labels: tuple[str, ...]
     live: Live
 
 
-def group_live(snapshot: Snapshot, by: Sequence[str]) -> list[Group]:
-    """Live estimates for each combination of these dimensions, largest first."""
+@dataclass(frozen=True)
+class Groups:
+    """Rows of a view, and which tracked objects are behind each: `members` holds a row number per
+    tracked object, negative for those that belong to no row."""
+
+    rows: Sequence[Any]
+    members: np.ndarray
+
+    def only(self, rows: Sequence[Any], numbers: Sequence[int]) -> Groups:
+        """These rows, which had these numbers."""
+        new = np.full(len(self.rows) + 1, -1)  # the last is for members of -1
+        new[list(numbers)] = np.arange(len(numbers))
+        return Groups(rows, new[self.members])
+
+
+def selected(snapshot: Snapshot, where: Sequence[tuple[str, str]]) -> np.ndarray:
+    """A mask of the tracked objects that have all these labels in these dimensions."""
+    mask = np.ones(len(snapshot.tracked.bytes), bool)
+    for name, wanted in where:
+        index, label = DIMENSIONS[name](snapshot, snapshot.tracked)
+        found = [number for number in np.unique(index).tolist() if label(number) == wanted]
+        mask &= np.isin(index, found)
+    return mask
+
+
+def groups(snapshot: Snapshot, by: Sequence[str], where: Sequence[tuple[str, str]] = ()) -> Groups:
+    """Live estimates for each combination of these dimensions, in no order, of the tracked
+    objects that `where` (labels by dimension) selects."""
     tracked = snapshot.tracked
-    columns = [DIMENSIONS[name](snapshot, tracked) for name in by]
-    if not len(tracked.bytes):
-        return []
-    groups = np.zeros(len(tracked.bytes), np.int64)
+    members = np.full(len(tracked.bytes), -1)
+    mask = selected(snapshot, where)
+    if not mask.any():
+        return Groups([], members)
+    columns = [(index[mask], label) for name in by
+               for index, label in [DIMENSIONS[name](snapshot, tracked)]]  # fmt: skip
+    group = np.zeros(int(mask.sum()), np.int64)
     for index, _ in columns:
         # Numbered anew after each dimension: products of all would exceed 64 bits.
-        combined = groups * (int(index.max()) + 1) + index
-        _, first, groups = np.unique(combined, return_index=True, return_inverse=True)
-    live = Grouped(tracked.bytes, tracked.interval, snapshot.tracking.sample_bytes).by(
-        groups, len(first)
+        combined = group * (int(index.max()) + 1) + index
+        _, group = np.unique(combined, return_inverse=True)
+    some = np.zeros(int(group.max()) + 1, np.int64)  # any one object of each group
+    some[group] = np.arange(len(group))
+    live = Grouped(tracked.bytes[mask], tracked.interval[mask], snapshot.tracking.sample_bytes).by(
+        group, len(some)
     )
-    rows = [
-        Group(tuple(label(int(index[row])) for index, label in columns), estimate)
-        for row, estimate in zip(first, live, strict=True)
-    ]
+    members[mask] = group
+    labels = [[label(i) for i in index[some].tolist()] for index, label in columns]
+    rows = [Group(names, estimate) for names, estimate in
+            zip(zip(*labels, strict=True), live, strict=True)]  # fmt: skip
+    return Groups(rows, members)
+
+
+def group_live(snapshot: Snapshot, by: Sequence[str]) -> list[Group]:
+    """Live estimates for each combination of these dimensions, largest first."""
+    rows = groups(snapshot, by).rows
     return sorted(rows, key=lambda row: (-row.live.bytes, row.labels))

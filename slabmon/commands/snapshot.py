@@ -9,6 +9,7 @@ from typing import Any
 from slabmon.errors import UsageError
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.progress import wait
+from slabmon.view import by_view
 from slabmon.views import VIEWS
 
 _MAX_SECONDS = 24 * 3600
@@ -50,6 +51,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
     from slabmon.analysis.grouping import parse_dimensions
+    from slabmon.analysis.table import Table
     from slabmon.export import text
     from slabmon.kernel.session import open_tracker
 
@@ -58,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     if options.view == "pages" and not options.pages:
         raise UsageError("the pages view needs --pages: page events are not counted by default")
     by = parse_dimensions(options.by) if options.by is not None else ()
+    view = by_view(by) if by else VIEWS[options.view or "caches"]
     settings = Settings(
         sample_bytes=options.sample_bytes,
         exact=Filter.parse(options.exact) if options.exact is not None else None,
@@ -65,18 +68,18 @@ def run(options: argparse.Namespace) -> int:
     )
     with open_tracker(settings) as tracker:
         wait(options.seconds, "watching")
-        snapshot = tracker.snapshot(details=bool(by))
+        snapshot = tracker.snapshot(details=view.details)
     if options.format == "json":
         sys.stdout.write(text.to_json(snapshot, by) + "\n")
         return 0
-    view = text.grouped_view(snapshot, by) if by else VIEWS[options.view or "caches"]
     if options.format == "csv":
-        sys.stdout.write(text.to_csv(view, snapshot))
+        sys.stdout.write(text.to_csv(Table.of(view, snapshot)))
     elif by or options.view:
-        sys.stdout.write(text.to_table(view, snapshot))
+        sys.stdout.write(text.to_table(Table.of(view, snapshot)))
     else:
         for name in ("caches", "sites", "devices", "gfp"):
-            sys.stdout.write(f"{name}\n{text.to_table(VIEWS[name], snapshot, 15)}\n")
+            table = Table.of(VIEWS[name], snapshot)
+            sys.stdout.write(f"{name}\n{text.to_table(table, table.order()[:15])}\n")
         lost = {reason: count for reason, count in snapshot.losses.items() if count}
         sys.stdout.write(f"losses: {lost or 'none'}\n")
     return 0

@@ -9,11 +9,12 @@ import json
 from typing import Any
 
 from slabmon.analysis.grouping import group_live
+from slabmon.analysis.table import Order, Table
+from slabmon.columns import HISTORY, Value
+from slabmon.export.human import texts
 from slabmon.model import Live, Snapshot
-from slabmon.views import Value, View, by_view, cells
 
 SCHEMA = 1
-_TABLE_SKIPS = ("live_stderr_bytes",)
 
 
 def _live(live: Live) -> dict[str, int]:
@@ -74,17 +75,14 @@ def to_json(snapshot: Snapshot, by: tuple[str, ...] = ()) -> str:
     return json.dumps(to_dict(snapshot, by), separators=(",", ":"), allow_nan=False)
 
 
-def grouped_view(snapshot: Snapshot, by: tuple[str, ...]) -> View:
-    """A view of live estimates by these dimensions."""
-    return by_view(by, group_live(snapshot, by))
-
-
-def to_csv(view: View, snapshot: Snapshot) -> str:
-    """One view as CSV (RFC 4180) with a heading row; missing values are empty."""
+def to_csv(table: Table, order: Order | None = None) -> str:
+    """A table as CSV (RFC 4180) with a heading row; missing values are empty. Histories are left
+    out: they are no single value."""
+    columns = [column for column in table.columns if column.kind != HISTORY]
     output = io.StringIO()
     writer = csv.writer(output)
-    writer.writerow(column.name for column in view.columns)
-    for row in cells(view, snapshot):
+    writer.writerow(column.name for column in columns)
+    for row in table.cells(table.order() if order is None else order, columns):
         writer.writerow("" if value is None else _plain(value) for value in row)
     return output.getvalue()
 
@@ -93,29 +91,18 @@ def _plain(value: Value) -> Value:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def human(value: Value, unit: str) -> str:
-    """A value for people: binary multiples of bytes, thousands apart, `-` for missing."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if unit == "bytes" and isinstance(value, int | float):
-        amount = float(value)
-        for suffix in ("B", "KiB", "MiB", "GiB", "TiB"):
-            if abs(amount) < 1024 or suffix == "TiB":
-                break
-            amount /= 1024
-        return f"{value} B" if suffix == "B" else f"{amount:.1f} {suffix}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def rows_to_json(table: Table, order: Order | None = None) -> str:
+    """A table as a JSON array of objects."""
+    rows = table.cells(table.order() if order is None else order, table.columns)
+    names = [column.name for column in table.columns]
+    return json.dumps([dict(zip(names, row, strict=True)) for row in rows], allow_nan=False)
 
 
-def to_table(view: View, snapshot: Snapshot, limit: int | None = None) -> str:
-    """One view as aligned text."""
-    columns = [column for column in view.columns if column.name not in _TABLE_SKIPS]
-    keep = [view.columns.index(column) for column in columns]
-    shown = cells(view, snapshot)[:limit]
-    body = [[human(row[i], view.columns[i].unit) for i in keep] for row in shown]
-    lines = [[column.name.removesuffix("_bytes") for column in columns], *body]
+def to_table(table: Table, order: Order | None = None) -> str:
+    """A table's brief columns as aligned text."""
+    columns = table.brief
+    body = texts(table, table.order() if order is None else order, columns)
+    lines = [[column.heading for column in columns], *body]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     return "".join(
         "  ".join(

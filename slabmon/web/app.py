@@ -11,9 +11,11 @@ from prometheus_client.exposition import choose_encoder
 from tornado.web import Application, RequestHandler
 
 from slabmon import __version__
-from slabmon.export.text import human, to_json
+from slabmon.analysis.table import Table
+from slabmon.export.human import texts
+from slabmon.export.text import to_json
 from slabmon.service import Service
-from slabmon.views import VIEWS, cells
+from slabmon.views import VIEWS
 
 log = logging.getLogger(__name__)
 _PAGE_VIEWS = (("caches", 25), ("sites", 25), ("devices", 50), ("gfp", None), ("losses", None),
@@ -75,11 +77,10 @@ class Page(Handler):
         snapshot = await self.service.run(self.service.snapshot)
         tables = []
         for name, limit in _PAGE_VIEWS:
-            view = VIEWS[name]
-            rows = cells(view, snapshot)[:limit]
-            tables.append((name, [c.name for c in view.columns],
-                           [[human(value, column.unit) for value, column
-                             in zip(row, view.columns, strict=True)] for row in rows]))  # fmt: skip
+            table = Table.of(VIEWS[name], snapshot)
+            columns = table.brief
+            tables.append((name, [column.heading for column in columns],
+                           texts(table, table.order()[:limit], columns)))  # fmt: skip
         self.render("index.html", snapshot=snapshot, tables=tables, version=__version__)
 
 

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slabmon.export.text import grouped_view, human, to_csv, to_dict, to_json, to_table
+from slabmon.analysis.table import Table
+from slabmon.export.text import rows_to_json, to_csv, to_dict, to_json, to_table
 from slabmon.model import Snapshot
 from slabmon.names import text
-from slabmon.views import VIEWS, Value
+from slabmon.view import by_view
+from slabmon.views import VIEWS
 from tests.unit.builders import Object, cache, device, site, snapshot, tracked
 
 INT, REAL, STR, BOOL = (int,), (int, float), (str,), (bool,)
@@ -136,19 +138,19 @@ def named(names: list[str]) -> Snapshot:
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(HOSTILE)))
 def test_csv_is_read_back_with_any_names(names: list[str]) -> None:
-    view = VIEWS["caches"]
-    rows = list(csv.reader(io.StringIO(to_csv(view, named(names)), newline="")))
-    assert rows[0] == [column.name for column in view.columns]
+    table = Table.of(VIEWS["caches"], named(names))
+    rows = list(csv.reader(io.StringIO(to_csv(table), newline="")))
+    assert rows[0] == [column.name for column in table.columns]
     assert sorted(row[0] for row in rows[1:]) == sorted(names)
-    assert all(len(row) == len(view.columns) for row in rows)
+    assert all(len(row) == len(table.columns) for row in rows)
 
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_every_view_is_csv_with_a_heading_and_plain_values(name: str) -> None:
-    view, found = VIEWS[name], snapshot()
-    rows = list(csv.DictReader(io.StringIO(to_csv(view, found), newline="")))
-    assert len(rows) == len(list(view.rows(found))) > 0
-    for column in view.columns:
+    table = Table.of(VIEWS[name], snapshot(tracked=tracked([Object()])))
+    rows = list(csv.DictReader(io.StringIO(to_csv(table), newline="")))
+    assert len(rows) == len(table) > 0
+    for column in table.columns:
         for row in rows:
             value = row[column.name]
             if column.unit in ("count", "bytes"):
@@ -157,7 +159,7 @@ def test_every_view_is_csv_with_a_heading_and_plain_values(name: str) -> None:
 
 
 def test_csv_values_are_exact_and_missing_ones_empty() -> None:
-    rows = list(csv.DictReader(io.StringIO(to_csv(VIEWS["caches"], snapshot()))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(Table.of(VIEWS["caches"], snapshot())))))
     by_name = {row["name"]: row for row in rows}
     assert by_name["kmalloc-64"]["allocated_bytes"] == "6464"
     assert by_name["kmalloc-64"]["frees_observable"] == "true"
@@ -165,14 +167,16 @@ def test_csv_values_are_exact_and_missing_ones_empty() -> None:
 
 
 def test_views_are_ordered_by_their_sort_column() -> None:
-    names = [row[0] for row in csv.reader(io.StringIO(to_csv(VIEWS["caches"], snapshot())))]
+    names = [
+        row[0] for row in csv.reader(io.StringIO(to_csv(Table.of(VIEWS["caches"], snapshot()))))
+    ]
     assert names == ["name", "kmalloc-large", "kmalloc-64"]
 
 
 @given(st.lists(st.binary(max_size=12), min_size=1, max_size=5))
 def test_a_table_has_one_aligned_line_per_row_whatever_the_names(raw: list[bytes]) -> None:
     names = [text(name) for name in raw]
-    lines = to_table(VIEWS["caches"], named(names)).splitlines()
+    lines = to_table(Table.of(VIEWS["caches"], named(names))).splitlines()
     assert len(lines) == 1 + len(names)
     width = max(len("name"), *map(len, names))
     shown = [line[:width].ljust(width) for line in lines[1:]]
@@ -182,12 +186,12 @@ def test_a_table_has_one_aligned_line_per_row_whatever_the_names(raw: list[bytes
 def test_a_table_is_aligned_and_in_human_units() -> None:
     devices = (device(managed_bytes=300, resources=3), device("", "x", driver=None, module=None,
                managed_bytes=5 << 20, resources=1234, slab_bytes=None))  # fmt: skip
-    lines = to_table(VIEWS["devices"], snapshot(devices=devices)).splitlines()
+    lines = to_table(Table.of(VIEWS["devices"], snapshot(devices=devices))).splitlines()
     assert lines[0].split() == [
         "bus", "name", "driver", "module", "resources", "managed", "slab", "added", "removed",
     ]  # fmt: skip
     assert lines[1].split() == ["x", "-", "-", "1,234", "5.0", "MiB", "-", "0", "0"]
-    assert lines[2].split()[-6:] == ["3", "300", "B", "0", "B", "0", "0"][-6:]
+    assert lines[2].split()[-7:] == ["3", "300", "B", "0", "B", "0", "0"]
     end = lines[0].index("resources") + len("resources")
     assert lines[1][:end].endswith("1,234")
     assert lines[2][:end].endswith(" 3")
@@ -195,33 +199,21 @@ def test_a_table_is_aligned_and_in_human_units() -> None:
 
 
 def test_a_table_can_be_cut_short() -> None:
-    assert len(to_table(VIEWS["caches"], named(list("abcdef")), 2).splitlines()) == 3
+    table = Table.of(VIEWS["caches"], named(list("abcdef")))
+    assert len(to_table(table, table.order()[:2]).splitlines()) == 3
 
 
 def test_a_table_of_groups_has_their_dimensions_as_columns() -> None:
     found = snapshot(tracked=tracked([Object(bytes=64)]), sites=(site(),))
-    lines = to_table(grouped_view(found, ("site", "pid")), found).splitlines()
-    assert lines[0].split()[:3] == ["site", "pid", "live_objects"]
+    lines = to_table(Table.of(by_view(("site", "pid")), found)).splitlines()
+    assert lines[0].split()[:3] == ["site", "pid", "live"]
     assert lines[1].split()[0].startswith("alloc_thing+0x1c")
 
 
-@pytest.mark.parametrize(
-    ("value", "unit", "shown"),
-    [
-        (None, "bytes", "-"),
-        (True, "", "yes"),
-        (False, "", "no"),
-        (0, "bytes", "0 B"),
-        (1023, "bytes", "1023 B"),
-        (1024, "bytes", "1.0 KiB"),
-        (1536, "bytes", "1.5 KiB"),
-        (1 << 20, "bytes", "1.0 MiB"),
-        (5 << 40, "bytes", "5.0 TiB"),
-        (5 << 60, "bytes", "5242880.0 TiB"),
-        (1234567, "count", "1,234,567"),
-        (7, "", "7"),
-        ("text", "", "text"),
-    ],
-)
-def test_values_are_shown_for_people(value: Value, unit: str, shown: str) -> None:
-    assert human(value, unit) == shown
+def test_rows_as_json_have_every_column_by_name() -> None:
+    table = Table.of(VIEWS["caches"], snapshot())
+    rows = json.loads(rows_to_json(table))
+    assert [list(row) for row in rows] == [[c.name for c in table.columns]] * 2
+    assert rows[1]["name"] == "kmalloc-64"
+    assert rows[1]["frees_observable"] is True
+    assert rows[0]["slab_bytes"] is None

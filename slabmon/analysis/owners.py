@@ -1,0 +1,80 @@
+"""Who holds memory: driver modules (their call sites and devices together)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from slabmon.analysis.grouping import Groups
+from slabmon.analysis.sampling import Grouped, bounded
+from slabmon.model import Live, Snapshot
+
+_COUNTERS = ("allocs", "failed", "requested_bytes", "allocated_bytes")
+
+
+@dataclass
+class Driver:
+    """One module: what its call sites allocate and what its devices hold.
+
+    Built-in drivers have no module; their call sites cannot be told from the rest of the kernel,
+    which is a row of its own, so that they show devices only. `slab_bytes` is None where it is not
+    known of every device.
+    """
+
+    built_in: bool
+    name: str
+    drivers: list[str] = field(default_factory=list)
+    devices: int = 0
+    resources: int = 0
+    managed_bytes: int = 0
+    slab_bytes: int | None = 0
+    sites: int = 0
+    allocs: int = 0
+    failed: int = 0
+    requested_bytes: int = 0
+    allocated_bytes: int = 0
+    live: Live = field(default_factory=Live)
+
+    @property
+    def key(self) -> tuple[bool, str]:
+        """A module and a built-in driver can have the same name."""
+        return self.built_in, self.name
+
+    @property
+    def driver(self) -> str:
+        """Names of its device drivers."""
+        return ", ".join(sorted(self.drivers))
+
+
+def drivers(snapshot: Snapshot) -> Groups:
+    """One row per module, built-in driver, and what belongs to neither."""
+    rows: dict[tuple[bool, str], Driver] = {}
+    for device in snapshot.devices:
+        owner = rows.setdefault(device.owner, Driver(*device.owner))
+        if device.driver and device.driver not in owner.drivers:
+            owner.drivers.append(device.driver)
+        owner.devices += 1
+        owner.resources += device.resources
+        owner.managed_bytes += device.managed_bytes
+        if device.slab_bytes is None or owner.slab_bytes is None:
+            owner.slab_bytes = None
+        else:
+            owner.slab_bytes += device.slab_bytes
+    owners = [site.owner for site in snapshot.sites]
+    for key in set(owners):
+        rows.setdefault(key, Driver(*key))
+    number = {key: i for i, key in enumerate(rows)}
+    of_site = np.array([number[key] for key in owners], int)
+    for name in ("sites", *_COUNTERS):
+        counts = [getattr(s, name) for s in snapshot.sites] if name in _COUNTERS else None
+        for owner, total in zip(rows.values(), np.bincount(of_site, counts, len(rows)).tolist(),
+                                strict=True):  # fmt: skip
+            setattr(owner, name, int(total))
+    tracked, interval = snapshot.tracked, snapshot.tracking.sample_bytes
+    members = of_site[tracked.site]
+    live = Grouped(tracked.bytes, tracked.interval, interval).by(members, len(rows))
+    for owner, estimate in zip(rows.values(), live, strict=True):
+        found = estimate if estimate.objects else None
+        owner.live = bounded(found, interval, owner.allocated_bytes)
+    return Groups(list(rows.values()), members)
