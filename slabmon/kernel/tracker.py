@@ -15,10 +15,10 @@ from slabmon.kernel.caches import CacheDirectory
 from slabmon.kernel.cgroups import Cgroups
 from slabmon.kernel.devices import Ledger, Walker
 from slabmon.kernel.facts import Facts, read_text
+from slabmon.kernel.feature import DEGRADED, OFF, ON, Feature
 from slabmon.kernel.gfp import STABLE_BITS, classifier
 from slabmon.kernel.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODULE_EVENT
 from slabmon.kernel.loader import Programs
-from slabmon.kernel.feature import DEGRADED, OFF, ON, Feature
 from slabmon.kernel.plan import ALLOCATION_EVENTS, Plan
 from slabmon.kernel.reader import Allocations, Reader, as_words
 from slabmon.kernel.ringbuf import RingBuffer
