@@ -9,9 +9,11 @@ import numpy as np
 from prometheus_client import generate_latest
 
 from slabmon.analysis.grouping import DIMENSIONS
+from slabmon.analysis.table import Table
 from slabmon.export.prometheus import SnapshotCollector, registry
-from slabmon.export.text import grouped_view, to_csv, to_json, to_table
+from slabmon.export.text import to_csv, to_json, to_table
 from slabmon.model import Device, Release, Slabinfo, Snapshot, Tracked
+from slabmon.view import by_view
 from slabmon.views import VIEWS
 from tests.unit.builders import Object, cache, device, site, snapshot, tracked
 
@@ -43,8 +45,9 @@ def assert_same(one: Snapshot, other: Snapshot) -> None:
 def show_everything(shown: Snapshot) -> str:
     """All that slabmon makes of one snapshot; it must never fail, whatever was decoded."""
     found = [to_json(shown, tuple(DIMENSIONS))]
-    for view in (*VIEWS.values(), *(grouped_view(shown, (name,)) for name in DIMENSIONS)):
-        found += [to_csv(view, shown), to_table(view, shown)]
+    for view in (*VIEWS.values(), *(by_view((name,)) for name in DIMENSIONS)):
+        table = Table.of(view, shown)
+        found += [to_csv(table), to_table(table)]
     metrics = generate_latest(registry(SnapshotCollector(lambda: shown, lambda: 0))).decode()
     found += [line for line in metrics.splitlines() if "slabmon_process_" not in line]
     return "\n".join(found)
