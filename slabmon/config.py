@@ -9,8 +9,15 @@ from typing import Any
 
 from slabmon.errors import UsageError
 from slabmon.kernel.settings import Filter, Settings
+from slabmon.web.settings import WebSettings
 
-DEFAULT_ADDRESS = "127.0.0.1:7522"
+_WEB_TYPES: dict[str, type] = {
+    **dict.fromkeys(
+        ("listen_address", "socket_path", "config_file", "telemetry_path", "user"), str
+    ),
+    **dict.fromkeys(("max_connections", "max_connections_per_client"), int),
+    **dict.fromkeys(("budget_seconds", "request_seconds", "response_seconds"), float),
+}
 _TRACKING = {setting.name for setting in fields(Settings)} - {"exact"}
 
 
@@ -18,17 +25,8 @@ _TRACKING = {setting.name for setting in fields(Settings)} - {"exact"}
 class Config:
     """What `slabmon serve` runs with."""
 
-    listen_address: str = DEFAULT_ADDRESS
+    web: WebSettings = field(default_factory=WebSettings)
     settings: Settings = field(default_factory=Settings)
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """HOST:PORT or [IPV6]:PORT; an empty host means all interfaces."""
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not port.isascii() or not port.isdecimal() or int(port[:6]) > 65535:
-        raise UsageError(f"address {text!r} is not HOST:PORT, for example {DEFAULT_ADDRESS}")
-    return host, int(port)
 
 
 def _table(document: dict[str, Any], name: str, known: set[str], path: Path) -> dict[str, Any]:
@@ -51,19 +49,20 @@ def load(path: Path) -> Config:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from error
-    web = _table(document, "web", {"listen_address"}, path)
+    web = _table(document, "web", set(_WEB_TYPES), path)
     tracking = _table(document, "tracking", _TRACKING | {"exact"}, path)
     if document:
         raise UsageError(f"{path}: unknown table {next(iter(document))!r}; known are tracking, web")
-    address = web.get("listen_address", DEFAULT_ADDRESS)
-    if not isinstance(address, str):
-        raise UsageError(f"{path}: web.listen_address must be a string, HOST:PORT")
+    for key, value in web.items():
+        wanted = _WEB_TYPES[key]
+        if type(value) is not wanted and not (wanted is float and type(value) is int):
+            raise UsageError(f"{path}: web.{key} must be of type {wanted.__name__}")
     try:
-        parse_address(address)
+        web_settings = WebSettings(**web)
     except UsageError as error:
-        raise UsageError(f"{path}: web.listen_address: {error}") from error
+        raise UsageError(f"{path}: web.{error}") from error
     for key, value in tracking.items():
-        wanted: type = str if key == "exact" else bool if key == "pages" else int
+        wanted = str if key == "exact" else bool if key == "pages" else int
         if type(value) is not wanted:
             raise UsageError(f"{path}: tracking.{key} must be of type {wanted.__name__}")
     try:
@@ -74,4 +73,4 @@ def load(path: Path) -> Config:
         settings = replace(Settings(**tracking), exact=exact)
     except UsageError as error:
         raise UsageError(f"{path}: tracking.{error}") from error
-    return Config(address, settings)
+    return Config(web_settings, settings)

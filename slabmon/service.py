@@ -1,81 +1,116 @@
-"""The daemon's kernel side: one thread owns the tracker; everything that reads it runs there."""
+"""The collector: the privileged part of the daemon. It owns the tracker, answers its web process
+and does what has to be done in between. It parses nothing that came over a network."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Sequence
+from socket import socket
 
-from slabmon.export.prometheus import SnapshotCollector, registry
+from slabmon.channel import DETAILED, Answer
 from slabmon.kernel import bpf
 from slabmon.kernel.tracker import Tracker
-from slabmon.model import Snapshot
+from slabmon.loop import Loop
+from slabmon.selfreport import Successors, map_bytes, usage
+from slabmon.store.codec import encode
+from slabmon.supervisor import Supervisor
+from slabmon.web.settings import WebSettings
+from slabmon.webprocess import WebProcess
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
-# Scrapers that come together share one reading.
-SHARED_SECONDS = 0.5
+# Whatever the web process asks for, there are no more readings than this.
+SPACING_SECONDS = 0.4
 DRAIN_SECONDS = 1.0
 STATS_PERIOD_SECONDS, STATS_WINDOW_SECONDS = 60.0, 1.0
 WALK_PERIOD_SECONDS = 600.0
 
 
 class Service:
-    """Snapshots on demand, and what has to be done in between."""
+    """One thread: the loop's. Start it early: the web process comes up while programs compile."""
 
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
-        self._thread = ThreadPoolExecutor(1, "tracker")
-        self._last: Snapshot | None = None
-        self._last_at = 0.0
+    def __init__(self, loop: Loop, settings: WebSettings, listeners: Sequence[socket]) -> None:
+        self._loop = loop
+        self._tracker: Tracker | None = None
+        self._waiting: list[tuple[WebProcess, bytes]] = []
+        self._last_at = -SPACING_SECONDS
         self._last_seconds = 0.0
-        self.registry = registry(SnapshotCollector(self.snapshot, lambda: self._last_seconds))
+        self._failures = 0
+        self._failing = False
+        self._web_cpu = Successors()
+        self.web = Supervisor(loop, settings, listeners, self._command)
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Runs in the tracker's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    def attend(self, tracker: Tracker) -> None:
+        """From now on commands are answered and the tracker is kept up."""
+        self._tracker = tracker
+        self._loop.every(DRAIN_SECONDS, tracker.drain)
+        self._loop.every(WALK_PERIOD_SECONDS, tracker.reconcile_devices)
+        self._stats_window()
+        for process, command in self._waiting:
+            self._command(process, command)
+        self._waiting = []
 
-    def snapshot(self) -> Snapshot:
-        """The current snapshot, at most SHARED_SECONDS old. Call it in the tracker's thread."""
+    def _command(self, process: WebProcess, command: bytes) -> None:
+        if self._tracker is None:
+            self._waiting.append((process, command))
+            return
+        wait = self._last_at + SPACING_SECONDS - time.monotonic()
+        if wait > 0:
+            self._loop.later(wait, lambda: self._command(process, command))
+            return
+        process.answer(self._answer(self._tracker, command))
+
+    def _answer(self, tracker: Tracker, command: bytes) -> Answer:
         start = time.monotonic()
-        if self._last is None or start - self._last_at > SHARED_SECONDS:
-            self._last = self._tracker.snapshot()
-            self._last_at = time.monotonic()
-            self._last_seconds = self._last_at - start
-        return self._last
+        try:
+            body = encode(tracker.snapshot(details=command == DETAILED))
+        except Exception as error:  # whatever it is, counting goes on and scrapers learn of it
+            self._failures += 1
+            if not self._failing:
+                log.exception("the kernel's tables cannot be read")
+            self._failing = True
+            answer = Answer(command, False, self._report(tracker), str(error).encode())
+        else:
+            if self._failing:
+                log.info("the kernel's tables can be read again")
+            self._failing = False
+            self._last_seconds = time.monotonic() - start
+            answer = Answer(command, True, self._report(tracker), body)
+        self._last_at = time.monotonic()
+        return answer
 
-    async def keep_up(self) -> None:
-        """Drains kernel events, walks the devices now and then, and switches BPF statistics on
-        for a short window, until cancelled."""
-        next_stats = next_walk = time.monotonic()
-        next_walk += WALK_PERIOD_SECONDS
-        while True:
-            now = time.monotonic()
-            if now >= next_stats:
-                next_stats = now + STATS_PERIOD_SECONDS
-                await self._stats_window()
-            if now >= next_walk:
-                next_walk = now + WALK_PERIOD_SECONDS
-                await self.run(self._tracker.reconcile_devices)
-            await self.run(self._tracker.drain)
-            await asyncio.sleep(DRAIN_SECONDS)
+    def _report(self, tracker: Tracker) -> dict[str, float]:
+        """Figures of the daemon itself, by the names the metric catalogue knows them by."""
+        own = usage(os.getpid())
+        pid = self.web.pid or 0
+        web = usage(pid)
+        programs = tracker.programs
+        return {
+            "snapshot_seconds": self._last_seconds,
+            "snapshot_failures": self._failures,
+            "collector_cpu_seconds": own.cpu_seconds,
+            "collector_resident_bytes": own.resident_bytes,
+            "collector_proportional_bytes": own.proportional_bytes,
+            "web_cpu_seconds": self._web_cpu.total(pid, web.cpu_seconds),
+            "web_resident_bytes": web.resident_bytes,
+            "web_proportional_bytes": web.proportional_bytes,
+            "bpf_bytes": map_bytes((*programs.maps.values(), *programs.programs.values())),
+            "web_restarts": self.web.restarts,
+            "web_configuration_failed": self.web.configuration_failed,
+        }
 
-    async def _stats_window(self) -> None:
+    def _stats_window(self) -> None:
+        """Switches BPF statistics on for a short while, again and again."""
         try:
             descriptor = bpf.enable_stats()
         except OSError as error:
             log.warning("BPF statistics cannot be switched on: %s", error.strerror)
             return
-        try:
-            await asyncio.sleep(STATS_WINDOW_SECONDS)
-        finally:
-            os.close(descriptor)
+        self._loop.later(STATS_WINDOW_SECONDS, lambda: os.close(descriptor))
+        self._loop.later(STATS_PERIOD_SECONDS, self._stats_window)
 
     def close(self) -> None:
-        """Waits for work under way."""
-        self._thread.shutdown()
+        """Ends the web process."""
+        self.web.close()

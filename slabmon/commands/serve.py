@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
 import logging
+import os
 import signal
+import socket
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slabmon.config import DEFAULT_ADDRESS, Config, load, parse_address
-from slabmon.errors import PermissionDenied, UsageError
+from slabmon.config import Config, load
+from slabmon.errors import PermissionDenied
+from slabmon.web.settings import DEFAULT_ADDRESS, WebSettings, parse_address
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -26,64 +29,89 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
                         help="check the configuration and exit")  # fmt: skip
     parser.add_argument("--web.listen-address", dest="listen_address", metavar="HOST:PORT",
                         help=f"default {DEFAULT_ADDRESS}")  # fmt: skip
+    parser.add_argument("--web.config.file", dest="config_file", metavar="FILE",
+                        help="TLS and authentication, in exporter-toolkit's format")  # fmt: skip
+    parser.add_argument("--web.telemetry-path", dest="telemetry_path", metavar="PATH",
+                        help="where metrics are; default /metrics")  # fmt: skip
+    parser.add_argument("--web.socket-path", dest="socket_path", metavar="PATH",
+                        help="unix socket for local clients; empty: none")  # fmt: skip
+    parser.add_argument("--web.user", dest="user", metavar="NAME",
+                        help="whom the process that answers requests runs as; "
+                        "default slabmon, else nobody")  # fmt: skip
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
     config = load(options.config) if options.config else Config()
-    host, port = parse_address(options.listen_address or config.listen_address)
+    given = {name: value for name in ("listen_address", "config_file", "telemetry_path",
+                                      "socket_path", "user")
+             if (value := getattr(options, name)) is not None}  # fmt: skip
+    web = replace(config.web, **given)
+    if web.config_file:
+        web = replace(web, config_file=os.path.abspath(web.config_file))
     if options.config_check:
         sys.stdout.write("configuration is valid\n")
         return 0
+    if os.geteuid() != 0:
+        raise PermissionDenied("slabmon serve has to be started as root; it loads BPF programs "
+                               "and runs what talks HTTP as another user")  # fmt: skip
     logging.basicConfig(stream=sys.stderr, level=logging.INFO,
                         format="%(levelname)s %(name)s: %(message)s")  # fmt: skip
-    asyncio.run(serve(config, host, port))
+    serve(replace(config, web=web))
     return 0
 
 
-async def serve(config: Config, host: str, port: int) -> None:
+def listeners(web: WebSettings) -> list[socket.socket]:
+    """Sockets of systemd if it passed some, else those of the settings."""
+    from slabmon import listeners as sockets
+
+    passed = sockets.activated(sockets.inherited())
+    if passed:
+        return passed
+    found = sockets.bind_tcp(*parse_address(web.listen_address))
+    if web.socket_path is None:
+        found += filter(None, [sockets.bind_default_unix()])
+    elif web.socket_path:
+        found.append(sockets.bind_unix(Path(web.socket_path)))
+    return found
+
+
+def serve(config: Config) -> None:
     """Binds first, so that a busy port costs nothing; then tracks until told to stop."""
-    from tornado.httpserver import HTTPServer
-    from tornado.netutil import bind_sockets
-
     from slabmon.kernel.session import open_tracker
+    from slabmon.loop import Loop
     from slabmon.service import Service
-    from slabmon.web.app import make_app
 
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        sockets = bind_sockets(port, host or None)
-    except PermissionError as error:
-        raise PermissionDenied(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    except OSError as error:
-        raise UsageError(
-            f"cannot listen on {host}:{port}: {error.strerror}; "
-            "is another slabmon running? choose another --web.listen-address"
-        ) from error
-    with open_tracker(config.settings) as tracker:
-        service = Service(tracker)
-        server = HTTPServer(make_app(service), idle_connection_timeout=30, body_timeout=5,
-                            max_header_size=16 << 10, max_body_size=4 << 10)  # fmt: skip
-        server.add_sockets(sockets)
-        upkeep = asyncio.create_task(service.keep_up())
-        port = sockets[0].getsockname()[1]
-        shown = f"[{host}]" if ":" in host else host or "127.0.0.1"
-        sys.stdout.write(
-            f"slabmon is tracking kernel memory. Open http://{shown}:{port}/ in a browser;\n"
-            f"metrics for Prometheus: http://{shown}:{port}/metrics. Stop with Ctrl-C.\n"
-        )
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(sock) for sock in listeners(config.web)]
+        loop = stack.enter_context(Loop())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.on_signal(number, loop.stop)
+        service = Service(loop, config.web, sockets)
+        stack.callback(service.close)
+        tracker = stack.enter_context(open_tracker(config.settings))
+        service.web.wait_until_started()
+        service.attend(tracker)
+        for line in greeting(config.web, sockets):
+            sys.stdout.write(line + "\n")
         sys.stdout.flush()
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({stopping, upkeep}, return_when=asyncio.FIRST_COMPLETED)
-        server.stop()
-        if upkeep.done():
-            upkeep.result()
-        upkeep.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await upkeep
-        await server.close_all_connections()
-        service.close()
+        loop.run()
+
+
+def greeting(web: WebSettings, sockets: list[socket.socket]) -> list[str]:
+    """Where to look, for whoever started it by hand."""
+    lines = []
+    scheme = "https" if web.config_file else "http"
+    for sock in sockets:
+        if sock.family == socket.AF_UNIX:
+            lines.append(f"Local clients find it at unix:{sock.getsockname()}")
+            continue
+        host, port = sock.getsockname()[:2]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        lines += [
+            f"slabmon is tracking kernel memory. Open {url}/ in a browser;",
+            f"metrics for Prometheus: {url}{web.telemetry_path}. Stop with Ctrl-C.",
+        ]
+    return lines

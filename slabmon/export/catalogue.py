@@ -7,14 +7,16 @@ The only place where a metric is defined; the collector and docs/metrics.md are 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from slabmon import __version__
 from slabmon.model import Snapshot
 
 Row = tuple[tuple[str, ...], float]
-Rows = Callable[[Snapshot], Iterable[Row]]
+Of = TypeVar("Of")
+_OfSnapshot = Callable[[Snapshot], Iterable[Row]]
 
 # Distinct label sets exported per family. Rows beyond it are added up under OTHER.
 MAX_SERIES = {"cache": 500, "site": 500, "device": 2000}
@@ -22,16 +24,35 @@ OTHER = "other"
 
 
 @dataclass(frozen=True)
-class Metric:
-    """One family. `kind` is counter or gauge; counters are named without `_total`. `bound` is a
-    key of MAX_SERIES, or "" where the labels are bounded by nature. Values that are not
-    `additive` have no OTHER."""
+class Daemon:
+    """What the daemon knows of itself when it answers a scrape.
+
+    `report` are the collector's figures (slabmon.service), `age` and `scrape_seconds` those of the
+    last reading (None: there was none), `up` whether it was taken for this scrape. `errors` and
+    `refused` count by reason, `folded` by kind of label.
+    """
+
+    report: Mapping[str, float] = field(default_factory=dict)
+    up: bool = True
+    age: float | None = None
+    scrape_seconds: float | None = None
+    errors: Mapping[str, int] = field(default_factory=dict)
+    connections: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    folded: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metric(Generic[Of]):
+    """One family, made of a snapshot or of the daemon's own figures. `kind` is counter or gauge;
+    counters are named without `_total`. `bound` is a key of MAX_SERIES, or "" where the labels are
+    bounded by nature. Values that are not `additive` have no OTHER."""
 
     name: str
     kind: str
     help: str
     labels: tuple[str, ...]
-    rows: Rows
+    rows: Callable[[Of], Iterable[Row]]
     bound: str = ""
     unit: str = ""
     additive: bool = True
@@ -42,23 +63,23 @@ class Metric:
         return self.name + ("_total" if self.kind == "counter" else "")
 
 
-def _caches(attribute: str) -> Rows:
+def _caches(attribute: str) -> _OfSnapshot:
     return lambda s: (((c.name,), getattr(c, attribute)) for c in s.caches)
 
 
-def _live(attribute: str) -> Rows:
+def _live(attribute: str) -> _OfSnapshot:
     return lambda s: (((c.name,), getattr(c.live, attribute)) for c in s.caches)
 
 
-def _slabinfo(attribute: str) -> Rows:
+def _slabinfo(attribute: str) -> _OfSnapshot:
     return lambda s: (((c.name,), getattr(c.slabinfo, attribute)) for c in s.caches if c.slabinfo)
 
 
-def _sites(get: Callable[..., float]) -> Rows:
+def _sites(get: Callable[..., float]) -> _OfSnapshot:
     return lambda s: (((site.label, site.module or ""), get(site)) for site in s.sites)
 
 
-def _devices(get: Callable[..., float | None]) -> Rows:
+def _devices(get: Callable[..., float | None]) -> _OfSnapshot:
     def rows(snapshot: Snapshot) -> Iterable[Row]:
         for device in snapshot.devices:
             value = get(device)
@@ -68,20 +89,47 @@ def _devices(get: Callable[..., float | None]) -> Rows:
     return rows
 
 
-def _counter(name: str, help_: str, labels: tuple[str, ...], rows: Rows,
-             bound: str = "", unit: str = "") -> Metric:  # fmt: skip
+def _counter(
+    name: str,
+    help_: str,
+    labels: tuple[str, ...],
+    rows: Callable[[Of], Iterable[Row]],
+    bound: str = "",
+    unit: str = "",
+) -> Metric[Of]:
     return Metric(f"slabmon_{name}", "counter", help_, labels, rows, bound, unit)
 
 
-def _gauge(name: str, help_: str, labels: tuple[str, ...], rows: Rows,
-           bound: str = "", unit: str = "") -> Metric:  # fmt: skip
+def _gauge(
+    name: str,
+    help_: str,
+    labels: tuple[str, ...],
+    rows: Callable[[Of], Iterable[Row]],
+    bound: str = "",
+    unit: str = "",
+) -> Metric[Of]:
     return Metric(f"slabmon_{name}", "gauge", help_, labels, rows, bound, unit)
+
+
+def _reported(name: str) -> Callable[[Daemon], Iterable[Row]]:
+    return lambda d: [((), d.report[name])] if name in d.report else []
+
+
+def _by_part(name: str) -> Callable[[Daemon], Iterable[Row]]:
+    return lambda d: [
+        ((part,), d.report[f"{part}_{name}"])
+        for part in ("collector", "web")
+        if f"{part}_{name}" in d.report
+    ]
+
+
+def _optional(value: float | None) -> list[Row]:
+    return [] if value is None else [((), value)]
 
 
 _CACHE, _SITE, _DEVICE = ("cache",), ("site", "module"), ("bus", "device", "driver")
 
-CATALOGUE = (
-    _gauge("up", "1 when the kernel's tables could be read.", (), lambda s: [((), 1)]),
+CATALOGUE: tuple[Metric[Snapshot], ...] = (
     _gauge("build_info", "Version of slabmon, kernel release and machine type; always 1.",
            ("version", "release", "machine"),
            lambda s: [((__version__, s.host.release, s.host.machine), 1)]),
@@ -166,6 +214,41 @@ CATALOGUE = (
 )  # fmt: skip
 
 
+DAEMON: tuple[Metric[Daemon], ...] = (
+    _gauge("up", "1 when the kernel's tables could be read for this scrape; 0 when what is shown "
+           "is an old reading, or none.", (), lambda d: [((), d.up)]),
+    _gauge("snapshot_age_seconds", "Age of the reading shown.", (), lambda d: _optional(d.age),
+           unit="seconds"),
+    _gauge("snapshot_seconds", "Time the last reading of the kernel's tables took.", (),
+           _reported("snapshot_seconds"), unit="seconds"),
+    _gauge("scrape_duration_seconds", "Time from asking the collector for this reading to having "
+           "it.", (), lambda d: _optional(d.scrape_seconds), unit="seconds"),
+    _counter("scrape_errors", "Requests that got no new reading: the collector did not answer in "
+             "time, or could not read the tables.", ("reason",),
+             lambda d: (((reason,), count) for reason, count in d.errors.items())),
+    _gauge("process_resident_bytes", "Resident memory of each part of the daemon.",
+           ("part",), _by_part("resident_bytes"), unit="bytes"),
+    _gauge("process_proportional_bytes", "The same, a page shared by n processes counted as an "
+           "n-th; 0 where the kernel does not tell.", ("part",),
+           _by_part("proportional_bytes"), unit="bytes"),
+    _counter("process_cpu_seconds", "CPU time of each part of the daemon.", ("part",),
+             _by_part("cpu_seconds"), unit="seconds"),
+    _gauge("bpf_memory_bytes", "Memory of slabmon's BPF maps and programs, as the kernel accounts "
+           "it.", (), _reported("bpf_bytes"), unit="bytes"),
+    _counter("web_restarts", "Web processes started because one had died.", (),
+             _reported("web_restarts")),
+    _gauge("web_configuration_failed", "1 while the web configuration or a certificate on disk is "
+           "invalid and the one before stays in force.", (),
+           _reported("web_configuration_failed")),
+    _gauge("http_connections", "Open connections.", (), lambda d: [((), d.connections)]),
+    _counter("http_refused_connections", "Connections closed for a limit: evicted waiting for a "
+             "request, refused at once, or slow to take their answer.", ("reason",),
+             lambda d: (((reason,), count) for reason, count in d.refused.items())),
+    _gauge("folded_series", f"Label sets added up under `{OTHER}`.", ("family",),
+           lambda d: (((kind,), count) for kind, count in d.folded.items())),
+)  # fmt: skip
+
+
 def markdown() -> str:
     """docs/metrics.md."""
     lines = [
@@ -178,15 +261,10 @@ def markdown() -> str:
         "many label sets that are.", "",
         "| metric | type | labels | meaning |", "|---|---|---|---|",
     ]  # fmt: skip
-    for metric in CATALOGUE:
+    metrics: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE)
+    for metric in metrics:
         labels = ", ".join(metric.labels)
         lines.append(f"| `{metric.exposed}` | {metric.kind} | {labels} | {metric.help} |")
-    lines += [
-        "| `slabmon_folded_series` | gauge | family | Label sets added up under `other`. |",
-        "| `slabmon_snapshot_seconds` | gauge | | Time the last reading of the tables took. |",
-        "| `slabmon_process_resident_bytes` | gauge | | Resident memory of the daemon. |",
-        "| `slabmon_process_cpu_seconds_total` | counter | | CPU time of the daemon. |",
-    ]
     return "\n".join(lines) + "\n"
 
 

@@ -1,15 +1,23 @@
-"""Snapshots as Prometheus metrics: a custom collector over the catalogue."""
+"""Snapshots as Prometheus metrics: families made of the catalogue."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 
-import psutil
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.core import Metric as Family
 
-from slabmon.export.catalogue import CATALOGUE, MAX_SERIES, OTHER, Metric, Row
+from slabmon.export.catalogue import (
+    CATALOGUE,
+    DAEMON,
+    MAX_SERIES,
+    OTHER,
+    Daemon,
+    Metric,
+    Of,
+    Row,
+)
 from slabmon.model import Snapshot
 
 Rows = dict[tuple[str, ...], float]
@@ -48,25 +56,34 @@ class Bound:
         return merged
 
 
-class SnapshotCollector:
-    """prometheus_client collector; takes a snapshot per collect()."""
+class Families:
+    """What an encoder of prometheus_client takes for a registry."""
 
-    def __init__(self, take: Callable[[], Snapshot], seconds: Callable[[], float]) -> None:
-        self._take = take
-        self._seconds = seconds
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Family]:
+        return self._families
+
+
+class Exporter:
+    """Makes metric families of snapshots; remembers which label sets have their own series."""
+
+    def __init__(self) -> None:
         self._bounds = {kind: Bound(limit) for kind, limit in MAX_SERIES.items()}
-        self._process = psutil.Process()
 
-    def describe(self) -> Iterable[Family]:
-        """Nothing: registering must not read the kernel."""
-        return ()
+    def families(self, snapshot: Snapshot | None, daemon: Daemon) -> Families:
+        """Everything of the catalogue; without a snapshot only the daemon's own figures."""
+        found = [self._family(metric, snapshot) for metric in CATALOGUE] if snapshot else []
+        folded = {kind: bound.folded for kind, bound in self._bounds.items()}
+        own = replace(daemon, folded=folded)
+        return Families([*(self._family(metric, own) for metric in DAEMON), *found])
 
-    def _family(self, metric: Metric, snapshot: Snapshot) -> Family:
+    def _family(self, metric: Metric[Of], source: Of) -> Family:
         kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
         family = kind(metric.name, metric.help, labels=metric.labels, unit=metric.unit
                       if metric.name.endswith(f"_{metric.unit}") else "")  # fmt: skip
-        rows = metric.rows(snapshot)
-        merged = merge(rows)
+        merged = merge(metric.rows(source))
         if metric.bound:
             merged = self._bounds[metric.bound].fold(merged, len(metric.labels))
             if not metric.additive:
@@ -74,35 +91,3 @@ class SnapshotCollector:
         for labels, value in merged.items():
             family.add_metric(labels, value)
         return family
-
-    def collect(self) -> Iterator[Family]:
-        snapshot = self._take()
-        for metric in CATALOGUE:
-            yield self._family(metric, snapshot)
-        folded = GaugeMetricFamily(
-            "slabmon_folded_series", "Label sets added up under `other`.", labels=("family",)
-        )
-        for kind in MAX_SERIES:
-            folded.add_metric((kind,), self._bounds[kind].folded)
-        yield folded
-        yield GaugeMetricFamily(
-            "slabmon_snapshot_seconds", "Time the last reading of the kernel's tables took.",
-            value=self._seconds(), unit="seconds",
-        )  # fmt: skip
-        with self._process.oneshot():
-            times, memory = self._process.cpu_times(), self._process.memory_info()
-        yield GaugeMetricFamily(
-            "slabmon_process_resident_bytes", "Resident memory of the daemon.",
-            value=memory.rss, unit="bytes",
-        )  # fmt: skip
-        yield CounterMetricFamily(
-            "slabmon_process_cpu_seconds", "CPU time of the daemon.",
-            value=times.user + times.system, unit="seconds",
-        )  # fmt: skip
-
-
-def registry(collector: SnapshotCollector) -> CollectorRegistry:
-    """A registry of its own: nothing of the library's default metrics."""
-    result = CollectorRegistry(auto_describe=False)
-    result.register(collector)
-    return result

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import cast
 
-from prometheus_client import CollectorRegistry, exposition
+from prometheus_client import exposition
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
-
-def text(registry: CollectorRegistry) -> str:
-    return exposition.generate_latest(registry).decode()
+from slabmon.export.prometheus import Families
 
 
-def openmetrics(registry: CollectorRegistry) -> str:
-    encoded: bytes = openmetrics_exposition.generate_latest(registry)  # type: ignore[no-untyped-call]
+def text(families: Families) -> str:
+    return exposition.generate_latest(families).decode()
+
+
+def openmetrics(families: Families) -> str:
+    encoded: bytes = openmetrics_exposition.generate_latest(families)  # type: ignore[no-untyped-call]
     return encoded.decode()
 
 

@@ -6,15 +6,16 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
-from prometheus_client import generate_latest
 
 from slabmon.analysis.grouping import DIMENSIONS
 from slabmon.analysis.table import Table
-from slabmon.export.prometheus import SnapshotCollector, registry
+from slabmon.export.catalogue import Daemon
+from slabmon.export.prometheus import Exporter
 from slabmon.export.text import to_csv, to_json, to_table
 from slabmon.model import Device, Release, Slabinfo, Snapshot, Tracked
 from slabmon.view import by_view
 from slabmon.views import VIEWS
+from tests.unit import scraping
 from tests.unit.builders import Object, cache, device, site, snapshot, tracked
 
 COLUMNS = tuple(f.name for f in fields(Tracked) if f.type == "np.ndarray")
@@ -48,8 +49,7 @@ def show_everything(shown: Snapshot) -> str:
     for view in (*VIEWS.values(), *(by_view((name,)) for name in DIMENSIONS)):
         table = Table.of(view, shown)
         found += [to_csv(table), to_table(table)]
-    metrics = generate_latest(registry(SnapshotCollector(lambda: shown, lambda: 0))).decode()
-    found += [line for line in metrics.splitlines() if "slabmon_process_" not in line]
+    found.append(scraping.text(Exporter().families(shown, Daemon())))
     return "\n".join(found)
 
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from slabmon.config import DEFAULT_ADDRESS, Config, load, parse_address
+from slabmon.config import Config, load
 from slabmon.errors import UsageError
 from slabmon.kernel.settings import Filter, Settings
+from slabmon.web.settings import WebSettings, parse_address
 
 
 def loaded(folder: Path, text: str) -> Config:
@@ -20,7 +21,7 @@ def loaded(folder: Path, text: str) -> Config:
 
 
 def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
-    assert loaded(tmp_path, "") == Config(DEFAULT_ADDRESS, Settings())
+    assert loaded(tmp_path, "") == Config(WebSettings(), Settings())
 
 
 def test_every_key_is_taken(tmp_path: Path) -> None:
@@ -29,6 +30,15 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         """
         [web]
         listen_address = "[::1]:80"
+        socket_path = "/run/x.sock"
+        config_file = "web.yml"
+        telemetry_path = "/m"
+        user = "daemon"
+        budget_seconds = 2
+        max_connections = 10
+        max_connections_per_client = 5
+        request_seconds = 3
+        response_seconds = 4.5
         [tracking]
         sample_bytes = 4096
         pages = true
@@ -43,7 +53,8 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
     )
     exact = Filter(cache="dentry", min_size=10)
     assert config == Config(
-        "[::1]:80", Settings(4096, exact, True, 0, 128, 256, 8192, 512, 1024)
+        WebSettings("[::1]:80", "/run/x.sock", "web.yml", "/m", "daemon", 2, 10, 5, 3, 4.5),
+        Settings(4096, exact, True, 0, 128, 256, 8192, 512, 1024),
     )  # fmt: skip
 
 
@@ -56,7 +67,13 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         ("web = 3", ["web", "[web]"]),
         ("[[tracking]]\n", ["[tracking]"]),
         ("[web]\nlisten_adress = 'x'", ["web.listen_adress", "listen_address"]),
-        ("[web]\nlisten_address = 7522", ["web.listen_address", "HOST:PORT"]),
+        ("[web]\nlisten_address = 7522", ["web.listen_address", "str"]),
+        ("[web]\nbudget_seconds = '1'", ["web.budget_seconds", "float"]),
+        ("[web]\nbudget_seconds = inf", ["web.budget_seconds", "0.05", "60"]),
+        ("[web]\nmax_connections = 1.5", ["web.max_connections", "int"]),
+        ("[web]\ntelemetry_path = 'metrics'", ["web.telemetry_path", "/metrics"]),
+        ("[web]\ntelemetry_path = '/'", ["web.telemetry_path", "/healthz"]),
+        ("[web]\nsocket_path = 'x.sock'", ["web.socket_path", "absolute"]),
         ("[web]\nlisten_address = 'localhost'", ["'localhost'", "HOST:PORT"]),
         ("[tracking]\nsample_byte = 1", ["tracking.sample_byte", "sample_bytes"]),
         ("[tracking]\nsample_bytes = 1", ["tracking.sample_bytes", "64"]),
@@ -122,7 +139,7 @@ def test_any_text_is_a_configuration_or_a_usage_error(tmp_path: Path, text: str)
     except UsageError:
         return
     assert isinstance(config, Config)
-    parse_address(config.listen_address)
+    parse_address(config.web.listen_address)
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.metrics_core import Metric
 
-from slabmon.export.catalogue import CATALOGUE, MAX_SERIES, OTHER
-from slabmon.export.prometheus import Bound, SnapshotCollector, merge, registry
+from slabmon.export.catalogue import CATALOGUE, DAEMON, MAX_SERIES, OTHER, Daemon
+from slabmon.export.catalogue import Metric as Known
+from slabmon.export.prometheus import Bound, Exporter, merge
 from slabmon.model import GfpClass, Live, NodeUse, PageOrder, SizeBucket, Slabinfo, Snapshot
 from tests.unit import scraping
 from tests.unit.builders import cache, device, site, snapshot
@@ -20,20 +22,29 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 Values = dict[Series, float]
 
 
+DAEMON_NOW = Daemon(
+    report={
+        "snapshot_seconds": 0.125, "collector_cpu_seconds": 2, "web_cpu_seconds": 3,
+        "collector_resident_bytes": 4, "web_resident_bytes": 5, "collector_proportional_bytes": 6,
+        "web_proportional_bytes": 7, "bpf_bytes": 8, "web_restarts": 9,
+        "web_configuration_failed": 0,
+    },
+    age=0.25, scrape_seconds=0.5, errors={"timeout": 1}, connections=2, refused={"slow": 3},
+)  # fmt: skip
+ALL: tuple[Known[Any], ...] = (*DAEMON, *CATALOGUE)
+
+
 class Scraper:
-    """One daemon's registry; each scrape shows another snapshot."""
+    """One daemon's exporter; each scrape shows another snapshot."""
 
     def __init__(self) -> None:
-        self._now = snapshot()
-        self._registry = registry(SnapshotCollector(lambda: self._now, lambda: 0.125))
+        self._exporter = Exporter()
 
-    def text(self, now: Snapshot) -> str:
-        self._now = now
-        return scraping.text(self._registry)
+    def text(self, now: Snapshot | None, daemon: Daemon = DAEMON_NOW) -> str:
+        return scraping.text(self._exporter.families(now, daemon))
 
     def openmetrics(self, now: Snapshot) -> str:
-        self._now = now
-        return scraping.openmetrics(self._registry)
+        return scraping.openmetrics(self._exporter.families(now, DAEMON_NOW))
 
     def values(self, now: Snapshot) -> Values:
         """Samples by name and labels; a duplicate is an error."""
@@ -90,10 +101,7 @@ def test_values_are_those_of_the_snapshot(scraper: Scraper) -> None:
 def test_openmetrics_has_the_same_samples(scraper: Scraper) -> None:
     now = snapshot()
     other = _values(scraping.parse_openmetrics(scraper.openmetrics(now)))
-    process = {"slabmon_process_resident_bytes", "slabmon_process_cpu_seconds_total"}
-    found = scraper.values(now)
-    assert found.keys() == other.keys()
-    assert all(found[key] == other[key] for key in found if key[0] not in process)
+    assert scraper.values(now) == other
 
 
 def test_each_family_has_help_and_the_type_of_the_catalogue(scraper: Scraper) -> None:
@@ -101,7 +109,7 @@ def test_each_family_has_help_and_the_type_of_the_catalogue(scraper: Scraper) ->
         family.name: family
         for family in scraping.parse_openmetrics(scraper.openmetrics(snapshot()))
     }
-    for metric in CATALOGUE:
+    for metric in ALL:
         assert families[metric.name].type == metric.kind
         assert families[metric.name].documentation == metric.help
 
@@ -112,7 +120,7 @@ def test_only_slabmons_own_metrics_are_exported(scraper: Scraper) -> None:
 
 def test_every_metric_of_the_catalogue_has_a_sample(scraper: Scraper) -> None:
     names = {name for name, _ in scraper.values(snapshot())}
-    assert {metric.exposed for metric in CATALOGUE} <= names
+    assert {metric.exposed for metric in ALL} <= names
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -223,8 +231,25 @@ def test_folded_caches_do_not_claim_a_sum_of_yes_and_no(scraper: Scraper) -> Non
     assert set(values.values()) <= {0.0, 1.0}
 
 
-def test_registering_reads_no_tables() -> None:
-    def fail() -> Snapshot:
-        raise AssertionError("read at registration")
+def test_the_daemon_tells_its_own_figures(scraper: Scraper) -> None:
+    found = scraper.values(snapshot())
+    assert of(found, "slabmon_snapshot_age_seconds") == {(): 0.25}
+    assert of(found, "slabmon_scrape_duration_seconds") == {(): 0.5}
+    assert of(found, "slabmon_scrape_errors_total") == {("timeout",): 1.0}
+    assert of(found, "slabmon_process_cpu_seconds_total") == {("collector",): 2.0, ("web",): 3.0}
+    assert of(found, "slabmon_bpf_memory_bytes") == {(): 8.0}
+    assert of(found, "slabmon_http_refused_connections_total") == {("slow",): 3.0}
 
-    registry(SnapshotCollector(fail, lambda: 0.0))
+
+def test_without_a_snapshot_only_the_daemon_is_told_of() -> None:
+    """What is not known has no sample; that nothing is known has one."""
+    found = _values(scraping.parse_text(Scraper().text(None, Daemon(up=False))))
+    assert of(found, "slabmon_up") == {(): 0.0}
+    assert {name for name, _ in found} <= {metric.exposed for metric in DAEMON}
+    assert not of(found, "slabmon_snapshot_age_seconds")
+
+
+def test_openmetrics_names_units(scraper: Scraper) -> None:
+    page = scraper.openmetrics(snapshot())
+    for metric in ALL:
+        assert (f"# UNIT {metric.name} {metric.unit}\n" in page) == bool(metric.unit), metric.name

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from html.parser import HTMLParser
-from typing import cast
-from unittest import mock
 
 from tornado.httpclient import HTTPResponse
 from tornado.testing import AsyncHTTPTestCase
 from tornado.web import Application
 
 from slabmon import __version__
-from slabmon.kernel.tracker import Tracker
-from slabmon.model import FeatureState, Snapshot
-from slabmon.service import Service
-from slabmon.web.app import make_app
+from slabmon.model import FeatureState
+from slabmon.store.codec import CONTENT_TYPE, decode, encode
+from slabmon.web.app import Context, make_app, page_template
+from slabmon.web.connections import Connections
+from slabmon.web.readings import Now, Reading
+from slabmon.web.settings import WebSettings
 from tests.unit.builders import cache, device, site, snapshot
 from tests.unit.scraping import parse_openmetrics, parse_text
 
@@ -23,19 +24,23 @@ EVIL = "<script>alert(1)</script>\"'&<img src=x>"
 OPENMETRICS = "application/openmetrics-text"
 
 
-class FakeTracker:
-    """Shows one snapshot; can fail."""
+class FakeSource:
+    """Gives one snapshot; can fail as the channel to the collector does."""
+
+    timeouts = failures = 0
 
     def __init__(self) -> None:
-        self.now = snapshot()
+        self.now_is = snapshot()
         self.taken = 0
-        self.broken = False
+        self.problem = ""
+        self.last: Reading | None = None
 
-    def snapshot(self) -> Snapshot:
+    async def now(self, detailed: bool = False) -> Now:
         self.taken += 1
-        if self.broken:
-            raise OSError("tables are gone")
-        return self.now
+        if not self.problem:
+            self.last = Reading(self.taken, time.monotonic(), 0.01, detailed, self.now_is,
+                                encode(self.now_is))  # fmt: skip
+        return Now(self.last, {"web_restarts": 0}, self.problem)
 
 
 class Page(HTMLParser):
@@ -57,14 +62,12 @@ class Page(HTMLParser):
 class WebTest(AsyncHTTPTestCase):
     """A server on a free port of the loopback."""
 
-    def get_app(self) -> Application:
-        self.tracker = FakeTracker()
-        self.service = Service(cast(Tracker, self.tracker))
-        return make_app(self.service)
+    settings = WebSettings()
 
-    def tearDown(self) -> None:
-        super().tearDown()
-        self.service.close()
+    def get_app(self) -> Application:
+        self.source = FakeSource()
+        connections = Connections(self.settings)
+        return make_app(Context(self.settings, connections, self.source, page_template()))
 
     def get(self, path: str, **headers: str) -> HTTPResponse:
         return self.fetch(path, headers=headers)
@@ -91,18 +94,31 @@ class Metrics(WebTest):
             assert answer.code == 200
             assert answer.headers["Content-Type"].startswith("text/plain")
 
-    def test_scrapes_that_come_together_share_one_reading(self) -> None:
-        with mock.patch("slabmon.service.SHARED_SECONDS", 60):
-            for _ in range(3):
-                self.get("/metrics")
-            self.get("/api/v1/snapshot")
-        assert self.tracker.taken == 1
+    def test_an_old_reading_is_shown_as_one(self) -> None:
+        assert b"slabmon_up 1.0" in self.get("/metrics").body
+        self.source.problem = "no reading within 1 s"
+        answer = self.get("/metrics")
+        assert answer.code == 200
+        assert b"slabmon_up 0.0" in answer.body
+        assert b"slabmon_cache_live_bytes" in answer.body
+        assert b"slabmon_snapshot_age_seconds" in answer.body
 
-    def test_later_scrapes_read_again(self) -> None:
-        with mock.patch("slabmon.service.SHARED_SECONDS", -1):
-            self.get("/metrics")
-            self.tracker.now = snapshot(caches=(cache("new"),))
-            assert b'cache="new"' in self.get("/metrics").body
+    def test_without_any_reading_there_are_metrics_that_say_so(self) -> None:
+        self.source.problem = "the collector is gone"
+        answer = self.get("/metrics")
+        assert answer.code == 200
+        assert b"slabmon_up 0.0" in answer.body
+        assert b"slabmon_cache_live_bytes" not in answer.body
+
+
+class Elsewhere(WebTest):
+    settings = WebSettings(telemetry_path="/a.b/metrics")
+
+    def test_metrics_can_be_anywhere(self) -> None:
+        assert b"slabmon_up" in self.get("/a.b/metrics").body
+        assert self.get("/metrics").code == 404
+        assert self.get("/axb/metrics").code == 404
+        assert b'href="a.b/metrics"' in self.get("/").body
 
 
 class Json(WebTest):
@@ -114,26 +130,43 @@ class Json(WebTest):
         assert document["schema"] == 1
         assert [row["name"] for row in document["caches"]] == ["kmalloc-64", "kmalloc-large"]
 
+    def test_other_slabmons_get_it_encoded(self) -> None:
+        answer = self.get("/api/v1/snapshot", Accept=CONTENT_TYPE)
+        assert answer.headers["Content-Type"] == CONTENT_TYPE
+        assert decode(answer.body).caches == self.source.now_is.caches
+        assert self.source.last
+        assert self.source.last.detailed
+
 
 class Health(WebTest):
     def test_healthy_and_ready(self) -> None:
         assert (self.get("/healthz").code, self.get("/healthz").body) == (200, b"ok\n")
         assert (self.get("/readyz").code, self.get("/readyz").body) == (200, b"ready\n")
 
-    def test_not_ready_when_the_tables_cannot_be_read(self) -> None:
-        self.tracker.broken = True
-        with self.assertLogs("tornado.application", "ERROR"):
-            answer = self.get("/readyz")
-        assert answer.code >= 500
+    def test_not_ready_while_the_tables_cannot_be_read(self) -> None:
+        self.source.problem = "the tables cannot be read"
+        answer = self.get("/readyz")
+        assert (answer.code, answer.body) == (503, b"503 the tables cannot be read\n")
         assert self.get("/healthz").code == 200, "the process itself is alive"
 
+    def test_programs_get_no_old_reading(self) -> None:
+        self.get("/api/v1/snapshot")
+        self.source.problem = "the tables cannot be read"
+        answer = self.get("/api/v1/snapshot")
+        assert answer.code == 503
+        assert answer.headers["Retry-After"] == "1"
+        assert answer.headers["Cache-Control"] == "no-store"
+
+    def test_a_person_is_told_that_the_reading_is_old(self) -> None:
+        assert self.get("/").code == 200
+        self.source.problem = "the tables <cannot> be read"
+        assert "the tables <cannot> be read" in Page(self.get("/").body.decode()).text
+
     def test_an_internal_error_tells_no_details(self) -> None:
-        self.tracker.broken = True
+        self.source.now_is = None  # type: ignore[assignment]
         with self.assertLogs("tornado.application", "ERROR"):
             answer = self.get("/api/v1/snapshot")
-        assert answer.code == 500
-        assert b"tables are gone" not in answer.body
-        assert b"Traceback" not in answer.body
+        assert (answer.code, answer.body) == (500, b"500 Internal Server Error\n")
 
 
 class Routes(WebTest):
@@ -150,8 +183,9 @@ class Routes(WebTest):
             for method in ("POST", "PUT", "DELETE", "PATCH"):
                 body = None if method == "DELETE" else ""
                 answer = self.fetch(path, method=method, body=body)
-                assert answer.code in (404, 405), (method, path)
-        assert self.tracker.taken == 0
+                assert answer.code == 405, (method, path)
+                assert answer.headers["Allow"] == "GET, HEAD"
+        assert self.source.taken == 0
 
     def test_head_has_the_headers_without_the_body(self) -> None:
         for path in self.PATHS:
@@ -166,18 +200,27 @@ class Routes(WebTest):
             assert "default-src 'none'" in policy
             assert "script-src" not in policy
             assert headers["X-Content-Type-Options"] == "nosniff"
-            assert headers["Cache-Control"] == "no-store"
+            assert headers["Cache-Control"] in ("no-store", "private, no-cache")
             assert headers["Server"] == f"slabmon/{__version__}"
 
     def test_a_query_does_not_matter(self) -> None:
         assert self.get("/healthz?x=<script>").body == b"ok\n"
 
     def test_answers_are_compressed_for_those_who_ask(self) -> None:
-        self.tracker.now = snapshot(caches=tuple(cache(f"c{i}") for i in range(100)))
+        self.source.now_is = snapshot(caches=tuple(cache(f"c{i}") for i in range(100)))
         answer = self.fetch("/api/v1/snapshot", headers={"Accept-Encoding": "gzip"},
                             decompress_response=False)  # fmt: skip
         assert answer.headers["Content-Encoding"] == "gzip"
         assert len(answer.body) < 5_000
+        plain = self.fetch("/api/v1/snapshot", headers={"Accept-Encoding": "gzip;q=0, br"})
+        assert "Content-Encoding" not in plain.headers
+
+    def test_what_has_not_changed_is_not_sent_again(self) -> None:
+        answer = self.get("/api/v1/snapshot")
+        again = self.get("/api/v1/snapshot", **{"If-None-Match": answer.headers["Etag"]})
+        assert (again.code, again.body) == (304, b"")
+        self.source.now_is = snapshot(caches=(cache("new"),))
+        assert self.get("/api/v1/snapshot", **{"If-None-Match": answer.headers["Etag"]}).code == 200
 
 
 class Person(WebTest):
@@ -190,7 +233,7 @@ class Person(WebTest):
         assert "script" not in page.tags
 
     def test_names_cannot_inject_markup(self) -> None:
-        self.tracker.now = snapshot(
+        self.source.now_is = snapshot(
             caches=(cache(EVIL),), sites=(site(EVIL, 1, EVIL),),
             devices=(device(EVIL, EVIL, driver=EVIL),),
             features={EVIL: FeatureState("off", EVIL)}, losses={EVIL: 1},
@@ -202,7 +245,7 @@ class Person(WebTest):
         assert page.text.count(EVIL) >= 6, "shown as it is, as text"
 
     def test_an_empty_snapshot_is_a_page_too(self) -> None:
-        self.tracker.now = snapshot(
+        self.source.now_is = snapshot(
             caches=(), sites=(), devices=(), gfp=(), sizes=(), nodes=(), pages=(), programs=(),
             losses={}, features={},
         )  # fmt: skip
@@ -211,7 +254,7 @@ class Person(WebTest):
 
     def test_the_page_does_not_grow_with_the_machine(self) -> None:
         many = range(1000)
-        self.tracker.now = snapshot(
+        self.source.now_is = snapshot(
             caches=tuple(cache(f"c{i}") for i in many), sites=tuple(site(f"s{i}") for i in many),
             devices=tuple(device(name=f"d{i}") for i in many),
         )  # fmt: skip

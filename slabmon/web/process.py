@@ -1,0 +1,88 @@
+"""The web process: everything that touches what clients send, and no privilege.
+
+Started by the collector with the number of its channel and those of the listening sockets. It
+imports, reads its configuration, gives everything up, and only then serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+import sys
+
+from tornado.template import Template
+
+from slabmon.channel import MAX_REPORT, Started
+from slabmon.errors import SlabmonError
+from slabmon.web import privileges
+from slabmon.web.app import Context, make_app, page_template
+from slabmon.web.connections import Connections
+from slabmon.web.readings import Channel
+from slabmon.web.server import Server
+from slabmon.web.settings import WebSettings
+
+log = logging.getLogger(__name__)
+
+# Requests under way get so long when the process is to end.
+DRAIN_SECONDS = 3.0
+# Without a collector it goes on saying so for longer than scrapers usually wait between scrapes,
+# then it gives the port free.
+ORPHAN_SECONDS = 20.0
+
+
+def main(arguments: list[str]) -> int:
+    """Runs until the collector ends it."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO,
+                        format="%(levelname)s %(name)s: %(message)s")  # fmt: skip
+    channel, *listeners = (socket.socket(fileno=int(number)) for number in arguments)
+    try:
+        settings = WebSettings(**json.loads(_line(channel)))
+        user = privileges.find_user(settings.user)
+        template = page_template()
+        privileges.drop(user)
+        privileges.limit(settings.max_connections)
+    except SlabmonError as error:
+        channel.sendall(Started(error=str(error), exit_code=error.exit_code).pack())
+        return error.exit_code
+    channel.sendall(Started().pack())
+    asyncio.run(serve(settings, template, channel, listeners))
+    return 0
+
+
+def _line(channel: socket.socket) -> bytes:
+    """The settings: one line, and nothing is sent after it before we answer."""
+    data = b""
+    while not data.endswith(b"\n") and len(data) < MAX_REPORT:
+        piece = channel.recv(4096)
+        if not piece:
+            break
+        data += piece
+    return data
+
+
+async def serve(settings: WebSettings, template: Template, channel: socket.socket,
+                listeners: list[socket.socket]) -> None:  # fmt: skip
+    """Answers requests from the first reading on."""
+    retired = asyncio.Event()
+    reader, writer = await asyncio.open_unix_connection(sock=channel, limit=1 << 20)
+    readings = Channel(reader, writer, settings.budget_seconds, retired.set)
+    await readings.first()
+    connections = Connections(settings)
+    app = make_app(Context(settings, connections, readings, template))
+    server = Server(app, connections, settings)
+    server.listen_on(listeners)
+    ends = [asyncio.create_task(event.wait()) for event in (retired, readings.closed)]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if not retired.is_set():
+        log.error("the collector is gone: what is served is old; ending in %g s", ORPHAN_SECONDS)
+        await asyncio.sleep(ORPHAN_SECONDS)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(server.drain(), DRAIN_SECONDS)
+    readings.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,72 @@
+"""Settings of the HTTP side: the [web] table of the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slabmon.errors import UsageError
+
+DEFAULT_ADDRESS = "127.0.0.1:7522"
+_LIMITS: dict[str, tuple[float, float]] = {
+    "budget_seconds": (0.05, 60),
+    "max_connections": (8, 65_536),
+    "max_connections_per_client": (4, 65_536),
+    "request_seconds": (0.5, 300),
+    "response_seconds": (0.5, 300),
+}
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """HOST:PORT or [IPV6]:PORT; an empty host means all interfaces."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not port.isascii() or not port.isdecimal() or int(port[:6]) > 65535:
+        raise UsageError(f"address {text!r} is not HOST:PORT, for example {DEFAULT_ADDRESS}")
+    return host, int(port)
+
+
+@dataclass(frozen=True)
+class WebSettings:
+    """Everything but what the web configuration file says.
+
+    listen_address: HOST:PORT. socket_path: of the unix socket for local clients; None: the
+    default where it can be made; empty: none. config_file: exporter-toolkit's web configuration.
+    user: whom the web process runs as; None: slabmon, else nobody. budget_seconds: how long a
+    request waits for the kernel's tables to be read. request_seconds: how long a client may take
+    to send a request, or to send the next one. response_seconds: to take the answer.
+    """
+
+    listen_address: str = DEFAULT_ADDRESS
+    socket_path: str | None = None
+    config_file: str | None = None
+    telemetry_path: str = "/metrics"
+    user: str | None = None
+    budget_seconds: float = 1.0
+    max_connections: int = 256
+    max_connections_per_client: int = 64
+    request_seconds: float = 10.0
+    response_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        try:
+            parse_address(self.listen_address)
+        except UsageError as error:
+            raise UsageError(f"listen_address: {error}") from error
+        path = self.telemetry_path
+        if not path.startswith("/") or not path.isascii() or not path.isprintable() or (
+            set(path) & set("?#%\\ ") or path in RESERVED_PATHS
+        ):  # fmt: skip
+            raise UsageError(
+                f"telemetry_path is {path!r}; it must be a plain path such as /metrics and none "
+                f"of {', '.join(RESERVED_PATHS)}"
+            )
+        if self.socket_path and not self.socket_path.startswith("/"):
+            raise UsageError(f"socket_path is {self.socket_path!r}; it must be absolute or empty")
+        for name, (low, high) in _LIMITS.items():
+            if not low <= getattr(self, name) <= high:
+                raise UsageError(
+                    f"{name} is {getattr(self, name)}; it must be from {low:g} to {high:g}"
+                )
+
+
+RESERVED_PATHS = ("/", "/api/v1/snapshot", "/healthz", "/readyz")

@@ -1,0 +1,152 @@
+"""One web process, seen from the collector: started, listened to, answered, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+
+from slabmon.channel import DETAILED, PLAIN, RETIRE, Answer, Garbage, Started
+from slabmon.loop import Loop
+from slabmon.web.settings import WebSettings
+
+log = logging.getLogger(__name__)
+
+# What a process that parses requests needs to know of our environment.
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "TZ")
+END_SECONDS = 5.0
+
+
+class WebProcess:
+    """A child and our end of its channel. Never waits for the child, except in end().
+
+    `on_command` is called with each command when the answer before it has been taken; `on_started`
+    once; `on_gone` with the reason when the child ended or does not keep to the protocol.
+    """
+
+    def __init__(
+        self, loop: Loop, settings: WebSettings, listeners: Iterable[socket.socket],
+        on_command: Callable[[WebProcess, bytes], None],
+        on_started: Callable[[WebProcess, Started], None],
+        on_gone: Callable[[WebProcess, str], None],
+    ) -> None:  # fmt: skip
+        self._loop = loop
+        self._on_command, self._on_started, self._on_gone = on_command, on_started, on_gone
+        self.started = False
+        self._over = False
+        self._received = b""
+        self._unsent = memoryview(b"")
+        self._channel, theirs = socket.socketpair()
+        numbers = [listener.fileno() for listener in listeners]
+        with theirs:
+            # -P: whatever lies in the working directory is not to be imported.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "slabmon.web.process", str(theirs.fileno()),
+                 *map(str, numbers)],
+                pass_fds=(theirs.fileno(), *numbers), stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, start_new_session=True, cwd="/",
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            )  # fmt: skip
+        self.pid = self._process.pid
+        self._channel.sendall(json.dumps(asdict(settings)).encode() + b"\n")
+        self._channel.setblocking(False)
+        loop.watch(self._channel, self._receive)
+
+    def _receive(self) -> None:
+        try:
+            data = self._channel.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._gone(self._epitaph())
+        elif self.started:
+            self._command(data)
+        else:
+            self._start_message(data)
+
+    def _start_message(self, data: bytes) -> None:
+        self._received += data
+        try:
+            found = Started.unpack(self._received)
+        except Garbage as error:
+            self._gone(str(error))
+            return
+        if found is None:
+            return
+        message, rest = found
+        self.started = not message.error
+        self._on_started(self, message)
+        if rest and not self._over:
+            self._command(rest)
+
+    def _command(self, data: bytes) -> None:
+        # A process that keeps to the protocol waits for the answer before it asks again.
+        if data not in (PLAIN, DETAILED):
+            self._gone("it sent something that is not a command")
+            return
+        self._loop.unwatch(self._channel)
+        self._on_command(self, data)
+
+    def answer(self, answer: Answer) -> None:
+        """Sends an answer as fast as the child takes it; then listens for the next command."""
+        if self._over:
+            return
+        self._unsent = memoryview(answer.pack())
+        self._send()
+
+    def _send(self) -> None:
+        try:
+            sent = self._channel.send(self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._gone(self._epitaph())
+            return
+        self._unsent = self._unsent[sent:]
+        if self._unsent:
+            self._loop.watch(self._channel, self._send, writable=True)
+        else:
+            self._loop.watch(self._channel, self._receive)
+
+    def _epitaph(self) -> str:
+        try:
+            code = self._process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return "it closed its channel"
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def _gone(self, reason: str) -> None:
+        self._over = True
+        self._loop.unwatch(self._channel)
+        self._on_gone(self, reason)
+
+    def retire(self) -> None:
+        """Asks the child to finish its requests and end."""
+        self._over = True
+        self._loop.unwatch(self._channel)
+        with contextlib.suppress(OSError):
+            # In the middle of an answer there is nothing to ask politely any more.
+            if not self._unsent:
+                self._channel.send(Answer(RETIRE).pack())
+
+    def ended(self) -> bool:
+        """Whether the child has ended."""
+        return self._process.poll() is not None
+
+    def end(self, seconds: float = END_SECONDS) -> None:
+        """Waits so long for the child to end, then kills it; closes the channel."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(OSError):  # without CAP_KILL another user's process is safe
+                self._process.kill()
+                self._process.wait(END_SECONDS)
+        self._channel.close()
