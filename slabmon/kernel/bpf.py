@@ -10,9 +10,10 @@ import struct
 from dataclasses import dataclass
 
 _NUMBER = {"x86_64": 321, "aarch64": 280}.get(platform.machine(), -1)
-_MAP_UPDATE_ELEM, _PROG_LOAD, _PROG_TEST_RUN, _OBJ_GET_INFO = 2, 5, 10, 15
-_RAW_TRACEPOINT_OPEN, _ENABLE_STATS = 17, 32
+_MAP_CREATE, _MAP_UPDATE_ELEM, _PROG_LOAD, _OBJ_PIN, _OBJ_GET = 0, 2, 5, 6, 7
+_PROG_TEST_RUN, _OBJ_GET_INFO, _RAW_TRACEPOINT_OPEN, _ENABLE_STATS = 10, 15, 17, 32
 _PROG_TYPE_RAW_TRACEPOINT, _PROG_TYPE_TRACING = 17, 26
+_MAP_TYPE_ARRAY, _F_MMAPABLE = 2, 1 << 10
 ATTACH_TYPES = {"fentry": 24, "fexit": 25}
 _LOG_BYTES = 1 << 16
 
@@ -27,6 +28,24 @@ def bpf(command: int, attributes: bytearray) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return result
+
+
+def create_array(name: str, value_bytes: int, entries: int) -> int:
+    """A mmap-able array map of u32 keys."""
+    fields = (_MAP_TYPE_ARRAY, 4, value_bytes, entries, _F_MMAPABLE, 0, 0, name.encode()[:15])
+    return bpf(_MAP_CREATE, bytearray(struct.pack("<IIIIIII16s", *fields)))
+
+
+def pin(descriptor: int, path: str) -> None:
+    """Gives a map, program or link a name in a bpffs; raw tracepoint links from 5.7 on."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    bpf(_OBJ_PIN, bytearray(struct.pack("<QII", ctypes.addressof(name), descriptor, 0)))
+
+
+def open_pinned(path: str) -> int:
+    """A descriptor of what is pinned there."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    return bpf(_OBJ_GET, bytearray(struct.pack("<QII", ctypes.addressof(name), 0, 0)))
 
 
 def load(name: str, code: bytes, kind: str = "", btf_id: int = 0) -> int:

@@ -4,7 +4,7 @@ repeat, and addresses are used again after a cache is destroyed."""
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,9 +71,12 @@ class CacheDirectory:
             name = self._by_key[holders.pop(gone[0])].name if gone else self._unused(kernel_name)
         holders[address] = key
         self._names.add(name)
+        return self._identity(name, record)
+
+    def _identity(self, name: str, record: np.void) -> Identity:
         flags = int(record["flags"])
         return Identity(
-            name, kernel_name, int(record["object_size"]), int(record["size"]),
+            name, text(record["name"]), int(record["object_size"]), int(record["size"]),
             bool(flags & self._masks["RECLAIM_ACCOUNT"]), bool(flags & self._masks["ACCOUNT"]),
             bool(flags & self._masks["CACHE_DMA"]),
         )  # fmt: skip
@@ -96,6 +99,26 @@ class CacheDirectory:
         return current != key and (
             there is None or there.kernel_name != self._by_key[key].kernel_name
         )
+
+    def names(self) -> list[tuple[int, str, bool]]:
+        """Key, name and whether it holds its kernel name now, of every cache in order of sight."""
+        holding = {key for holders in self._holders.values() for key in holders.values()}
+        return [(key, cache.name, key in holding) for key, cache in self._by_key.items()
+                if key not in (LARGE, UNKNOWN)]  # fmt: skip
+
+    def recall(
+        self, names: Iterable[tuple[int, str, bool]], keys: np.ndarray, records: np.ndarray
+    ) -> None:
+        """Gives caches of the kernel's table the names an earlier process gave them."""
+        record_of = dict(zip(keys.tolist(), records, strict=True))
+        for key, name, holds in names:
+            if key not in record_of:
+                continue
+            self._by_key[key] = cache = self._identity(name, record_of[key])
+            self._names.add(name)
+            if holds:
+                address = key & ~_GENERATION_MASK
+                self._holders.setdefault(cache.kernel_name, {})[address] = key
 
     def get(self, key: int) -> Identity:
         """The cache of a key; UNRESOLVED where it was never introduced."""

@@ -145,6 +145,14 @@ class Walker:
         return None
 
 
+class History(NamedTuple):
+    """Names, resources added and removed of each device that gained or lost any; losses."""
+
+    devices: tuple[tuple[Names, int, int], ...]
+    disagreements: int
+    failed_walks: int
+
+
 class Ledger:
     """Devices and their resources now, and what was added and removed while tracking."""
 
@@ -159,6 +167,23 @@ class Ledger:
         self._stale = True
         self.disagreements = 0
         self.failed_walks = 0
+
+    def history(self) -> History:
+        """What a later process cannot find out by a walk."""
+        keys = {**self._added, **self._removed}
+        return History(
+            tuple((self._seen[key], self._added[key], self._removed[key]) for key in keys),
+            self.disagreements, self.failed_walks,
+        )  # fmt: skip
+
+    def recall(self, history: History) -> None:
+        """Goes on counting where an earlier process was. The next walk finds the resources."""
+        for names, added, removed in history.devices:
+            self._seen[names[:2]] = names
+            self._added[names[:2]] = added
+            self._removed[names[:2]] = removed
+        self.disagreements = history.disagreements
+        self.failed_walks = history.failed_walks
 
     def apply(self, event: np.void) -> None:
         """Takes one devres_log event into account."""

@@ -33,6 +33,13 @@ HOOK_MAPS = {
 _TIMEOUT = 120.0
 
 
+def map_names(plan: Plan) -> tuple[str, ...]:
+    """The maps a plan needs."""
+    names = MAPS + (PAGE_MAPS if plan.settings.pages else ())
+    names += ("stacks",) if plan.settings.stack_frames else ()
+    return names + tuple(name for program in plan.hooks for name in HOOK_MAPS[program])
+
+
 class Compiler:
     """The compile child. Started early, it imports bcc while facts are still being gathered."""
 
@@ -49,15 +56,11 @@ class Compiler:
 
     def start(self, plan: Plan) -> None:
         """Has the child compile and load what the plan names."""
-        maps = MAPS + (PAGE_MAPS if plan.settings.pages else ())
-        maps += ("stacks",) if plan.settings.stack_frames else ()
-        for program in plan.hooks:
-            maps += HOOK_MAPS[program]
         request = {
             "defines": dict(plan.defines),
             "functions": dict.fromkeys((*plan.attach.values(), *plan.run), ("", 0))
             | {program: (hook.kind, hook.btf_id) for program, hook in plan.hooks.items()},
-            "maps": maps,
+            "maps": map_names(plan),
             "kfuncs": [value for name, value in plan.defines.items() if name.startswith("KFUNC_")],
         }
         try:
@@ -116,12 +119,23 @@ class Programs:
     """Loaded maps and programs, and the attachments made of them."""
 
     def __init__(
-        self, maps: dict[str, int], programs: dict[str, int], instructions: dict[str, int]
-    ) -> None:
+        self, maps: dict[str, int], programs: dict[str, int], instructions: dict[str, int],
+        links: dict[str, int] | None = None,
+    ) -> None:  # fmt: skip
         self.maps = maps
         self.programs = programs
         self.instructions = instructions
-        self._links: dict[str, int] = {}
+        self._links = links or {}
+
+    def objects(self) -> dict[str, int]:
+        """All descriptors, by kind and name, attachments last."""
+        kinds = {"map": self.maps, "program": self.programs, "link": self._links}
+        return {f"{kind}-{n}": fd for kind, found in kinds.items() for n, fd in found.items()}
+
+    @property
+    def attached_events(self) -> Set[str]:
+        """The events programs are attached to."""
+        return self._links.keys()
 
     def attach(self, plan: Plan, events: Set[str], required: bool) -> dict[str, str]:
         """Attaches these of the plan's events; returns why some failed, unless `required`."""

@@ -10,9 +10,14 @@ _BUSY, _DISCARD, _HEADER = 1 << 31, 1 << 30, 8
 
 
 class RingBuffer:
-    """Reads records in order. `size` is the buffer's size in bytes, a power of two."""
+    """Reads records in order. `size` is the buffer's size in bytes, a power of two.
 
-    def __init__(self, map_fd: int, size: int) -> None:
+    `position` is where reading goes on. The kernel gets the room back with release(): what was
+    read and not yet released is read again by the next process that opens the buffer. `start`
+    skips what an earlier process had taken in and not yet released.
+    """
+
+    def __init__(self, map_fd: int, size: int, start: int = 0) -> None:
         page = mmap.PAGESIZE
         self._mask = size - 1
         self._consumer = mmap.mmap(map_fd, page, mmap.MAP_SHARED)
@@ -21,22 +26,25 @@ class RingBuffer:
             map_fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
         )
         self._data = page
+        self.position = max(struct.unpack_from("<Q", self._consumer)[0], start)
 
     def __iter__(self) -> Iterator[bytes]:
         """All records complete by now."""
-        (position,) = struct.unpack_from("<Q", self._consumer)
         (end,) = struct.unpack_from("<Q", self._producer)
-        while position < end:
-            start = self._data + (position & self._mask)
+        while self.position < end:
+            start = self._data + (self.position & self._mask)
             (header,) = struct.unpack_from("<I", self._producer, start)
             if header & _BUSY:
                 return
             length = header & ~(_BUSY | _DISCARD)
             record = self._producer[start + _HEADER : start + _HEADER + length]
-            position += _HEADER + -(-length // 8) * 8
-            struct.pack_into("<Q", self._consumer, 0, position)
+            self.position += _HEADER + -(-length // 8) * 8
             if not header & _DISCARD:
                 yield record
+
+    def release(self) -> None:
+        """Gives the room of everything read back to the kernel."""
+        struct.pack_into("<Q", self._consumer, 0, self.position)
 
     def close(self) -> None:
         self._consumer.close()

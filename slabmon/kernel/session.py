@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from slabmon.kernel.loader import Compiler
@@ -11,12 +11,16 @@ from slabmon.kernel.settings import Settings
 
 if TYPE_CHECKING:
     from slabmon.kernel.tracker import Tracker
+    from slabmon.state.continuity import Continuity
 
 
 @contextmanager
-def open_tracker(settings: Settings) -> Iterator[Tracker]:
-    """Compiles, loads and attaches; on leaving, nothing of it remains."""
-    with Compiler() as compiler:
+def open_tracker(settings: Settings, continuity: Continuity | None = None) -> Iterator[Tracker]:
+    """Compiles, loads and attaches, or adopts what an earlier daemon left; on leaving, nothing of
+    it remains but what `continuity` keeps."""
+    with ExitStack() as stack:
+        early = continuity is None or not continuity.found
+        compiler = stack.enter_context(Compiler()) if early else None
         # While the child starts.
         from slabmon.kernel.cgroups import Cgroups
         from slabmon.kernel.facts import probe
@@ -28,12 +32,17 @@ def open_tracker(settings: Settings) -> Iterator[Tracker]:
         wanted = settings.exact and settings.exact.cgroup
         facts = probe()
         plan = make_plan(facts, settings, cgroups.find(wanted) if wanted else 0)
-        compiler.start(plan)
-        symbols = Symbols()  # while the child compiles
-        programs = compiler.finish()
-    with programs:
-        tracker = Tracker(facts, plan, programs, symbols, cgroups)
-        try:
-            yield tracker
-        finally:
-            tracker.close()
+        programs = continuity.adopt(facts, plan) if continuity else None
+        memory = continuity.memory if continuity else None
+        if programs is None:
+            compiler = compiler or stack.enter_context(Compiler())
+            compiler.start(plan)
+        symbols = Symbols(history=memory.modules if memory else None)  # while the child compiles
+        if programs is None and compiler is not None:
+            programs = compiler.finish()
+            compiler.close()
+        assert programs is not None
+        stack.enter_context(programs)
+        tracker = Tracker(facts, plan, programs, symbols, cgroups, continuity)
+        stack.callback(tracker.close)
+        yield tracker

@@ -90,6 +90,13 @@ class Module:
     table: Table | None = None
 
 
+class History(NamedTuple):
+    """Modules as (name, ranges, first, last), and the generation they were last read in."""
+
+    modules: tuple[tuple[str, list[tuple[int, int]], int, int], ...]
+    confirmed: int
+
+
 def parse(data: bytes) -> tuple[Table, dict[str, Table], dict[str, int]]:
     """Core text, text of each module, and the data symbols slabmon looks for."""
     buffer = np.frombuffer(data, np.uint8)
@@ -147,13 +154,21 @@ class Symbols:
     """Resolves call sites. `readable` is False when the kernel hides addresses."""
 
     def __init__(self, kallsyms: Path = Path("/proc/kallsyms"),
-                 modules: Path = Path("/proc/modules")) -> None:  # fmt: skip
+                 modules: Path = Path("/proc/modules"),
+                 history: History | None = None) -> None:  # fmt: skip
+        """With the history of an earlier process, module events since then are to be told, and
+        refresh() called, before anything is resolved."""
         self._kallsyms = kallsyms
         self._modules_file = modules
         self._modules: list[Module] = []
         self._confirmed = 0
         self.data: Mapping[str, int] = {}
-        self._core = self._read(0)
+        if history is None:
+            self._core = self._read(0)
+        else:
+            self._modules = [Module(*entry) for entry in history.modules]
+            self._confirmed = history.confirmed
+            self._core, _, self.data = parse(kallsyms.read_bytes())
         self.readable = bool(len(self._core.addresses) and self._core.addresses[-1])
         self._bounds = (self.address(CORE_START) or 0, self.address(CORE_END) or 0)
 
@@ -185,6 +200,12 @@ class Symbols:
         gone = [m for m in self._modules if m.last != FOREVER and m.table is not None]
         for module in gone[:-_KEPT_MODULES]:
             module.table = None
+
+    def history(self) -> History:
+        """What a later process has to know of the modules there were."""
+        return History(
+            tuple((m.name, m.ranges, m.first, m.last) for m in self._modules), self._confirmed
+        )
 
     def refresh(self, generation: int) -> None:
         """Reads module symbols again; `generation` is the current one."""

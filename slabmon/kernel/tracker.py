@@ -9,20 +9,20 @@ from dataclasses import replace
 import numpy as np
 
 from slabmon.analysis.sampling import Grouped
-from slabmon.errors import UsageError
 from slabmon.kernel import assemble, bpf, slabinfo
 from slabmon.kernel.caches import CacheDirectory
 from slabmon.kernel.cgroups import Cgroups
-from slabmon.kernel.devices import Ledger, Walker
-from slabmon.kernel.facts import Facts, read_text
+from slabmon.kernel.devices import History, Ledger, Walker
+from slabmon.kernel.facts import Facts
 from slabmon.kernel.feature import DEGRADED, OFF, ON, Feature
+from slabmon.kernel.filter_text import filtered_text
 from slabmon.kernel.gfp import STABLE_BITS, classifier
 from slabmon.kernel.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODULE_EVENT
 from slabmon.kernel.loader import Programs
+from slabmon.kernel.nodes import node_of_cpu
 from slabmon.kernel.plan import ALLOCATION_EVENTS, Plan
 from slabmon.kernel.reader import Allocations, Reader, as_words
 from slabmon.kernel.ringbuf import RingBuffer
-from slabmon.kernel.settings import Filter
 from slabmon.kernel.symbols import Location, Symbols
 from slabmon.model import (
     Device,
@@ -35,46 +35,26 @@ from slabmon.model import (
     Tracking,
 )
 from slabmon.names import text
+from slabmon.state.continuity import Continuity
+from slabmon.state.memory import Memory
 
 _DEVRES = CONSTANTS["EVENT_DEVRES"]
 _MODULE_LOAD = CONSTANTS["EVENT_MODULE_LOAD"]
-
-
-def filtered_text(wanted: Filter | None, symbols: Symbols) -> tuple[int, int]:
-    """A filter's site or module as a range [start, end) of kernel text; (0, 0) for neither."""
-    if wanted and wanted.module:
-        found = symbols.module_range(wanted.module)
-        if found is None:
-            raise UsageError(f"filter: no module {wanted.module!r} is loaded; see lsmod")
-        return found
-    if not wanted or not wanted.site:
-        return 0, 0
-    name, plus, offset = wanted.site.partition("+")
-    found = symbols.function_range(name)
-    if found is None:
-        raise UsageError(
-            f"filter: no kernel function is called {name!r}; "
-            "the sites view of a snapshot and /proc/kallsyms list names"
-        )
-    if not plus:
-        return found
-    try:
-        start = found[0] + int(offset, 0)
-    except ValueError:
-        raise UsageError(f"filter: site {wanted.site!r} is not SYMBOL or SYMBOL+OFFSET") from None
-    return start, start + 1
 
 
 class Tracker:
     """One session. Made by `open_tracker`; holds everything attached until close()."""
 
     def __init__(self, facts: Facts, plan: Plan, programs: Programs, symbols: Symbols,
-                 cgroups: Cgroups) -> None:  # fmt: skip
+                 cgroups: Cgroups, continuity: Continuity | None = None) -> None:  # fmt: skip
         self.facts = facts
         self.plan = plan
         self.programs = programs
         self.symbols = symbols
         self._cgroups = cgroups
+        self._continuity = continuity
+        self._unsaved = True
+        memory = continuity.memory if continuity else None
         self.features = dict(plan.features)
         self._bits = {**STABLE_BITS, **facts.gfp_bits}
         self._classify = classifier(facts.gfp_bits)
@@ -82,32 +62,61 @@ class Tracker:
         self._aliases: dict[str, tuple[str, ...]] = {}
         self.reader = Reader(programs, plan)
         self._ring = RingBuffer(
-            programs.maps["events"], plan.defines["EVENT_PAGES"] * facts.page_bytes
-        )
+            programs.maps["events"], plan.defines["EVENT_PAGES"] * facts.page_bytes,
+            start=memory.events_taken if memory else 0,
+        )  # fmt: skip
         self._locations: dict[tuple[int, int], Location] = {}
-        self._events_lost = 0
+        self._events_lost = -1 if memory else 0
         if facts.kfunc_get_cache is not None and not symbols.large_entries():
             self.features["large_once"] = Feature(
                 DEGRADED, "allocator symbols not found: some large kmallocs count twice"
             )
-        text_range = filtered_text(plan.settings.exact, symbols)
-        self.reader.prepare(symbols, text_range, np.random.default_rng())
+        if memory is None:
+            text_range = filtered_text(plan.settings.exact, symbols)
+            self.reader.prepare(symbols, text_range, np.random.default_rng())
+        else:
+            self.reader.control["sample_interval"] = plan.settings.sample_bytes
+            self._locations.update(memory.locations)
+            self._directory.recall(memory.caches, *self.reader.caches())
         # Devices first: the walk allocates, and its allocations are no business of the host's.
-        failed = programs.attach(plan, plan.attach.keys() - ALLOCATION_EVENTS, required=False)
+        missing = plan.attach.keys() - ALLOCATION_EVENTS - programs.attached_events
+        failed = programs.attach(plan, missing, required=False)
         self.features.update({event: Feature(OFF, reason) for event, reason in failed.items()})
         self.ledger = None
         if self.features["device_inventory"].state != OFF:
             walker = Walker(programs, self._function_name, plan.defines["DEVRES_HEADER"],
                             bool(plan.defines["DEVRES_NAMED"]))  # fmt: skip
             self.ledger = Ledger(walker, self.features["devres_log"].state != OFF)
-            self.ledger.reconcile(self.drain)
-        self.since = time.time()
-        self._started = time.monotonic()
+            if memory:
+                self.ledger.recall(memory.ledger)
+        self.since = memory.since if memory else time.time()
+        self._started = memory.started if memory else time.monotonic()
         self._bulk_unseen = any(
             self.features[name].state != ON for name in ("bulk_free", "rcu_free")
         )
-        programs.attach_hooks(plan)
-        programs.attach(plan, plan.attach.keys() & ALLOCATION_EVENTS, required=True)
+        self.reconcile_devices()
+        if memory is None:
+            self.since, self._started = time.time(), time.monotonic()
+            programs.attach_hooks(plan)
+            programs.attach(plan, plan.attach.keys() & ALLOCATION_EVENTS, required=True)
+        if continuity is not None:
+            continuity.begin(programs, self._memory())
+            self.features["state"] = continuity.feature
+
+    def _memory(self) -> Memory:
+        return Memory(
+            self.since, self._started, self._ring.position, self.symbols.history(),
+            {key: place for key, place in self._locations.items() if place.module},
+            tuple(self._directory.names()),
+            self.ledger.history() if self.ledger else History((), 0, 0),
+        )  # fmt: skip
+
+    def _save(self) -> None:
+        """What clients were told, or events that are about to be given up, is written down."""
+        if self._continuity is not None and self._unsaved:
+            self._continuity.save(self._memory())
+            self.features["state"] = self._continuity.feature
+        self._unsaved = False
 
     def _function_name(self, address: int) -> str:
         return self.symbols.resolve(address, int(self.reader.control["module_generation"])).symbol
@@ -139,12 +148,18 @@ class Tracker:
                 self.ledger.mark_stale()
         if modules_changed:
             self.symbols.refresh(int(self.reader.control["module_generation"]))
+        if count or modules_changed:
+            self._unsaved = True
+            self._save()
+        self._ring.release()
         return count
 
     def reconcile_devices(self) -> None:
         """Walks all devices again and compares with the ledger."""
+        self.drain()
         if self.ledger is not None:
             self.ledger.reconcile(self.drain)
+            self._unsaved = True
 
     def _location(self, address: int, generation: int) -> Location:
         key = (address, generation)
@@ -152,6 +167,7 @@ class Tracker:
         if found is None:
             found = self.symbols.resolve(address, generation)
             self._locations[key] = found
+            self._unsaved |= found.module is not None
         return found
 
     def _losses(self) -> Counter[str]:
@@ -216,10 +232,9 @@ class Tracker:
         large_freed = reader.large_freed_bytes()
         slots = reader.slots()
         info = slabinfo.read() if self.facts.slabinfo else {}
-        if (
-            directory.update(*reader.caches(), reader.control["cache_generation"])
-            or not self._aliases
-        ):
+        news = directory.update(*reader.caches(), reader.control["cache_generation"])
+        self._unsaved |= news
+        if news or not self._aliases:
             self._aliases = dict(slabinfo.read_aliases())
 
         used = slots["site"] != 0
@@ -246,6 +261,7 @@ class Tracker:
         if self.ledger is not None:
             self.ledger.refresh(self.drain)
             devices = self.ledger.devices(lambda key: directory.get(key).name)
+        self._save()
         settings = self.plan.settings
         return Snapshot(
             host=Host(self.facts.release, self.facts.machine, self.facts.cpus, self.facts.boot_id),
@@ -271,12 +287,7 @@ class Tracker:
     def _nodes(self) -> tuple[NodeUse, ...]:
         if self.facts.nodes < 2:
             return ()
-        own: dict[int, int] = {}
-        for node in range(self.facts.nodes):
-            cpus = read_text(f"/sys/devices/system/node/node{node}/cpulist") or ""
-            for part in filter(None, cpus.split(",")):
-                first, _, last = part.partition("-")
-                own |= dict.fromkeys(range(int(first), int(last or first) + 1), node)
+        own = node_of_cpu(self.facts.nodes)
         return assemble.node_rows(
             (own.get(cpu, 0), self._rows(slots))
             for cpu, slots in enumerate(self.reader.allocations_by_cpu())

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from slabmon.errors import UsageError
+from slabmon.kernel.filter_text import filtered_text
 from slabmon.kernel.settings import Filter
 from slabmon.kernel.symbols import Symbols
-from slabmon.kernel.tracker import filtered_text
 from tests.unit.kallsyms import CORE, MODULE, Host
 
 

@@ -63,8 +63,15 @@ def ring() -> Iterator[Ring]:
     os.close(ring.fd)
 
 
+def taken(reader: RingBuffer) -> list[bytes]:
+    """All records, their room given back."""
+    records = list(reader)
+    reader.release()
+    return records
+
+
 def test_an_empty_ring_has_no_records(ring: Ring) -> None:
-    assert list(RingBuffer(ring.fd, SIZE)) == []
+    assert taken(RingBuffer(ring.fd, SIZE)) == []
     assert ring.consumed == 0
 
 
@@ -73,11 +80,11 @@ def test_records_come_in_order_and_once(ring: Ring) -> None:
     records = [b"first", b"12345678", b"", b"x" * 100]
     for record in records:
         ring.reserve(record)
-    assert list(reader) == records
+    assert taken(reader) == records
     assert ring.consumed == ring.position, "their room is given back"
-    assert list(reader) == []
+    assert taken(reader) == []
     ring.reserve(b"later")
-    assert list(reader) == [b"later"]
+    assert taken(reader) == [b"later"]
 
 
 def test_a_busy_record_holds_up_what_comes_after_it(ring: Ring) -> None:
@@ -85,23 +92,23 @@ def test_a_busy_record_holds_up_what_comes_after_it(ring: Ring) -> None:
     ring.reserve(b"before")
     busy = ring.reserve(b"unfinished", BUSY)
     ring.reserve(b"after")
-    assert list(reader) == [b"before"]
+    assert taken(reader) == [b"before"]
     assert ring.consumed == busy
     ring.commit(busy, len(b"unfinished"))
-    assert list(reader) == [b"unfinished", b"after"]
+    assert taken(reader) == [b"unfinished", b"after"]
 
 
 def test_a_discarded_record_is_skipped(ring: Ring) -> None:
     ring.reserve(b"one")
     ring.reserve(b"gone", DISCARD)
     ring.reserve(b"two")
-    assert list(RingBuffer(ring.fd, SIZE)) == [b"one", b"two"]
+    assert taken(RingBuffer(ring.fd, SIZE)) == [b"one", b"two"]
     assert ring.consumed == ring.position
 
 
 def test_a_discarded_record_at_the_end_gives_its_room_back(ring: Ring) -> None:
     ring.reserve(b"gone", DISCARD)
-    assert list(RingBuffer(ring.fd, SIZE)) == []
+    assert taken(RingBuffer(ring.fd, SIZE)) == []
     assert ring.consumed == ring.position
 
 
@@ -111,23 +118,34 @@ def test_a_record_across_the_end_is_read_in_one_piece(laps: int, before_end: int
     ring = Ring(laps * SIZE - before_end)
     ring.reserve(bytes(range(40)))
     ring.reserve(b"next")
-    assert list(RingBuffer(ring.fd, SIZE)) == [bytes(range(40)), b"next"]
+    assert taken(RingBuffer(ring.fd, SIZE)) == [bytes(range(40)), b"next"]
     os.close(ring.fd)
 
 
-def test_each_record_is_given_back_before_the_next_is_taken(ring: Ring) -> None:
-    first_end = ring.reserve(b"one") + 16
+def test_what_was_read_and_not_released_is_read_by_the_next_process(ring: Ring) -> None:
+    ring.reserve(b"one")
     ring.reserve(b"two")
-    records = iter(RingBuffer(ring.fd, SIZE))
-    assert next(records) == b"one"
-    assert ring.consumed == first_end
+    assert list(RingBuffer(ring.fd, SIZE)) == [b"one", b"two"]
+    assert ring.consumed == 0
+    assert list(RingBuffer(ring.fd, SIZE)) == [b"one", b"two"]
+
+
+def test_what_an_earlier_process_took_in_and_did_not_release_is_skipped(ring: Ring) -> None:
+    ring.reserve(b"one")
+    first = RingBuffer(ring.fd, SIZE)
+    assert list(first) == [b"one"]
+    ring.reserve(b"two")
+    assert taken(RingBuffer(ring.fd, SIZE, start=first.position)) == [b"two"]
+    assert ring.consumed == ring.position
+    ring.reserve(b"three")
+    assert taken(RingBuffer(ring.fd, SIZE, start=first.position)) == [b"three"]
 
 
 def test_closing_gives_the_mappings_back(ring: Ring) -> None:
     reader = RingBuffer(ring.fd, SIZE)
     reader.close()
     with pytest.raises(ValueError, match="closed"):
-        list(reader)
+        taken(reader)
 
 
 Action = tuple[bytes, bool]
@@ -141,7 +159,7 @@ def test_any_records_are_read_as_written(start: int, actions: list[Action]) -> N
         for data, discard in actions:
             ring.reserve(data, DISCARD if discard else 0)
         kept = [data for data, discard in actions if not discard]
-        assert list(RingBuffer(ring.fd, SIZE)) == kept
+        assert taken(RingBuffer(ring.fd, SIZE)) == kept
         assert ring.consumed == ring.position
     finally:
         os.close(ring.fd)

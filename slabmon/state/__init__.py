@@ -1,0 +1,1 @@
+"""What outlives the daemon: kernel objects, and what Python knows about them."""

@@ -1,0 +1,143 @@
+"""Counting that goes on while the daemon does not: adopting what an earlier process left, and
+leaving what a later one can adopt."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from slabmon.kernel.facts import Facts
+from slabmon.kernel.loader import Programs, map_names
+from slabmon.kernel.plan import ALLOCATION_EVENTS, DEGRADED, ON, Feature, Plan
+from slabmon.state.fingerprint import differences, fingerprint
+from slabmon.state.keeper import Keeper, KeepError
+from slabmon.state.memory import Memory
+from slabmon.state.record import Record, RecordTooLarge, create_map
+
+log = logging.getLogger(__name__)
+RECORD = "map-slabmon_state"
+
+
+class Continuity:
+    """One session's state over restarts of the daemon.
+
+    `found`: whether an earlier process left something. `memory`: what it knew, once adopt() took
+    its programs over. `feature` tells how the state is kept, or why it is not.
+    """
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._objects = keeper.take()
+        self._record: Record | None = None
+        self._document: dict[str, Any] = {}
+        self._kept = False
+        self.found = bool(self._objects)
+        self.memory: Memory | None = None
+        self.feature = Feature(ON, f"kept in {keeper.where}")
+
+    def adopt(self, facts: Facts, plan: Plan) -> Programs | None:
+        """The programs an earlier process left, where they are what this one would load."""
+        wanted = fingerprint(facts, plan)
+        self._document = {"fingerprint": wanted}
+        if not self.found:
+            return None
+        reason = self._refusal(wanted, plan)
+        if reason:
+            log.warning("counters start again: what an earlier daemon left in %s is not used, "
+                        "because %s", self._keeper.where, reason)  # fmt: skip
+            self._discard()
+            return None
+        assert self.memory is not None
+        log.info("counting goes on: adopted %d kernel objects from %s",
+                 len(self._objects), self._keeper.where)  # fmt: skip
+        kinds: dict[str, dict[str, int]] = {"map": {}, "program": {}, "link": {}}
+        for name, descriptor in self._objects.items():
+            kind, _, own = name.partition("-")
+            if name != RECORD:
+                kinds[kind][own] = descriptor
+        return Programs(
+            kinds["map"], kinds["program"], self._document["instructions"], kinds["link"]
+        )
+
+    def _refusal(self, wanted: dict[str, Any], plan: Plan) -> str:
+        """Why what was left cannot be adopted; "" when it can, and then `memory` is set."""
+        if RECORD not in self._objects:
+            return "it is incomplete: there is no state record"
+        self._record = Record(self._objects[RECORD])
+        document = self._record.read()
+        if document is None:
+            return "its state record was never written whole"
+        different = differences(document.get("fingerprint", {}), wanted)
+        if different:
+            return "; ".join(different)
+        links = sorted(plan.attach.keys() & ALLOCATION_EVENTS)
+        expected = [f"map-{name}" for name in map_names(plan)]
+        expected += [f"program-{name}" for name in (*plan.attach.values(), *plan.run)]
+        expected += [f"link-{name}" for name in links]
+        missing = [name for name in expected if name not in self._objects]
+        if missing:
+            return f"it is incomplete: {', '.join(missing[:3])} missing"
+        try:
+            self.memory = Memory.parse(document.get("memory"))
+        except ValueError as error:
+            return f"its state record is damaged ({error})"
+        self._document = document
+        self._kept = True
+        return ""
+
+    def _discard(self) -> None:
+        if self._record is not None:
+            self._record.close()
+            self._record = None
+        for descriptor in self._objects.values():
+            os.close(descriptor)
+        self._keeper.forget(self._objects)
+        self._objects = {}
+
+    def begin(self, programs: Programs, memory: Memory) -> None:
+        """The session counts: from here on it is kept."""
+        adopted = set(self._objects)
+        try:
+            if self._record is None:
+                self._objects[RECORD] = create_map()
+                self._record = Record(self._objects[RECORD])
+                self._document["instructions"] = programs.instructions
+            self._objects |= programs.objects()
+            self._kept = True
+            self.save(memory)
+            self._keeper.keep({n: fd for n, fd in self._objects.items() if n not in adopted})
+        except (KeepError, OSError) as error:
+            self._give_up(str(error))
+
+    def _give_up(self, reason: str) -> None:
+        """Better no state than one that is out of date."""
+        self._kept = False
+        self._keeper.forget(self._objects)
+        self._keeper.finish()
+        self.feature = Feature(DEGRADED, f"a restart or crash starts the counters again: {reason}")
+        log.warning("state is not kept: %s", reason)
+
+    def save(self, memory: Memory) -> None:
+        """Writes down what a later process has to know."""
+        if self._record is None or not self._kept:
+            return
+        for part in (memory, memory.without_places()):
+            try:
+                self._record.write({**self._document, "memory": part.document()})
+                return
+            except RecordTooLarge as error:
+                reason = f"the state record is full: {error}"
+                if self.feature.state == ON:
+                    log.warning("%s; names of call sites in unloaded modules are not kept", reason)
+                self.feature = Feature(DEGRADED, reason)
+        self._give_up(reason)
+
+    def close(self, wanted: bool) -> None:
+        """`wanted`: the daemon was asked to end, as opposed to failing: then nothing stays, unless
+        a service manager decides."""
+        if wanted or not self._kept:
+            self._keeper.finish()
+        if self._record is not None:
+            self._record.close()
+            os.close(self._objects[RECORD])

@@ -1,0 +1,84 @@
+"""systemd's side channels: sd_notify(3), the file descriptor store and passed descriptors.
+
+Written out because the wrappers on PyPI either pass no descriptors or need a compiler; the
+protocol is lines in a datagram (sd_notify(3), sd_listen_fds(3)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+from collections.abc import Sequence
+
+_FIRST_PASSED = 3  # SD_LISTEN_FDS_START
+_BARRIER_MS = 5000
+
+
+class Notifier:
+    """Messages to the service manager; without one, every method does nothing."""
+
+    def __init__(self, address: str | None) -> None:
+        self._socket: socket.socket | None = None
+        if address and address[0] in "/@":
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            self._address = "\0" + address[1:] if address[0] == "@" else address
+
+    @classmethod
+    def from_environment(cls) -> Notifier:
+        """Takes NOTIFY_SOCKET, so that child processes do not speak for the service."""
+        return cls(os.environ.pop("NOTIFY_SOCKET", None))
+
+    def __bool__(self) -> bool:
+        return self._socket is not None
+
+    def send(self, *lines: str, descriptors: Sequence[int] = ()) -> bool:
+        """One message; False when there is no manager or it does not listen."""
+        if self._socket is None:
+            return False
+        ancillary = []
+        if descriptors:
+            data = b"".join(fd.to_bytes(4, "little") for fd in descriptors)
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, data)]
+        try:
+            self._socket.sendmsg(["\n".join(lines).encode()], ancillary, 0, self._address)
+        except OSError:
+            return False
+        return True
+
+    def status(self, text: str) -> None:
+        """The line that `systemctl status` shows."""
+        self.send(f"STATUS={' '.join(text.split())}")
+
+    def barrier(self) -> bool:
+        """Waits until the manager has read everything sent before."""
+        reader, writer = os.pipe()
+        try:
+            sent = self.send("BARRIER=1", descriptors=(writer,))
+            os.close(writer)
+            return sent and bool(select.select([reader], [], [], _BARRIER_MS / 1000)[0])
+        finally:
+            os.close(reader)
+
+
+def watchdog_seconds() -> float | None:
+    """How long the manager waits for a sign of life; None: it does not."""
+    with contextlib.suppress(KeyError, ValueError):
+        if int(os.environ.get("WATCHDOG_PID", os.getpid())) == os.getpid():
+            return int(os.environ["WATCHDOG_USEC"]) / 1e6
+    return None
+
+
+def passed_descriptors() -> list[tuple[str, int]]:
+    """Names and descriptors this process was started with: sockets of socket activation and what
+    is in the file descriptor store. Names repeat. The first call takes them all."""
+    number = os.environ.pop("LISTEN_FDS", "")
+    names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
+    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()) or not number.isdecimal():
+        return []
+    descriptors = range(_FIRST_PASSED, _FIRST_PASSED + int(number))
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    names += ["unknown"] * (len(descriptors) - len(names))
+    return list(zip(names, descriptors, strict=False))
