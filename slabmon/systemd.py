@@ -1,7 +1,7 @@
-"""systemd's side channels: sd_notify(3), the file descriptor store and passed descriptors.
+"""systemd's side channel: sd_notify(3), with the file descriptor store and the watchdog.
 
 Written out because the wrappers on PyPI either pass no descriptors or need a compiler; the
-protocol is lines in a datagram (sd_notify(3), sd_listen_fds(3)).
+protocol is lines in a datagram.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import select
 import socket
 from collections.abc import Sequence
 
-_FIRST_PASSED = 3  # SD_LISTEN_FDS_START
 _BARRIER_MS = 5000
 
 
@@ -68,17 +67,3 @@ def watchdog_seconds() -> float | None:
         if int(os.environ.get("WATCHDOG_PID", os.getpid())) == os.getpid():
             return int(os.environ["WATCHDOG_USEC"]) / 1e6
     return None
-
-
-def passed_descriptors() -> list[tuple[str, int]]:
-    """Names and descriptors this process was started with: sockets of socket activation and what
-    is in the file descriptor store. Names repeat. The first call takes them all."""
-    number = os.environ.pop("LISTEN_FDS", "")
-    names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
-    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()) or not number.isdecimal():
-        return []
-    descriptors = range(_FIRST_PASSED, _FIRST_PASSED + int(number))
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
-    names += ["unknown"] * (len(descriptors) - len(names))
-    return list(zip(names, descriptors, strict=False))

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 KINDS = ("map-", "program-", "link-")
 BPFFS = Path("/sys/fs/bpf")
+_BUILT_IN = {"maps.debug", "progs.debug"}  # the kernel's own (kernel/bpf/preload)
 _OURS = "slabmon"  # source of a BPF file system that slabmon mounted
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -129,7 +130,8 @@ class Pins:
             self._directory.rmdir()
         with contextlib.suppress(OSError, ValueError):
             # Only a mount of our own, and only when nobody else has put anything there.
-            if _mounts().get(str(BPFFS)) == ("bpf", _OURS) and not any(BPFFS.iterdir()):
+            others = {path.name for path in BPFFS.iterdir()} - _BUILT_IN
+            if _mounts().get(str(BPFFS)) == ("bpf", _OURS) and not others:
                 _libc.umount2(os.fsencode(BPFFS), 0)
 
     def _mount(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from slabmon.kernel.symbols import Symbols
+from slabmon.kernel.symbols import History, Symbols
 
 CORE = 0xFFFFFFFF81000000
 MODULE = 0xFFFFFFFFC0000000
@@ -60,8 +60,8 @@ class Host:
             )
         )
 
-    def symbols(self) -> Symbols:
-        return Symbols(self._folder / "kallsyms", self._folder / "modules")
+    def symbols(self, history: History | None = None) -> Symbols:
+        return Symbols(self._folder / "kallsyms", self._folder / "modules", history)
 
 
 def drivers(host: Host, bases: Mapping[str, int]) -> None:

@@ -206,3 +206,20 @@ def test_a_failed_kmalloc_of_an_unknown_or_doubtful_cache_is_unresolved(kernel: 
 
 def test_a_failed_kmalloc_above_the_largest_bucket_is_page_backed(kernel: Kernel) -> None:
     assert kernel.directory.of_failed_kmalloc(1 << 20, False, False, False).name == LARGE_CACHE
+
+
+def test_names_stay_over_a_restart(kernel: Kernel) -> None:
+    kernel.see((A, b"mlx5"))
+    kernel.see((B, b"mlx5"))
+    kernel.destroy(A)
+    kernel.see((A, b"other"))
+    keys = np.array([B, A, kernel.key(A)], "<u8")  # the kernel's table has an order of its own
+    records = np.concatenate([cache_record(name) for name in (b"mlx5", b"mlx5", b"other")])
+    restarted = Kernel()
+    restarted.generations[:] = kernel.generations
+    restarted.directory.recall(kernel.directory.names(), keys, records)
+    assert not restarted.directory.update(keys, records, restarted.generations)
+    for key in keys.tolist():
+        assert restarted.directory.get(key) == kernel.directory.get(key)
+    for both in (kernel, restarted):
+        assert both.see((C, b"mlx5"), (D, b"mlx5")) == ["mlx5", "mlx5#3"]

@@ -248,3 +248,17 @@ def test_a_failed_walk_is_counted_and_keeps_the_ledger(walker: FakeWalker, ledge
     ledger.refresh(quiet)
     assert rows(ledger)["devd000"].resources == 0, "still stale, so the next walk holds"
     assert ledger.disagreements == 0
+
+
+def test_counts_go_on_over_a_restart(walker: FakeWalker, ledger: Ledger) -> None:
+    ledger.apply(devres_event(b"ADD", 1, bytes=100))
+    ledger.apply(devres_event(b"ADD", 2, bytes=28))
+    ledger.apply(devres_event(b"REM", 1))
+    restarted = Ledger(cast(Walker, walker), True)
+    restarted.recall(ledger.history())
+    restarted.apply(devres_event(b"REM", 2))  # happened while no daemon ran
+    walker.nodes = {3: node(8)}
+    restarted.reconcile(quiet)
+    row = rows(restarted)["devd000"]
+    assert (row.resources, row.managed_bytes, row.added, row.removed) == (1, 8, 2, 2)
+    assert restarted.disagreements == 0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slabmon.kernel.symbols import UNKNOWN, Location, Symbols
-from tests.unit.kallsyms import MODULE, Host, drivers
+from tests.unit.kallsyms import CORE, MODULE, Host, drivers
 
 SIZE = 0x1000
 
@@ -189,3 +189,25 @@ def test_reloads_do_not_pile_up(host: Host) -> None:
     assert grown < 100 * 2000
     assert symbols.resolve(MODULE + 200 * SIZE, 400) == Location("card_probe", 0, "card")
     assert symbols.resolve(MODULE + SIZE, 2).module == "card"
+
+
+def test_sites_of_modules_keep_their_names_over_a_restart(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    drivers(host, {"stays": MODULE, "goes": MODULE + 0x4000})
+    first = host.symbols()
+    first.module_loaded("later", [(MODULE + 0x8000, MODULE + 0x9000)], 1)
+    drivers(host, {"later": MODULE + 0x8000})
+    first.refresh(1)
+
+    host.unload("goes")  # while no daemon runs
+    drivers(host, {"newer": MODULE + 0x4000})
+    second = host.symbols(first.history())
+    second.module_freed("goes", 2)  # as the kernel's events tell
+    second.module_loaded("newer", [(MODULE + 0x4000, MODULE + 0x5000)], 3)
+    second.refresh(3)
+    assert second.resolve(MODULE + 4, 0) == ("stays_probe", 4, "stays")
+    assert second.resolve(MODULE + 0x8004, 1) == ("later_probe", 4, "later")
+    assert second.resolve(MODULE + 0x8004, 0).module is None
+    assert second.resolve(MODULE + 0x4004, 1) == (UNKNOWN, 4, "goes")
+    assert second.resolve(MODULE + 0x4004, 3) == ("newer_probe", 4, "newer")
+    assert second.resolve(CORE + 0x84, 0).symbol == first.resolve(CORE + 0x84, 0).symbol
