@@ -55,20 +55,23 @@ bench-views: venv ## Time the views of a large host (docs/top.md)
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+include packaging/install.mk
+
 # The second time only a comparison of dates.
 $(VENV)/.run: requirements.txt pyproject.toml
-	@missing=$$(for p in $(APT_RUN); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
-	if [ -n "$$missing" ]; then $(call apt,$$missing); fi
+	$(call need,$(APT_RUN))
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -r requirements.txt
 	$(PIP) install --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.txt
-	@missing=$$(for p in $(APT_TEST); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
-	if [ -n "$$missing" ]; then $(call apt,$$missing); fi
+	$(call need,$(APT_TEST))
 	$(PIP) install -r requirements-dev.txt
 	@touch $@
+
+need = @missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then $(call apt,$$missing); fi
 
 apt = if [ "$$(id -u)" != 0 ]; then \
 	echo "slabmon: error: Debian packages are missing:" $(1) "; run as root: apt-get install" $(1) >&2; exit 3; \

@@ -47,7 +47,7 @@ class Compiler:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "slabmon.kernel.compile_child", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "slabmon.kernel.compile_child", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
             )  # fmt: skip

@@ -1,0 +1,55 @@
+# Installing, removing, packaging. DESTDIR, PREFIX and SYSCONFDIR are respected.
+
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITS := $(PREFIX)/lib/systemd/system
+SHARE := $(PREFIX)/share/slabmon
+DOC := $(PREFIX)/share/doc/slabmon
+# What `make install` puts in place besides the configuration, which is the administrator's.
+INSTALLED = $(PREFIX)/bin/slabmon $(PREFIX)/lib/slabmon $(UNITS)/slabmon.service \
+	$(PREFIX)/lib/sysusers.d/slabmon.conf $(PREFIX)/lib/tmpfiles.d/slabmon.conf $(SHARE) $(DOC)
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' slabmon/__init__.py)
+# Only a real system has services to tell, not one that is being staged.
+SYSTEMD = test -z "$(DESTDIR)" && test -d /run/systemd/system
+
+.PHONY: install uninstall deb install-package install-files
+
+install: ## Install for the whole system (PREFIX=/usr/local DESTDIR=), then: systemctl enable --now slabmon
+	$(call need,$(APT_RUN) python3-pip)
+	install -d "$(DESTDIR)$(PREFIX)/lib/slabmon" "$(DESTDIR)$(PREFIX)/bin"
+	$(PYTHON) -m pip --disable-pip-version-check --quiet install --upgrade \
+		--target "$(DESTDIR)$(PREFIX)/lib/slabmon" -r requirements.txt
+	$(MAKE) --no-print-directory install-package PACKAGES="$(PREFIX)/lib/slabmon"
+	printf '%s\n' '#!/bin/sh' 'export PYTHONPATH=$(PREFIX)/lib/slabmon PYTHONSAFEPATH=1' \
+		'exec $(PYTHON) -m slabmon "$$@"' > "$(DESTDIR)$(PREFIX)/bin/slabmon"
+	chmod 755 "$(DESTDIR)$(PREFIX)/bin/slabmon"
+	$(MAKE) --no-print-directory install-files
+	@if $(SYSTEMD); then systemd-sysusers slabmon.conf && systemctl daemon-reload; fi
+
+uninstall: ## Stop the service and remove what install put in place; /etc/slabmon stays
+	@if $(SYSTEMD); then systemctl disable --now slabmon.service || true; fi
+	rm -rf $(foreach path,$(INSTALLED),"$(DESTDIR)$(path)")
+	@if $(SYSTEMD); then systemctl daemon-reload; fi
+	@echo "kept: $(DESTDIR)$(SYSCONFDIR)/slabmon and the user slabmon"
+
+install-package: # the Python package with the BPF sources in it, below PACKAGES
+	rm -rf "$(DESTDIR)$(PACKAGES)/slabmon"
+	find slabmon -name __pycache__ -prune -o -type f -exec \
+		install -D -m 644 -T {} "$(DESTDIR)$(PACKAGES)/{}" ';'
+	find bpf -type f -exec install -D -m 644 -T {} "$(DESTDIR)$(PACKAGES)/slabmon/{}" ';'
+
+install-files: # unit, users, example configuration, documents, dashboards and rules
+	install -d "$(DESTDIR)$(UNITS)" "$(DESTDIR)$(SYSCONFDIR)/slabmon"
+	sed 's|@PREFIX@|$(PREFIX)|' systemd/slabmon.service > "$(DESTDIR)$(UNITS)/slabmon.service"
+	chmod 644 "$(DESTDIR)$(UNITS)/slabmon.service"
+	install -D -m 644 -T systemd/slabmon.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/slabmon.conf"
+	install -D -m 644 -T systemd/slabmon.tmpfiles "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/slabmon.conf"
+	install -D -m 644 -t "$(DESTDIR)$(DOC)" README.md CHANGELOG.md LICENSE systemd/slabmon.toml docs/*.md
+	test -e "$(DESTDIR)$(SYSCONFDIR)/slabmon/slabmon.toml" || \
+		install -m 644 systemd/slabmon.toml "$(DESTDIR)$(SYSCONFDIR)/slabmon"
+	for folder in dashboards rules; do \
+		if [ -d $$folder ]; then install -d "$(DESTDIR)$(SHARE)" && cp -r $$folder "$(DESTDIR)$(SHARE)"; fi; \
+	done
+
+deb: ## Build build/slabmon_VERSION_all.deb, on Debian's own Python packages
+	sh packaging/deb.sh $(VERSION)
