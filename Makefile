@@ -43,8 +43,10 @@ format: dev ## Put all sources into shape
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $(C_FILES)
 
-docs: venv ## Generate docs/metrics.md
+docs: venv ## Generate docs/metrics.md, docs/configuration.md and the example configuration
 	$(VENV)/bin/python -m slabmon.export.catalogue > docs/metrics.md
+	$(VENV)/bin/python -m slabmon.options docs > docs/configuration.md
+	$(VENV)/bin/python -m slabmon.options example > systemd/slabmon.toml
 
 bench: venv ## Time a snapshot on synthetic tables (docs/snapshot-bench.md)
 	$(VENV)/bin/python -m tests.bench_snapshot

@@ -6,7 +6,7 @@ UNITS := $(PREFIX)/lib/systemd/system
 SHARE := $(PREFIX)/share/slabmon
 DOC := $(PREFIX)/share/doc/slabmon
 # What `make install` puts in place besides the configuration, which is the administrator's.
-INSTALLED = $(PREFIX)/bin/slabmon $(PREFIX)/lib/slabmon $(UNITS)/slabmon.service \
+INSTALLED = $(PREFIX)/bin/slabmon $(PREFIX)/lib/slabmon $(UNITS)/slabmon.service $(UNITS)/slabmon.socket \
 	$(PREFIX)/lib/sysusers.d/slabmon.conf $(PREFIX)/lib/tmpfiles.d/slabmon.conf $(SHARE) $(DOC)
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' slabmon/__init__.py)
 # Only a real system has services to tell, not one that is being staged.
@@ -42,6 +42,7 @@ install-files: # unit, users, example configuration, documents, dashboards and r
 	install -d "$(DESTDIR)$(UNITS)" "$(DESTDIR)$(SYSCONFDIR)/slabmon"
 	sed 's|@PREFIX@|$(PREFIX)|' systemd/slabmon.service > "$(DESTDIR)$(UNITS)/slabmon.service"
 	chmod 644 "$(DESTDIR)$(UNITS)/slabmon.service"
+	install -m 644 systemd/slabmon.socket "$(DESTDIR)$(UNITS)"
 	install -D -m 644 -T systemd/slabmon.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/slabmon.conf"
 	install -D -m 644 -T systemd/slabmon.tmpfiles "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/slabmon.conf"
 	install -D -m 644 -t "$(DESTDIR)$(DOC)" README.md CHANGELOG.md LICENSE systemd/slabmon.toml docs/*.md

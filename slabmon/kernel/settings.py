@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from slabmon.errors import UsageError
+from slabmon.limits import Limits, check_limits
 
 POOL_STEP = 4096  # POOL_STEP of bpf/layout.h
 FILTER_KEYS = ("cache", "module", "site", "min_size", "max_size", "cgroup")
@@ -57,6 +59,16 @@ class Settings:
     possible CPU, a power of two. samples (a multiple of 4096), caches, stacks: entries.
     """
 
+    LIMITS: ClassVar[Limits] = {
+        "sample_bytes": (64, 1 << 30),
+        "stack_frames": (0, 127),
+        "site_slots": (64, 1 << 15),
+        "cache_slots": (64, 1 << 15),
+        "samples": (POOL_STEP, 1 << 22),
+        "caches": (256, 1 << 16),
+        "stacks": (256, 1 << 20),
+    }
+
     sample_bytes: int = 64 * 1024
     exact: Filter | None = None
     pages: bool = False
@@ -68,19 +80,7 @@ class Settings:
     stacks: int = 16 * 1024
 
     def __post_init__(self) -> None:
-        limits = {
-            "sample_bytes": (64, 1 << 30),
-            "stack_frames": (0, 127),
-            "site_slots": (64, 1 << 15),
-            "cache_slots": (64, 1 << 15),
-            "samples": (POOL_STEP, 1 << 22),
-            "caches": (256, 1 << 16),
-            "stacks": (256, 1 << 20),
-        }
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise UsageError(f"{name} is {value}; it must be from {low} to {high}")
+        check_limits(self)
         for name in ("site_slots", "cache_slots"):
             value = getattr(self, name)
             if value is not None and value & (value - 1):

@@ -1,0 +1,30 @@
+"""The [state] table of the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from slabmon.errors import UsageError
+from slabmon.state.keeper import BPFFS
+
+
+@dataclass(frozen=True)
+class StateSettings:
+    """`keep`: counting goes on over restarts. `lock_file`: only one daemon holds it.
+    `pin_directory`: where kernel objects are kept without systemd."""
+
+    keep: bool = True
+    lock_file: str = "/run/slabmon/lock"
+    pin_directory: str = f"{BPFFS}/slabmon"
+
+    def __post_init__(self) -> None:
+        for name in ("lock_file", "pin_directory"):
+            path = getattr(self, name)
+            if not path.startswith("/") or "\0" in path:
+                raise UsageError(f"{name} is {path!r}; it must be an absolute path")
+        if not Path(self.pin_directory).is_relative_to(BPFFS) or ".." in self.pin_directory:
+            raise UsageError(
+                f"pin_directory is {self.pin_directory!r}; it must lie below {BPFFS}, where the "
+                f"BPF file system is, for example {BPFFS}/slabmon"
+            )
