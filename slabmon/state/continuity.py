@@ -8,8 +8,9 @@ import os
 from typing import Any
 
 from slabmon.kernel.facts import Facts
+from slabmon.kernel.feature import DEGRADED, ON, Feature
 from slabmon.kernel.loader import Programs, map_names
-from slabmon.kernel.plan import ALLOCATION_EVENTS, DEGRADED, ON, Feature, Plan
+from slabmon.kernel.plan import ALLOCATION_EVENTS, Plan
 from slabmon.state.fingerprint import differences, fingerprint
 from slabmon.state.keeper import Keeper, KeepError
 from slabmon.state.memory import Memory
