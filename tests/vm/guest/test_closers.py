@@ -1,0 +1,102 @@
+"""Bulk and RCU frees, which have no tracepoint: exact where programs watch the functions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from slabmon.analysis.grouping import group_live
+from slabmon.kernel.session import open_tracker
+from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.tracker import Tracker
+from slabmon.model import Live
+from tests.vm.guest import planted as module
+
+FREES = {"bulk": "bulk_free", "rcu": "rcu_free", "cache_rcu": "rcu_free"}
+CLOSERS = ("bulk_alloc", "bulk_free", "rcu_free")
+CACHE = "slabmon_planted_ctor"
+SECONDS = 60  # kfree_rcu() gathers for up to five, emulated, and then waits for a grace period
+
+
+@pytest.fixture(scope="module")
+def tracker() -> Iterator[Tracker]:
+    """Tracks all objects of the module."""
+    module.load()
+    with open_tracker(Settings(exact=Filter.parse(f"module={module.NAME}"))) as tracker:
+        yield tracker
+    module.unload()
+
+
+def run(tracker: Tracker, scenario: str) -> None:
+    """Runs it, or skips what this kernel does not have."""
+    module.run("release")
+    if scenario not in module.scenarios():
+        pytest.skip(f"the module cannot do {scenario} on this kernel")
+    module.run("reset")
+    module.run(scenario)
+
+
+def live_objects(tracker: Tracker) -> dict[tuple[str, str], Live]:
+    """Live objects of the module by function and cache."""
+    return {
+        (group.labels[0].partition("+")[0], group.labels[1]): group.live
+        for group in group_live(tracker.snapshot(), ("site", "cache"))
+    }
+
+
+def test_what_cannot_be_seen_is_named(tracker: Tracker) -> None:
+    snapshot = tracker.snapshot()
+    for name in CLOSERS:
+        feature = snapshot.features[name]
+        assert feature.state == "on" or feature.reason
+    if not tracker.facts.recursion_guard:
+        assert {snapshot.features[name].state for name in CLOSERS} == {"off"}
+    caches = {cache.name: cache for cache in snapshot.caches}
+    if snapshot.features["bulk_free"].state == "off":
+        assert not caches["skbuff_head_cache"].frees_observable
+
+
+@pytest.mark.parametrize("scenario", FREES)
+def test_live_objects_are_exact(tracker: Tracker, scenario: str) -> None:
+    if tracker.features[FREES[scenario]].state != "on":
+        pytest.skip(tracker.features[FREES[scenario]].reason)
+    run(tracker, scenario)
+    expected = {
+        (site.symbol, site.cache): (site.live_objects, site.live_bytes)
+        for site in module.expected().sites
+        if site.allocs
+    }
+    assert any(objects for objects, _ in expected.values())
+    deadline = time.monotonic() + SECONDS
+    while True:
+        live = live_objects(tracker)
+        found = {key: (row.objects, row.bytes)
+                 for key, row in live.items() if key in expected}  # fmt: skip
+        if found == expected or time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    assert found == expected
+    losses = tracker.snapshot().losses
+    assert losses["bulk_too_long"] == losses["unobserved_frees_full"] == 0
+
+
+@pytest.mark.parametrize("scenario", ["bulk", "cache_rcu"])
+def test_counters_of_the_modules_own_cache_are_exact(tracker: Tracker, scenario: str) -> None:
+    if any(tracker.features[name].state != "on" for name in CLOSERS):
+        pytest.skip(tracker.features["bulk_free"].reason)
+    before = tracker.snapshot()
+    run(tracker, scenario)
+    sites = [site for site in module.expected().sites if site.cache == CACHE]
+    held = sum(site.live_objects for site in sites)  # the cache came with the module
+    deadline = time.monotonic() + SECONDS
+    while True:
+        cache = next(c for c in tracker.snapshot().caches if c.name == CACHE)
+        if cache.allocs - cache.frees == held or time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    old = sum(c.allocs for c in before.caches if c.name == CACHE)
+    assert cache.allocs - old == sum(site.allocs for site in sites)
+    assert cache.allocs - cache.frees == held
+    assert cache.frees_observable
