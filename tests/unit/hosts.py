@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from slabmon.kernel.btf import Function
 from slabmon.kernel.facts import OFFSETS, Facts
 
 KMALLOC = ("unsigned long", "void *", "size_t", "size_t", "gfp_t")
@@ -48,8 +49,27 @@ PROTOTYPES: dict[str, dict[str, tuple[str, ...]]] = {
         "kmem_cache_free": ("unsigned long", "void *", "struct kmem_cache *"),
     },
 }  # fmt: skip
-PROTOTYPES["6.12"] = PROTOTYPES["6.18"] = PROTOTYPES["6.1"]
+PROTOTYPES["6.12"] = PROTOTYPES["6.18"] = PROTOTYPES["7.3"] = PROTOTYPES["6.1"]
 KERNELS = tuple(PROTOTYPES)
+
+_CACHE = "struct kmem_cache *"
+_FREE_BULK = {"kmem_cache_free_bulk": Function(102, "void", (_CACHE, "size_t", "void * *"))}
+
+
+def _functions(alloc: str, returns: str, *sheaf: str) -> dict[str, Function]:
+    """`sheaf`: parameters of __kfree_rcu_sheaf(), where there is one."""
+    parameters = (_CACHE, "gfp_t", "size_t", "void * *")
+    found = {alloc: Function(101, returns, parameters), **_FREE_BULK}
+    return found | ({"__kfree_rcu_sheaf": Function(103, "bool", sheaf)} if sheaf else {})
+
+
+# Functions without an event, as BTF describes them.
+FUNCTIONS: dict[str, dict[str, Function]] = {
+    **dict.fromkeys(("5.10", "6.0", "6.1"), _functions("kmem_cache_alloc_bulk", "int")),
+    "6.12": _functions("kmem_cache_alloc_bulk_noprof", "int"),
+    "6.18": _functions("kmem_cache_alloc_bulk_noprof", "int", _CACHE, "void *"),
+    "7.3": _functions("kmem_cache_alloc_bulk_noprof", "bool", _CACHE, "void *", "bool"),
+}
 
 _OFFSETS = {name: 8 * number for number, name in enumerate(OFFSETS, 1)}
 _BEFORE_514 = {
@@ -68,6 +88,7 @@ _PLAIN = Facts(
     root=True,
     btf=True,
     prototypes=PROTOTYPES["6.18"],
+    functions=FUNCTIONS["6.18"],
     offsets=_OFFSETS,
     sizes={"page": 64, "devres": 40},
     kfunc_get_cache=98_765,
@@ -88,8 +109,9 @@ def facts(kernel: str = "6.18", **changes: Any) -> Facts:
         _PLAIN,
         release=f"{kernel}.0",
         prototypes=PROTOTYPES[kernel],
+        functions=FUNCTIONS[kernel],
         offsets=_BEFORE_514 if kernel == "5.10" else _OFFSETS,
-        kfunc_get_cache=98_765 if kernel == "6.18" else None,
+        kfunc_get_cache=98_765 if kernel in ("6.18", "7.3") else None,
         recursion_guard=kernel not in ("5.10", "6.0"),
         slab_test=old.get(kernel, _PLAIN.slab_test),
         slab_test_in_flags=kernel in old,

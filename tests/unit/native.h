@@ -2,6 +2,8 @@
  * What the BPF programs need to run in a process of their own: the kernel's types, bcc's maps and
  * the helpers, with memory, clock and task set by the test (tests/unit/native.py).
  */
+#include <setjmp.h>
+
 typedef unsigned char u8;
 typedef unsigned int u32;
 typedef int s32;
@@ -24,6 +26,8 @@ struct bpf_raw_tracepoint_args {
 u32 native_cpu, native_tgid, native_random;
 u64 native_time, native_cgroup;
 s32 native_stack;
+u64 native_frames[8];
+u32 native_no_tail_calls, native_no_places;
 struct native_range {
 	u64 start, end, value;
 } native_memory[64], native_slabs[64];
@@ -66,6 +70,12 @@ static long bpf_probe_read_kernel_str(char *to, u32 bytes, const char *from)
 	}
 	to[i] = 0;
 	return i + 1;
+}
+
+static long bpf_get_stack(void *context, void *to, u32 bytes, u64 flags)
+{
+	memcpy(to, native_frames, bytes);
+	return bytes;
 }
 
 static u64 bpf_ktime_get_ns(void) { return native_time; }
@@ -149,8 +159,8 @@ static long bpf_get_current_comm(char *to, u32 bytes)
 	u32 name##_used;                                                                           \
 	static long name##_push(leaf_type *leaf, u64 flags)                                        \
 	{                                                                                          \
-		if (name##_used == (max))                                                          \
-			return -7;                                                                 \
+		if (native_no_places || name##_used == (max))                                      \
+			return native_no_places ? -16 : -7;                                        \
 		name##_values[name##_used++] = *leaf;                                              \
 		return 0;                                                                          \
 	}                                                                                          \
@@ -165,6 +175,41 @@ static long bpf_get_current_comm(char *to, u32 bytes)
 		long (*push)(leaf_type *, u64);                                                    \
 		long (*pop)(leaf_type *);                                                          \
 	} name = {name##_push, name##_pop}
+
+/* Runs a program, and after it those it calls: as on a kernel, one does not go on after its call,
+ * unless it was refused; 33 calls in a row are allowed. */
+typedef int native_program(struct bpf_raw_tracepoint_args *context);
+
+static jmp_buf native_called;
+static native_program *native_next;
+static u32 native_calls;
+
+void native_run(native_program *program, struct bpf_raw_tracepoint_args *context)
+{
+	native_next = program;
+	native_calls = 0;
+	_setjmp(native_called);
+	native_next(context);
+}
+
+static void native_call(native_program *program)
+{
+	if (native_no_tail_calls || native_calls == 33)
+		return;
+	native_calls++;
+	native_next = program;
+	longjmp(native_called, 1);
+}
+
+#define BPF_PROG_ARRAY(name, max)                                                                  \
+	native_program *name##_values[max];                                                        \
+	static void name##_call(void *context, int place)                                          \
+	{                                                                                          \
+		native_call(name##_values[place]);                                                 \
+	}                                                                                          \
+	static const struct {                                                                      \
+		void (*call)(void *, int);                                                         \
+	} name = {name##_call}
 
 /* The last event only; native_events_full makes the buffer full. */
 #define BPF_RINGBUF_OUTPUT(name, pages)                                                            \

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ import numpy as np
 import pytest
 
 from slabmon.kernel import bpf, maps
-from slabmon.kernel.loader import MAPS, PAGE_MAPS, Programs
+from slabmon.kernel.loader import HOOK_MAPS, MAPS, PAGE_MAPS, Programs
 from slabmon.kernel.plan import Plan
 from slabmon.kernel.reader import Reader
 from tests.unit import gcc
-from tests.unit.kallsyms import Host
+from tests.unit.kallsyms import CORE, Host
 
 HEADER = Path(__file__).parent / "native.h"
 WRAPPERS = f"""
@@ -28,10 +29,12 @@ WRAPPERS = f"""
 #include "slabmon.bpf.c"
 s64 native_gap(u32 uniform) {{ return exponential_gap(&get_shared()->control, uniform); }}
 u32 native_decade(u64 nanoseconds) {{ return lifetime_decade(nanoseconds); }}
-u64 native_key(u64 cache) {{ return cache_key(cache); }}
+u64 native_key(u64 cache) {{ return cache_key(get_shared(), cache); }}
 """
 OBJECTS = 0xFFFF888100000000  # where objects lie; nothing is ever read there
 GFP_KERNEL = 0xCC0
+BULK_ALLOC = CORE + 0x1C0  # kmem_cache_alloc_bulk(), up to _etext
+POINTERS = 2048  # most objects of one bulk call
 
 
 @functools.cache
@@ -62,7 +65,8 @@ class Range(ctypes.Structure):
 class Native:
     """One compiled plan: events go in, a Reader reads the maps."""
 
-    def __init__(self, plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch,
+                 hidden: bool = False) -> None:  # fmt: skip
         self.plan = plan
         defines = {n: v for n, v in plan.defines.items() if n != "KFUNC_GET_KMEM_CACHE"}
         library = folder / f"native-{len(list(folder.iterdir()))}.so"
@@ -74,17 +78,28 @@ class Native:
         self._library.native_decade.argtypes = [ctypes.c_uint64]
         self._kept: list[Any] = []
         self._ranges = {"native_memory": 0, "native_slabs": 0}
+        self._pointers = self.memory(bytes(8 * POINTERS))
         self._names = [*MAPS, *(PAGE_MAPS if plan.settings.pages else ())]
-        functions = [*plan.attach.values(), *plan.run]
+        self._names += [name for program in plan.hooks for name in HOOK_MAPS[program]]
+        functions = [*plan.attach.values(), *plan.run, *plan.hooks]
         programs = Programs({name: i for i, name in enumerate(self._names)},
                             {name: i for i, name in enumerate(functions)}, {})  # fmt: skip
         monkeypatch.setattr(maps, "map_array", self._map_array)
         monkeypatch.setattr(maps, "read_hash", self._read_hash)
         monkeypatch.setattr(bpf, "run", lambda number, *args: self.run(functions[number], *args))
+        monkeypatch.setattr(bpf, "attach", lambda number: -1)
+        monkeypatch.setattr(
+            bpf, "set_tail_call", lambda fd, number: self._set_tail_call(fd, functions[number])
+        )
         self.set("random", 2463534242)
         self.set("stack", 5)
         self.reader = Reader(programs, plan)
-        self.symbols = Host(folder).symbols()
+        programs.attach_hooks(plan)
+        host = Host(folder, hidden)
+        for name in ("kmem_cache_alloc_bulk", "kmem_cache_alloc_bulk_noprof"):
+            host.extra += f"{0 if hidden else BULK_ALLOC:016x} T {name}\n"
+        host.write()
+        self.symbols = host.symbols()
 
     def start(self, exact_site: tuple[int, int] = (0, 0), seed: int = 1) -> None:
         """What the tracker does before it attaches."""
@@ -95,10 +110,11 @@ class Native:
         context = Args()
         for position, value in enumerate(args):
             context.args[position] = value & (1 << 64) - 1
-        getattr(self._library, function)(ctypes.byref(context))
+        self._library.native_run(getattr(self._library, function), ctypes.byref(context))
 
     def set(self, name: str, value: int) -> None:
-        """A setting of tests/unit/native.h: cpu, tgid, cgroup, time, random, stack, events_full."""
+        """A setting of tests/unit/native.h: cpu, tgid, cgroup, time, random, stack, events_full,
+        no_tail_calls, no_places."""
         kind = ctypes.c_uint64 if name in ("time", "cgroup") else ctypes.c_uint32
         kind.in_dll(self._library, f"native_{name}").value = value
 
@@ -169,6 +185,38 @@ class Native:
         self.set("cpu", cpu)
         self.run("on_kmem_cache_free", 0, address, cache)
 
+    def callers(self, *frames: int) -> None:
+        """The stack that programs see, innermost frame first."""
+        stack = (ctypes.c_uint64 * 8).in_dll(self._library, "native_frames")
+        stack[:] = [*frames, *[0] * (8 - len(frames))]
+
+    def bulk_alloc(self, cache: int, addresses: Sequence[int], returned: int | None = None,
+                   gfp: int = GFP_KERNEL, cpu: int = 0) -> None:  # fmt: skip
+        """The end of kmem_cache_alloc_bulk(): it returns how many there are, or true."""
+        self.set("cpu", cpu)
+        count = len(addresses)
+        if returned is None:
+            returned = 1 if self.plan.defines["BULK_RETURN_MASK"] == 0xFF else count
+        self.run("on_bulk_alloc", cache, gfp, count, self._list(addresses), returned)
+
+    def bulk_free(self, addresses: Sequence[int], cache: int = 0, cpu: int = 0) -> None:
+        """The beginning of kmem_cache_free_bulk(), for kfree_bulk() without a cache."""
+        self.set("cpu", cpu)
+        self.run("on_bulk_free", cache, len(addresses), self._list(addresses))
+
+    def rcu_free(self, address: int, returned: int, cpu: int = 0) -> None:
+        """The end of __kfree_rcu_sheaf() in the shape of this plan's kernel."""
+        self.set("cpu", cpu)
+        args = [int(not returned)] * 12
+        args[1] = address
+        args[self.plan.defines["ARG_SHEAF_TAKEN"]] = returned
+        self.run("on_rcu_free", *args)
+
+    def _list(self, addresses: Sequence[int]) -> int:
+        """An array of pointers; the next one lies where this one did."""
+        self.rewrite(self._pointers, np.array(addresses, "<u8").tobytes())
+        return self._pointers
+
     def gap(self, uniform: int) -> int:
         return int(self._library.native_gap(ctypes.c_uint32(uniform)))
 
@@ -181,6 +229,10 @@ class Native:
     def used(self, name: str) -> int:
         """Entries of a hash or stack, events of the ring buffer."""
         return int(ctypes.c_uint32.in_dll(self._library, f"{name}_used").value)
+
+    def _set_tail_call(self, fd: int, function: str) -> None:
+        place = ctypes.c_void_p.in_dll(self._library, f"{self._names[fd]}_values")
+        place.value = ctypes.cast(getattr(self._library, function), ctypes.c_void_p).value
 
     def _values(self, name: str, dtype: np.dtype, count: int, part: str = "values") -> np.ndarray:
         kind = ctypes.c_char * (dtype.itemsize * count)

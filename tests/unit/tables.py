@@ -46,11 +46,12 @@ KMALLOC_ROW = {"site": 1, "request": kmalloc(GFP_KERNEL, 96), "cache": KMALLOC, 
 def caches(rows: assemble.Rows, frees: Frees = NO_FREES, large_freed: int = 0,
            unobserved: dict[int, int] | None = None,
            slabinfo: dict[str, Slabinfo] | None = None,
-           live: dict[str, Live] | None = None, interval: int = 0) -> dict[str, Cache]:  # fmt: skip
+           live: dict[str, Live] | None = None, interval: int = 0,
+           bulk_unseen: bool = True) -> dict[str, Cache]:  # fmt: skip
     table = assemble.cache_sums(rows, frees, directory(), large_freed, unobserved or {})
     aliases = {"kmalloc-96": ("alias",)}
     found = assemble.cache_rows(
-        table, live or {}, slabinfo or {}, aliases, lambda name: True, interval
+        table, live or {}, slabinfo or {}, aliases, lambda name: True, interval, bulk_unseen
     )
     assert [row.name for row in found] == sorted(row.name for row in found)
     return {row.name: row for row in found}

@@ -122,7 +122,7 @@ def test_a_cache_made_anew_with_another_size_adds_to_the_same_row() -> None:
     rows = assemble.read_rows(slots, known, locate, classifier({}), STABLE_BITS)
     frees = sum_frees(free_slots({"cache": DENTRY, "count": 4}, {"cache": again, "count": 1}))
     table = assemble.cache_sums(rows, frees, known, 0, {})
-    (found,) = assemble.cache_rows(table, {}, {}, {}, lambda name: False, 0)
+    (found,) = assemble.cache_rows(table, {}, {}, {}, lambda name: False, 0, True)
     assert (found.name, found.allocs, found.frees) == ("dentry", 20, 5)
     assert found.allocated_bytes == 10 * 192 + 10 * 256
     assert found.freed_bytes == 4 * 192 + 256
@@ -155,7 +155,7 @@ def test_a_second_cache_of_a_name_does_not_claim_the_firsts_slabinfo() -> None:
                                          "cache": other, "count": 1}))  # fmt: skip
     rows = assemble.read_rows(slots, twins, locate, classifier({}), STABLE_BITS)
     table = assemble.cache_sums(rows, NO_FREES, twins, 0, {})
-    (row,) = assemble.cache_rows(table, {}, {"dentry": info()}, {}, lambda name: False, 0)
+    (row,) = assemble.cache_rows(table, {}, {"dentry": info()}, {}, lambda name: False, 0, True)
     assert (row.name, row.slabinfo) == ("dentry#2", None)
 
 
@@ -187,7 +187,8 @@ def test_a_bulk_cache_is_not_observable_once_it_is_seen_in_events_either() -> No
     known.update(np.array([bulk], "<u8"), cache_record(b"maple_node"), np.zeros(1024, "<u4"))
     frees = sum_frees(free_slots({"cache": bulk, "count": 1}))
     table = assemble.cache_sums(read(), frees, known, 0, {})
-    found = {row.name: row for row in assemble.cache_rows(table, {}, {}, {}, lambda name: False, 0)}
+    rows = assemble.cache_rows(table, {}, {}, {}, lambda name: False, 0, True)
+    found = {row.name: row for row in rows}
     assert not found["maple_node"].frees_observable
 
 

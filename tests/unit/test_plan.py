@@ -7,17 +7,8 @@ from typing import Any
 import pytest
 
 from slabmon.errors import PermissionDenied, SlabmonError, UnsupportedHost
-from slabmon.kernel.plan import (
-    ALLOCATION_EVENTS,
-    DEGRADED,
-    FIND_MEMORY,
-    OFF,
-    ON,
-    SEED,
-    WALK,
-    Plan,
-    make_plan,
-)
+from slabmon.kernel.feature import DEGRADED, OFF, ON
+from slabmon.kernel.plan import ALLOCATION_EVENTS, FIND_MEMORY, SEED, WALK, Plan, make_plan
 from slabmon.kernel.settings import Filter, Settings
 from tests.unit.hosts import KERNELS, PROTOTYPES, facts, without
 
@@ -34,6 +25,7 @@ POSITIONS = {
     "6.1": (2, 3, 4, 5, 2, 3, 4, 2),
     "6.12": (2, 3, 4, 5, 2, 3, 4, 2),
     "6.18": (2, 3, 4, 5, 2, 3, 4, 2),
+    "7.3": (2, 3, 4, 5, 2, 3, 4, 2),
 }
 MACROS = (
     "ARG_KMALLOC_REQUESTED", "ARG_KMALLOC_ALLOCATED", "ARG_KMALLOC_GFP", "ARG_KMALLOC_NODE",
@@ -60,11 +52,11 @@ def test_the_events_of_each_kernel_are_attached(kernel: str) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_capable_host_has_all_but_the_known_gaps(kernel: str) -> None:
     gaps = {name for name, feature in plan(kernel).features.items() if feature.state != ON}
-    expected = {"unobserved_frees", "pages"}
+    expected = {"pages"}
     if kernel == "5.10":
         expected |= {"devres_log", "device_inventory"}
     if kernel in ("5.10", "6.0"):
-        expected |= {"kmem_cache_free"}
+        expected |= {"kmem_cache_free", "bulk_alloc", "bulk_free", "rcu_free"}
     assert gaps == expected
 
 

@@ -18,6 +18,7 @@ PLANS = {
     **{f"{k}, two nodes": make_plan(facts(k, nodes=2), Settings(pages=True)) for k in KERNELS},
     "nothing resolvable": make_plan(facts("6.12", page_symbols=False, kallsyms=False), Settings()),
     "random kmalloc caches": make_plan(facts(site_decides_cache=False), Settings()),
+    "no fentry": make_plan(facts(fentry_refused="Operation not permitted"), Settings()),
     "exact": make_plan(facts(), EXACT, 1 << 40),
 }
 OWN = ("OFF_", "ARG_", "EXACT", "PAGE_", "CACHE_BY_", "KFUNC_", "DEVRES_")
@@ -43,7 +44,7 @@ def test_every_program_that_is_attached_or_run_is_compiled(name: str) -> None:
     plan = PLANS[name]
     functions = set(re.findall(r"^int (\w+)\(struct bpf_raw_tracepoint_args", preprocessed(plan),
                                re.M))  # fmt: skip
-    assert {*plan.attach.values(), *plan.run} <= functions
+    assert {*plan.attach.values(), *plan.run, *plan.hooks} <= functions
 
 
 @pytest.mark.parametrize("name", PLANS)
