@@ -205,18 +205,20 @@ class Ledger:
                 # A resource grown by devm_krealloc has no ADD: only a walk knows its node.
                 self._stale = True
             elif node.release == _GROUP_OPEN:
-                self._drop_group_end(device, address)
+                self._drop_group_end(device, address, key)
         else:  # REPLACE names the old node; the new one has no event
             self._nodes.pop(address, None)
             self._stale = True
 
-    def _drop_group_end(self, device: int, address: int) -> None:
-        """The closing node of a group goes with the opening one, without an event."""
+    def _drop_group_end(self, device: int, address: int, key: tuple[str, str]) -> None:
+        """The closing node of a group goes with the opening one, without an event: it was added,
+        so it counts as removed."""
         for other, node in list(self._nodes.items()):
             if node.release == _GROUP_CLOSE and node.device == device and (
                 address < other < address + _GROUP_BYTES
             ):  # fmt: skip
                 del self._nodes[other]
+                self._removed[key] += 1
 
     def mark_stale(self) -> None:
         """Events were lost: the next reconcile() takes the walk as it is."""
