@@ -30,6 +30,7 @@ ATOMIC_SITE(planted_ipi)
 ATOMIC_SITE(planted_softirq)
 ATOMIC_SITE(planted_storm_task)
 ATOMIC_SITE(planted_storm_irq)
+ATOMIC_SITE(planted_storm_softirq)
 
 static void take_some(const struct planted_how *how, void *(*site)(void))
 {
@@ -103,31 +104,49 @@ static int run_softirq(void)
 
 /*
  * The storm: a thread on every CPU allocates and frees as fast as it can while
- * interrupts on the same CPU do so too. Counts are taken per CPU and entered
- * into the books at the end, so that no lock orders what must collide.
+ * hard and soft interrupts on the same CPU do so too. Counts are taken per CPU
+ * and context and entered into the books at the end, so that no lock orders what
+ * must collide.
  */
 #define STORM_ROUNDS 2003
 #define STORM_IRQ_EVERY 19
 #define STORM_IRQ_ALLOCS 3
 
+struct storm_share {
+	unsigned int allocs;
+	void *example;
+};
+
 struct storm {
 	struct irq_work work;
+	struct tasklet_struct tasklet;
 	struct task_struct *thread;
-	unsigned int task_allocs, irq_allocs;
-	void *task_example, *irq_example;
+	struct storm_share task, irq, softirq;
 };
 
 static DEFINE_PER_CPU(struct storm, storms);
 static atomic_t storm_gate, storm_left;
 static DECLARE_COMPLETION(storm_done);
 
-/* Free all but one, whose slab tells the cache. */
-static void keep_one(void **example, void *object)
+/* Count an object and free it; the first stays, for its slab tells the cache. */
+static void storm_object(struct storm_share *share, void *object)
 {
-	if (*example)
+	if (!object)
+		return;
+	share->allocs++;
+	if (share->example)
 		kfree(object);
 	else
-		*example = object;
+		share->example = object;
+}
+
+static void storm_softirq(struct tasklet_struct *tasklet)
+{
+	struct storm *storm = container_of(tasklet, struct storm, tasklet);
+	unsigned int n;
+
+	for (n = 0; n < STORM_IRQ_ALLOCS; n++)
+		storm_object(&storm->softirq, planted_storm_softirq());
 }
 
 static void storm_irq(struct irq_work *work)
@@ -135,14 +154,9 @@ static void storm_irq(struct irq_work *work)
 	struct storm *storm = container_of(work, struct storm, work);
 	unsigned int n;
 
-	for (n = 0; n < STORM_IRQ_ALLOCS; n++) {
-		void *object = planted_storm_irq();
-
-		if (!object)
-			continue;
-		storm->irq_allocs++;
-		keep_one(&storm->irq_example, object);
-	}
+	for (n = 0; n < STORM_IRQ_ALLOCS; n++)
+		storm_object(&storm->irq, planted_storm_irq());
+	tasklet_schedule(&storm->tasklet);
 }
 
 static int storm_thread(void *data)
@@ -154,30 +168,26 @@ static int storm_thread(void *data)
 	while (atomic_read(&storm_gate))
 		cond_resched();
 	for (n = 0; n < STORM_ROUNDS; n++) {
-		void *object = planted_storm_task();
-
-		if (object) {
-			storm->task_allocs++;
-			keep_one(&storm->task_example, object);
-		}
+		storm_object(&storm->task, planted_storm_task());
 		if (n % STORM_IRQ_EVERY == 0)
 			irq_work_queue(&storm->work);
 		if (n % 64 == 0)
 			cond_resched();
 	}
 	irq_work_sync(&storm->work);
+	tasklet_kill(&storm->tasklet);
 	if (atomic_dec_and_test(&storm_left))
 		complete(&storm_done);
 	return 0;
 }
 
-static void settle(const struct planted_how *how, void **example, unsigned int allocs)
+static void settle(const struct planted_how *how, struct storm_share *share)
 {
-	if (!*example)
-		return;
-	planted_add(how, *example, REQUEST, allocs, allocs);
-	kfree(*example);
-	*example = NULL;
+	if (share->example) {
+		planted_add(how, share->example, REQUEST, share->allocs, share->allocs);
+		kfree(share->example);
+	}
+	*share = (struct storm_share){};
 }
 
 static int run_storm(void)
@@ -190,8 +200,8 @@ static int run_storm(void)
 	for_each_online_cpu(cpu) {
 		struct storm *storm = per_cpu_ptr(&storms, cpu);
 
-		storm->task_allocs = storm->irq_allocs = 0;
 		init_irq_work(&storm->work, storm_irq);
+		tasklet_setup(&storm->tasklet, storm_softirq);
 		storm->thread = kthread_create_on_node(storm_thread, storm, cpu_to_node(cpu),
 						       "planted/%u", cpu);
 		if (IS_ERR(storm->thread)) {
@@ -212,8 +222,9 @@ static int run_storm(void)
 	for_each_online_cpu(cpu) {
 		struct storm *storm = per_cpu_ptr(&storms, cpu);
 
-		settle(&planted_storm_task_how, &storm->task_example, storm->task_allocs);
-		settle(&planted_storm_irq_how, &storm->irq_example, storm->irq_allocs);
+		settle(&planted_storm_task_how, &storm->task);
+		settle(&planted_storm_irq_how, &storm->irq);
+		settle(&planted_storm_softirq_how, &storm->softirq);
 	}
 	cpus_read_unlock();
 	return error;

@@ -78,6 +78,7 @@ struct planted_node {
 	const char *name; /* NULL before 5.14: use the release function's symbol */
 	void *release;
 	ssize_t size; /* -1 before 5.14 */
+	size_t slab; /* what the object it lies in takes; 0 for one that shares it */
 };
 int planted_nodes(struct device *dev, void (*each)(const struct planted_node *, void *),
 		  void *context);

@@ -119,6 +119,8 @@ int planted_nodes(struct device *dev, void (*each)(const struct planted_node *, 
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 14, 0)
 		seen.name = node->name;
 		seen.size = node->size;
+		/* The second node of a group is in one object with the first. */
+		seen.slab = strcmp(node->name, "grp>") ? ksize(node) : 0;
 #endif
 		each(&seen, context);
 		count++;

@@ -33,9 +33,9 @@ static void print_node(const struct planted_node *node, void *data)
 	else
 		seq_printf(line->out, "%ps\t", node->release);
 	if (node->size < 0)
-		seq_puts(line->out, "-\n");
+		seq_puts(line->out, "-\t-\n");
 	else
-		seq_printf(line->out, "%zd\n", node->size);
+		seq_printf(line->out, "%zd\t%zu\n", node->size, node->slab);
 }
 
 /*
@@ -77,7 +77,7 @@ static struct device **get_devices(unsigned int *count)
 	return devices;
 }
 
-/* Lines: subsystem, device, driver, release function, size; separated by tabs. */
+/* Lines: subsystem, device, driver, release function, size, slab bytes; separated by tabs. */
 int planted_walk_show(struct seq_file *out, void *unused)
 {
 	unsigned int i, count;

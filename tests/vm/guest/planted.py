@@ -53,13 +53,15 @@ class Managed:
 
 @dataclass(frozen=True)
 class Node:
-    """One managed resource found by the module's walk; size is None before 5.14."""
+    """One managed resource found by the module's walk; sizes are None before 5.14. `slab` is what
+    its object occupies."""
 
     bus: str
     device: str
     driver: str
     release: str
     size: int | None
+    slab: int | None
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,10 @@ def walk() -> list[Node]:
     """Every managed resource of the machine, read by the module under the kernel's locks."""
     nodes = []
     for line in (DEBUGFS / "devres").read_text().splitlines():
-        bus, device, driver, release, size = line.split("\t")
+        bus, device, driver, release, *sizes = line.split("\t")
         release = release.partition(" [")[0]  # %ps adds the module, where it prints the name
-        nodes.append(Node(bus, device, driver, release, None if size == "-" else int(size)))
+        size, slab = (None if text == "-" else int(text) for text in sizes)
+        nodes.append(Node(bus, device, driver, release, size, slab))
     return nodes
 
 

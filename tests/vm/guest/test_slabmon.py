@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +12,17 @@ from slabmon.analysis.grouping import group_live
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.kernel.tracker import Tracker
-from slabmon.model import Live, Snapshot
+from slabmon.model import Live
 from tests.vm.guest import planted as module
-from tests.vm.guest.planted import Site
-from tests.vm.guest.test_planted import DEVICE_STEPS, SCENARIOS, TRACED, run_if_there
+from tests.vm.guest.observed import (
+    assert_ledger_is_the_modules_walk,
+    missed,
+    planted_sites,
+    traced_sites,
+)
+from tests.vm.guest.test_planted import DEVICE_STEPS, SCENARIOS, run_if_there
 
+LEAKS = 211
 # Freed one by one, each with an event of its own.
 OBSERVABLE = {"kfree", "kmem_cache_free"}
 
@@ -47,32 +54,6 @@ def nothing_planted() -> None:
     """Releases what the last scenario held, and forgets its figures."""
     module.run("release")
     module.run("reset")
-
-
-def planted_sites(snapshot: Snapshot) -> dict[str, Counter[str]]:
-    """What slabmon counted at the module's call sites, by function, since it started."""
-    found: dict[str, Counter[str]] = {}
-    for site in snapshot.sites:
-        if site.module == module.NAME:
-            row = found.setdefault(site.symbol, Counter())
-            row.update(allocs=site.allocs, failed=site.failed,
-                       requested=site.requested_bytes, allocated=site.allocated_bytes)  # fmt: skip
-    return found
-
-
-def traced_sites() -> dict[str, list[Site]]:
-    """Sites of the last scenario whose allocations have events."""
-    return {
-        symbol: sites
-        for symbol, sites in module.expected().by_symbol().items()
-        if any(site.allocs or site.failed for site in sites)
-        and all(site.alloc_path in TRACED for site in sites)
-    }
-
-
-def missed(snapshot: Snapshot) -> int:
-    """Events the kernel says it dropped."""
-    return sum(count for reason, count in snapshot.losses.items() if reason.startswith("recursion"))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -146,68 +127,6 @@ def test_gfp_classes_are_those_planted(exact: Tracker) -> None:
     assert live >= expected
 
 
-def reload_and_allocate() -> dict[str, int]:
-    """Loads the module anew and has it allocate; expected allocations by function."""
-    module.unload()
-    module.load()
-    module.run("reset")
-    module.run("sizes")
-    return {symbol: sum(s.allocs for s in sites) for symbol, sites in traced_sites().items()}
-
-
-def module_allocs(snapshot: Snapshot) -> int:
-    return sum(site.allocs for site in snapshot.sites if site.module == module.NAME)
-
-
-def test_reloading_credits_each_site_to_the_module(sampled: Tracker) -> None:
-    """Its text comes and goes, often at the same address. Where its symbols are read while it is
-    there, as the daemon does each second, functions are known; else at least the module is."""
-    start = sampled.snapshot()
-    rounds = 7
-    for _ in range(rounds):
-        expected = reload_and_allocate()
-        sampled.drain()
-        module.run("release")
-    middle = sampled.snapshot()
-    before, after = planted_sites(start), planted_sites(middle)
-    for symbol, allocs in expected.items():
-        grown = after[symbol]["allocs"] - before.get(symbol, Counter())["allocs"]
-        assert grown == rounds * allocs, symbol
-    for _ in range(rounds):
-        reload_and_allocate()
-        module.run("release")
-    end = sampled.snapshot()
-    assert module_allocs(end) - module_allocs(middle) >= rounds * sum(expected.values())
-    assert not [s for s in end.sites if s.module is None and s.symbol == "[unknown]"]
-
-
-def module_walk(named: bool) -> Counter[tuple[str, str, str, int]]:
-    return Counter(
-        (node.bus, node.device, node.release, node.size if named and node.size is not None else -1)
-        for node in module.walk()
-    )
-
-
-def assert_ledger_is_the_modules_walk(snapshot: Snapshot) -> None:
-    """Resources per device and release function, and where known their bytes."""
-    named = snapshot.features["device_inventory"].state == "on"
-    nodes = module_walk(named)
-    resources = Counter[tuple[str, str, str]]()
-    size = Counter[tuple[str, str, str]]()
-    for (bus, device, release, number), count in nodes.items():
-        resources[bus, device, release] += count
-        size[bus, device, release] += number * count
-    mine = Counter[tuple[str, str, str]]()
-    mine_bytes = Counter[tuple[str, str, str]]()
-    for row in snapshot.devices:
-        for entry in row.by_release:
-            mine[row.bus, row.name, entry.name] += entry.resources
-            mine_bytes[row.bus, row.name, entry.name] += entry.bytes
-    assert mine == resources
-    if named:
-        assert mine_bytes == size
-
-
 def test_the_device_ledger_is_the_modules_locked_walk_after_each_step(sampled: Tracker) -> None:
     assert_ledger_is_the_modules_walk(sampled.snapshot())
     for step in DEVICE_STEPS:
@@ -215,6 +134,46 @@ def test_the_device_ledger_is_the_modules_locked_walk_after_each_step(sampled: T
         assert_ledger_is_the_modules_walk(sampled.snapshot())
     sampled.reconcile_devices()
     assert sampled.snapshot().losses["device_ledger_disagreement"] == 0
+
+
+def test_a_leak_stands_out_of_churn(exact: Tracker) -> None:
+    """Opened a prime number of times beside heavy traffic: what stays is the leak, to the byte."""
+    before = {g.labels: g.live for g in group_live(exact.snapshot(), ("module", "site", "cache"))}
+    for _ in range(LEAKS):
+        Path("/dev/slabmon_planted_open").open("rb").close()
+        Path("/dev/slabmon_planted_leak").open("rb").close()
+    module.run("churn")
+    snapshot = exact.snapshot()
+    expected = module.expected().by_symbol()
+    [leak] = expected["planted_leak_alloc"]
+    assert (leak.allocs, leak.frees) == (LEAKS, 0)
+    grown = {}
+    for group in group_live(snapshot, ("module", "site", "cache")):
+        old = before.get(group.labels, Live())
+        if group.labels[0] == module.NAME and group.live.objects != old.objects:
+            grown[group.labels[1].partition("+")[0], group.labels[2]] = (
+                group.live.objects - old.objects, group.live.bytes - old.bytes)  # fmt: skip
+    lost = missed(snapshot)
+    if not lost:
+        assert grown == {("planted_leak_alloc", leak.cache): (LEAKS, leak.allocated_bytes)}
+    else:  # a free that was missed leaves an object behind
+        assert grown["planted_leak_alloc", leak.cache][0] >= LEAKS - lost
+        assert sum(objects for objects, _ in grown.values()) <= LEAKS + lost
+    [churn] = expected["planted_churn"]
+    assert churn.allocs == churn.frees > 40 * LEAKS
+
+
+def test_planted_devices_add_up(sampled: Tracker) -> None:
+    """All that was ever added to a device and not removed is what it holds: 0 after the driver."""
+    module.run("devices_add")
+    for step, holds in (("drivers_add", True), ("drivers_remove", False)):
+        module.run(step)
+        rows = [d for d in sampled.snapshot().devices if d.name.startswith("slabmon_")]
+        assert any(row.resources for row in rows) == holds
+        if sampled.features["devres_log"].state == "on":
+            assert {row.name for row in rows} >= {e.device for e in module.expected().managed}
+            assert all(row.resources == row.added - row.removed for row in rows)
+    module.run("devices_remove")
 
 
 def test_devices_bound_before_tracking_are_complete() -> None:

@@ -1,0 +1,55 @@
+"""What a process can leave behind in the kernel, as the kernel lists it."""
+
+from __future__ import annotations
+
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from slabmon.kernel.bpf import bpf
+
+_NEXT_ID = {"programs": 11, "maps": 12, "links": 31}  # enum bpf_cmd: BPF_*_GET_NEXT_ID
+_LISTS = ("/sys/kernel/tracing/dynamic_events", "/sys/kernel/debug/kprobes/list")
+_SETTLE_SECONDS = 30
+
+
+def ids(kind: str) -> frozenset[int]:
+    """Identifiers of all BPF programs, maps or links."""
+    found: set[int] = set()
+    number = 0
+    while True:
+        attributes = bytearray(struct.pack("<III", number, 0, 0))
+        try:
+            bpf(_NEXT_ID[kind], attributes)
+        except FileNotFoundError:
+            return frozenset(found)
+        number = struct.unpack_from("<I", attributes, 4)[0]
+        found.add(number)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Everything that must be as before once slabmon has ended."""
+
+    bpf: dict[str, frozenset[int]]
+    pinned: frozenset[str]
+    mounts: str
+    probes: tuple[str, ...]
+
+    @classmethod
+    def now(cls) -> Footprint:
+        return cls(
+            {kind: ids(kind) for kind in _NEXT_ID},
+            frozenset(str(path) for path in Path("/sys/fs/bpf").rglob("*")),
+            Path("/proc/self/mounts").read_text(),
+            tuple(Path(name).read_text() for name in _LISTS if Path(name).exists()),
+        )
+
+
+def assert_back_to(before: Footprint) -> None:
+    """The kernel frees programs and maps a moment after their last user has gone."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while (now := Footprint.now()) != before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert now == before

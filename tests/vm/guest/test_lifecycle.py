@@ -1,0 +1,114 @@
+"""slabmon killed, stopped and started again: nothing of it stays in the kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.vm.guest.bpf_objects import Footprint, assert_back_to, ids
+
+SLABMON = ".venv/bin/slabmon"
+ADDRESS = "http://127.0.0.1:7522"
+PATIENCE_SECONDS = 180  # a session starts slowly under emulation
+
+
+@pytest.fixture
+def before() -> Footprint:
+    """The kernel before slabmon."""
+    return Footprint.now()
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """slabmon in a session of its own, all of which is gone afterwards."""
+    with subprocess.Popen([SLABMON, *arguments], start_new_session=True,
+                          stdout=subprocess.DEVNULL) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            for pid in session(process.pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def session(leader: int) -> list[int]:
+    """Processes of a session; field 6 of /proc/PID/stat, counted after the name in brackets."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # ended meanwhile
+        if int(fields[3]) == leader and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def wait_for(what: Callable[[], object], process: subprocess.Popen[bytes] | None = None) -> None:
+    """Until it is true; fails when `process` ends before that, or patience does."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not what():
+        assert process is None or process.poll() is None, "slabmon ended by itself"
+        assert time.monotonic() < deadline, "slabmon took too long"
+        time.sleep(0.1)
+
+
+def get(path: str) -> bytes | None:
+    """A page of the daemon; None while it does not answer."""
+    try:
+        with urllib.request.urlopen(ADDRESS + path, timeout=60) as answer:
+            return bytes(answer.read())
+    except (urllib.error.URLError, ConnectionError):
+        return None
+
+
+def test_a_killed_daemon_leaves_nothing_and_the_next_one_starts(before: Footprint) -> None:
+    """Killed at once, started again on the same port, asked, and stopped as one should."""
+    with running("serve") as process:
+        wait_for(lambda: get("/readyz"), process)
+        assert ids("programs") > before.bpf["programs"]
+        process.kill()
+        process.wait()
+        assert_back_to(before)
+        wait_for(lambda: not session(process.pid))
+    with running("serve") as process:
+        wait_for(lambda: get("/readyz"), process)
+        snapshot = json.loads(get("/api/v1/snapshot") or b"")
+        assert sum(cache["allocs"] for cache in snapshot["caches"]) > 0
+        process.terminate()
+        assert process.wait() == 0
+        assert_back_to(before)
+
+
+def test_killed_while_it_loads(before: Footprint) -> None:
+    """The child that compiles and loads ends with its parent, and its programs with it."""
+    with running("snapshot", "--seconds", "600") as process:
+        wait_for(lambda: ids("maps") > before.bpf["maps"], process)
+        process.kill()
+        process.wait()
+        wait_for(lambda: not session(process.pid))
+        assert_back_to(before)
+
+
+def test_an_interrupted_snapshot_leaves_nothing(before: Footprint) -> None:
+    """As Ctrl-C does it, while it watches."""
+    with running("snapshot", "--seconds", "600") as process:
+        wait_for(lambda: len(ids("programs") - before.bpf["programs"]) > 4
+                 and len(session(process.pid)) == 1, process)  # fmt: skip
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        assert_back_to(before)
+
+
+def test_a_finished_snapshot_leaves_nothing(before: Footprint) -> None:
+    subprocess.run([SLABMON, "snapshot", "--seconds", "0"], check=True, stdout=subprocess.DEVNULL)
+    assert_back_to(before)
