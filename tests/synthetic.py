@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from slabmon.kernel.gfp import classifier
 from slabmon.model import Live, Release, Snapshot, Tracked
 from tests.unit.builders import KERNEL_FLAGS, NOW_NS, cache, device, site, snapshot
 
@@ -52,6 +51,6 @@ def large_snapshot(seconds: float) -> Snapshot:
             stack=rng.integers(0, STACKS, OBJECTS).astype("i4"),
             stacks={i: tuple(f"frame_{i % (j + 7)}" for j in range(12)) for i in range(STACKS)},
             cgroups={i: f"/system.slice/unit-{i}.service" for i in range(CGROUPS)},
-            gfp_class=classifier({}),
+            gfp_class={KERNEL_FLAGS: "kernel"},
         ),
     )  # fmt: skip
