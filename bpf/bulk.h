@@ -28,8 +28,8 @@ static __always_inline u64 bulk_caller(struct bpf_raw_tracepoint_args *ctx, stru
 	for (int i = 0; i < CALLER_FRAMES; i++) {
 		if (frames[i] >= start && frames[i] < end)
 			inside = true;
-		else if (inside)
-			return frames[i];
+		else if (inside) /* 0: the stack ends */
+			return frames[i] ? frames[i] : start;
 	}
 	return start;
 }
@@ -78,13 +78,19 @@ static __always_inline void count_bulk_alloc(struct bpf_raw_tracepoint_args *ctx
                                              struct shared *all, struct alloc_lane *lane)
 {
 	u64 objects = ctx->args[2], list = ctx->args[3], first = lane->head.bulk_cursor;
+	u64 returned = ctx->args[4] & BULK_RETURN_MASK; /* 0: none, else all */
 	struct alloc_slot *slot;
 
+	if (!objects) /* returns 0, but did not fail */
+		return;
 	if (!first) {
 		slot = bulk_alloc_slot_of(ctx, all, lane);
-		if (!slot)
+		if (!slot) { /* one loss is counted */
+			if (returned)
+				lane->head.lost[LOST_SITE_SLOTS_FULL] += objects - 1;
 			return;
-		if (!(ctx->args[4] & BULK_RETURN_MASK)) { /* all or nothing */
+		}
+		if (!returned) {
 			count_failure(slot);
 			return;
 		}

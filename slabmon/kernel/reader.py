@@ -147,7 +147,8 @@ class Reader:
         self.control["exact_site"] = exact_site
         if self._bulk_alloc:
             function = symbols.function_range(self._bulk_alloc.function)
-            self.control["bulk_alloc_text"] = function or (0, 0)
+            # Its start stands for callers that are not found: never 0, the site of a free slot.
+            self.control["bulk_alloc_text"] = function or (1, 1)
         entries = np.array(symbols.large_entries(), _U64).ravel()
         self.control["large_entries"][: len(entries)] = entries
         for first in range(0, self._settings.samples, CONSTANTS["POOL_STEP"]):
