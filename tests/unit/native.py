@@ -226,6 +226,11 @@ class Native:
     def key(self, cache: int) -> int:
         return int(self._library.native_key(cache))
 
+    def tracked(self) -> list[int]:
+        """Addresses of all tracked objects, sorted."""
+        keys = self._values("samples", np.dtype("<u8"), self.used("samples"), "keys")
+        return sorted(keys.tolist())
+
     def used(self, name: str) -> int:
         """Entries of a hash or stack, events of the ring buffer."""
         return int(ctypes.c_uint32.in_dll(self._library, f"{name}_used").value)
