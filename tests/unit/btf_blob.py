@@ -80,9 +80,9 @@ class Blob:
         )
         return self.add(_ENUM, name, len(values), 4, extra)
 
-    def prototype(self, parameters: Sequence[int]) -> int:
+    def prototype(self, parameters: Sequence[int], returns: int = VOID) -> int:
         extra = b"".join(struct.pack("<II", 0, type_id) for type_id in parameters)
-        return self.add(_FUNC_PROTO, "", len(parameters), VOID, extra)
+        return self.add(_FUNC_PROTO, "", len(parameters), returns, extra)
 
     def tracepoint(self, event: str, parameters: Sequence[int]) -> int:
         """typedef void (*btf_trace_<event>)(void *, parameters...)."""

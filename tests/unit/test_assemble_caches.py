@@ -12,7 +12,7 @@ from slabmon.kernel.caches import LARGE
 from slabmon.kernel.gfp import STABLE_BITS, classifier
 from slabmon.kernel.layout import CONSTANTS
 from slabmon.kernel.reader import sum_allocations, sum_frees
-from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE, Live, Slabinfo
+from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE, Cache, Live, Slabinfo
 from tests.unit.records import alloc_slots, cache_record, free_slots, generation_slot, kmalloc
 from tests.unit.tables import (
     DENTRY,
@@ -181,15 +181,45 @@ def test_caches_known_to_be_freed_in_bulk_are_not_observable() -> None:
     assert found["dentry"].frees_observable
 
 
-def test_a_bulk_cache_is_not_observable_once_it_is_seen_in_events_either() -> None:
+BULK = DENTRY + 0x50000
+
+
+def bulk_rows(bulk_unseen: bool, unobserved: dict[int, int] | None = None) -> dict[str, Cache]:
+    """With one free of a cache whose users free in bulk."""
     known = directory()
-    bulk = DENTRY + 0x50000
-    known.update(np.array([bulk], "<u8"), cache_record(b"maple_node"), np.zeros(1024, "<u4"))
-    frees = sum_frees(free_slots({"cache": bulk, "count": 1}))
-    table = assemble.cache_sums(read(), frees, known, 0, {})
-    rows = assemble.cache_rows(table, {}, {}, {}, lambda name: False, 0, True)
-    found = {row.name: row for row in rows}
-    assert not found["maple_node"].frees_observable
+    known.update(np.array([BULK], "<u8"), cache_record(b"maple_node"), np.zeros(1024, "<u4"))
+    frees = sum_frees(free_slots({"cache": BULK, "count": 1}))
+    table = assemble.cache_sums(read(), frees, known, 0, unobserved or {})
+    rows = assemble.cache_rows(table, {}, {}, {}, lambda name: False, 0, bulk_unseen)
+    return {row.name: row for row in rows}
+
+
+def test_where_bulk_frees_are_seen_such_caches_are_as_observable_as_others() -> None:
+    active = {"maple_node": info(), "skbuff_head_cache": info(), "io_kiocb": info()}
+    assert assemble.BULK_CACHES.keys() == active.keys()
+    found = caches(read(), slabinfo=active, bulk_unseen=False)
+    assert all(found[name].frees_observable for name in active)
+    found = caches(read(), slabinfo=active, bulk_unseen=True)
+    assert not any(found[name].frees_observable for name in active)
+
+
+@pytest.mark.parametrize("bulk_unseen", [True, False])
+def test_a_bulk_cache_seen_in_events_is_observable_where_bulk_frees_are(bulk_unseen: bool) -> None:
+    rows = bulk_rows(bulk_unseen)
+    assert rows["maple_node"].frees_observable is not bulk_unseen
+
+
+@pytest.mark.parametrize("bulk_unseen", [True, False])
+def test_evidence_of_unseen_frees_counts_wherever_bulk_frees_are_seen(bulk_unseen: bool) -> None:
+    many = {**KMALLOC_ROW, "count": 10_000}
+    assert observable(bulk_unseen=bulk_unseen)
+    assert not observable(unobserved={KMALLOC: 1}, bulk_unseen=bulk_unseen)
+    found = caches(read(many), slabinfo={"kmalloc-96": info(100)}, bulk_unseen=bulk_unseen)
+    assert not found["kmalloc-96"].frees_observable
+    assert not bulk_rows(bulk_unseen, {BULK: 1})["maple_node"].frees_observable
+    unknown = {"site": 1, "request": kmalloc(GFP_KERNEL, 96), "count": 3}
+    found = caches(read(unknown), bulk_unseen=bulk_unseen)
+    assert not found[UNRESOLVED_CACHE].frees_observable
 
 
 def test_unobserved_frees_are_counted() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slabmon.kernel.btf import Btf, read_vmlinux
+from slabmon.kernel.btf import Btf, Function, read_vmlinux
 from tests.unit.btf_blob import VOID, Blob
 
 
@@ -135,6 +135,44 @@ def test_a_typedef_of_something_else_has_no_prototype() -> None:
     btf.load(typedef=["not_a_function", "absent"])
     assert btf.prototype("not_a_function") is None
     assert btf.prototype("absent") is None
+
+
+def test_a_function_is_what_it_returns_and_takes() -> None:
+    blob = Blob()
+    flag = blob.typedef("bool", blob.integer("_Bool", 1))
+    cache = blob.struct("kmem_cache", 8, [])
+    void = blob.pointer(VOID)
+    size = blob.typedef("size_t", blob.integer("unsigned long", 8))
+    pointers = [blob.pointer(blob.const(cache)), size, blob.pointer(void)]
+    bulk = blob.function("kmem_cache_alloc_bulk", blob.prototype(pointers, flag))
+    nothing = blob.function("flush_all", blob.prototype([]))
+    number = blob.integer("int", 4)
+    signed = blob.function("signed_one", blob.prototype([void], number))
+    found = Btf(blob.build())
+    found.load(func=["kmem_cache_alloc_bulk", "flush_all", "signed_one", "absent"])
+    parameters = ("struct kmem_cache *", "size_t", "void * *")
+    assert found.function("kmem_cache_alloc_bulk") == Function(bulk, "bool", parameters)
+    assert found.function("flush_all") == Function(nothing, "void", ())
+    assert found.function("signed_one") == Function(signed, "int", ("void *",))
+    assert found.function("absent") is None
+
+
+def test_a_function_is_not_taken_for_a_struct_or_typedef_of_its_name() -> None:
+    blob = Blob()
+    number = blob.integer("int", 4)
+    blob.struct("thing", 4, [("x", number, 0)])
+    blob.typedef("thing", number)
+    found = Btf(blob.build())
+    found.load(func=["thing"], struct=["thing"])
+    assert found.function("thing") is None
+
+
+def test_a_function_without_a_prototype_is_none() -> None:
+    blob = Blob()
+    blob.function("odd", blob.integer("int", 4))
+    found = Btf(blob.build())
+    found.load(func=["odd"])
+    assert found.function("odd") is None
 
 
 def test_an_enum_is_found_by_any_of_its_enumerators() -> None:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slabmon.kernel import bpf
 from slabmon.kernel import btf as btf_module
 from slabmon.kernel import facts as facts_module
-from slabmon.kernel.btf import Btf
+from slabmon.kernel.btf import Btf, Function
 from slabmon.kernel.facts import Facts, count_list, lockdown_state, probe, read_text
 from tests.unit.btf_blob import VOID, Blob
 
@@ -115,6 +116,41 @@ def test_what_btf_describes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.kfunc_get_cache == kfunc
     assert found.gfp_bits == {"DMA": 0, "HARDWALL": 17}
     assert found.slab_flags == {"CACHE_DMA": 1 << 3, "ACCOUNT": 1 << 12}
+
+
+def with_bulk_frees() -> tuple[Blob, Function]:
+    blob = Blob()
+    pointer = blob.pointer(VOID)
+    proto = blob.prototype([pointer, blob.typedef("size_t", blob.integer("unsigned long", 8))])
+    free = blob.function("kmem_cache_free_bulk", proto)
+    return blob, Function(free, "void", ("void *", "size_t"))
+
+
+@pytest.mark.parametrize("refused", ["", "Operation not permitted"])
+def test_functions_are_found_and_tried_once(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    tried: list[int] = []
+
+    def refuses(btf_id: int) -> str:
+        tried.append(btf_id)
+        return refused
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(bpf, "refuses_fentry", refuses)
+    blob, free = with_bulk_frees()
+    found = probe_with(blob, monkeypatch)
+    assert found.functions == {"kmem_cache_free_bulk": free}
+    assert (found.fentry_refused, tried) == (refused, [free.btf_id])
+
+
+def test_nothing_is_tried_without_root_or_without_a_function(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bpf, "refuses_fentry", pytest.fail)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert probe_with(Blob(), monkeypatch).fentry_refused == ""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    found = probe_with(with_bulk_frees()[0], monkeypatch)
+    assert (len(found.functions), found.fentry_refused) == (1, "")
 
 
 def test_without_btf_nothing_of_it_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
