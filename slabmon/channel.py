@@ -9,6 +9,7 @@ module is imported on both sides and imports nothing heavy.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,6 +24,18 @@ _HEADER = struct.Struct("!4sc?xxxII")
 _LENGTH = struct.Struct("!I")
 _MAGIC = b"slm1"
 HEADER_BYTES = _HEADER.size
+
+
+Identity = tuple[int, ...]
+
+
+def identity(path: str) -> Identity:
+    """What changes when a file does; empty while it cannot be read."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return ()
+    return status.st_mtime_ns, status.st_ino, status.st_dev, status.st_size
 
 
 class Garbage(Exception):
@@ -80,7 +93,7 @@ class Started:
     """How a web process came up: the files it was configured from, as path -> identity when
     they were read, or why it did not."""
 
-    files: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    files: Mapping[str, Identity] = field(default_factory=dict)
     error: str = ""
     exit_code: int = 0
 

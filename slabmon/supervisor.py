@@ -4,12 +4,11 @@ dies, ever more slowly while it keeps dying."""
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from slabmon.channel import Started
+from slabmon.channel import Identity, Started, identity
 from slabmon.errors import PermissionDenied, SlabmonError, UsageError
 from slabmon.loop import Loop
 from slabmon.web.settings import WebSettings
@@ -23,17 +22,6 @@ FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 STABLE_SECONDS = 60.0
 START_SECONDS = 60.0
 _ERRORS: dict[int, type[SlabmonError]] = {2: UsageError, 3: PermissionDenied}
-
-Identity = tuple[int, ...]
-
-
-def identity(path: str) -> Identity:
-    """What changes when a file does; empty while it cannot be read."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return ()
-    return status.st_mtime_ns, status.st_ino, status.st_dev, status.st_size
 
 
 class Supervisor:

@@ -51,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
     if web.config_file:
         web = replace(web, config_file=os.path.abspath(web.config_file))
     if options.config_check:
+        if web.config_file:
+            check_web_config(Path(web.config_file))
         sys.stdout.write("configuration is valid\n")
         return 0
     if os.geteuid() != 0:
@@ -60,6 +62,16 @@ def run(options: argparse.Namespace) -> int:
                         format="%(levelname)s %(name)s: %(message)s")  # fmt: skip
     serve(replace(config, web=web))
     return 0
+
+
+def check_web_config(path: Path) -> None:
+    """Reads it and the certificates it names as the daemon would."""
+    from slabmon.web.config import load
+    from slabmon.web.tls import make_context
+
+    config = load(path)
+    if config.tls:
+        make_context(config.tls)
 
 
 def listeners(web: WebSettings) -> list[socket.socket]:

@@ -39,6 +39,7 @@ class Daemon:
     errors: Mapping[str, int] = field(default_factory=dict)
     connections: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)
+    authentication_failures: int = 0
     folded: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -244,6 +245,8 @@ DAEMON: tuple[Metric[Daemon], ...] = (
     _counter("http_refused_connections", "Connections closed for a limit: evicted waiting for a "
              "request, refused at once, or slow to take their answer.", ("reason",),
              lambda d: (((reason,), count) for reason, count in d.refused.items())),
+    _counter("http_authentication_failures", "Requests with a wrong user name or password.", (),
+             lambda d: [((), d.authentication_failures)]),
     _gauge("folded_series", f"Label sets added up under `{OTHER}`.", ("family",),
            lambda d: (((kind,), count) for kind, count in d.folded.items())),
 )  # fmt: skip

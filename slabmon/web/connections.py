@@ -98,10 +98,14 @@ class Connections:
             if not self._by_client[found.client]:
                 del self._by_client[found.client]
 
-    def request(self, stream: IOStream) -> None:
-        """A whole request has arrived: this one is not for eviction until it is answered."""
-        if stream in self._all:
-            self._all[stream].busy = True
+    def request(self, stream: IOStream) -> str:
+        """A whole request has arrived: this one is not for eviction until it is answered.
+        Returns whose it is."""
+        found = self._all.get(stream)
+        if found is None:  # it ended meanwhile
+            return ""
+        found.busy = True
+        return found.client
 
     def answered(self, stream: IOStream) -> None:
         """An answer was handed over; from now on it is the client's turn."""

@@ -11,18 +11,21 @@ import contextlib
 import json
 import logging
 import socket
+import ssl
 import sys
-
-from tornado.template import Template
+from pathlib import Path
 
 from slabmon.channel import MAX_REPORT, Started
 from slabmon.errors import SlabmonError
 from slabmon.web import privileges
-from slabmon.web.app import Context, make_app, page_template
-from slabmon.web.connections import Connections
+from slabmon.web.access import Access
+from slabmon.web.app import make_app
+from slabmon.web.config import WebConfig, load
+from slabmon.web.handler import Context, page_template
 from slabmon.web.readings import Channel
 from slabmon.web.server import Server
 from slabmon.web.settings import WebSettings
+from slabmon.web.tls import make_context
 
 log = logging.getLogger(__name__)
 
@@ -38,17 +41,21 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO,
                         format="%(levelname)s %(name)s: %(message)s")  # fmt: skip
     channel, *listeners = (socket.socket(fileno=int(number)) for number in arguments)
+    config = WebConfig()
     try:
         settings = WebSettings(**json.loads(_line(channel)))
         user = privileges.find_user(settings.user)
+        config = load(Path(settings.config_file)) if settings.config_file else config
+        tls = make_context(config.tls) if config.tls else None
         template = page_template()
         privileges.drop(user)
+        context = Context(settings, Access(config), template)
         privileges.limit(settings.max_connections)
     except SlabmonError as error:
-        channel.sendall(Started(error=str(error), exit_code=error.exit_code).pack())
+        channel.sendall(Started(config.files, str(error), error.exit_code).pack())
         return error.exit_code
-    channel.sendall(Started().pack())
-    asyncio.run(serve(settings, template, channel, listeners))
+    channel.sendall(Started(config.files).pack())
+    asyncio.run(serve(context, tls, channel, listeners))
     return 0
 
 
@@ -63,16 +70,15 @@ def _line(channel: socket.socket) -> bytes:
     return data
 
 
-async def serve(settings: WebSettings, template: Template, channel: socket.socket,
+async def serve(context: Context, tls: ssl.SSLContext | None, channel: socket.socket,
                 listeners: list[socket.socket]) -> None:  # fmt: skip
     """Answers requests from the first reading on."""
     retired = asyncio.Event()
     reader, writer = await asyncio.open_unix_connection(sock=channel, limit=1 << 20)
-    readings = Channel(reader, writer, settings.budget_seconds, retired.set)
+    readings = Channel(reader, writer, context.settings.budget_seconds, retired.set)
     await readings.first()
-    connections = Connections(settings)
-    app = make_app(Context(settings, connections, readings, template))
-    server = Server(app, connections, settings)
+    context.source = readings
+    server = Server(make_app(context), context.connections, context.settings, tls)
     server.listen_on(listeners)
     ends = [asyncio.create_task(event.wait()) for event in (retired, readings.closed)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

@@ -13,8 +13,10 @@ from tornado.web import Application
 from slabmon import __version__
 from slabmon.model import FeatureState
 from slabmon.store.codec import CONTENT_TYPE, decode, encode
-from slabmon.web.app import Context, make_app, page_template
-from slabmon.web.connections import Connections
+from slabmon.web.access import Access
+from slabmon.web.app import make_app
+from slabmon.web.config import WebConfig
+from slabmon.web.handler import Context, page_template
 from slabmon.web.readings import Now, Reading
 from slabmon.web.settings import WebSettings
 from tests.unit.builders import cache, device, site, snapshot
@@ -63,11 +65,13 @@ class WebTest(AsyncHTTPTestCase):
     """A server on a free port of the loopback."""
 
     settings = WebSettings()
+    config = WebConfig()
 
     def get_app(self) -> Application:
         self.source = FakeSource()
-        connections = Connections(self.settings)
-        return make_app(Context(self.settings, connections, self.source, page_template()))
+        context = Context(self.settings, Access(self.config), page_template())
+        context.source = self.source
+        return make_app(context)
 
     def get(self, path: str, **headers: str) -> HTTPResponse:
         return self.fetch(path, headers=headers)

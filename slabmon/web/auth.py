@@ -1,0 +1,109 @@
+"""Basic authentication against bcrypt hashes, which are slow on purpose: one worker thread, a
+bounded queue, and a memory of what was already checked."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import enum
+import hmac
+import os
+from collections import Counter, OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+
+import bcrypt
+
+_REMEMBERED = 64
+MAX_WAITING, MAX_WAITING_PER_CLIENT = 32, 8
+# bcrypt looks at no more of a password.
+_BCRYPT_BYTES = 72
+# Checked for unknown users, so that how long it takes does not tell that they are unknown.
+_NOBODYS_HASH = b"$2b$%02d$" + b"." * 22 + b"1Ws8ejYp2Mvk5rHqhcTn3OiULgbxaE6"
+
+
+class Verdict(enum.Enum):
+    """Of one request's Authorization header."""
+
+    YES = "yes"
+    NO = "no"
+    BUSY = "busy"
+
+
+class BasicAuth:
+    """`users` are bcrypt hashes by name."""
+
+    def __init__(self, users: dict[str, bytes]) -> None:
+        self._users = {name.encode(): hashed for name, hashed in users.items()}
+        cost = max(int(hashed[4:6]) for hashed in users.values())
+        self._nobody = _NOBODYS_HASH % cost
+        self._secret = os.urandom(32)
+        # Apart: whoever sends many wrong passwords must not push out a right one.
+        self._good: OrderedDict[bytes, None] = OrderedDict()
+        self._bad: OrderedDict[bytes, None] = OrderedDict()
+        self._checking: dict[bytes, asyncio.Future[bool]] = {}
+        self._waiting: Counter[str] = Counter()
+        self._worker = ThreadPoolExecutor(1, "bcrypt")
+        self._worker.submit(int).result()  # there, before threads are forbidden
+        self.failures = 0
+
+    async def check(self, header: str, client: str) -> Verdict:
+        """Whether an Authorization header is that of a user. BUSY: too many are waiting."""
+        user, password = _credentials(header)
+        if user is None:
+            return Verdict.NO
+        key = hmac.digest(self._secret, len(user).to_bytes(4) + user + password, "sha256")
+        if key in self._good:
+            self._good.move_to_end(key)
+            return Verdict.YES
+        if key in self._bad:
+            return self._refused()
+        checking = self._checking.get(key)
+        if checking is None:
+            if (self._waiting.total() >= MAX_WAITING
+                    or self._waiting[client] >= MAX_WAITING_PER_CLIENT):  # fmt: skip
+                return Verdict.BUSY
+            checking = asyncio.ensure_future(self._verify(key, user, password, client))
+            self._checking[key] = checking
+        return Verdict.YES if await asyncio.shield(checking) else self._refused()
+
+    def _refused(self) -> Verdict:
+        self.failures += 1
+        return Verdict.NO
+
+    async def _verify(self, key: bytes, user: bytes, password: bytes, client: str) -> bool:
+        self._waiting[client] += 1
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(
+                self._worker, _matches, password, self._users.get(user, self._nobody)
+            )
+        finally:
+            del self._checking[key]
+            self._waiting[client] -= 1
+            if not self._waiting[client]:
+                del self._waiting[client]
+        good = found and user in self._users
+        remembered = self._good if good else self._bad
+        remembered[key] = None
+        if len(remembered) > _REMEMBERED:
+            remembered.popitem(last=False)
+        return good
+
+
+def _matches(password: bytes, hashed: bytes) -> bool:
+    try:
+        return bcrypt.checkpw(password[:_BCRYPT_BYTES], hashed)
+    except ValueError:  # some versions refuse a NUL byte
+        return False
+
+
+def _credentials(header: str) -> tuple[bytes | None, bytes]:
+    """User and password of a Basic header (RFC 7617)."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None, b""
+    try:
+        user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+    except (binascii.Error, ValueError):
+        return None, b""
+    return (user, password) if colon else (None, b"")
