@@ -63,6 +63,7 @@ class BasicAuth:
             if (self._waiting.total() >= MAX_WAITING
                     or self._waiting[client] >= MAX_WAITING_PER_CLIENT):  # fmt: skip
                 return Verdict.BUSY
+            self._waiting[client] += 1
             checking = asyncio.ensure_future(self._verify(key, user, password, client))
             self._checking[key] = checking
         return Verdict.YES if await asyncio.shield(checking) else self._refused()
@@ -72,7 +73,6 @@ class BasicAuth:
         return Verdict.NO
 
     async def _verify(self, key: bytes, user: bytes, password: bytes, client: str) -> bool:
-        self._waiting[client] += 1
         try:
             found = await asyncio.get_running_loop().run_in_executor(
                 self._worker, _matches, password, self._users.get(user, self._nobody)

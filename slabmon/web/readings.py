@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from slabmon.channel import DETAILED, HEADER_BYTES, PLAIN, RETIRE, Answer, Garbage, Header
@@ -31,8 +31,6 @@ class Reading:
     detailed: bool
     snapshot: Snapshot
     encoded: bytes
-    # What has been made of it so far (format -> body): each format is rendered once.
-    rendered: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def age(self) -> float:

@@ -97,7 +97,7 @@ def _load_certificate(context: ssl.SSLContext, tls: TlsConfig) -> None:
         elif tls.client_ca:
             context.load_verify_locations(cadata=tls.client_ca)
     except (OSError, ValueError) as error:
-        raise UsageError(f"tls_server_config: {tls.client_ca_file or 'client_ca'} is not a "
+        raise UsageError(f"tls_server_config: client_ca: {tls.client_ca_file} is not a "
                          f"certificate in PEM: {_reason(error)}") from error  # fmt: skip
 
 
@@ -105,8 +105,8 @@ def _readable(path: str, key: str) -> None:
     if path:
         try:
             os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
-        except OSError as error:
-            raise UsageError(f"tls_server_config.{key}: {path}: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            raise UsageError(f"tls_server_config.{key}: {path}: {_reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -117,11 +117,13 @@ def _path(file: str, inline: str) -> Iterator[str]:
         return
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
-        os.write(descriptor, inline.encode())
+        os.write(descriptor, inline.encode("utf-8", "replace"))
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
 
 
 def _reason(error: Exception) -> str:
-    return (error.reason if isinstance(error, ssl.SSLError) else "") or str(error)
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason
+    return getattr(error, "strerror", "") or str(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from html.parser import HTMLParser
 
 from tornado.httpclient import HTTPResponse
@@ -12,37 +11,18 @@ from tornado.web import Application
 
 from slabmon import __version__
 from slabmon.model import FeatureState
-from slabmon.store.codec import CONTENT_TYPE, decode, encode
+from slabmon.store.codec import CONTENT_TYPE, decode
 from slabmon.web.access import Access
 from slabmon.web.app import make_app
 from slabmon.web.config import WebConfig
 from slabmon.web.handler import Context, page_template
-from slabmon.web.readings import Now, Reading
 from slabmon.web.settings import WebSettings
 from tests.unit.builders import cache, device, site, snapshot
 from tests.unit.scraping import parse_openmetrics, parse_text
+from tests.unit.serving import FakeSource
 
 EVIL = "<script>alert(1)</script>\"'&<img src=x>"
 OPENMETRICS = "application/openmetrics-text"
-
-
-class FakeSource:
-    """Gives one snapshot; can fail as the channel to the collector does."""
-
-    timeouts = failures = 0
-
-    def __init__(self) -> None:
-        self.now_is = snapshot()
-        self.taken = 0
-        self.problem = ""
-        self.last: Reading | None = None
-
-    async def now(self, detailed: bool = False) -> Now:
-        self.taken += 1
-        if not self.problem:
-            self.last = Reading(self.taken, time.monotonic(), 0.01, detailed, self.now_is,
-                                encode(self.now_is))  # fmt: skip
-        return Now(self.last, {"web_restarts": 0}, self.problem)
 
 
 class Page(HTMLParser):

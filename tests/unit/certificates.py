@@ -1,0 +1,34 @@
+"""Certificates for tests, made by openssl(1)."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+
+def _openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+class Authority:
+    """A certificate authority in a directory of its own."""
+
+    def __init__(self, folder: Path, name: str = "authority") -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.key, self.certificate = folder / f"{name}.key", folder / f"{name}.pem"
+        _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                 "-days", "2", "-subj", f"/CN={name}", "-keyout", self.key,
+                 "-out", self.certificate)  # fmt: skip
+
+    def issue(self, name: str, subject_names: str = "DNS:localhost") -> tuple[Path, Path]:
+        """Certificate and key files."""
+        key, request, certificate = (self.folder / f"{name}.{kind}" for kind in
+                                     ("key", "csr", "pem"))  # fmt: skip
+        extensions = self.folder / f"{name}.ext"
+        extensions.write_text(f"subjectAltName={subject_names}\n")
+        _openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+                 f"/CN={name}", "-keyout", key, "-out", request)  # fmt: skip
+        _openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.key,
+                 "-days", "2", "-extfile", extensions, "-out", certificate)  # fmt: skip
+        return certificate, key
