@@ -65,28 +65,32 @@ class Cost:
 
 @dataclass(frozen=True)
 class Level:
-    """How many of STEPS are taken, and for how many periods in a row the cost was too high or
-    comfortably low."""
+    """How many of the steps are taken, and for how many periods in a row the cost was too high or
+    comfortably low. `available`: the steps that make sense in this session."""
 
     steps: int = 0
     over: int = 0
     under: int = 0
+    available: tuple[Step, ...] = STEPS
 
     def after(self, cost: float, limit: float) -> Level:
         """The level after a period with this cost; both in CPUs. A limit of 0 is none."""
         if limit > 0 and cost > limit:
-            if self.over + 1 >= PATIENCE_UP and self.steps < len(STEPS):
-                return Level(self.steps + 1)
+            if self.over + 1 >= PATIENCE_UP and self.steps < len(self.available):
+                return self._at(self.steps + 1)
             return replace(self, over=min(self.over + 1, PATIENCE_UP), under=0)
         if (limit > 0 and cost > limit * COMFORT) or not self.steps:
-            return Level(self.steps)
+            return self._at(self.steps)
         if self.under + 1 >= PATIENCE_DOWN or limit == 0:
-            return Level(self.steps - 1)
+            return self._at(self.steps - 1)
         return replace(self, over=0, under=self.under + 1)
+
+    def _at(self, steps: int) -> Level:
+        return Level(steps, available=self.available)
 
     @property
     def taken(self) -> tuple[Step, ...]:
-        return STEPS[: self.steps]
+        return self.available[: self.steps]
 
     @property
     def widen(self) -> int:

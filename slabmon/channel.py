@@ -19,6 +19,10 @@ PLAIN, DETAILED = b"s", b"d"
 # Not an answer: the web process has to finish what it is doing and end.
 RETIRE = b"q"
 
+# Without a collector it goes on saying so for longer than scrapers usually wait between scrapes,
+# then it gives the port free.
+ORPHAN_SECONDS = 20.0
+
 MAX_REPORT, MAX_BODY = 1 << 16, 1 << 28
 _HEADER = struct.Struct("!4sc?xxxII")
 _LENGTH = struct.Struct("!I")

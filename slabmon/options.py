@@ -8,6 +8,7 @@ files that `make docs` writes.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -76,6 +77,11 @@ class Option:
         limits: Limits = getattr(TABLES[self.table], "LIMITS", {})
         return limits.get(self.name)
 
+    @property
+    def metavar(self) -> str:
+        """What stands for the value in a flag's help."""
+        return {bool: "true|false", int: "N", float: "N"}.get(self.type, "TEXT")
+
     def written(self, value: Any) -> str:
         """A value as TOML."""
         if isinstance(value, bool):
@@ -88,6 +94,11 @@ class Option:
         return self.written(self.example if self.default is None else self.default)
 
 
+def _absolute(path: str) -> str:
+    """Seen from the directory the daemon is started in; the web process is elsewhere."""
+    return path and os.path.abspath(path)
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("web", "listen_address", "HOST:PORT to listen on; an empty host means all "
            "interfaces. The service listens where slabmon.socket says instead"),
@@ -97,7 +108,7 @@ OPTIONS: tuple[Option, ...] = (
            example="/run/slabmon/slabmon.sock"),
     Option("web", "config_file", "TLS and passwords, in exporter-toolkit's format (YAML); re-read "
            "when it changes", live=True, unset="plain HTTP without a password",
-           example="/etc/slabmon/web.yml", flag_name="config.file"),
+           example="/etc/slabmon/web.yml", flag_name="config.file", parse=_absolute),
     Option("web", "telemetry_path", "where the metrics are", live=True),
     Option("web", "user", "whom the process that talks HTTP runs as", live=True,
            unset="slabmon where it exists, else nobody", example="slabmon"),

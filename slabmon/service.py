@@ -6,10 +6,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from socket import socket
 
+from slabmon.budget import BudgetSettings
 from slabmon.channel import DETAILED, Answer
+from slabmon.governor import Governor
 from slabmon.kernel import bpf
 from slabmon.kernel.tracker import Tracker
 from slabmon.loop import Loop
@@ -31,9 +34,14 @@ WALK_PERIOD_SECONDS = 600.0
 class Service:
     """One thread: the loop's. Start it early: the web process comes up while programs compile."""
 
-    def __init__(self, loop: Loop, settings: WebSettings, listeners: Sequence[socket]) -> None:
+    def __init__(self, loop: Loop, settings: WebSettings, listeners: Sequence[socket],
+                 on_work: Callable[[], object]) -> None:  # fmt: skip
+        """`on_work` is called after each round of upkeep that succeeded."""
         self._loop = loop
+        self._on_work = on_work
         self._tracker: Tracker | None = None
+        self.governor: Governor | None = None
+        self._old: dict[bytes, Answer] = {}
         self._waiting: list[tuple[WebProcess, bytes]] = []
         self._last_at = -SPACING_SECONDS
         self._last_seconds = 0.0
@@ -42,12 +50,13 @@ class Service:
         self._web_cpu = Successors()
         self.web = Supervisor(loop, settings, listeners, self._command)
 
-    def attend(self, tracker: Tracker) -> None:
-        """From now on commands are answered and the tracker is kept up."""
+    def attend(self, tracker: Tracker, budget: BudgetSettings) -> None:
+        """From now on commands are answered, the tracker is kept up and the budget held."""
         self._tracker = tracker
-        self._loop.every(DRAIN_SECONDS, tracker.drain)
+        self.governor = Governor(tracker, budget)
+        self._loop.every(DRAIN_SECONDS, self._drain)
         self._loop.every(WALK_PERIOD_SECONDS, tracker.reconcile_devices)
-        self._stats_window()
+        self._measure(self.governor)
         for process, command in self._waiting:
             self._command(process, command)
         self._waiting = []
@@ -56,11 +65,29 @@ class Service:
         if self._tracker is None:
             self._waiting.append((process, command))
             return
-        wait = self._last_at + SPACING_SECONDS - time.monotonic()
+        old = self._old.get(command)
+        if old and self._since_last() < self._spacing():
+            process.answer(replace(old, report=self._report(self._tracker)))
+            return
+        wait = SPACING_SECONDS - self._since_last()
         if wait > 0:
             self._loop.later(wait, lambda: self._command(process, command))
             return
-        process.answer(self._answer(self._tracker, command))
+        answer = self._answer(self._tracker, command)
+        self._old = {command: answer} if answer.ok and self._spacing() else {}
+        process.answer(answer)
+
+    def _since_last(self) -> float:
+        return time.monotonic() - self._last_at
+
+    def _spacing(self) -> float:
+        """Seconds for which an answer serves again: none while the budget is held."""
+        return self.governor.level.spacing if self.governor else 0.0
+
+    def _drain(self) -> None:
+        if self._tracker is not None:
+            self._tracker.drain()
+            self._on_work()
 
     def _answer(self, tracker: Tracker, command: bytes) -> Answer:
         start = time.monotonic()
@@ -99,17 +126,28 @@ class Service:
             "bpf_bytes": map_bytes((*programs.maps.values(), *programs.programs.values())),
             "web_restarts": self.web.restarts,
             "web_configuration_failed": self.web.configuration_failed,
+            **(self.governor.report() if self.governor else {}),
         }
 
-    def _stats_window(self) -> None:
-        """Switches BPF statistics on for a short while, again and again."""
+    def _measure(self, governor: Governor) -> None:
+        """Switches BPF statistics on for a short while, and judges the cost; again and again."""
         try:
-            descriptor = bpf.enable_stats()
+            descriptor: int | None = bpf.enable_stats()
         except OSError as error:
             log.warning("BPF statistics cannot be switched on: %s", error.strerror)
-            return
-        self._loop.later(STATS_WINDOW_SECONDS, lambda: os.close(descriptor))
-        self._loop.later(STATS_PERIOD_SECONDS, self._stats_window)
+            descriptor = None
+
+        def window_ends() -> None:
+            if descriptor is not None:
+                governor.window_closes()
+                os.close(descriptor)
+            web_pid = self.web.pid or 0
+            web = self._web_cpu.total(web_pid, usage(web_pid).cpu_seconds)
+            governor.period(usage(os.getpid()).cpu_seconds, web)
+
+        governor.window_opens()
+        self._loop.later(STATS_WINDOW_SECONDS, window_ends)
+        self._loop.later(STATS_PERIOD_SECONDS, lambda: self._measure(governor))
 
     def close(self) -> None:
         """Ends the web process."""

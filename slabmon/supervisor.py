@@ -76,7 +76,7 @@ class Supervisor:
         if started.error:
             return  # it ends, and _on_gone follows
         if self._current:
-            log.info("web configuration or certificates changed: web process %d replaces %d",
+            log.info("web configuration changed: web process %d replaces %d",
                      process.pid, self._current.pid)  # fmt: skip
             self._current.retire()
             self._retired.append(self._current)
@@ -119,6 +119,11 @@ class Supervisor:
         if not self._candidate:
             self._files = {path: identity(path) for path in self._files}
             self._candidate = self._start()
+
+    def reconfigure(self, settings: WebSettings) -> None:
+        """Has a process with other settings serve, on the same sockets."""
+        self._settings = settings
+        self.reload()
 
     def close(self) -> None:
         """Ends all web processes."""

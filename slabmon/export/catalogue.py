@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from slabmon import __version__
+from slabmon.budget import STEPS
 from slabmon.model import Snapshot
 
 Row = tuple[tuple[str, ...], float]
@@ -116,10 +117,10 @@ def _reported(name: str) -> Callable[[Daemon], Iterable[Row]]:
     return lambda d: [((), d.report[name])] if name in d.report else []
 
 
-def _by_part(name: str) -> Callable[[Daemon], Iterable[Row]]:
+def _by_part(name: str, *more: str) -> Callable[[Daemon], Iterable[Row]]:
     return lambda d: [
         ((part,), d.report[f"{part}_{name}"])
-        for part in ("collector", "web")
+        for part in ("collector", "web", *more)
         if f"{part}_{name}" in d.report
     ]
 
@@ -234,6 +235,12 @@ DAEMON: tuple[Metric[Daemon], ...] = (
            _by_part("proportional_bytes"), unit="bytes"),
     _counter("process_cpu_seconds", "CPU time of each part of the daemon.", ("part",),
              _by_part("cpu_seconds"), unit="seconds"),
+    _gauge("cost_cpus", "CPUs each part used on average over the last minute; BPF programs over "
+           "the last window of statistics.", ("part",), _by_part("cpus", "bpf")),
+    _gauge("budget_cpus", "CPUs slabmon may use; 0: no limit.", (), _reported("budget_cpus")),
+    _gauge("budget_step_taken", "1 while this is given up to stay within the budget.", ("step",),
+           lambda d: [((step.name,), d.report[f"budget_step_{number}"])
+                      for number, step in enumerate(STEPS) if f"budget_step_{number}" in d.report]),
     _gauge("bpf_memory_bytes", "Memory of slabmon's BPF maps and programs, as the kernel accounts "
            "it.", (), _reported("bpf_bytes"), unit="bytes"),
     _counter("web_restarts", "Web processes started because one had died.", (),

@@ -163,6 +163,11 @@ class Programs:
                     f"the kernel refused to attach to its function {hook.function}: {error}"
                 ) from error
 
+    def detach(self, events: Set[str]) -> None:
+        """Ends the attachments to these events, those that there are."""
+        for event in events & self._links.keys():
+            os.close(self._links.pop(event))
+
     @contextlib.contextmanager
     def attached(self, event: str, function: str) -> Iterator[None]:
         """Attaches one program for the length of a with block."""

@@ -38,8 +38,7 @@ from slabmon.names import text
 from slabmon.state.continuity import Continuity
 from slabmon.state.memory import Memory
 
-_DEVRES = CONSTANTS["EVENT_DEVRES"]
-_MODULE_LOAD = CONSTANTS["EVENT_MODULE_LOAD"]
+_DEVRES, _MODULE_LOAD = CONSTANTS["EVENT_DEVRES"], CONSTANTS["EVENT_MODULE_LOAD"]
 
 
 class Tracker:
@@ -52,7 +51,8 @@ class Tracker:
         self.programs = programs
         self.symbols = symbols
         self._cgroups = cgroups
-        self._continuity = continuity
+        self.continuity = continuity
+        self.shed: frozenset[str] = frozenset()  # what is not done for now (economy.py)
         self._unsaved = True
         memory = continuity.memory if continuity else None
         self.features = dict(plan.features)
@@ -113,9 +113,9 @@ class Tracker:
 
     def _save(self) -> None:
         """What clients were told, or events that are about to be given up, is written down."""
-        if self._continuity is not None and self._unsaved:
-            self._continuity.save(self._memory())
-            self.features["state"] = self._continuity.feature
+        if self.continuity is not None and self._unsaved:
+            self.continuity.save(self._memory())
+            self.features["state"] = self.continuity.feature
         self._unsaved = False
 
     def _function_name(self, address: int) -> str:
@@ -231,7 +231,7 @@ class Tracker:
         frees = reader.frees()
         large_freed = reader.large_freed_bytes()
         slots = reader.slots()
-        info = slabinfo.read() if self.facts.slabinfo else {}
+        info = slabinfo.read() if self.facts.slabinfo and "slabinfo" not in self.shed else {}
         news = directory.update(*reader.caches(), reader.control["cache_generation"])
         self._unsaved |= news
         if news or not self._aliases:
@@ -239,7 +239,7 @@ class Tracker:
 
         used = slots["site"] != 0
         rows = self._rows(Allocations.of(as_words(slots)[used].view(ALLOC_SLOT).ravel()))
-        interval = 0 if self.plan.settings.exact else self.plan.settings.sample_bytes
+        interval = 0 if self.plan.settings.exact else int(reader.control["sample_interval"])
         tracked, cache_names = self._tracked(samples, used, rows, details)
         table = assemble.cache_sums(rows, frees, directory, large_freed, unobserved)
         grouped = Grouped(tracked.bytes, tracked.interval, interval)

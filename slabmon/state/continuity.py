@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from slabmon.kernel.facts import Facts
@@ -12,12 +14,31 @@ from slabmon.kernel.feature import DEGRADED, ON, Feature
 from slabmon.kernel.loader import Programs, map_names
 from slabmon.kernel.plan import ALLOCATION_EVENTS, Plan
 from slabmon.state.fingerprint import differences, fingerprint
-from slabmon.state.keeper import Keeper, KeepError
+from slabmon.state.keeper import DescriptorStore, Keeper, KeepError, Pins
 from slabmon.state.memory import Memory
 from slabmon.state.record import Record, RecordTooLarge, create_map
+from slabmon.state.settings import StateSettings
+from slabmon.systemd import Notifier
 
 log = logging.getLogger(__name__)
 RECORD = "map-slabmon_state"
+
+
+def find_continuity(
+    settings: StateSettings, notifier: Notifier, passed: Sequence[tuple[str, int]]
+) -> Continuity | None:
+    """The state of this host's daemon; None where none is to be kept, and what there was is given
+    up. `passed`: names and descriptors from the service manager."""
+    store, pins = DescriptorStore(notifier, passed), Pins(Path(settings.pin_directory))
+    keeper: Keeper = store if notifier else pins
+    if settings.keep:
+        return Continuity(keeper)
+    left = keeper.take()
+    for descriptor in left.values():
+        os.close(descriptor)
+    keeper.forget(left)
+    keeper.finish()
+    return None
 
 
 class Continuity:
@@ -118,6 +139,19 @@ class Continuity:
         self._keeper.finish()
         self.feature = Feature(DEGRADED, f"a restart or crash starts the counters again: {reason}")
         log.warning("state is not kept: %s", reason)
+
+    def update(self, programs: Programs) -> None:
+        """Keeps what is attached now, and no longer what is not: a kept attachment lasts."""
+        if not self._kept:
+            return
+        now = {**programs.objects(), RECORD: self._objects[RECORD]}
+        self._keeper.forget(self._objects.keys() - now.keys())
+        new = {name: fd for name, fd in now.items() if name not in self._objects}
+        self._objects = now
+        try:
+            self._keeper.keep(new)
+        except KeepError as error:
+            self._give_up(str(error))
 
     def save(self, memory: Memory) -> None:
         """Writes down what a later process has to know."""

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Protocol
 
 from slabmon.kernel import bpf
+from slabmon.state.settings import BPFFS
 from slabmon.systemd import Notifier
 
 log = logging.getLogger(__name__)
 
 KINDS = ("map-", "program-", "link-")
-BPFFS = Path("/sys/fs/bpf")
 _BUILT_IN = {"maps.debug", "progs.debug"}  # the kernel's own (kernel/bpf/preload)
 _OURS = "slabmon"  # source of a BPF file system that slabmon mounted
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -15,8 +15,9 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def only_daemon(path: Path) -> Iterator[None]:
-    """Holds the lock file, with this process's number in it, for the length of the block.
+def only_daemon(path: Path) -> Iterator[bool]:
+    """Holds the lock file, with this process's number in it, for the length of the block; gives
+    whether the daemon before ended without notice.
 
     The kernel lets go of it however the process ends. UsageError names the daemon that holds it.
     """
@@ -31,21 +32,23 @@ def only_daemon(path: Path) -> Iterator[None]:
     except OSError as error:
         log.warning("no lock file at %s (%s): nothing keeps a second daemon from starting",
                     path, error.strerror)  # fmt: skip
-        yield
+        yield False
         return
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(_busy(path, os.pread(descriptor, 20, 0))) from None
+        crashed = os.fstat(descriptor).st_size > 0
         # A full disk loses the number, not the lock.
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, 0)
+        yield crashed
     finally:
+        with contextlib.suppress(OSError):
+            if os.pread(descriptor, 20, 0) == f"{os.getpid()}\n".encode():
+                os.ftruncate(descriptor, 0)
         os.close(descriptor)
 
 

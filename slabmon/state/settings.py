@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slabmon.errors import UsageError
-from slabmon.state.keeper import BPFFS
+
+BPFFS = Path("/sys/fs/bpf")
 
 
 @dataclass(frozen=True)

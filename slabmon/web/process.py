@@ -15,7 +15,7 @@ import ssl
 import sys
 from pathlib import Path
 
-from slabmon.channel import MAX_REPORT, Started
+from slabmon.channel import MAX_REPORT, ORPHAN_SECONDS, Started
 from slabmon.errors import SlabmonError
 from slabmon.web import privileges
 from slabmon.web.access import Access
@@ -31,9 +31,6 @@ log = logging.getLogger(__name__)
 
 # Requests under way get so long when the process is to end.
 DRAIN_SECONDS = 3.0
-# Without a collector it goes on saying so for longer than scrapers usually wait between scrapes,
-# then it gives the port free.
-ORPHAN_SECONDS = 20.0
 
 
 def main(arguments: list[str]) -> int:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from slabmon.errors import UsageError
+from slabmon.limits import Limits, check_limits
 
 DEFAULT_ADDRESS = "127.0.0.1:7522"
-_LIMITS: dict[str, tuple[float, float]] = {
-    "budget_seconds": (0.05, 60),
-    "max_connections": (8, 65_536),
-    "max_connections_per_client": (4, 65_536),
-    "request_seconds": (0.5, 300),
-    "response_seconds": (0.5, 300),
-}
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -35,6 +30,14 @@ class WebSettings:
     request waits for the kernel's tables to be read. request_seconds: how long a client may take
     to send a request, or to send the next one. response_seconds: to take the answer.
     """
+
+    LIMITS: ClassVar[Limits] = {
+        "budget_seconds": (0.05, 60),
+        "max_connections": (8, 65_536),
+        "max_connections_per_client": (4, 65_536),
+        "request_seconds": (0.5, 300),
+        "response_seconds": (0.5, 300),
+    }
 
     listen_address: str = DEFAULT_ADDRESS
     socket_path: str | None = None
@@ -62,11 +65,7 @@ class WebSettings:
             )
         if self.socket_path and not self.socket_path.startswith("/"):
             raise UsageError(f"socket_path is {self.socket_path!r}; it must be absolute or empty")
-        for name, (low, high) in _LIMITS.items():
-            if not low <= getattr(self, name) <= high:
-                raise UsageError(
-                    f"{name} is {getattr(self, name)}; it must be from {low:g} to {high:g}"
-                )
+        check_limits(self)
 
 
 RESERVED_PATHS = ("/", "/api/v1/snapshot", "/healthz", "/readyz")

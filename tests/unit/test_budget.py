@@ -46,6 +46,13 @@ def test_sampling_widens_before_anything_is_shed() -> None:
     assert [level.spacing for level in levels] == [0, 0, 0, 0, 0, 0, 15]
 
 
+def test_steps_that_make_no_sense_are_not_taken() -> None:
+    level = Level(available=STEPS[4:])
+    assert run(level, 2 * LIMIT, 100).steps == 2
+    assert run(level, 2 * LIMIT, 100).shed == {"slabinfo"}
+    assert run(level, 2 * LIMIT, 100).widen == 1
+
+
 def test_a_step_is_undone_only_after_some_time_well_below() -> None:
     level = Level(2)
     assert run(level, COMFORT * LIMIT, PATIENCE_DOWN - 1).steps == 2

@@ -27,6 +27,7 @@ DAEMON_NOW = Daemon(
         "snapshot_seconds": 0.125, "collector_cpu_seconds": 2, "web_cpu_seconds": 3,
         "collector_resident_bytes": 4, "web_resident_bytes": 5, "collector_proportional_bytes": 6,
         "web_proportional_bytes": 7, "bpf_bytes": 8, "web_restarts": 9,
+        "budget_cpus": 0.02, "budget_step_0": 1, "bpf_cpus": 0.01,
         "web_configuration_failed": 0,
     },
     age=0.25, scrape_seconds=0.5, errors={"timeout": 1}, connections=2, refused={"slow": 3},

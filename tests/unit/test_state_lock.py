@@ -13,7 +13,8 @@ from slabmon.state.lock import only_daemon
 
 def test_a_second_daemon_is_told_the_first_ones_process(tmp_path: Path) -> None:
     path = tmp_path / "run" / "lock"
-    with only_daemon(path):
+    with only_daemon(path) as crashed:
+        assert not crashed
         with pytest.raises(UsageError, match=rf"process {os.getpid()} .*systemctl stop"):
             only_daemon(path).__enter__()
         path.write_text("")
@@ -26,7 +27,8 @@ def test_a_second_daemon_is_told_the_first_ones_process(tmp_path: Path) -> None:
 def test_the_lock_file_of_a_daemon_that_was_killed_is_no_obstacle(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.write_text("123456789\n")
-    with only_daemon(path):
+    with only_daemon(path) as crashed:
+        assert crashed
         assert path.read_text() == f"{os.getpid()}\n"
 
 
