@@ -1,0 +1,12 @@
+"""Tests of the installed service, in a guest with systemd as process 1 and nowhere else:
+`python -m tests.vm 6.12 --systemd --root trixie --tests tests/vm/systemd`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+if "SLABMON_VM_GUEST" not in os.environ or Path("/proc/1/comm").read_text() != "systemd\n":
+    raise pytest.UsageError("tests/vm/systemd runs in a guest with systemd: see its conftest.py")

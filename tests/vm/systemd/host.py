@@ -1,0 +1,92 @@
+"""The guest as an administrator sees it: packages, systemctl, the journal, a scrape."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[3]
+URL = "http://127.0.0.1:7522"
+# Where load_msg() allocates a message; the site, unlike its cache, has no other users.
+_SITES = re.compile(r'slabmon_site_allocations_total\{site="(load_msg|alloc_msg)\+0x[0-9a-f]+"')
+
+
+def run(*command: str, check: bool = True) -> str:
+    """Output of a command, errors included."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          cwd=PROJECT, timeout=300)  # fmt: skip
+    assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}"
+    return done.stdout
+
+
+def show(name: str, unit: str = "slabmon.service") -> str:
+    """A property of a unit."""
+    return run("systemctl", "show", "--value", "--property", name, unit).strip()
+
+
+def journal() -> str:
+    return run("journalctl", "--no-pager", "--output", "cat", "--unit", "slabmon.service")
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 180) -> None:
+    """Emulated machines are slow; a condition that does not come is a failure."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, f"it did not come about\n{journal()[-6000:]}"
+        time.sleep(0.5)
+
+
+def running() -> bool:
+    return show("ActiveState") == "active" and show("SubState") == "running"
+
+
+def scrape() -> dict[str, float]:
+    """All samples of a fresh reading; waits for one."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(f"{URL}/metrics", timeout=30) as answer:
+                lines = answer.read().decode().splitlines()
+            found = {name: float(value) for name, value in
+                     (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}  # fmt: skip
+            if found.get("slabmon_up") == 1:
+                return found
+        except (urllib.error.URLError, OSError):
+            pass
+        assert time.monotonic() < deadline, f"no fresh reading\n{journal()[-6000:]}"
+        time.sleep(0.5)
+
+
+def messages(samples: dict[str, float]) -> int:
+    """How many messages were sent since tracking began, by their call site."""
+    return int(sum(value for name, value in samples.items() if _SITES.match(name)))
+
+
+def scrape_until_messages(count: int) -> dict[str, float]:
+    """Readings are shared for a moment: scrapes until so many messages are in."""
+    deadline = time.monotonic() + 60
+    while True:
+        found = scrape()
+        if messages(found) >= count or time.monotonic() > deadline:
+            return found
+
+
+def security() -> float:
+    """What `systemd-analyze security` says."""
+    line = run("systemd-analyze", "security", "--no-pager", "slabmon.service").splitlines()[-1]
+    found = re.search(r": (\d+\.\d+) ", line)
+    assert found, line
+    return float(found[1])
+
+
+def snapshot() -> dict[str, Any]:
+    with urllib.request.urlopen(f"{URL}/api/v1/snapshot", timeout=60) as answer:
+        document: dict[str, Any] = json.loads(answer.read())
+    return document
