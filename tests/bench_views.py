@@ -1,4 +1,4 @@
-"""Time of each view of a large host: from a new snapshot to the visible lines.
+"""CPU time of each view of a large host: from a new snapshot to the visible lines.
 
 A benchmark, not a test: `make bench-views`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,11 +15,22 @@ from slabmon.analysis.filtering import mask
 from slabmon.analysis.table import Table
 from slabmon.analysis.window import History, Window
 from slabmon.export.human import texts
+from slabmon.model import Live, Snapshot
 from slabmon.view import View
 from slabmon.views import VIEWS
-from tests.synthetic import large_snapshot
+from tests.unit.snapshots import synthetic
 
 ROUNDS, LINES, POINTS = 12, 50, 120
+
+
+def at(base: Snapshot, seconds: float) -> Snapshot:
+    """A large host after so many seconds of tracking; every site holds more than before."""
+    size = 64 * int(seconds)
+    sites = tuple(
+        site._replace(allocs=int(seconds) * number, live=Live(number, size * number, 8 * size))
+        for number, site in enumerate(base.sites)
+    )
+    return replace(base, tracking=replace(base.tracking, seconds=seconds), sites=sites)
 
 
 def redraw(view: View, window: Window) -> None:
@@ -29,24 +41,22 @@ def redraw(view: View, window: Window) -> None:
 
 
 def main() -> int:
-    """Prints median and longest time per view in milliseconds."""
+    """Prints median and longest time per view in milliseconds of CPU time."""
     history = History(VIEWS.values())
-    snapshots = [large_snapshot(5.0 * number) for number in range(1, 6)]
-    for number in range(POINTS):  # the same rows again: only the time moves on
-        first = snapshots[number % len(snapshots)]
-        object.__setattr__(first.tracking, "seconds", 5.0 * (number + 1))
-        history.add(first)
+    base = synthetic()
+    for number in range(POINTS):
+        history.add(at(base, 5.0 * (number + 1)))
     adding: list[float] = []
     times: dict[str, list[float]] = {view: [] for view in VIEWS}
     for number in range(ROUNDS):
-        snapshot = large_snapshot(5.0 * (POINTS + number + 1))
-        begin = time.perf_counter()
+        snapshot = at(base, 5.0 * (POINTS + number + 1))
+        begin = time.process_time()
         window = history.add(snapshot)
-        adding.append(time.perf_counter() - begin)
+        adding.append(time.process_time() - begin)
         for name, view in VIEWS.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             redraw(view, window)
-            times[name].append(time.perf_counter() - begin)
+            times[name].append(time.process_time() - begin)
     for name, values in {"taking a snapshot in": adding, **times}.items():
         milliseconds = np.array(values) * 1e3
         sys.stdout.write(

@@ -11,7 +11,7 @@ from slabmon.analysis.grouping import DIMENSIONS
 from slabmon.analysis.table import Table
 from slabmon.export.catalogue import Daemon
 from slabmon.export.prometheus import Exporter
-from slabmon.export.text import to_csv, to_json, to_table
+from slabmon.export.text import rows_to_json, to_csv, to_json, to_table
 from slabmon.model import Device, Release, Slabinfo, Snapshot, Tracked
 from slabmon.view import by_view
 from slabmon.views import VIEWS
@@ -48,7 +48,7 @@ def show_everything(shown: Snapshot) -> str:
     found = [to_json(shown, tuple(DIMENSIONS))]
     for view in (*VIEWS.values(), *(by_view((name,)) for name in DIMENSIONS)):
         table = Table.of(view, shown)
-        found += [to_csv(table), to_table(table)]
+        found += [to_csv(table), to_table(table), rows_to_json(table)]
     found.append(scraping.text(Exporter().families(shown, Daemon())))
     return "\n".join(found)
 
