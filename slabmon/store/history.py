@@ -24,9 +24,11 @@ from slabmon.store.recording import (
 )
 from slabmon.units import duration, size
 
-_PAGE_BYTES = 16384  # several snapshots fit into one
+# Small pages: a snapshot fills its own, so that little is left empty, and each append writes but
+# twice what it adds (docs/history.md).
+_PAGE_BYTES = 1024
 MIN_BYTES = 1 << 20
-_LOG_PAGES = 256  # the write-ahead log stays at about 4 MiB
+_LOG_PAGES = 4096  # the write-ahead log stays at about 4 MiB
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ def moment(number: int) -> Snapshot:
 
 
 def noisy(number: int) -> Snapshot:
-    """As moment(), with 2 KiB that nothing can compress."""
+    """As moment(), with 8 KiB that nothing can compress."""
     plain = moment(number)
-    name = random.Random(number).randbytes(2048).hex()
+    name = random.Random(number).randbytes(8192).hex()
     return replace(plain, tracked=replace(plain.tracked, cgroups={1: name}))
 
 

@@ -61,6 +61,7 @@ def synthetic(
     plain = snapshot()
     live = plain.caches[0].live
     column = rng.integers
+    stacks = objects // 25
     return replace(
         plain,
         caches=tuple(
@@ -82,9 +83,9 @@ def synthetic(
             gfp=rng.choice(np.array([0xCC0, 0x820], np.uint64), objects),
             tgid=column(1, 5000, objects, np.uint32), cgroup=column(1, 200, objects, np.uint64),
             comm=rng.choice(np.array([b"find", b"dd", b"kworker/u8:2-ev"], "S16"), objects),
-            stack=column(-1, 4000, objects, np.int32),
+            stack=column(-1, stacks, objects, np.int32),
             stacks={i: tuple(f"function_{(7 * i + j) % 2000}" for j in range(20))
-                    for i in range(4000)},
+                    for i in range(stacks)},
             cgroups={i: f"/system.slice/service-{i}.service" for i in range(200)},
             gfp_class={0xCC0: "kernel", 0x820: "atomic"},
         ),

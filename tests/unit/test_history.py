@@ -146,13 +146,13 @@ def test_retention_by_size(tmp_path: Path) -> None:
     limit = 1 << 20
     sizes = []
     with History(path, Retention(bytes=limit)) as history:
-        for number in range(12 * CHAIN):
+        for number in range(5 * CHAIN):
             history.append(noisy(number), when(number))
             sizes.append(path.stat().st_size)
         kept = history.times()
     assert max(sizes) <= limit + (1 << 16)
-    assert kept[-1] == when(12 * CHAIN - 1)
-    assert CHAIN <= len(kept) < 12 * CHAIN
+    assert kept[-1] == when(5 * CHAIN - 1)
+    assert CHAIN <= len(kept) < 5 * CHAIN
     with Recording(path) as found:
         assert len(list(found.between())) == len(kept)
 
@@ -166,14 +166,14 @@ def test_the_latest_group_outlives_any_limit(tmp_path: Path) -> None:
 def test_lower_limits_shrink_the_file(tmp_path: Path) -> None:
     path = tmp_path / "slabs.db"
     with History(path) as history:
-        for number in range(4 * CHAIN):
+        for number in range(3 * CHAIN):
             history.append(noisy(number), when(number))
     limit = path.stat().st_size // 2
     with History(path, Retention(bytes=limit)):
         pass
     assert path.stat().st_size <= limit
     with Recording(path) as found:
-        assert found.span()[1] == when(4 * CHAIN - 1)
+        assert found.span()[1] == when(3 * CHAIN - 1)
 
 
 def test_an_empty_recording(tmp_path: Path) -> None:

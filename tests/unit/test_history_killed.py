@@ -24,7 +24,7 @@ with History(Path(sys.argv[1]), Retention(seconds=1e9, bytes=1 << 28)) as histor
         history.append(moment(number), START + number)
         print(number, flush=True)
 """
-ROUNDS = 8
+ROUNDS = 7
 
 
 def killed_after(path: Path, first: int, lines: int, pause: float) -> int:

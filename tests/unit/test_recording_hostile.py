@@ -26,6 +26,7 @@ else:
     from backports import zstd
 
 COUNT = 70
+PAGE = 1024
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +78,8 @@ def test_damaged_anywhere(path: Path, intact: bytes, data: st.DataObject) -> Non
     damaged = bytearray(intact)
     for _ in range(data.draw(st.integers(1, 5))):
         # Heads of pages matter most: they are what SQLite follows.
-        page = data.draw(st.integers(0, len(intact) // 16384 - 1)) * 16384
-        inside = data.draw(st.one_of(st.integers(0, 110), st.integers(0, 16383)))
+        page = data.draw(st.integers(0, len(intact) // PAGE - 1)) * PAGE
+        inside = data.draw(st.one_of(st.integers(0, 110), st.integers(0, PAGE - 1)))
         raw = data.draw(st.binary(min_size=1, max_size=8))
         damaged[page + inside : page + inside + len(raw)] = raw
     path.write_bytes(damaged[: len(intact)])
