@@ -18,8 +18,8 @@ import numpy as np
 
 from slabmon.model import Snapshot
 from slabmon.store.codec import decode, encode
-from slabmon.store.history import History
-from slabmon.store.recording import CHAIN, Recording
+from slabmon.store.history import CHAIN, History
+from slabmon.store.recording import Recording
 from tests.unit.snapshots import COLUMNS, synthetic
 
 HOSTS = {

@@ -16,7 +16,7 @@ from slabmon.store import codec
 from slabmon.store.compression import pack
 from slabmon.store.recording import (
     APPLICATION_ID,
-    CHAIN,
+    LONGEST_CHAIN,
     SCHEMA,
     VERSION,
     Recording,
@@ -27,6 +27,10 @@ from slabmon.units import duration, size
 # Small pages: a snapshot fills its own, so that little is left empty, and each append writes but
 # twice what it adds (docs/history.md).
 _PAGE_BYTES = 1024
+# A group goes on, within bounds, until what builds on its first snapshot takes so many times as
+# much: whole snapshots are then a small part of the file, and few steps lead to any other.
+CHAIN = 60
+_CHAIN_RATIO = 4
 MIN_BYTES = 1 << 20
 _LOG_PAGES = 4096  # the write-ahead log stays at about 4 MiB
 
@@ -59,7 +63,7 @@ class History(Recording):
     def __init__(self, path: Path, retention: Retention = Retention()) -> None:
         self._retention = retention
         self._previous = b""
-        self._key = self._number = 0
+        self._key = self._number = self._whole_bytes = self._built_bytes = 0
         super().__init__(path)
         with self._errors():
             (self._number,) = self._database.execute(
@@ -120,16 +124,30 @@ class History(Recording):
         now = time.time() if at is None else at
         raw = codec.encode(snapshot)
         number = self._number + 1
-        begins = not self._previous or number - self._key >= CHAIN
-        key, previous = (number, b"") if begins else (self._key, self._previous)
+        if self._group_ends(number):
+            self._key, self._previous, self._built_bytes = number, b"", 0
+        data = pack(raw, self._previous)
         self._previous = b""  # unless all goes well, the next begins anew
         with self._transaction("IMMEDIATE"):
             self._database.execute(
                 "INSERT INTO snapshots VALUES (?, ?, ?, ?)",
-                (number, milliseconds(now), key, pack(raw, previous)),
+                (number, milliseconds(now), self._key, data),
             )
             self._forget(now)
-        self._number, self._key, self._previous = number, key, raw
+        self._number, self._previous = number, raw
+        if number == self._key:
+            self._whole_bytes = len(data)
+        else:
+            self._built_bytes += len(data)
+
+    def _group_ends(self, number: int) -> bool:
+        """Whether the snapshot of this number is to be a whole one."""
+        return (
+            not self._previous
+            or number - self._key >= LONGEST_CHAIN
+            or (number - self._key >= CHAIN
+                and self._built_bytes >= _CHAIN_RATIO * self._whole_bytes)
+        )  # fmt: skip
 
     def _forget(self, now: float) -> None:
         if self._retention.seconds is not None:

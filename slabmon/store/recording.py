@@ -17,6 +17,7 @@ from typing import NamedTuple, Self
 
 from slabmon.errors import PermissionDenied, UsageError
 from slabmon.model import Snapshot
+from slabmon.names import text
 from slabmon.store import codec
 from slabmon.store.compression import unpack
 
@@ -32,7 +33,7 @@ SCHEMA = (
     "CREATE INDEX snapshots_time ON snapshots (time)",
 )
 # The most snapshots that build on each other.
-CHAIN = 60
+LONGEST_CHAIN = 360
 _ALWAYS = 2.0**62
 
 
@@ -76,6 +77,7 @@ class Recording:
         with self._errors():
             database = sqlite3.connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True,
                                        isolation_level=None, check_same_thread=False)  # fmt: skip
+        database.text_factory = bytes  # what is damaged need not be UTF-8
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, codec.MAX_BYTES)
         return database
 
@@ -83,9 +85,11 @@ class Recording:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OverflowError, TypeError) as error:
-            # TypeError: in a damaged table, strict or not, a column can hold anything.
-            raise UsageError(f"recording {self.path}: {error}") from error
+        except (sqlite3.Error, OverflowError, TypeError, UnicodeError) as error:
+            # In a damaged table, strict or not, a column can hold anything, and SQLite's messages
+            # quote what they are about.
+            reason = text(str(error).encode("utf-8", "backslashreplace"))
+            raise UsageError(f"recording {self.path}: {reason}") from error
 
     @contextmanager
     def _transaction(self, kind: str = "DEFERRED") -> Iterator[None]:
@@ -113,7 +117,7 @@ class Recording:
                 f"format {VERSION}"
             )
         found = self._database.execute("SELECT sql FROM sqlite_schema").fetchall()
-        if sorted(found) != sorted((sql,) for sql in SCHEMA):
+        if sorted(found) != sorted((sql.encode(),) for sql in SCHEMA):
             raise UsageError(f"recording {self.path}: its tables are not those of a recording")
 
     def __enter__(self) -> Self:
@@ -191,7 +195,7 @@ class Recording:
         beginning, or from where the last call left it. ValueError if it is damaged."""
         (key,) = self._database.execute("SELECT key FROM snapshots WHERE id = ?",
                                         (number,)).fetchone()  # fmt: skip
-        if not 0 <= number - key < CHAIN:
+        if not 0 <= number - key < LONGEST_CHAIN:
             raise ValueError("it builds on snapshots too far away")
         last_key, last, raw = self._last
         if last_key != key or last > number:

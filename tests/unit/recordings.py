@@ -15,20 +15,23 @@ START = 1_700_000_000.0
 STEP = 10.0
 
 
-def moment(number: int) -> Snapshot:
-    """The host at START + number * STEP."""
+def moment(number: int, noise: int = 256) -> Snapshot:
+    """The host at START + number * STEP. So many bytes of it nothing can compress."""
     plain = full()
     first = replace(plain.caches[0], allocs=101 + 7 * number)
     others = tuple(cache(f"cache-{i}", allocs=i * number) for i in range(number % 5))
-    tracking = replace(plain.tracking, seconds=12.5 + number * STEP)
-    return replace(plain, caches=(first, plain.caches[1], *others), tracking=tracking)
+    cgroups = {1: random.Random(number).randbytes(noise).hex()}
+    return replace(
+        plain,
+        caches=(first, plain.caches[1], *others),
+        tracking=replace(plain.tracking, seconds=12.5 + number * STEP),
+        tracked=replace(plain.tracked, cgroups=cgroups),
+    )
 
 
 def noisy(number: int) -> Snapshot:
-    """As moment(), with 8 KiB that nothing can compress."""
-    plain = moment(number)
-    name = random.Random(number).randbytes(8192).hex()
-    return replace(plain, tracked=replace(plain.tracked, cgroups={1: name}))
+    """A moment of 8 KiB and more."""
+    return moment(number, 8192)
 
 
 def record(path: Path, count: int, retention: Retention | None = None) -> Path:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slabmon.errors import UsageError
-from slabmon.store.history import History, Retention
-from slabmon.store.recording import CHAIN, Recording
+from slabmon.store.history import CHAIN, History, Retention
+from slabmon.store.recording import LONGEST_CHAIN, Recording
 from tests.unit.recordings import START, STEP, moment, noisy, record
 from tests.unit.snapshots import assert_same, synthetic
 
@@ -83,6 +83,28 @@ def test_a_moment_at_rest_takes_little(tmp_path: Path) -> None:
     with sqlite3.connect(path) as database:
         sizes = [size for (size,) in database.execute("SELECT length(data) FROM snapshots")]
     assert max(sizes[1:]) < 100 < sizes[0]
+
+
+def keys(path: Path) -> list[int]:
+    with sqlite3.connect(path) as database:
+        found = database.execute("SELECT id FROM snapshots WHERE id = key").fetchall()
+    database.close()
+    return [number for (number,) in found]
+
+
+def test_a_host_at_rest_needs_few_whole_snapshots(tmp_path: Path) -> None:
+    large = replace(moment(0), tracked=synthetic(1, 1, 1, 2_000).tracked)
+    with History(tmp_path / "slabs.db") as history:
+        for number in range(LONGEST_CHAIN + 2):
+            history.append(large, when(number))
+    assert keys(tmp_path / "slabs.db") == [1, LONGEST_CHAIN + 1]
+
+
+def test_a_host_that_changes_much_gets_them_often(tmp_path: Path) -> None:
+    with History(tmp_path / "slabs.db") as history:
+        for number in range(2 * CHAIN + 1):
+            history.append(noisy(number), when(number))
+    assert keys(tmp_path / "slabs.db") == [1, CHAIN + 1, 2 * CHAIN + 1]
 
 
 def test_recording_goes_on_after_a_pause(tmp_path: Path) -> None:

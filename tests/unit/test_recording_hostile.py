@@ -30,13 +30,13 @@ PAGE = 1024
 
 
 @pytest.fixture(scope="module")
-def intact(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return record(tmp_path_factory.mktemp("hostile") / "slabs.db", COUNT).read_bytes()
+def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return record(tmp_path_factory.mktemp("hostile") / "slabs.db", COUNT)
 
 
 @pytest.fixture
-def path(tmp_path: Path, intact: bytes) -> Path:
-    (tmp_path / "slabs.db").write_bytes(intact)
+def path(tmp_path: Path, intact: Path) -> Path:
+    (tmp_path / "slabs.db").write_bytes(intact.read_bytes())
     return tmp_path / "slabs.db"
 
 
@@ -66,29 +66,32 @@ def check(error: SlabmonError, path: Path) -> None:
     assert error.exit_code in (2, 3)
     assert str(path) in message
     assert len(message) < 600
+    assert message.isprintable()
 
 
 def test_the_intact_one_can_be_read(path: Path) -> None:
     assert read_all(path) == COUNT + 3
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.data())
-def test_damaged_anywhere(path: Path, intact: bytes, data: st.DataObject) -> None:
-    damaged = bytearray(intact)
+def test_damaged_anywhere(path: Path, intact: Path, data: st.DataObject) -> None:
+    damaged = bytearray(intact.read_bytes())
+    size = len(damaged)
     for _ in range(data.draw(st.integers(1, 5))):
         # Heads of pages matter most: they are what SQLite follows.
-        page = data.draw(st.integers(0, len(intact) // PAGE - 1)) * PAGE
+        page = data.draw(st.integers(0, size // PAGE - 1)) * PAGE
         inside = data.draw(st.one_of(st.integers(0, 110), st.integers(0, PAGE - 1)))
         raw = data.draw(st.binary(min_size=1, max_size=8))
         damaged[page + inside : page + inside + len(raw)] = raw
-    path.write_bytes(damaged[: len(intact)])
+    path.write_bytes(damaged[:size])
     read_all(path)
 
 
 @given(st.integers(0, 2**20))
-def test_cut_off_anywhere(path: Path, intact: bytes, size: int) -> None:
-    path.write_bytes(intact[: size % len(intact)])
+def test_cut_off_anywhere(path: Path, intact: Path, size: int) -> None:
+    whole = intact.read_bytes()
+    path.write_bytes(whole[: size % len(whole)])
     read_all(path)
 
 
@@ -104,9 +107,10 @@ def test_a_hostile_log_beside_it(path: Path, log: bytes) -> None:
 
 @settings(max_examples=30)
 @given(st.data())
-def test_writing_to_a_damaged_one(path: Path, intact: bytes, data: st.DataObject) -> None:
-    damaged = bytearray(intact)
-    position = data.draw(st.one_of(st.integers(0, 110), st.integers(0, len(intact) - 1)))
+def test_writing_to_a_damaged_one(path: Path, intact: Path, data: st.DataObject) -> None:
+    damaged = bytearray(intact.read_bytes())
+    size = len(damaged)
+    position = data.draw(st.one_of(st.integers(0, 110), st.integers(0, size - 1)))
     damaged[position] ^= data.draw(st.integers(1, 255))
     path.write_bytes(damaged)
     try:
@@ -197,7 +201,6 @@ def test_bad_data_spoils_only_what_builds_on_it(path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE snapshots SET key = 1 WHERE id = 65",
         "UPDATE snapshots SET key = 66 WHERE id = 65",
         "UPDATE snapshots SET key = -9223372036854775808 WHERE id = 65",
         "UPDATE snapshots SET key = 64 WHERE id = 65",
