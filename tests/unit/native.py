@@ -213,8 +213,10 @@ class Native:
         self.run("on_rcu_free", *args)
 
     def _list(self, addresses: Sequence[int]) -> int:
-        """An array of pointers; the next one lies where this one did."""
-        self.rewrite(self._pointers, np.array(addresses, "<u8").tobytes())
+        """An array of pointers, and behind it what must not be looked at. The next one lies where
+        this one did."""
+        behind = [OBJECTS + (1 << 23)] * (POINTERS - len(addresses))
+        self.rewrite(self._pointers, np.array([*addresses, *behind], "<u8").tobytes())
         return self._pointers
 
     def gap(self, uniform: int) -> int:
