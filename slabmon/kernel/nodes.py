@@ -1,8 +1,13 @@
-"""Which NUMA node a CPU belongs to."""
+"""NUMA nodes: which CPU belongs to which, and what each was asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
+from slabmon.kernel import assemble
 from slabmon.kernel.facts import read_text
+from slabmon.kernel.reader import Allocations
+from slabmon.model import NodeUse
 
 
 def node_of_cpu(nodes: int) -> dict[int, int]:
@@ -14,3 +19,14 @@ def node_of_cpu(nodes: int) -> dict[int, int]:
             first, _, last = part.partition("-")
             own |= dict.fromkeys(range(int(first), int(last or first) + 1), node)
     return own
+
+
+def node_uses(
+    nodes: int, by_cpu: Callable[[], Iterable[Allocations]],
+    rows: Callable[[Allocations], assemble.Rows],
+) -> tuple[NodeUse, ...]:  # fmt: skip
+    """Allocations by node; nothing is read where there is only one."""
+    if nodes < 2:
+        return ()
+    own = node_of_cpu(nodes)
+    return assemble.node_rows((own.get(cpu, 0), rows(a)) for cpu, a in enumerate(by_cpu()))

@@ -19,7 +19,7 @@ from slabmon.kernel.filter_text import filtered_text
 from slabmon.kernel.gfp import STABLE_BITS, classifier
 from slabmon.kernel.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODULE_EVENT
 from slabmon.kernel.loader import Programs
-from slabmon.kernel.nodes import node_of_cpu
+from slabmon.kernel.nodes import node_uses
 from slabmon.kernel.plan import ALLOCATION_EVENTS, Plan
 from slabmon.kernel.reader import Allocations, Reader, as_words
 from slabmon.kernel.ringbuf import RingBuffer
@@ -28,8 +28,8 @@ from slabmon.model import (
     Device,
     FeatureState,
     Host,
-    NodeUse,
     ProgramCost,
+    Slabinfo,
     Snapshot,
     Tracked,
     Tracking,
@@ -231,7 +231,7 @@ class Tracker:
         frees = reader.frees()
         large_freed = reader.large_freed_bytes()
         slots = reader.slots()
-        info = slabinfo.read() if self.facts.slabinfo and "slabinfo" not in self.shed else {}
+        info = self._slabinfo()
         news = directory.update(*reader.caches(), reader.control["cache_generation"])
         self._unsaved |= news
         if news or not self._aliases:
@@ -272,7 +272,7 @@ class Tracker:
             devices=devices,
             gfp=assemble.gfp_rows(rows),
             sizes=assemble.size_rows(rows),
-            nodes=self._nodes(),
+            nodes=node_uses(self.facts.nodes, reader.allocations_by_cpu, self._rows),
             pages=assemble.page_rows(reader.pages(), self._classify),
             programs=tuple(
                 ProgramCost(name.removeprefix("on_"), cost.run_seconds, cost.runs)
@@ -284,14 +284,13 @@ class Tracker:
             tracked=tracked,
         )  # fmt: skip
 
-    def _nodes(self) -> tuple[NodeUse, ...]:
-        if self.facts.nodes < 2:
-            return ()
-        own = node_of_cpu(self.facts.nodes)
-        return assemble.node_rows(
-            (own.get(cpu, 0), self._rows(slots))
-            for cpu, slots in enumerate(self.reader.allocations_by_cpu())
-        )
+    def _slabinfo(self) -> dict[str, Slabinfo]:
+        if not self.facts.slabinfo or "slabinfo" in self.shed:
+            return {}
+        found = slabinfo.read()
+        unreadable = Feature(DEGRADED, "/proc/slabinfo could not be read just now")
+        self.features["slabinfo"] = self.plan.features["slabinfo"] if found else unreadable
+        return found
 
     def close(self) -> None:
         """Detaches everything."""

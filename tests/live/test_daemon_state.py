@@ -3,83 +3,21 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.live.daemon import PINS, Daemon
 from tests.live.kernel import program_names
 from tests.live.workload import messages
 
 pytestmark = pytest.mark.live
 
-PINS = Path("/sys/fs/bpf/slabmon-daemon-test")
 BEFORE, DEAD, AFTER = 1013, 2003, 503  # primes
 COUNTER = 'slabmon_cache_allocations_total{cache="msg_msg-1k"}'
-
-
-class Daemon:
-    """`slabmon serve` with a lock, pins and a configuration file of its own."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.config = folder / "slabmon.toml"
-        self._log = folder / "log"
-        self._url = f"http://127.0.0.1:{port}/metrics"
-        self.command = [
-            sys.executable, "-m", "slabmon", "serve", "--config", str(self.config),
-            "--web.listen-address", f"127.0.0.1:{port}", "--web.socket-path", "",
-            "--state.lock-file", str(folder / "lock"), "--state.pin-directory", str(PINS),
-        ]  # fmt: skip
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        with self._log.open("a") as log:
-            self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=log,
-                                            text=True)  # fmt: skip
-        assert self.process.stdout is not None
-        assert "tracking" in self.process.stdout.readline(), self.log()
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def scrape(self) -> dict[str, float]:
-        with urllib.request.urlopen(self._url, timeout=30) as answer:
-            lines = answer.read().decode().splitlines()
-        return {name: float(value) for name, value in
-                (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}  # fmt: skip
-
-    def scrape_until(self, name: str, value: float) -> dict[str, float]:
-        """Readings are shared and may be old: scrapes until this one has arrived there."""
-        deadline = time.monotonic() + 30
-        while True:
-            found = self.scrape()
-            time.sleep(0.1)
-            if found.get(name, 0) >= value or time.monotonic() > deadline:
-                return found
-
-    def signal(self, number: int) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def wait(self) -> int:
-        assert self.process is not None
-        code = self.process.wait(60)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        self.process = None
-        return code
-
-    def has_logged(self, text: str) -> bool:
-        """Waits for a line that a signal brings about."""
-        deadline = time.monotonic() + 30
-        while text not in self.log() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        return text in self.log()
 
 
 @pytest.fixture
@@ -87,11 +25,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     """Not started yet. Afterwards nothing of it may be left."""
     mounts = Path("/proc/mounts")
     before = mounts.read_text()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    result = Daemon(tmp_path, port)
-    result.config.write_text("")
+    result = Daemon(tmp_path)
     yield result
     if result.process is not None:
         result.signal(signal.SIGTERM)
