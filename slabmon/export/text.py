@@ -99,8 +99,8 @@ def rows_to_json(table: Table, order: Order | None = None) -> str:
 
 
 def to_table(table: Table, order: Order | None = None) -> str:
-    """A table's brief columns as aligned text."""
-    columns = table.brief
+    """A table's brief columns as aligned text, without histories, which are pictures."""
+    columns = [column for column in table.brief if column.kind != HISTORY]
     body = texts(table, table.order() if order is None else order, columns)
     lines = [[column.heading for column in columns], *body]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]

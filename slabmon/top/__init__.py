@@ -1,0 +1,1 @@
+"""slabmon top: the terminal view. Only app, grid and screens import Textual."""

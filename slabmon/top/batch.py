@@ -1,0 +1,50 @@
+"""top without a terminal: plain text again and again, for scripts and pipes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from itertools import count
+
+from slabmon.analysis.summary import summarize
+from slabmon.analysis.window import History
+from slabmon.errors import SlabmonError
+from slabmon.export.text import to_table
+from slabmon.interrupt import stop_signals
+from slabmon.sources import Source
+from slabmon.top.browser import Browser
+from slabmon.top.header import facts
+from slabmon.top.start import Start
+from slabmon.views import VIEWS
+
+
+def run(source: Source, start: Start) -> int:
+    """Prints until told to stop. A daemon that does not answer for a while is waited for; at the
+    beginning that is an error."""
+    history = History(VIEWS.values())
+    with source, stop_signals() as stopped:
+        browser = start.browser(history.add(source.snapshot(details=True)))
+        for number in count(1):
+            sys.stdout.write(page(browser))
+            sys.stdout.flush()
+            due = time.monotonic() + start.delay
+            fresh = False
+            while not fresh:
+                if number == start.count or stopped(due - time.monotonic()):
+                    return 0
+                due += start.delay
+                try:
+                    browser.refresh(history.add(source.snapshot(details=True)))
+                    fresh = True
+                except SlabmonError as error:
+                    sys.stderr.write(f"slabmon: warning: {error}; goes on trying\n")
+    return 0
+
+
+def page(browser: Browser) -> str:
+    """One screenful: the header's facts, and the table."""
+    tracking = browser.window.snapshot.tracking
+    at = time.strftime("%F %T", time.localtime(tracking.since + tracking.seconds))
+    head = [f"slabmon top - {at} - {browser.crumbs}"]
+    head += facts(summarize(browser.window))
+    return "\n".join(head) + "\n\n" + to_table(browser.table, browser.order) + "\n"

@@ -1,0 +1,60 @@
+"""The line of views, the one that is shown standing out; as many as fit, around that one."""
+
+from __future__ import annotations
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+_ACTIVE = Style(reverse=True, bold=True)
+_OTHER = Style()
+
+
+class Tabs(Widget):
+    """A click chooses a view."""
+
+    class Chosen(Message):
+        """A view was clicked."""
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+            super().__init__()
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self._names = names
+        self._active = names[0]
+
+    def show(self, name: str) -> None:
+        """This view is shown."""
+        self._active = name
+        self.refresh()
+
+    def _visible(self) -> list[tuple[str, str]]:
+        """Names and texts of what fits: from the first view on, else up to the active one."""
+        found = [(name, f"{number if number < 10 else ''}{' ' if number < 10 else ''}{name}")
+                 for number, name in enumerate(self._names, 1)]  # fmt: skip
+        active = self._names.index(self._active)
+        first = 0
+        while sum(len(text) + 2 for _, text in found[first : active + 1]) > self.size.width:
+            first += 1
+        return found[first:]
+
+    def render_line(self, y: int) -> Strip:
+        """The line."""
+        segments = []
+        for name, text in self._visible():
+            segments.append(Segment(f" {text} ", _ACTIVE if name == self._active else _OTHER))
+        return Strip(segments).adjust_cell_length(self.size.width, _OTHER)
+
+    def on_click(self, event: events.Click) -> None:
+        """Tells which view was clicked."""
+        x = 0
+        for name, text in self._visible():
+            x += len(text) + 2
+            if event.x < x:
+                self.post_message(self.Chosen(name))
+                return
