@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from slabmon.kernel.plan import DEGRADED, ON, Feature
+from slabmon.kernel.feature import DEGRADED, ON, Feature
 from slabmon.kernel.tracker import Tracker
 
 PAGE_EVENTS = frozenset(("mm_page_alloc", "mm_page_free"))
