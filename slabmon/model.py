@@ -228,12 +228,13 @@ class Tracked:
 
 @dataclass(frozen=True)
 class Host:
-    """Which machine, which boot."""
+    """Which machine, which boot; `memory_bytes` is what the kernel manages of it (0: not known)."""
 
     release: Text
     machine: Text
     cpus: Int
     boot_id: Text
+    memory_bytes: Int = 0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from dataclasses import replace
@@ -264,7 +265,8 @@ class Tracker:
         self._save()
         settings = self.plan.settings
         return Snapshot(
-            host=Host(self.facts.release, self.facts.machine, self.facts.cpus, self.facts.boot_id),
+            host=Host(self.facts.release, self.facts.machine, self.facts.cpus, self.facts.boot_id,
+                      os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
             tracking=Tracking(self.since, seconds, "exact" if settings.exact else "sampled",
                               interval),
             caches=caches,

@@ -24,7 +24,8 @@ NONE_OR_STR, NONE_OR_INT = (str, type(None)), (int, type(None))
 LIVE = {"live_objects": INT, "live_bytes": INT, "live_stderr_bytes": INT}
 # Fields and types that scripts rely on. More may be added.
 CONTRACT: dict[str, dict[str, tuple[type, ...]]] = {
-    "host": {"release": STR, "machine": STR, "cpus": INT, "boot_id": STR},
+    "host": {"release": STR, "machine": STR, "cpus": INT, "boot_id": STR,
+             "memory_bytes": INT},
     "tracking": {"since": REAL, "seconds": REAL, "mode": STR, "sample_bytes": INT},
     "caches": {
         "name": STR, "object_size": INT, "allocs": INT, "frees": INT, "failed": INT,

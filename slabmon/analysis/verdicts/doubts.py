@@ -1,0 +1,183 @@
+"""What speaks against a leak so strongly that growth is no verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from slabmon.analysis.verdicts.behind import Behind, cache_of, share
+from slabmon.analysis.verdicts.drift import blocks, decline, drawdown, drift
+from slabmon.analysis.verdicts.finding import DEVICE, NET
+from slabmon.export.human import duration, human
+
+if TYPE_CHECKING:
+    from slabmon.analysis.verdicts.judge import Case, Grown
+
+BURST = 1 / 3  # share of the growth in one block
+SLOWED = 0.5  # growth of the last quarter, of the mean
+DECLINE, DECLINE_ERRORS = 0.5, 1.64
+TURNOVER = 0.35  # share of old bytes that were freed
+FALL = 0.7  # an earlier fall, of the growth
+BOOT_SECONDS = 600.0
+MIXED = 0.5
+SAMPLES = 8
+_MANY = 2.5  # standard errors
+
+
+def size(value: float) -> str:
+    """Bytes in a sentence."""
+    return human(round(value), "bytes")
+
+
+def examine(case: Case, found: Grown, kind: str, about: Behind) -> str:
+    """Why it is no verdict, "" if nothing says so."""
+    for check in (_reclaimable, _booting, _new_module, _burst, _slowed, _declining, _turned_over,
+                  _fell_before, _stopped, _unconfirmed, _replaced, _lost):  # fmt: skip
+        problem = check(case, found, kind, about)
+        if problem:
+            return problem
+    return ""
+
+
+def _reclaimable(case: Case, found: Grown, kind: str, about: Behind) -> str:
+    part = float(cache_of(case.now, about.name).reclaimable) if kind == NET else share(
+        about, case.now, "reclaimable")  # fmt: skip
+    if part >= MIXED:
+        return f"{part:.0%} of it is reclaimable: the kernel gives it back under memory pressure"
+    return ""
+
+
+def _booting(case: Case, found: Grown, kind: str, about: Behind) -> str:
+    up = case.now.tracked.now_ns / 1e9 - found.stretch.seconds
+    if up < BOOT_SECONDS:
+        return f"the window begins {duration(max(0.0, up))} after boot, while services start"
+    return ""
+
+
+def _new_module(case: Case, found: Grown, kind: str, about: Behind) -> str:
+    seen = case.modules.get(about.module, -np.inf)
+    passed = case.now.tracking.seconds - seen
+    if passed < case.seconds:
+        return f"the module {about.module} was loaded or first used {duration(passed)} ago"
+    return ""
+
+
+def _burst(case: Case, found: Grown, kind: str, about: Behind) -> str:
+    part = float(np.diff(found.levels).max()) / found.total
+    if part > BURST:
+        return f"{part:.0%} of the growth came at once"
+    return ""
+
+
+def _slowed(case: Case, found: Grown, kind: str, about: Behind) -> str:
+    count = len(found.levels) - 1
+    last = float(found.levels[-1] - found.levels[-1 - count // 4])
+    ratio = last / (count // 4) / found.mean
+    if ratio < SLOWED:
+        return f"it levels off: lately it grew at {ratio:.0%} of its mean pace"
+    return ""
+
+
+def _declining(case: Case, found: Grown, kind: str, about: Behind) -> str:
+    """A warm-up: growth declines, by itself or as the exact count of allocations shows where most
+    of what is allocated stays."""
+    series = [found.levels]
+    allocated = found.stretch.allocated[:, found.row]
+    if not np.isnan(allocated).any():
+        levels = blocks(allocated[:, None])[:, 0]
+        if found.total > MIXED * (levels[-1] - levels[0]) > 0:
+            series.append(levels)
+    for levels in series:
+        fall, errors = decline(levels)
+        if fall > DECLINE and errors > DECLINE_ERRORS:
+            return (
+                f"growth declines, by {min(fall, 2.0):.0%} of its mean over the window: a warm-up"
+            )
+    return ""
+
+
+def _turned_over(case: Case, found: Grown, kind: str, about: Behind) -> str:
+    gone = found.stretch.gone[:, found.row]
+    freed = float(gone[-1] - gone[0])
+    if freed > TURNOVER * (freed + found.total):
+        return (f"{freed / (freed + found.total):.0%} of what outlived "
+                f"{duration(found.stretch.age)} was freed since: it turns over")  # fmt: skip
+    return ""
+
+
+def _fell_before(case: Case, found: Grown, kind: str, about: Behind) -> str:
+    for stretch in case.stretches:
+        fall = drawdown(stretch.level[:, found.row])
+        if fall > FALL * found.total:
+            return f"it fell by {size(fall)} before: it comes and goes"
+    return ""
+
+
+def _stopped(case: Case, found: Grown, kind: str, about: Behind) -> str:
+    """Whether the pace of the whole window is gone at a shorter scale."""
+    for stretch in case.stretches:
+        count = len(stretch.moments)
+        for first in (count // 2, 3 * count // 4):
+            part = stretch.since(first)
+            if len(part.moments) < 2 or part.seconds >= found.stretch.seconds:
+                continue
+            expected = found.mean / found.hours * part.seconds / 3600
+            grown = float(part.level[-1, found.row] - part.level[0, found.row])
+            variance = float(part.variance[-1, found.row] - part.variance[0, found.row])
+            per_event = _event(found)
+            error = np.sqrt(max(variance, expected * per_event))
+            if expected > 0 and SLOWED * expected - grown > _MANY * error:
+                return f"it stopped: {size(grown)} in the last {duration(part.seconds)}"
+    return ""
+
+
+def _event(found: Grown) -> float:
+    """Bytes that come together, from how much the growth of blocks scatters."""
+    return float(np.diff(found.levels).var(ddof=1)) / found.mean
+
+
+def _unconfirmed(case: Case, found: Grown, kind: str, about: Behind) -> str:
+    """Exact growth that samples would show, if it were made of survivors."""
+    interval = case.now.tracking.sample_bytes
+    if kind != NET or not cache_of(case.now, about.name).frees_observable:
+        return ""
+    if not interval or found.total < SAMPLES * interval or about.bytes > MIXED * found.total:
+        return ""
+    return f"sampled objects older than {duration(found.stretch.age)} account for little of it"
+
+
+def _replaced(case: Case, found: Grown, kind: str, about: Behind) -> str:
+    """What was allocated before tracking began is not tracked: its frees are seen in the exact
+    counters of its cache alone."""
+    if kind in (NET, DEVICE) or case.now.tracking.mode == "exact":
+        return ""
+    rows = {subject: i for i, subject in enumerate(case.subjects)}
+    net = claimed = variance = 0.0
+    for number, held in about.bytes_by_cache.items():
+        row = rows.get((NET, case.now.caches[number].name))
+        if row is None:
+            continue
+        levels = blocks(found.stretch.level[:, row : row + 1])
+        measured = drift(levels, np.zeros(1))
+        count = len(levels) - 1
+        claimed += held
+        net += float(measured.mean[0]) * count
+        variance += float(measured.error[0] * count) ** 2
+    if claimed and net + _MANY * np.sqrt(variance) < MIXED * min(claimed, found.total):
+        return (f"its caches grew by {size(net)} only, exactly counted: it replaces what was "
+                "allocated before tracking began")  # fmt: skip
+    return ""
+
+
+def _lost(case: Case, found: Grown, kind: str, about: Behind) -> str:
+    if kind == DEVICE:
+        return ""
+    lost = float(found.stretch.lost[-1] - found.stretch.lost[0])
+    if kind == NET:
+        objects = found.total / max(1, cache_of(case.now, about.name).object_size)
+    else:
+        objects = about.objects
+    if lost > MIXED * objects:
+        return f"{lost:.0f} events were lost in the window, frees perhaps: as many as it grew by"
+    return ""

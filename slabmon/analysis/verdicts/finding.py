@@ -1,0 +1,70 @@
+"""What the verdict engine says."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+SITE, DRIVER, CACHE, NET, DEVICE = "site", "driver", "cache", "net", "device"
+POSSIBLE, LIKELY, STRONG = "possible", "likely", "strong"
+STRENGTHS = (POSSIBLE, LIKELY, STRONG)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Growth of one suspect: a verdict, or, with `dismissed` saying why not, none.
+
+    `kind` is site, driver (a module's call sites together), cache or device, `name` as in the
+    views; `module`, `drivers`, `devices`, `caches` and `sites` are what is behind it, as far as
+    that is known ("" and () if not). `growth`, `low` and `high` are bytes per hour with a 95 %
+    interval, over `window` seconds, in which it grew by `grown` bytes; `live` is what it holds.
+    `p` is the probability of such growth by chance, corrected for the number of series tested.
+    `share_seconds` is the projected time until it holds the share of the host's memory that was
+    asked for; None if the memory is not known.
+    """
+
+    kind: str
+    key: Hashable
+    name: str
+    module: str
+    drivers: tuple[str, ...]
+    devices: tuple[str, ...]
+    caches: tuple[str, ...]
+    sites: tuple[str, ...]
+    strength: str
+    growth: float
+    low: float
+    high: float
+    window: float
+    grown: float
+    live: float
+    p: float
+    share_seconds: float | None
+    evidence_for: tuple[str, ...]
+    evidence_against: tuple[str, ...]
+    dismissed: str = ""
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Growth per second."""
+        return self.growth / 3600
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What can be said at one moment. `observed` is how long, in seconds, this has been watched,
+    `needed` the least for any verdict; `series` how many were tested, `left_out` how many could
+    not be for want of room. `share` is what share_seconds of the findings are about."""
+
+    observed: float
+    needed: float
+    series: int
+    left_out: int
+    share: float
+    verdicts: tuple[Finding, ...] = ()
+    dismissed: tuple[Finding, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it was watched long enough for a verdict."""
+        return self.observed >= self.needed

@@ -1,0 +1,94 @@
+"""Runs scenarios through the engine and scores what it says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from slabmon.analysis.verdicts.finding import Finding
+from slabmon.analysis.verdicts.observer import Observer
+from tests.scenarios.catalogue import Entry
+from tests.scenarios.host import Simulation
+
+ASSESS_SECONDS = 60.0
+
+
+@dataclass
+class Outcome:
+    """One run. `hits` and `alarms` are the right and the wrong suspects ever named, with the time
+    of their first verdict; `delay` seconds from the leak's beginning to the first right one.
+    `covered`: whether the last right verdict's interval held the true growth."""
+
+    entry: Entry
+    seed: int
+    leaks: bool
+    hits: dict[tuple[str, str], float] = field(default_factory=dict)
+    alarms: dict[tuple[str, str], tuple[float, Finding]] = field(default_factory=dict)
+    delay: float | None = None
+    covered: bool | None = None
+    dismissed: dict[str, str] = field(default_factory=dict)
+    cpu: list[float] = field(default_factory=list)
+
+
+def run(entry: Entry, seed: int) -> Outcome:
+    """One scenario with one seed. Every verdict at any time counts, be it withdrawn later."""
+    rng = np.random.default_rng([seed, *entry.name.encode()])
+    scenario = entry.make(rng)
+    outcome = Outcome(entry, seed, bool(scenario.truth))
+    observer = Observer()
+    due = 0.0
+    for number, shown in enumerate(Simulation(scenario.world, rng).run(scenario.end, scenario.step)):
+        now = (number + 1) * scenario.step
+        begin = time.process_time()
+        observer.add(shown)
+        if now < due:
+            continue
+        due = now + ASSESS_SECONDS
+        assessment = observer.assess()
+        outcome.cpu.append(time.process_time() - begin)
+        outcome.dismissed = {f"{f.kind} {f.name}": f.dismissed for f in assessment.dismissed}
+        for finding in assessment.verdicts:
+            suspect = finding.kind, finding.name
+            if suspect not in scenario.truth:
+                outcome.alarms.setdefault(suspect, (now, finding))
+                continue
+            outcome.hits.setdefault(suspect, now)
+            if outcome.delay is None:
+                outcome.delay = now - scenario.starts
+            if scenario.per_hour and finding.kind != "driver":
+                outcome.covered = finding.low <= scenario.per_hour <= finding.high
+    return outcome
+
+
+@dataclass(frozen=True)
+class Score:
+    """Precision: right suspects of all suspects named. Recall: leaks found of all leaks."""
+
+    right: int
+    wrong: int
+    found: int
+    leaks: int
+
+    @classmethod
+    def of(cls, outcomes: Iterable[Outcome]) -> Score:
+        """Over these runs."""
+        listed = list(outcomes)
+        return cls(
+            sum(len(outcome.hits) for outcome in listed),
+            sum(len(outcome.alarms) for outcome in listed),
+            sum(bool(outcome.hits) for outcome in listed if outcome.leaks),
+            sum(outcome.leaks for outcome in listed),
+        )
+
+    @property
+    def precision(self) -> float:
+        """1 where nothing was named."""
+        return self.right / (self.right + self.wrong) if self.right + self.wrong else 1.0
+
+    @property
+    def recall(self) -> float:
+        """1 where nothing leaks."""
+        return self.found / self.leaks if self.leaks else 1.0
