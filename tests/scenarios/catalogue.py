@@ -144,7 +144,7 @@ def leak_over_module(rng: Rng) -> Scenario:
     truth: set[tuple[str, str]] = {("driver", "wide")}
     for i in range(12):
         cache, size = kmalloc(rng)
-        births = poisson(rng, _log(rng, 3e6, 6e6) / size / HOUR, 0, end)
+        births = poisson(rng, _log(rng, 4e5, 1.2e6) / size / HOUR, 0, end)
         leak = Stream(place(rng, f"wide_{i}", "wide"), cache, size, births, forever(births))
         world.streams.append(leak)
         truth |= _suspects(leak)
@@ -231,7 +231,10 @@ def module_lifetime(rng: Rng) -> Scenario:
 def reclaimable_growth(rng: Rng) -> Scenario:
     end = 3 * HOUR
     world = background(rng, end)
-    for cache, symbol, size in (("dentry", "__d_alloc", 192), ("ext4_inode_cache", "ext4_alloc_inode", 1184)):  # noqa: E501
+    for cache, symbol, size in (
+        ("dentry", "__d_alloc", 192),
+        ("ext4_inode_cache", "ext4_alloc_inode", 1184),
+    ):
         births = poisson(rng, _log(rng, 2, 30), 0, end)
         world.streams.append(Stream(place(rng, symbol), cache, size, births, forever(births)))
         world.caches[cache] = CacheFacts(reclaimable=True)
@@ -401,7 +404,7 @@ ENTRIES = tuple(Entry(*entry) for entry in (
     ("leak per open", "a character device that forgets to free, opened in bouts", leak_per_open),
     ("leak in batches", "hundreds of objects at once, every half to two minutes", leak_in_batches),
     ("leak from a moment on", "one to two quiet hours before", leak_from_a_moment),
-    ("leak over a module", "twelve sites of one module, 3 to 6 MB/h each", leak_over_module),
+    ("leak over a module", "twelve sites of one module, 0.4 to 1.2 MB/h each", leak_over_module),
     ("devm and rebind", "a parent device keeps four allocations of each rebind", devm_rebind),
     ("leak, frees unseen", "no free of the cache has an event; 30 % of its objects stay",
      unseen_frees_leak),

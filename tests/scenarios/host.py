@@ -76,8 +76,9 @@ class Simulation:
 
     def __init__(self, world: World, rng: Rng) -> None:
         self._world, self._rng = world, rng
-        names = dict.fromkeys(part.cache for part in (*world.streams, *world.churns))
-        keys = dict.fromkeys(part.site for part in (*world.streams, *world.churns))
+        parts: list[Stream | Churn] = [*world.streams, *world.churns]
+        names, keys = (dict.fromkeys(part.cache for part in parts),
+                       dict.fromkeys(part.site for part in parts))  # fmt: skip
         self._caches, self._sites = list(names), list(keys)
         self._cache_of = {name: i for i, name in enumerate(self._caches)}
         self._site_of = {key: i for i, key in enumerate(self._sites)}
@@ -142,7 +143,9 @@ class Simulation:
                   float(gone[1] - gone[0]))  # fmt: skip
             live[row] += ends[1] - np.searchsorted(deaths, t, "right")
         for i, churn in enumerate(world.churns):
-            self._churned[i] += self._rng.poisson(churn.rate(t) * (t - max(self._last, self._since)))
+            self._churned[i] += self._rng.poisson(
+                churn.rate(t) * (t - max(self._last, self._since))
+            )
             now = self._rng.poisson(churn.rate(t) * churn.life)
             row = self._cache_of[churn.cache]
             count(row, self._site_of[churn.site], churn.size, self._churned[i],

@@ -40,7 +40,9 @@ def run(entry: Entry, seed: int) -> Outcome:
     outcome = Outcome(entry, seed, bool(scenario.truth))
     observer = Observer()
     due = 0.0
-    for number, shown in enumerate(Simulation(scenario.world, rng).run(scenario.end, scenario.step)):
+    for number, shown in enumerate(
+        Simulation(scenario.world, rng).run(scenario.end, scenario.step)
+    ):
         now = (number + 1) * scenario.step
         begin = time.process_time()
         observer.add(shown)
@@ -65,9 +67,9 @@ def run(entry: Entry, seed: int) -> Outcome:
 
 @dataclass(frozen=True)
 class Score:
-    """Precision: right suspects of all suspects named. Recall: leaks found of all leaks."""
+    """Recall: leaks found, of all leaks. Precision: leaks found, of those and of all wrong
+    suspects ever named; a leak counts once, however many right suspects stand for it."""
 
-    right: int
     wrong: int
     found: int
     leaks: int
@@ -77,7 +79,6 @@ class Score:
         """Over these runs."""
         listed = list(outcomes)
         return cls(
-            sum(len(outcome.hits) for outcome in listed),
             sum(len(outcome.alarms) for outcome in listed),
             sum(bool(outcome.hits) for outcome in listed if outcome.leaks),
             sum(outcome.leaks for outcome in listed),
@@ -86,7 +87,7 @@ class Score:
     @property
     def precision(self) -> float:
         """1 where nothing was named."""
-        return self.right / (self.right + self.wrong) if self.right + self.wrong else 1.0
+        return self.found / (self.found + self.wrong) if self.found + self.wrong else 1.0
 
     @property
     def recall(self) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from slabmon.analysis.verdicts.behind import Behind, cache_of, share
 from slabmon.analysis.verdicts.drift import blocks, decline, drawdown, drift
-from slabmon.analysis.verdicts.finding import DEVICE, NET
+from slabmon.analysis.verdicts.finding import DEVICE, NET, SITE
 from slabmon.export.human import duration, human
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ FALL = 0.7  # an earlier fall, of the growth
 BOOT_SECONDS = 600.0
 MIXED = 0.5
 SAMPLES = 8
+CONFIRMED = 0.3
 _MANY = 2.5  # standard errors
 
 
@@ -33,7 +34,7 @@ def size(value: float) -> str:
 def examine(case: Case, found: Grown, kind: str, about: Behind) -> str:
     """Why it is no verdict, "" if nothing says so."""
     for check in (_reclaimable, _booting, _new_module, _burst, _slowed, _declining, _turned_over,
-                  _fell_before, _stopped, _unconfirmed, _replaced, _lost):  # fmt: skip
+                  _fell_before, _stopped, _unconfirmed, _lost, _replaced):  # fmt: skip
         problem = check(case, found, kind, about)
         if problem:
             return problem
@@ -98,11 +99,9 @@ def _declining(case: Case, found: Grown, kind: str, about: Behind) -> str:
 
 
 def _turned_over(case: Case, found: Grown, kind: str, about: Behind) -> str:
-    gone = found.stretch.gone[:, found.row]
-    freed = float(gone[-1] - gone[0])
-    if freed > TURNOVER * (freed + found.total):
-        return (f"{freed / (freed + found.total):.0%} of what outlived "
-                f"{duration(found.stretch.age)} was freed since: it turns over")  # fmt: skip
+    if found.turnover > TURNOVER:
+        return (f"{found.turnover:.0%} of what outlived {duration(found.stretch.age)} was freed "
+                "since: it turns over")  # fmt: skip
     return ""
 
 
@@ -149,24 +148,37 @@ def _unconfirmed(case: Case, found: Grown, kind: str, about: Behind) -> str:
 
 def _replaced(case: Case, found: Grown, kind: str, about: Behind) -> str:
     """What was allocated before tracking began is not tracked: its frees are seen in the exact
-    counters of its cache alone."""
-    if kind in (NET, DEVICE) or case.now.tracking.mode == "exact":
+    counters of its cache alone, which therefore have to confirm growth. Growth of a cache that
+    call sites found before account for confirms no other site."""
+    if kind in (NET, DEVICE):
         return ""
+    hours = found.stretch.seconds / 3600
     rows = {subject: i for i, subject in enumerate(case.subjects)}
     net = claimed = variance = 0.0
+    claims: dict[str, float] = {}
     for number, held in about.bytes_by_cache.items():
-        row = rows.get((NET, case.now.caches[number].name))
+        name = case.now.caches[number].name
+        row = rows.get((NET, name))
+        claimed += held
+        claims[name] = held / hours
         if row is None:
             continue
         levels = blocks(found.stretch.level[:, row : row + 1])
         measured = drift(levels, np.zeros(1))
         count = len(levels) - 1
-        claimed += held
         net += float(measured.mean[0]) * count
+        if kind == SITE:
+            net -= case.claimed.get(name, 0.0) * hours
         variance += float(measured.error[0] * count) ** 2
-    if claimed and net + _MANY * np.sqrt(variance) < MIXED * min(claimed, found.total):
-        return (f"its caches grew by {size(net)} only, exactly counted: it replaces what was "
+    claimed = min(claimed, found.total)
+    if net - np.sqrt(variance) < CONFIRMED * claimed:
+        error = size(float(np.sqrt(variance)))
+        return (f"its caches, exactly counted, grew by {size(max(0.0, net))} (error {error}) "
+                "beyond what else grows there, which does not confirm it: it may replace what was "
                 "allocated before tracking began")  # fmt: skip
+    if kind == SITE:
+        for name, rate in claims.items():
+            case.claimed[name] = case.claimed.get(name, 0.0) + rate
     return ""
 
 

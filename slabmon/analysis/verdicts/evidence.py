@@ -32,10 +32,9 @@ def _favouring(case: Case, found: Grown, finding: Finding, about: Behind) -> Ite
     yield (f"the chance of such growth from noise of sampling and demand is {found.p:.0e}, "
            "corrected for the number of series tested")  # fmt: skip
     if about.samples:
-        gone = found.stretch.gone[-1, found.row] - found.stretch.gone[0, found.row]
         if finding.kind != DEVICE:
             yield (f"of what outlived {duration(found.stretch.age)}, "
-                   f"{gone / (gone + found.total):.0%} was freed since")  # fmt: skip
+                   f"{found.turnover:.0%} was freed since")  # fmt: skip
         yield f"the oldest object of this growth is {duration(about.oldest)} old"
         yield from _lifetimes(case, about)
     if finding.kind == DEVICE:

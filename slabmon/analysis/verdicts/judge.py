@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,8 @@ _NET_SECONDS = 3600.0
 class Case:
     """All that there is to judge by. `subjects` name the series, `stretches` hold them, the
     shortest scale first; `modules` says when each module was first seen. `seconds` is the shortest
-    window for a verdict, `share` that of memory for projections."""
+    window for a verdict, `share` that of memory for projections. `claimed` is filled on the way:
+    growth of caches, bytes per hour, that accepted call sites account for."""
 
     now: Snapshot
     subjects: list[Subject]
@@ -41,6 +42,7 @@ class Case:
     modules: dict[str, float]
     seconds: float
     share: float
+    claimed: dict[str, float] = field(default_factory=dict)
 
 
 class Grown(NamedTuple):
@@ -59,6 +61,13 @@ class Grown(NamedTuple):
         return float(self.levels[-1] - self.levels[0])
 
     @property
+    def turnover(self) -> float:
+        """Share of the old bytes that was freed."""
+        gone = self.stretch.gone[:, self.row]
+        freed = float(gone[-1] - gone[0])
+        return freed / (freed + self.total)
+
+    @property
     def hours(self) -> float:
         """Length of a block."""
         return self.stretch.seconds / (len(self.levels) - 1) / 3600
@@ -68,7 +77,8 @@ def judge(case: Case) -> tuple[list[Finding], int]:
     """Findings, dismissed ones among them, and how many series were tested."""
     grown, tested = _established(case)
     findings: list[tuple[Finding, Behind]] = []
-    for found in grown:
+    # Those of which least was freed come first: they have the best claim on their cache's growth.
+    for found in sorted(grown, key=lambda found: found.turnover):
         made = _finding(case, found)
         if made:
             findings.append(made)

@@ -1,0 +1,110 @@
+"""Assessments as a document for programs (JSON) and as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from slabmon.columns import BYTES, BYTES_PER_HOUR
+from slabmon.export.human import duration, human
+from slabmon.names import printable
+
+if TYPE_CHECKING:
+    from slabmon.analysis.verdicts.finding import Assessment, Finding
+
+SCHEMA = 1
+_DISMISSED_SHOWN = 10
+
+
+def to_dict(assessment: Assessment) -> dict[str, Any]:
+    """The document of `slabmon leaks --format json` and GET /api/v1/leaks. Seconds, bytes, and
+    bytes per hour; docs/verdicts.md has the fields."""
+    return {
+        "schema": SCHEMA,
+        "observed_seconds": round(assessment.observed, 3),
+        "needed_seconds": assessment.needed,
+        "ready": assessment.ready,
+        "tested_series": assessment.series,
+        "left_out_series": assessment.left_out,
+        "share_of_memory": assessment.share,
+        "verdicts": [_finding(finding) for finding in assessment.verdicts],
+        "dismissed": [_finding(finding) for finding in assessment.dismissed],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "kind": finding.kind, "suspect": finding.name, "strength": finding.strength,
+        "growth_bytes_per_hour": round(finding.growth), "low_bytes_per_hour": round(finding.low),
+        "high_bytes_per_hour": round(finding.high), "window_seconds": round(finding.window, 3),
+        "grown_bytes": round(finding.grown), "live_bytes": round(finding.live), "p": finding.p,
+        "share_seconds": None if finding.share_seconds is None else round(finding.share_seconds),
+        "module": finding.module or None, "drivers": list(finding.drivers),
+        "devices": list(finding.devices), "caches": list(finding.caches),
+        "sites": list(finding.sites), "evidence_for": list(finding.evidence_for),
+        "evidence_against": list(finding.evidence_against), "dismissed": finding.dismissed,
+    }  # fmt: skip
+
+
+def to_text(document: dict[str, Any]) -> str:
+    """A document of to_dict() for people."""
+    return "\n".join(_lines(document)) + "\n"
+
+
+def _lines(document: dict[str, Any]) -> Iterable[str]:
+    observed, needed = document["observed_seconds"], document["needed_seconds"]
+    yield from _conclusion(document)
+    for verdict in document["verdicts"]:
+        yield ""
+        yield from _verdict(verdict, document["share_of_memory"])
+    dismissed = document["dismissed"]
+    if dismissed:
+        yield ""
+        yield "Growth that is no verdict, and why:"
+        for finding in dismissed[:_DISMISSED_SHOWN]:
+            pace = human(finding["growth_bytes_per_hour"], BYTES_PER_HOUR)
+            yield printable(f"  {finding['kind']} {finding['suspect']}, {pace}/h: "
+                            f"{finding['dismissed']}")  # fmt: skip
+        if len(dismissed) > _DISMISSED_SHOWN:
+            yield f"  and {len(dismissed) - _DISMISSED_SHOWN} more (--format json)"
+    yield ""
+    tested = document["tested_series"]
+    yield f"Watched for {duration(observed)}; {tested} series were tested for growth." + (
+        f" {document['left_out_series']} could not be, for want of room."
+        if document["left_out_series"] else ""
+    )  # fmt: skip
+    if observed < needed:
+        yield f"A verdict needs {duration(needed)} at least, a slow leak more."
+
+
+def _conclusion(document: dict[str, Any]) -> Iterable[str]:
+    count = len(document["verdicts"])
+    if count:
+        yield f"{count} suspected leak{'s' if count > 1 else ''}."
+    elif document["ready"]:
+        yield "No leak is suspected."
+    else:
+        yield "Too early to tell: nothing can be concluded yet."
+
+
+def _verdict(verdict: dict[str, Any], share: float) -> Iterable[str]:
+    low, high = (human(verdict[name], BYTES) for name in ("low_bytes_per_hour",
+                                                          "high_bytes_per_hour"))  # fmt: skip
+    yield printable(f"{verdict['kind']} {verdict['suspect']}: {verdict['strength']}")
+    pace, live = (human(verdict[name], BYTES) for name in ("growth_bytes_per_hour", "live_bytes"))
+    line = f"  grows by {pace}/h (95 % interval {low} to {high}), holds {live}"
+    if verdict["share_seconds"] is not None:
+        line += f"; {share:.0%} of memory in {duration(verdict['share_seconds'])}"
+    yield line
+    for title, value in (
+        ("module", [verdict["module"]] if verdict["module"] else []),
+        ("drivers", verdict["drivers"]), ("devices", verdict["devices"]),
+        ("caches", verdict["caches"]),
+        ("sites", verdict["sites"] if verdict["kind"] != "site" else []),
+    ):  # fmt: skip
+        if value:
+            yield printable(f"  {title}: {', '.join(value)}")
+    for title, sentences in (("for", verdict["evidence_for"]),
+                             ("against", verdict["evidence_against"])):  # fmt: skip
+        for sentence in sentences:
+            yield printable(f"  {title + ':':8} {sentence}")
