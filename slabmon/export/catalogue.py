@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from slabmon import __version__
+from slabmon.analysis.verdicts.finding import STRENGTHS, Assessment
 from slabmon.budget import STEPS
 from slabmon.model import Snapshot
 
@@ -22,6 +23,8 @@ _OfSnapshot = Callable[[Snapshot], Iterable[Row]]
 # Distinct label sets exported per family. Rows beyond it are added up under OTHER.
 MAX_SERIES = {"cache": 500, "site": 500, "device": 2000}
 OTHER = "other"
+# Suspects exported one by one; the growth of more is added up under OTHER.
+MAX_SUSPECTS = 20
 
 
 @dataclass(frozen=True)
@@ -259,6 +262,31 @@ DAEMON: tuple[Metric[Daemon], ...] = (
 )  # fmt: skip
 
 
+def _suspects(assessment: Assessment) -> Iterable[Row]:
+    # Not bounded as counters are: suspects come and go, and gauges may.
+    for finding in assessment.verdicts[:MAX_SUSPECTS]:
+        yield (finding.kind, finding.name, finding.module), finding.bytes_per_second
+    rest = [finding.bytes_per_second for finding in assessment.verdicts[MAX_SUSPECTS:]]
+    if rest:
+        yield (OTHER,) * 3, sum(rest)
+
+
+VERDICTS: tuple[Metric[Assessment], ...] = (
+    _gauge("leak_suspect_bytes_per_second", "Growth of a suspected leak: a call site, cache, "
+           f"driver (module) or device. The {MAX_SUSPECTS} that grow fastest.",
+           ("kind", "suspect", "module"), _suspects),
+    _gauge("leak_suspects", "Suspected leaks by strength of the evidence.", ("strength",),
+           lambda a: [((strength,), sum(f.strength == strength for f in a.verdicts))
+                      for strength in STRENGTHS]),
+    _gauge("leak_dismissed", "Growth beyond chance that is no verdict: reclaimable, a warm-up, "
+           "periodic, ...", (), lambda a: [((), len(a.dismissed))]),
+    _gauge("leak_observed_seconds", "For how long growth has been watched.", (),
+           lambda a: [((), a.observed)], unit="seconds"),
+    _gauge("leak_verdicts_ready", "1 when it has been watched long enough for any verdict.", (),
+           lambda a: [((), a.ready)]),
+)  # fmt: skip
+
+
 def markdown() -> str:
     """docs/metrics.md."""
     lines = [
@@ -271,7 +299,7 @@ def markdown() -> str:
         "many label sets that are.", "",
         "| metric | type | labels | meaning |", "|---|---|---|---|",
     ]  # fmt: skip
-    metrics: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE)
+    metrics: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE, *VERDICTS)
     for metric in metrics:
         labels = ", ".join(metric.labels)
         lines.append(f"| `{metric.exposed}` | {metric.kind} | {labels} | {metric.help} |")

@@ -8,11 +8,13 @@ from dataclasses import replace
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.core import Metric as Family
 
+from slabmon.analysis.verdicts.finding import Assessment
 from slabmon.export.catalogue import (
     CATALOGUE,
     DAEMON,
     MAX_SERIES,
     OTHER,
+    VERDICTS,
     Daemon,
     Metric,
     Of,
@@ -72,12 +74,16 @@ class Exporter:
     def __init__(self) -> None:
         self._bounds = {kind: Bound(limit) for kind, limit in MAX_SERIES.items()}
 
-    def families(self, snapshot: Snapshot | None, daemon: Daemon) -> Families:
-        """Everything of the catalogue; without a snapshot only the daemon's own figures."""
+    def families(
+        self, snapshot: Snapshot | None, daemon: Daemon, assessment: Assessment | None = None
+    ) -> Families:
+        """Everything of the catalogue; without a snapshot only the daemon's own figures, without
+        an assessment no verdicts."""
         found = [self._family(metric, snapshot) for metric in CATALOGUE] if snapshot else []
         folded = {kind: bound.folded for kind, bound in self._bounds.items()}
         own = replace(daemon, folded=folded)
-        return Families([*(self._family(metric, own) for metric in DAEMON), *found])
+        judged = [self._family(metric, assessment) for metric in VERDICTS] if assessment else []
+        return Families([*(self._family(metric, own) for metric in DAEMON), *found, *judged])
 
     def _family(self, metric: Metric[Of], source: Of) -> Family:
         kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily

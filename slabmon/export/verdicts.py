@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from slabmon.analysis.verdicts.finding import Assessment, Finding
 
 SCHEMA = 1
+SHARE = 0.1
 _DISMISSED_SHOWN = 10
 
 
-def to_dict(assessment: Assessment) -> dict[str, Any]:
-    """The document of `slabmon leaks --format json` and GET /api/v1/leaks. Seconds, bytes, and
-    bytes per hour; docs/verdicts.md has the fields."""
+def to_dict(assessment: Assessment, share: float = SHARE) -> dict[str, Any]:
+    """The document of `slabmon leaks --format json` and GET /api/v1/leaks, with projections of
+    when a suspect holds this share of memory. docs/verdicts.md has the fields."""
+    amount = share * assessment.memory
     return {
         "schema": SCHEMA,
         "observed_seconds": round(assessment.observed, 3),
@@ -26,19 +28,20 @@ def to_dict(assessment: Assessment) -> dict[str, Any]:
         "ready": assessment.ready,
         "tested_series": assessment.series,
         "left_out_series": assessment.left_out,
-        "share_of_memory": assessment.share,
-        "verdicts": [_finding(finding) for finding in assessment.verdicts],
-        "dismissed": [_finding(finding) for finding in assessment.dismissed],
+        "share_of_memory": share,
+        "verdicts": [_finding(finding, amount) for finding in assessment.verdicts],
+        "dismissed": [_finding(finding, amount) for finding in assessment.dismissed],
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding, amount: float) -> dict[str, Any]:
+    projected = finding.seconds_to(amount) if amount else None
     return {
         "kind": finding.kind, "suspect": finding.name, "strength": finding.strength,
         "growth_bytes_per_hour": round(finding.growth), "low_bytes_per_hour": round(finding.low),
         "high_bytes_per_hour": round(finding.high), "window_seconds": round(finding.window, 3),
         "grown_bytes": round(finding.grown), "live_bytes": round(finding.live), "p": finding.p,
-        "share_seconds": None if finding.share_seconds is None else round(finding.share_seconds),
+        "share_seconds": None if projected is None else round(projected),
         "module": finding.module or None, "drivers": list(finding.drivers),
         "devices": list(finding.devices), "caches": list(finding.caches),
         "sites": list(finding.sites), "evidence_for": list(finding.evidence_for),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import http.client
+import json
 import socket
 import ssl
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from slabmon.errors import PermissionDenied, UsageError
@@ -16,7 +17,8 @@ from slabmon.errors import PermissionDenied, UsageError
 if TYPE_CHECKING:
     from slabmon.model import Snapshot
 
-PATH = "/api/v1/snapshot"
+API = "/api/v1"
+_MAX_DOCUMENT = 16 << 20
 TIMEOUT_SECONDS = 10.0
 _SCHEMES = "http://HOST:PORT, https://HOST:PORT or unix:/PATH"
 
@@ -49,7 +51,7 @@ class ConnectedSource:
 
     def _parse(self, url: str, ca_file: Path | None) -> tuple[http.client.HTTPConnection, str]:
         if url.startswith("unix:"):
-            return _UnixConnection(url.removeprefix("unix:").removeprefix("//")), PATH
+            return _UnixConnection(url.removeprefix("unix:").removeprefix("//")), API
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
@@ -62,7 +64,7 @@ class ConnectedSource:
             encoded = base64.b64encode(pair.encode()).decode()
             self._headers["Authorization"] = f"Basic {encoded}"
             self.url = url.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1)
-        path = parts.path.rstrip("/") + PATH
+        path = parts.path.rstrip("/") + API
         if parts.scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS), path
         try:
@@ -89,10 +91,31 @@ class ConnectedSource:
         """See Source."""
         from slabmon.store import codec
 
-        headers = {"Accept": codec.CONTENT_TYPE, **self._headers}
-        path = f"{self._path}?details=1" if details else self._path
+        kind, body = self._ask("/snapshot?details=1" if details else "/snapshot",
+                               codec.CONTENT_TYPE, codec.MAX_BYTES)  # fmt: skip
+        if kind != codec.CONTENT_TYPE:
+            raise UsageError(f"{self.url} does not answer as slabmon does; is the URL right?")
         try:
-            kind, body = self._get(path, headers, codec.MAX_BYTES)
+            return codec.decode(body)
+        except codec.BadSnapshot as error:
+            raise codec.BadSnapshot(f"from {self.url}: {error}") from error
+
+    def leaks(self, share: float) -> dict[str, Any]:
+        """What the daemon has to say about leaks (export.verdicts.to_dict), with projections for
+        this share of memory."""
+        kind, body = self._ask(f"/leaks?share={share:g}", "application/json", _MAX_DOCUMENT)
+        try:
+            found = json.loads(body) if kind == "application/json" else None
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or found.get("schema") != 1:
+            raise UsageError(f"{self.url} says nothing of leaks: another version runs there")
+        return found
+
+    def _ask(self, path: str, accept: str, limit: int) -> tuple[str | None, bytes]:
+        """Content type and body of what the API answers; every failure is a SlabmonError."""
+        try:
+            return self._get(self._path + path, {"Accept": accept, **self._headers}, limit)
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             self._connection.close()
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -100,12 +123,6 @@ class ConnectedSource:
             if isinstance(error, PermissionError):
                 raise PermissionDenied(message) from error
             raise UsageError(message) from error
-        if kind != codec.CONTENT_TYPE:
-            raise UsageError(f"{self.url} does not answer as slabmon does; is the URL right?")
-        try:
-            return codec.decode(body)
-        except codec.BadSnapshot as error:
-            raise codec.BadSnapshot(f"from {self.url}: {error}") from error
 
     def _get(self, path: str, headers: dict[str, str], limit: int) -> tuple[str | None, bytes]:
         """Content type and body of an answer; refusals are errors."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from typing import Any
@@ -10,6 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from tornado.web import Application, RequestHandler
 
 from slabmon.export.text import to_json
+from slabmon.export.verdicts import SHARE, to_dict
 from slabmon.store import codec
 from slabmon.web.handler import TEXT, Context, Handler
 from slabmon.web.readings import Now
@@ -28,7 +30,10 @@ class Metrics(Handler):
 
         def render(now: Now) -> bytes:
             snapshot = now.reading.snapshot if now.reading else None
-            return encoder(self.context.exporter.families(snapshot, self.context.daemon(now)))
+            families = self.context.exporter.families(
+                snapshot, self.context.daemon(now), self.context.watch.assessment()
+            )
+            return encoder(families)
 
         await self.send(self.context.renderer.body(content_type, now, render))
 
@@ -66,6 +71,22 @@ class Api(Handler):
         await self.send(body)
 
 
+class Leaks(Handler):
+    """Verdicts as JSON; `share` is that of memory for projections."""
+
+    async def get(self, *_: str) -> None:
+        try:
+            share = float(self.get_query_argument("share", str(SHARE)))
+        except ValueError:
+            share = 0.0
+        if not 0 < share <= 1:
+            self.problem(400, "share must be above 0, at most 1")
+            return
+        document = to_dict(self.context.watch.assessment(), share)
+        data = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+        await self.send(Body("application/json", data))
+
+
 class Health(Handler):
     """200 while this process answers at all."""
 
@@ -90,7 +111,8 @@ def make_app(context: Context) -> Application:
     """All routes."""
     routes: list[Any] = [
         ("/", Page), (re.escape(context.settings.telemetry_path), Metrics),
-        ("/api/v1/snapshot", Api), ("/healthz", Health), ("/readyz", Ready),
+        ("/api/v1/snapshot", Api), ("/api/v1/leaks", Leaks),
+        ("/healthz", Health), ("/readyz", Ready),
     ]  # fmt: skip
     return Application(
         routes, default_handler_class=Handler, log_function=_log_request, context=context

@@ -22,6 +22,7 @@ from slabmon.web.connections import LOCAL, Connections
 from slabmon.web.readings import Now, Source
 from slabmon.web.rendering import Body, Renderer
 from slabmon.web.settings import WebSettings
+from slabmon.web.watch import Watch
 
 _PAGE_VIEWS = (("caches", 25), ("sites", 25), ("devices", 50), ("gfp", None), ("losses", None),
                ("features", None))  # fmt: skip
@@ -47,6 +48,7 @@ class Context:
         self.connections = Connections(self.settings)
         self.renderer = Renderer()
         self.exporter = Exporter()
+        self.watch = Watch()
 
     def daemon(self, now: Now) -> Daemon:
         """The daemon's own figures at this moment."""

@@ -75,6 +75,7 @@ async def serve(context: Context, tls: ssl.SSLContext | None, channel: socket.so
     readings = Channel(reader, writer, context.settings.budget_seconds, retired.set)
     await readings.first()
     context.source = readings
+    watching = asyncio.create_task(context.watch.follow(readings))
     server = Server(make_app(context), context.connections, context.settings, tls)
     server.listen_on(listeners)
     ends = [asyncio.create_task(event.wait()) for event in (retired, readings.closed)]
@@ -84,6 +85,7 @@ async def serve(context: Context, tls: ssl.SSLContext | None, channel: socket.so
         await asyncio.sleep(ORPHAN_SECONDS)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(server.drain(), DRAIN_SECONDS)
+    watching.cancel()
     readings.close()
 
 

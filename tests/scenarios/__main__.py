@@ -30,7 +30,7 @@ def show(outcome: Outcome) -> None:
 def main(seeds: str, name: str = "") -> int:
     first, last = (int(part) for part in seeds.split("-"))
     numbers = [i for i, entry in enumerate(ENTRIES) if name in entry.name]
-    jobs = [(i, seed) for i in numbers for seed in range(first, last + 1)]
+    jobs = [(i, seed) for seed in range(first, last + 1) for i in numbers]
     total = []
     with Pool(2) as pool:
         for outcome in pool.imap(_one, jobs):

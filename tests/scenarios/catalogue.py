@@ -35,7 +35,7 @@ class Scenario:
     world: World
     truth: Truth
     end: float
-    step: float = 15.0
+    step: float = 30.0
     starts: float = 0.0
     per_hour: float = 0.0
 
@@ -135,7 +135,7 @@ def leak_from_a_moment(rng: Rng) -> Scenario:
     births = poisson(rng, per_hour / size / HOUR, start, end)
     leak = Stream(place(rng, "new_feature"), cache, size, births, forever(births))
     world.streams.append(leak)
-    return Scenario(world, _suspects(leak), end, 30, start, per_hour)
+    return Scenario(world, _suspects(leak), end, 60, start, per_hour)
 
 
 def leak_over_module(rng: Rng) -> Scenario:
@@ -148,7 +148,7 @@ def leak_over_module(rng: Rng) -> Scenario:
         leak = Stream(place(rng, f"wide_{i}", "wide"), cache, size, births, forever(births))
         world.streams.append(leak)
         truth |= _suspects(leak)
-    return Scenario(world, frozenset(truth), end, 30)
+    return Scenario(world, frozenset(truth), end, 60)
 
 
 def devm_rebind(rng: Rng) -> Scenario:
@@ -181,7 +181,7 @@ def unseen_frees_leak(rng: Rng) -> Scenario:
                   np.ones(len(births), bool))  # fmt: skip
     world.streams.append(leak)
     world.caches["rcu_nodes"] = CacheFacts(observable=False)
-    return Scenario(world, frozenset({("cache", "rcu_nodes")}), end, 30,
+    return Scenario(world, frozenset({("cache", "rcu_nodes")}), end, 60,
                     per_hour=float(leaks.sum()) * size / end * HOUR)  # fmt: skip
 
 
@@ -214,7 +214,7 @@ def many_sites(rng: Rng) -> Scenario:
         births = poisson(rng, rate, -4 * life, end)
         world.streams.append(Stream(key, cache, size, births,
                                     births + rng.exponential(life, len(births))))  # fmt: skip
-    return Scenario(world, NOTHING, end, 30)
+    return Scenario(world, NOTHING, end, 60)
 
 
 def module_lifetime(rng: Rng) -> Scenario:
@@ -298,7 +298,7 @@ def periodic_load(rng: Rng) -> Scenario:
     births = np.concatenate([start + np.sort(rng.random(number)) * ramp for start in starts])
     deaths = np.repeat(starts + ramp + hold, number)
     world.streams.append(Stream(place(rng, "nightly_job"), cache, size, births, deaths))
-    return Scenario(world, NOTHING, end, 30)
+    return Scenario(world, NOTHING, end, 60)
 
 
 def burst(rng: Rng) -> Scenario:

@@ -20,7 +20,7 @@ _MOST = 0.5
 
 @dataclass(frozen=True)
 class Behind:
-    """`survivors` are the objects of the growth that are live: born in the window and old enough;
+    """`survivors` are the objects of the growth that are live: grown old in the window;
     `bytes_by_cache` and `bytes_by_site` (rows of the snapshot) what they stand for; `objects`
     likewise, `samples` how many were looked at. `live` is what the suspect holds in all."""
 
@@ -44,8 +44,8 @@ class Behind:
 
 
 def behind(now: Snapshot, kind: str, key: Hashable, start: float, age: float) -> Behind | None:
-    """What is behind a suspect that grew since `start` (tracking seconds), counting objects that
-    are older than `age`. None if it is not there any more."""
+    """What is behind a suspect that grew since `start` (tracking seconds) by objects that outlived
+    `age`. None if it is not there any more."""
     if kind == DEVICE:
         device = next((d for d in now.devices if device_key(d) == key), None)
         if device is None:
@@ -81,7 +81,7 @@ def _survivors(now: Snapshot, sites: set[int] | None, caches: set[int] | None, s
                age: float) -> Behind:  # fmt: skip
     tracked = now.tracked
     ages = tracked.age
-    mask = (ages >= age) & (ages <= now.tracking.seconds - start)
+    mask = (ages >= age) & (ages <= now.tracking.seconds - start + age)
     if sites is not None:
         mask &= np.isin(tracked.site, list(sites))
     if caches is not None:

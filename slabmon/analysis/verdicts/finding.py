@@ -19,8 +19,6 @@ class Finding:
     that is known ("" and () if not). `growth`, `low` and `high` are bytes per hour with a 95 %
     interval, over `window` seconds, in which it grew by `grown` bytes; `live` is what it holds.
     `p` is the probability of such growth by chance, corrected for the number of series tested.
-    `share_seconds` is the projected time until it holds the share of the host's memory that was
-    asked for; None if the memory is not known.
     """
 
     kind: str
@@ -39,7 +37,6 @@ class Finding:
     grown: float
     live: float
     p: float
-    share_seconds: float | None
     evidence_for: tuple[str, ...]
     evidence_against: tuple[str, ...]
     dismissed: str = ""
@@ -49,18 +46,22 @@ class Finding:
         """Growth per second."""
         return self.growth / 3600
 
+    def seconds_to(self, amount: float) -> float | None:
+        """Projected time until it holds this many bytes; None if it does not grow."""
+        return max(0.0, amount - self.live) / self.growth * 3600 if self.growth > 0 else None
+
 
 @dataclass(frozen=True)
 class Assessment:
     """What can be said at one moment. `observed` is how long, in seconds, this has been watched,
     `needed` the least for any verdict; `series` how many were tested, `left_out` how many could
-    not be for want of room. `share` is what share_seconds of the findings are about."""
+    not be for want of room, `memory` the host's in bytes (0: not known)."""
 
     observed: float
     needed: float
     series: int
     left_out: int
-    share: float
+    memory: int
     verdicts: tuple[Finding, ...] = ()
     dismissed: tuple[Finding, ...] = ()
 

@@ -33,7 +33,7 @@ _NET_SECONDS = 3600.0
 class Case:
     """All that there is to judge by. `subjects` name the series, `stretches` hold them, the
     shortest scale first; `modules` says when each module was first seen. `seconds` is the shortest
-    window for a verdict, `share` that of memory for projections. `claimed` is filled on the way:
+    window for a verdict. `claimed` is filled on the way:
     growth of caches, bytes per hour, that accepted call sites account for."""
 
     now: Snapshot
@@ -41,7 +41,6 @@ class Case:
     stretches: list[Stretch]
     modules: dict[str, float]
     seconds: float
-    share: float
     claimed: dict[str, float] = field(default_factory=dict)
 
 
@@ -138,8 +137,6 @@ def _finding(case: Case, found: Grown) -> tuple[Finding, Behind] | None:
     margin = student_quantile95(len(found.levels) - 2) * found.error * per_hour
     middle = found.mean * per_hour
     window = found.stretch.seconds
-    memory = case.now.host.memory_bytes
-    left = case.share * memory - about.live
     made = Finding(
         kind=CACHE if kind == NET else kind, key=key if kind != NET else about.name,
         name=about.name, module=about.module, drivers=about.drivers, devices=about.devices,
@@ -147,7 +144,6 @@ def _finding(case: Case, found: Grown) -> tuple[Finding, Behind] | None:
         growth=growth, low=min(growth, max(0.0, middle - margin)),
         high=max(growth, middle + margin),
         window=window, grown=found.total, live=about.live, p=found.p,
-        share_seconds=max(0.0, left / growth * 3600) if memory and growth > 0 else None,
         evidence_for=(), evidence_against=(),
     )  # fmt: skip
     return replace(

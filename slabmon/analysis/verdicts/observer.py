@@ -31,11 +31,10 @@ _ROOM = MAX_SERIES // 8  # how many series are to go at least, if any have to
 @dataclass(frozen=True)
 class Patience:
     """`seconds`: the shortest window for a verdict; whatever is found has to be found for `hold`
-    seconds on end before it is one. `share` of the host's memory is what projections are about."""
+    seconds on end before it is one."""
 
     seconds: float = 1200.0
     hold: float = 120.0
-    share: float = 0.1
 
 
 class Observer:
@@ -177,8 +176,7 @@ class Observer:
         tested = 0
         if self._last is not None:
             stretches = [scale.stretch(len(subjects)) for scale in self._scales if scale.points]
-            case = Case(self._last, subjects, stretches, self._modules, patience.seconds,
-                        patience.share)  # fmt: skip
+            case = Case(self._last, subjects, stretches, self._modules, patience.seconds)
             found, tested = judge(case)
         verdicts = [finding for finding in found if not finding.dismissed]
         now = self._last.tracking.seconds if self._last else 0.0
@@ -186,7 +184,7 @@ class Observer:
                           for f in verdicts}  # fmt: skip
         return Assessment(
             self.observed, patience.seconds + SCALES[0][1], tested, len(self._subjects.left_out),
-            patience.share,
+            self._last.host.memory_bytes if self._last else 0,
             tuple(f for f in verdicts if now - self._standing[f.kind, f.key] >= patience.hold),
             tuple(finding for finding in found if finding.dismissed),
         )  # fmt: skip
