@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:  # importing them costs a tenth of a second, which the command line has not
     from slabmon.analysis.grouping import Groups
+    from slabmon.analysis.verdicts.finding import Assessment, Finding
     from slabmon.model import Device, FeatureState, Release, Snapshot
 
 
@@ -37,6 +38,11 @@ class Feature(NamedTuple):
 
     name: str
     feature: FeatureState
+
+
+def verdicts(assessment: Assessment | None) -> list[Finding]:
+    """Suspected leaks, then growth that is none."""
+    return [*assessment.verdicts, *assessment.dismissed] if assessment else []
 
 
 def caches(snapshot: Snapshot) -> Groups:

@@ -41,12 +41,13 @@ class View:
     for people shows, the most important first. `trail` and `trail_error` are the attributes whose
     history is kept, "" for none. `links` lead from a row to what belongs to it. `details`: its
     snapshot needs cgroup paths and stacks. `origin` is the view that a narrowed one was made of;
-    `where` what tracked objects were narrowed to.
+    `where` what tracked objects were narrowed to. `judged`: its rows are made of an assessment of
+    leaks (None: there is none) instead of a snapshot.
     """
 
     name: str
     title: str
-    rows: Callable[[Snapshot], Sequence[Any] | Groups]
+    rows: Callable[[Any], Sequence[Any] | Groups]
     key: Callable[[Any], Hashable]
     columns: tuple[Column, ...]
     brief: tuple[str, ...]
@@ -57,6 +58,7 @@ class View:
     details: bool = False
     origin: str = ""
     where: Where = ()
+    judged: bool = False
 
     def column(self, name: str) -> Column:
         """A column by its name."""

@@ -232,5 +232,28 @@ _ALL = (
         ),
         ("feature", "state", "reason"),
     ),
+    View(
+        "verdicts", "suspected leaks, and growth that is none (after 20 minutes of watching)",
+        rows.verdicts, attrgetter("kind", "key"),
+        (
+            label("suspect", "Call site, cache, driver (module) or device that grows.", "name"),
+            label("kind", "Which of these it is."),
+            label("verdict", "possible, likely or strong, as it has been watched; none: no leak."),
+            attribute("growth_bytes_per_hour", c.BYTES_PER_HOUR, c.RATE,
+                      "Growth per hour, over the window.", "growth", "growth/h"),
+            attribute("low_bytes_per_hour", c.BYTES_PER_HOUR, c.RATE,
+                      "Lower end of its 95 % interval.", "low", "at least"),
+            attribute("high_bytes_per_hour", c.BYTES_PER_HOUR, c.RATE,
+                      "Upper end of its 95 % interval.", "high", "at most"),
+            attribute("live_bytes", BYTES, GAUGE, "What it holds.", "live", "live"),
+            attribute("window_seconds", c.SECONDS, c.RATIO, "Time over which it grew.",
+                      "window", "window"),
+            label("behind", "Module, drivers and devices behind it."),
+            label("reason", "Why it is no leak, else the evidence for and against."),
+        ),
+        ("suspect", "verdict", "growth_bytes_per_hour", "live_bytes", "window_seconds", "kind",
+         "behind", "reason"),
+        judged=True,
+    ),
 )  # fmt: skip
 VIEWS = {view.name: view for view in _ALL}

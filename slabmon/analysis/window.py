@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
@@ -17,6 +17,8 @@ import numpy as np
 from slabmon.analysis.ages import survivors
 from slabmon.analysis.delta import is_reset
 from slabmon.analysis.grouping import Groups
+from slabmon.analysis.verdicts.finding import Assessment
+from slabmon.analysis.verdicts.observer import Observer
 from slabmon.model import Snapshot
 
 if TYPE_CHECKING:
@@ -27,25 +29,32 @@ POINT_SECONDS = 5.0
 
 
 class Instant:
-    """One snapshot, its rows by view, as columns; everything is computed when first asked for."""
+    """One snapshot, its rows by view, as columns; everything is computed when first asked for.
+    `assess` tells what can be said of leaks, to be asked as long as this is the latest."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(
+        self, snapshot: Snapshot, assess: Callable[[], Assessment | None] = lambda: None
+    ) -> None:
         self.snapshot = snapshot
+        self._assess = assess
         self._listings: dict[str, Listing] = {}
 
     def listing(self, view: View) -> Listing:
         """The rows of a view. Views of one name and different rows must not be mixed."""
         found = self._listings.get(view.name)
         if found is None:
-            found = self._listings[view.name] = Listing(view, self.snapshot)
+            assessment = self._assess() if view.judged else None
+            found = self._listings[view.name] = Listing(view, self.snapshot, assessment)
         return found
 
 
 class Listing:
     """The rows of one view at one instant."""
 
-    def __init__(self, view: View, snapshot: Snapshot) -> None:
-        found = view.rows(snapshot)
+    def __init__(
+        self, view: View, snapshot: Snapshot, assessment: Assessment | None = None
+    ) -> None:
+        found = view.rows(assessment if view.judged else snapshot)
         self._snapshot = snapshot
         self._key = view.key
         self._fields: dict[str, np.ndarray] = {}
@@ -193,8 +202,10 @@ class History:
 
     def __init__(self, views: Iterable[View], span: float = WINDOW_SECONDS,
                  step: float = POINT_SECONDS) -> None:  # fmt: skip
-        self._views = [view for view in views if view.trail]
+        listed = list(views)
+        self._views = [view for view in listed if view.trail]
         self._span, self._step = span, step
+        self._observer = Observer() if any(view.judged for view in listed) else None
         self._window: Window | None = None
 
     def add(self, snapshot: Snapshot) -> Window:
@@ -202,6 +213,9 @@ class History:
         of another tracking session, or of an earlier time, begins anew."""
         last = self._window
         now = Instant(snapshot)
+        if self._observer is not None:
+            self._observer.add(snapshot)
+            now = Instant(snapshot, self._observer.assess)
         if last is None or is_reset(last.snapshot, snapshot):
             self._window = Window(now)
         elif snapshot.tracking.seconds > last.snapshot.tracking.seconds:

@@ -150,7 +150,8 @@ def test_csv_is_read_back_with_any_names(names: list[str]) -> None:
 def test_every_view_is_csv_with_a_heading_and_plain_values(name: str) -> None:
     table = Table.of(VIEWS[name], snapshot(tracked=tracked([Object()])))
     rows = list(csv.DictReader(io.StringIO(to_csv(table), newline="")))
-    assert len(rows) == len(table) > 0
+    assert len(rows) == len(table)
+    assert rows or VIEWS[name].judged  # a verdict needs a past
     for column in table.columns:
         for row in rows:
             value = row[column.name]

@@ -8,7 +8,7 @@ import numpy as np
 
 from slabmon.analysis.verdicts.behind import Behind, cache_of, share
 from slabmon.analysis.verdicts.drift import blocks, decline, drawdown, drift
-from slabmon.analysis.verdicts.finding import DEVICE, NET, SITE
+from slabmon.analysis.verdicts.finding import CACHE, DEVICE, NET, SITE
 from slabmon.export.human import duration, human
 
 if TYPE_CHECKING:
@@ -141,9 +141,18 @@ def _unconfirmed(case: Case, found: Grown, kind: str, about: Behind) -> str:
     interval = case.now.tracking.sample_bytes
     if kind != NET or not cache_of(case.now, about.name).frees_observable:
         return ""
-    if not interval or found.total < SAMPLES * interval or about.bytes > MIXED * found.total:
+    if not interval or found.total < SAMPLES * interval:
         return ""
-    return f"sampled objects older than {duration(found.stretch.age)} account for little of it"
+    stretch, rows = found.stretch, {subject: i for i, subject in enumerate(case.subjects)}
+    row = rows.get((CACHE, about.name))
+    grown = freed = 0.0
+    if row is not None:
+        grown = float(stretch.level[-1, row] - stretch.level[0, row])
+        freed = float(stretch.gone[-1, row] - stretch.gone[0, row])
+    if grown < MIXED * found.total or freed > TURNOVER * (freed + grown):
+        return (f"of its objects that outlived {duration(stretch.age)}, {size(freed)} were freed "
+                f"and {size(max(0.0, grown))} more live: samples do not confirm it")  # fmt: skip
+    return ""
 
 
 def _replaced(case: Case, found: Grown, kind: str, about: Behind) -> str:

@@ -46,6 +46,23 @@ class Finding:
         """Growth per second."""
         return self.growth / 3600
 
+    @property
+    def verdict(self) -> str:
+        """The strength of the evidence, or that it is none."""
+        return "none" if self.dismissed else self.strength
+
+    @property
+    def reason(self) -> str:
+        """What dismissed it, else the evidence for and against in one sentence."""
+        against = f"; but {'; '.join(self.evidence_against)}" if self.evidence_against else ""
+        return self.dismissed or "; ".join(self.evidence_for) + against
+
+    @property
+    def behind(self) -> str:
+        """Module, drivers, devices: each name once."""
+        names = (self.module, *self.drivers, *self.devices)
+        return ", ".join(dict.fromkeys(name for name in names if name))
+
     def seconds_to(self, amount: float) -> float | None:
         """Projected time until it holds this many bytes; None if it does not grow."""
         return max(0.0, amount - self.live) / self.growth * 3600 if self.growth > 0 else None
