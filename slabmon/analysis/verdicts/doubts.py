@@ -116,6 +116,8 @@ def _fell_before(case: Case, found: Grown, kind: str, about: Behind) -> str:
 def _stopped(case: Case, found: Grown, kind: str, about: Behind) -> str:
     """Whether the pace of the whole window is gone at a shorter scale."""
     for stretch in case.stretches:
+        if stretch.age > found.stretch.age:  # where the latest is not old enough to be seen
+            continue
         count = len(stretch.moments)
         for first in (count // 2, 3 * count // 4):
             part = stretch.since(first)

@@ -175,7 +175,8 @@ class Observer:
         found: list[Finding] = []
         tested = 0
         if self._last is not None:
-            stretches = [scale.stretch(len(subjects)) for scale in self._scales if scale.points]
+            every = (scale.stretch(len(subjects)) for scale in self._scales)
+            stretches = [stretch for stretch in every if len(stretch.moments)]
             case = Case(self._last, subjects, stretches, self._modules, patience.seconds)
             found, tested = judge(case)
         verdicts = [finding for finding in found if not finding.dismissed]

@@ -108,7 +108,7 @@ class Scale:
                                  allocated, lost))  # fmt: skip
 
     def stretch(self, count: int) -> Stretch:
-        """All points, of so many series. What a series was before its first point is 0: none."""
+        """Points of so many series. What a series was before its first point is 0: none."""
         shape = (len(self.points), count)
         level, variance, gone = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         allocated = np.full(shape, np.nan)
@@ -118,8 +118,11 @@ class Scale:
             variance[i, :there] = point.variance
             gone[i, :there] = point.gone
             allocated[i, :there] = point.allocated
-        return Stretch(self.old.age, np.array(self.moments), level, variance, gone, allocated,
-                       np.array([point.lost for point in self.points]))  # fmt: skip
+        moments = np.array(self.moments)
+        found = Stretch(self.old.age, moments, level, variance, gone, allocated,
+                        np.array([point.lost for point in self.points]))  # fmt: skip
+        # Nothing could be old before tracking had gone on for so long.
+        return found.since(int(np.searchsorted(moments, self.old.age)))
 
     def keep(self, rows: np.ndarray, new: np.ndarray) -> None:
         """Forgets all but these series."""
