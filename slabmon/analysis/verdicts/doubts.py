@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BURST = 1 / 3  # share of the growth in one block
 SLOWED = 0.5  # growth of the last quarter, of the mean
 DECLINE, DECLINE_ERRORS = 0.5, 1.64
+WARM_UP_SECONDS = 7200.0  # a time constant up to which a decline is looked for in short windows
 TURNOVER = 0.35  # share of old bytes that were freed
 FALL = 0.7  # an earlier fall, of the growth
 BOOT_SECONDS = 600.0
@@ -89,9 +90,10 @@ def _declining(case: Case, found: Grown, kind: str, about: Behind) -> str:
         levels = blocks(allocated[:, None])[:, 0]
         if found.total > MIXED * (levels[-1] - levels[0]) > 0:
             series.append(levels)
+    least = min(DECLINE, found.stretch.seconds / WARM_UP_SECONDS)
     for levels in series:
         fall, errors = decline(levels)
-        if fall > DECLINE and errors > DECLINE_ERRORS:
+        if fall > least and errors > DECLINE_ERRORS:
             return (
                 f"growth declines, by {min(fall, 2.0):.0%} of its mean over the window: a warm-up"
             )

@@ -25,7 +25,7 @@ from slabmon.model import Snapshot
 _LOST_FREES = ("cache_slots_full", "cache_unresolved", "nesting", "bulk_too_long", "places")
 _LOST_PREFIX = "recursion_"
 _MAX_BASES = 1 << 16
-_ROOM = MAX_SERIES // 8  # how many series are to go at least, if any have to
+_ROOM = MAX_SERIES // 8  # for series that are new
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Observer:
             self._take(snapshot, due, first=last is None)
 
     def _take(self, snapshot: Snapshot, due: list[Scale], first: bool) -> None:
-        if len(self._subjects.number) > MAX_SERIES - _ROOM:
+        if len(self._subjects.number) >= MAX_SERIES:
             self._forget()
         chosen = [scale.old.select(snapshot.tracked) for scale in due]
         rows = [self._rows(snapshot, which) for which in chosen]
@@ -152,9 +152,12 @@ class Observer:
                     yield number[subject], cache.allocated_bytes
 
     def _forget(self) -> None:
-        """Gives up series that do not change at any scale."""
+        """Gives up series that do not change at any scale, and the smallest until there is room."""
         count = len(self._subjects.number)
-        rows = np.flatnonzero(~np.all([scale.still(count) for scale in self._scales], axis=0))
+        changing = np.flatnonzero(~np.all([scale.still(count) for scale in self._scales], axis=0))
+        extent = np.max([scale.extent(count) for scale in self._scales], axis=0)
+        largest = changing[np.argsort(-extent[changing], kind="stable")][: MAX_SERIES - _ROOM]
+        rows = np.sort(largest)
         new = self._subjects.keep(rows)
         for scale in self._scales:
             scale.keep(rows, new)

@@ -126,6 +126,7 @@ class Scale:
 
     def keep(self, rows: np.ndarray, new: np.ndarray) -> None:
         """Forgets all but these series."""
+        self.flow.grow(len(new))  # some were new since its last point
         self.flow.select(rows)
         self.old.renumber(new)
         kept = []
@@ -134,6 +135,14 @@ class Scale:
             kept.append(Point(point.level[mine], point.variance[mine], point.gone[mine],
                               point.allocated[mine], point.lost))  # fmt: skip
         self.points = deque(kept, POINTS)
+
+    def extent(self, count: int) -> np.ndarray:
+        """By how much each series differs from nothing, or from when it was first seen."""
+        found = np.zeros(count)
+        if self.points:
+            level = self.points[-1].level
+            found[: len(level)] = np.abs(level)
+        return found
 
     def still(self, count: int) -> np.ndarray:
         """Which series have the same level at all points."""
