@@ -51,9 +51,8 @@ def main() -> int:
         milliseconds = np.array(values) * 1e3
         sys.stdout.write(f"{name:7} median {np.median(milliseconds):6.1f} ms, "
                          f"longest {milliseconds.max():6.1f} ms\n")  # fmt: skip
-    sys.stdout.write(
-        f"state   {len(pickle.dumps(observer.__dict__)) / 2**20:6.1f} MiB, the last snapshot included\n"
-    )
+    size = len(pickle.dumps(observer.__dict__)) / 2**20
+    sys.stdout.write(f"state   {size:6.1f} MiB, the last snapshot included\n")
     sys.stdout.write(f"series  {assessment.series} tests, {assessment.left_out} left out\n")
     return 0
 

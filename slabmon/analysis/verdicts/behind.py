@@ -123,34 +123,43 @@ def cache_of(now: Snapshot, name: str) -> Cache:
     return next(cache for cache in now.caches if cache.name == name)
 
 
-def explained(now: Snapshot, findings: list[tuple[Finding, Behind]]) -> Iterable[Finding]:
-    """The findings without those that others explain, which are more to the point: devices come
-    before the call sites that allocate for all devices, sites before modules and caches. Verdicts
-    alone explain."""
-    accepted = [(f, about) for f, about in findings if not f.dismissed]
-    managed = sum(f.grown for f, _ in accepted if f.kind == DEVICE)
+def explained(findings: list[tuple[Finding, Behind]]) -> Iterable[Finding]:
+    """The findings that matter, the fastest growth first. Devices come before the call sites that
+    allocate on behalf of all devices, sites before modules, and these before caches: what is
+    explained by verdicts about the one is left out of the other, and what is mostly growth that
+    was dismissed there is dismissed here."""
+    managed = sum(f.grown for f, _ in findings if f.kind == DEVICE and not f.dismissed)
     guilty: set[int] = set()
-    kept: dict[int, Finding] = {}
-    for i, (finding, _) in enumerate(findings):
-        if finding.dismissed or finding.kind == DEVICE:
-            kept[i] = finding
-    for i, (finding, about) in enumerate(findings):
-        if i in kept or finding.kind != SITE:
-            continue
-        number = next(iter(about.bytes_by_site), -1)
-        if managed * 2 >= finding.grown * _MOST and finding.name.startswith(_DEVRES):
-            guilty.add(number)  # the device says it better
-            continue
-        guilty.add(number)
-        kept[i] = finding
-    seen: set[Hashable] = set()
-    for kind in (DRIVER, CACHE):
-        for i, (finding, about) in enumerate(findings):
-            if i in kept or finding.kind != kind or (kind, finding.key) in seen:
+    innocent: dict[int, Finding] = {}
+    found: list[Finding] = []
+    for kind in (DEVICE, SITE, DRIVER, CACHE):
+        for finding, about in findings:
+            if finding.kind != kind:
                 continue
-            by_guilty = sum(about.bytes_by_site.get(number, 0.0) for number in guilty)
-            if by_guilty < _MOST * max(about.bytes, 1.0) or not about.bytes:
-                kept[i] = finding
-                seen.add((kind, finding.key))
-                guilty |= set(about.bytes_by_site) if kind == DRIVER else set()
-    return [kept[i] for i in sorted(kept, key=lambda i: -kept[i].growth)]
+            sites = set(about.bytes_by_site)
+            by_guilty, by_innocent = (
+                sum(about.bytes_by_site[i] for i in sites & of) >= _MOST * max(about.bytes, 1.0)
+                for of in (guilty, set(innocent))
+            )
+            if finding.dismissed or kind == DEVICE:
+                found.append(finding)
+                if kind == SITE:
+                    innocent |= dict.fromkeys(sites, finding)
+            elif kind == SITE:
+                guilty |= sites
+                if not (finding.name.startswith(_DEVRES) and managed >= _MOST * finding.grown):
+                    found.append(finding)
+            elif by_guilty:
+                continue
+            elif by_innocent:
+                main = innocent[next(i for i in about.bytes_by_site if i in innocent)]
+                found.append(replace(finding, dismissed=f"most of it is {main.name}: "
+                                     f"{main.dismissed}"))  # fmt: skip
+            else:
+                found.append(finding)
+                guilty |= sites if kind == DRIVER else set()
+    # A cache can be found twice: by samples and by its exact counters.
+    unique: dict[Hashable, Finding] = {}
+    for finding in sorted(found, key=lambda f: (bool(f.dismissed), -f.growth)):
+        unique.setdefault((finding.kind, finding.key), finding)
+    return unique.values()

@@ -81,7 +81,7 @@ def judge(case: Case) -> tuple[list[Finding], int]:
         made = _finding(case, found)
         if made:
             findings.append(made)
-    return list(explained(case.now, findings)), tested
+    return list(explained(findings)), tested
 
 
 def _windows(case: Case) -> Iterable[Stretch]:
