@@ -17,6 +17,7 @@ from slabmon.units import duration
 
 if TYPE_CHECKING:
     from slabmon.analysis.verdicts.observer import Observer
+    from slabmon.export.verdicts import Document
     from slabmon.sources.connected import ConnectedSource
 
 _INTERVAL_SECONDS = 10.0
@@ -78,7 +79,7 @@ def _observer() -> Observer:
     return Observer()
 
 
-def _replayed(options: argparse.Namespace) -> dict[str, Any]:
+def _replayed(options: argparse.Namespace) -> Document:
     from slabmon.errors import UsageError
     from slabmon.progress import track
     from slabmon.store.recording import Recording
@@ -91,11 +92,10 @@ def _replayed(options: argparse.Namespace) -> dict[str, Any]:
         count = len(recording.times())
         for moment in track(recording.between(), count, "judging"):
             observer.add(moment.snapshot)
-            observer.assess()  # what a verdict needs is to stand for a while
     return to_dict(observer.assess(), options.share)
 
 
-def _asked(options: argparse.Namespace) -> dict[str, Any] | None:
+def _asked(options: argparse.Namespace) -> Document | None:
     """What a daemon says, None if none runs here. One that has just begun says so itself."""
     daemon = _daemon(options)
     if daemon is None:
@@ -120,7 +120,7 @@ def _daemon(options: argparse.Namespace) -> ConnectedSource | None:
     return daemon
 
 
-def _watched(options: argparse.Namespace, seconds: float | None) -> dict[str, Any]:
+def _watched(options: argparse.Namespace, seconds: float | None) -> Document:
     from slabmon.progress import track
 
     observer = _observer()
@@ -136,5 +136,4 @@ def _watched(options: argparse.Namespace, seconds: float | None) -> dict[str, An
             due = end - (readings - 1 - number) * seconds / readings
             time.sleep(max(0.0, due - time.monotonic()))
             observer.add(source.snapshot())
-            observer.assess()
     return to_dict(observer.assess(), options.share)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from slabmon.columns import BYTES, BYTES_PER_HOUR
 from slabmon.export.human import duration, human
@@ -17,9 +17,48 @@ SHARE = 0.1
 _DISMISSED_SHOWN = 10
 
 
-def to_dict(assessment: Assessment, share: float = SHARE) -> dict[str, Any]:
-    """The document of `slabmon leaks --format json` and GET /api/v1/leaks, with projections of
-    when a suspect holds this share of memory. docs/verdicts.md has the fields."""
+class Entry(TypedDict):
+    """One finding."""
+
+    kind: str
+    suspect: str
+    strength: str
+    growth_bytes_per_hour: int
+    low_bytes_per_hour: int
+    high_bytes_per_hour: int
+    window_seconds: float
+    grown_bytes: int
+    live_bytes: int
+    p: float
+    share_seconds: int | None
+    module: str | None
+    drivers: list[str]
+    devices: list[str]
+    caches: list[str]
+    sites: list[str]
+    evidence_for: list[str]
+    evidence_against: list[str]
+    dismissed: str
+
+
+class Document(TypedDict):
+    """What `slabmon leaks --format json` prints and GET /api/v1/leaks answers. Seconds, bytes,
+    bytes per hour; docs/verdicts.md says what they mean."""
+
+    schema: int
+    observed_seconds: float
+    needed_seconds: float
+    ready: bool
+    tested_series: int
+    left_out_series: int
+    share_of_memory: float
+    verdicts: list[Entry]
+    dismissed: list[Entry]
+
+
+def to_dict(assessment: Assessment, share: float = SHARE) -> Document:
+    """An assessment as a document, with projections of when a suspect holds this share of the
+    memory."""
     amount = share * assessment.memory
     return {
         "schema": SCHEMA,
@@ -34,7 +73,7 @@ def to_dict(assessment: Assessment, share: float = SHARE) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding, amount: float) -> dict[str, Any]:
+def _finding(finding: Finding, amount: float) -> Entry:
     projected = finding.seconds_to(amount) if amount else None
     return {
         "kind": finding.kind, "suspect": finding.name, "strength": finding.strength,
@@ -49,12 +88,12 @@ def _finding(finding: Finding, amount: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def to_text(document: dict[str, Any]) -> str:
+def to_text(document: Document) -> str:
     """A document of to_dict() for people."""
     return "\n".join(_lines(document)) + "\n"
 
 
-def _lines(document: dict[str, Any]) -> Iterable[str]:
+def _lines(document: Document) -> Iterable[str]:
     observed, needed = document["observed_seconds"], document["needed_seconds"]
     yield from _conclusion(document)
     for verdict in document["verdicts"]:
@@ -80,7 +119,7 @@ def _lines(document: dict[str, Any]) -> Iterable[str]:
         yield f"A verdict needs {duration(needed)} at least, a slow leak more."
 
 
-def _conclusion(document: dict[str, Any]) -> Iterable[str]:
+def _conclusion(document: Document) -> Iterable[str]:
     count = len(document["verdicts"])
     if count:
         yield f"{count} suspected leak{'s' if count > 1 else ''}."
@@ -90,17 +129,17 @@ def _conclusion(document: dict[str, Any]) -> Iterable[str]:
         yield "Too early to tell: nothing can be concluded yet."
 
 
-def _verdict(verdict: dict[str, Any], share: float) -> Iterable[str]:
-    low, high = (human(verdict[name], BYTES) for name in ("low_bytes_per_hour",
-                                                          "high_bytes_per_hour"))  # fmt: skip
+def _verdict(verdict: Entry, share: float) -> Iterable[str]:
+    low, high = verdict["low_bytes_per_hour"], verdict["high_bytes_per_hour"]
     yield printable(f"{verdict['kind']} {verdict['suspect']}: {verdict['strength']}")
-    pace, live = (human(verdict[name], BYTES) for name in ("growth_bytes_per_hour", "live_bytes"))
-    line = f"  grows by {pace}/h (95 % interval {low} to {high}), holds {live}"
+    line = (f"  grows by {human(verdict['growth_bytes_per_hour'], BYTES)}/h (95 % interval "
+            f"{human(low, BYTES)} to {human(high, BYTES)})")  # fmt: skip
+    line += f", holds {human(verdict['live_bytes'], BYTES)}"
     if verdict["share_seconds"] is not None:
         line += f"; {share:.0%} of memory in {duration(verdict['share_seconds'])}"
     yield line
     for title, value in (
-        ("module", [verdict["module"]] if verdict["module"] else []),
+        ("module", [name for name in [verdict["module"]] if name]),
         ("drivers", verdict["drivers"]), ("devices", verdict["devices"]),
         ("caches", verdict["caches"]),
         ("sites", verdict["sites"] if verdict["kind"] != "site" else []),

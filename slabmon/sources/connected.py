@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 import http.client
-import json
 import socket
 import ssl
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from slabmon.errors import PermissionDenied, UsageError
 
 if TYPE_CHECKING:
+    from slabmon.export.verdicts import Document
     from slabmon.model import Snapshot
 
 API = "/api/v1"
@@ -100,16 +100,21 @@ class ConnectedSource:
         except codec.BadSnapshot as error:
             raise codec.BadSnapshot(f"from {self.url}: {error}") from error
 
-    def leaks(self, share: float) -> dict[str, Any]:
-        """What the daemon has to say about leaks (export.verdicts.to_dict), with projections for
-        this share of memory."""
-        kind, body = self._ask(f"/leaks?share={share:g}", "application/json", _MAX_DOCUMENT)
+    def leaks(self, share: float) -> Document:
+        """What the daemon has to say about leaks, with projections for this share of memory."""
+        import msgspec
+
+        from slabmon.export.verdicts import SCHEMA, Document
+
+        _, body = self._ask(f"/leaks?share={share:g}", "application/json", _MAX_DOCUMENT)
         try:
-            found = json.loads(body) if kind == "application/json" else None
-        except ValueError:
-            found = None
-        if not isinstance(found, dict) or found.get("schema") != 1:
-            raise UsageError(f"{self.url} says nothing of leaks: another version runs there")
+            found = msgspec.json.decode(body, type=Document)
+        except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+            raise UsageError(f"{self.url} says nothing of leaks that this version understands: "
+                             f"{error}") from error  # fmt: skip
+        if found["schema"] != SCHEMA:
+            raise UsageError(f"{self.url} speaks of leaks in format {found['schema']}; this "
+                             f"version of slabmon reads format {SCHEMA}")  # fmt: skip
         return found
 
     def _ask(self, path: str, accept: str, limit: int) -> tuple[str | None, bytes]:

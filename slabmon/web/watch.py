@@ -27,7 +27,6 @@ class Watch:
             if now.reading is not None and not now.problem:
                 try:
                     self._observer.add(now.reading.snapshot)
-                    self._observer.assess()  # what a verdict needs is to stand for a while
                 except Exception:
                     # A bug here must not take the metrics with it.
                     log.exception("a reading could not be judged")

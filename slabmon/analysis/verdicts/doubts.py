@@ -24,6 +24,7 @@ BOOT_SECONDS = 600.0
 MIXED = 0.5
 SAMPLES = 8
 CONFIRMED = 0.3
+STAYS = 0.02
 _MANY = 2.5  # standard errors
 
 
@@ -145,7 +146,13 @@ def _unconfirmed(case: Case, found: Grown, kind: str, about: Behind) -> str:
     interval = case.now.tracking.sample_bytes
     if kind != NET or not cache_of(case.now, about.name).frees_observable:
         return ""
-    if not interval or found.total < SAMPLES * interval:
+    if not interval:
+        return ""
+    if found.total < SAMPLES * interval:
+        allocated = found.stretch.allocated[:, found.row]
+        passed = float(np.nanmax(allocated) - np.nanmin(allocated))
+        if found.total < STAYS * passed:
+            return f"less than {STAYS:.0%} of what was allocated stays: too little to tell"
         return ""
     stretch, rows = found.stretch, {subject: i for i, subject in enumerate(case.subjects)}
     row = rows.get((CACHE, about.name))
@@ -184,7 +191,9 @@ def _replaced(case: Case, found: Grown, kind: str, about: Behind) -> str:
             net -= case.claimed.get(name, 0.0) * hours
         variance += float(measured.error[0] * count) ** 2
     claimed = min(claimed, found.total)
-    if net - np.sqrt(variance) < CONFIRMED * claimed:
+    # Where all is tracked, it is enough that the counters do not contradict.
+    doubt = np.sqrt(variance) * (1 if case.now.tracking.mode == "exact" else -1)
+    if net + doubt < CONFIRMED * claimed:
         error = size(float(np.sqrt(variance)))
         return (f"its caches, exactly counted, grew by {size(max(0.0, net))} (error {error}) "
                 "beyond what else grows there, which does not confirm it: it may replace what was "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,8 +47,8 @@ class Observer:
     def __init__(self, patience: Patience = Patience()) -> None:
         self.patience = patience
         self._last: Snapshot | None = None
-        self._assessment: Assessment | None = None
         self._begin(0.0)
+        self._assessment = self._assess()
 
     def _begin(self, seconds: float) -> None:
         self._start = seconds
@@ -66,13 +66,14 @@ class Observer:
             last = None
         elif now <= last.tracking.seconds:
             return
-        self._last, self._assessment = snapshot, None
+        self._last = snapshot
         for site in snapshot.sites:
             if site.module and site.module not in self._modules:
                 self._modules[site.module] = now if last else -np.inf
         due = [scale for scale in self._scales if scale.due(now)]
         if due:
             self._take(snapshot, due, first=last is None)
+            self._assessment = self._assess()
 
     def _take(self, snapshot: Snapshot, due: list[Scale], first: bool) -> None:
         if len(self._subjects.number) >= MAX_SERIES:
@@ -168,10 +169,8 @@ class Observer:
         return self._last.tracking.seconds - self._start if self._last else 0.0
 
     def assess(self) -> Assessment:
-        """What can be said now."""
-        if self._assessment is None:
-            self._assessment = self._assess()
-        return self._assessment
+        """What can be said now. Judged is at most every SCALES[0][0] seconds, as snapshots come."""
+        return replace(self._assessment, observed=self.observed)
 
     def _assess(self) -> Assessment:
         subjects, patience = list(self._subjects.number), self.patience
