@@ -1,43 +1,36 @@
-"""`python -m tests.scenarios SEEDS [NAME]`: runs scenarios and prints what came of each."""
+"""`python -m tests.scenarios FIRST-LAST [NAME]`: runs scenarios with these seeds and prints what
+came of each; without a name the figures go into docs/verdicts.md."""
 
 from __future__ import annotations
 
+import os
 import sys
 from multiprocessing import Pool
 
+from tests.scenarios import report
 from tests.scenarios.catalogue import ENTRIES
-from tests.scenarios.score import Outcome, Score, run
+from tests.scenarios.score import Outcome, run
 
 
 def _one(job: tuple[int, int]) -> Outcome:
     return run(ENTRIES[job[0]], job[1])
 
 
-def show(outcome: Outcome) -> None:
-    """Prints one outcome."""
-    sys.stdout.write(
-        f"{outcome.entry.name:22} {outcome.seed:3} {'LEAK' if outcome.leaks else '    '} "
-        f"delay {outcome.delay} hits {list(outcome.hits)} covered {outcome.covered} "
-        f"cpu {max(outcome.cpu) * 1e3:.0f} ms\n"
-    )
-    for suspect, (at, finding) in outcome.alarms.items():
-        sys.stdout.write(f"    ALARM {at:.0f} {suspect} {finding.evidence_for}\n")
-    if outcome.leaks and not outcome.hits:
-        sys.stdout.write(f"    MISSED; dismissed: {outcome.dismissed}\n")
-    sys.stdout.flush()
-
-
 def main(seeds: str, name: str = "") -> int:
+    """Runs all jobs, one process per CPU."""
     first, last = (int(part) for part in seeds.split("-"))
     numbers = [i for i, entry in enumerate(ENTRIES) if name in entry.name]
     jobs = [(i, seed) for seed in range(first, last + 1) for i in numbers]
-    total = []
-    with Pool(2) as pool:
+    outcomes = []
+    with Pool(os.cpu_count()) as pool:
         for outcome in pool.imap(_one, jobs):
-            total.append(outcome)
-            show(outcome)
-    score = Score.of(total)
-    sys.stdout.write(f"{score} precision {score.precision:.3f} recall {score.recall:.3f}\n")
+            outcomes.append(outcome)
+            sys.stderr.write(f"{len(outcomes)}/{len(jobs)} {outcome.entry.name}, seed "
+                             f"{outcome.seed}: {[*outcome.hits, *outcome.alarms]}\n")  # fmt: skip
+    wording = f"{first} to {last}"
+    if not name:
+        report.write(outcomes, wording)
+    sys.stdout.write(report.figures(outcomes, wording))
     return 0
 
 

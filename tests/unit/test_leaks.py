@@ -142,7 +142,7 @@ def test_metrics_are_bounded(observer: Observer) -> None:
         (sample.name, *sample.labels.values()): sample.value
         for family in scraping.parse_text(scraping.text(families)) for sample in family.samples
     }  # fmt: skip
-    rate = samples["slabmon_leak_suspect_bytes_per_second", "site", "leak+0x4 [mod]", "mod"]
+    rate = samples["slabmon_leak_suspect_bytes_per_second", "site", "mod", "leak+0x4 [mod]"]
     assert rate == pytest.approx(2000 * 1024 / END, rel=0.05)
     assert samples["slabmon_leak_suspects", "possible"] == 1
     assert samples["slabmon_leak_verdicts_ready",] == 1

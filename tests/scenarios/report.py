@@ -1,0 +1,71 @@
+"""The figures of docs/verdicts.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from slabmon.export.human import duration
+from tests.scenarios.catalogue import ENTRIES
+from tests.scenarios.score import Outcome, Score
+
+PAGE = Path(__file__).parents[2] / "docs" / "verdicts.md"
+BEGIN, END = "<!-- figures: begin, made by `make verdicts` -->", "<!-- figures: end -->"
+
+
+def figures(outcomes: Sequence[Outcome], seeds: str) -> str:
+    """Tables and failures, as Markdown."""
+    return "\n".join(_lines(outcomes, seeds)) + "\n"
+
+
+def _lines(outcomes: Sequence[Outcome], seeds: str) -> Iterable[str]:
+    score = Score.of(outcomes)
+    covered = [outcome.covered for outcome in outcomes if outcome.covered is not None]
+    yield (
+        f"Seeds {seeds}, {len(outcomes)} runs. Precision {score.precision:.3f} ({score.wrong} "
+        f"false alarms), recall {score.recall:.3f} ({score.found} of {score.leaks} leaks)."
+    )
+    if covered:
+        yield (f"The interval of the last verdict held the true growth in {sum(covered)} of "
+               f"{len(covered)} runs.")  # fmt: skip
+    yield from ("", "| leak | found | time to detect: median (longest) | what happens |",
+                "|---|---|---|---|")  # fmt: skip
+    for entry in ENTRIES:
+        mine = [outcome for outcome in outcomes if outcome.entry.name == entry.name]
+        if not mine or not mine[0].leaks:
+            continue
+        delays = [outcome.delay for outcome in mine if outcome.delay is not None]
+        time = f"{duration(float(np.median(delays)))} ({duration(max(delays))})" if delays else "-"
+        yield f"| {entry.name} | {len(delays)} of {len(mine)} | {time} | {entry.about} |"
+    yield from ("", "| no leak | runs with a false alarm | what happens |", "|---|---|---|")
+    for entry in ENTRIES:
+        mine = [outcome for outcome in outcomes if outcome.entry.name == entry.name]
+        if mine and not mine[0].leaks:
+            alarmed = sum(bool(outcome.alarms) for outcome in mine)
+            yield f"| {entry.name} | {alarmed} of {len(mine)} | {entry.about} |"
+    yield from ("", "Failures:", "")
+    yield from _failures(outcomes) or ["none."]
+
+
+def _failures(outcomes: Iterable[Outcome]) -> list[str]:
+    found = []
+    for outcome in outcomes:
+        run = f"{outcome.entry.name}, seed {outcome.seed}"
+        found += [
+            f"- **false alarm** ({run}): {kind} `{name}`, {finding.strength}, after "
+            f"{duration(at)}: {finding.evidence_for[0]}."
+            for (kind, name), (at, finding) in outcome.alarms.items()
+        ]
+        if outcome.leaks and not outcome.hits:
+            dismissed = "; ".join(f"{name}: {why}" for name, why in outcome.dismissed.items())
+            found.append(f"- **missed** ({run}); dismissed at the end: {dismissed or 'nothing'}.")
+    return found
+
+
+def write(outcomes: Sequence[Outcome], seeds: str) -> None:
+    """Puts the figures into the page."""
+    page = PAGE.read_text()
+    before, after = page.split(BEGIN)[0], page.split(END)[1]
+    PAGE.write_text(f"{before}{BEGIN}\n\n{figures(outcomes, seeds)}\n{END}{after}")
