@@ -78,6 +78,18 @@ static long bpf_get_stack(void *context, void *to, u32 bytes, u64 flags)
 	return bytes;
 }
 
+/* What a function returned stands behind all arguments it could have. */
+static long bpf_get_func_arg(void *context, u32 number, u64 *value)
+{
+	*value = ((struct bpf_raw_tracepoint_args *)context)->args[number];
+	return 0;
+}
+
+static long bpf_get_func_ret(void *context, u64 *value)
+{
+	return bpf_get_func_arg(context, 11, value);
+}
+
 static u64 bpf_ktime_get_ns(void) { return native_time; }
 static u64 bpf_get_current_cgroup_id(void) { return native_cgroup; }
 static u64 bpf_get_current_pid_tgid(void) { return (u64)native_tgid << 32; }

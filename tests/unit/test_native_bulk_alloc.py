@@ -178,7 +178,8 @@ def test_hidden_symbols_hide_the_caller_and_nothing_else(open_native: Open) -> N
 def test_a_caller_in_a_module_carries_the_generation_of_modules(open_native: Open) -> None:
     native = open_native()
     cache = with_cache(native)
-    native.reader.control["module_generation"] = 7
+    native.reader.control["module_generation"] = 6
+    native.module(MODULE, 4096)
     native.callers(BULK_ALLOC + 9, MODULE + 0x10)
     native.bulk_alloc(cache, objects(3))
     found = allocations(native)
