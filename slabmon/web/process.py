@@ -37,6 +37,8 @@ def main(arguments: list[str]) -> int:
     """Runs until the collector ends it."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO,
                         format="%(levelname)s %(name)s: %(message)s")  # fmt: skip
+    # What clients do wrong is counted, not logged: it comes as fast as they like.
+    logging.getLogger("tornado.general").setLevel(logging.ERROR)
     channel, *listeners = (socket.socket(fileno=int(number)) for number in arguments)
     config = WebConfig()
     try:

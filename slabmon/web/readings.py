@@ -124,6 +124,8 @@ class Channel:
                     await self._reader.readexactly(header.report_bytes + header.body_bytes)
                 )
                 if answer.kind == RETIRE:
+                    self._broken = "this process is ending"
+                    self._settle(self._broken)
                     self._on_retire()
                     return
                 self._take(answer)

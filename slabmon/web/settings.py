@@ -45,8 +45,8 @@ class WebSettings:
     telemetry_path: str = "/metrics"
     user: str | None = None
     budget_seconds: float = 1.0
-    max_connections: int = 256
-    max_connections_per_client: int = 64
+    max_connections: int = 1024
+    max_connections_per_client: int = 512
     request_seconds: float = 10.0
     response_seconds: float = 10.0
 
