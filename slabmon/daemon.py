@@ -18,6 +18,7 @@ from slabmon.errors import SlabmonError, UsageError
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.tracker import Tracker
 from slabmon.loop import Loop
+from slabmon.memory import be_frugal
 from slabmon.service import Service
 from slabmon.state.continuity import find_continuity
 from slabmon.state.lock import only_daemon
@@ -46,6 +47,7 @@ class Daemon:
     def run(self) -> None:
         """Binds first, so that a busy port costs nothing; then tracks until told to stop."""
         config = self._config
+        be_frugal()
         with ExitStack() as stack:
             crashed = stack.enter_context(only_daemon(Path(config.state.lock_file)))
             passed = listeners.inherited()

@@ -33,6 +33,15 @@ pytestmark = pytest.mark.live
 NOBODY = WebSettings(user="nobody")
 
 
+@pytest.fixture(params=[False, True], ids=["open", "password"])
+def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeCollector]:
+    """With a password there is a second thread, which checks them."""
+    path = tmp_path / "web.yml"
+    path.write_text(f"basic_auth_users: {{alice: '{HASH.decode()}'}}\n" if request.param else "")
+    with FakeCollector(WebSettings(user="nobody", config_file=str(path))) as found:
+        yield found
+
+
 @pytest.fixture
 def collector(tmp_path: Path) -> Iterator[FakeCollector]:
     with FakeCollector(NOBODY, tmp_path / "s.sock") as found:
@@ -71,16 +80,18 @@ def descriptors(pid: int) -> dict[int, str]:
     return found
 
 
-def test_it_has_no_privilege(collector: FakeCollector) -> None:
-    assert up(collector)
-    found = status_of(collector.pid)
+def test_it_has_no_privilege(guarded: FakeCollector) -> None:
+    collector = guarded
+    assert get(collector).status in (200, 401)
     nobody = pwd.getpwnam("nobody")
-    assert found["Uid"].split() == [str(nobody.pw_uid)] * 4
-    assert found["Gid"].split() == [str(nobody.pw_gid)] * 4
-    assert found["Groups"] == ""
-    for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
-        assert int(found[kind], 16) == 0, kind
-    assert found["NoNewPrivs"] == "1"
+    threads = [int(name) for name in os.listdir(f"/proc/{collector.pid}/task")]
+    for found in map(status_of, threads):
+        assert found["Uid"].split() == [str(nobody.pw_uid)] * 4
+        assert found["Gid"].split() == [str(nobody.pw_gid)] * 4
+        assert found["Groups"] == ""
+        for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            assert int(found[kind], 16) == 0, kind
+        assert found["NoNewPrivs"] == "1"
     # Files in /proc of a process that is not dumpable are root's.
     assert os.stat(f"/proc/{collector.pid}/environ").st_uid == 0
     limits = Path(f"/proc/{collector.pid}/limits").read_text()
@@ -107,7 +118,7 @@ def test_it_has_nothing_of_the_kernel_in_it(collector: FakeCollector) -> None:
     mapped = Path(f"/proc/{collector.pid}/maps").read_text()
     assert "bpf" not in mapped
     environment = Path(f"/proc/{collector.pid}/environ").read_bytes().split(b"\0")
-    allowed = {b"PATH", b"LANG", b"LC_ALL", b"PYTHONPATH", b"TZ", b""}
+    allowed = {b"PATH", b"LANG", b"LC_ALL", b"PYTHONPATH", b"TZ", b"OPENBLAS_NUM_THREADS", b""}
     assert {entry.partition(b"=")[0] for entry in environment} <= allowed
 
 
