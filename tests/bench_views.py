@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from slabmon.analysis.filtering import mask
 from slabmon.analysis.table import Table
-from slabmon.analysis.window import History, Window
+from slabmon.analysis.window import History, Instant, Window
 from slabmon.export.human import texts
 from slabmon.model import Live, Snapshot
 from slabmon.view import View
 from slabmon.views import VIEWS
 from tests.unit.snapshots import synthetic
+from tests.unit.terminal import Script, Terminal, on_terminal
 
-ROUNDS, LINES, POINTS = 12, 50, 120
+ROUNDS, LINES, POINTS = 8, 50, 120
 
 
 def at(base: Snapshot, seconds: float) -> Snapshot:
@@ -40,29 +42,59 @@ def redraw(view: View, window: Window) -> None:
     texts(table, order[:LINES], table.brief)
 
 
+def measure(work: Callable[[], object]) -> float:
+    """Milliseconds of CPU time."""
+    begin = time.process_time()
+    work()
+    return (time.process_time() - begin) * 1e3
+
+
+def on_screen(windows: list[Window], times: dict[str, list[float]]) -> None:
+    """Adds what top itself takes per view: a new window, the table, and all lines of the screen."""
+
+    async def work(terminal: Terminal) -> None:
+        app = terminal.app
+        for name in VIEWS:
+            app.show_view(name)
+            await terminal.pilot.pause()
+            for window in windows:
+                fresh = Window(Instant(window.snapshot), window.before, window.moments,
+                               window.trails)  # fmt: skip
+
+                def redraw(fresh: Window = fresh) -> None:
+                    app.browser.refresh(fresh)
+                    app.grid.redraw()
+                    app.screen._compositor.render_update(full=True)
+
+                times[name].append(measure(redraw))
+
+    on_terminal(work, Script(windows[0].snapshot), (140, LINES))
+
+
 def main() -> int:
-    """Prints median and longest time per view in milliseconds of CPU time."""
+    """Prints median and longest CPU time per view in milliseconds: of a table alone, and of a
+    redraw of the terminal."""
     history = History(VIEWS.values())
     base = synthetic()
     for number in range(POINTS):
         history.add(at(base, 5.0 * (number + 1)))
     adding: list[float] = []
-    times: dict[str, list[float]] = {view: [] for view in VIEWS}
+    windows: list[Window] = []
+    tables: dict[str, list[float]] = {view: [] for view in VIEWS}
+    screens: dict[str, list[float]] = {view: [] for view in VIEWS}
     for number in range(ROUNDS):
         snapshot = at(base, 5.0 * (POINTS + number + 1))
-        begin = time.process_time()
-        window = history.add(snapshot)
-        adding.append(time.process_time() - begin)
+        adding.append(measure(lambda taken=snapshot: windows.append(history.add(taken))))
         for name, view in VIEWS.items():
-            begin = time.process_time()
-            redraw(view, window)
-            times[name].append(time.process_time() - begin)
-    for name, values in {"taking a snapshot in": adding, **times}.items():
-        milliseconds = np.array(values) * 1e3
-        sys.stdout.write(
-            f"{name:21} median {np.median(milliseconds):6.1f} ms, "
-            f"longest {milliseconds.max():6.1f} ms\n"
-        )
+            tables[name].append(measure(lambda view=view: redraw(view, windows[-1])))
+    on_screen(windows[-4:], screens)
+    sys.stdout.write(f"{'':20}  table: median, longest   screen: median, longest (ms)\n")
+    for name in VIEWS:
+        figures = [f"{np.median(found):8.1f} {max(found):8.1f}"
+                   for found in (tables[name], screens[name])]  # fmt: skip
+        sys.stdout.write(f"{name:20}  {figures[0]:>22}   {figures[1]:>23}\n")
+    sys.stdout.write(f"taking a snapshot in: median {np.median(adding):.1f}, "
+                     f"longest {max(adding):.1f} ms\n")  # fmt: skip
     return 0
 
 

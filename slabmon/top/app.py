@@ -57,8 +57,10 @@ class TopApp(App[int]):
             super().__init__()
 
     def __init__(self, source: Source, start: Start) -> None:
-        super().__init__()
-        self.theme = "ansi-dark"  # the terminal's own colours, sixteen are enough
+        # The terminal's own colours, sixteen are enough, and none under NO_COLOR, which is decided
+        # in the constructor: a theme alone would come too late.
+        super().__init__(ansi_color=True)
+        self.theme = "ansi-dark"
         self._start = start
         self.feed = Feed(source, start.delay, self._pass_on)
         self._count = 1
@@ -149,7 +151,7 @@ class TopApp(App[int]):
 
     def _count_down(self) -> None:
         if self._start.count is not None and self._count >= self._start.count:
-            self.exit(0)
+            self.set_timer(self._start.delay, partial(self.exit, 0))  # it is to be read, too
 
     # Keys
 
@@ -231,11 +233,16 @@ class TopApp(App[int]):
         """All figures of the row."""
         row = self.grid.row
         if row is not None:
-            self.push_screen(TextScreen(row_text(self.browser, row)))
+            self.push_screen(TextScreen(row_text(self.browser, row, self._text_width)))
 
     def action_help(self) -> None:
         """Keys, filters and columns."""
-        self.push_screen(TextScreen(help_text(self.browser.place.view)))
+        self.push_screen(TextScreen(help_text(self.browser.place.view, self._text_width)))
+
+    @property
+    def _text_width(self) -> int:
+        """Columns of text inside a screen above the table."""
+        return max(20, self.size.width * 9 // 10 - 6)
 
     def action_step(self, count: int) -> None:
         """One recorded snapshot on or back."""

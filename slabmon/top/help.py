@@ -4,12 +4,14 @@ of docs/top.md."""
 from __future__ import annotations
 
 import sys
+import textwrap
 
 from slabmon.export.human import human, texts
 from slabmon.top.browser import SORT_LETTERS, Browser, letter_column
 from slabmon.view import View
 from slabmon.views import VIEWS
 
+_KEY_WIDTH, _INDENT = 18, 4
 KEYS = (
     ("j k up down", "move; g G home end, page up, page down: further; left right: other columns"),
     (
@@ -48,9 +50,14 @@ MARKS = (
 )  # fmt: skip
 
 
-def _list(title: str, pairs: tuple[tuple[str, str], ...]) -> list[str]:
-    wide = max(len(key) for key, _ in pairs)
-    return [title, *(f"  {key:{wide}}  {text}" for key, text in pairs), ""]
+def _list(title: str, pairs: tuple[tuple[str, str], ...], width: int) -> list[str]:
+    wide = min(max(len(key) for key, _ in pairs), _KEY_WIDTH)
+    return [title, *(_wrapped(f"  {key:{wide}}  ", text, width) for key, text in pairs), ""]
+
+
+def _wrapped(key: str, text: str, width: int) -> str:
+    """A key and its text in lines of at most this width, the further ones indented."""
+    return textwrap.fill(text, width, initial_indent=key, subsequent_indent=" " * _INDENT)
 
 
 def letters(view: View) -> tuple[tuple[str, str], ...]:
@@ -59,19 +66,19 @@ def letters(view: View) -> tuple[tuple[str, str], ...]:
     return tuple((letter, column.name) for letter, column in found if column is not None)
 
 
-def help_text(view: View) -> str:
-    """The help for a view."""
+def help_text(view: View, width: int) -> str:
+    """The help for a view, in lines of at most this width."""
     columns = tuple((column.name, column.help) for column in view.columns)
     return "\n".join([
-        *_list("Keys", KEYS),
-        *_list(f"Sort letters in {view.origin or view.name}", letters(view)),
-        *_list("Filters, all of which must hold", FILTERS),
-        *_list("Marks", MARKS),
-        *_list(f"Columns: {view.title}", columns),
+        *_list("Keys", KEYS, width),
+        *_list(f"Sort letters in {view.origin or view.name}", letters(view), width),
+        *_list("Filters, all of which must hold", FILTERS, width),
+        *_list("Marks", MARKS, width),
+        *_list(f"Columns: {view.title}", columns, width),
     ])  # fmt: skip
 
 
-def row_text(browser: Browser, row: int) -> str:
+def row_text(browser: Browser, row: int, width: int) -> str:
     """All figures of a row: as people read them, exactly, and what they mean."""
     table = browser.table
     (cells,), (shown,) = table.cells([row], table.columns), texts(table, [row], table.columns)
@@ -81,7 +88,7 @@ def row_text(browser: Browser, row: int) -> str:
             lines += ["stack, innermost last", *(f"    {f}" for f in text.split(";")), ""]
             continue
         exact = "" if human(value, "") == text or value is None else f" ({human(value, 'count')})"
-        lines += [f"{column.name}: {text}{exact}", f"    {column.help}"]
+        lines += [f"{column.name}: {text}{exact}", _wrapped("    ", column.help, width)]
     return "\n".join(lines)
 
 
