@@ -43,8 +43,9 @@ format: dev ## Put all sources into shape
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $(C_FILES)
 
-docs: venv ## Generate docs/metrics.md, docs/configuration.md and the example configuration
+docs: venv ## Generate docs/metrics.md, docs/views.md, docs/configuration.md, the example configuration
 	$(VENV)/bin/python -m slabmon.export.catalogue > docs/metrics.md
+	$(VENV)/bin/python -m slabmon.top.help > docs/views.md
 	$(VENV)/bin/python -m slabmon.options docs > docs/configuration.md
 	$(VENV)/bin/python -m slabmon.options example > systemd/slabmon.toml
 

@@ -1,5 +1,5 @@
-"""The texts of help, and of all figures of one row. `python -m slabmon.top.help` writes the lists
-of docs/top.md."""
+"""The texts of help, and of all figures of one row. `python -m slabmon.top.help` writes
+docs/views.md."""
 
 from __future__ import annotations
 
@@ -92,19 +92,25 @@ def row_text(browser: Browser, row: int, width: int) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Writes views, columns and sort letters as Markdown."""
+def markdown() -> str:
+    """docs/views.md."""
+    lines = [
+        "# Views and columns", "",
+        "Made from `slabmon/views.py` by `make docs`. Counters count since tracking began; rates "
+        "are over the last interval, growth and history over at most 10 minutes. Bytes of live "
+        "memory are exact or sampled, as the tracking mode is. Sort letters are slabtop's.", "",
+    ]  # fmt: skip
     for view in VIEWS.values():
-        sys.stdout.write(f"### {view.name}: {view.title}\n\n| column | unit | kind | what |\n"
-                         "|---|---|---|---|\n")  # fmt: skip
+        lines += [f"## {view.name}", "", f"{view.title[0].upper()}{view.title[1:]}.", "",
+                  "| column | heading | unit | kind | what |", "|---|---|---|---|---|"]  # fmt: skip
         for column in view.columns:
-            sys.stdout.write(
-                f"| `{column.name}` | {column.unit or 'text'} | {column.kind} | {column.help} |\n"
-            )
+            lines.append(f"| `{column.name}` | {column.heading} | {column.unit or 'text'} | "
+                         f"{column.kind} | {column.help} |")  # fmt: skip
         named = ", ".join(f"{letter} `{name}`" for letter, name in letters(view))
-        sys.stdout.write(f"\nSort letters: {named}.\n\n")
-    return 0
+        opened = ", ".join(link.title for link in view.links)
+        lines += ["", f"Sort letters: {named}. A row opens: {opened or 'all its figures'}.", ""]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.stdout.write(markdown())
