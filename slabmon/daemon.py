@@ -65,10 +65,9 @@ class Daemon:
             tracker = stack.enter_context(open_tracker(config.tracking, continuity))
             service.web.wait_until_started()
             service.attend(tracker, config.budget)
-            for line in _greeting(config.web, sockets):
-                sys.stdout.write(line + "\n")
-            sys.stdout.flush()
-            self._notifier.send("READY=1")
+            if not self._notifier.send("READY=1"):  # nobody but a person at a terminal
+                sys.stdout.write("".join(f"{line}\n" for line in _greeting(config.web, sockets)))
+                sys.stdout.flush()
             log.info("tracking since %s", _when(tracker.since))
             loop.every(STATUS_SECONDS, lambda: self._tell(tracker))
             self._tell(tracker)
@@ -87,12 +86,12 @@ class Daemon:
         governor = self._service.governor if self._service else None
         if governor is None:
             return
-        cost = f"{100 * governor.cost.total:.2f} %" if governor.cost else "not measured yet"
-        steps = "; ".join(step.name for step in governor.level.taken)
-        self._notifier.status(
-            f"Tracking since {_when(tracker.since)}. Cost: {cost} of a CPU, "
-            f"budget {100 * governor.limit:.2f} %{f' ({steps})' if steps else ''}"
-        )
+        cost = ""
+        if governor.cost:
+            cost = f" Cost {100 * governor.cost.total:.2f} % of a CPU"
+            cost += f", budget {100 * governor.limit:.2f} %." if governor.limit else "."
+        steps = "".join(f" Over it: {step.name}." for step in governor.level.taken)
+        self._notifier.status(f"Tracking since {_when(tracker.since)}.{cost}{steps}")
 
     def _reload(self) -> None:
         assert self._read is not None

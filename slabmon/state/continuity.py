@@ -93,9 +93,9 @@ class Continuity:
         different = differences(document.get("fingerprint", {}), wanted)
         if different:
             return "; ".join(different)
-        links = sorted(plan.attach.keys() & ALLOCATION_EVENTS)
+        links = [*sorted(plan.attach.keys() & ALLOCATION_EVENTS), *plan.hooks]
         expected = [f"map-{name}" for name in map_names(plan)]
-        expected += [f"program-{name}" for name in (*plan.attach.values(), *plan.run)]
+        expected += [f"program-{name}" for name in (*plan.attach.values(), *plan.hooks, *plan.run)]
         expected += [f"link-{name}" for name in links]
         missing = [name for name in expected if name not in self._objects]
         if missing:

@@ -73,8 +73,8 @@ def session(place: Place, facts: Facts = FACTS, plan: Plan = PLAN) -> tuple[Cont
     adopted = continuity.adopt(facts, plan)
     programs = adopted or Programs(
         {name: memory_file() for name in map_names(plan)},
-        {name: memory_file() for name in (*plan.attach.values(), *plan.run)},
-        {"on_kfree": 99}, {name: memory_file() for name in plan.attach},
+        {name: memory_file() for name in (*plan.attach.values(), *plan.hooks, *plan.run)},
+        {"on_kfree": 99}, {name: memory_file() for name in (*plan.attach, *plan.hooks)},
     )  # fmt: skip
     continuity.begin(programs, MEMORY)
     programs.close()

@@ -81,18 +81,21 @@ def run_guest(
     systemd: bool = False,
     debug_info: bool = False,
     root: str = "bookworm",
+    share: Path | None = None,
     timeout: float = 900,
     stream: bool = False,
 ) -> GuestResult:
     """Run a shell script as root in a guest with the checkout at /opt/slabmon.
 
     `devices` names entries of DEVICES; their stock drivers are loaded first.
-    With `debug_info` the guest has its kernel's DWARF. With `systemd` the script
+    With `debug_info` the guest has its kernel's DWARF; it finds `share` at /vm/share. With `systemd` the script
     runs as the only job of a booted system, else directly. Raises VmError when the
     guest does not end by itself in `timeout` seconds, or when its kernel complained;
     a failing command is not an error but an exit code. One guest runs at a time.
     """
     job = _prepare(kernel, root, debug_info)
+    if share is not None:
+        shutil.copytree(share, job.work / "share", symlinks=True)
     (job.work / "command").write_text(command + "\n")
     _write_settings(job, "systemd" if systemd else "command", devices)
     console = job.work / "console"
