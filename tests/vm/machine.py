@@ -88,9 +88,9 @@ def run_guest(
     """Run a shell script as root in a guest with the checkout at /opt/slabmon.
 
     `devices` names entries of DEVICES; their stock drivers are loaded first.
-    With `debug_info` the guest has its kernel's DWARF; it finds `share` at /vm/share. With `systemd` the script
-    runs as the only job of a booted system, else directly. Raises VmError when the
-    guest does not end by itself in `timeout` seconds, or when its kernel complained;
+    With `debug_info` the guest has its kernel's DWARF; it finds `share` at /vm/share.
+    With `systemd` the script runs as the only job of a booted system, else directly. Raises
+    VmError when the guest does not end by itself in `timeout` seconds, or its kernel complained;
     a failing command is not an error but an exit code. One guest runs at a time.
     """
     job = _prepare(kernel, root, debug_info)
