@@ -19,7 +19,7 @@ from slabmon.web.settings import WebSettings
 log = logging.getLogger(__name__)
 
 # What a process that parses requests needs to know of our environment.
-_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "TZ")
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "TZ", "JOURNAL_STREAM")
 # numpy's worker threads would keep what the thread that gives privileges up gives up.
 _SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1"}
 END_SECONDS = 5.0

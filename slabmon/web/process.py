@@ -17,6 +17,7 @@ from pathlib import Path
 
 from slabmon.channel import MAX_REPORT, ORPHAN_SECONDS, Started
 from slabmon.errors import SlabmonError
+from slabmon.logs import LogSettings, set_up
 from slabmon.memory import be_frugal
 from slabmon.web import privileges
 from slabmon.web.access import Access
@@ -36,8 +37,7 @@ DRAIN_SECONDS = 3.0
 
 def main(arguments: list[str]) -> int:
     """Runs until the collector ends it."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO,
-                        format="%(levelname)s %(name)s: %(message)s")  # fmt: skip
+    set_up(LogSettings())
     be_frugal()
     # What clients do wrong is counted, not logged: it comes as fast as they like.
     logging.getLogger("tornado.general").setLevel(logging.ERROR)

@@ -53,11 +53,11 @@ def check_that_counting_went_on(story: Story) -> None:
     samples = host.scrape()
     since = "slabmon_tracking_since_seconds"
     assert samples[since] == story.samples[since]
-    own = ("slabmon_process_", "slabmon_scrape_", "slabmon_web_", "slabmon_http_")
+    own = ["slabmon_process_", "slabmon_scrape_", "slabmon_web_", "slabmon_http_"]
     if any(samples[f'slabmon_folded_series{{family="{f}"}}'] for f in ("cache", "site")):
-        own += ("slabmon_site_", "slabmon_cache_")  # which have series of their own is chosen anew
+        own += ["slabmon_site_", "slabmon_cache_"]  # which have series of their own is chosen anew
     fallen = {name: (value, samples.get(name)) for name, value in story.samples.items()
-              if "_total" in name and not name.startswith(own)
+              if "_total" in name and not name.startswith(tuple(own))
               and samples.get(name, -1) < value}  # fmt: skip
     assert not fallen
     assert samples['slabmon_feature_state{feature="state",state="on"}'] == 1
