@@ -23,7 +23,7 @@ from slabmon.service import Service
 from slabmon.state.continuity import find_continuity
 from slabmon.state.lock import only_daemon
 from slabmon.systemd import Notifier, watchdog_seconds
-from slabmon.web.settings import WebSettings, parse_address
+from slabmon.web.settings import ProcessSettings, WebSettings, parse_address
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ class Daemon:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.on_signal(number, loop.stop)
             loop.on_signal(signal.SIGHUP, self._reload if self._read else loop.stop)
-            service = self._service = Service(loop, config.web, sockets, self._alive)
+            served = ProcessSettings.of(config.web, config.history)
+            service = self._service = Service(loop, served, sockets, self._alive)
             stack.callback(service.close)
             continuity = find_continuity(config.state, self._notifier, passed)
             if continuity is not None:
@@ -111,8 +112,9 @@ class Daemon:
         if self._config.log != old.log:
             logs.set_up(self._config.log)
         service = self._service
-        if service is not None and self._config.web != old.web:
-            service.web.reconfigure(self._config.web)
+        served = ProcessSettings.of(self._config.web, self._config.history)
+        if service is not None and served != ProcessSettings.of(old.web, old.history):
+            service.web.reconfigure(served)
         if service is not None and service.governor is not None:
             service.governor.reconfigure(self._config.budget, self._config.tracking.sample_bytes)
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 
 from slabmon.channel import DETAILED, PLAIN, RETIRE, Answer, Garbage, Started
 from slabmon.loop import Loop
@@ -57,7 +55,7 @@ class WebProcess:
                 | _SINGLE_THREADED,
             )  # fmt: skip
         self.pid = self._process.pid
-        self._channel.sendall(json.dumps(asdict(settings)).encode() + b"\n")
+        self._channel.sendall(settings.packed())
         self._channel.setblocking(False)
         loop.watch(self._channel, self._receive)
 

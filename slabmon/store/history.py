@@ -56,12 +56,16 @@ class Retention:
 class History(Recording):
     """A recording opened for writing, made if it is not there; one process at a time.
 
-    Each append is one transaction, on disk when append() returns: whatever ends the process or
-    the machine, at most the snapshot being written is lost.
+    Each append is one transaction: whatever ends the process, at most the snapshot being written
+    is lost. When append() returns it is also on disk, unless `durable` is false: then nobody has
+    to wait for the disk, and a power cut can cost the last minutes.
     """
 
-    def __init__(self, path: Path, retention: Retention = Retention()) -> None:
+    def __init__(
+        self, path: Path, retention: Retention = Retention(), durable: bool = True
+    ) -> None:
         self._retention = retention
+        self._durable = durable
         self._previous = b""
         self._key = self._number = self._whole_bytes = self._built_bytes = 0
         super().__init__(path)
@@ -100,7 +104,7 @@ class History(Recording):
             self._create()
         super()._check()
         self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
         self._database.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
 
     def _is_blank(self) -> bool:

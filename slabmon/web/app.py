@@ -12,6 +12,7 @@ from tornado.web import Application, RequestHandler
 from slabmon.export.text import to_json
 from slabmon.store import codec
 from slabmon.web.handler import TEXT, Context, Handler
+from slabmon.web.past import History, PastHandler
 from slabmon.web.readings import Now
 from slabmon.web.rendering import Body
 
@@ -46,12 +47,16 @@ class Page(Handler):
         await self.send(self.context.renderer.body("text/html; charset=utf-8", now, render))
 
 
-class Api(Handler):
+class Api(PastHandler):
     """The snapshot as JSON, or encoded with stacks and cgroups for those who ask. Only a fresh
-    one: programs would not notice that it is old."""
+    one, unless an older one is asked for: programs would not notice that it is old."""
 
     async def get(self, *_: str) -> None:
         encoded = codec.CONTENT_TYPE in self.request.headers.get("Accept", "")
+        at = self.get_query_argument("at", None)
+        if at is not None:
+            await self.snapshot_at(at, encoded)
+            return
         now = await self.context.source.now(detailed=encoded)
         if now.problem or now.reading is None:
             self.set_header("Retry-After", "1")
@@ -90,7 +95,8 @@ def make_app(context: Context) -> Application:
     """All routes."""
     routes: list[Any] = [
         ("/", Page), (re.escape(context.settings.telemetry_path), Metrics),
-        ("/api/v1/snapshot", Api), ("/healthz", Health), ("/readyz", Ready),
+        ("/api/v1/snapshot", Api), ("/api/v1/history", History), ("/healthz", Health),
+        ("/readyz", Ready),
     ]  # fmt: skip
     return Application(
         routes, default_handler_class=Handler, log_function=_log_request, context=context

@@ -16,6 +16,7 @@ from slabmon.export.catalogue import Daemon
 from slabmon.export.human import texts
 from slabmon.export.prometheus import Exporter
 from slabmon.model import Snapshot
+from slabmon.sources import Past
 from slabmon.views import VIEWS
 from slabmon.web.access import Access
 from slabmon.web.connections import LOCAL, Connections
@@ -42,6 +43,7 @@ class Context:
     access: Access
     template: Template
     source: Source = field(init=False)
+    past: Past = field(init=False)
 
     def __post_init__(self) -> None:
         self.connections = Connections(self.settings)
