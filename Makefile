@@ -8,7 +8,7 @@ APT_TEST := gcc libc6-dev
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-vm vm-shell venv dev check lint format docs bench bench-views clean
+.PHONY: help run test test-vm vm-shell venv dev check lint format docs bench bench-views bench-store clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -54,6 +54,9 @@ bench: venv ## Time a snapshot on synthetic tables (docs/snapshot-bench.md)
 
 bench-views: venv ## Time the views of a large host (docs/top.md)
 	$(VENV)/bin/python -m tests.bench_views
+
+bench-store: venv ## Time and size of stored snapshots (docs/history.md)
+	$(VENV)/bin/python -m tests.bench_store
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
