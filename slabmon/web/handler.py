@@ -20,6 +20,7 @@ from slabmon.sources import Past
 from slabmon.views import VIEWS
 from slabmon.web.access import Access
 from slabmon.web.connections import LOCAL, Connections
+from slabmon.web.pace import Pace
 from slabmon.web.readings import Now, Source
 from slabmon.web.rendering import Body, Renderer
 from slabmon.web.settings import WebSettings
@@ -48,6 +49,7 @@ class Context:
     def __post_init__(self) -> None:
         self.connections = Connections(self.settings)
         self.renderer = Renderer()
+        self.pace = Pace()
         self.exporter = Exporter()
 
     def daemon(self, now: Now) -> Daemon:

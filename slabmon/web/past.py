@@ -25,8 +25,12 @@ class PastHandler(Handler):
 
     async def recall(self, question: Callable[[Past], Body]) -> None:
         """Answers from the past, or says in one line why not."""
+        context = self.context
         try:
-            body = question(self.context.past)
+            body = await context.pace.take(lambda: question(context.past))
+        except TimeoutError:
+            self.set_header("Retry-After", "1")
+            self.problem(503, "too many look back at once")
         except SlabmonError as error:
             self.problem(404, _reason(error))
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_this_host_is_recorded_and_read_again(tmp_path: Path) -> None:
     with Recording(path) as found:
         snapshots = [snapshot for _, snapshot in found.between()]
     assert len(snapshots) >= 2
-    for before, after in zip(snapshots, snapshots[1:], strict=False):
+    for before, after in pairwise(snapshots):
         assert after.tracking.since == before.tracking.since
         assert after.tracking.seconds > before.tracking.seconds
         assert sum(c.allocs for c in after.caches) > sum(c.allocs for c in before.caches)

@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,13 @@ from slabmon.store.codec import CONTENT_TYPE, decode, encode
 from slabmon.store.history import History
 from slabmon.store.recording import Recording
 from slabmon.store.settings import HistorySettings
-from slabmon.web import history
+from slabmon.web import history, pace
 from slabmon.web.access import Access
 from slabmon.web.app import make_app
 from slabmon.web.config import WebConfig
 from slabmon.web.handler import Context, page_template
 from slabmon.web.history import Keeper
+from slabmon.web.pace import Pace
 from slabmon.web.readings import Now, Reading
 from slabmon.web.settings import ProcessSettings, WebSettings
 from tests.unit.recordings import START, STEP, moment, record
@@ -143,6 +145,36 @@ def test_a_directory_that_cannot_be_is_one_clear_error(tmp_path: Path) -> None:
         history.check(settings)
     history.prepare(HistorySettings(), pwd.getpwuid(os.getuid()))
     history.check(HistorySettings())
+
+
+def test_work_comes_one_after_the_other_with_pauses() -> None:
+    begun: list[float] = []
+
+    def work() -> float:
+        begun.append(time.monotonic())
+        time.sleep(0.02)
+        return begun[-1]
+
+    async def three() -> list[float]:
+        turns = Pace()
+        return await asyncio.gather(*(turns.take(work) for _ in range(3)))
+
+    assert asyncio.run(three()) == begun
+    assert all(after - before >= 0.08 for before, after in pairwise(begun))
+
+
+def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(pace, "_PAUSE", 1000)
+
+    async def two() -> list[object]:
+        turns = Pace()
+        done = (turns.take(lambda: time.sleep(0.01)) for _ in range(2))
+        return list(await asyncio.gather(*done, return_exceptions=True))
+
+    first, second = asyncio.run(two())
+    assert first is None
+    assert isinstance(second, TimeoutError)
 
 
 class Answers(AsyncHTTPTestCase):
