@@ -69,15 +69,6 @@ class History(Recording):
         self._previous = b""
         self._key = self._number = self._whole_bytes = self._built_bytes = 0
         super().__init__(path)
-        with self._errors():
-            (self._number,) = self._database.execute(
-                "SELECT coalesce(max(id), 0) FROM snapshots"
-            ).fetchone()
-        with self._transaction("IMMEDIATE"):
-            self._forget(time.time())
-        with self._errors():
-            # Not execute(), which would free a single page: this statement goes on step by step.
-            self._database.executescript("PRAGMA incremental_vacuum")
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -100,12 +91,20 @@ class History(Recording):
             raise
 
     def _check(self) -> None:
+        """Makes the file a recording if nothing is in it, and gets it ready."""
         if not os.fstat(self._lock).st_size or self._is_blank():
             self._create()
         super()._check()
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
         self._database.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+        (self._number,) = self._database.execute(
+            "SELECT coalesce(max(id), 0) FROM snapshots"
+        ).fetchone()
+        with self._transaction("IMMEDIATE"):
+            self._forget(time.time())
+        # Not execute(), which would free a single page: this statement goes on step by step.
+        self._database.executescript("PRAGMA incremental_vacuum")
 
     def _is_blank(self) -> bool:
         """Whether the file is a database that nobody has put anything into: our own, if we were

@@ -73,7 +73,7 @@ class Keeper:
     def _try(self, work: Callable[[History], None]) -> None:
         try:
             work(self._opened())
-        except SlabmonError as error:
+        except Exception as error:  # whatever it is, requests go on being answered
             self._failed += 1
             if self._failed == 2:
                 log.warning("no history is recorded: %s", error)
