@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -40,6 +41,11 @@ def redraw(view: View, window: Window) -> None:
     table = Table(view, window)
     order = table.order(keep=mask("live > 1k" if "live_bytes" in view.brief else "", table))
     texts(table, order[:LINES], table.brief)
+
+
+def add(windows: list[Window], history: History, snapshot: Snapshot) -> None:
+    """A new snapshot arrives."""
+    windows.append(history.add(snapshot))
 
 
 def measure(work: Callable[[], object]) -> float:
@@ -84,9 +90,9 @@ def main() -> int:
     screens: dict[str, list[float]] = {view: [] for view in VIEWS}
     for number in range(ROUNDS):
         snapshot = at(base, 5.0 * (POINTS + number + 1))
-        adding.append(measure(lambda taken=snapshot: windows.append(history.add(taken))))
+        adding.append(measure(partial(add, windows, history, snapshot)))
         for name, view in VIEWS.items():
-            tables[name].append(measure(lambda view=view: redraw(view, windows[-1])))
+            tables[name].append(measure(partial(redraw, view, windows[-1])))
     on_screen(windows[-4:], screens)
     sys.stdout.write(f"{'':20}  table: median, longest   screen: median, longest (ms)\n")
     for name in VIEWS:

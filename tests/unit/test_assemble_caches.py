@@ -156,7 +156,7 @@ def test_a_second_cache_of_a_name_does_not_claim_the_firsts_slabinfo() -> None:
                                          "cache": other, "count": 1}))  # fmt: skip
     rows = assemble.read_rows(slots, twins, locate, classifier({}), STABLE_BITS)
     table = assemble.cache_sums(rows, NO_FREES, twins, 0, {})
-    (row,) = assemble.cache_rows(table, {}, {"dentry": info()}, {}, Nature, 0, True)
+    (row,) = assemble.cache_rows(table, {}, {"dentry": info()}, {}, unknown_nature, 0, True)
     assert (row.name, row.slabinfo) == ("dentry#2", None)
 
 
