@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 # What a process that parses requests needs to know of our environment.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "TZ", "JOURNAL_STREAM")
 # numpy's worker threads would keep what the thread that gives privileges up gives up.
-_SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1"}
+SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1"}
 END_SECONDS = 5.0
 
 
@@ -52,7 +52,7 @@ class WebProcess:
                 pass_fds=(theirs.fileno(), *numbers), stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, start_new_session=True, cwd="/",
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-                | _SINGLE_THREADED,
+                | SINGLE_THREADED,
             )  # fmt: skip
         self.pid = self._process.pid
         self._channel.sendall(settings.packed())

@@ -42,6 +42,9 @@ def run(options: argparse.Namespace) -> int:
     settings = WebSettings(listen_address=options.listen_address)
     import asyncio
 
+    from slabmon.webprocess import SINGLE_THREADED
+
+    os.environ.update(SINGLE_THREADED)  # before numpy is imported: threads keep privileges
     from slabmon.listeners import bind_tcp
     from slabmon.sources.replayed import ReplayedSource
     from slabmon.web import privileges
