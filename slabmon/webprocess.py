@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 
-from slabmon.channel import DETAILED, PLAIN, RETIRE, Answer, Garbage, Started
+from slabmon.channel import ALIVE, DETAILED, PLAIN, RETIRE, Answer, Garbage, Started
 from slabmon.loop import Loop
 from slabmon.web.settings import WebSettings
 
@@ -39,6 +39,8 @@ class WebProcess:
         self._loop = loop
         self._on_command, self._on_started, self._on_gone = on_command, on_started, on_gone
         self.started = False
+        # The supervisor's checks since anything was heard of it, or since it was to end.
+        self.checks = 0
         self._over = False
         self._received = b""
         self._unsent = memoryview(b"")
@@ -66,8 +68,9 @@ class WebProcess:
             return
         except OSError:
             data = b""
+        self.checks = 0
         if not data:
-            self._gone(self._epitaph())
+            self.give_up(self._epitaph())
         elif self.started:
             self._command(data)
         else:
@@ -78,7 +81,7 @@ class WebProcess:
         try:
             found = Started.unpack(self._received)
         except Garbage as error:
-            self._gone(str(error))
+            self.give_up(str(error))
             return
         if found is None:
             return
@@ -89,12 +92,15 @@ class WebProcess:
             self._command(rest)
 
     def _command(self, data: bytes) -> None:
+        command = data.replace(ALIVE, b"")
+        if not command:
+            return
         # A process that keeps to the protocol waits for the answer before it asks again.
-        if data not in (PLAIN, DETAILED):
-            self._gone("it sent something that is not a command")
+        if command not in (PLAIN, DETAILED):
+            self.give_up("it sent something that is not a command")
             return
         self._loop.unwatch(self._channel)
-        self._on_command(self, data)
+        self._on_command(self, command)
 
     def answer(self, answer: Answer) -> None:
         """Sends an answer as fast as the child takes it; then listens for the next command."""
@@ -109,7 +115,7 @@ class WebProcess:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._gone(self._epitaph())
+            self.give_up(self._epitaph())
             return
         self._unsent = self._unsent[sent:]
         if self._unsent:
@@ -124,7 +130,8 @@ class WebProcess:
             return "it closed its channel"
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
-    def _gone(self, reason: str) -> None:
+    def give_up(self, reason: str) -> None:
+        """Has nothing to do with the child any more."""
         self._over = True
         self._loop.unwatch(self._channel)
         self._on_gone(self, reason)
@@ -132,6 +139,7 @@ class WebProcess:
     def retire(self) -> None:
         """Asks the child to finish its requests and end."""
         self._over = True
+        self.checks = 0
         self._loop.unwatch(self._channel)
         with contextlib.suppress(OSError):
             # In the middle of an answer there is nothing to ask politely any more.

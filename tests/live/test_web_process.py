@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from slabmon import supervisor
 from slabmon.channel import Answer
 from slabmon.errors import UsageError
 from slabmon.store.codec import encode
@@ -138,6 +139,27 @@ def test_a_web_process_that_breaks_the_protocol_is_replaced(collector: FakeColle
     process._command(b"open /etc/shadow")
     assert wait_for(lambda: collector.pid if collector.pid != first else None)
     assert up(collector)
+
+
+def test_one_that_hangs_is_replaced(
+    collector: FakeCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "SILENT_CHECKS", 3)
+    first = collector.pid
+    os.kill(first, signal.SIGSTOP)
+    assert wait_for(lambda: collector.pid != first)
+    assert not Path(f"/proc/{first}").exists()
+    assert wait_for(lambda: up(collector))
+
+
+def test_one_that_lives_is_left_alone(
+    collector: FakeCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "SILENT_CHECKS", 3)
+    first = collector.pid
+    collector.loop.later(12, lambda: setattr(collector, "body", b""))
+    wait_for(lambda: collector.body == b"")
+    assert collector.pid == first
 
 
 def test_a_collector_that_hangs_is_told_of(collector: FakeCollector) -> None:
