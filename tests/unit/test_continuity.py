@@ -73,10 +73,12 @@ def session(place: Place, facts: Facts = FACTS, plan: Plan = PLAN) -> tuple[Cont
     """One daemon's start; whether it adopted."""
     continuity = Continuity(place)
     adopted = continuity.adopt(facts, plan)
+    loaded = dict.fromkeys((*plan.attach.values(), *plan.run), 99)
+    loaded |= dict.fromkeys(plan.hooks.keys() - {"on_bulk_alloc"}, 99)  # refused
     programs = adopted or Programs(
         {name: memory_file() for name in map_names(plan)},
-        {name: memory_file() for name in (*plan.attach.values(), *plan.hooks, *plan.run)},
-        {"on_kfree": 99}, {name: memory_file() for name in (*plan.attach, *plan.hooks)},
+        {name: memory_file() for name in loaded}, loaded,
+        {name: memory_file() for name in (*plan.attach, *(plan.hooks.keys() & loaded.keys()))},
     )  # fmt: skip
     continuity.begin(programs, MEMORY)
     programs.close()
@@ -150,7 +152,8 @@ def test_a_damaged_record_is_not_adopted(place: Place, caplog: pytest.LogCapture
     session(place)
     record = Record(place.objects[RECORD])
     record.read()
-    record.write({"fingerprint": fingerprint(FACTS, PLAN), "memory": {"since": []}})
+    document = {"fingerprint": fingerprint(FACTS, PLAN), "instructions": {}}
+    record.write({**document, "memory": {"since": []}})
     assert not session(place)[1]
     assert "damaged" in caplog.text
 
