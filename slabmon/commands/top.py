@@ -8,12 +8,12 @@ from typing import Any
 
 from slabmon.errors import SlabmonError, UsageError
 from slabmon.kernel.settings import Settings
+from slabmon.listeners import DEFAULT_SOCKET
 from slabmon.sources import Source
 from slabmon.sources.choose import add_connect, add_replay, open_source
 from slabmon.views import VIEWS
 
-# Where a daemon on this host listens for local clients.
-SOCKET = "unix:/run/slabmon/slabmon.sock"
+SOCKET = f"unix:{DEFAULT_SOCKET}"
 MIN_DELAY, MAX_DELAY, MAX_COUNT = 0.1, 3600.0, 10**9
 
 
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
     from slabmon.top.start import Start
 
-    start = Start(options.delay, options.count, options.view, options.sort.removeprefix("="),
+    start = Start(options.delay, options.count, options.view, options.sort,
                   options.filter)  # fmt: skip
     start.check()
     source = choose(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Iterable
 
@@ -86,10 +87,9 @@ def where(browser: Browser, rows: tuple[int, int]) -> list[str]:
 
 
 def joined(parts: Iterable[str], width: int, between: str = " | ") -> list[str]:
-    """Parts in as few lines as they fit into; a part that is wider is cut."""
+    """Parts in as few lines as they fit into; a part that is wider is broken."""
     lines: list[str] = []
-    for part in parts:
-        shown = part if len(part) <= width else part[: width - 1] + "…"
+    for shown in (piece for part in parts for piece in textwrap.wrap(part, width)):
         if lines and len(lines[-1]) + len(between) + len(shown) <= width:
             lines[-1] += between + shown
         else:

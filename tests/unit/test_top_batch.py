@@ -202,12 +202,12 @@ def test_the_source_that_is_named_is_taken(recording: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])
-def test_the_header_loses_nothing_but_what_is_too_wide(width: int) -> None:
-    parts = ["short", "a" * 19, "b" * 30, "c"]
+def test_the_header_loses_nothing(width: int) -> None:
+    parts = ["short", "a" * 19, "b" * 30, "c", "words that are broken where there is no room"]
     lines = joined(parts, width)
     assert all(len(line) <= width for line in lines)
-    whole = " | ".join(lines)
-    assert all(part in whole or part[: width - 1] + "…" in whole for part in parts)
+    whole = "".join(lines).replace(" ", "").replace("|", "")
+    assert whole == "".join(parts).replace(" ", "")
 
 
 NOW = time.mktime((2026, 1, 31, 12, 0, 0, 0, 0, -1))
