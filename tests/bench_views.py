@@ -43,16 +43,15 @@ def redraw(view: View, window: Window) -> None:
     texts(table, order[:LINES], table.brief)
 
 
-def add(windows: list[Window], history: History, snapshot: Snapshot) -> None:
-    """A new snapshot arrives."""
-    windows.append(history.add(snapshot))
-
-
 def measure(work: Callable[[], object]) -> float:
     """Milliseconds of CPU time."""
     begin = time.process_time()
     work()
     return (time.process_time() - begin) * 1e3
+
+
+def _add(history: History, snapshot: Snapshot, windows: list[Window]) -> None:
+    windows.append(history.add(snapshot))
 
 
 def on_screen(windows: list[Window], times: dict[str, list[float]]) -> None:
@@ -90,7 +89,7 @@ def main() -> int:
     screens: dict[str, list[float]] = {view: [] for view in VIEWS}
     for number in range(ROUNDS):
         snapshot = at(base, 5.0 * (POINTS + number + 1))
-        adding.append(measure(partial(add, windows, history, snapshot)))
+        adding.append(measure(partial(_add, history, snapshot, windows)))
         for name, view in VIEWS.items():
             tables[name].append(measure(partial(redraw, view, windows[-1])))
     on_screen(windows[-4:], screens)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slabmon.errors import SlabmonError, UsageError
 from slabmon.kernel.settings import Settings
@@ -12,6 +12,9 @@ from slabmon.listeners import DEFAULT_SOCKET
 from slabmon.sources import Source
 from slabmon.sources.choose import add_connect, add_replay, open_source
 from slabmon.views import VIEWS
+
+if TYPE_CHECKING:
+    from slabmon.top.start import Start
 
 SOCKET = f"unix:{DEFAULT_SOCKET}"
 MIN_DELAY, MAX_DELAY, MAX_COUNT = 0.1, 3600.0, 10**9
@@ -77,9 +80,21 @@ def run(options: argparse.Namespace) -> int:
         return batch.run(source, start)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("top needs a terminal; use -b for plain text")
-    from slabmon.top.app import run as run_app
+    return _on_screen(source, start)
 
-    return run_app(source, start)
+
+def _on_screen(source: Source, start: Start) -> int:
+    from slabmon.top.app import TopApp
+
+    app = TopApp(source, start)
+    try:
+        app.open()
+        app.run()
+    finally:
+        app.close()
+    if app.failure is not None:
+        raise app.failure
+    return app.return_value or 0
 
 
 def choose(options: argparse.Namespace) -> Source:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -42,10 +43,6 @@ class TopApp(App[int]):
     Screen { layout: vertical; }
     #facts, #where { height: auto; }
     #where { text-style: bold; }
-    Tabs { height: 1; }
-    Grid { height: 1fr; }
-    TextScreen { align: center middle; }
-    #text { width: 90%; height: 90%; border: round; padding: 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = list(BINDINGS)
 
@@ -141,6 +138,8 @@ class TopApp(App[int]):
         if error is not None and not isinstance(error, SlabmonError):
             self.failure = error
             self.exit(70)
+        if self.reading.refused:
+            self.notify(self.reading.refused, severity="error", markup=False)
         if error is None:
             self._count += 1
             if self._stopped != "PAUSED":
@@ -244,16 +243,25 @@ class TopApp(App[int]):
         """Columns of text inside a screen above the table."""
         return max(20, self.size.width * 9 // 10 - 6)
 
-    def action_step(self, count: int) -> None:
-        """One recorded snapshot on or back."""
+    def action_step(self, seconds: int) -> None:
+        """So far on in the past, or back into it."""
         if self._can_jump():
-            self._stopped = "HELD"
-            self.feed.play(0.0)
-            self.feed.step(count)
+            self._jump(self._moment + seconds)
+
+    @property
+    def _moment(self) -> float:
+        """The Unix time that is shown."""
+        return time.time() if self.reading.moment is None else self.reading.moment
+
+    def _jump(self, moment: float | None) -> None:
+        """A display that was paused would not show it; the past that was stops there instead."""
+        self._stopped = "HELD" if self._stopped else ""
+        self.feed.jump(moment)
 
     def _can_jump(self) -> bool:
         if not self.feed.seekable:
-            self.notify("this source cannot go back in time; --replay can", severity="warning")
+            self.notify("programs of its own have no past; a recording, or a daemon with history, "
+                        "has", severity="warning")  # fmt: skip
         return self.feed.seekable
 
     # The prompt
@@ -279,10 +287,7 @@ class TopApp(App[int]):
             elif kind == "export":
                 self.notify(write(self.browser, Path(text).expanduser()), markup=False)
             else:
-                assert self.reading.moment is not None
-                moment = parse_moment(text, self.reading.moment)
-                self._stopped = "HELD" if self._stopped else ""
-                self.feed.jump(moment)
+                self._jump(parse_moment(text, self._moment))
         except UsageError as error:
             self.notify(str(error), severity="error", markup=False)
         else:
@@ -299,16 +304,3 @@ class TopApp(App[int]):
             )
         for title, help, action in COMMANDS:
             yield SystemCommand(title, help, partial(self.run_action, action))
-
-
-def run(source: Source, start: Start) -> int:
-    """Runs it on the terminal; returns the exit code."""
-    app = TopApp(source, start)
-    try:
-        app.open()
-        app.run()
-    finally:
-        app.close()
-    if app.failure is not None:
-        raise app.failure
-    return app.return_value or 0

@@ -28,7 +28,7 @@ KEYS = (
     ("space", "pause the display; moving, ordering and opening go on"),
     ("m", "mark: show differences from now on; M: no mark"),
     ("e", "export what is shown: NAME.csv or NAME.json"),
-    ("t", "jump to a time of a recording; [ and ] one snapshot back and on"),
+    ("t", "jump to a time in the past, or to now; [ and ] a minute back and on"),
     ("?", "this help"),
     ("ctrl+p", "all commands by name, ordering by any column"),
     ("q", "quit"),

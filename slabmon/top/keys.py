@@ -16,8 +16,8 @@ BINDINGS: tuple[BindingType, ...] = (
     Binding("M", "unmark", "No mark", show=False),
     Binding("i", "row", "All figures", show=False),
     Binding("t", "prompt('jump')", "Jump to a time", show=False),
-    Binding("left_square_bracket", "step(-1)", "Snapshot back", show=False),
-    Binding("right_square_bracket", "step(1)", "Snapshot on", show=False),
+    Binding("left_square_bracket", "step(-60)", "A minute back", show=False),
+    Binding("right_square_bracket", "step(60)", "A minute on", show=False),
     Binding("tab", "turn(1)", "Next view", show=False, priority=True),
     Binding("shift+tab", "turn(-1)", "View before", show=False, priority=True),
 )
@@ -25,7 +25,7 @@ BINDINGS: tuple[BindingType, ...] = (
 COMMANDS = (
     ("Filter", "Show only some rows", "prompt('filter')"),
     ("Export", "Write what is shown to a file", "prompt('export')"),
-    ("Jump", "To a time of a recording", "prompt('jump')"),
+    ("Jump", "To a time in the past, or to now", "prompt('jump')"),
     ("Pause", "Freeze the display, or go on", "pause"),
     ("Mark", "Show differences from now on", "mark"),
     ("No mark", "Show totals", "unmark"),
