@@ -43,11 +43,12 @@ format: dev ## Put all sources into shape
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $(C_FILES)
 
-docs: venv ## Generate docs/metrics.md, docs/views.md, docs/configuration.md, the example configuration
+docs: venv ## Generate metrics.md, views.md, configuration.md, support-matrix.md, the example configuration
 	$(VENV)/bin/python -m slabmon.export.catalogue > docs/metrics.md
 	$(VENV)/bin/python -m slabmon.top.help > docs/views.md
 	$(VENV)/bin/python -m slabmon.options docs > docs/configuration.md
 	$(VENV)/bin/python -m slabmon.options example > systemd/slabmon.toml
+	$(VENV)/bin/python -m tests.vm.matrix > docs/support-matrix.md
 
 bench: venv ## Time a snapshot on synthetic tables (docs/snapshot-bench.md)
 	$(VENV)/bin/python -m tests.bench_snapshot

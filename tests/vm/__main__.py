@@ -7,10 +7,11 @@ import shlex
 import sys
 from xml.etree import ElementTree
 
-from tests.vm import config
+from tests.vm import config, results
 from tests.vm.archive import Archive
+from tests.vm.hardware import DEVICES
 from tests.vm.host import VmError, lock, log, require_host
-from tests.vm.machine import DEVICES, GuestResult, run_guest, shell
+from tests.vm.machine import GuestResult, run_guest, shell
 
 GUEST_TESTS = "tests/vm/guest"
 
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shell", action="store_true", help="a root shell instead of tests")
     parser.add_argument("--command", metavar="SCRIPT", help="run this instead of the tests")
     parser.add_argument("--systemd", action="store_true", help="with systemd as process 1")
+    parser.add_argument("--record", action="store_true", help="keep the results (results/)")
     parser.add_argument("--debug-info", action="store_true", help="with the kernel's DWARF")
     parser.add_argument("--relock", action="store_true", help="pin the archive's newest versions")
     parser.add_argument(
@@ -95,6 +97,8 @@ def test(name: str, options: argparse.Namespace) -> int:
     except VmError as error:
         print(f"vm: error: {error}", file=sys.stderr)
         return 1
+    if options.record:
+        results.merge(results.of_run(result))
     log(
         f"{result.release}: {'FAILED' if result.exit_code else 'ok'}, exit code "
         f"{result.exit_code}, {junit_counts(result)}{result.seconds:.0f} s; files in {result.work}"

@@ -144,6 +144,7 @@ def _prepare(kernel: str, root: str | None = None, debug_info: bool = False) -> 
         module = kmod.build(tree)
         installed = roots.installed(root)
         where = _new_work(kernel)
+        where.mkdir(parents=True, exist_ok=True)
     project = where / "project"
     roots.copy_project(project / roots.INSTALLED_AT)
     shutil.copytree(module, project / PLANTED)
@@ -194,7 +195,7 @@ def _qemu(job: _Job, cpus: int, memory: str, devices: Sequence[str]) -> list[str
     arguments += disk("root", job.root)
     for name in devices:
         arguments += DEVICES[name]
-    return roots.emulator(arguments)
+    return roots.emulator(arguments, job.work)
 
 
 def _follow(process: subprocess.Popen[bytes], output: Path | None, timeout: float) -> bool:

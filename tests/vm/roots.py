@@ -207,11 +207,14 @@ def in_chroot(
     return run(_entering(where, setup, command), what=what, env=env, tries=tries)
 
 
-def emulator(arguments: Sequence[str]) -> list[str]:
-    """The command that runs a program of the tools root, which sees the cache where it is here."""
-    root, cache = base("tools"), cache_dir()
-    (root / cache.relative_to("/")).mkdir(parents=True, exist_ok=True)
-    binds = " && ".join(f'mount --rbind "{path}" "$0{path}"' for path in ("/dev", cache))
+def emulator(arguments: Sequence[str], work: Path) -> list[str]:
+    """The command that runs a program of the tools root, which sees the cache and a directory
+    where they are here."""
+    root = base("tools")
+    seen = [Path("/dev"), *dict.fromkeys((cache_dir(), work.resolve()))]
+    for path in seen:
+        (root / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
+    binds = " && ".join(f'mount --rbind "{path}" "$0{path}"' for path in seen)
     return _entering(root, binds + " &&", arguments)
 
 
