@@ -32,6 +32,8 @@ def main() -> int:
         if options.relock:
             relock(names)
             return 0
+        if options.devices is None:  # tests of real drivers need them
+            options.devices = [] if options.shell or options.command else list(DEVICES)
         if options.shell:
             return shell(names[0], cpus=options.cpus, devices=options.devices)
         return max([test(name, options) for name in names])  # all, even after a failure
@@ -58,9 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--devices",
         metavar="NAMES",
-        default=[],
         type=lambda text: list(DEVICES) if text == "all" else text.split(","),
-        help=f"extra hardware: all, or some of {','.join(DEVICES)}",
+        help=f"extra hardware (default for tests: all), some of {','.join(DEVICES)}",
     )
     return parser
 

@@ -42,7 +42,9 @@ DEVICES: Mapping[str, tuple[str, ...]] = {
         "-blockdev",
         "null-co,size=67108864,read-zeroes=on,node-name=disk0",
         "-device",
-        "ide-hd,drive=disk0,bus=ide.0",
+        "ich9-ahci,id=sata",
+        "-device",
+        "ide-hd,drive=disk0,bus=sata.0",
     ),
     "xhci": ("-device", "qemu-xhci,id=xhci", "-device", "usb-kbd,bus=xhci.0"),
     "nvme": (

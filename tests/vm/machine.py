@@ -172,7 +172,6 @@ def _write_settings(job: _Job, mode: str, devices: Sequence[str]) -> None:
     (job.work / "settings").write_text(
         f"MODE={mode}\n"
         f"LOAD_DRIVERS={'yes' if devices else ''}\n"
-        f"export SLABMON_VM_DEVICES={','.join(devices)}\n"
         f"export SLABMON_VM_GUEST={job.tree.locked.kernel.name}\n"
         f"export SLABMON_PLANTED_KO=/{PLANTED}/{kmod.MODULE}\n"
     )

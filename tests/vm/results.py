@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from tests.vm.config import kernels
 from tests.vm.machine import GuestResult
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -51,6 +52,7 @@ def merge(found: dict[str, Any]) -> None:
 
 
 def load() -> list[dict[str, Any]]:
-    """All results, oldest kernel first."""
+    """All results, in the order of kernels.toml."""
     found = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
-    return sorted(found, key=lambda entry: [int(part) for part in entry["kernel"].split(".")])
+    order = list(kernels())
+    return sorted(found, key=lambda entry: order.index(entry["kernel"]))
