@@ -8,7 +8,7 @@ APT_TEST := gcc libc6-dev
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-vm vm-shell venv dev check lint format docs bench bench-views bench-store clean
+.PHONY: help run test test-vm matrix vm-shell venv dev check lint format docs bench bench-views bench-store clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -21,6 +21,12 @@ test: dev lint ## Install what is missing and run all tests
 
 test-vm: dev ## Guest tests on real kernels (KERNEL=6.12 K=expr CPUS=8; default: all kernels)
 	$(VENV)/bin/python -m tests.vm $(KERNEL) $(if $(K),-k '$(K)') $(if $(CPUS),--cpus $(CPUS))
+
+matrix: dev ## Guest tests on all kernels, with 8 CPUs and beside drgn too; writes docs/support-matrix.md
+	$(VENV)/bin/python -m tests.vm --record
+	$(VENV)/bin/python -m tests.vm --record --cpus 8 --tests tests/vm/guest/test_storm.py
+	$(VENV)/bin/python -m tests.vm 6.12 --record --debug-info --tests tests/vm/guest/test_drgn.py
+	$(VENV)/bin/python -m tests.vm.matrix > docs/support-matrix.md
 
 vm-shell: dev ## A root shell in a guest (KERNEL=6.12)
 	$(VENV)/bin/python -m tests.vm $(or $(KERNEL),6.12) --shell

@@ -114,6 +114,9 @@ def parse(data: bytes) -> tuple[Table, dict[str, Table], dict[str, int]]:
     addresses = np.frombuffer(bytes.fromhex(digits.decode("ascii")), ">u8").astype(np.uint64)
     kinds = buffer[starts + 17]
     text = np.isin(kinds, np.frombuffer(b"tTwW", np.uint8))
+    end_of_text = data.find(f" {CORE_END}\n".encode())
+    if end_of_text >= 0:  # on arm64 it belongs to what follows, which is data
+        text[np.searchsorted(ends, end_of_text)] = True
     name_starts = starts + 19
 
     data_symbols = {}
