@@ -19,8 +19,9 @@ run: venv ## Install what is missing and run the daemon in the foreground
 test: dev lint ## Install what is missing and run all tests
 	$(VENV)/bin/python -m pytest tests $(PYTEST)
 
-test-vm: dev ## Guest tests on real kernels (KERNEL=6.12 K=expr CPUS=8; default: all kernels)
-	$(VENV)/bin/python -m tests.vm $(KERNEL) $(if $(K),-k '$(K)') $(if $(CPUS),--cpus $(CPUS))
+test-vm: dev ## Guest tests on real kernels (KERNEL=6.12 K=expr CPUS=8 JOBS=2; default: all kernels)
+	$(VENV)/bin/python -m tests.vm $(KERNEL) $(if $(K),-k '$(K)') $(if $(CPUS),--cpus $(CPUS)) \
+		$(if $(JOBS),--jobs $(JOBS))
 
 matrix: dev ## Guest tests on all kernels, with 8 CPUs and beside drgn too; writes docs/support-matrix.md
 	$(VENV)/bin/python -m tests.vm --record

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from xml.etree import ElementTree
 
 from tests.vm import config, results
@@ -36,7 +38,11 @@ def main() -> int:
             options.devices = [] if options.shell or options.command else list(DEVICES)
         if options.shell:
             return shell(names[0], cpus=options.cpus, devices=options.devices)
-        return max([test(name, options) for name in names])  # all, even after a failure
+        one = partial(test, options=options)  # all, even after a failure
+        if options.jobs == 1:  # in this thread, where an interrupt ends the guest
+            return max([one(name) for name in names])
+        with ThreadPoolExecutor(options.jobs) as pool:
+            return max(pool.map(one, names))
     except VmError as error:
         print(f"vm: error: {error}", file=sys.stderr)
         return 1
@@ -50,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-k", metavar="EXPR", default="", help="only these tests, as pytest -k")
     parser.add_argument("--tests", metavar="PATHS", default=GUEST_TESTS, help="what pytest runs")
     parser.add_argument("--cpus", type=int, default=2, help="virtual CPUs (default 2)")
+    parser.add_argument("--jobs", type=int, default=1, help="guests at a time (default 1)")
     parser.add_argument("--timeout", type=float, default=900, help="seconds for one guest")
     parser.add_argument("--shell", action="store_true", help="a root shell instead of tests")
     parser.add_argument("--command", metavar="SCRIPT", help="run this instead of the tests")
@@ -93,11 +100,14 @@ def test(name: str, options: argparse.Namespace) -> int:
             systemd=options.systemd,
             debug_info=options.debug_info,
             timeout=options.timeout,
-            stream=True,
+            stream=options.jobs == 1,
+            guests=options.jobs,
         )
     except VmError as error:
         print(f"vm: error: {error}", file=sys.stderr)
         return 1
+    if options.jobs > 1:
+        print(result.output, flush=True)
     if options.record:
         results.merge(results.of_run(result))
     log(

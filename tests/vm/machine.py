@@ -52,15 +52,16 @@ def run_guest(
     share: Path | None = None,
     timeout: float = 900,
     stream: bool = False,
+    guests: int = 1,
 ) -> GuestResult:
     """Run a shell script as root in a guest with the checkout at /opt/slabmon.
 
     `devices` names entries of DEVICES; their stock drivers are loaded first.
     `root` is one of kernels.toml, if not its machine's own. With `debug_info` the guest has its
-    kernel's DWARF; it finds `share` at /vm/share.
-    With `systemd` the script runs as the only job of a booted system, else directly. Raises
-    VmError when the guest does not end by itself in `timeout` seconds, or its kernel complained;
-    a failing command is not an error but an exit code. One guest runs at a time.
+    kernel's DWARF; it finds `share` at /vm/share. With `systemd` the script runs as the only job
+    of a booted system, else directly. Raises VmError when the guest does not end by itself in
+    `timeout` seconds, or its kernel complained; a failing command is not an error but an exit
+    code. As many as `guests` run at a time: one keeps a core busy.
     """
     unknown = sorted(set(devices) - set(DEVICES))
     if unknown:
@@ -72,7 +73,7 @@ def run_guest(
     _write_settings(job, "systemd" if systemd else "command", devices)
     console = job.work / "console"
     arguments = [*_qemu(job, cpus, memory, devices), "-serial", f"file:{console}"]
-    with lock("running", "waiting for another guest to end"):
+    with lock("running", "waiting for another guest to end", guests):
         log(f"booting {job.tree.release}")
         start = time.monotonic()
         in_time, said = _boot(arguments, job.work / "output" if stream else None, timeout)
