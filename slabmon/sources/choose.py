@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,3 +44,27 @@ def open_source(options: argparse.Namespace, settings: Settings) -> Source:
     from slabmon.sources.live import LiveSource
 
     return LiveSource(settings)
+
+
+def open_nearest(options: argparse.Namespace, settings: Settings) -> Source:
+    """As open_source(), but before programs of its own comes the daemon that runs here, if it
+    answers where it listens by default."""
+    if options.replay is None and options.connect is None:
+        from slabmon.listeners import DEFAULT_SOCKET
+
+        if _answers(DEFAULT_SOCKET):
+            from slabmon.sources.connected import ConnectedSource
+
+            return ConnectedSource(f"unix:{DEFAULT_SOCKET}")
+    return open_source(options, settings)
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens at a Unix socket that we may use."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(1.0)
+        try:
+            client.connect(path)
+        except OSError:
+            return False
+        return True
