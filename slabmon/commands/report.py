@@ -51,8 +51,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
                         "last)")  # fmt: skip
     parser.add_argument("--value", choices=("live", "allocated"), default="live",
                         help="of folded stacks; what pages and profiles show first")  # fmt: skip
-    parser.add_argument("--by", metavar="DIM[,DIM]",
-                        help="live memory by dimensions as well; folded stacks by these alone")  # fmt: skip
+    parser.add_argument("--by", metavar="DIM[,DIM]", help="live memory by dimensions too; "
+                        "folded stacks by these alone")  # fmt: skip
     parser.set_defaults(run=run)
 
 

@@ -43,5 +43,3 @@ def to_folded(now: Moment, before: Moment | None, value: str, by: Sequence[str])
 
 def _lines(rows: Iterator[tuple[str, str]]) -> str:
     return "".join(f"{path} {counts}\n" for path, counts in sorted(rows))
-
-

@@ -15,13 +15,13 @@ from tornado.template import Loader
 from slabmon import __version__
 from slabmon.analysis.table import Table
 from slabmon.analysis.window import Instant, Window
-from slabmon.columns import BYTES, BYTES_PER_HOUR, Column, Value
+from slabmon.columns import BYTES_PER_HOUR, Column, Value
 from slabmon.export.human import duration, human, texts
 from slabmon.model import Snapshot
 from slabmon.report import paths, tree
 from slabmon.report.charts import line_chart
 from slabmon.report.moments import GROWING, Subject, show_time
-from slabmon.report.sentences import row_label, size, summary
+from slabmon.report.sentences import Growth, grown, size, summary
 from slabmon.report.weights import changed, live
 from slabmon.view import View, by_view
 from slabmon.views import VIEWS
@@ -56,17 +56,6 @@ class Shown:
     total: int
 
 
-@dataclass(frozen=True)
-class Grown:
-    """One row of what grew most."""
-
-    name: str
-    now: str
-    rate: str
-    error: str
-    chart: str
-
-
 def to_page(subject: Subject, value: str, by: Sequence[str]) -> str:
     """The whole page. `value` (live or allocated) is the flame graph shown first; `by`
     dimensions of live memory get a graph and a table of their own."""
@@ -87,7 +76,8 @@ def to_page(subject: Subject, value: str, by: Sequence[str]) -> str:
         subject=subject, snapshot=snapshot, version=__version__, show_time=show_time,
         duration=duration, size=size, human=human,
         topics=_topics(subject, None if before is None else change), tiles=_tiles(snapshot),
-        graphs=graphs, maps=maps, grown=_grown(subject), tables=_tables(subject, by),
+        graphs=graphs, maps=maps, grown=_grown(subject.window), tables=_tables(subject, by),
+        per_hour=lambda rate: human(round(rate), BYTES_PER_HOUR),
         limited=[row for row in snapshot.features.items() if row[1].state != "on"],
         policy=_policy(style, script), style=style, script=script, data=embedded(data),
     )  # fmt: skip
@@ -104,7 +94,7 @@ def _policy(style: str, script: str) -> str:
     """A Content-Security-Policy that allows this style and this script and nothing else."""
     hashes = [base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
               for part in (style, script)]  # fmt: skip
-    return (f"default-src 'none'; style-src 'sha256-{hashes[0]}'; "
+    return (f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; "
             f"script-src 'sha256-{hashes[1]}'; base-uri 'none'; form-action 'none'")  # fmt: skip
 
 
@@ -159,31 +149,19 @@ def _tiles(snapshot: Snapshot) -> list[tuple[str, str, str]]:
         ("Allocated", size(sum(cache.allocated_bytes for cache in snapshot.caches)),
          "while tracked, counted exactly"),
         ("Managed by devices", size(managed), f"{len(snapshot.devices):,} devices"),
-        ("Losses", f"{lost:,}", "events missed" if lost else "nothing was missed"),
+        ("Losses", f"{lost:,}", "see below" if lost else "nothing was missed"),
     ]  # fmt: skip
 
 
-def _grown(subject: Subject) -> list[tuple[str, list[Grown]]]:
-    """What grew most over the known history, by view."""
-    window, found = subject.window, []
-    if not window.moments or window.span <= 0:
-        return []
-    times = [*window.moments, window.snapshot.tracking.seconds]
+def _grown(window: Window) -> list[tuple[str, list[tuple[Growth, str]]]]:
+    """What grew most over the known history, by view, with charts."""
+    found = []
     for name in GROWING:
-        table = Table(VIEWS[name], window)
-        rates = table.values("growth_bytes_per_hour")
-        errors = table.growth_error() if table.view.trail_error else None
-        order = [row for row in table.order("growth_bytes_per_hour")[:GROWN_ROWS].tolist()
-                 if rates[row] > 0]  # fmt: skip
-        rows = []
-        for row, values in zip(order, table.history(order) if order else (), strict=True):
-            label = row_label(table, row)
-            ends = f"{label}: from {size(values[0])} to {size(values[-1])}"
-            rows.append(Grown(
-                label, size(values[-1]), human(int(rates[row]), BYTES_PER_HOUR),
-                "exact" if errors is None else f"± {human(int(errors[row]), BYTES)}",
-                line_chart(times, values, ends),
-            ))  # fmt: skip
+        rows = [
+            (row, line_chart(row.times, row.values, f"{row.name}: from {size(row.values[0])} to "
+                             f"{size(row.values[-1])}"))
+            for row in grown(window, name, GROWN_ROWS)
+        ]  # fmt: skip
         if rows:
             found.append((VIEWS[name].title, rows))
     return found
@@ -194,8 +172,11 @@ def _tables(subject: Subject, by: Sequence[str]) -> list[Shown]:
     mark = Instant(subject.before.snapshot) if subject.before is not None else None
     window = Window(Instant(subject.now.snapshot))
     views: list[View] = [by_view(tuple(by))] if by else []
-    return [_shown(Table(view, window, mark))
-            for view in (*views, *(VIEWS[name] for name in _TABLES)) if view.rows(window.snapshot)]
+    return [
+        _shown(Table(view, window, mark))
+        for view in (*views, *(VIEWS[name] for name in _TABLES))
+        if view.rows(window.snapshot)
+    ]
 
 
 def _shown(table: Table) -> Shown:

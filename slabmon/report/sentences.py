@@ -10,7 +10,8 @@ import numpy as np
 from slabmon.analysis.delta import difference
 from slabmon.analysis.sampling import Grouped
 from slabmon.analysis.table import Table
-from slabmon.columns import BYTES, BYTES_PER_HOUR
+from slabmon.analysis.window import Window
+from slabmon.columns import BYTES
 from slabmon.export.human import duration, human
 from slabmon.model import Live, Snapshot
 from slabmon.report.moments import GROWING, Subject
@@ -96,8 +97,8 @@ def live_memory(snapshot: Snapshot) -> Iterable[Sentence]:
         f"with 95 % confidence from {size(live.low_bytes)} to {size(live.high_bytes)}"
     )  # fmt: skip
     yield Sentence(
-        "live", f"Of what was allocated in the {duration(snapshot.tracking.seconds)} since tracking "
-        f"began, {size(held)} is still held ({how}). What is older is not part of this.",
+        "live", f"Of what was allocated in the {duration(snapshot.tracking.seconds)} since "
+        f"tracking began, {size(held)} is still held ({how}). What is older is not part of this.",
     )  # fmt: skip
     for what, rows in (
         ("caches", [(row.live.bytes, row.name) for row in snapshot.caches]),
@@ -134,22 +135,59 @@ def device_memory(snapshot: Snapshot) -> Iterable[Sentence]:
 
 def changes(before: Snapshot, now: Snapshot, change: Paths) -> Iterable[Sentence]:
     """What differs between two moments."""
-    grown = difference(before, now)
-    allocated = sum(row["allocated_bytes"] for row in grown.caches.values())
-    freed = sum(row["freed_bytes"] for row in grown.caches.values())
+    delta = difference(before, now)
+    allocated = sum(row["allocated_bytes"] for row in delta.caches.values())
+    freed = sum(row["freed_bytes"] for row in delta.caches.values())
     net, error = int(change.bytes.sum()), float(change.variance.sum()) ** 0.5
     yield Sentence(
-        "growth", f"In the {duration(grown.seconds)} between the two moments {size(allocated)} were "
-        f"allocated and {size(freed)} were freed (of these some had been allocated before). Of "
-        f"what tracking knows of, live memory changed by {signed(net)}{_doubt(net, error)}.",
+        "growth", f"In the {duration(delta.seconds)} between the two moments {size(allocated)} "
+        f"were allocated and {size(freed)} were freed, in part what had been allocated before. "
+        "Of what was allocated while tracked, the live part changed by "
+        f"{signed(net)}{_doubt(net, error)}.",
     )  # fmt: skip
 
 
 def _doubt(value: float, error: float) -> str:
     if error == 0:
         return ""
-    sure = "" if abs(value) >= _SURE * error else ", which the error of sampling alone explains"
-    return f" (standard error {size(error)}{sure})"
+    sure = "" if abs(value) >= _SURE * error else ", no more than chance explains"
+    return f" (± {size(error)}{sure})"
+
+
+class Growth(NamedTuple):
+    """One row of a view and what its figure did over the history that is known: `values` at
+    `times` (seconds of tracking), `error` one standard error of the growth at most (0: exact)."""
+
+    name: str
+    times: list[float]
+    values: list[int]
+    error: float
+
+    @property
+    def bytes(self) -> int:
+        """How much it grew."""
+        return self.values[-1] - self.values[0]
+
+    @property
+    def per_hour(self) -> float:
+        """The same, per hour."""
+        return self.bytes / (self.times[-1] - self.times[0]) * 3600
+
+
+def grown(window: Window, view: str, most: int) -> list[Growth]:
+    """What grew most, largest first; nothing if the window has no past."""
+    if not window.moments or window.span <= 0:
+        return []
+    table = Table(VIEWS[view], window)
+    rates = table.values("growth_bytes_per_hour")
+    errors = table.growth_error() if table.view.trail_error else np.zeros(len(table))
+    order = table.order("growth_bytes_per_hour")[:most]
+    order = order[rates[order] > 0]
+    times = [*window.moments, window.snapshot.tracking.seconds]
+    return [
+        Growth(row_label(table, row), times, values, float(errors[row]) * window.span / 3600)
+        for row, values in zip(order.tolist(), table.history(order), strict=True)
+    ]
 
 
 def growth(subject: Subject) -> Iterable[Sentence]:
@@ -159,20 +197,19 @@ def growth(subject: Subject) -> Iterable[Sentence]:
         yield Sentence("growth", "What grew is not known: that takes two moments. Record for a "
                        "while, or give --seconds.")  # fmt: skip
         return
-    for name, what in zip(GROWING, ("cache", "call site", "device"), strict=True):
-        table = Table(VIEWS[name], window)
-        rates = table.values("growth_bytes_per_hour")
-        errors = (table.growth_error() if table.view.trail_error else np.zeros(len(table)))
-        order = [row for row in table.order("growth_bytes_per_hour")[:_MOST].tolist()
-                 if rates[row] > 0]  # fmt: skip
-        if not order:
-            continue
-        most = listed([
-            f"{row_label(table, row)} ({human(int(rates[row]), BYTES_PER_HOUR)}/h"
-            f"{_doubt(rates[row], errors[row])})" for row in order
-        ])  # fmt: skip
-        yield Sentence("growth", f"Over the last {duration(window.span)} the fastest growing "
-                       f"{what if len(order) == 1 else what + 's'}: {most}.")  # fmt: skip
+    none = True
+    for view, what in zip(GROWING, ("cache", "call site", "device"), strict=True):
+        rows = grown(window, view, _MOST)
+        if rows:
+            none = False
+            most = listed([f"{row.name} by {size(row.bytes)}{_doubt(row.bytes, row.error)}"
+                           for row in rows])  # fmt: skip
+            whose = what + "s" if len(rows) > 1 else what
+            yield Sentence("growth", f"In the last {duration(window.span)} the {whose} that grew "
+                           f"most: {most}.")  # fmt: skip
+    if none:
+        yield Sentence("growth", f"In the last {duration(window.span)} no cache, call site or "
+                       "device grew.")  # fmt: skip
 
 
 def row_label(table: Table, row: int) -> str:
@@ -187,10 +224,10 @@ def counters(snapshot: Snapshot) -> Sentence:
     failed = sum(cache.failed for cache in snapshot.caches)
     total = sum(cache.allocated_bytes for cache in snapshot.caches)
     asked = sum(cache.requested_bytes for cache in snapshot.caches)
-    waste = f", {(total - asked) / total:.1%} of them beyond what was asked for" if total else ""
+    waste = f"; {(total - asked) / total:.1%} of these bytes nobody asked for" if total else ""
     return Sentence(
         "certainty", f"{count(allocs, 'allocation')} of {size(total)} were counted, one by one"
-        f"{waste}; {count(failed, 'allocation')} failed.",
+        f"{waste}; {f'{failed:,}' if failed else 'none'} failed.",
     )  # fmt: skip
 
 
@@ -218,7 +255,8 @@ def losses(snapshot: Snapshot) -> Iterable[Sentence]:
     total = sum(number for number, _ in lost)
     share = f", against {events:,} that were counted" if events else ""
     yield Sentence("losses", f"{count(total, 'loss', 'losses')} since tracking began{share}: "
-                   f"{reasons}. Figures can be short by as much.")  # fmt: skip
+                   f"{reasons}. Counters can be short by as much, and what was freed unseen is "
+                   "still held here.")  # fmt: skip
 
 
 def unseen(snapshot: Snapshot) -> Iterable[Sentence]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,21 @@ def whole(values: np.ndarray, groups: np.ndarray, totals: np.ndarray) -> np.ndar
     return found
 
 
+Key = tuple[int, ...]
+
+
+def _missing(mine: list[Key], others: list[Key]) -> np.ndarray:
+    """Numbers of those that are not among the others, of equal ones as many as are too many."""
+    left = Counter(others)
+    found = []
+    for number, key in enumerate(mine):
+        if left[key]:
+            left[key] -= 1
+        else:
+            found.append(number)
+    return np.array(found, int)
+
+
 class _Estimate:
     """Every tracked object of a snapshot as the estimate counts it, caches numbered by `names`."""
 
@@ -62,12 +78,11 @@ class _Estimate:
         """Sums by cache, rounded as those of the snapshot are."""
         return np.rint(np.bincount(self.group, values, len(self._names)))
 
-    def keys(self) -> list[tuple[int, int, int]]:
-        """What tells one object from all others: no two that are alike are born in the same
-        nanosecond."""
+    def keys(self) -> list[Key]:
+        """What tells an object from all that differ from it."""
         tracked = self.snapshot.tracked
-        return list(zip(tracked.born_ns.tolist(), tracked.bytes.tolist(), self.group.tolist(),
-                        strict=True))  # fmt: skip
+        columns = (tracked.born_ns, tracked.bytes, tracked.interval, self.group)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def live(snapshot: Snapshot) -> list[Part]:
@@ -87,9 +102,8 @@ def changed(before: Snapshot, after: Snapshot) -> list[Part]:
     keys = [end.keys() for end in ends]
     parts = []
     numbers = []
-    for end, mine, others in zip(ends, keys, reversed(keys), strict=True):
-        theirs = set(others)
-        numbers.append(np.array([i for i, key in enumerate(mine) if key not in theirs], int))
+    for mine, others in zip(keys, reversed(keys), strict=True):
+        numbers.append(_missing(mine, others))
     group = np.concatenate([end.group[which] for end, which in zip(ends, numbers, strict=True)])
     columns = []
     for name in ("bytes", "objects"):
