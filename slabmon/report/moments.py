@@ -37,8 +37,12 @@ class Subject:
 
 
 def show_time(time: float) -> str:
-    """A Unix time in local time, with its distance from UTC, as --from and --to take it."""
-    return datetime.fromtimestamp(time).astimezone().isoformat(timespec="seconds")
+    """A Unix time in local time, with its distance from UTC, as --from and --to take it. Those
+    of a recording can be out of all bounds."""
+    try:
+        return datetime.fromtimestamp(time).astimezone().isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{time:g} s after 1970"
 
 
 def parse_time(text: str, end: float) -> float:
