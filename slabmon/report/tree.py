@@ -86,14 +86,12 @@ def to_json(tree: Tree) -> dict[str, Any]:
     for node in np.flatnonzero(inside).tolist():
         (children if keep[node] else folded).setdefault(int(tree.parent[node]), []).append(node)
     below = _descendants(tree)
+    columns = [column.tolist() for column in (tree.size, tree.net, tree.objects, tree.variance)]
     names: dict[Frame, int] = {}
-    rows: list[tuple[int, int, int, int, int, int]] = []
+    rows: list[tuple[int, ...]] = []
 
     def add(depth: int, frame: Frame, nodes: list[int]) -> None:
-        size, net, objects, variance = (
-            float(column[nodes].sum())
-            for column in (tree.size, tree.net, tree.objects, tree.variance)
-        )
+        size, net, objects, variance = (sum(column[node] for node in nodes) for column in columns)
         rows.append((depth, names.setdefault(frame, len(names)), round(size), round(net),
                      round(objects), round(variance**0.5)))  # fmt: skip
 
@@ -102,26 +100,25 @@ def to_json(tree: Tree) -> dict[str, Any]:
         depth, node = waiting.pop()
         if node < 0:
             small = folded[-node - 1]
-            count = int(below[small].sum())
+            count = sum(below[node] for node in small)
             add(depth, Frame(f"[{count:,} smaller]", REMARK), small)
             continue
         add(depth, Frame("all", REMARK) if node == 0 else tree.frames[tree.frame[node]], [node])
         if node in folded:
             waiting.append((depth + 1, -node - 1))
-        inner = sorted(children.get(node, ()), key=lambda child: float(tree.size[child]))
+        inner = sorted(children.get(node, ()), key=columns[0].__getitem__)
         waiting.extend((depth + 1, child) for child in inner)
-    columns = zip(*rows, strict=True)
     keys = ("depth", "frame", "size", "net", "objects", "error")
     return {
         "names": [frame.name for frame in names], "kinds": [frame.kind for frame in names],
-        **dict(zip(keys, map(list, columns), strict=True)),
+        **dict(zip(keys, map(list, zip(*rows, strict=True)), strict=True)),
     }  # fmt: skip
 
 
-def _descendants(tree: Tree) -> np.ndarray:
+def _descendants(tree: Tree) -> list[int]:
     """How many nodes are at and below each."""
     counts = [1] * len(tree)
     parents = tree.parent.tolist()
     for node in range(len(counts) - 1, 0, -1):
         counts[parents[node]] += counts[node]
-    return np.array(counts)
+    return counts
