@@ -55,18 +55,14 @@ class _Profile:
             self.message.mapping.add(id=found, filename=self.string(module), has_functions=True)
         return found
 
-    def label(self, name: str, text: str) -> bytes:
-        """A label as a sample has it; without text there is none."""
-        sample = type(self.message)().sample.add()
-        if text:
-            sample.label.add(key=self.string(name), str=self.string(text))
-        return bytes(sample.SerializeToString())
-
-    def sample(self, stack: Sequence[int], values: Sequence[int], labels: Iterable[bytes]) -> None:
-        """Locations, innermost first, and labels."""
+    def sample(
+        self, stack: Sequence[int], values: Sequence[int], labels: Iterable[tuple[int, int]]
+    ) -> None:
+        """Locations, innermost first, and labels as pairs of strings. "" is no label."""
         added = self.message.sample.add(location_id=stack, value=values)
-        # Encoded messages that stand behind each other are one. Each label is encoded once only.
-        added.MergeFromString(b"".join(labels))
+        for key, text in labels:
+            if text:
+                added.label.add(key=key, str=text)
 
     def finish(self) -> bytes:
         self.message.string_table.extend(self._strings)
@@ -103,19 +99,22 @@ def to_pprof(
 
 def _add_live(profile: _Profile, paths: Paths, labels: Sequence[str]) -> None:
     names = [frame.name for frame in paths.frames]
-    count = len(labels)
+    keys = [profile.string(label) for label in labels]
+    count = len(keys)
     location = cache(lambda frame: profile.location(names[frame]))
-    label = cache(lambda name, frame: profile.label(name, names[frame]))
+    string = cache(lambda frame: profile.string(names[frame]))
     for path, size, objects in zip(paths.paths, paths.bytes.tolist(), paths.objects.tolist(),
                                    strict=True):  # fmt: skip
         stack = list(map(location, path[-count - 1 :: -1]))
-        profile.sample(stack, (0, 0, objects, size), map(label, labels, path[-count:]))
+        texts = map(string, path[-count:])
+        profile.sample(stack, (0, 0, objects, size), zip(keys, texts, strict=True))
 
 
 def _add_allocated(profile: _Profile, paths: Paths) -> None:
+    key = profile.string("site")
     for path, size, objects in zip(paths.paths, paths.bytes.tolist(), paths.objects.tolist(),
                                    strict=True):  # fmt: skip
         module, function, site = (paths.frames[frame].name for frame in path)
         suffix = "" if module == CORE_KERNEL else f" [{module}]"
-        label = profile.label("site", site + suffix)
-        profile.sample([profile.location(function + suffix)], (objects, size, 0, 0), [label])
+        label = profile.string(site + suffix)
+        profile.sample([profile.location(function + suffix)], (objects, size, 0, 0), [(key, label)])
