@@ -44,11 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
     from slabmon.webprocess import SINGLE_THREADED
 
-<<<<<<< HEAD
-    os.environ.update(SINGLE_THREADED)  # before numpy is imported: threads keep privileges
-=======
     os.environ.update(SINGLE_THREADED)  # before numpy: threads would keep their privileges
->>>>>>> f7dc4da (A web process that hangs, or does not end when it is to, is replaced)
     from slabmon.listeners import bind_tcp
     from slabmon.sources.replayed import ReplayedSource
     from slabmon.web import privileges

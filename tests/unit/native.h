@@ -74,7 +74,7 @@ static long bpf_probe_read_kernel_str(char *to, u32 bytes, const char *from)
 
 static long bpf_get_stack(void *context, void *to, u32 bytes, u64 flags)
 {
-	memcpy(to, native_frames, bytes);
+	memcpy(to, native_frames + flags, bytes);
 	return bytes;
 }
 

@@ -197,9 +197,10 @@ class Native:
         self.run("on_kmem_cache_free", 0, address, cache)
 
     def callers(self, *frames: int) -> None:
-        """The stack that programs see, innermost frame first."""
+        """The stack of a traced function, innermost frame first; the program and its trampoline
+        come before."""
         stack = (ctypes.c_uint64 * 8).in_dll(self._library, "native_frames")
-        stack[:] = [*frames, *[0] * (8 - len(frames))]
+        stack[:] = [1, 2, *frames, *[0] * (6 - len(frames))]
 
     def bulk_alloc(self, cache: int, addresses: Sequence[int], returned: int | None = None,
                    gfp: int = GFP_KERNEL, cpu: int = 0) -> None:  # fmt: skip
