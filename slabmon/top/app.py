@@ -98,8 +98,6 @@ class TopApp(App[int]):
     def grid(self) -> Grid:
         return self.screen_stack[0].query_one(Grid)
 
-    # What is shown
-
     def _tell(self) -> None:
         """Writes what stands above the table."""
         if not self.screen_stack or not self.is_running:
@@ -121,15 +119,15 @@ class TopApp(App[int]):
             self.grid.redraw()
         self._tell()
 
+    def _fatal_error(self) -> None:
+        """Textual's hook, which would print a traceback: the command tells of the error instead,
+        when the terminal is itself again."""
+        self.failure = self._exception
+        self._close_messages_no_wait()
+
     def on_grid_drawn(self) -> None:
         """The range of visible rows."""
         self._tell()
-
-    def on_resize(self, _: events.Resize) -> None:
-        """Lines break elsewhere."""
-        self._tell()
-
-    # What comes from the feed
 
     def on_top_app_read(self, message: Read) -> None:
         """A new window, or why there is none."""
@@ -151,8 +149,6 @@ class TopApp(App[int]):
     def _count_down(self) -> None:
         if self._start.count is not None and self._count >= self._start.count:
             self.set_timer(self._start.delay, partial(self.exit, 0))  # it is to be read, too
-
-    # Keys
 
     def on_key(self, event: events.Key) -> None:
         """Sort letters, and views by number."""
@@ -216,15 +212,9 @@ class TopApp(App[int]):
             self.browser.refresh(self.reading.window)
         self._show()
 
-    def action_mark(self) -> None:
-        """Differences from now on."""
-        self.browser.mark = self.browser.window.now
-        self.browser.refresh()
-        self._show()
-
-    def action_unmark(self) -> None:
-        """Totals again."""
-        self.browser.mark = None
+    def action_mark(self, mark: bool) -> None:
+        """Differences from now on, or totals again."""
+        self.browser.mark = self.browser.window.now if mark else None
         self.browser.refresh()
         self._show()
 
@@ -263,8 +253,6 @@ class TopApp(App[int]):
             self.notify("programs of its own have no past; a recording, or a daemon with history, "
                         "has", severity="warning")  # fmt: skip
         return self.feed.seekable
-
-    # The prompt
 
     def action_prompt(self, kind: str) -> None:
         """Asks for a filter, a file or a time."""

@@ -16,6 +16,7 @@ from slabmon.export.human import duration
 from slabmon.model import Snapshot
 from slabmon.sources.replayed import ReplayedSource
 from slabmon.store.history import History as Recorder
+from slabmon.top.app import TopApp
 from slabmon.top.feed import Feed
 from slabmon.top.grid import Grid
 from slabmon.top.prompt import Prompt
@@ -249,6 +250,33 @@ def test_a_bug_in_reading_ends_it() -> None:
 
     app = on_terminal(work)
     assert isinstance(app.failure, ZeroDivisionError)
+
+
+def test_a_bug_in_showing_ends_it() -> None:
+    apps: list[TopApp] = []
+
+    async def work(terminal: Terminal) -> None:
+        apps.append(terminal.app)
+        terminal.app.browser.turn = lambda _: 1 // 0  # type: ignore[assignment, method-assign]
+        await terminal.press("tab")
+
+    with pytest.raises(ZeroDivisionError):
+        on_terminal(work)
+    assert isinstance(apps[0].failure, ZeroDivisionError)
+
+
+def test_a_filter_by_growth_outlives_a_new_session() -> None:
+    async def work(terminal: Terminal) -> None:
+        await terminal.feed(host(20))
+        await terminal.press("slash")
+        await terminal.type("growth_b > 1K")
+        await terminal.press("enter")
+        assert names(terminal) == ["kmalloc-64"]
+        anew = host(3)
+        await terminal.feed(replace(anew, tracking=replace(anew.tracking, since=1.0)))
+        assert "no row matches" in terminal.text
+
+    on_terminal(work)
 
 
 def test_a_source_that_does_not_open_is_the_commands_error() -> None:
