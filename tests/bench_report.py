@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from slabmon.store.history import History
-from tests.synthetic import large_snapshot
+from tests.unit.snapshots import grown, synthetic
 
 MOMENTS, STEP = 30, 10.0
 CASES = {
@@ -29,9 +29,10 @@ def main() -> int:
     """Prints wall-clock and CPU seconds and the size of each kind of report."""
     with tempfile.TemporaryDirectory() as directory:
         recording, output = Path(directory, "large.db"), Path(directory, "report")
+        base = synthetic()
         with History(recording) as history:
             for number in range(1, MOMENTS + 1):
-                history.append(large_snapshot(number * STEP), 1.7e9 + number * STEP)
+                history.append(grown(base, number * STEP), 1.7e9 + number * STEP)
         for name, options in CASES.items():
             used = resource.getrusage(resource.RUSAGE_CHILDREN)
             begin = time.monotonic()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,23 +16,13 @@ from slabmon.analysis.filtering import mask
 from slabmon.analysis.table import Table
 from slabmon.analysis.window import History, Instant, Window
 from slabmon.export.human import texts
-from slabmon.model import Live, Snapshot
+from slabmon.model import Snapshot
 from slabmon.view import View
 from slabmon.views import VIEWS
-from tests.unit.snapshots import synthetic
+from tests.unit.snapshots import grown, synthetic
 from tests.unit.terminal import Script, Terminal, on_terminal
 
 ROUNDS, LINES, POINTS = 8, 50, 120
-
-
-def at(base: Snapshot, seconds: float) -> Snapshot:
-    """A large host after so many seconds of tracking; every site holds more than before."""
-    size = 64 * int(seconds)
-    sites = tuple(
-        site._replace(allocs=int(seconds) * number, live=Live(number, size * number, 8 * size))
-        for number, site in enumerate(base.sites)
-    )
-    return replace(base, tracking=replace(base.tracking, seconds=seconds), sites=sites)
 
 
 def redraw(view: View, window: Window) -> None:
@@ -82,13 +71,13 @@ def main() -> int:
     history = History(VIEWS.values())
     base = synthetic()
     for number in range(POINTS):
-        history.add(at(base, 5.0 * (number + 1)))
+        history.add(grown(base, 5.0 * (number + 1)))
     adding: list[float] = []
     windows: list[Window] = []
     tables: dict[str, list[float]] = {view: [] for view in VIEWS}
     screens: dict[str, list[float]] = {view: [] for view in VIEWS}
     for number in range(ROUNDS):
-        snapshot = at(base, 5.0 * (POINTS + number + 1))
+        snapshot = grown(base, 5.0 * (POINTS + number + 1))
         adding.append(measure(partial(_add, history, snapshot, windows)))
         for name, view in VIEWS.items():
             tables[name].append(measure(partial(redraw, view, windows[-1])))

@@ -130,7 +130,7 @@ def test_programs_of_its_own_are_watched_for_a_while(
     waits: list[float] = []
     clock = iter(range(1000, 2000, 4))
     monkeypatch.setattr(report, "wait", lambda seconds, _: waits.append(seconds))
-    monkeypatch.setattr(report.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("slabmon.commands.report.time.monotonic", lambda: float(next(clock)))
     path = tmp_path / "out.html"
     assert run("-o", str(path)) == 0
     assert waits == [1.0, 1.0]  # until a clock that jumps by 4 s each time has passed 10 s
