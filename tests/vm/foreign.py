@@ -27,6 +27,10 @@ def unpack(tree: Path) -> None:
         # Unlike dpkg-deb -x this spares the links that make /bin and /lib parts of /usr.
         script = 'dpkg-deb --fsys-tarfile "$0" | tar -x -C "$1" --keep-directory-symlink'
         run(["sh", "-ec", script, deb, tree], what=f"unpacking {deb.name}")
+    proc = tree / "proc"
+    if proc.is_symlink():  # debootstrap's, for a second stage that does not come
+        proc.unlink()
+        proc.mkdir()
 
 
 def install(tree: Path, home: Path) -> None:
