@@ -22,7 +22,7 @@ from tests.vm.host import VmError, cache_dir, lock, log, require_host
 
 GUEST = Path(__file__).resolve().parent / "guest"
 PLANTED = "opt/planted"
-KEEP_RUNS = 8
+KEEP_RUNS = 24  # more than ever wait for their turn, each with its directory prepared
 
 
 @dataclass(frozen=True)
