@@ -4,11 +4,12 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 C_FILES := bpf/*.[ch] tests/kmod/*.[ch]
 APT_RUN := python3 python3-venv python3-bpfcc ca-certificates
-APT_TEST := gcc libc6-dev
+APT_TEST := gcc libc6-dev chromium
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-vm matrix vm-shell venv dev check lint format docs bench bench-views bench-store clean
+.PHONY: help run test test-vm matrix vm-shell venv dev check lint format docs bench bench-views bench-report \
+	bench-store clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -65,6 +66,9 @@ bench-views: venv ## Time the views of a large host (docs/top.md)
 
 bench-store: venv ## Time and size of stored snapshots (docs/history.md)
 	$(VENV)/bin/python -m tests.bench_store
+
+bench-report: dev ## Time and size of reports of a large host (docs/report.md)
+	$(VENV)/bin/python -m tests.bench_report
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from slabmon.model import Live, Snapshot
 from slabmon.store.history import History
-from tests.unit.snapshots import grown, synthetic
+from tests.unit.snapshots import synthetic
 
 MOMENTS, STEP = 30, 10.0
 CASES = {
@@ -25,14 +27,30 @@ CASES = {
 }
 
 
+def at(base: Snapshot, number: int) -> Snapshot:
+    """A large host at one of the moments: every site allocates and holds more than before, and
+    each object lives for a third of the recording."""
+    seconds, size = number * STEP, 64 * number
+    sites = tuple(
+        site._replace(allocs=number * i, allocated_bytes=size * i, live=Live(i, size * i, 8 * i))
+        for i, site in enumerate(base.sites)
+    )
+    born = base.tracked.born_ns.copy()
+    born[number % 3 :: 3] += number
+    return replace(
+        base, sites=sites, tracking=replace(base.tracking, seconds=seconds),
+        tracked=replace(base.tracked, born_ns=born),
+    )  # fmt: skip
+
+
 def main() -> int:
     """Prints wall-clock and CPU seconds and the size of each kind of report."""
+    base = synthetic()
     with tempfile.TemporaryDirectory() as directory:
         recording, output = Path(directory, "large.db"), Path(directory, "report")
-        base = synthetic()
         with History(recording) as history:
             for number in range(1, MOMENTS + 1):
-                history.append(grown(base, number * STEP), 1.7e9 + number * STEP)
+                history.append(at(base, number), 1.7e9 + number * STEP)
         for name, options in CASES.items():
             used = resource.getrusage(resource.RUSAGE_CHILDREN)
             begin = time.monotonic()

@@ -6,17 +6,15 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from slabmon.errors import SlabmonError, UsageError
+from slabmon.errors import UsageError
 from slabmon.kernel.settings import Settings
-from slabmon.listeners import DEFAULT_SOCKET
 from slabmon.sources import Source
-from slabmon.sources.choose import add_connect, add_replay, open_source
+from slabmon.sources.choose import add_connect, add_replay, open_nearest
 from slabmon.views import VIEWS
 
 if TYPE_CHECKING:
     from slabmon.top.start import Start
 
-SOCKET = f"unix:{DEFAULT_SOCKET}"
 MIN_DELAY, MAX_DELAY, MAX_COUNT = 0.1, 3600.0, 10**9
 
 
@@ -73,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     start = Start(options.delay, options.count, options.view, options.sort,
                   options.filter)  # fmt: skip
     start.check()
-    source = choose(options)
+    source = open_nearest(options, Settings(pages=options.pages))
     if options.batch:
         from slabmon.top import batch
 
@@ -95,19 +93,3 @@ def _on_screen(source: Source, start: Start) -> int:
     if app.failure is not None:
         raise app.failure
     return app.return_value or 0
-
-
-def choose(options: argparse.Namespace) -> Source:
-    """The source that options name, else a daemon that answers here, else programs of its own."""
-    if options.connect is None and options.replay is None:
-        from slabmon.sources.connected import ConnectedSource
-
-        daemon = ConnectedSource(SOCKET)
-        try:
-            with daemon:
-                daemon.snapshot()
-        except SlabmonError:
-            pass
-        else:
-            return daemon
-    return open_source(options, Settings(pages=options.pages))

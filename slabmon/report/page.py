@@ -30,6 +30,7 @@ _ASSETS = Path(__file__).parent / "assets"
 _SCRIPTS = ("common.js", "flame.js", "treemap.js", "report.js")
 _TABLES = ("caches", "sites", "devices", "drivers", "gfp", "nodes", "sizes", "programs")
 TOP_ROWS, GROWN_ROWS = 25, 8
+MAP_NODES = 3_000  # of a treemap: areas get too small sooner than widths
 TOPICS = {
     "memory": "Slab memory", "live": "Held since tracking began", "devices": "Devices",
     "growth": "What grew", "certainty": "How sure this is", "losses": "What was lost",
@@ -67,7 +68,7 @@ def to_page(subject: Subject, value: str, by: Sequence[str]) -> str:
     style = (_ASSETS / "report.css").read_text()
     script = "\n".join((_ASSETS / name).read_text() for name in _SCRIPTS)
     maps = [
-        {"title": title, "tree": tree.to_json(tree.build(found))}
+        {"title": title, "tree": tree.to_json(tree.build(found), MAP_NODES)}
         for title, found in (("managed bytes", paths.managed_paths(snapshot)),
                              ("slab bytes", paths.slab_paths(snapshot)))
     ]  # fmt: skip

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slabmon.errors import UsageError
+from slabmon.errors import SlabmonError, UsageError
 from slabmon.sources import Source
 
 if TYPE_CHECKING:
@@ -49,22 +48,16 @@ def open_source(options: argparse.Namespace, settings: Settings) -> Source:
 def open_nearest(options: argparse.Namespace, settings: Settings) -> Source:
     """As open_source(), but before programs of its own comes the daemon that runs here, if it
     answers where it listens by default."""
-    if options.replay is None and options.connect is None:
+    if options.connect is None and options.replay is None:
         from slabmon.listeners import DEFAULT_SOCKET
+        from slabmon.sources.connected import ConnectedSource
 
-        if _answers(DEFAULT_SOCKET):
-            from slabmon.sources.connected import ConnectedSource
-
-            return ConnectedSource(f"unix:{DEFAULT_SOCKET}")
-    return open_source(options, settings)
-
-
-def _answers(path: str) -> bool:
-    """Whether somebody listens at a Unix socket that we may use."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(1.0)
+        daemon = ConnectedSource(f"unix:{DEFAULT_SOCKET}")
         try:
-            client.connect(path)
-        except OSError:
-            return False
-        return True
+            with daemon:
+                daemon.snapshot()
+        except SlabmonError:
+            pass
+        else:
+            return daemon
+    return open_source(options, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-import socket
+import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from slabmon.cli import main
 from slabmon.commands import report
 from slabmon.kernel import session
 from slabmon.model import Snapshot
-from slabmon.sources import choose
 from tests.unit.recordings import moment, record
 
 
@@ -130,38 +129,12 @@ def test_programs_of_its_own_are_watched_for_a_while(
     waits: list[float] = []
     clock = iter(range(1000, 2000, 4))
     monkeypatch.setattr(report, "wait", lambda seconds, _: waits.append(seconds))
-    monkeypatch.setattr("slabmon.commands.report.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     path = tmp_path / "out.html"
     assert run("-o", str(path)) == 0
     assert waits == [1.0, 1.0]  # until a clock that jumps by 4 s each time has passed 10 s
     assert kernel.taken == 3
     assert "In the last 20.0s no cache, call site or device grew." in path.read_text()
-
-
-def test_the_daemon_that_runs_here_comes_before_programs_of_its_own(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    path = str(tmp_path / "slabmon.sock")
-    monkeypatch.setattr(listeners, "DEFAULT_SOCKET", path)
-    asked: list[str] = []
-
-    class Connected(Kernel):
-        def __init__(self, url: str) -> None:
-            asked.append(url)
-
-        def __enter__(self) -> Connected:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-    monkeypatch.setattr("slabmon.sources.connected.ConnectedSource", Connected)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
-        server.bind(path)
-        server.listen()
-        assert run("--format", "folded", "-o", str(tmp_path / "out")) == 0
-    assert asked == [f"unix:{path}"]
-    assert kernel.taken == 0
-    assert not choose._answers(path)  # a socket that nobody listens at any more
 
 
 @pytest.mark.usefixtures("kernel")

@@ -14,11 +14,9 @@ from typing import Any
 import pytest
 
 from slabmon.analysis.window import Window
-from slabmon.cli import build_parser, main
+from slabmon.cli import main
 from slabmon.errors import UsageError
 from slabmon.model import Snapshot
-from slabmon.sources.connected import ConnectedSource
-from slabmon.sources.replayed import ReplayedSource
 from slabmon.store.history import History
 from slabmon.top import batch
 from slabmon.top.browser import SORT_LETTERS, letter_column
@@ -178,27 +176,6 @@ def test_a_reader_that_goes_away_is_no_error(recording: Path) -> None:
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
-
-
-def test_a_daemon_on_this_host_comes_before_programs_of_its_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from slabmon.commands import top
-
-    options = build_parser().parse_args(["top"])
-    monkeypatch.setattr(ConnectedSource, "snapshot", lambda *_: host())
-    assert isinstance(top.choose(options), ConnectedSource)
-    monkeypatch.setattr(top, "SOCKET", "unix:/absent")
-    monkeypatch.undo()
-    monkeypatch.setattr(top, "SOCKET", "unix:/absent/socket")
-    assert type(top.choose(options)).__name__ == "LiveSource"
-
-
-def test_the_source_that_is_named_is_taken(recording: Path) -> None:
-    from slabmon.commands import top
-
-    options = build_parser().parse_args(["top", "--replay", str(recording)])
-    assert isinstance(top.choose(options), ReplayedSource)
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])

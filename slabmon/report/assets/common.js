@@ -2,6 +2,11 @@
 
 const KINDS = ["function", "module", "cache", "label", "remark"];
 
+/** One decimal, rounded as in the rest of the page. */
+const DECIMAL = new Intl.NumberFormat("en", {
+  minimumFractionDigits: 1, maximumFractionDigits: 1, roundingMode: "halfEven", useGrouping: false,
+});
+
 /** Bytes as people read them, in binary multiples. */
 function bytes(value) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -11,7 +16,12 @@ function bytes(value) {
     size /= 1024;
     unit += 1;
   }
-  return (value < 0 ? "-" : "") + (unit ? size.toFixed(1) : String(size)) + " " + units[unit];
+  return (value < 0 ? "-" : "") + (unit ? DECIMAL.format(size) : String(size)) + " " + units[unit];
+}
+
+/** 1 object, 2,000 objects. */
+function counted(number, what) {
+  return `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
 }
 
 function percent(part, whole) {

@@ -79,7 +79,7 @@ class Flame {
     let share = `${percent(size, tree.size[0])} of all`;
     if (this.root) share += `, ${percent(size, tree.size[this.root])} of what is shown`;
     lines.push(share);
-    lines.push(`${tree.objects[node].toLocaleString("en")} objects`);
+    lines.push(counted(tree.objects[node], "object"));
     return lines.join("\n");
   }
 
@@ -155,7 +155,7 @@ class Flame {
     const figure = this.graph.diff ? `net ${bytes(tree.net[root])}` : bytes(tree.size[root]);
     let text = (root ? nameOf(tree, root) + ": " : "") + figure + error;
     if (this.found) {
-      text += ` · ${this.found.size.toLocaleString("en")} frames match: ` +
+      text += ` · in ${counted(this.found.size, "frame")}: ` +
         `${bytes(this.foundBytes)}, ${percent(this.foundBytes, tree.size[0])} of all`;
     }
     this.status.textContent = text;

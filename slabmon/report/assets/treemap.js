@@ -47,7 +47,7 @@ class Treemap {
     for (let at = node; at > 0; at = tree.parent[at]) path.unshift(nameOf(tree, at));
     const lines = [path.join(" › "), bytes(tree.size[node]) + " exactly",
       `${percent(tree.size[node], tree.size[0])} of all`];
-    if (tree.objects[node]) lines.push(`${tree.objects[node].toLocaleString("en")} resources`);
+    if (tree.objects[node]) lines.push(counted(tree.objects[node], "resource"));
     return lines.join("\n");
   }
 
