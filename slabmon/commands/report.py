@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import re
 import sys
 import time
@@ -62,7 +63,13 @@ def run(options: argparse.Namespace) -> int:
 
     by = parse_dimensions(options.by) if options.by is not None else ()
     _check(options)
-    content = _render(options, _subject(options), by)
+    # All that is made here is kept until the end: searching it for garbage costs a fifth of a
+    # large report's time.
+    gc.disable()
+    try:
+        content = _render(options, _subject(options), by)
+    finally:
+        gc.enable()
     if options.output is None:
         sys.stdout.buffer.write(content)
         return 0

@@ -126,10 +126,16 @@ def device_memory(snapshot: Snapshot) -> Iterable[Sentence]:
     slabs = f", which occupy {size(sum(known))} of slab memory"
     if len(known) < len(holding):
         slabs += f" as far as it is known (of {len(known):,} of them)"
+    inventory = snapshot.features.get("device_inventory")
+    since = (
+        "all of them, also those from before tracking began"
+        if inventory is not None and inventory.state == "on"
+        else "those added while tracked, for older ones could not be read"
+    )
     yield Sentence(
         "devices", f"{count(len(holding), 'device')} hold "
         f"{count(sum(d.resources for d in holding), 'managed resource')} of {size(total)}"
-        f"{slabs}: all of them, also those from before tracking began. The most is held by {most}.",
+        f"{slabs}: {since}. The most is held by {most}.",
     )  # fmt: skip
 
 

@@ -108,7 +108,7 @@ def test_zoom_and_back(report: Open) -> None:
 def test_search_marks_and_counts(report: Open) -> None:
     found = report(host(SOME))
     found.page.fill("#find", "DENTRY")
-    assert "in 2 frames: 128.2 KiB, 40.02 % of all" in found.status
+    assert "in 2 frames: 128.2 KiB, 40.03 % of all" in found.status
     dim = found.page.locator("#flame div.dim").count()
     assert dim == found.shown() - 2
     found.page.click("#reset")

@@ -78,11 +78,15 @@ def test_devices() -> None:
         by_release=(Release("devm_kmalloc_release", 3, 4096),),
     )
     loose = device("", "loose", driver=None, resources=1, managed_bytes=10, slab_bytes=None)
-    assert text(sentences.device_memory(snapshot(devices=(loose, card)))) == (
+    walked = {"device_inventory": FeatureState("on", "")}
+    found = snapshot(devices=(loose, card), features=walked)
+    assert text(sentences.device_memory(found)) == (
         "2 devices hold 4 managed resources of 4.0 KiB, which occupy 8.0 KiB of slab memory as "
         "far as it is known (of 1 of them): all of them, also those from before tracking began. "
         "The most is held by card0 (virtio-pci, 4.0 KiB) and loose (no driver, 10 B)."
     )  # fmt: skip
+    blind = text(sentences.device_memory(replace(found, features={})))
+    assert "those added while tracked, for older ones could not be read" in blind
     assert text(sentences.device_memory(snapshot(devices=()))) == (
         "No device is known to hold managed (devres) resources."
     )
