@@ -13,12 +13,16 @@ from functools import partial
 import numpy as np
 
 from slabmon.analysis.filtering import mask
+from slabmon.analysis.hour import Hour
 from slabmon.analysis.table import Table
 from slabmon.analysis.window import History, Instant, Window
 from slabmon.export.human import texts
 from slabmon.model import Snapshot
 from slabmon.view import View
 from slabmon.views import VIEWS
+from slabmon.web import answers
+from slabmon.web.asked import Asked
+from slabmon.web.live import Moment
 from tests.unit.snapshots import grown, synthetic
 from tests.unit.terminal import Script, Terminal, on_terminal
 
@@ -30,6 +34,12 @@ def redraw(view: View, window: Window) -> None:
     table = Table(view, window)
     order = table.order(keep=mask("live > 1k" if "live_bytes" in view.brief else "", table))
     texts(table, order[:LINES], table.brief)
+
+
+def answer(name: str, window: Window) -> None:
+    """What the live page gets of a view."""
+    fresh = Window(Instant(window.snapshot), window.before, window.moments, window.trails)
+    answers.encoded(answers.table(Asked(name, filter="_7"), Moment(fresh, 0.0)))
 
 
 def measure(work: Callable[[], object]) -> float:
@@ -66,8 +76,8 @@ def on_screen(windows: list[Window], times: dict[str, list[float]]) -> None:
 
 
 def main() -> int:
-    """Prints median and longest CPU time per view in milliseconds: of a table alone, and of a
-    redraw of the terminal."""
+    """Prints median and longest CPU time per view in milliseconds: of a table alone, of a redraw
+    of the terminal, and of an answer to the live page."""
     history = History(VIEWS.values())
     base = synthetic()
     for number in range(POINTS):
@@ -76,19 +86,25 @@ def main() -> int:
     windows: list[Window] = []
     tables: dict[str, list[float]] = {view: [] for view in VIEWS}
     screens: dict[str, list[float]] = {view: [] for view in VIEWS}
+    pages: dict[str, list[float]] = {view: [] for view in VIEWS}
     for number in range(ROUNDS):
         snapshot = grown(base, 5.0 * (POINTS + number + 1))
         adding.append(measure(partial(_add, history, snapshot, windows)))
         for name, view in VIEWS.items():
             tables[name].append(measure(partial(redraw, view, windows[-1])))
+            pages[name].append(measure(partial(answer, name, windows[-1])))
     on_screen(windows[-4:], screens)
-    sys.stdout.write(f"{'':20}  table: median, longest   screen: median, longest (ms)\n")
+    hour = Hour(VIEWS.values())
+    points = [measure(partial(hour.add, Instant(window.snapshot))) for window in windows[::2]]
+    sys.stdout.write(f"{'':20}  table: median, longest   screen: median, longest   "
+                     "page: median, longest (ms)\n")  # fmt: skip
     for name in VIEWS:
         figures = [f"{np.median(found):8.1f} {max(found):8.1f}"
-                   for found in (tables[name], screens[name])]  # fmt: skip
-        sys.stdout.write(f"{name:20}  {figures[0]:>22}   {figures[1]:>23}\n")
+                   for found in (tables[name], screens[name], pages[name])]  # fmt: skip
+        sys.stdout.write(f"{name:20}  {figures[0]:>22}   {figures[1]:>23}   {figures[2]:>21}\n")
     sys.stdout.write(f"taking a snapshot in: median {np.median(adding):.1f}, "
-                     f"longest {max(adding):.1f} ms\n")  # fmt: skip
+                     f"longest {max(adding):.1f} ms; "
+                     f"a point of the hour: median {np.median(points):.1f} ms\n")  # fmt: skip
     return 0
 
 

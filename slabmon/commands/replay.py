@@ -48,6 +48,10 @@ def run(options: argparse.Namespace) -> int:
     from slabmon.listeners import bind_tcp
     from slabmon.sources.replayed import ReplayedSource
     from slabmon.web import privileges
+    from slabmon.web.access import Access
+    from slabmon.web.config import WebConfig
+    from slabmon.web.handler import Context
+    from slabmon.web.page import page_files
     from slabmon.web.replay import serve
 
     with ReplayedSource(options.file, options.speed, start) as source, ExitStack() as stack:
@@ -62,7 +66,8 @@ def run(options: argparse.Namespace) -> int:
             f"Open http://{f'[{host}]' if ':' in host else host}:{port}/. Stop with Ctrl-C.\n"
         )
         sys.stdout.flush()
+        context = Context(settings, Access(WebConfig()), page_files())
         if os.geteuid() == 0:  # what talks HTTP has no privileges, here as in the daemon
             privileges.drop(privileges.find_user(None))
-        asyncio.run(serve(source, settings, sockets))
+        asyncio.run(serve(source, context, sockets))
     return 0

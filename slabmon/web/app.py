@@ -12,6 +12,7 @@ from tornado.web import Application, RequestHandler
 from slabmon.export.text import to_json
 from slabmon.store import codec
 from slabmon.web.handler import TEXT, Context, Handler
+from slabmon.web.page import ROUTES
 from slabmon.web.past import History, PastHandler
 from slabmon.web.readings import Now
 from slabmon.web.rendering import Body
@@ -32,19 +33,6 @@ class Metrics(Handler):
             return encoder(self.context.exporter.families(snapshot, self.context.daemon(now)))
 
         await self.send(self.context.renderer.body(content_type, now, render))
-
-
-class Page(Handler):
-    """The page for a person; an old reading says that it is one."""
-
-    async def get(self, *_: str) -> None:
-        now = await self.context.source.now()
-        if now.reading is None:
-            self.problem(503, now.problem)
-            return
-        snapshot = now.reading.snapshot
-        render = lambda now: self.context.page(snapshot, now)  # noqa: E731
-        await self.send(self.context.renderer.body("text/html; charset=utf-8", now, render))
 
 
 class Api(PastHandler):
@@ -94,7 +82,7 @@ class Ready(Handler):
 def make_app(context: Context) -> Application:
     """All routes."""
     routes: list[Any] = [
-        ("/", Page), (re.escape(context.settings.telemetry_path), Metrics),
+        *ROUTES, (re.escape(context.settings.telemetry_path), Metrics),
         ("/api/v1/snapshot", Api), ("/api/v1/history", History), ("/healthz", Health),
         ("/readyz", Ready),
     ]  # fmt: skip

@@ -23,7 +23,8 @@ from slabmon.web import history, privileges
 from slabmon.web.access import Access
 from slabmon.web.app import make_app
 from slabmon.web.config import WebConfig, load
-from slabmon.web.handler import Context, page_template
+from slabmon.web.handler import Context
+from slabmon.web.page import page_files
 from slabmon.web.readings import Channel
 from slabmon.web.server import Server
 from slabmon.web.settings import ProcessSettings
@@ -48,11 +49,11 @@ def main(arguments: list[str]) -> int:
         user = privileges.find_user(settings.user)
         config = load(Path(settings.config_file)) if settings.config_file else config
         tls = make_context(config.tls) if config.tls else None
-        template = page_template()
+        files = page_files()
         history.prepare(settings.history, user)
         privileges.drop(user)
         history.check(settings.history)
-        context = Context(settings, Access(config), template)
+        context = Context(settings, Access(config), files)
         privileges.limit(settings.max_connections)
     except SlabmonError as error:
         channel.sendall(Started(config.files, str(error), error.exit_code).pack())
@@ -82,7 +83,7 @@ async def serve(context: Context, kept: HistorySettings, tls: ssl.SSLContext | N
     await readings.first()
     context.source = readings
     context.past = keeper = history.Keeper(kept, readings)
-    keeping = asyncio.create_task(keeper.run())
+    tasks = [asyncio.create_task(work) for work in (keeper.run(), context.live.keep(readings))]
     server = Server(make_app(context), context.connections, context.settings, tls)
     server.listen_on(listeners)
     ends = [asyncio.create_task(event.wait()) for event in (retired, readings.closed)]
@@ -92,7 +93,8 @@ async def serve(context: Context, kept: HistorySettings, tls: ssl.SSLContext | N
         await asyncio.sleep(ORPHAN_SECONDS)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(server.drain(), DRAIN_SECONDS)
-    keeping.cancel()
+    for task in tasks:
+        task.cancel()
     keeper.close()
     readings.close()
 

@@ -12,13 +12,10 @@ from collections.abc import Sequence
 from slabmon.errors import SlabmonError
 from slabmon.sources.replayed import ReplayedSource
 from slabmon.store.codec import encode
-from slabmon.web.access import Access
 from slabmon.web.app import make_app
-from slabmon.web.config import WebConfig
-from slabmon.web.handler import Context, page_template
+from slabmon.web.handler import Context
 from slabmon.web.readings import Now, Reading
 from slabmon.web.server import Server
-from slabmon.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
@@ -49,15 +46,16 @@ class ReplayedReadings:
         return Now(self._last, {})
 
 
-async def serve(source: ReplayedSource, settings: WebSettings,
+async def serve(source: ReplayedSource, context: Context,
                 listeners: Sequence[socket.socket]) -> None:  # fmt: skip
     """Answers requests until SIGINT or SIGTERM."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    context = Context(settings, Access(WebConfig()), page_template())
     context.source, context.past = ReplayedReadings(source), source
-    server = Server(make_app(context), context.connections, settings)
+    server = Server(make_app(context), context.connections, context.settings)
     server.listen_on(listeners)
+    keeping = asyncio.create_task(context.live.keep(context.source))
     await stop.wait()
+    keeping.cancel()
     await server.drain()

@@ -25,9 +25,10 @@ from slabmon.web import history, pace
 from slabmon.web.access import Access
 from slabmon.web.app import make_app
 from slabmon.web.config import WebConfig
-from slabmon.web.handler import Context, page_template
+from slabmon.web.handler import Context
 from slabmon.web.history import Keeper
 from slabmon.web.pace import Pace
+from slabmon.web.page import page_files
 from slabmon.web.readings import Now, Reading
 from slabmon.web.settings import ProcessSettings, WebSettings
 from tests.unit.recordings import START, STEP, moment, record
@@ -185,7 +186,7 @@ class Answers(AsyncHTTPTestCase):
         self.path = record(tmp_path / "slabs.db", 7)
 
     def get_app(self) -> Application:
-        context = Context(WebSettings(), Access(WebConfig()), page_template())
+        context = Context(WebSettings(), Access(WebConfig()), page_files())
         context.source = readings = Readings()
         context.past = self.keeper = Keeper(HistorySettings(str(self.path)), readings)
         self.addCleanup(self.keeper.close)
