@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import re
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from slabmon.commands.snapshot import seconds
 from slabmon.errors import PermissionDenied, UsageError
 from slabmon.kernel.settings import Settings
-from slabmon.progress import wait
+from slabmon.progress import track
 from slabmon.sources.choose import add_connect, add_replay, open_nearest
 
 if TYPE_CHECKING:
@@ -129,11 +130,10 @@ def _watched(source: Source, watch: float | None) -> Subject:
     if watch is None:
         watch = OWN_SECONDS if own else 0.0
     history = growth_history()
-    step = max(1.0, watch / (MAX_POINTS - 1))
-    end = time.monotonic() + watch
-    while (left := end - time.monotonic()) > 0:
+    start, steps = time.monotonic(), min(MAX_POINTS - 1, math.ceil(watch))
+    for step in track(range(1, steps + 1), steps, "watching"):
         history.add(source.snapshot())
-        wait(min(step, left), "watching")
+        time.sleep(max(0.0, start + watch * step / steps - time.monotonic()))
     snapshot = source.snapshot(details=True)
     origin = "programs of its own" if own else "a running daemon"
     return Subject(origin, Moment(time.time(), snapshot), None, history.add(snapshot))

@@ -12,7 +12,6 @@ import pytest
 
 from slabmon import listeners
 from slabmon.cli import main
-from slabmon.commands import report
 from slabmon.kernel import session
 from slabmon.model import Snapshot
 from tests.unit.recordings import moment, record
@@ -123,18 +122,22 @@ def test_a_page_does_not_fill_a_terminal(
     assert run("--replay", slabs, "--format", "folded") == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "waits"),
+    [((), [1.0] * 10), (("--seconds", "0"), []), (("--seconds", "118"), [2.0] * 59)],
+)
 def test_programs_of_its_own_are_watched_for_a_while(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    waits: list[float] = []
-    clock = iter(range(1000, 2000, 4))
-    monkeypatch.setattr(report, "wait", lambda seconds, _: waits.append(seconds))
-    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    options: tuple[str, ...], waits: list[float],
+) -> None:  # fmt: skip
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(time, "monotonic", lambda: sum(slept))
     path = tmp_path / "out.html"
-    assert run("-o", str(path)) == 0
-    assert waits == [1.0, 1.0]  # until a clock that jumps by 4 s each time has passed 10 s
-    assert kernel.taken == 3
-    assert "In the last 20.0s no cache, call site or device grew." in path.read_text()
+    assert run("-o", str(path), *options) == 0
+    assert slept == waits
+    assert kernel.taken == len(waits) + 1
+    assert ("no cache, call site or device grew." in path.read_text()) == bool(waits)
 
 
 @pytest.mark.usefixtures("kernel")
