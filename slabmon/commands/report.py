@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slabmon.commands.snapshot import seconds
-from slabmon.errors import PermissionDenied, UsageError
+from slabmon.errors import PermissionDenied, UnsupportedHost, UsageError
 from slabmon.kernel.settings import Settings
 from slabmon.progress import track
 from slabmon.sources.choose import add_connect, add_replay, open_nearest
@@ -97,8 +97,13 @@ def _check(options: argparse.Namespace) -> None:
 
 def _render(options: argparse.Namespace, subject: Subject, by: tuple[str, ...]) -> bytes:
     if options.format == "pprof":
-        from slabmon.report.pprof import to_pprof
-
+        try:
+            from slabmon.report.pprof import to_pprof
+        except ModuleNotFoundError as error:
+            raise UnsupportedHost(
+                f"profiles need the Python package protobuf ({error}); install Debian's "
+                "python3-protobuf"
+            ) from error
         return to_pprof(subject.now, subject.before, options.value, by)
     if options.format == "folded":
         from slabmon.report.folded import to_folded

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, message_factory
 
 _PACKAGE = "perftools.profiles"
 _Field = descriptor_pb2.FieldDescriptorProto
@@ -51,6 +51,5 @@ def profile_class() -> Any:
             )  # fmt: skip
             if plain not in _TYPES:
                 added.type_name = f".{_PACKAGE}.{plain}"
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.Profile"))
+    # The one way in that Debian's protobuf 3.21 has as well.
+    return message_factory.GetMessages([file])[f"{_PACKAGE}.Profile"]
