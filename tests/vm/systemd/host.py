@@ -82,6 +82,14 @@ def security() -> float:
 
 
 def snapshot() -> dict[str, Any]:
-    with urllib.request.urlopen(f"{URL}/api/v1/snapshot", timeout=60) as answer:
-        document: dict[str, Any] = json.loads(answer.read())
-    return document
+    """All of it as JSON; waits for a reading, which takes long on an emulated machine."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(f"{URL}/api/v1/snapshot", timeout=60) as answer:
+                document: dict[str, Any] = json.loads(answer.read())
+                return document
+        except (urllib.error.URLError, OSError):
+            pass
+        assert time.monotonic() < deadline, f"no reading\n{journal()[-6000:]}"
+        time.sleep(0.5)
