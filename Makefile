@@ -8,7 +8,7 @@ APT_TEST := gcc libc6-dev chromium
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-vm matrix vm-shell venv dev check lint format docs bench bench-views bench-report \
+.PHONY: help run test test-vm test-service matrix vm-shell venv dev check lint format docs bench bench-views bench-report \
 	bench-store clean
 
 help: ## Show this list
@@ -17,12 +17,15 @@ help: ## Show this list
 run: venv ## Install what is missing and run the daemon in the foreground
 	@exec $(VENV)/bin/slabmon serve
 
-test: dev lint ## Install what is missing and run all tests
-	$(VENV)/bin/python -m pytest tests $(PYTEST)
+test: dev lint ## Install what is missing and run all tests but those of test-vm and test-service
+	$(VENV)/bin/python -m pytest tests --ignore tests/vm/test_service.py $(PYTEST)
 
 test-vm: dev ## Guest tests on real kernels (KERNEL=6.12 K=expr CPUS=8 JOBS=2; default: all kernels)
 	$(VENV)/bin/python -m tests.vm $(KERNEL) $(if $(K),-k '$(K)') $(if $(CPUS),--cpus $(CPUS)) \
 		$(if $(JOBS),--jobs $(JOBS))
+
+test-service: dev ## The service on a real systemd in guests: as a Debian package and by make install
+	$(VENV)/bin/python -m pytest tests/vm/test_service.py
 
 matrix: dev ## Guest tests on all kernels, with 8 CPUs and beside drgn too; writes docs/support-matrix.md
 	$(VENV)/bin/python -m tests.vm --record
