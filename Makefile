@@ -4,11 +4,12 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 C_FILES := bpf/*.[ch] tests/kmod/*.[ch]
 APT_RUN := python3 python3-venv python3-bpfcc ca-certificates
-APT_TEST := gcc libc6-dev
+APT_TEST := gcc libc6-dev chromium
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-vm vm-shell venv dev check lint format docs bench bench-views bench-verdicts verdicts clean
+.PHONY: help run test test-vm test-service matrix vm-shell venv dev check lint format docs bench bench-views bench-report \
+	bench-store bench-verdicts verdicts clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -16,11 +17,21 @@ help: ## Show this list
 run: venv ## Install what is missing and run the daemon in the foreground
 	@exec $(VENV)/bin/slabmon serve
 
-test: dev lint ## Install what is missing and run all tests
-	$(VENV)/bin/python -m pytest tests $(PYTEST)
+test: dev lint ## Install what is missing and run all tests but those of test-vm and test-service
+	$(VENV)/bin/python -m pytest tests --ignore tests/vm/test_service.py $(PYTEST)
 
-test-vm: dev ## Guest tests on real kernels (KERNEL=6.12 K=expr CPUS=8; default: all kernels)
-	$(VENV)/bin/python -m tests.vm $(KERNEL) $(if $(K),-k '$(K)') $(if $(CPUS),--cpus $(CPUS))
+test-vm: dev ## Guest tests on real kernels (KERNEL=6.12 K=expr CPUS=8 JOBS=2; default: all kernels)
+	$(VENV)/bin/python -m tests.vm $(KERNEL) $(if $(K),-k '$(K)') $(if $(CPUS),--cpus $(CPUS)) \
+		$(if $(JOBS),--jobs $(JOBS))
+
+test-service: dev ## The service on a real systemd in guests: as a Debian package and by make install
+	$(VENV)/bin/python -m pytest tests/vm/test_service.py
+
+matrix: dev ## Guest tests on all kernels, with 8 CPUs and beside drgn too; writes docs/support-matrix.md
+	$(VENV)/bin/python -m tests.vm --record
+	$(VENV)/bin/python -m tests.vm --record --cpus 8 --tests tests/vm/guest/test_storm.py
+	$(VENV)/bin/python -m tests.vm 6.12 --record --debug-info --tests tests/vm/guest/test_drgn.py
+	$(VENV)/bin/python -m tests.vm.matrix > docs/support-matrix.md
 
 vm-shell: dev ## A root shell in a guest (KERNEL=6.12)
 	$(VENV)/bin/python -m tests.vm $(or $(KERNEL),6.12) --shell
@@ -43,10 +54,12 @@ format: dev ## Put all sources into shape
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $(C_FILES)
 
-docs: venv ## Generate docs/metrics.md, docs/configuration.md and the example configuration
+docs: venv ## Generate metrics.md, views.md, configuration.md, support-matrix.md, the example configuration
 	$(VENV)/bin/python -m slabmon.export.catalogue > docs/metrics.md
+	$(VENV)/bin/python -m slabmon.top.help > docs/views.md
 	$(VENV)/bin/python -m slabmon.options docs > docs/configuration.md
 	$(VENV)/bin/python -m slabmon.options example > systemd/slabmon.toml
+	$(VENV)/bin/python -m tests.vm.matrix > docs/support-matrix.md
 
 bench: venv ## Time a snapshot on synthetic tables (docs/snapshot-bench.md)
 	$(VENV)/bin/python -m tests.bench_snapshot
@@ -59,6 +72,11 @@ bench-verdicts: venv ## Time the verdict engine on a large host (docs/verdicts.m
 
 verdicts: dev ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=300-304)
 	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),300-304)
+bench-store: venv ## Time and size of stored snapshots (docs/history.md)
+	$(VENV)/bin/python -m tests.bench_store
+
+bench-report: dev ## Time and size of reports of a large host (docs/report.md)
+	$(VENV)/bin/python -m tests.bench_report
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,26 +11,41 @@
 #define SLABMON_BULK_H
 
 #define BULK_STEP     16
-#define CALLER_FRAMES 8
+#define OWN_FRAMES    2
+#define CALLER_FRAMES 2
+
+/* By a helper: the verifier lets a program itself read arguments of some types only. */
+static __always_inline u64 argument(void *ctx, u32 number)
+{
+	u64 value = 0;
+
+	bpf_get_func_arg(ctx, number, &value);
+	return value;
+}
+
+static __always_inline u64 returned_value(void *ctx)
+{
+	u64 value = 0;
+
+	bpf_get_func_ret(ctx, &value);
+	return value;
+}
 
 /*
- * Who called the traced function: the frame after the function's own. Where the stack does not
- * tell, the function itself stands for its callers.
+ * Who called the traced function. On the stack lie the program, the trampoline that runs it, on
+ * some kernels the function, and then its caller. Where it does not tell, the function itself
+ * stands for its callers.
  */
 static __always_inline u64 bulk_caller(struct bpf_raw_tracepoint_args *ctx, struct shared *all)
 {
 	u64 start = all->control.bulk_alloc_text[0], end = all->control.bulk_alloc_text[1];
 	u64 frames[CALLER_FRAMES] = {};
-	bool inside = false;
 
-	bpf_get_stack(ctx, frames, sizeof(frames), 0);
+	bpf_get_stack(ctx, frames, sizeof(frames), OWN_FRAMES);
 #pragma clang loop unroll(full)
-	for (int i = 0; i < CALLER_FRAMES; i++) {
-		if (frames[i] >= start && frames[i] < end)
-			inside = true;
-		else if (inside) /* 0: the stack ends */
-			return frames[i] ? frames[i] : start;
-	}
+	for (int i = 0; i < CALLER_FRAMES; i++)
+		if (frames[i] && (frames[i] < start || frames[i] >= end))
+			return frames[i];
 	return start;
 }
 
@@ -59,9 +74,7 @@ static __always_inline struct alloc_slot *
 bulk_alloc_slot_of(struct bpf_raw_tracepoint_args *ctx, struct shared *all, struct alloc_lane *lane)
 {
 	u64 site = bulk_caller(ctx, all), extra = extra_key(ctx, all, site, 0);
-	u64 request = ctx->args[1] << 32;
-	/* the verifier allows no arithmetic on the argument itself: it knows its type */
-	u64 cache = cache_key(all, opaque(&lane->head.scratch, ctx->args[0]));
+	u64 cache = cache_key(all, argument(ctx, 0)), request = argument(ctx, 1) << 32;
 	struct alloc_slot *slot = find_alloc_slot(lane, site, request, cache, extra);
 	u32 size = 0;
 
@@ -77,8 +90,8 @@ bulk_alloc_slot_of(struct bpf_raw_tracepoint_args *ctx, struct shared *all, stru
 static __always_inline void count_bulk_alloc(struct bpf_raw_tracepoint_args *ctx,
                                              struct shared *all, struct alloc_lane *lane)
 {
-	u64 objects = ctx->args[2], list = ctx->args[3], first = lane->head.bulk_cursor;
-	u64 returned = ctx->args[4] & BULK_RETURN_MASK; /* 0: none, else all */
+	u64 objects = argument(ctx, 2), list = argument(ctx, 3), first = lane->head.bulk_cursor;
+	u64 returned = returned_value(ctx) & BULK_RETURN_MASK; /* 0: none, else all */
 	struct alloc_slot *slot;
 
 	if (!objects) /* returns 0, but did not fail */
@@ -115,7 +128,7 @@ static __always_inline void count_bulk_alloc(struct bpf_raw_tracepoint_args *ctx
 static __always_inline void count_bulk_free(struct bpf_raw_tracepoint_args *ctx, struct shared *all,
                                             struct free_lane *lane)
 {
-	u64 objects = ctx->args[1], list = ctx->args[2], first = lane->head.bulk_cursor;
+	u64 objects = argument(ctx, 1), list = argument(ctx, 2), first = lane->head.bulk_cursor;
 
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < BULK_STEP; i++) {
@@ -134,8 +147,8 @@ static __always_inline void count_bulk_free(struct bpf_raw_tracepoint_args *ctx,
 static __always_inline void count_rcu_free(struct bpf_raw_tracepoint_args *ctx, struct shared *all,
                                            struct free_lane *lane)
 {
-	if (ctx->args[ARG_SHEAF_TAKEN] & 0xff) /* bool */
-		count_object_free(all, lane, ctx->args[1]);
+	if (returned_value(ctx) & 0xff) /* bool */
+		count_object_free(all, lane, argument(ctx, 1));
 }
 #endif
 

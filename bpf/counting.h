@@ -61,7 +61,7 @@ static __always_inline u32 match_site(struct shared *all, u32 flags, u64 site)
 }
 
 /* The rest of a slot's key: the node asked for, told by argument `node_arg` (0: none), and for
- * call sites in modules the generation of the set of loaded modules. */
+ * call sites in modules the generation in which the text around them last changed. */
 static __always_inline u64 extra_key(struct bpf_raw_tracepoint_args *ctx, struct shared *all,
                                      u64 site, int node_arg)
 {
@@ -69,7 +69,7 @@ static __always_inline u64 extra_key(struct bpf_raw_tracepoint_args *ctx, struct
 
 #if MODULES
 	if (unlikely(site < all->control.core_text[0] || site >= all->control.core_text[1]))
-		extra |= (u64)all->control.module_generation << 32;
+		extra |= (u64)all->control.module_stamps[module_granule(site)] << 32;
 #endif
 	return extra;
 }

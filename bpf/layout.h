@@ -12,6 +12,11 @@
 #define CACHE_UNKNOWN         0
 #define CACHE_LARGE           1 /* page-backed kmalloc */
 
+/* Text of modules by granules of 64 KiB, over the GiB that x86-64 keeps for it. */
+#define MODULE_GRANULE_BITS 16
+#define MODULE_GRANULES     16384
+#define MODULE_TEXT_MAX     1024 /* granules of one module */
+
 #define SLOT_PROBES 8 /* slots looked at before an event is given up and counted */
 #define SLOT_MATCH  1 /* the filter of exact mode selects this slot */
 #define SLOT_META   2 /* objects of this cache are struct kmem_cache themselves */
@@ -57,7 +62,7 @@ struct alloc_slot {
 	u64 site;    /* return address of the caller; 0: free slot */
 	u64 request; /* gfp flags << 32 | bytes allocated (0: fixed by the cache) */
 	u64 cache;   /* cache address | generation, or CACHE_* */
-	u64 extra;   /* module generation << 32 | NUMA node asked for + 1 */
+	u64 extra;   /* generation of its module << 32 | NUMA node asked for + 1 */
 	u64 count;   /* successful allocations */
 	u64 requested_bytes;
 	u32 failed;    /* allocations that returned NULL; stops at its maximum */
@@ -110,7 +115,8 @@ struct control {
 	u64 direct_map_base;              /* where kernels without bpf_get_kmem_cache() */
 	u64 vmemmap_base;                 /* keep all memory and its struct pages (x86-64) */
 	u32 cache_generation[CACHE_GENERATIONS];
-	u32 log2_table[1026]; /* log2(1 + i / 1024) in units of 2^-26, i = 0..1024 */
+	u32 module_stamps[MODULE_GRANULES]; /* generation in which text there last changed */
+	u32 log2_table[1026];               /* log2(1 + i / 1024) in units of 2^-26, i = 0..1024 */
 };
 
 #define EVENT_DEVRES      1

@@ -341,16 +341,19 @@ static __always_inline int module_changed(u32 kind, u64 module)
 {
 	struct shared *all = get_shared();
 	struct module_event *event;
+	u32 generation;
 
 	if (!all)
 		return 0;
 	__sync_fetch_and_add(&all->control.module_generation, 1);
+	generation = all->control.module_generation;
+	stamp_module(all, module, generation);
 	event = events.ringbuf_reserve(sizeof(*event));
 	if (!event) {
 		__sync_fetch_and_add(&all->control.events_lost, 1);
 		return 0;
 	}
-	fill_module_event(event, kind, module, all->control.module_generation);
+	fill_module_event(event, kind, module, generation);
 	events.ringbuf_submit(event, 0);
 	return 0;
 }

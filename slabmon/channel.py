@@ -1,9 +1,9 @@
 """What the collector and the web process say to each other, over one socket pair.
 
 Before it serves anyone, the web process is still trusted: it takes one JSON line (its settings)
-and answers with one framed JSON object (`Started`). From then on it can send single bytes only,
-each of which asks for one answer; the collector sends answers and, to end it, `RETIRE`. This
-module is imported on both sides and imports nothing heavy.
+and answers with one framed JSON object (`Started`). From then on it can send single bytes only:
+each asks for one answer, or says that it is alive. The collector sends answers and, to end it,
+`RETIRE`. This module is imported on both sides and imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from dataclasses import asdict, dataclass, field
 
 # Commands of the web process. DETAILED readings have stacks and cgroup names resolved.
 PLAIN, DETAILED = b"s", b"d"
+# Not a command: the web process is alive. It says so every ALIVE_SECONDS.
+ALIVE = b"."
+ALIVE_SECONDS = 5.0
 # Not an answer: the web process has to finish what it is doing and end.
 RETIRE = b"q"
 

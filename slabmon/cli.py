@@ -24,7 +24,16 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from slabmon.commands import check, leaks, record, serve, snapshot, top
+    from slabmon.commands import (
+        check,
+        leaks,
+        record,
+        replay,
+        report,
+        serve,
+        snapshot,
+        top,
+    )
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS,
@@ -36,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True,
                                      parser_class=Parser)  # fmt: skip
-    for module in (serve, top, snapshot, leaks, record, check):
+    for module in (serve, top, snapshot, leaks, report, record, replay, check):
         module.add_parser(commands, common)
     return parser
 

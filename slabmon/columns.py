@@ -147,6 +147,6 @@ def growth(figure: str) -> tuple[Column, ...]:
 
 GROWTH_ERROR = Column(
     "growth_stderr_bytes_per_hour", BYTES_PER_HOUR, GROWTH,
-    "One standard error of growth_bytes_per_hour, at most; 0 means exact.",
+    "One standard error of growth_bytes_per_hour, at most; 0 where exact or without samples.",
     lambda t: t.growth_error(), "±growth",
 )  # fmt: skip

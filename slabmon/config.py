@@ -17,6 +17,7 @@ from slabmon.kernel.settings import Settings
 from slabmon.logs import LogSettings
 from slabmon.options import OPTIONS, TABLES, Option
 from slabmon.state.settings import StateSettings
+from slabmon.store.settings import HistorySettings
 from slabmon.web.settings import WebSettings
 
 _KINDS = {str: "text in quotes", bool: "true or false", int: "a whole number", float: "a number"}
@@ -32,6 +33,7 @@ class Config:
     tracking: Settings = field(default_factory=Settings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     state: StateSettings = field(default_factory=StateSettings)
+    history: HistorySettings = field(default_factory=HistorySettings)
     log: LogSettings = field(default_factory=LogSettings)
 
     def value(self, option: Option) -> Any:

@@ -18,11 +18,12 @@ from slabmon.errors import SlabmonError, UsageError
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.tracker import Tracker
 from slabmon.loop import Loop
+from slabmon.memory import be_frugal
 from slabmon.service import Service
 from slabmon.state.continuity import find_continuity
 from slabmon.state.lock import only_daemon
 from slabmon.systemd import Notifier, watchdog_seconds
-from slabmon.web.settings import WebSettings, parse_address
+from slabmon.web.settings import ProcessSettings, WebSettings, parse_address
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Daemon:
     def run(self) -> None:
         """Binds first, so that a busy port costs nothing; then tracks until told to stop."""
         config = self._config
+        be_frugal()
         with ExitStack() as stack:
             crashed = stack.enter_context(only_daemon(Path(config.state.lock_file)))
             passed = listeners.inherited()
@@ -55,7 +57,8 @@ class Daemon:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.on_signal(number, loop.stop)
             loop.on_signal(signal.SIGHUP, self._reload if self._read else loop.stop)
-            service = self._service = Service(loop, config.web, sockets, self._alive)
+            served = ProcessSettings.of(config.web, config.history)
+            service = self._service = Service(loop, served, sockets, self._alive)
             stack.callback(service.close)
             continuity = find_continuity(config.state, self._notifier, passed)
             if continuity is not None:
@@ -63,10 +66,9 @@ class Daemon:
             tracker = stack.enter_context(open_tracker(config.tracking, continuity))
             service.web.wait_until_started()
             service.attend(tracker, config.budget)
-            for line in _greeting(config.web, sockets):
-                sys.stdout.write(line + "\n")
-            sys.stdout.flush()
-            self._notifier.send("READY=1")
+            if not self._notifier.send("READY=1"):  # nobody but a person at a terminal
+                sys.stdout.write("".join(f"{line}\n" for line in _greeting(config.web, sockets)))
+                sys.stdout.flush()
             log.info("tracking since %s", _when(tracker.since))
             loop.every(STATUS_SECONDS, lambda: self._tell(tracker))
             self._tell(tracker)
@@ -85,12 +87,12 @@ class Daemon:
         governor = self._service.governor if self._service else None
         if governor is None:
             return
-        cost = f"{100 * governor.cost.total:.2f} %" if governor.cost else "not measured yet"
-        steps = "; ".join(step.name for step in governor.level.taken)
-        self._notifier.status(
-            f"Tracking since {_when(tracker.since)}. Cost: {cost} of a CPU, "
-            f"budget {100 * governor.limit:.2f} %{f' ({steps})' if steps else ''}"
-        )
+        cost = ""
+        if governor.cost:
+            cost = f" Cost {100 * governor.cost.total:.2f} % of a CPU"
+            cost += f", budget {100 * governor.limit:.2f} %." if governor.limit else "."
+        steps = "".join(f" Over it: {step.name}." for step in governor.level.taken)
+        self._notifier.status(f"Tracking since {_when(tracker.since)}.{cost}{steps}")
 
     def _reload(self) -> None:
         assert self._read is not None
@@ -110,8 +112,9 @@ class Daemon:
         if self._config.log != old.log:
             logs.set_up(self._config.log)
         service = self._service
-        if service is not None and self._config.web != old.web:
-            service.web.reconfigure(self._config.web)
+        served = ProcessSettings.of(self._config.web, self._config.history)
+        if service is not None and served != ProcessSettings.of(old.web, old.history):
+            service.web.reconfigure(served)
         if service is not None and service.governor is not None:
             service.governor.reconfigure(self._config.budget, self._config.tracking.sample_bytes)
 

@@ -30,7 +30,7 @@ class Governor:
         self._window = (0.0, 0.0)  # when it opened, run time then
         self._processes: tuple[float, float, float] | None = None
         self.cost: Cost | None = None
-        self._exceeded = False
+        self._helpless = False
 
     @property
     def limit(self) -> float:
@@ -63,6 +63,7 @@ class Governor:
     def _set(self, level: Level) -> None:
         old, self.level = self.level, level
         exceeded = bool(self.cost and 0 < self.limit < self.cost.total)
+        helpless = exceeded and old.steps == len(old.available)
         if level.steps != old.steps:
             assert self.cost is not None
             step = max(level.taken, old.taken, key=len)[-1]
@@ -72,10 +73,10 @@ class Governor:
                 100 * self.limit, step.name, "" if level.steps > old.steps else ", undone",
             )  # fmt: skip
             self._apply()
-        elif exceeded and not self._exceeded and level.steps == len(level.available):
+        elif helpless and not self._helpless:
             log.warning("the cost is above the budget and nothing is left to give up: counting "
                         "itself goes on")  # fmt: skip
-        self._exceeded = exceeded
+        self._helpless = helpless
 
     def reconfigure(self, settings: BudgetSettings, sample_bytes: int) -> None:
         """Takes other settings."""

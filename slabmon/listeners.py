@@ -89,6 +89,15 @@ def _listen(listener: socket.socket, address: object) -> socket.socket:
     return listener
 
 
+class _UnixListener(socket.socket):
+    """Takes its file with it when it is closed."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self.getsockname())
+        super().close()
+
+
 def bind_unix(path: Path) -> socket.socket:
     """A socket for root and, where that group exists, members of GROUP. A stale socket file is
     replaced, that of a living process is not."""
@@ -98,7 +107,7 @@ def bind_unix(path: Path) -> socket.socket:
             _remove_stale(path)
         old_mask = os.umask(0o177)
         try:
-            listener = _listen(socket.socket(socket.AF_UNIX), str(path))
+            listener = _listen(_UnixListener(socket.AF_UNIX), str(path))
         finally:
             os.umask(old_mask)
         with contextlib.suppress(KeyError):

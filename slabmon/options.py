@@ -19,6 +19,7 @@ from slabmon.kernel.settings import Filter, Settings
 from slabmon.limits import Limits, number
 from slabmon.logs import LogSettings
 from slabmon.state.settings import StateSettings
+from slabmon.store.settings import HistorySettings
 from slabmon.web.settings import WebSettings
 
 TABLES: Mapping[str, type] = {
@@ -26,6 +27,7 @@ TABLES: Mapping[str, type] = {
     "tracking": Settings,
     "budget": BudgetSettings,
     "state": StateSettings,
+    "history": HistorySettings,
     "log": LogSettings,
 }
 _ABOUT = {
@@ -33,6 +35,7 @@ _ABOUT = {
     "tracking": "What is counted and tracked, and how large the kernel's tables are.",
     "budget": "What slabmon itself may cost.",
     "state": "How counting goes on while no daemon runs.",
+    "history": "What was, for as long as it is kept: `GET /api/v1/snapshot?at=TIME`.",
     "log": "What is logged. Under systemd to the journal, else to standard error.",
 }
 
@@ -143,6 +146,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("state", "lock_file", "only one daemon at a time holds it"),
     Option("state", "pin_directory", "where kernel objects are pinned without systemd; a BPF file "
            "system is mounted there if it is missing"),
+    Option("history", "path", "the recording that is kept, such as "
+           "/var/lib/slabmon/history/slabs.db; its directory is made for web.user if it is "
+           "missing; an empty text means none", live=True),
+    Option("history", "interval_seconds", "between snapshots", live=True),
+    Option("history", "keep", "how long snapshots are kept, such as 12h or 7d", live=True),
+    Option("history", "max_size", "the oldest are forgotten while the file is larger, such as 64M "
+           "or 2G", live=True),
     Option("log", "level", "debug, info, warning or error", live=True),
 )  # fmt: skip
 

@@ -17,6 +17,8 @@ from slabmon.webprocess import WebProcess
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 2.0
+# So many checks may pass until something is heard of a process, and until one that was to end did.
+SILENT_CHECKS, RETIRED_CHECKS = 15, 5
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 # A process that lived so long did not die of its start.
 STABLE_SECONDS = 60.0
@@ -105,11 +107,18 @@ class Supervisor:
             self._candidate = self._start()
 
     def _check(self) -> None:
-        """Replaces the process when a file it was configured from has changed."""
+        """Replaces the process when a file it was configured from has changed, or when nothing is
+        heard of it any more. Counts checks, not time: if this process was held up, it was not the
+        other that was silent."""
         for process in self._retired[:]:
-            if process.ended():
+            process.checks += 1
+            if process.ended() or process.checks > RETIRED_CHECKS:
                 process.end(0)
                 self._retired.remove(process)
+        for process in filter(None, (self._current, self._candidate)):
+            process.checks += 1
+            if process.checks > SILENT_CHECKS:
+                process.give_up("it does not respond")
         now = {path: identity(path) for path in self._files}
         if self._current and not self._candidate and now != self._files:
             self.reload()

@@ -1,8 +1,9 @@
-"""Durations and sizes as people write them in options and in the configuration."""
+"""Durations, sizes and times as people write them in options and in the configuration."""
 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 from slabmon.errors import UsageError
 
@@ -25,3 +26,13 @@ def duration(text: str) -> float:
 def size(text: str) -> int:
     """Bytes of `4096`, `64K`, `500M` or `2G`, in binary multiples."""
     return round(_parse(text, _BYTES, "a size such as 64M or 2G"))
+
+
+def moment(text: str) -> float:
+    """Unix time of `1790000000`, `2026-07-28T03:00` (local time) or `2026-07-28 03:00:00+02:00`."""
+    try:
+        if re.fullmatch(r"\d{1,11}(\.\d+)?", text, re.ASCII):
+            return float(text)
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(f"{text!r} is not a time such as 2026-07-28T03:00") from error

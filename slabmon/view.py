@@ -32,6 +32,10 @@ class Link(NamedTuple):
     view: str = ""
     by: tuple[str, ...] = ()
 
+    def values(self, row: Any) -> tuple[Hashable, ...]:
+        """What the names in `where` have to equal for this row."""
+        return tuple(ours(row) for _, ours in self.where)
+
 
 @dataclass(frozen=True)
 class View:
@@ -118,9 +122,14 @@ def narrowed(view: View, wanted: tuple[tuple[str, Hashable], ...]) -> View:
     return replace(view, name=f"{view.name} where {wanted}", rows=select, origin=view.name)
 
 
-def follow(link: Link, view: View, row: Any, standing: dict[str, View]) -> View:
-    """The view that a link leads to from a row of a view."""
-    where = tuple((theirs, ours(row)) for theirs, ours in link.where)
+def lead(link: Link, view: View, values: Sequence[Hashable], standing: dict[str, View]) -> View:
+    """The view that a link of a view leads to from a row of which link.values() are these."""
+    where = tuple((name, value) for (name, _), value in zip(link.where, values, strict=True))
     if link.view:
         return narrowed(standing[link.view], where)
     return by_view(link.by, view.where + tuple((name, str(value)) for name, value in where))
+
+
+def follow(link: Link, view: View, row: Any, standing: dict[str, View]) -> View:
+    """The view that a link leads to from a row of a view."""
+    return lead(link, view, link.values(row), standing)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 
-from slabmon.channel import DETAILED, PLAIN, RETIRE, Answer, Garbage, Started
+from slabmon.channel import ALIVE, DETAILED, PLAIN, RETIRE, Answer, Garbage, Started
 from slabmon.loop import Loop
 from slabmon.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
 # What a process that parses requests needs to know of our environment.
-_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "TZ")
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "TZ", "JOURNAL_STREAM")
+# numpy's worker threads would keep what the thread that gives privileges up gives up.
+SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1"}
 END_SECONDS = 5.0
 
 
@@ -39,6 +39,8 @@ class WebProcess:
         self._loop = loop
         self._on_command, self._on_started, self._on_gone = on_command, on_started, on_gone
         self.started = False
+        # The supervisor's checks since anything was heard of it, or since it was to end.
+        self.checks = 0
         self._over = False
         self._received = b""
         self._unsent = memoryview(b"")
@@ -51,10 +53,11 @@ class WebProcess:
                  *map(str, numbers)],
                 pass_fds=(theirs.fileno(), *numbers), stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, start_new_session=True, cwd="/",
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+                | SINGLE_THREADED,
             )  # fmt: skip
         self.pid = self._process.pid
-        self._channel.sendall(json.dumps(asdict(settings)).encode() + b"\n")
+        self._channel.sendall(settings.packed())
         self._channel.setblocking(False)
         loop.watch(self._channel, self._receive)
 
@@ -65,8 +68,9 @@ class WebProcess:
             return
         except OSError:
             data = b""
+        self.checks = 0
         if not data:
-            self._gone(self._epitaph())
+            self.give_up(self._epitaph())
         elif self.started:
             self._command(data)
         else:
@@ -77,7 +81,7 @@ class WebProcess:
         try:
             found = Started.unpack(self._received)
         except Garbage as error:
-            self._gone(str(error))
+            self.give_up(str(error))
             return
         if found is None:
             return
@@ -88,12 +92,15 @@ class WebProcess:
             self._command(rest)
 
     def _command(self, data: bytes) -> None:
+        command = data.replace(ALIVE, b"")
+        if not command:
+            return
         # A process that keeps to the protocol waits for the answer before it asks again.
-        if data not in (PLAIN, DETAILED):
-            self._gone("it sent something that is not a command")
+        if command not in (PLAIN, DETAILED):
+            self.give_up("it sent something that is not a command")
             return
         self._loop.unwatch(self._channel)
-        self._on_command(self, data)
+        self._on_command(self, command)
 
     def answer(self, answer: Answer) -> None:
         """Sends an answer as fast as the child takes it; then listens for the next command."""
@@ -108,7 +115,7 @@ class WebProcess:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._gone(self._epitaph())
+            self.give_up(self._epitaph())
             return
         self._unsent = self._unsent[sent:]
         if self._unsent:
@@ -123,7 +130,8 @@ class WebProcess:
             return "it closed its channel"
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
-    def _gone(self, reason: str) -> None:
+    def give_up(self, reason: str) -> None:
+        """Has nothing to do with the child any more."""
         self._over = True
         self._loop.unwatch(self._channel)
         self._on_gone(self, reason)
@@ -131,6 +139,7 @@ class WebProcess:
     def retire(self) -> None:
         """Asks the child to finish its requests and end."""
         self._over = True
+        self.checks = 0
         self._loop.unwatch(self._channel)
         with contextlib.suppress(OSError):
             # In the middle of an answer there is nothing to ask politely any more.

@@ -7,30 +7,26 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from slabmon.analysis.filtering import mask
+from slabmon.analysis.hour import Hour
 from slabmon.analysis.table import Table
-from slabmon.analysis.window import History, Window
+from slabmon.analysis.window import History, Instant, Window
 from slabmon.export.human import texts
-from slabmon.model import Live, Snapshot
+from slabmon.model import Snapshot
 from slabmon.view import View
 from slabmon.views import VIEWS
-from tests.unit.snapshots import synthetic
+from slabmon.web import answers
+from slabmon.web.asked import Asked
+from slabmon.web.live import Moment
+from tests.unit.snapshots import grown, synthetic
+from tests.unit.terminal import Script, Terminal, on_terminal
 
-ROUNDS, LINES, POINTS = 12, 50, 120
-
-
-def at(base: Snapshot, seconds: float) -> Snapshot:
-    """A large host after so many seconds of tracking; every site holds more than before."""
-    size = 64 * int(seconds)
-    sites = tuple(
-        site._replace(allocs=int(seconds) * number, live=Live(number, size * number, 8 * size))
-        for number, site in enumerate(base.sites)
-    )
-    return replace(base, tracking=replace(base.tracking, seconds=seconds), sites=sites)
+ROUNDS, LINES, POINTS = 8, 50, 120
 
 
 def redraw(view: View, window: Window) -> None:
@@ -40,29 +36,75 @@ def redraw(view: View, window: Window) -> None:
     texts(table, order[:LINES], table.brief)
 
 
+def answer(name: str, window: Window) -> None:
+    """What the live page gets of a view."""
+    fresh = Window(Instant(window.snapshot), window.before, window.moments, window.trails)
+    answers.encoded(answers.table(Asked(name, filter="_7"), Moment(fresh, 0.0)))
+
+
+def measure(work: Callable[[], object]) -> float:
+    """Milliseconds of CPU time."""
+    begin = time.process_time()
+    work()
+    return (time.process_time() - begin) * 1e3
+
+
+def _add(history: History, snapshot: Snapshot, windows: list[Window]) -> None:
+    windows.append(history.add(snapshot))
+
+
+def on_screen(windows: list[Window], times: dict[str, list[float]]) -> None:
+    """Adds what top itself takes per view: a new window, the table, and all lines of the screen."""
+
+    async def work(terminal: Terminal) -> None:
+        app = terminal.app
+        for name in VIEWS:
+            app.show_view(name)
+            await terminal.pilot.pause()
+            for window in windows:
+                fresh = Window(Instant(window.snapshot), window.before, window.moments,
+                               window.trails)  # fmt: skip
+
+                def redraw(fresh: Window = fresh) -> None:
+                    app.browser.refresh(fresh)
+                    app.grid.redraw()
+                    app.screen._compositor.render_update(full=True)
+
+                times[name].append(measure(redraw))
+
+    on_terminal(work, Script(windows[0].snapshot), (140, LINES))
+
+
 def main() -> int:
-    """Prints median and longest time per view in milliseconds of CPU time."""
+    """Prints median and longest CPU time per view in milliseconds: of a table alone, of a redraw
+    of the terminal, and of an answer to the live page."""
     history = History(VIEWS.values())
     base = synthetic()
     for number in range(POINTS):
-        history.add(at(base, 5.0 * (number + 1)))
+        history.add(grown(base, 5.0 * (number + 1)))
     adding: list[float] = []
-    times: dict[str, list[float]] = {view: [] for view in VIEWS}
+    windows: list[Window] = []
+    tables: dict[str, list[float]] = {view: [] for view in VIEWS}
+    screens: dict[str, list[float]] = {view: [] for view in VIEWS}
+    pages: dict[str, list[float]] = {view: [] for view in VIEWS}
     for number in range(ROUNDS):
-        snapshot = at(base, 5.0 * (POINTS + number + 1))
-        begin = time.process_time()
-        window = history.add(snapshot)
-        adding.append(time.process_time() - begin)
+        snapshot = grown(base, 5.0 * (POINTS + number + 1))
+        adding.append(measure(partial(_add, history, snapshot, windows)))
         for name, view in VIEWS.items():
-            begin = time.process_time()
-            redraw(view, window)
-            times[name].append(time.process_time() - begin)
-    for name, values in {"taking a snapshot in": adding, **times}.items():
-        milliseconds = np.array(values) * 1e3
-        sys.stdout.write(
-            f"{name:21} median {np.median(milliseconds):6.1f} ms, "
-            f"longest {milliseconds.max():6.1f} ms\n"
-        )
+            tables[name].append(measure(partial(redraw, view, windows[-1])))
+            pages[name].append(measure(partial(answer, name, windows[-1])))
+    on_screen(windows[-4:], screens)
+    hour = Hour(VIEWS.values())
+    points = [measure(partial(hour.add, Instant(window.snapshot))) for window in windows[::2]]
+    sys.stdout.write(f"{'':20}  table: median, longest   screen: median, longest   "
+                     "page: median, longest (ms)\n")  # fmt: skip
+    for name in VIEWS:
+        figures = [f"{np.median(found):8.1f} {max(found):8.1f}"
+                   for found in (tables[name], screens[name], pages[name])]  # fmt: skip
+        sys.stdout.write(f"{name:20}  {figures[0]:>22}   {figures[1]:>23}   {figures[2]:>21}\n")
+    sys.stdout.write(f"taking a snapshot in: median {np.median(adding):.1f}, "
+                     f"longest {max(adding):.1f} ms; "
+                     f"a point of the hour: median {np.median(points):.1f} ms\n")  # fmt: skip
     return 0
 
 

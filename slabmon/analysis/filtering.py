@@ -116,7 +116,7 @@ def _texts(table: Table, column: Column) -> list[str]:
 
 
 def _compared(table: Table, name: str, sign: str, token: _Token) -> np.ndarray:
-    column = find_column(table.columns, name)
+    column = find_column(table.view.columns, name)
     if column.kind == HISTORY:
         raise UsageError(f"filter: {column.name} has many values; compare another column")
     if sign in ("~", "!~"):

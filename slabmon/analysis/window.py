@@ -205,17 +205,15 @@ class History:
         listed = list(views)
         self._views = [view for view in listed if view.trail]
         self._span, self._step = span, step
-        self._observer = Observer() if any(view.judged for view in listed) else None
+        self._observer = Observer()
         self._window: Window | None = None
 
     def add(self, snapshot: Snapshot) -> Window:
         """The window that ends with this snapshot. One that was seen before changes nothing; one
         of another tracking session, or of an earlier time, begins anew."""
         last = self._window
-        now = Instant(snapshot)
-        if self._observer is not None:
-            self._observer.add(snapshot)
-            now = Instant(snapshot, self._observer.assess)
+        self._observer.add(snapshot)
+        now = Instant(snapshot, self._observer.assess)
         if last is None or is_reset(last.snapshot, snapshot):
             self._window = Window(now)
         elif snapshot.tracking.seconds > last.snapshot.tracking.seconds:
@@ -223,6 +221,10 @@ class History:
             self._window = Window(now, last.now, moments, trails)
         assert self._window is not None
         return self._window
+
+    def assess(self) -> Assessment:
+        """What can be said of leaks now."""
+        return self._observer.assess()
 
     def _trails(self, last: Window) -> tuple[tuple[float, ...], dict[str, Trail]]:
         """Adds the last instant to the trails if it is time for another point."""

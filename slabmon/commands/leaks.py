@@ -8,10 +8,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from slabmon.commands.top import SOCKET
 from slabmon.errors import SlabmonError
 from slabmon.export.verdicts import to_dict, to_text
 from slabmon.kernel.settings import Filter, Settings
+from slabmon.listeners import DEFAULT_SOCKET
 from slabmon.sources.choose import add_connect, add_replay, open_source
 from slabmon.units import duration
 
@@ -111,7 +111,7 @@ def _daemon(options: argparse.Namespace) -> ConnectedSource | None:
         return ConnectedSource(options.connect, options.ca_file)
     if options.exact is not None:
         return None
-    daemon = ConnectedSource(SOCKET)
+    daemon = ConnectedSource(f"unix:{DEFAULT_SOCKET}")
     try:
         with daemon:
             daemon.leaks(options.share)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from slabmon.errors import SlabmonError, UsageError
+from slabmon.errors import UsageError
 from slabmon.kernel.settings import Settings
 from slabmon.sources import Source
-from slabmon.sources.choose import add_connect, add_replay, open_source
+from slabmon.sources.choose import add_connect, add_replay, open_nearest
 from slabmon.views import VIEWS
 
-# Where a daemon on this host listens for local clients.
-SOCKET = "unix:/run/slabmon/slabmon.sock"
+if TYPE_CHECKING:
+    from slabmon.top.start import Start
+
 MIN_DELAY, MAX_DELAY, MAX_COUNT = 0.1, 3600.0, 10**9
 
 
@@ -67,32 +68,28 @@ def run(options: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
     from slabmon.top.start import Start
 
-    start = Start(options.delay, options.count, options.view, options.sort.removeprefix("="),
+    start = Start(options.delay, options.count, options.view, options.sort,
                   options.filter)  # fmt: skip
     start.check()
-    source = choose(options)
+    source = open_nearest(options, Settings(pages=options.pages))
     if options.batch:
         from slabmon.top import batch
 
         return batch.run(source, start)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("top needs a terminal; use -b for plain text")
-    from slabmon.top.app import run as run_app
-
-    return run_app(source, start)
+    return _on_screen(source, start)
 
 
-def choose(options: argparse.Namespace) -> Source:
-    """The source that options name, else a daemon that answers here, else programs of its own."""
-    if options.connect is None and options.replay is None:
-        from slabmon.sources.connected import ConnectedSource
+def _on_screen(source: Source, start: Start) -> int:
+    from slabmon.top.app import TopApp
 
-        daemon = ConnectedSource(SOCKET)
-        try:
-            with daemon:
-                daemon.snapshot()
-        except SlabmonError:
-            pass
-        else:
-            return daemon
-    return open_source(options, Settings(pages=options.pages))
+    app = TopApp(source, start)
+    try:
+        app.open()
+        app.run()
+    finally:
+        app.close()
+    if app.failure is not None:
+        raise app.failure
+    return app.return_value or 0

@@ -11,6 +11,7 @@ from slabmon.columns import (
     BYTES_PER_SECOND,
     ESTIMATE,
     GROWTH,
+    GROWTH_ERROR,
     OBSERVABLE,
     PER_SECOND,
     PERCENT,
@@ -94,11 +95,13 @@ def texts(table: Table, order: Order, columns: Sequence[Column]) -> list[list[st
     seen = [True] * len(order)
     if any(column.name == OBSERVABLE.name for column in table.view.columns):
         seen = table.values(OBSERVABLE.name)[order].tolist()
-    rows = []
-    for row, sure in zip(table.cells(order, columns), seen, strict=True):
-        shown = [human(value, column.unit) for value, column in zip(row, columns, strict=True)]
-        if not sure:
-            shown = [text + UNSEEN_FREES if column.kind in (ESTIMATE, GROWTH) and text != "-"
-                     else text for text, column in zip(shown, columns, strict=True)]  # fmt: skip
-        rows.append(shown)
-    return rows
+    return [[_shown(value, column, sure) for value, column in zip(row, columns, strict=True)]
+            for row, sure in zip(table.cells(order, columns), seen, strict=True)]  # fmt: skip
+
+
+def _shown(value: Value, column: Column, sure: bool) -> str:
+    if column.name == GROWTH_ERROR.name:
+        return human(value, BYTES)  # an error has no sign
+    text = human(value, column.unit)
+    doubtful = not sure and column.kind in (ESTIMATE, GROWTH) and text != "-"
+    return text + UNSEEN_FREES if doubtful else text

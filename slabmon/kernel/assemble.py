@@ -15,6 +15,7 @@ from slabmon.kernel.caches import LARGE, CacheDirectory, Identity
 from slabmon.kernel.gfp import CLASSES
 from slabmon.kernel.layout import CONSTANTS
 from slabmon.kernel.reader import Allocations, Frees
+from slabmon.kernel.slabinfo import Nature
 from slabmon.kernel.symbols import Location
 from slabmon.model import (
     LARGE_CACHE,
@@ -188,7 +189,7 @@ def cache_sums(
 def cache_rows(
     table: Mapping[str, tuple[Identity, Sums]], live: Mapping[str, Live],
     slabinfo: Mapping[str, Slabinfo], aliases: Mapping[str, tuple[str, ...]],
-    reclaimable: Callable[[str], bool], interval: int, bulk_unseen: bool,
+    nature: Callable[[str, int], Nature], interval: int, bulk_unseen: bool,
 ) -> tuple[Cache, ...]:  # fmt: skip
     """All caches: those seen in events, and those that only slabinfo knows. `bulk_unseen`: frees
     in bulk and through RCU batches are not observed here."""
@@ -217,11 +218,12 @@ def cache_rows(
     known = {identity.kernel_name for identity, _ in table.values()}
     for name, info in slabinfo.items():
         if name not in known:
+            size, reclaimable = nature(name, info.object_size)
             rows.append(
                 Cache(
-                    name=name, object_size=info.object_size, allocs=0, frees=0, failed=0,
+                    name=name, object_size=size, allocs=0, frees=0, failed=0,
                     requested_bytes=0, allocated_bytes=0, freed_bytes=0, live=Live(),
-                    frees_observable=name not in blind, reclaimable=reclaimable(name),
+                    frees_observable=name not in blind, reclaimable=reclaimable,
                     accounted=False, dma=False, unobserved_frees=0, lifetimes=_NO_LIFETIMES,
                     aliases=aliases.get(name, ()), slabinfo=info,
                 )

@@ -56,9 +56,19 @@ def plan_closers(facts: Facts) -> Closers:
         "BULK_RETURN_MASK": 0xFF if alloc and alloc.returns == "bool" else 0xFFFFFFFF,
         "BULK_FREE": int(free is not None),
         "RCU_SHEAVES": int(sheaf is not None),
-        "ARG_SHEAF_TAKEN": len(sheaf.parameters) if sheaf else 0,
     }
     return Closers(hooks, defines, _features(facts, hooks, reason))
+
+
+def refused(features: Mapping[str, Feature], reasons: Mapping[str, str]) -> dict[str, Feature]:
+    """What becomes of the features where the kernel refuses these programs after all."""
+    found = {}
+    for program, reason in reasons.items():
+        name = program.removeprefix("on_")
+        found[name] = Feature(OFF, f"no tracepoint ({reason}): {_UNSEEN}")
+    if "bulk_free" in found and features["rcu_free"].state == ON:
+        found["rcu_free"] = found["bulk_free"]
+    return found
 
 
 def _unavailable(facts: Facts) -> str:

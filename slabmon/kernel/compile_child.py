@@ -81,7 +81,7 @@ def main() -> int:
     except Exception as error:
         return reply(channel, {"error": f"compile: {error}"}, [])
     descriptors: list[int] = []
-    maps, programs, sizes = {}, {}, {}
+    maps, programs, sizes, refused = {}, {}, {}, {}
     for name in request["maps"]:
         fd = bcc.lib.bpf_table_fd(module.module, name.encode())
         if fd < 0:
@@ -93,11 +93,15 @@ def main() -> int:
         try:
             fd = bpf.load(name, code, kind, btf_id)
         except OSError as error:
+            if kind:  # programs on functions are an extra
+                refused[name] = f"the kernel refuses its program: {error.strerror}"
+                continue
             return reply(channel, {"error": f"load {name}: {error}"}, [])
         programs[name] = len(descriptors)
         sizes[name] = len(code) // 8
         descriptors.append(fd)
-    return reply(channel, {"maps": maps, "programs": programs, "instructions": sizes}, descriptors)
+    message = {"maps": maps, "programs": programs, "instructions": sizes, "refused": refused}
+    return reply(channel, message, descriptors)
 
 
 def reply(channel: socket.socket, message: dict[str, object], descriptors: list[int]) -> int:

@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -82,8 +82,8 @@ class Compiler:
         return Programs(
             {name: descriptors[i] for name, i in answer["maps"].items()},
             {name: descriptors[i] for name, i in answer["programs"].items()},
-            answer["instructions"],
-        )
+            answer["instructions"], refused=answer["refused"],
+        )  # fmt: skip
 
     def _failed(self, what: str) -> SlabmonError:
         self._process.kill()
@@ -120,12 +120,13 @@ class Programs:
 
     def __init__(
         self, maps: dict[str, int], programs: dict[str, int], instructions: dict[str, int],
-        links: dict[str, int] | None = None,
+        links: dict[str, int] | None = None, refused: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.maps = maps
         self.programs = programs
         self.instructions = instructions
         self._links = links or {}
+        self._refused = refused or {}
 
     def objects(self) -> dict[str, int]:
         """All descriptors, by kind and name, attachments last."""
@@ -151,17 +152,20 @@ class Programs:
                 failed[event] = f"cannot attach: {error.strerror}"
         return failed
 
-    def attach_hooks(self, plan: Plan) -> None:
-        """Attaches the programs that watch kernel functions."""
-        for program, hook in plan.hooks.items():
+    def attach_hooks(self, plan: Plan) -> dict[str, str]:
+        """Attaches the programs that watch kernel functions; returns why some are not."""
+        failed = {}
+        for program in plan.hooks.keys() - self._links.keys():
+            if program not in self.programs:
+                failed[program] = self._refused.get(program, "refused before the restart")
+                continue
             try:
                 for name in HOOK_MAPS[program][1:]:
                     bpf.set_tail_call(self.maps[name], self.programs[program])
                 self._links[program] = bpf.attach(self.programs[program])
             except OSError as error:
-                raise UnsupportedHost(
-                    f"the kernel refused to attach to its function {hook.function}: {error}"
-                ) from error
+                failed[program] = f"cannot attach: {error.strerror}"
+        return failed
 
     def detach(self, events: Set[str]) -> None:
         """Ends the attachments to these events, those that there are."""

@@ -132,7 +132,6 @@ class Reader:
             self._page_lanes = [mapped("page_alloc_lanes", alloc), mapped("page_free_lanes", free)]
         self.control = maps.map_array(programs.maps["shared"], CONTROL, 1, writable=True)[0]
         self._buffers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._pool = maps.map_array(programs.maps["pool"], SAMPLE, self._settings.samples)
         self._nesting = plan.defines["NESTING"]
         self._bulk_alloc = plan.hooks.get("on_bulk_alloc")
 
@@ -219,10 +218,12 @@ class Reader:
         whose time is the same before, in and after the copy was not touched meanwhile.
         """
         used = int(max(lanes["head"]["pool_used"].max() for lanes in self.alloc_lanes))
-        before = self._pool["time_ns"][:used].copy()
-        records = as_words(self._pool[:used]).copy().view(SAMPLE).ravel()
+        # Mapped for this reading only: 8 MiB that would count as this process's memory.
+        pool = maps.map_array(self._programs.maps["pool"], SAMPLE, self._settings.samples)[:used]
+        before = pool["time_ns"].copy()
+        records = as_words(pool).copy().view(SAMPLE).ravel()
         whole = (records["time_ns"] != 0) & (records["time_ns"] == before)
-        whole &= self._pool["time_ns"][:used] == before
+        whole &= pool["time_ns"] == before
         if self._settings.exact is not None:
             whole &= records["flags"] & CONSTANTS["SLOT_MATCH"] != 0
         return records if whole.all() else as_words(records)[whole].view(SAMPLE).ravel()

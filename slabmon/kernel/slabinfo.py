@@ -7,6 +7,7 @@ import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from slabmon.model import Slabinfo
 from slabmon.names import text
@@ -65,14 +66,23 @@ def read_aliases(root: Path = Path("/sys/kernel/slab")) -> Mapping[str, tuple[st
     }
 
 
-@functools.cache  # it never changes; a file that is not there yet raises, and is not kept
-def _reclaim_account(path: Path) -> bool:
-    return path.read_text().strip() == "1"
+@functools.cache  # they never change; a file that is not there yet raises, and is not kept
+def _number(path: Path) -> int:
+    return int(path.read_text())
 
 
-def is_reclaimable(name: str, root: Path = Path("/sys/kernel/slab")) -> bool:
-    """SLAB_RECLAIM_ACCOUNT of a cache that was not seen in any event."""
+class Nature(NamedTuple):
+    """What a cache is of which no event was seen; `object_size` in bytes."""
+
+    object_size: int
+    reclaimable: bool
+
+
+def nature(name: str, size: int, root: Path = Path("/sys/kernel/slab")) -> Nature:
+    """From sysfs. Where that does not tell, `size`, what an object occupies, stands in:
+    /proc/slabinfo knows no more."""
     try:
-        return _reclaim_account(root / name / "reclaim_account")
+        found = root / name
+        return Nature(_number(found / "object_size"), _number(found / "reclaim_account") == 1)
     except (OSError, ValueError):
-        return False
+        return Nature(size, False)

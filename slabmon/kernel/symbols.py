@@ -38,18 +38,27 @@ class Location(NamedTuple):
 
 
 class Table:
-    """Text symbols sorted by address; names are ranges of one byte string."""
+    """Text symbols sorted by address; name i is names[offsets[i]:offsets[i + 1]]."""
 
     def __init__(self, addresses: np.ndarray, starts: np.ndarray, ends: np.ndarray,
-                 names: bytes) -> None:  # fmt: skip
+                 text: np.ndarray) -> None:  # fmt: skip
+        """Copies the names out of `text` (bytes), which is twice as large and can go."""
         order = np.argsort(addresses, kind="stable")
         self.addresses = addresses[order]
-        self._starts = starts[order]
-        self._ends = ends[order]
-        self._names = names
+        lengths = (ends - starts)[order]
+        self._offsets = np.zeros(len(order) + 1, np.uint32)
+        np.cumsum(lengths, out=self._offsets[1:])
+        # Where in the text each byte of the names is.
+        shift = starts[order].astype(np.int32) - self._offsets[:-1].astype(np.int32)
+        places = np.repeat(shift, lengths)
+        places += np.arange(len(places), dtype=np.int32)
+        self._names = text[places].tobytes()
 
     def name(self, index: int) -> str:
-        return self._names[self._starts[index] : self._ends[index]].decode("utf-8", "replace")
+        return self._bytes(index).decode("utf-8", "replace")
+
+    def _bytes(self, index: int) -> bytes:
+        return self._names[self._offsets[index] : self._offsets[index + 1]]
 
     def at(self, address: int) -> tuple[str, int] | None:
         """Symbol and offset of an address."""
@@ -63,9 +72,8 @@ class Table:
     def find(self, name: str) -> int | None:
         """Address of a symbol by exact name."""
         wanted = name.encode()
-        lengths = self._ends - self._starts
-        for index in np.flatnonzero(lengths == len(wanted)):
-            if self._names[self._starts[index] : self._ends[index]] == wanted:
+        for index in np.flatnonzero(np.diff(self._offsets) == len(wanted)).tolist():
+            if self._bytes(index) == wanted:
                 return int(self.addresses[index])
         return None
 
@@ -106,6 +114,9 @@ def parse(data: bytes) -> tuple[Table, dict[str, Table], dict[str, int]]:
     addresses = np.frombuffer(bytes.fromhex(digits.decode("ascii")), ">u8").astype(np.uint64)
     kinds = buffer[starts + 17]
     text = np.isin(kinds, np.frombuffer(b"tTwW", np.uint8))
+    end_of_text = data.find(f" {CORE_END}\n".encode())
+    if end_of_text >= 0:  # on arm64 it belongs to what follows, which is data
+        text[np.searchsorted(ends, end_of_text)] = True
     name_starts = starts + 19
 
     data_symbols = {}
@@ -128,11 +139,7 @@ def parse(data: bytes) -> tuple[Table, dict[str, Table], dict[str, int]]:
         by_module.setdefault(data[name_ends[index] + 2 : ends[index] - 1], []).append(int(index))
 
     def table(rows: np.ndarray) -> Table:
-        """Holds on to the part of the text that has these lines, which is small for a module."""
-        first = int(name_starts[rows[0]]) if len(rows) else 0
-        last = int(name_ends[rows[-1]]) if len(rows) else 0
-        return Table(addresses[rows], (name_starts[rows] - first).astype(np.uint32),
-                     (name_ends[rows] - first).astype(np.uint32), data[first:last])  # fmt: skip
+        return Table(addresses[rows], name_starts[rows], name_ends[rows], buffer)
 
     modules = {
         name.decode("utf-8", "replace"): table(np.array(rows)) for name, rows in by_module.items()

@@ -13,6 +13,7 @@ from slabmon.analysis.sampling import Grouped
 from slabmon.kernel import assemble, bpf, slabinfo
 from slabmon.kernel.caches import CacheDirectory
 from slabmon.kernel.cgroups import Cgroups
+from slabmon.kernel.closers import refused
 from slabmon.kernel.devices import History, Ledger, Walker
 from slabmon.kernel.facts import Facts
 from slabmon.kernel.feature import DEGRADED, OFF, ON, Feature
@@ -92,13 +93,13 @@ class Tracker:
                 self.ledger.recall(memory.ledger)
         self.since = memory.since if memory else time.time()
         self._started = memory.started if memory else time.monotonic()
+        self.reconcile_devices()
+        self.features |= refused(self.features, programs.attach_hooks(plan))
         self._bulk_unseen = any(
             self.features[name].state != ON for name in ("bulk_free", "rcu_free")
         )
-        self.reconcile_devices()
         if memory is None:
             self.since, self._started = time.time(), time.monotonic()
-            programs.attach_hooks(plan)
             programs.attach(plan, plan.attach.keys() & ALLOCATION_EVENTS, required=True)
         if continuity is not None:
             continuity.begin(programs, self._memory())
@@ -248,7 +249,7 @@ class Tracker:
         live_sites = grouped.by(tracked.site, len(rows.places))
         caches = assemble.cache_rows(
             table, dict(zip(cache_names, live_caches, strict=True)), info, self._aliases,
-            slabinfo.is_reclaimable, interval, self._bulk_unseen,
+            slabinfo.nature, interval, self._bulk_unseen,
         )  # fmt: skip
         sites = assemble.site_rows(rows, dict(zip(rows.places, live_sites, strict=True)), interval)
         cache_row = {row.name: i for i, row in enumerate(caches)}

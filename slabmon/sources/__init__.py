@@ -25,3 +25,15 @@ class Source(Protocol):
         """The host as it is now, or as it was at the recording's current moment. `details` asks
         for kernel stacks and cgroup paths of tracked objects, where they cost extra."""
         ...
+
+
+class Past(Protocol):
+    """What a source that knows the past offers as well: a recording, a daemon with history."""
+
+    def span(self) -> tuple[float, float]:
+        """Unix times of the first and the last snapshot."""
+        ...
+
+    def at(self, time: float) -> Snapshot:
+        """The last snapshot not after this Unix time, else the first."""
+        ...

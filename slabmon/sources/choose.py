@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slabmon.errors import UsageError
+from slabmon.errors import SlabmonError, UsageError
 from slabmon.sources import Source
 
 if TYPE_CHECKING:
@@ -43,3 +43,21 @@ def open_source(options: argparse.Namespace, settings: Settings) -> Source:
     from slabmon.sources.live import LiveSource
 
     return LiveSource(settings)
+
+
+def open_nearest(options: argparse.Namespace, settings: Settings) -> Source:
+    """As open_source(), but before programs of its own comes the daemon that runs here, if it
+    answers where it listens by default."""
+    if options.connect is None and options.replay is None:
+        from slabmon.listeners import DEFAULT_SOCKET
+        from slabmon.sources.connected import ConnectedSource
+
+        daemon = ConnectedSource(f"unix:{DEFAULT_SOCKET}")
+        try:
+            with daemon:
+                daemon.snapshot()
+        except SlabmonError:
+            pass
+        else:
+            return daemon
+    return open_source(options, settings)

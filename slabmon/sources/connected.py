@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import json
 import socket
 import ssl
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from slabmon.errors import PermissionDenied, UsageError
+from slabmon.names import text
 
 if TYPE_CHECKING:
     from slabmon.export.verdicts import Document
     from slabmon.model import Snapshot
 
-API = "/api/v1"
+SNAPSHOT, HISTORY, LEAKS = "/api/v1/snapshot", "/api/v1/history", "/api/v1/leaks"
 _MAX_DOCUMENT = 16 << 20
 TIMEOUT_SECONDS = 10.0
 _SCHEMES = "http://HOST:PORT, https://HOST:PORT or unix:/PATH"
@@ -51,7 +53,7 @@ class ConnectedSource:
 
     def _parse(self, url: str, ca_file: Path | None) -> tuple[http.client.HTTPConnection, str]:
         if url.startswith("unix:"):
-            return _UnixConnection(url.removeprefix("unix:").removeprefix("//")), API
+            return _UnixConnection(url.removeprefix("unix:").removeprefix("//")), ""
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
@@ -64,7 +66,7 @@ class ConnectedSource:
             encoded = base64.b64encode(pair.encode()).decode()
             self._headers["Authorization"] = f"Basic {encoded}"
             self.url = url.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1)
-        path = parts.path.rstrip("/") + API
+        path = parts.path.rstrip("/")
         if parts.scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS), path
         try:
@@ -88,13 +90,26 @@ class ConnectedSource:
         self._connection.close()
 
     def snapshot(self, details: bool = False) -> Snapshot:
-        """See Source."""
+        """See Source. A daemon always sends details."""
+        return self._snapshot(SNAPSHOT)
+
+    def at(self, time: float) -> Snapshot:
+        """See Past; UsageError if the daemon keeps no history."""
+        return self._snapshot(f"{SNAPSHOT}?at={time:.3f}")
+
+    def span(self) -> tuple[float, float]:
+        """See Past; UsageError if the daemon keeps no history."""
+        body = self._ask(HISTORY, "application/json", 1 << 12)
+        try:
+            found = json.loads(body)
+            return float(found["first"]), float(found["last"])
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise UsageError(f"{self.url} does not answer as slabmon does") from error
+
+    def _snapshot(self, path: str) -> Snapshot:
         from slabmon.store import codec
 
-        kind, body = self._ask("/snapshot?details=1" if details else "/snapshot",
-                               codec.CONTENT_TYPE, codec.MAX_BYTES)  # fmt: skip
-        if kind != codec.CONTENT_TYPE:
-            raise UsageError(f"{self.url} does not answer as slabmon does; is the URL right?")
+        body = self._ask(path, codec.CONTENT_TYPE, codec.MAX_BYTES)
         try:
             return codec.decode(body)
         except codec.BadSnapshot as error:
@@ -106,21 +121,21 @@ class ConnectedSource:
 
         from slabmon.export.verdicts import SCHEMA, Document
 
-        _, body = self._ask(f"/leaks?share={share:g}", "application/json", _MAX_DOCUMENT)
+        body = self._ask(f"{LEAKS}?share={share:g}", "application/json", _MAX_DOCUMENT)
         try:
             found = msgspec.json.decode(body, type=Document)
         except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
             raise UsageError(f"{self.url} says nothing of leaks that this version understands: "
-                             f"{error}") from error  # fmt: skip
+                             f"{text(str(error).encode())}") from error  # fmt: skip
         if found["schema"] != SCHEMA:
             raise UsageError(f"{self.url} speaks of leaks in format {found['schema']}; this "
                              f"version of slabmon reads format {SCHEMA}")  # fmt: skip
         return found
 
-    def _ask(self, path: str, accept: str, limit: int) -> tuple[str | None, bytes]:
-        """Content type and body of what the API answers; every failure is a SlabmonError."""
+    def _ask(self, path: str, wanted: str, limit: int) -> bytes:
+        """The body of an answer of the content type that is wanted."""
         try:
-            return self._get(self._path + path, {"Accept": accept, **self._headers}, limit)
+            kind, body = self._get(self._path + path, {"Accept": wanted, **self._headers}, limit)
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             self._connection.close()
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -128,6 +143,9 @@ class ConnectedSource:
             if isinstance(error, PermissionError):
                 raise PermissionDenied(message) from error
             raise UsageError(message) from error
+        if kind != wanted:
+            raise UsageError(f"{self.url} does not answer as slabmon does; is the URL right?")
+        return body
 
     def _get(self, path: str, headers: dict[str, str], limit: int) -> tuple[str | None, bytes]:
         """Content type and body of an answer; refusals are errors."""
@@ -141,7 +159,7 @@ class ConnectedSource:
                 raise
             # A connection from before, which the daemon has closed since.
             return self._get(path, headers, limit)
-        body = answer.read(limit + 1)
+        kind, body = answer.getheader("Content-Type"), answer.read(limit + 1)
         if not answer.isclosed():  # more would come, or less came than was promised
             self._connection.close()
         if answer.status in (401, 403):
@@ -150,5 +168,8 @@ class ConnectedSource:
                 "give http://USER:PASSWORD@HOST:PORT as it is set up there"
             )
         if answer.status != 200:
-            raise UsageError(f"{self.url} answers {answer.status} {answer.reason}")
-        return answer.getheader("Content-Type"), body
+            reason = f"{answer.status} {answer.reason}"
+            if body.startswith(b"%d " % answer.status):  # one line, as slabmon's own errors are
+                reason = text(body[:300].splitlines()[0])
+            raise UsageError(f"{self.url} answers: {reason}")
+        return kind, body

@@ -42,7 +42,7 @@ class ReplayedSource:
 
         self.recording = self._open.enter_context(Recording(self._path))
         try:
-            first, _ = self.recording.span()
+            first, _ = self.span()
         except BaseException:
             self._open.close()
             raise
@@ -65,7 +65,7 @@ class ReplayedSource:
     @property
     def now(self) -> float:
         """Unix time that the replay has come to; never past the last snapshot."""
-        first, last = self.recording.span()
+        first, last = self.span()
         passed = (self._clock() - self._since) * self._speed
         return min(max(self._from + passed, first), last)
 
@@ -80,4 +80,12 @@ class ReplayedSource:
 
     def snapshot(self, details: bool = False) -> Snapshot:
         """See Source. Details are what was recorded of them."""
-        return self.recording.at(self.now).snapshot
+        return self.at(self.now)
+
+    def span(self) -> tuple[float, float]:
+        """See Past."""
+        return self.recording.span()
+
+    def at(self, time: float) -> Snapshot:
+        """See Past."""
+        return self.recording.at(time).snapshot

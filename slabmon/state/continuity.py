@@ -91,12 +91,12 @@ class Continuity:
         if document is None:
             return "its state record was never written whole"
         different = differences(document.get("fingerprint", {}), wanted)
-        if different:
-            return "; ".join(different)
-        links = sorted(plan.attach.keys() & ALLOCATION_EVENTS)
+        if different or "instructions" not in document:
+            return "; ".join(different) or "its state record is damaged"
         expected = [f"map-{name}" for name in map_names(plan)]
-        expected += [f"program-{name}" for name in (*plan.attach.values(), *plan.run)]
-        expected += [f"link-{name}" for name in links]
+        # Those that were loaded: the kernel may have refused some that are an extra.
+        expected += [f"program-{name}" for name in document["instructions"]]
+        expected += [f"link-{name}" for name in sorted(plan.attach.keys() & ALLOCATION_EVENTS)]
         missing = [name for name in expected if name not in self._objects]
         if missing:
             return f"it is incomplete: {', '.join(missing[:3])} missing"

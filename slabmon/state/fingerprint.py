@@ -36,6 +36,7 @@ def fingerprint(facts: Facts, plan: Plan) -> dict[str, Any]:
         "kernel": facts.release,
         "sources": sources_digest(),
         "attach": dict(plan.attach),
+        "hooks": {program: asdict(hook) for program, hook in plan.hooks.items()},
         "run": list(plan.run),
         "exact": asdict(exact) if exact else None,
         **{f"define {name}": value for name, value in plan.defines.items()},
@@ -48,6 +49,7 @@ _SAYS = {
     "kernel": "the kernel is another",
     "sources": "the BPF programs of this version are others",
     "attach": "other tracepoints are to be attached",
+    "hooks": "other kernel functions are to be watched",
     "run": "other helper programs are to be loaded",
     "exact": "the filter of exact mode changed",
 }

@@ -9,7 +9,10 @@ from slabmon.store.codec import MAX_BYTES
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
-    from backports import zstd
+    try:
+        from backports import zstd
+    except ModuleNotFoundError:  # Debian 13 has its forerunner only
+        from slabmon.store import forerunner as zstd  # type: ignore[no-redef]
 
 # Level 6 takes a millisecond for 100 KB. Long distance matching finds the columns of tracked
 # objects again where they have moved by megabytes.

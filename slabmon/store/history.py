@@ -56,24 +56,19 @@ class Retention:
 class History(Recording):
     """A recording opened for writing, made if it is not there; one process at a time.
 
-    Each append is one transaction, on disk when append() returns: whatever ends the process or
-    the machine, at most the snapshot being written is lost.
+    Each append is one transaction: whatever ends the process, at most the snapshot being written
+    is lost. When append() returns it is also on disk, unless `durable` is false: then nobody has
+    to wait for the disk, and a power cut can cost the last minutes.
     """
 
-    def __init__(self, path: Path, retention: Retention = Retention()) -> None:
+    def __init__(
+        self, path: Path, retention: Retention = Retention(), durable: bool = True
+    ) -> None:
         self._retention = retention
+        self._durable = durable
         self._previous = b""
         self._key = self._number = self._whole_bytes = self._built_bytes = 0
         super().__init__(path)
-        with self._errors():
-            (self._number,) = self._database.execute(
-                "SELECT coalesce(max(id), 0) FROM snapshots"
-            ).fetchone()
-        with self._transaction("IMMEDIATE"):
-            self._forget(time.time())
-        with self._errors():
-            # Not execute(), which would free a single page: this statement goes on step by step.
-            self._database.executescript("PRAGMA incremental_vacuum")
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -96,12 +91,20 @@ class History(Recording):
             raise
 
     def _check(self) -> None:
+        """Makes the file a recording if nothing is in it, and gets it ready."""
         if not os.fstat(self._lock).st_size or self._is_blank():
             self._create()
         super()._check()
         self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
         self._database.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+        (self._number,) = self._database.execute(
+            "SELECT coalesce(max(id), 0) FROM snapshots"
+        ).fetchone()
+        with self._transaction("IMMEDIATE"):
+            self._forget(time.time())
+        # Not execute(), which would free a single page: this statement goes on step by step.
+        self._database.executescript("PRAGMA incremental_vacuum")
 
     def _is_blank(self) -> bool:
         """Whether the file is a database that nobody has put anything into: our own, if we were

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -42,10 +43,6 @@ class TopApp(App[int]):
     Screen { layout: vertical; }
     #facts, #where { height: auto; }
     #where { text-style: bold; }
-    Tabs { height: 1; }
-    Grid { height: 1fr; }
-    TextScreen { align: center middle; }
-    #text { width: 90%; height: 90%; border: round; padding: 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = list(BINDINGS)
 
@@ -57,8 +54,10 @@ class TopApp(App[int]):
             super().__init__()
 
     def __init__(self, source: Source, start: Start) -> None:
-        super().__init__()
-        self.theme = "ansi-dark"  # the terminal's own colours, sixteen are enough
+        # The terminal's own colours, sixteen are enough, and none under NO_COLOR, which is decided
+        # in the constructor: a theme alone would come too late.
+        super().__init__(ansi_color=True)
+        self.theme = "ansi-dark"
         self._start = start
         self.feed = Feed(source, start.delay, self._pass_on)
         self._count = 1
@@ -99,8 +98,6 @@ class TopApp(App[int]):
     def grid(self) -> Grid:
         return self.screen_stack[0].query_one(Grid)
 
-    # What is shown
-
     def _tell(self) -> None:
         """Writes what stands above the table."""
         if not self.screen_stack or not self.is_running:
@@ -122,15 +119,15 @@ class TopApp(App[int]):
             self.grid.redraw()
         self._tell()
 
+    def _fatal_error(self) -> None:
+        """Textual's hook, which would print a traceback: the command tells of the error instead,
+        when the terminal is itself again."""
+        self.failure = self._exception
+        self._close_messages_no_wait()
+
     def on_grid_drawn(self) -> None:
         """The range of visible rows."""
         self._tell()
-
-    def on_resize(self, _: events.Resize) -> None:
-        """Lines break elsewhere."""
-        self._tell()
-
-    # What comes from the feed
 
     def on_top_app_read(self, message: Read) -> None:
         """A new window, or why there is none."""
@@ -139,6 +136,8 @@ class TopApp(App[int]):
         if error is not None and not isinstance(error, SlabmonError):
             self.failure = error
             self.exit(70)
+        if self.reading.refused:
+            self.notify(self.reading.refused, severity="error", markup=False)
         if error is None:
             self._count += 1
             if self._stopped != "PAUSED":
@@ -149,9 +148,7 @@ class TopApp(App[int]):
 
     def _count_down(self) -> None:
         if self._start.count is not None and self._count >= self._start.count:
-            self.exit(0)
-
-    # Keys
+            self.set_timer(self._start.delay, partial(self.exit, 0))  # it is to be read, too
 
     def on_key(self, event: events.Key) -> None:
         """Sort letters, and views by number."""
@@ -215,15 +212,9 @@ class TopApp(App[int]):
             self.browser.refresh(self.reading.window)
         self._show()
 
-    def action_mark(self) -> None:
-        """Differences from now on."""
-        self.browser.mark = self.browser.window.now
-        self.browser.refresh()
-        self._show()
-
-    def action_unmark(self) -> None:
-        """Totals again."""
-        self.browser.mark = None
+    def action_mark(self, mark: bool) -> None:
+        """Differences from now on, or totals again."""
+        self.browser.mark = self.browser.window.now if mark else None
         self.browser.refresh()
         self._show()
 
@@ -231,25 +222,37 @@ class TopApp(App[int]):
         """All figures of the row."""
         row = self.grid.row
         if row is not None:
-            self.push_screen(TextScreen(row_text(self.browser, row)))
+            self.push_screen(TextScreen(row_text(self.browser, row, self._text_width)))
 
     def action_help(self) -> None:
         """Keys, filters and columns."""
-        self.push_screen(TextScreen(help_text(self.browser.place.view)))
+        self.push_screen(TextScreen(help_text(self.browser.place.view, self._text_width)))
 
-    def action_step(self, count: int) -> None:
-        """One recorded snapshot on or back."""
+    @property
+    def _text_width(self) -> int:
+        """Columns of text inside a screen above the table."""
+        return max(20, self.size.width * 9 // 10 - 6)
+
+    def action_step(self, seconds: int) -> None:
+        """So far on in the past, or back into it."""
         if self._can_jump():
-            self._stopped = "HELD"
-            self.feed.play(0.0)
-            self.feed.step(count)
+            self._jump(self._moment + seconds)
+
+    @property
+    def _moment(self) -> float:
+        """The Unix time that is shown."""
+        return time.time() if self.reading.moment is None else self.reading.moment
+
+    def _jump(self, moment: float | None) -> None:
+        """A display that was paused would not show it; the past that was stops there instead."""
+        self._stopped = "HELD" if self._stopped else ""
+        self.feed.jump(moment)
 
     def _can_jump(self) -> bool:
         if not self.feed.seekable:
-            self.notify("this source cannot go back in time; --replay can", severity="warning")
+            self.notify("programs of its own have no past; a recording, or a daemon with history, "
+                        "has", severity="warning")  # fmt: skip
         return self.feed.seekable
-
-    # The prompt
 
     def action_prompt(self, kind: str) -> None:
         """Asks for a filter, a file or a time."""
@@ -272,10 +275,7 @@ class TopApp(App[int]):
             elif kind == "export":
                 self.notify(write(self.browser, Path(text).expanduser()), markup=False)
             else:
-                assert self.reading.moment is not None
-                moment = parse_moment(text, self.reading.moment)
-                self._stopped = "HELD" if self._stopped else ""
-                self.feed.jump(moment)
+                self._jump(parse_moment(text, self._moment))
         except UsageError as error:
             self.notify(str(error), severity="error", markup=False)
         else:
@@ -292,16 +292,3 @@ class TopApp(App[int]):
             )
         for title, help, action in COMMANDS:
             yield SystemCommand(title, help, partial(self.run_action, action))
-
-
-def run(source: Source, start: Start) -> int:
-    """Runs it on the terminal; returns the exit code."""
-    app = TopApp(source, start)
-    try:
-        app.open()
-        app.run()
-    finally:
-        app.close()
-    if app.failure is not None:
-        raise app.failure
-    return app.return_value or 0

@@ -12,22 +12,48 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 from slabmon.analysis.window import WINDOW_SECONDS, History, Window
 from slabmon.errors import SlabmonError
-from slabmon.sources import Source
+from slabmon.model import Snapshot
+from slabmon.sources import Past, Source
 from slabmon.sources.replayed import ReplayedSource
 from slabmon.views import VIEWS
 
 CLOSE_SECONDS = 3.0
-_STEP_SECONDS = 86400.0  # how far the next recorded snapshot is looked for
+# How many snapshots before a moment are read for the history there.
+_POINTS = 20
+
+
+class _Clock:
+    """Goes through the past: `now` is the Unix time it has come to."""
+
+    def __init__(self, past: Past, moment: float) -> None:
+        self.past = past
+        self.speed = 1.0
+        self._first, self._last = past.span()
+        self.seek(moment)
+
+    @property
+    def now(self) -> float:
+        passed = (time.monotonic() - self._since) * self.speed
+        return min(max(self._from + passed, self._first), self._last)
+
+    def seek(self, moment: float) -> None:
+        self._from, self._since = moment, time.monotonic()
+
+    def play(self, speed: float) -> None:
+        self.seek(self.now)
+        self.speed = speed
 
 
 @dataclass(frozen=True)
 class Reading:
     """What the last reading gave: the latest window, when it was read (monotonic clock), at which
     recorded moment (Unix time, None: now), and the error if the reading failed: a SlabmonError
-    passes, any other was the last. `own_ratio` is
+    passes, any other was the last. `refused` says why what was asked for could not be done, ""
+    where it was. `own_ratio` is
     the CPU time of this process per second since the reading before."""
 
     window: Window
@@ -35,6 +61,7 @@ class Reading:
     moment: float | None
     error: BaseException | None
     own_ratio: float
+    refused: str = ""
 
 
 class Feed:
@@ -43,7 +70,10 @@ class Feed:
     def __init__(self, source: Source, delay: float, tell: Callable[[Reading], None]) -> None:
         self.delay = delay
         self._source = source
-        self._replay = source if isinstance(source, ReplayedSource) else None
+        # What is recorded is gone through by a clock of our own; a daemon's past once it is asked
+        # for, until the present is.
+        self._past = cast(Past, source) if hasattr(source, "at") else None
+        self._clock: _Clock | None = None
         self._tell = tell
         self._history = History(VIEWS.values())
         self._last: Reading | None = None
@@ -56,7 +86,7 @@ class Feed:
     @property
     def seekable(self) -> bool:
         """Whether the source can go back in time."""
-        return self._replay is not None
+        return self._past is not None
 
     def open(self) -> Reading:
         """Starts, and waits for the first reading. Raises what kept the source from opening."""
@@ -77,22 +107,21 @@ class Feed:
         """Reads as soon as possible."""
         self._orders.put(lambda: None)
 
-    def jump(self, moment: float) -> None:
-        """Goes on from this Unix time of a source that is seekable."""
+    def jump(self, moment: float | None) -> None:
+        """Goes on from this Unix time of a source that is seekable; None: the present, of a
+        recording its end."""
         self._orders.put(lambda: self._seek(moment))
 
-    def step(self, count: int) -> None:
-        """Goes to the next recorded snapshot, or, with -1, the one before."""
-        self._orders.put(lambda: self._step(count))
-
     def play(self, speed: float) -> None:
-        """Lets a recording go on at this speed, 0 stops it."""
-        if self._replay is not None:
-            self._replay.play(speed)
+        """Lets the past go on at this speed, 0 stops it."""
+        if self._clock is not None:
+            self._clock.play(speed)
 
     def _run(self) -> None:
         try:
             with self._source:
+                if isinstance(self._source, ReplayedSource):
+                    self._clock = _Clock(self._source, self._source.now)
                 self._read()
                 self._ready.set()
                 self._follow()
@@ -110,43 +139,49 @@ class Feed:
                 order = self._orders.get(timeout=max(0.0, due - time.monotonic()))
                 if order is None:
                     return
+            assert self._last is not None
+            refused = ""
             try:
                 if order is None:
                     due = max(due + self.delay, time.monotonic())
                 else:
                     order()
+            except SlabmonError as error:
+                refused = str(error)
+            try:
                 self._read()
             except SlabmonError as error:
-                assert self._last is not None
                 self._last = replace(self._last, error=error)
-            assert self._last is not None
-            self._tell(self._last)
+            self._tell(replace(self._last, refused=refused))
 
     def _read(self) -> None:
-        window = self._history.add(self._source.snapshot(details=True))
+        window = self._history.add(self._snapshot())
         now, own = time.monotonic(), time.process_time()
         ratio = 0.0
         if self._last is not None and now > self._last.read_at:
             ratio = (own - self._own) / (now - self._last.read_at)
         self._own = own
-        moment = self._replay.now if self._replay is not None else None
+        moment = None if self._clock is None else self._clock.now
         self._last = Reading(window, now, moment, None, ratio)
 
-    def _seek(self, moment: float) -> None:
-        """The history before that moment comes from the recording."""
-        assert self._replay is not None
-        self._replay.seek(moment)
-        self._history = History(VIEWS.values())
-        for found in self._replay.recording.between(moment - WINDOW_SECONDS, moment):
-            self._history.add(found.snapshot)
+    def _snapshot(self) -> Snapshot:
+        if self._clock is None:
+            return self._source.snapshot(details=True)
+        return self._clock.past.at(self._clock.now)
 
-    def _step(self, count: int) -> None:
-        assert self._replay is not None
-        now, recording = self._replay.now, self._replay.recording
-        if count > 0:
-            times = [t for t in recording.times(now, now + _STEP_SECONDS) if t > now][:1]
-        else:
-            # The snapshot shown is the last one at or before now: we want the one before it.
-            times = recording.times(now - _STEP_SECONDS, now)[-2:-1]
-        for moment in times:
-            self._seek(moment)
+    def _seek(self, moment: float | None) -> None:
+        """The history before the moment comes from the past as well."""
+        assert self._past is not None
+        if moment is None and not isinstance(self._source, ReplayedSource):
+            self._clock = None
+            self._history = History(VIEWS.values())
+            return
+        if self._clock is None:
+            assert moment is not None
+            self._clock = _Clock(self._past, moment)
+        self._clock.seek(float("inf") if moment is None else moment)
+        self._clock.seek(self._clock.now)
+        self._history = History(VIEWS.values())
+        for point in range(_POINTS, 0, -1):
+            before = self._clock.now - WINDOW_SECONDS * point / _POINTS
+            self._history.add(self._past.at(before))

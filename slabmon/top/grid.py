@@ -25,6 +25,8 @@ _PLAIN = Style()
 class Grid(Widget, can_focus=True):
     """Shows the browser's place; where one is in it is kept there."""
 
+    DEFAULT_CSS = "Grid { height: 1fr; }"
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down,j", "move(1)", "Down", show=False),
         Binding("up,k", "move(-1)", "Up", show=False),

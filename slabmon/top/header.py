@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Iterable
 
@@ -39,14 +40,13 @@ def facts(summary: Summary, own_ratio: float | None = None) -> list[str]:
         found.append("lost 0")
     for state, names in sorted(summary.limited.items()):
         found.append(f"{state}: {_named(names)}")
-    found.append(f"rates over {duration(summary.seconds)}")
-    if summary.span:
-        found.append(f"growth over {duration(summary.span)}")
+    growth = f", growth over {duration(summary.span)}" if summary.span else ""
+    found.append(f"rates over {duration(summary.seconds)}{growth}")
     if summary.event_seconds is None or summary.cpu_ratio is None:
         found.append("BPF cost not measured")
     else:
         found.append(f"BPF {duration(summary.event_seconds)}/event, "
-                     f"{human(summary.cpu_ratio, 'ratio')} of a CPU")  # fmt: skip
+                     f"{human(summary.cpu_ratio, 'ratio')} CPU")  # fmt: skip
     if own_ratio is not None:
         found.append(f"top {human(own_ratio, 'ratio')}")
     found.append(f"{printable(summary.host.release)} {printable(summary.host.machine)}, "
@@ -87,10 +87,9 @@ def where(browser: Browser, rows: tuple[int, int]) -> list[str]:
 
 
 def joined(parts: Iterable[str], width: int, between: str = " | ") -> list[str]:
-    """Parts in as few lines as they fit into; a part that is wider is cut."""
+    """Parts in as few lines as they fit into; a part that is wider is broken."""
     lines: list[str] = []
-    for part in parts:
-        shown = part if len(part) <= width else part[: width - 1] + "…"
+    for shown in (piece for part in parts for piece in textwrap.wrap(part, width)):
         if lines and len(lines[-1]) + len(between) + len(shown) <= width:
             lines[-1] += between + shown
         else:

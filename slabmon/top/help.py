@@ -1,15 +1,17 @@
-"""The texts of help, and of all figures of one row. `python -m slabmon.top.help` writes the lists
-of docs/top.md."""
+"""The texts of help, and of all figures of one row. `python -m slabmon.top.help` writes
+docs/views.md."""
 
 from __future__ import annotations
 
 import sys
+import textwrap
 
 from slabmon.export.human import human, texts
 from slabmon.top.browser import SORT_LETTERS, Browser, letter_column
 from slabmon.view import View
 from slabmon.views import VIEWS
 
+_KEY_WIDTH, _INDENT = 18, 4
 KEYS = (
     ("j k up down", "move; g G home end, page up, page down: further; left right: other columns"),
     (
@@ -26,7 +28,7 @@ KEYS = (
     ("space", "pause the display; moving, ordering and opening go on"),
     ("m", "mark: show differences from now on; M: no mark"),
     ("e", "export what is shown: NAME.csv or NAME.json"),
-    ("t", "jump to a time of a recording; [ and ] one snapshot back and on"),
+    ("t", "jump to a time in the past, or to now; [ and ] a minute back and on"),
     ("?", "this help"),
     ("ctrl+p", "all commands by name, ordering by any column"),
     ("q", "quit"),
@@ -48,9 +50,14 @@ MARKS = (
 )  # fmt: skip
 
 
-def _list(title: str, pairs: tuple[tuple[str, str], ...]) -> list[str]:
-    wide = max(len(key) for key, _ in pairs)
-    return [title, *(f"  {key:{wide}}  {text}" for key, text in pairs), ""]
+def _list(title: str, pairs: tuple[tuple[str, str], ...], width: int) -> list[str]:
+    wide = min(max(len(key) for key, _ in pairs), _KEY_WIDTH)
+    return [title, *(_wrapped(f"  {key:{wide}}  ", text, width) for key, text in pairs), ""]
+
+
+def _wrapped(key: str, text: str, width: int) -> str:
+    """A key and its text in lines of at most this width, the further ones indented."""
+    return textwrap.fill(text, width, initial_indent=key, subsequent_indent=" " * _INDENT)
 
 
 def letters(view: View) -> tuple[tuple[str, str], ...]:
@@ -59,19 +66,19 @@ def letters(view: View) -> tuple[tuple[str, str], ...]:
     return tuple((letter, column.name) for letter, column in found if column is not None)
 
 
-def help_text(view: View) -> str:
-    """The help for a view."""
+def help_text(view: View, width: int) -> str:
+    """The help for a view, in lines of at most this width."""
     columns = tuple((column.name, column.help) for column in view.columns)
     return "\n".join([
-        *_list("Keys", KEYS),
-        *_list(f"Sort letters in {view.origin or view.name}", letters(view)),
-        *_list("Filters, all of which must hold", FILTERS),
-        *_list("Marks", MARKS),
-        *_list(f"Columns: {view.title}", columns),
+        *_list("Keys", KEYS, width),
+        *_list(f"Sort letters in {view.origin or view.name}", letters(view), width),
+        *_list("Filters, all of which must hold", FILTERS, width),
+        *_list("Marks", MARKS, width),
+        *_list(f"Columns: {view.title}", columns, width),
     ])  # fmt: skip
 
 
-def row_text(browser: Browser, row: int) -> str:
+def row_text(browser: Browser, row: int, width: int) -> str:
     """All figures of a row: as people read them, exactly, and what they mean."""
     table = browser.table
     (cells,), (shown,) = table.cells([row], table.columns), texts(table, [row], table.columns)
@@ -81,23 +88,29 @@ def row_text(browser: Browser, row: int) -> str:
             lines += ["stack, innermost last", *(f"    {f}" for f in text.split(";")), ""]
             continue
         exact = "" if human(value, "") == text or value is None else f" ({human(value, 'count')})"
-        lines += [f"{column.name}: {text}{exact}", f"    {column.help}"]
+        lines += [f"{column.name}: {text}{exact}", _wrapped("    ", column.help, width)]
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Writes views, columns and sort letters as Markdown."""
+def markdown() -> str:
+    """docs/views.md."""
+    lines = [
+        "# Views and columns", "",
+        "Made from `slabmon/views.py` by `make docs`. Counters count since tracking began; rates "
+        "are over the last interval, growth and history over at most 10 minutes. Bytes of live "
+        "memory are exact or sampled, as the tracking mode is. Sort letters are slabtop's.", "",
+    ]  # fmt: skip
     for view in VIEWS.values():
-        sys.stdout.write(f"### {view.name}: {view.title}\n\n| column | unit | kind | what |\n"
-                         "|---|---|---|---|\n")  # fmt: skip
+        lines += [f"## {view.name}", "", f"{view.title[0].upper()}{view.title[1:]}.", "",
+                  "| column | heading | unit | kind | what |", "|---|---|---|---|---|"]  # fmt: skip
         for column in view.columns:
-            sys.stdout.write(
-                f"| `{column.name}` | {column.unit or 'text'} | {column.kind} | {column.help} |\n"
-            )
+            lines.append(f"| `{column.name}` | {column.heading} | {column.unit or 'text'} | "
+                         f"{column.kind} | {column.help} |")  # fmt: skip
         named = ", ".join(f"{letter} `{name}`" for letter, name in letters(view))
-        sys.stdout.write(f"\nSort letters: {named}.\n\n")
-    return 0
+        opened = ", ".join(link.title for link in view.links)
+        lines += ["", f"Sort letters: {named}. A row opens: {opened or 'all its figures'}.", ""]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.stdout.write(markdown())

@@ -9,7 +9,7 @@ from textual.widgets import Input, Static
 _HINTS = {
     "filter": "kmalloc live > 1M /regex/ module ~ nvme",
     "export": "NAME.csv or NAME.json",
-    "jump": "03:00, 2026-01-31 03:00, -5m",
+    "jump": "03:00, 2026-01-31 03:00, -5m, now",
 }
 
 

@@ -14,6 +14,11 @@ from textual.widgets import Footer, Static
 class TextScreen(ModalScreen[None]):
     """Plain text to scroll through."""
 
+    DEFAULT_CSS = """
+    TextScreen { align: center middle; }
+    #text { width: 90%; height: 90%; border: round; padding: 0 1; }
+    """
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,enter,question_mark", "app.pop_screen", "Close"),
         Binding("j,down", "scroll(1)", "Down", show=False),

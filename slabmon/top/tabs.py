@@ -16,6 +16,8 @@ _OTHER = Style()
 class Tabs(Widget):
     """A click chooses a view."""
 
+    DEFAULT_CSS = "Tabs { height: 1; }"
+
     class Chosen(Message):
         """A view was clicked."""
 

@@ -14,6 +14,8 @@ from slabmon.export.text import to_json
 from slabmon.export.verdicts import SHARE, to_dict
 from slabmon.store import codec
 from slabmon.web.handler import TEXT, Context, Handler
+from slabmon.web.page import ROUTES
+from slabmon.web.past import History, PastHandler
 from slabmon.web.readings import Now
 from slabmon.web.rendering import Body
 
@@ -31,32 +33,23 @@ class Metrics(Handler):
         def render(now: Now) -> bytes:
             snapshot = now.reading.snapshot if now.reading else None
             families = self.context.exporter.families(
-                snapshot, self.context.daemon(now), self.context.watch.assessment()
+                snapshot, self.context.daemon(now), self.context.live.assessment()
             )
             return encoder(families)
 
         await self.send(self.context.renderer.body(content_type, now, render))
 
 
-class Page(Handler):
-    """The page for a person; an old reading says that it is one."""
-
-    async def get(self, *_: str) -> None:
-        now = await self.context.source.now()
-        if now.reading is None:
-            self.problem(503, now.problem)
-            return
-        snapshot = now.reading.snapshot
-        render = lambda now: self.context.page(snapshot, now)  # noqa: E731
-        await self.send(self.context.renderer.body("text/html; charset=utf-8", now, render))
-
-
-class Api(Handler):
+class Api(PastHandler):
     """The snapshot as JSON, or encoded with stacks and cgroups for those who ask. Only a fresh
-    one: programs would not notice that it is old."""
+    one, unless an older one is asked for: programs would not notice that it is old."""
 
     async def get(self, *_: str) -> None:
         encoded = codec.CONTENT_TYPE in self.request.headers.get("Accept", "")
+        at = self.get_query_argument("at", None)
+        if at is not None:
+            await self.snapshot_at(at, encoded)
+            return
         now = await self.context.source.now(detailed=encoded)
         if now.problem or now.reading is None:
             self.set_header("Retry-After", "1")
@@ -82,7 +75,7 @@ class Leaks(Handler):
         if not 0 < share <= 1:
             self.problem(400, "share must be above 0, at most 1")
             return
-        document = to_dict(self.context.watch.assessment(), share)
+        document = to_dict(self.context.live.assessment(), share)
         data = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
         await self.send(Body("application/json", data))
 
@@ -110,8 +103,8 @@ class Ready(Handler):
 def make_app(context: Context) -> Application:
     """All routes."""
     routes: list[Any] = [
-        ("/", Page), (re.escape(context.settings.telemetry_path), Metrics),
-        ("/api/v1/snapshot", Api), ("/api/v1/leaks", Leaks),
+        *ROUTES, (re.escape(context.settings.telemetry_path), Metrics),
+        ("/api/v1/snapshot", Api), ("/api/v1/history", History), ("/api/v1/leaks", Leaks),
         ("/healthz", Health), ("/readyz", Ready),
     ]  # fmt: skip
     return Application(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 from tornado.iostream import IOStream
@@ -34,15 +33,11 @@ def client_of(address: Any) -> str:
 
 @dataclass(eq=False)
 class Connection:
-    """`busy` from the end of a request to the end of its answer; `since` is when it last
-    changed. `unsent` bytes of an answer are still with us."""
+    """One client's; `writing_since` is when an answer was first seen not taken yet."""
 
     stream: IOStream
     client: str
-    since: float = field(default_factory=time.monotonic)
-    busy: bool = False
     writing_since: float | None = None
-    unsent: int = 0
 
 
 class Connections:
@@ -50,14 +45,18 @@ class Connections:
 
     At a limit the connection that has been waiting longest for its client goes, not the newcomer:
     so clients that open connections and send nothing only push each other out, and whoever sends
-    a request at once gets it answered.
+    a request at once gets it answered. If the limit is that of all clients together, it is one of
+    the client that has most.
     """
 
     def __init__(self, settings: WebSettings) -> None:
         self._settings = settings
         self._all: dict[IOStream, Connection] = {}
         self._by_client: Counter[str] = Counter()
-        self.accepted = 0
+        # By client, those without a request under way; who has waited longest comes first.
+        self._waiting: defaultdict[str, dict[IOStream, None]] = defaultdict(dict)
+        # Bytes of answers handed over and perhaps not taken yet.
+        self._unsent: dict[IOStream, int] = {}
         self.refused: Counter[str] = Counter({"evicted": 0, "refused": 0, "slow": 0})
 
     def __len__(self) -> int:
@@ -66,37 +65,39 @@ class Connections:
     def admit(self, stream: IOStream, address: Any) -> bool:
         """Takes a new connection in, or closes it."""
         client = client_of(address)
-        self.accepted += 1
+        room = True
         if self._by_client[client] >= self._settings.max_connections_per_client:
-            room = self._evict(c for c in self._all.values() if c.client == client)
+            room = self._evict(client)
         elif len(self._all) >= self._settings.max_connections:
-            room = self._evict(self._all.values())
-        else:
-            room = True
+            room = self._evict(self._by_client.most_common(1)[0][0])
         if not room:
             self.refused["refused"] += 1
             stream.close()
             return False
         self._all[stream] = Connection(stream, client)
         self._by_client[client] += 1
+        self._waiting[client][stream] = None
         return True
 
-    def _evict(self, candidates: Iterable[Connection]) -> bool:
-        oldest = min((c for c in candidates if not c.busy), key=lambda c: c.since, default=None)
-        if oldest is None:
+    def _evict(self, client: str) -> bool:
+        stream = next(iter(self._waiting[client]), None)
+        if stream is None:
             return False
         self.refused["evicted"] += 1
-        self.forget(oldest.stream)
-        oldest.stream.close()
+        self.forget(stream)
+        stream.close()
         return True
 
     def forget(self, stream: IOStream) -> None:
         """A connection has ended."""
         found = self._all.pop(stream, None)
-        if found:
-            self._by_client[found.client] -= 1
-            if not self._by_client[found.client]:
-                del self._by_client[found.client]
+        if found is None:
+            return
+        self._unsent.pop(stream, None)
+        self._waiting[found.client].pop(stream, None)
+        self._by_client[found.client] -= 1
+        if not self._by_client[found.client]:
+            del self._by_client[found.client], self._waiting[found.client]
 
     def request(self, stream: IOStream) -> str:
         """A whole request has arrived: this one is not for eviction until it is answered.
@@ -104,21 +105,21 @@ class Connections:
         found = self._all.get(stream)
         if found is None:  # it ended meanwhile
             return ""
-        found.busy = True
+        self._waiting[found.client].pop(stream, None)
         return found.client
 
     def answered(self, stream: IOStream) -> None:
         """An answer was handed over; from now on it is the client's turn."""
-        if stream in self._all:
-            self._all[stream].busy = False
-            self._all[stream].since = time.monotonic()
+        found = self._all.get(stream)
+        if found:
+            self._waiting[found.client][stream] = None
 
     def may_send(self, stream: IOStream, size: int) -> bool:
         """Whether an answer of so many bytes may be added to what clients have not taken yet."""
-        if sum(c.unsent for c in self._all.values()) + size > MAX_UNSENT:
+        if sum(self._unsent.values()) + size > MAX_UNSENT:
             return False
         if stream in self._all:
-            self._all[stream].unsent = size
+            self._unsent[stream] = size
         return True
 
     async def sweep(self) -> None:
@@ -129,7 +130,7 @@ class Connections:
             for connection in list(self._all.values()):
                 if not connection.stream.writing():
                     connection.writing_since = None
-                    connection.unsent = 0
+                    self._unsent.pop(connection.stream, None)
                 elif connection.writing_since is None:
                     connection.writing_since = now
                 elif now - connection.writing_since > self._settings.response_seconds:

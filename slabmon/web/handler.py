@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tornado.iostream import IOStream
-from tornado.template import Loader, Template
 from tornado.web import RequestHandler
 
 from slabmon import __version__
-from slabmon.analysis.table import Table
 from slabmon.export.catalogue import Daemon
-from slabmon.export.human import texts
 from slabmon.export.prometheus import Exporter
-from slabmon.model import Snapshot
-from slabmon.views import VIEWS
+from slabmon.sources import Past
 from slabmon.web.access import Access
 from slabmon.web.connections import LOCAL, Connections
+from slabmon.web.live import Live
+from slabmon.web.pace import Pace
 from slabmon.web.readings import Now, Source
 from slabmon.web.rendering import Body, Renderer
 from slabmon.web.settings import WebSettings
-from slabmon.web.watch import Watch
 
-_PAGE_VIEWS = (("caches", 25), ("sites", 25), ("devices", 50), ("gfp", None), ("losses", None),
-               ("features", None))  # fmt: skip
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 TEXT = "text/plain; charset=utf-8"
-
-
-def page_template() -> Template:
-    """The page's template, read from its file."""
-    return Loader(str(Path(__file__).parent / "templates")).load("index.html")
 
 
 @dataclass
@@ -41,14 +31,16 @@ class Context:
 
     settings: WebSettings
     access: Access
-    template: Template
+    files: Mapping[str, Body]
     source: Source = field(init=False)
+    past: Past = field(init=False)
 
     def __post_init__(self) -> None:
         self.connections = Connections(self.settings)
         self.renderer = Renderer()
+        self.pace = Pace()
         self.exporter = Exporter()
-        self.watch = Watch()
+        self.live = Live()
 
     def daemon(self, now: Now) -> Daemon:
         """The daemon's own figures at this moment."""
@@ -62,19 +54,6 @@ class Context:
             refused=self.connections.refused,
             authentication_failures=self.access.failures,
         )
-
-    def page(self, snapshot: Snapshot, now: Now) -> bytes:
-        """The page at `/`: what matters most, as tables, refreshed by the browser."""
-        tables = []
-        for name, limit in _PAGE_VIEWS:
-            table = Table.of(VIEWS[name], snapshot)
-            columns = table.brief
-            tables.append((name, [column.heading for column in columns],
-                           texts(table, table.order()[:limit], columns)))  # fmt: skip
-        return self.template.generate(
-            snapshot=snapshot, tables=tables, version=__version__, problem=now.problem,
-            age=now.reading.age if now.reading else 0, metrics=self.settings.telemetry_path[1:],
-        )  # fmt: skip
 
 
 class Handler(RequestHandler):
@@ -126,8 +105,8 @@ class Handler(RequestHandler):
         self.set_header("Content-Type", TEXT)
         self.finish(f"{status} {reason}\n")
 
-    async def head(self, *_: str) -> None:
-        await self.get()
+    async def head(self, *path: str) -> None:
+        await self.get(*path)
 
     async def get(self, *_: str) -> None:
         self.send_error(404)

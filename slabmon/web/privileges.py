@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import grp
 import os
 import pwd
 import resource
@@ -79,9 +78,5 @@ def _harmless(status: str) -> bool:
         and "0" not in fields["Uid"].split() + fields["Gid"].split()
         and not fields["Groups"].split()
         and fields["NoNewPrivs"].strip() == "1"
+        and fields["Threads"].strip() == "1"  # others would have kept something
     )
-
-
-def group_names(user: pwd.struct_passwd) -> str:
-    """user:group for a log line."""
-    return f"{user.pw_name}:{grp.getgrgid(user.pw_gid).gr_name}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import socket
 import ssl
@@ -17,14 +16,18 @@ from pathlib import Path
 
 from slabmon.channel import MAX_REPORT, ORPHAN_SECONDS, Started
 from slabmon.errors import SlabmonError
-from slabmon.web import privileges
+from slabmon.logs import LogSettings, set_up
+from slabmon.memory import be_frugal
+from slabmon.store.settings import HistorySettings
+from slabmon.web import history, privileges
 from slabmon.web.access import Access
 from slabmon.web.app import make_app
 from slabmon.web.config import WebConfig, load
-from slabmon.web.handler import Context, page_template
+from slabmon.web.handler import Context
+from slabmon.web.page import page_files
 from slabmon.web.readings import Channel
 from slabmon.web.server import Server
-from slabmon.web.settings import WebSettings
+from slabmon.web.settings import ProcessSettings
 from slabmon.web.tls import make_context
 
 log = logging.getLogger(__name__)
@@ -35,24 +38,28 @@ DRAIN_SECONDS = 3.0
 
 def main(arguments: list[str]) -> int:
     """Runs until the collector ends it."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO,
-                        format="%(levelname)s %(name)s: %(message)s")  # fmt: skip
+    set_up(LogSettings())
+    be_frugal()
+    # What clients do wrong is counted, not logged: it comes as fast as they like.
+    logging.getLogger("tornado.general").setLevel(logging.ERROR)
     channel, *listeners = (socket.socket(fileno=int(number)) for number in arguments)
     config = WebConfig()
     try:
-        settings = WebSettings(**json.loads(_line(channel)))
+        settings = ProcessSettings.unpack(_line(channel))
         user = privileges.find_user(settings.user)
         config = load(Path(settings.config_file)) if settings.config_file else config
         tls = make_context(config.tls) if config.tls else None
-        template = page_template()
+        files = page_files()
+        history.prepare(settings.history, user)
         privileges.drop(user)
-        context = Context(settings, Access(config), template)
+        history.check(settings.history)
+        context = Context(settings, Access(config), files)
         privileges.limit(settings.max_connections)
     except SlabmonError as error:
         channel.sendall(Started(config.files, str(error), error.exit_code).pack())
         return error.exit_code
     channel.sendall(Started(config.files).pack())
-    asyncio.run(serve(context, tls, channel, listeners))
+    asyncio.run(serve(context, settings.history, tls, channel, listeners))
     return 0
 
 
@@ -67,15 +74,16 @@ def _line(channel: socket.socket) -> bytes:
     return data
 
 
-async def serve(context: Context, tls: ssl.SSLContext | None, channel: socket.socket,
-                listeners: list[socket.socket]) -> None:  # fmt: skip
+async def serve(context: Context, kept: HistorySettings, tls: ssl.SSLContext | None,
+                channel: socket.socket, listeners: list[socket.socket]) -> None:  # fmt: skip
     """Answers requests from the first reading on."""
     retired = asyncio.Event()
     reader, writer = await asyncio.open_unix_connection(sock=channel, limit=1 << 20)
     readings = Channel(reader, writer, context.settings.budget_seconds, retired.set)
     await readings.first()
     context.source = readings
-    watching = asyncio.create_task(context.watch.follow(readings))
+    context.past = keeper = history.Keeper(kept, readings)
+    tasks = [asyncio.create_task(work) for work in (keeper.run(), context.live.keep(readings))]
     server = Server(make_app(context), context.connections, context.settings, tls)
     server.listen_on(listeners)
     ends = [asyncio.create_task(event.wait()) for event in (retired, readings.closed)]
@@ -85,7 +93,9 @@ async def serve(context: Context, tls: ssl.SSLContext | None, channel: socket.so
         await asyncio.sleep(ORPHAN_SECONDS)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(server.drain(), DRAIN_SECONDS)
-    watching.cancel()
+    for task in tasks:
+        task.cancel()
+    keeper.close()
     readings.close()
 
 

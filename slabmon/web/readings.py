@@ -10,7 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from slabmon.channel import DETAILED, HEADER_BYTES, PLAIN, RETIRE, Answer, Garbage, Header
+from slabmon.channel import (
+    ALIVE,
+    ALIVE_SECONDS,
+    DETAILED,
+    HEADER_BYTES,
+    PLAIN,
+    RETIRE,
+    Answer,
+    Garbage,
+    Header,
+)
 from slabmon.model import Snapshot
 from slabmon.store.codec import BadSnapshot, decode
 
@@ -82,7 +92,7 @@ class Channel:
         self._broken = ""
         self.closed = asyncio.Event()
         self.timeouts = self.failures = 0
-        self._task = asyncio.create_task(self._receive())
+        self._tasks = [asyncio.create_task(work()) for work in (self._receive, self._show_life)]
 
     def _now(self, problem: str = "") -> Now:
         return Now(self._last, self._report, problem)
@@ -116,6 +126,11 @@ class Channel:
         self._writer.write(DETAILED if detailed else PLAIN)
         return self._under_way
 
+    async def _show_life(self) -> None:
+        while not self._broken:
+            self._writer.write(ALIVE)
+            await asyncio.sleep(ALIVE_SECONDS)
+
     async def _receive(self) -> None:
         try:
             while True:
@@ -124,6 +139,8 @@ class Channel:
                     await self._reader.readexactly(header.report_bytes + header.body_bytes)
                 )
                 if answer.kind == RETIRE:
+                    self._broken = "this process is ending"
+                    self._settle(self._broken)
                     self._on_retire()
                     return
                 self._take(answer)
@@ -165,5 +182,6 @@ class Channel:
 
     def close(self) -> None:
         """Stops listening to the collector."""
-        self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
         self._writer.close()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
 from slabmon.errors import UsageError
 from slabmon.limits import Limits, check_limits
+from slabmon.store.settings import HistorySettings
 
 DEFAULT_ADDRESS = "127.0.0.1:7522"
 
@@ -45,8 +47,8 @@ class WebSettings:
     telemetry_path: str = "/metrics"
     user: str | None = None
     budget_seconds: float = 1.0
-    max_connections: int = 256
-    max_connections_per_client: int = 64
+    max_connections: int = 1024
+    max_connections_per_client: int = 512
     request_seconds: float = 10.0
     response_seconds: float = 10.0
 
@@ -67,5 +69,28 @@ class WebSettings:
             raise UsageError(f"socket_path is {self.socket_path!r}; it must be absolute or empty")
         check_limits(self)
 
+    def packed(self) -> bytes:
+        """As one line, for the web process."""
+        return json.dumps(asdict(self)).encode() + b"\n"
 
-RESERVED_PATHS = ("/", "/api/v1/snapshot", "/healthz", "/readyz")
+
+@dataclass(frozen=True)
+class ProcessSettings(WebSettings):
+    """What the web process works with: [web], and [history], which it keeps."""
+
+    history: HistorySettings = field(default_factory=HistorySettings)
+
+    @classmethod
+    def of(cls, web: WebSettings, history: HistorySettings) -> ProcessSettings:
+        """Both tables."""
+        return cls(**asdict(web), history=history)
+
+    @classmethod
+    def unpack(cls, line: bytes) -> ProcessSettings:
+        """What packed() was made of."""
+        values = json.loads(line)
+        history = HistorySettings(**values.pop("history", {}))
+        return cls(**values, history=history)
+
+
+RESERVED_PATHS = ("/", "/api/v1/snapshot", "/api/v1/history", "/healthz", "/readyz")

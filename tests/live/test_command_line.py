@@ -75,8 +75,21 @@ def test_snapshot_json_has_the_host_and_no_addresses() -> None:
 
 
 @pytest.mark.parametrize(
-    "view", ["caches", "sites", "devices", "resources", "gfp", "sizes", "losses", "features"]
-)
+    "view",
+    [
+        "caches",
+        "sites",
+        "devices",
+        "resources",
+        "gfp",
+        "sizes",
+        "losses",
+        "features",
+        "drivers",
+        "holdings",
+        "programs",
+    ],
+)  # fmt: skip
 def test_every_view_prints_as_csv(view: str) -> None:
     rows = list(csv.reader(io.StringIO(
         run("snapshot", "--seconds", "0.1", "--format", "csv", "--view", view))))  # fmt: skip

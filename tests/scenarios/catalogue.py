@@ -187,7 +187,7 @@ def unseen_frees_leak(rng: Rng) -> Scenario:
 
 def leak_over_reset(rng: Rng) -> Scenario:
     made = slow_leak(rng)
-    made.world.reset = rng.uniform(0.2, 0.5) * HOUR
+    made.world.reset = rng.uniform(0.1, 0.35) * HOUR
     return Scenario(made.world, made.truth, made.end, starts=made.world.reset,
                     per_hour=made.per_hour)  # fmt: skip
 

@@ -74,8 +74,20 @@ static long bpf_probe_read_kernel_str(char *to, u32 bytes, const char *from)
 
 static long bpf_get_stack(void *context, void *to, u32 bytes, u64 flags)
 {
-	memcpy(to, native_frames, bytes);
+	memcpy(to, native_frames + flags, bytes);
 	return bytes;
+}
+
+/* What a function returned stands behind all arguments it could have. */
+static long bpf_get_func_arg(void *context, u32 number, u64 *value)
+{
+	*value = ((struct bpf_raw_tracepoint_args *)context)->args[number];
+	return 0;
+}
+
+static long bpf_get_func_ret(void *context, u64 *value)
+{
+	return bpf_get_func_arg(context, 11, value);
 }
 
 static u64 bpf_ktime_get_ns(void) { return native_time; }

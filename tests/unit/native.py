@@ -147,6 +147,17 @@ class Native:
             record[at[macro] : at[macro] + width] = value.to_bytes(width, "little")
         return self.memory(bytes(record))
 
+    def module(self, base: int, size: int, event: str = "on_module_load") -> None:
+        """A module's text comes or goes; it has no init text."""
+        record = bytearray(512)
+        at = self.plan.defines
+        for macro, value, width in (
+            ("OFF_MODULE_BASE", base, 8), ("OFF_MODULE_BYTES", size, 4),
+            ("OFF_MODULE_INIT_BASE", 0, 8), ("OFF_MODULE_INIT_BYTES", 0, 4),
+        ):  # fmt: skip
+            record[at[macro] : at[macro] + width] = value.to_bytes(width, "little")
+        self.run(event, self.memory(bytes(record)))
+
     def slab(self, start: int, length: int, cache: int) -> None:
         """Objects in this range belong to this cache."""
         self._add_range("native_slabs", start, start + length, cache)
@@ -186,9 +197,10 @@ class Native:
         self.run("on_kmem_cache_free", 0, address, cache)
 
     def callers(self, *frames: int) -> None:
-        """The stack that programs see, innermost frame first."""
+        """The stack of a traced function, innermost frame first; the program and its trampoline
+        come before."""
         stack = (ctypes.c_uint64 * 8).in_dll(self._library, "native_frames")
-        stack[:] = [*frames, *[0] * (8 - len(frames))]
+        stack[:] = [1, 2, *frames, *[0] * (6 - len(frames))]
 
     def bulk_alloc(self, cache: int, addresses: Sequence[int], returned: int | None = None,
                    gfp: int = GFP_KERNEL, cpu: int = 0) -> None:  # fmt: skip
@@ -197,7 +209,8 @@ class Native:
         count = len(addresses)
         if returned is None:
             returned = 1 if self.plan.defines["BULK_RETURN_MASK"] == 0xFF else count
-        self.run("on_bulk_alloc", cache, gfp, count, self._list(addresses), returned)
+        args = (cache, gfp, count, self._list(addresses))
+        self.run("on_bulk_alloc", *args, *[0] * (11 - len(args)), returned)
 
     def bulk_free(self, addresses: Sequence[int], cache: int = 0, cpu: int = 0) -> None:
         """The beginning of kmem_cache_free_bulk(), for kfree_bulk() without a cache."""
@@ -205,11 +218,11 @@ class Native:
         self.run("on_bulk_free", cache, len(addresses), self._list(addresses))
 
     def rcu_free(self, address: int, returned: int, cpu: int = 0) -> None:
-        """The end of __kfree_rcu_sheaf() in the shape of this plan's kernel."""
+        """The end of __kfree_rcu_sheaf()."""
         self.set("cpu", cpu)
         args = [int(not returned)] * 12
         args[1] = address
-        args[self.plan.defines["ARG_SHEAF_TAKEN"]] = returned
+        args[11] = returned
         self.run("on_rcu_free", *args)
 
     def _list(self, addresses: Sequence[int]) -> int:

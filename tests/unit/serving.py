@@ -15,7 +15,8 @@ from slabmon.store.codec import encode
 from slabmon.web.access import Access
 from slabmon.web.app import make_app
 from slabmon.web.config import WebConfig
-from slabmon.web.handler import Context, page_template
+from slabmon.web.handler import Context
+from slabmon.web.page import page_files
 from slabmon.web.readings import Now, Reading
 from slabmon.web.server import Server
 from slabmon.web.settings import WebSettings
@@ -116,7 +117,7 @@ async def serving(settings: WebSettings | None = None, config: WebConfig | None 
                   path: str = "") -> AsyncIterator[Running]:  # fmt: skip
     """A server on a free port of the loopback, and on a unix socket if there is a path."""
     settings, config = settings or WebSettings(), config or WebConfig()
-    context = Context(settings, Access(config), page_template())
+    context = Context(settings, Access(config), page_files())
     source = FakeSource()
     context.source = source
     tls = make_context(config.tls) if config.tls else None

@@ -12,7 +12,7 @@ from slabmon.analysis.table import Table
 from slabmon.export.catalogue import Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.export.text import rows_to_json, to_csv, to_json, to_table
-from slabmon.model import Device, Release, Slabinfo, Snapshot, Tracked
+from slabmon.model import Device, Live, Release, Slabinfo, Snapshot, Tracked
 from slabmon.view import by_view
 from slabmon.views import VIEWS
 from tests.unit import scraping
@@ -97,3 +97,13 @@ def _device(number: int) -> Device:
     return device(name=f"0000:{number >> 8:02x}:{number & 255:02x}.0", driver=f"d{number % 41}",
                   resources=12, managed_bytes=512, slab_bytes=768, by_release=releases,
                   slab_by_cache={"kmalloc-64": 512, "kmalloc-128": 256})  # fmt: skip
+
+
+def grown(base: Snapshot, seconds: float) -> Snapshot:
+    """A large host after so many seconds of tracking; every site holds more than before."""
+    size = 64 * int(seconds)
+    sites = tuple(
+        site._replace(allocs=int(seconds) * number, live=Live(number, size * number, 8 * size))
+        for number, site in enumerate(base.sites)
+    )
+    return replace(base, tracking=replace(base.tracking, seconds=seconds), sites=sites)

@@ -10,6 +10,7 @@ from slabmon.kernel import assemble
 from slabmon.kernel.caches import CacheDirectory
 from slabmon.kernel.gfp import STABLE_BITS, classifier
 from slabmon.kernel.reader import Frees, sum_allocations, sum_frees
+from slabmon.kernel.slabinfo import Nature
 from slabmon.kernel.symbols import Location
 from slabmon.model import Cache, Live, Slabinfo
 from tests.unit.records import alloc_slots, cache_record, free_slots, kmalloc
@@ -51,7 +52,8 @@ def caches(rows: assemble.Rows, frees: Frees = NO_FREES, large_freed: int = 0,
     table = assemble.cache_sums(rows, frees, directory(), large_freed, unobserved or {})
     aliases = {"kmalloc-96": ("alias",)}
     found = assemble.cache_rows(
-        table, live or {}, slabinfo or {}, aliases, lambda name: True, interval, bulk_unseen
-    )
+        table, live or {}, slabinfo or {}, aliases, lambda _, size: Nature(size, True), interval,
+        bulk_unseen,
+    )  # fmt: skip
     assert [row.name for row in found] == sorted(row.name for row in found)
     return {row.name: row for row in found}

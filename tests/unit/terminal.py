@@ -13,15 +13,15 @@ from rich.console import Console
 from textual.pilot import Pilot
 
 from slabmon.errors import UsageError
-from slabmon.model import FeatureState, Live, Release, Slabinfo, Snapshot
+from slabmon.model import FeatureState, Live, ProgramCost, Release, Slabinfo, Snapshot
 from slabmon.top.app import TopApp
 from slabmon.top.start import Start
 from tests.unit.builders import Object, cache, device, site, snapshot, tracked
 
 EVIL = "[red]x[/red]\x1b[31m\n[/]"
 OBJECTS = [
-    Object(cache=0, site=0, bytes=64, age=4000, stack=7),
-    Object(cache=0, site=1, bytes=128, comm=b"dd", tgid=5, cgroup=2, stack=8, age=90),
+    Object(cache=0, site=0, bytes=64, age=25, stack=7),
+    Object(cache=0, site=1, bytes=128, comm=b"dd", tgid=5, cgroup=2, stack=8, age=9),
     Object(cache=1, site=1, bytes=512, comm=b"dd", tgid=5, cgroup=2, stack=8, age=3),
 ]
 STACKS = {7: ("__kmalloc_noprof", "alloc_pipe_info", "do_pipe2", "__x64_sys_pipe2"),
@@ -63,6 +63,7 @@ def host(second: float = 10.0, **fields: Any) -> Snapshot:
                   "large_once": FeatureState("degraded", "allocator symbols not found"),
                   "pages": FeatureState("off", "not asked for")},
         tracked=tracked(OBJECTS, STACKS, {1: "/", 2: "/system.slice/backup.service"}),
+        programs=(ProgramCost("kmalloc", 6.5e-5, 500), ProgramCost("kfree", 4.8e-5, 400)),
         **fields,
     )  # fmt: skip
     return replace(plain, tracking=replace(plain.tracking, seconds=second))

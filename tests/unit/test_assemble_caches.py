@@ -12,6 +12,7 @@ from slabmon.kernel.caches import LARGE
 from slabmon.kernel.gfp import STABLE_BITS, classifier
 from slabmon.kernel.layout import CONSTANTS
 from slabmon.kernel.reader import sum_allocations, sum_frees
+from slabmon.kernel.slabinfo import Nature
 from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE, Cache, Live, Slabinfo
 from tests.unit.records import alloc_slots, cache_record, free_slots, generation_slot, kmalloc
 from tests.unit.tables import (
@@ -122,7 +123,7 @@ def test_a_cache_made_anew_with_another_size_adds_to_the_same_row() -> None:
     rows = assemble.read_rows(slots, known, locate, classifier({}), STABLE_BITS)
     frees = sum_frees(free_slots({"cache": DENTRY, "count": 4}, {"cache": again, "count": 1}))
     table = assemble.cache_sums(rows, frees, known, 0, {})
-    (found,) = assemble.cache_rows(table, {}, {}, {}, lambda name: False, 0, True)
+    (found,) = assemble.cache_rows(table, {}, {}, {}, unknown_nature, 0, True)
     assert (found.name, found.allocs, found.frees) == ("dentry", 20, 5)
     assert found.allocated_bytes == 10 * 192 + 10 * 256
     assert found.freed_bytes == 4 * 192 + 256
@@ -155,7 +156,7 @@ def test_a_second_cache_of_a_name_does_not_claim_the_firsts_slabinfo() -> None:
                                          "cache": other, "count": 1}))  # fmt: skip
     rows = assemble.read_rows(slots, twins, locate, classifier({}), STABLE_BITS)
     table = assemble.cache_sums(rows, NO_FREES, twins, 0, {})
-    (row,) = assemble.cache_rows(table, {}, {"dentry": info()}, {}, lambda name: False, 0, True)
+    (row,) = assemble.cache_rows(table, {}, {"dentry": info()}, {}, unknown_nature, 0, True)
     assert (row.name, row.slabinfo) == ("dentry#2", None)
 
 
@@ -184,13 +185,17 @@ def test_caches_known_to_be_freed_in_bulk_are_not_observable() -> None:
 BULK = DENTRY + 0x50000
 
 
+def unknown_nature(_: str, size: int) -> Nature:
+    return Nature(size, False)
+
+
 def bulk_rows(bulk_unseen: bool, unobserved: dict[int, int] | None = None) -> dict[str, Cache]:
     """With one free of a cache whose users free in bulk."""
     known = directory()
     known.update(np.array([BULK], "<u8"), cache_record(b"maple_node"), np.zeros(1024, "<u4"))
     frees = sum_frees(free_slots({"cache": BULK, "count": 1}))
     table = assemble.cache_sums(read(), frees, known, 0, unobserved or {})
-    rows = assemble.cache_rows(table, {}, {}, {}, lambda name: False, 0, bulk_unseen)
+    rows = assemble.cache_rows(table, {}, {}, {}, unknown_nature, 0, bulk_unseen)
     return {row.name: row for row in rows}
 
 

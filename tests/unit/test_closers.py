@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slabmon.kernel.btf import Function
-from slabmon.kernel.closers import Closers, Hook, plan_closers
+from slabmon.kernel.closers import Closers, Hook, plan_closers, refused
 from slabmon.kernel.feature import OFF, ON
 from slabmon.kernel.loader import HOOK_MAPS
 from slabmon.kernel.plan import make_plan
@@ -26,16 +26,16 @@ HOOKS = {
     "6.18": {"on_bulk_alloc": NOPROF, "on_bulk_free": FREE, "on_rcu_free": SHEAF},
     "7.3": {"on_bulk_alloc": NOPROF, "on_bulk_free": FREE, "on_rcu_free": SHEAF},
 }
-# BULK_ALLOC, BULK_RETURN_MASK, BULK_FREE, RCU_SHEAVES, ARG_SHEAF_TAKEN
+# BULK_ALLOC, BULK_RETURN_MASK, BULK_FREE, RCU_SHEAVES
 DEFINES = {
-    "5.10": (0, INT, 0, 0, 0),
-    "6.0": (0, INT, 0, 0, 0),
-    "6.1": (1, INT, 1, 0, 0),
-    "6.12": (1, INT, 1, 0, 0),
-    "6.18": (1, INT, 1, 1, 2),
-    "7.3": (1, BOOL, 1, 1, 3),
+    "5.10": (0, INT, 0, 0),
+    "6.0": (0, INT, 0, 0),
+    "6.1": (1, INT, 1, 0),
+    "6.12": (1, INT, 1, 0),
+    "6.18": (1, INT, 1, 1),
+    "7.3": (1, BOOL, 1, 1),
 }
-MACROS = ("BULK_ALLOC", "BULK_RETURN_MASK", "BULK_FREE", "RCU_SHEAVES", "ARG_SHEAF_TAKEN")
+MACROS = ("BULK_ALLOC", "BULK_RETURN_MASK", "BULK_FREE", "RCU_SHEAVES")
 CLOSED = ("bulk_alloc", "bulk_free", "rcu_free")
 WATCHED = [kernel for kernel in KERNELS if HOOKS[kernel]]
 
@@ -98,8 +98,8 @@ def test_before_sheaves_rcu_frees_end_in_bulk_frees(kernel: str) -> None:
 @pytest.mark.parametrize("kernel", ["5.10", "6.0"])
 def test_where_programs_can_run_inside_themselves_there_are_none(kernel: str) -> None:
     """Even where the functions can be attached to."""
-    for refused in ("", "Operation not permitted"):
-        for feature in closers(kernel, fentry_refused=refused).features.values():
+    for reason in ("", "Operation not permitted"):
+        for feature in closers(kernel, fentry_refused=reason).features.values():
             assert "before 6.1" in feature.reason
 
 
@@ -107,7 +107,7 @@ def test_where_programs_can_run_inside_themselves_there_are_none(kernel: str) ->
 def test_a_kernel_that_refuses_is_quoted(kernel: str) -> None:
     found = closers(kernel, fentry_refused="Operation not permitted")
     assert (found.hooks, states(found)) == ({}, dict.fromkeys(CLOSED, OFF))
-    assert tuple(found.defines[name] for name in MACROS) == (0, INT, 0, 0, 0)
+    assert tuple(found.defines[name] for name in MACROS) == (0, INT, 0, 0)
     for feature in found.features.values():
         assert "refuses fentry programs: Operation not permitted" in feature.reason
     for name in ("bulk_free", "rcu_free"):
@@ -143,8 +143,12 @@ def test_the_name_with_profiling_is_preferred() -> None:
     assert closers(functions=both).hooks["on_bulk_alloc"] == NOPROF
 
 
-@pytest.mark.parametrize("parameters", [2, 3, 4])
-def test_what_a_function_returns_lies_behind_its_parameters(parameters: int) -> None:
-    sheaf = Function(9, "bool", ("struct kmem_cache *", "void *", "bool", "int")[:parameters])
-    found = closers(functions={**FUNCTIONS["6.18"], "__kfree_rcu_sheaf": sheaf})
-    assert found.defines["ARG_SHEAF_TAKEN"] == parameters
+def test_programs_refused_at_the_end_take_what_rests_on_them_along() -> None:
+    plain = closers("6.12").features
+    assert refused(plain, {}) == {}
+    found = refused(plain, {"on_bulk_free": "busy"})
+    assert {name: feature.state for name, feature in found.items()} == {
+        "bulk_free": OFF, "rcu_free": OFF,
+    }  # fmt: skip
+    assert all("busy" in feature.reason for feature in found.values())
+    assert set(refused(plain, {"on_bulk_alloc": "busy"})) == {"bulk_alloc"}

@@ -15,6 +15,7 @@ from slabmon.kernel.settings import Filter, Settings
 from slabmon.logs import LogSettings
 from slabmon.options import OPTIONS, TABLES, Option
 from slabmon.state.settings import StateSettings
+from slabmon.store.settings import HistorySettings
 from slabmon.web.settings import WebSettings, parse_address
 
 
@@ -51,6 +52,11 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         keep = false
         lock_file = "/run/other.lock"
         pin_directory = "/sys/fs/bpf/other"
+        [history]
+        path = "/var/lib/other/slabs.db"
+        interval_seconds = 60
+        keep = "2w"
+        max_size = "2G"
         [log]
         level = "debug"
         """,
@@ -61,6 +67,7 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         Settings(4096, exact, True, 0, 128, 256, 8192, 512, 1024),
         BudgetSettings(2.5),
         StateSettings(False, "/run/other.lock", "/sys/fs/bpf/other"),
+        HistorySettings("/var/lib/other/slabs.db", 60.0, "2w", "2G"),
         LogSettings("debug"),
     )
 
@@ -132,7 +139,7 @@ def test_a_reload_takes_what_can_change_and_tells_the_rest(tmp_path: Path) -> No
         ("[web", ["TOML"]),
         ("a = 1\na = 2", ["TOML"]),
         ("[wbe]", ["[wbe]", "did you mean web?"]),
-        ("[other]", ["[other]", "known are budget, log, state, tracking, web"]),
+        ("[other]", ["[other]", "known are budget, history, log, state, tracking, web"]),
         ("web = 3", ["web", "[web]"]),
         ("[[tracking]]\n", ["[tracking]"]),
         ("[web]\nlisten_adress = 'x'", ["web.listen_adress", "did you mean listen_address?"]),

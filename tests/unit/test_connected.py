@@ -92,10 +92,10 @@ def test_a_snapshot_arrives_as_it_was(daemon: Tcp) -> None:
     assert headers["Accept"] == codec.CONTENT_TYPE
 
 
-def test_details_and_paths_of_proxies_are_asked_for(daemon: Tcp) -> None:
+def test_paths_of_proxies_come_first(daemon: Tcp) -> None:
     with ConnectedSource(f"{url(daemon)}/host-7/") as source:
         source.snapshot(details=True)
-    assert daemon.requests[0][0] == "/host-7/api/v1/snapshot?details=1"
+    assert daemon.requests[0][0] == "/host-7/api/v1/snapshot"
 
 
 def test_a_connection_is_kept(daemon: Tcp) -> None:
@@ -111,6 +111,7 @@ def test_a_daemon_that_closed_the_connection_is_asked_again(daemon: Tcp) -> None
     with ConnectedSource(url(daemon)) as source:
         for _ in range(3):
             assert_same(source.snapshot(), full())
+    assert {path for path, _ in daemon.requests} == {"/api/v1/snapshot"}
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:
@@ -138,6 +139,8 @@ def test_a_password_is_sent_and_never_shown(daemon: Tcp) -> None:
         ((200, "text/html", b"<p>", None), "does not answer as slabmon does"),
         ((404, "text/plain", b"", None), "404"),
         ((503, "text/plain", b"", None), "503"),
+        ((503, "text/plain", b"503 no reading within 1 s\n", None), "503 no reading within"),
+        ((503, "text/plain", b"503 \x1b[2J", None), r"503 .x1b"),
         ((200, codec.CONTENT_TYPE, b"nonsense", None), "not a slabmon snapshot"),
         ((200, codec.CONTENT_TYPE, BODY[:-1], None), "damaged"),
         ((200, codec.CONTENT_TYPE, BODY[:-1], len(BODY)), "damaged"),
@@ -155,6 +158,22 @@ def test_a_wrong_answer_is_one_clear_error_and_the_next_can_be_right(
         assert url(daemon) in str(refused.value)
         daemon.answers = right
         assert_same(source.snapshot(), full())
+
+
+def test_the_past_is_asked_for(daemon: Tcp) -> None:
+    with ConnectedSource(url(daemon)) as source:
+        assert_same(source.at(1_700_000_000.25), full())
+        daemon.answers = (200, "application/json", b'{"first": 1.5, "last": 7}', None)
+        assert source.span() == (1.5, 7.0)
+    paths = [path for path, _ in daemon.requests]
+    assert paths == ["/api/v1/snapshot?at=1700000000.250", "/api/v1/history"]
+
+
+@pytest.mark.parametrize("wrong", [b"", b"[]", b'{"first": "x", "last": 1}', b"[" * 4096, b"1"])
+def test_a_history_that_is_none_is_an_error(daemon: Tcp, wrong: bytes) -> None:
+    daemon.answers = (200, "application/json", wrong, None)
+    with ConnectedSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
+        source.span()
 
 
 def test_an_endless_answer_is_cut_off(daemon: Tcp, monkeypatch: pytest.MonkeyPatch) -> None:

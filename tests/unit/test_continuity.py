@@ -13,10 +13,12 @@ from slabmon.kernel.loader import Programs, map_names
 from slabmon.kernel.plan import Plan, make_plan
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.state import continuity as module
-from slabmon.state.continuity import RECORD, Continuity
+from slabmon.state.continuity import RECORD, Continuity, find_continuity
 from slabmon.state.fingerprint import differences, fingerprint
 from slabmon.state.keeper import KeepError
 from slabmon.state.record import BYTES, Record
+from slabmon.state.settings import StateSettings
+from slabmon.systemd import Notifier
 from tests.unit.hosts import facts as facts_of
 from tests.unit.test_state_record import MEMORY
 
@@ -71,10 +73,12 @@ def session(place: Place, facts: Facts = FACTS, plan: Plan = PLAN) -> tuple[Cont
     """One daemon's start; whether it adopted."""
     continuity = Continuity(place)
     adopted = continuity.adopt(facts, plan)
+    loaded = dict.fromkeys((*plan.attach.values(), *plan.run), 99)
+    loaded |= dict.fromkeys(plan.hooks.keys() - {"on_bulk_alloc"}, 99)  # refused
     programs = adopted or Programs(
         {name: memory_file() for name in map_names(plan)},
-        {name: memory_file() for name in (*plan.attach.values(), *plan.run)},
-        {"on_kfree": 99}, {name: memory_file() for name in plan.attach},
+        {name: memory_file() for name in loaded}, loaded,
+        {name: memory_file() for name in (*plan.attach, *(plan.hooks.keys() & loaded.keys()))},
     )  # fmt: skip
     continuity.begin(programs, MEMORY)
     programs.close()
@@ -148,7 +152,8 @@ def test_a_damaged_record_is_not_adopted(place: Place, caplog: pytest.LogCapture
     session(place)
     record = Record(place.objects[RECORD])
     record.read()
-    record.write({"fingerprint": fingerprint(FACTS, PLAN), "memory": {"since": []}})
+    document = {"fingerprint": fingerprint(FACTS, PLAN), "instructions": {}}
+    record.write({**document, "memory": {"since": []}})
     assert not session(place)[1]
     assert "damaged" in caplog.text
 
@@ -178,3 +183,29 @@ def test_a_full_record_drops_places_first_and_then_gives_up(place: Place) -> Non
 def test_many_differences_are_cut_short() -> None:
     assert differences({}, {f"define A{i}": i for i in range(9)})[-1] == "and 6 more differences"
     assert differences({"define A": 1}, {}) == ["A was 1, is None"]
+
+
+def test_what_is_detached_for_a_while_is_not_kept_meanwhile(place: Place) -> None:
+    continuity = Continuity(place)
+    continuity.adopt(FACTS, PLAN)
+    programs = Programs({}, {}, {}, {"kfree": memory_file(), "mm_page_free": memory_file()})
+    continuity.begin(programs, MEMORY)
+    assert set(place.objects) == {"link-kfree", "link-mm_page_free", RECORD}
+    programs.detach({"mm_page_free", "mm_page_alloc"})
+    continuity.update(programs)
+    assert set(place.objects) == {"link-kfree", RECORD}
+    programs._links["mm_page_free"] = memory_file()
+    continuity.update(programs)
+    assert set(place.objects) == {"link-kfree", "link-mm_page_free", RECORD}
+    programs.close()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_is_not_to_be_kept_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, place: Place, keep: bool
+) -> None:
+    session(place)
+    monkeypatch.setattr(module, "Pins", lambda directory: place)
+    found = find_continuity(StateSettings(keep=keep), Notifier(None), [])
+    assert (found is not None) == keep
+    assert bool(place.objects) == keep

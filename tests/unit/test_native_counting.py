@@ -142,7 +142,8 @@ def test_a_node_that_is_told_is_kept(open_native: Open, kernel: str) -> None:
 def test_sites_in_modules_carry_the_generation_of_modules(open_native: Open) -> None:
     native = open_native()
     native.slab(OBJECTS, 1 << 20, native.cache(b"kmalloc-96", 96))
-    native.reader.control["module_generation"] = 7
+    native.reader.control["module_generation"] = 6
+    native.module(MODULE & ~0xFFF, 0x3000)
     native.kmalloc(SITE, OBJECTS, 70, 96)
     native.kmalloc(MODULE, OBJECTS + 96, 70, 96)
     found = allocations(native)
@@ -154,12 +155,35 @@ def test_sites_in_modules_carry_the_generation_of_modules(open_native: Open) -> 
 def test_one_module_site_has_a_slot_for_each_generation(open_native: Open) -> None:
     native = open_native()
     native.slab(OBJECTS, 1 << 20, native.cache(b"kmalloc-96", 96))
-    for generation in (7, 8, 8):
-        native.reader.control["module_generation"] = generation
+    native.module(MODULE, 4096)
+    native.kmalloc(MODULE, OBJECTS, 70, 96)
+    native.module(MODULE, 4096, "on_module_free")
+    native.module(MODULE, 4096)
+    for _ in range(2):
         native.kmalloc(MODULE, OBJECTS, 70, 96)
     found = allocations(native)
     counts = dict(zip(found.extra.tolist(), found.count.tolist(), strict=True))
-    assert counts == {7 << 32: 1, 8 << 32: 2}
+    assert counts == {1 << 32: 1, 3 << 32: 2}
+
+
+@pytest.mark.parametrize("size", [1, 0xFFFF, 0x10000, 0x10001, 30 << 20])
+def test_reloads_of_one_module_leave_the_slots_of_others_alone(
+    open_native: Open, size: int
+) -> None:
+    """But for those that share a granule of text with it."""
+    native = open_native()
+    native.slab(OBJECTS, 1 << 20, native.cache(b"kmalloc-96", 96))
+    base = 0xFFFFFFFFC1008000
+    first, last = base >> 16, base + size - 1 >> 16
+    inside = [base, base + size // 2, base + size - 1, first << 16, (last << 16) + 0xFFFF]
+    outside = [(first << 16) - 1, last + 1 << 16]
+    native.module(base, size)
+    for site in (*inside, *outside):
+        native.kmalloc(site, OBJECTS, 70, 96)
+    found = allocations(native)
+    extra = dict(zip(found.site.tolist(), found.extra.tolist(), strict=True))
+    assert {extra[site] for site in inside} == {1 << 32}
+    assert {extra[site] for site in outside} == {0}
 
 
 def test_slots_that_collide_are_not_mixed_up(open_native: Open) -> None:

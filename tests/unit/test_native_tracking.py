@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from slabmon.analysis.sampling import Grouped
-from slabmon.kernel.layout import CONSTANTS
+from slabmon.kernel import maps
+from slabmon.kernel.layout import CONSTANTS, SAMPLE
+from slabmon.kernel.loader import MAPS
 from slabmon.kernel.plan import make_plan
 from slabmon.kernel.reader import sum_allocations
 from slabmon.kernel.settings import Filter, Settings
@@ -273,7 +275,7 @@ def test_the_reader_takes_no_record_that_is_being_filled(open_native: Open) -> N
     with_cache(native)
     for i in range(3):
         native.kmalloc(SITE, OBJECTS + 96 * i, 60 + i, 96)
-    pool = native.reader._pool
+    pool = maps.map_array(list(MAPS).index("pool"), SAMPLE, native.plan.settings.samples)
     place = int(np.flatnonzero(pool["requested_bytes"] == 61)[0])
     pool.view(np.ndarray)["time_ns"][place] = 0
     assert sorted(native.reader.samples()["requested_bytes"].tolist()) == [60, 62]

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slabmon.channel import (
+    ALIVE,
     DETAILED,
     HEADER_BYTES,
     MAX_BODY,
@@ -84,7 +85,10 @@ class Collector:
 
     async def command(self) -> bytes:
         self.commands += 1
-        return await asyncio.get_running_loop().sock_recv(self.end, 100)
+        while True:
+            found = await asyncio.get_running_loop().sock_recv(self.end, 100)
+            if command := found.replace(ALIVE, b""):
+                return command
 
     async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.end, data)

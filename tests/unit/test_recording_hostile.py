@@ -119,6 +119,11 @@ def test_writing_to_a_damaged_one(path: Path, intact: Path, data: st.DataObject)
                 history.append(moment(number), START + number)
     except SlabmonError as error:
         check(error, path)
+    for leftover in path.parent.glob("slabs.db*"):
+        leftover.unlink()
+    path.write_bytes(intact.read_bytes())
+    with History(path) as history:  # nothing of the attempt holds the file
+        assert history.span()[0] == START
 
 
 def change(path: Path, *statements: str) -> None:

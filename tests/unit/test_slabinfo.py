@@ -100,10 +100,21 @@ def test_without_sysfs_there_are_no_aliases(tmp_path: Path) -> None:
     assert slabinfo.read_aliases(tmp_path / "absent") == {}
 
 
-@pytest.mark.parametrize(("content", "wanted"), [("1\n", True), ("0\n", False), (None, False)])
-def test_reclaimable_is_what_sysfs_says(tmp_path: Path, content: str | None, wanted: bool) -> None:
-    (tmp_path / "dentry").mkdir()
-    if content is not None:
-        (tmp_path / "dentry" / "reclaim_account").write_text(content)
-    assert slabinfo.is_reclaimable("dentry", tmp_path) is wanted
-    assert slabinfo.is_reclaimable("absent\0", tmp_path) is False
+@pytest.mark.parametrize(
+    ("size", "reclaim", "wanted"),
+    [
+        ("2016\n", "1\n", slabinfo.Nature(2016, True)),
+        ("2016\n", "0\n", slabinfo.Nature(2016, False)),
+        ("2016\n", None, slabinfo.Nature(2048, False)),
+        ("?\n", "1\n", slabinfo.Nature(2048, False)),
+    ],
+)
+def test_a_cache_without_events_is_what_sysfs_says(
+    tmp_path: Path, size: str, reclaim: str | None, wanted: slabinfo.Nature
+) -> None:
+    (tmp_path / "MPTCP").mkdir()
+    (tmp_path / "MPTCP" / "object_size").write_text(size)
+    if reclaim is not None:
+        (tmp_path / "MPTCP" / "reclaim_account").write_text(reclaim)
+    assert slabinfo.nature("MPTCP", 2048, tmp_path) == wanted
+    assert slabinfo.nature("absent\0", 64, tmp_path) == slabinfo.Nature(64, False)

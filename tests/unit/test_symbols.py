@@ -93,6 +93,15 @@ def test_the_bounds_of_core_text_and_the_allocators_entry_points_are_found(host:
     assert symbols.large_entries() == [(CORE + 0x10, CORE + 0x80)]
 
 
+def test_the_end_of_core_text_may_be_listed_as_data(host: Host, tmp_path: Path) -> None:
+    """As arm64 kernels do."""
+    path = tmp_path / "kallsyms"
+    path.write_text(path.read_text().replace(" T _etext\n", " D _etext\n"))
+    symbols = host.symbols()
+    assert symbols.core_text() == (CORE, CORE + 0x200)
+    assert symbols.resolve(CORE + 0x104, 0) == Location("weak_function", 4, None)
+
+
 def test_the_last_symbol_of_all_has_a_range(tmp_path: Path) -> None:
     found = Host(tmp_path).symbols().range_of("_etext")
     assert found is not None

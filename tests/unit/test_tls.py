@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def server(authority: Authority) -> dict[str, str]:
+def server(authority: Authority) -> dict[str, Any]:
     certificate, key = authority.issue("server")
     return {"cert_file": str(certificate), "key_file": str(key)}
 
@@ -41,7 +42,7 @@ async def gets_in(running: Running, tls: ssl.SSLContext) -> bool:
         return False
 
 
-def test_metrics_come_over_tls(authority: Authority, server: dict[str, str]) -> None:
+def test_metrics_come_over_tls(authority: Authority, server: dict[str, Any]) -> None:
     async def check() -> None:
         async with serving(config=WebConfig(TlsConfig(**server))) as running:
             assert await gets_in(running, trusting(authority))
@@ -53,10 +54,10 @@ def test_metrics_come_over_tls(authority: Authority, server: dict[str, str]) -> 
 
 
 def test_versions_outside_the_configured_ones_are_refused(
-    authority: Authority, server: dict[str, str]
+    authority: Authority, server: dict[str, Any]
 ) -> None:
     async def check() -> None:
-        tls = TlsConfig(min_version="TLS13", **server)  # type: ignore[arg-type]
+        tls = TlsConfig(min_version="TLS13", **server)
         async with serving(config=WebConfig(tls)) as running:
             old = trusting(authority)
             old.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -75,7 +76,7 @@ def test_versions_outside_the_configured_ones_are_refused(
         ("RequireAndVerifyClientCert", False, False),
     ],
 )
-def test_client_certificates(authority: Authority, server: dict[str, str], tmp_path: Path,
+def test_client_certificates(authority: Authority, server: dict[str, Any], tmp_path: Path,
                              kind: str, without: bool, foreign: bool) -> None:  # fmt: skip
     known = authority.issue("client", "DNS:prometheus.example")
     unknown = Authority(tmp_path / "elsewhere").issue("stranger")
@@ -90,14 +91,14 @@ def test_client_certificates(authority: Authority, server: dict[str, str], tmp_p
     run(check)
 
 
-def test_only_allowed_names_are_let_in(authority: Authority, server: dict[str, str]) -> None:
+def test_only_allowed_names_are_let_in(authority: Authority, server: dict[str, Any]) -> None:
     allowed = authority.issue("one", "DNS:prometheus.example")
     other = authority.issue("two", "DNS:other.example,IP:10.0.0.1")
 
     async def check() -> None:
         tls = TlsConfig(client_auth_type="RequireAndVerifyClientCert",
                         client_ca_file=str(authority.certificate),
-                        client_allowed_sans=("prometheus.example",), **server)  # type: ignore[arg-type]  # fmt: skip
+                        client_allowed_sans=("prometheus.example",), **server)  # fmt: skip
         async with serving(config=WebConfig(tls)) as running:
             assert await gets_in(running, trusting(authority, allowed))
             client = await running.connect(trusting(authority, other))
@@ -108,7 +109,7 @@ def test_only_allowed_names_are_let_in(authority: Authority, server: dict[str, s
 
 
 def test_a_client_that_gets_tls_wrong_delays_nobody(
-    authority: Authority, server: dict[str, str]
+    authority: Authority, server: dict[str, Any]
 ) -> None:
     async def check() -> None:
         async with serving(config=WebConfig(TlsConfig(**server))) as running:
@@ -128,7 +129,7 @@ def test_a_client_that_gets_tls_wrong_delays_nobody(
     run(check)
 
 
-def test_the_unix_socket_is_plain(server: dict[str, str], tmp_path: Path) -> None:
+def test_the_unix_socket_is_plain(server: dict[str, Any], tmp_path: Path) -> None:
     async def check() -> None:
         config = WebConfig(TlsConfig(**server))
         async with serving(config=config, path=str(tmp_path / "s")) as running:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from slabmon.errors import UsageError
-from slabmon.units import duration, size
+from slabmon.units import duration, moment, size
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,21 @@ def test_anything_else_is_refused(text: str) -> None:
     for parse in (duration, size):
         with pytest.raises(UsageError, match="is not a"):
             parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [("1790000000", 1.79e9), ("1.5", 1.5), ("2026-07-28 03:00:00+02:00", 1785200400)],
+)
+def test_times(text: str, time: float) -> None:
+    assert moment(text) == time
+
+
+def test_a_time_without_zone_is_local() -> None:
+    assert moment("2026-07-28T03:00") == datetime(2026, 7, 28, 3).astimezone().timestamp()
+
+
+@pytest.mark.parametrize("text", ["", "noon", "03:00", "-1", "1e9", "nan", "9" * 20, "2026-13-01"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a time"):
+        moment(text)

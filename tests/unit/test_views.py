@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from slabmon.analysis.summary import summarize
 from slabmon.analysis.table import Table
 from slabmon.analysis.window import Instant, Window
 from slabmon.model import FeatureState, Live, Release, Snapshot
+from slabmon.top.help import markdown
 from slabmon.view import View, by_view, follow
 from slabmon.views import VIEWS
 from tests.unit.builders import Object, cache, device, site, snapshot, tracked
@@ -206,6 +208,11 @@ def test_missing_values_come_last_both_ways() -> None:
                    if value is None or value != value}  # fmt: skip
         for inverted in (False, True):
             assert table.order(name, inverted)[-1] in missing
+
+
+def test_the_documentation_is_made_from_this_table() -> None:
+    page = Path(__file__).parents[2] / "docs" / "views.md"
+    assert page.read_text() == markdown(), "run `make docs`"
 
 
 def test_a_summary_tells_the_truth() -> None:

@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
+import re
+from pathlib import Path
 
 from tornado.httpclient import HTTPResponse
 from tornado.testing import AsyncHTTPTestCase
 from tornado.web import Application
 
 from slabmon import __version__
-from slabmon.model import FeatureState
 from slabmon.store.codec import CONTENT_TYPE, decode
+from slabmon.views import VIEWS
+from slabmon.web import page
 from slabmon.web.access import Access
 from slabmon.web.app import make_app
 from slabmon.web.config import WebConfig
-from slabmon.web.handler import Context, page_template
+from slabmon.web.handler import Context
+from slabmon.web.page import page_files
 from slabmon.web.settings import WebSettings
-from tests.unit.builders import cache, device, site, snapshot
+from tests.unit.builders import cache, snapshot
 from tests.unit.scraping import parse_openmetrics, parse_text
 from tests.unit.serving import FakeSource
 
-EVIL = "<script>alert(1)</script>\"'&<img src=x>"
 OPENMETRICS = "application/openmetrics-text"
-
-
-class Page(HTMLParser):
-    """Tags and text of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self.tags.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 class WebTest(AsyncHTTPTestCase):
@@ -49,7 +35,7 @@ class WebTest(AsyncHTTPTestCase):
 
     def get_app(self) -> Application:
         self.source = FakeSource()
-        context = Context(self.settings, Access(self.config), page_template())
+        context = Context(self.settings, Access(self.config), page_files())
         context.source = self.source
         return make_app(context)
 
@@ -102,7 +88,7 @@ class Elsewhere(WebTest):
         assert b"slabmon_up" in self.get("/a.b/metrics").body
         assert self.get("/metrics").code == 404
         assert self.get("/axb/metrics").code == 404
-        assert b'href="a.b/metrics"' in self.get("/").body
+        assert json.loads(self.get("/api/v1/views").body)["metrics"] == "a.b/metrics"
 
 
 class Json(WebTest):
@@ -141,11 +127,6 @@ class Health(WebTest):
         assert answer.headers["Retry-After"] == "1"
         assert answer.headers["Cache-Control"] == "no-store"
 
-    def test_a_person_is_told_that_the_reading_is_old(self) -> None:
-        assert self.get("/").code == 200
-        self.source.problem = "the tables <cannot> be read"
-        assert "the tables <cannot> be read" in Page(self.get("/").body.decode()).text
-
     def test_an_internal_error_tells_no_details(self) -> None:
         self.source.now_is = None  # type: ignore[assignment]
         with self.assertLogs("tornado.application", "ERROR"):
@@ -154,16 +135,29 @@ class Health(WebTest):
 
 
 class Routes(WebTest):
-    PATHS = ("/", "/metrics", "/api/v1/snapshot", "/healthz", "/readyz")
+    PATHS = ("/metrics", "/api/v1/snapshot", "/healthz", "/readyz", "/api/v1/views",
+             "/api/v1/table", "/api/v1/table.csv", "/api/v1/table.json",
+             "/api/v1/chart")  # fmt: skip
+    PAGE = ("/", "/static/page.js", "/static/page.css", "/static/icon.svg")
 
     def test_other_paths_are_not_found(self) -> None:
-        for path in ("/absent", "/metrics/", "/api/v1", "/../etc/passwd", "/static/x", "//"):
+        for path in (
+            "/absent",
+            "/metrics/",
+            "/api/v1",
+            "/../etc/passwd",
+            "/static/x",
+            "/static/../page.js",
+            "/static/index.htm",
+            "/static/",
+            "//",
+        ):
             answer = self.get(path)
             assert answer.code == 404, path
             assert answer.body == b"404 Not Found\n"
 
     def test_nothing_can_be_written(self) -> None:
-        for path in (*self.PATHS, "/absent"):
+        for path in (*self.PATHS, *self.PAGE, "/absent"):
             for method in ("POST", "PUT", "DELETE", "PATCH"):
                 body = None if method == "DELETE" else ""
                 answer = self.fetch(path, method=method, body=body)
@@ -172,7 +166,7 @@ class Routes(WebTest):
         assert self.source.taken == 0
 
     def test_head_has_the_headers_without_the_body(self) -> None:
-        for path in self.PATHS:
+        for path in (*self.PATHS, *self.PAGE):
             answer = self.fetch(path, method="HEAD")
             assert answer.code == 200, path
             assert answer.body == b""
@@ -207,39 +201,74 @@ class Routes(WebTest):
         assert self.get("/api/v1/snapshot", **{"If-None-Match": answer.headers["Etag"]}).code == 200
 
 
-class Person(WebTest):
-    def test_the_page_shows_host_and_tables(self) -> None:
-        answer = self.get("/")
-        assert answer.headers["Content-Type"].startswith("text/html")
-        page = Page(answer.body.decode())
-        for text in ("6.12.0-test", "x86_64", "kmalloc-64", "0000:00:03.0", "samples_full"):
-            assert text in page.text, text
-        assert "script" not in page.tags
+class Page(WebTest):
+    def test_it_runs_its_own_scripts_and_nothing_else(self) -> None:
+        for path in Routes.PAGE:
+            policy = self.get(path).headers["Content-Security-Policy"]
+            assert "default-src 'none'" in policy
+            assert "script-src 'self'" in policy
+            assert "unsafe" not in policy
+            assert "require-trusted-types-for 'script'" in policy
 
-    def test_names_cannot_inject_markup(self) -> None:
-        self.source.now_is = snapshot(
-            caches=(cache(EVIL),), sites=(site(EVIL, 1, EVIL),),
-            devices=(device(EVIL, EVIL, driver=EVIL),),
-            features={EVIL: FeatureState("off", EVIL)}, losses={EVIL: 1},
-        )  # fmt: skip
-        answer = self.get("/")
-        page = Page(answer.body.decode())
-        assert "script" not in page.tags
-        assert "img" not in page.tags
-        assert page.text.count(EVIL) >= 6, "shown as it is, as text"
+    def test_its_files_have_types_and_are_sent_once(self) -> None:
+        types = ("text/html; charset=utf-8", "text/javascript; charset=utf-8",
+                 "text/css; charset=utf-8", "image/svg+xml")  # fmt: skip
+        for path, kind in zip(Routes.PAGE, types, strict=True):
+            answer = self.get(path)
+            assert answer.headers["Content-Type"] == kind
+            again = self.get(path, **{"If-None-Match": answer.headers["Etag"]})
+            assert (again.code, again.body) == (304, b"")
 
-    def test_an_empty_snapshot_is_a_page_too(self) -> None:
+    def test_it_asks_nobody_else(self) -> None:
+        for path in Path(page.__file__).with_name("static").iterdir():
+            text = path.read_text().replace("http://www.w3.org/2000/svg", "")
+            assert not re.search(r"https?:|//[a-z]+[.]|innerHTML|outerHTML|document[.]write", text)
+            assert "eval(" not in text
+
+    def test_an_old_reading_is_told_of(self) -> None:
+        assert json.loads(self.get("/api/v1/table").body)["problem"] == ""
+        self.source.problem = "the tables cannot be read"
+        self.app_moment_is_old()
+        found = json.loads(self.get("/api/v1/table").body)
+        assert found["problem"] == "the tables cannot be read"
+        assert len(found["rows"]) == 2, "the last ones"
+
+    def test_without_any_reading_there_is_no_table(self) -> None:
+        self.source.problem = "the tables cannot be read"
+        answer = self.get("/api/v1/table")
+        assert (answer.code, answer.body) == (503, b"503 the tables cannot be read\n")
+
+    def test_an_empty_snapshot_is_shown_too(self) -> None:
         self.source.now_is = snapshot(
             caches=(), sites=(), devices=(), gfp=(), sizes=(), nodes=(), pages=(), programs=(),
             losses={}, features={},
         )  # fmt: skip
-        assert self.get("/").code == 200
+        for view in VIEWS:
+            for path in ("table", "table.csv", "table.json", "chart"):
+                answer = self.get(f"/api/v1/{path}?view={view}&columns=all")
+                assert answer.code == 200, (view, path)
         assert self.get("/metrics").code == 200
 
-    def test_the_page_does_not_grow_with_the_machine(self) -> None:
-        many = range(1000)
-        self.source.now_is = snapshot(
-            caches=tuple(cache(f"c{i}") for i in many), sites=tuple(site(f"s{i}") for i in many),
-            devices=tuple(device(name=f"d{i}") for i in many),
-        )  # fmt: skip
-        assert Page(self.get("/").body.decode()).tags.count("tr") < 300
+    def test_questions_that_make_no_sense_are_refused(self) -> None:
+        for query, problem in (
+            ("view=x", "there is no view 'x'"), ("sort=x", "'x' is no column here"),
+            ("filter=live+%3E", "a value is missing"), ("limit=x", "offset and limit"),
+            ("limit=1001", "1 to 1000"), ("offset=-1", "0 or more"), ("path=x", "in JSON"),
+            ('path=[["x",[]]]', "no link 'x' leads on"), ('path=[["sites",[]]]', "leads on"),
+            ('path=[["sites",[{}]]]', "in JSON"), ("path=" + "[" * 5000, "in JSON"),
+            ("path=[" + ",".join(['["sites",["a"]]'] * 9) + "]", "no more than 8"),
+        ):  # fmt: skip
+            answer = self.get(f"/api/v1/table?{query}")
+            assert answer.code == 400, query
+            assert problem in answer.body.decode(), query
+            assert answer.headers["Content-Type"].startswith("text/plain")
+        assert self.get("/api/v1/chart?key=x").code == 400
+
+    def test_a_page_of_rows_of_many(self) -> None:
+        self.source.now_is = snapshot(caches=tuple(cache(f"c{i}", allocs=i) for i in range(1000)))
+        found = json.loads(self.get("/api/v1/table?sort=allocs&offset=100&limit=3").body)
+        assert (found["total"], found["matching"], found["offset"]) == (1000, 1000, 100)
+        assert [row["key"] for row in found["rows"]] == ["c899", "c898", "c897"]
+
+    def app_moment_is_old(self) -> None:
+        self._app.settings["context"].live._at -= 10

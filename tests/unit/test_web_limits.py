@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from unittest import mock
 
 import pytest
 
 from slabmon.web import connections
-from slabmon.web.connections import client_of
+from slabmon.web.connections import Connections, client_of
 from slabmon.web.settings import WebSettings
 from tests.unit.builders import cache, snapshot
 from tests.unit.serving import Client, run, serving
@@ -44,6 +45,21 @@ def test_at_the_limit_who_has_waited_longest_goes() -> None:
     run(check)
 
 
+def test_beyond_the_limit_of_all_together_the_one_that_has_most_gives() -> None:
+    found = Connections(WebSettings(max_connections=8, max_connections_per_client=6))
+    streams = [mock.Mock() for _ in range(10)]
+    for number, stream in enumerate(streams):
+        address = "10.0.0.1" if number in (0, 7, 9) else "10.0.0.2" if number < 6 else "10.0.0.3"
+        assert found.admit(stream, (address, number))
+    assert [stream.close.called for stream in streams] == [False, True, True] + [False] * 7
+    assert len(found) == 8
+    for stream in streams:
+        found.forget(stream)
+    assert len(found) == 0
+    assert not found._by_client
+    assert not found._waiting
+
+
 def test_while_all_are_being_answered_a_newcomer_is_refused() -> None:
     async def check() -> None:
         async with serving(SMALL) as running:
@@ -58,7 +74,7 @@ def test_while_all_are_being_answered_a_newcomer_is_refused() -> None:
             busy = [await running.connect() for _ in range(SMALL.max_connections_per_client)]
             for client in busy:
                 await client.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-            while not all(c.busy for c in running.context.connections._all.values()):
+            while any(running.context.connections._waiting.values()):
                 await asyncio.sleep(0.01)
             newcomer = await running.connect()
             assert await newcomer.closed() == b""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from xml.etree import ElementTree
 
-from tests.vm import config
+from tests.vm import config, results
 from tests.vm.archive import Archive
+from tests.vm.hardware import DEVICES
 from tests.vm.host import VmError, lock, log, require_host
-from tests.vm.machine import DEVICES, GuestResult, run_guest, shell
+from tests.vm.machine import GuestResult, run_guest, shell
 
 GUEST_TESTS = "tests/vm/guest"
 
@@ -31,9 +34,15 @@ def main() -> int:
         if options.relock:
             relock(names)
             return 0
+        if options.devices is None:  # tests of real drivers need them
+            options.devices = [] if options.shell or options.command else list(DEVICES)
         if options.shell:
             return shell(names[0], cpus=options.cpus, devices=options.devices)
-        return max([test(name, options) for name in names])  # all, even after a failure
+        one = partial(test, options=options)  # all, even after a failure
+        if options.jobs == 1:  # in this thread, where an interrupt ends the guest
+            return max([one(name) for name in names])
+        with ThreadPoolExecutor(options.jobs) as pool:
+            return max(pool.map(one, names))
     except VmError as error:
         print(f"vm: error: {error}", file=sys.stderr)
         return 1
@@ -47,18 +56,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-k", metavar="EXPR", default="", help="only these tests, as pytest -k")
     parser.add_argument("--tests", metavar="PATHS", default=GUEST_TESTS, help="what pytest runs")
     parser.add_argument("--cpus", type=int, default=2, help="virtual CPUs (default 2)")
+    parser.add_argument("--jobs", type=int, default=1, help="guests at a time (default 1)")
     parser.add_argument("--timeout", type=float, default=900, help="seconds for one guest")
     parser.add_argument("--shell", action="store_true", help="a root shell instead of tests")
     parser.add_argument("--command", metavar="SCRIPT", help="run this instead of the tests")
     parser.add_argument("--systemd", action="store_true", help="with systemd as process 1")
+    parser.add_argument("--record", action="store_true", help="keep the results (results/)")
     parser.add_argument("--debug-info", action="store_true", help="with the kernel's DWARF")
     parser.add_argument("--relock", action="store_true", help="pin the archive's newest versions")
     parser.add_argument(
         "--devices",
         metavar="NAMES",
-        default=[],
         type=lambda text: list(DEVICES) if text == "all" else text.split(","),
-        help=f"extra hardware: all, or some of {','.join(DEVICES)}",
+        help=f"extra hardware (default for tests: all), some of {','.join(DEVICES)}",
     )
     return parser
 
@@ -90,11 +100,16 @@ def test(name: str, options: argparse.Namespace) -> int:
             systemd=options.systemd,
             debug_info=options.debug_info,
             timeout=options.timeout,
-            stream=True,
+            stream=options.jobs == 1,
+            guests=options.jobs,
         )
     except VmError as error:
         print(f"vm: error: {error}", file=sys.stderr)
         return 1
+    if options.jobs > 1:
+        print(result.output, flush=True)
+    if options.record:
+        results.merge(results.of_run(result))
     log(
         f"{result.release}: {'FAILED' if result.exit_code else 'ok'}, exit code "
         f"{result.exit_code}, {junit_counts(result)}{result.seconds:.0f} s; files in {result.work}"

@@ -12,7 +12,7 @@ import re
 import time
 from pathlib import Path
 
-from tests.vm.config import Kernel, Locked, Package, kernels
+from tests.vm.config import NATIVE, Kernel, Locked, Package, kernels
 from tests.vm.host import NETWORK_TRIES, VmError, cache_dir, log, run
 
 KEYRINGS = (
@@ -66,11 +66,14 @@ class Archive:
         self.debs.mkdir(parents=True, exist_ok=True)
         (self.home / "status").touch()
         main, security = mirrors()
-        suites = sorted({suite for kernel in kernels().values() for suite in kernel.suites})
+        suites: dict[str, set[str]] = {}
+        for kernel in kernels().values():
+            for suite in kernel.suites:
+                suites.setdefault(suite, {NATIVE}).add(kernel.architecture)
         sources = "".join(
-            f"deb [signed-by={keyring()}] "
+            f"deb [arch={','.join(sorted(suites[suite]))} signed-by={keyring()}] "
             f"{security if suite.endswith('-security') else main} {suite} main\n"
-            for suite in suites
+            for suite in sorted(suites)
         )
         # The host may need a proxy: that part of its configuration is kept.
         acquire = run(["apt-config", "dump", "Acquire::http"], what="reading apt's proxy")
@@ -83,6 +86,7 @@ class Archive:
             f'Dir::Etc::SourceParts "{self.home}/etc/parts";\n'
             f'Dir::Etc::PreferencesParts "{self.home}/etc/parts";\n'
             'APT::Architecture "amd64";\n'
+            'APT::Architectures {"amd64"; "arm64";};\n'
             'APT::Sandbox::User "root";\n'
             'Acquire::Languages "none";\n' + acquire
         )
@@ -113,7 +117,7 @@ class Archive:
         for stanza in text.split("\n\n"):
             fields = dict(re.findall(r"^(Package|Version|SHA256): (.+)$", stanza, re.M))
             if len(fields) == 3:
-                found.append(Package(fields["Package"], fields["Version"], fields["SHA256"]))
+                found.append(Package(name, fields["Version"], fields["SHA256"]))
         return found
 
     def resolve(self, kernel: Kernel) -> Locked:

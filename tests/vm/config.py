@@ -12,6 +12,7 @@ from tests.vm.host import VmError
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "kernels.toml"
 LOCK = HERE / "kernels.lock.toml"
+NATIVE = "amd64"  # what this machine runs without emulation
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Kernel:
     build: tuple[str, ...]
     debug: tuple[str, ...]
     compiler: str
+    architecture: str
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,13 @@ class Root:
     name: str
     suite: str
     packages: tuple[str, ...]
+    architecture: str
 
 
 @dataclass(frozen=True)
 class Package:
-    """An exact version, as the archive's signed index describes it."""
+    """An exact version, as the archive's signed index describes it; NAME:arm64 is apt's way to say
+    that it is not this machine's architecture."""
 
     name: str
     version: str
@@ -72,6 +76,7 @@ def kernels() -> dict[str, Kernel]:
             build=tuple(entry["build"]),
             debug=tuple(entry.get("debug", ())),
             compiler=entry["compiler"],
+            architecture=entry.get("architecture", NATIVE),
         )
         for name, entry in _load(CONFIG)["kernels"].items()
     }
@@ -80,7 +85,7 @@ def kernels() -> dict[str, Kernel]:
 def root(name: str) -> Root:
     """The root file system called `name` in kernels.toml."""
     entry = _load(CONFIG)["roots"][name]
-    return Root(name=name, suite=entry["suite"], packages=tuple(entry["packages"]))
+    return Root(name, entry["suite"], tuple(entry["packages"]), entry.get("architecture", NATIVE))
 
 
 def locked(name: str) -> Locked:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -25,6 +26,7 @@ NEEDS = {
 }
 NETWORK_TRIES = 3
 RETRY_SECONDS = 5
+LOCK_POLL_SECONDS = 0.5
 
 
 class VmError(Exception):
@@ -91,15 +93,26 @@ def cache_dir() -> Path:
 
 
 @contextlib.contextmanager
-def lock(name: str, waiting: str) -> Iterator[None]:
-    """A lock between processes: "lock" to prepare things in the cache, "running" for a guest."""
-    with (cache_dir() / name).open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log(waiting)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+def lock(name: str, waiting: str, places: int = 1) -> Iterator[None]:
+    """A lock that as many as `places` can hold at once, over all processes."""
+    with contextlib.ExitStack() as stack:
+        names = [name, *(f"{name}-{place}" for place in range(1, places))]
+        handles = [stack.enter_context((cache_dir() / each).open("w")) for each in names]
+        told = False
+        while not any(_taken(handle) for handle in handles):
+            if not told:
+                log(waiting)
+                told = True
+            time.sleep(LOCK_POLL_SECONDS)
         yield
+
+
+def _taken(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def require_host() -> None:

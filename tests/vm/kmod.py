@@ -12,6 +12,7 @@ from tests.vm.trees import KernelTree
 
 SOURCES = PROJECT / "tests" / "kmod"
 MODULE = "slabmon_planted.ko"
+CROSS = {"arm64": ("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-")}
 
 
 def build(tree: KernelTree) -> Path:
@@ -42,6 +43,7 @@ def build(tree: KernelTree) -> Path:
                 f"/usr/src/linux-headers-{tree.release}",
                 "M=/src",
                 f"CC={tree.locked.kernel.compiler}",
+                *CROSS.get(tree.locked.kernel.architecture, ()),
                 # 6.12's headers ship a vmlinux; BTF for the module would then need pahole.
                 "CONFIG_DEBUG_INFO_BTF_MODULES=",
                 "modules",

@@ -11,50 +11,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.vm import config, initramfs, kmod, roots, trees
 from tests.vm.complaints import complaints
+from tests.vm.hardware import DEVICES, MACHINES, disk, shared
 from tests.vm.host import VmError, cache_dir, lock, log, require_host
 
 GUEST = Path(__file__).resolve().parent / "guest"
 PLANTED = "opt/planted"
-KEEP_RUNS = 8
-
-CMDLINE = (
-    "console=ttyS0 loglevel=5 panic=-1 mitigations=off no_timer_check tsc=reliable "
-    "audit=0 apparmor=0 selinux=0 random.trust_cpu=on"
-)
-
-# Extra hardware by name, for tests of drivers that manage devres.
-DEVICES: Mapping[str, tuple[str, ...]] = {
-    "ahci": (
-        "-blockdev",
-        "null-co,size=67108864,read-zeroes=on,node-name=disk0",
-        "-device",
-        "ide-hd,drive=disk0,bus=ide.0",
-    ),
-    "xhci": ("-device", "qemu-xhci,id=xhci", "-device", "usb-kbd,bus=xhci.0"),
-    "nvme": (
-        "-blockdev",
-        "null-co,size=67108864,read-zeroes=on,node-name=disk1",
-        "-device",
-        "nvme,serial=planted,drive=disk1",
-    ),
-    "e1000e": ("-netdev", "hubport,id=net0,hubid=0", "-device", "e1000e,netdev=net0"),
-    "sound": (
-        "-audiodev",
-        "none,id=audio0",
-        "-device",
-        "intel-hda",
-        "-device",
-        "hda-duplex,audiodev=audio0",
-    ),
-    "sdhci": ("-device", "sdhci-pci"),
-    "watchdog": ("-device", "i6300esb", "-action", "watchdog=none"),
-}
+KEEP_RUNS = 24  # more than ever wait for their turn, each with its directory prepared
 
 
 @dataclass(frozen=True)
@@ -80,24 +48,32 @@ def run_guest(
     devices: Sequence[str] = (),
     systemd: bool = False,
     debug_info: bool = False,
-    root: str = "bookworm",
+    root: str | None = None,
+    share: Path | None = None,
     timeout: float = 900,
     stream: bool = False,
+    guests: int = 1,
 ) -> GuestResult:
     """Run a shell script as root in a guest with the checkout at /opt/slabmon.
 
     `devices` names entries of DEVICES; their stock drivers are loaded first.
-    With `debug_info` the guest has its kernel's DWARF. With `systemd` the script
-    runs as the only job of a booted system, else directly. Raises VmError when the
-    guest does not end by itself in `timeout` seconds, or when its kernel complained;
-    a failing command is not an error but an exit code. One guest runs at a time.
+    `root` is one of kernels.toml, if not its machine's own. With `debug_info` the guest has its
+    kernel's DWARF; it finds `share` at /vm/share. With `systemd` the script runs as the only job
+    of a booted system, else directly. Raises VmError when the guest does not end by itself in
+    `timeout` seconds, or its kernel complained; a failing command is not an error but an exit
+    code. As many as `guests` run at a time: one keeps a core busy.
     """
+    unknown = sorted(set(devices) - set(DEVICES))
+    if unknown:
+        raise VmError(f"no device {', '.join(unknown)}; known: {', '.join(DEVICES)}")
     job = _prepare(kernel, root, debug_info)
+    if share is not None:
+        shutil.copytree(share, job.work / "share", symlinks=True)
     (job.work / "command").write_text(command + "\n")
     _write_settings(job, "systemd" if systemd else "command", devices)
     console = job.work / "console"
     arguments = [*_qemu(job, cpus, memory, devices), "-serial", f"file:{console}"]
-    with lock("running", "waiting for another guest to end"):
+    with lock("running", "waiting for another guest to end", guests):
         log(f"booting {job.tree.release}")
         start = time.monotonic()
         in_time, said = _boot(arguments, job.work / "output" if stream else None, timeout)
@@ -140,7 +116,7 @@ def _boot(arguments: Sequence[str], output: Path | None, timeout: float) -> tupl
 
 def shell(kernel: str, *, cpus: int = 2, memory: str = "4G", devices: Sequence[str] = ()) -> int:
     """A root shell in a guest on this terminal; leaving the shell powers off."""
-    job = _prepare(kernel, "bookworm")
+    job = _prepare(kernel)
     _write_settings(job, "shell", devices)
     serial = ["-chardev", "stdio,id=tty,signal=off", "-serial", "chardev:tty"]
     with lock("running", "waiting for another guest to end"):
@@ -157,10 +133,11 @@ class _Job:
     work: Path
 
 
-def _prepare(kernel: str, root: str, debug_info: bool = False) -> _Job:
+def _prepare(kernel: str, root: str | None = None, debug_info: bool = False) -> _Job:
     require_host()
     with lock("lock", "waiting for another run to finish preparing the cache"):
         locked = config.locked(kernel)
+        root = root or MACHINES[locked.kernel.architecture].root
         tree = trees.prepare(locked)
         debug = trees.debug_info(locked) if debug_info else None
         plain = roots.base(root)
@@ -168,6 +145,7 @@ def _prepare(kernel: str, root: str, debug_info: bool = False) -> _Job:
         module = kmod.build(tree)
         installed = roots.installed(root)
         where = _new_work(kernel)
+        where.mkdir(parents=True, exist_ok=True)
     project = where / "project"
     roots.copy_project(project / roots.INSTALLED_AT)
     shutil.copytree(module, project / PLANTED)
@@ -201,34 +179,23 @@ def _write_settings(job: _Job, mode: str, devices: Sequence[str]) -> None:
 
 
 def _qemu(job: _Job, cpus: int, memory: str, devices: Sequence[str]) -> list[str]:
-    unknown = sorted(set(devices) - set(DEVICES))
-    if unknown:
-        raise VmError(f"no device {', '.join(unknown)}; known: {', '.join(DEVICES)}")
-    arguments = [
-        "qemu-system-x86_64",
-        *("-M", "q35", "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max"),
-        *("-smp", str(cpus), "-m", memory),
-        *("-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-no-reboot"),
-        *("-kernel", str(job.tree.vmlinuz), "-initrd", str(job.initrd)),
-    ]
     layers = {"project": job.work / "project", "kernel": job.tree.run}
     if job.debug is not None:
         layers["debug"] = job.debug
-    arguments += ["-append", f"{CMDLINE} layers={':'.join(layers)}"]
-    shares = {name: (path, "readonly=on") for name, path in layers.items()}
-    shares["work"] = (job.work, "readonly=off")
-    for tag, (path, access) in shares.items():
-        arguments += [
-            "-fsdev",
-            f"local,id={tag},path={path},security_model=none,{access},multidevs=remap",
-            "-device",
-            f"virtio-9p-pci,fsdev={tag},mount_tag={tag}",
-        ]
-    disk = f"driver=file,filename={job.root},node-name=root,read-only=on"
-    arguments += ["-blockdev", disk, "-device", "virtio-blk-pci,drive=root"]
+    machine = MACHINES[job.tree.locked.kernel.architecture]
+    arguments = [
+        *machine.arguments,
+        *("-smp", str(cpus), "-m", memory),
+        *("-kernel", str(job.tree.vmlinuz), "-initrd", str(job.initrd)),
+        *("-append", f"{machine.cmdline} layers={':'.join(layers)}"),
+    ]
+    for name, path in layers.items():
+        arguments += shared(name, path, writable=False)
+    arguments += shared("work", job.work, writable=True)
+    arguments += disk("root", job.root)
     for name in devices:
         arguments += DEVICES[name]
-    return roots.emulator(arguments)
+    return roots.emulator(arguments, job.work)
 
 
 def _follow(process: subprocess.Popen[bytes], output: Path | None, timeout: float) -> bool:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.vm import config
+from tests.vm import config, foreign
 from tests.vm.archive import keyring, mirrors
 from tests.vm.host import NETWORK_TRIES, PROJECT, VmError, cache_dir, digest, fresh_dir, log, run
 
@@ -26,11 +26,13 @@ def base(name: str) -> Path:
     if final.exists():
         return final
     log(f"debootstrap of {spec.suite} for {name} (about a minute)")
+    native = spec.architecture == config.NATIVE
     with fresh_dir(final) as tree:
         run(
             [
                 "debootstrap",
                 "--variant=minbase",
+                *(() if native else ("--foreign", f"--arch={spec.architecture}")),
                 f"--keyring={keyring()}",
                 f"--include={','.join(spec.packages)}",
                 spec.suite,
@@ -40,6 +42,8 @@ def base(name: str) -> Path:
             what=f"debootstrap {spec.suite}",
             tries=NETWORK_TRIES,
         )
+        if not native:
+            foreign.unpack(tree)
         for deb in (tree / "var" / "cache" / "apt" / "archives").glob("*.deb"):
             deb.unlink()
         # No service may start inside a chroot on the host.
@@ -74,7 +78,8 @@ def _environment_key() -> str:
 
 
 def installed(name: str) -> Path:
-    """An ext4 image of the root with slabmon's environment, made the way the Makefile makes it.
+    """An ext4 image of the root with slabmon's environment, made the way the Makefile makes it
+    (where this machine cannot run what is in the root: as near to that as can be).
 
     Rebuilt only when a file of ENVIRONMENT_FILES changed. The project's own
     files are not left behind: each run lays the current ones over it, so a file
@@ -95,16 +100,19 @@ def installed(name: str) -> Path:
     shutil.rmtree(tree, ignore_errors=True)
     run(["cp", "-a", "--reflink=auto", plain, tree], what="copying the root")
     home = tree / INSTALLED_AT
-    copy_project(home)
-    with BuildNetwork(tree) as environment:
-        script = f"cd /{INSTALLED_AT} && {INSTALL}"
-        in_chroot(
-            [tree],
-            ["sh", "-ec", script],
-            what="installing in the root",
-            env=environment,
-            tries=NETWORK_TRIES,
-        )
+    if config.root(name).architecture != config.NATIVE:
+        foreign.install(tree, home)
+    else:
+        copy_project(home)
+        with BuildNetwork(tree) as environment:
+            script = f"cd /{INSTALLED_AT} && {INSTALL}"
+            in_chroot(
+                [tree],
+                ["sh", "-ec", script],
+                what="installing in the root",
+                env=environment,
+                tries=NETWORK_TRIES,
+            )
     for entry in home.iterdir():
         if entry.name == ".venv":
             continue
@@ -199,11 +207,14 @@ def in_chroot(
     return run(_entering(where, setup, command), what=what, env=env, tries=tries)
 
 
-def emulator(arguments: Sequence[str]) -> list[str]:
-    """The command that runs a program of the tools root, which sees the cache where it is here."""
-    root, cache = base("tools"), cache_dir()
-    (root / cache.relative_to("/")).mkdir(parents=True, exist_ok=True)
-    binds = " && ".join(f'mount --rbind "{path}" "$0{path}"' for path in ("/dev", cache))
+def emulator(arguments: Sequence[str], work: Path) -> list[str]:
+    """The command that runs a program of the tools root, which sees the cache and a directory
+    where they are here."""
+    root = base("tools")
+    seen = [Path("/dev"), *dict.fromkeys((cache_dir(), work.resolve()))]
+    for path in seen:
+        (root / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
+    binds = " && ".join(f'mount --rbind "{path}" "$0{path}"' for path in seen)
     return _entering(root, binds + " &&", arguments)
 
 

@@ -11,20 +11,19 @@ from tests.vm.host import PROJECT, run
 from tests.vm.machine import run_guest
 
 pytestmark = pytest.mark.vm
-STORY = "tests/vm/systemd"
+# The tests there are one story: after a failure the rest tells nothing.
+STORY = pytest_command("tests/vm/systemd -x")
+SECONDS = 1500
 
 
 def test_the_debian_package() -> None:
-    result = run_guest("6.12", f"SLABMON_INSTALL=deb {pytest_command(STORY)}", systemd=True,
-                       root="trixie")  # fmt: skip
+    result = run_guest("6.12", f"SLABMON_INSTALL=deb {STORY}", systemd=True, root="trixie",
+                       timeout=SECONDS)  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert not result.complaints
 
 
 def test_make_install(tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    run(["make", "install", f"DESTDIR={work}/stage"], what="make install", cwd=PROJECT)
-    result = run_guest("6.1", f"SLABMON_INSTALL=make {pytest_command(STORY)}", systemd=True,
-                       work=work)  # fmt: skip
+    run(["make", "install", f"DESTDIR={tmp_path}"], what="make install", cwd=PROJECT)
+    result = run_guest("6.1", f"SLABMON_INSTALL=make {STORY}", systemd=True, share=tmp_path,
+                       timeout=SECONDS)  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert not result.complaints

@@ -16,7 +16,8 @@ if [ -n "$LOAD_DRIVERS" ]; then
 fi
 
 if [ "$MODE" = shell ]; then
-    setsid -c bash -i </dev/ttyS0 >/dev/ttyS0 2>&1
+    tty=/dev/$(sed 's/.* //' /sys/class/tty/console/active)
+    setsid -c bash -i <"$tty" >"$tty" 2>&1
 else
     bash /vm/command >/vm/output 2>&1 </dev/null
     status=$?

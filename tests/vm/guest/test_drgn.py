@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import drgn
 import pytest
 
 from slabmon.analysis.grouping import group_live
@@ -21,6 +21,10 @@ from slabmon.kernel.tracker import Tracker
 from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE
 from tests.vm.guest import planted as module
 
+if TYPE_CHECKING:
+    import drgn
+else:
+    drgn = pytest.importorskip("drgn", reason="drgn has no package for this architecture")
 VMLINUX = Path(f"/usr/lib/debug/boot/vmlinux-{os.uname().release}")
 pytestmark = pytest.mark.skipif(not VMLINUX.exists(), reason="started without --debug-info")
 CTOR_CACHE = "slabmon_planted_ctor"

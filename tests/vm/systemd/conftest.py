@@ -1,5 +1,5 @@
 """Tests of the installed service, in a guest with systemd as process 1 and nowhere else:
-`python -m tests.vm 6.12 --systemd --root trixie --tests tests/vm/systemd`."""
+tests/vm/test_service.py boots it."""
 
 from __future__ import annotations
 
@@ -9,4 +9,6 @@ from pathlib import Path
 import pytest
 
 if "SLABMON_VM_GUEST" not in os.environ or Path("/proc/1/comm").read_text() != "systemd\n":
-    raise pytest.UsageError("tests/vm/systemd runs in a guest with systemd: see its conftest.py")
+    raise pytest.UsageError(
+        "tests/vm/systemd runs in a guest with systemd: see tests/vm/test_service.py"
+    )

@@ -14,8 +14,6 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[3]
 URL = "http://127.0.0.1:7522"
-# Where load_msg() allocates a message; the site, unlike its cache, has no other users.
-_SITES = re.compile(r'slabmon_site_allocations_total\{site="(load_msg|alloc_msg)\+0x[0-9a-f]+"')
 
 
 def run(*command: str, check: bool = True) -> str:
@@ -64,17 +62,14 @@ def scrape() -> dict[str, float]:
         time.sleep(0.5)
 
 
-def messages(samples: dict[str, float]) -> int:
-    """How many messages were sent since tracking began, by their call site."""
-    return int(sum(value for name, value in samples.items() if _SITES.match(name)))
-
-
-def scrape_until_messages(count: int) -> dict[str, float]:
-    """Readings are shared for a moment: scrapes until so many messages are in."""
+def messages_sent(at_least: int) -> int:
+    """How many messages were sent since tracking began, by their call site, which unlike their
+    cache has no other users. Readings are shared for a moment: asks until so many are in."""
     deadline = time.monotonic() + 60
     while True:
-        found = scrape()
-        if messages(found) >= count or time.monotonic() > deadline:
+        sites = snapshot()["sites"]
+        found: int = sum(s["allocs"] for s in sites if s["symbol"] in ("load_msg", "alloc_msg"))
+        if found >= at_least or time.monotonic() > deadline:
             return found
 
 
@@ -87,6 +82,14 @@ def security() -> float:
 
 
 def snapshot() -> dict[str, Any]:
-    with urllib.request.urlopen(f"{URL}/api/v1/snapshot", timeout=60) as answer:
-        document: dict[str, Any] = json.loads(answer.read())
-    return document
+    """All of it as JSON; waits for a reading, which takes long on an emulated machine."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(f"{URL}/api/v1/snapshot", timeout=60) as answer:
+                document: dict[str, Any] = json.loads(answer.read())
+                return document
+        except (urllib.error.URLError, OSError):
+            pass
+        assert time.monotonic() < deadline, f"no reading\n{journal()[-6000:]}"
+        time.sleep(0.5)

@@ -49,13 +49,15 @@ def main_pid() -> int:
 
 def check_that_counting_went_on(story: Story) -> None:
     """Exactly what was sent, since the same moment, and no counter lower than before."""
-    samples = host.scrape_until_messages(story.sent)
-    assert host.messages(samples) == story.sent
+    assert host.messages_sent(story.sent) == story.sent
+    samples = host.scrape()
     since = "slabmon_tracking_since_seconds"
     assert samples[since] == story.samples[since]
-    own = ("slabmon_process_", "slabmon_scrape_", "slabmon_web_", "slabmon_http_")
+    own = ["slabmon_process_", "slabmon_scrape_", "slabmon_web_", "slabmon_http_"]
+    if any(samples[f'slabmon_folded_series{{family="{f}"}}'] for f in ("cache", "site")):
+        own += ["slabmon_site_", "slabmon_cache_"]  # which have series of their own is chosen anew
     fallen = {name: (value, samples.get(name)) for name, value in story.samples.items()
-              if "_total" in name and not name.startswith(own)
+              if "_total" in name and not name.startswith(tuple(own))
               and samples.get(name, -1) < value}  # fmt: skip
     assert not fallen
     assert samples['slabmon_feature_state{feature="state",state="on"}'] == 1
@@ -72,7 +74,7 @@ def test_it_is_installed() -> None:
         host.run("dpkg", "--install", str(package))
         assert Path("/usr/bin/slabmon").exists()
     else:  # `make install` was run into a directory of the host
-        host.run("cp", "-a", "/vm/stage/.", "/")
+        host.run("cp", "-a", "/vm/share/.", "/")
         host.run("systemd-sysusers", "slabmon.conf")
         host.run("systemctl", "daemon-reload")
         host.run("systemctl", "enable", "--now", "slabmon.service")
@@ -84,7 +86,7 @@ def test_it_starts_and_is_scraped(story: Story) -> None:
     host.wait_for(host.running)
     assert host.show("StatusText").startswith("Tracking since")
     story.samples = host.scrape()
-    assert host.messages(story.samples) == 0
+    assert host.messages_sent(0) == 0
     assert story.samples["slabmon_tracking_since_seconds"] > 0
     send(story, BEFORE)
     check_that_counting_went_on(story)
@@ -106,7 +108,7 @@ def test_every_feature_of_this_kernel_works_inside_the_sandbox() -> None:
     outside = host.run("slabmon", "check", "--format", "json")
     for name, feature in json.loads(outside)["features"].items():
         assert inside[name]["state"] == feature["state"], (name, inside[name])
-    assert len(host.snapshot()["devices"]) > 10
+    assert host.snapshot()["devices"]
     assert host.scrape()["slabmon_bpf_memory_bytes"] > 1 << 20
 
 

@@ -1,0 +1,144 @@
+"""slabmon report: a page, a profile for other tools, or folded stacks."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import math
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slabmon.commands.snapshot import seconds
+from slabmon.errors import PermissionDenied, UnsupportedHost, UsageError
+from slabmon.kernel.settings import Settings
+from slabmon.progress import track
+from slabmon.sources.choose import add_connect, add_replay, open_nearest
+
+if TYPE_CHECKING:
+    from slabmon.report.moments import Subject
+    from slabmon.sources import Source
+
+FORMATS = ("html", "pprof", "folded")
+OWN_SECONDS = 10.0
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Adds the subcommand and its options."""
+    parser = commands.add_parser(
+        "report", parents=[common], help="one page about it all, or a profile for other tools",
+        description="Reports on one moment, or with --from on what changed between two: of the "
+        "recording that --replay names, of the daemon that --connect names or that runs here, else "
+        "through programs of its own (as root). Times: 2026-03-01T03:00 (local time, or with Z or "
+        "an offset), 03:00, -10m (before the end).",
+    )  # fmt: skip
+    # argparse takes -10m for an option otherwise; as with -10, there is no such option here.
+    parser._negative_number_matcher = re.compile(r"-\d+(?:\.\d*)?[a-z]?$")
+    parser.add_argument("--format", choices=FORMATS, default="html",
+                        help="one HTML page, a gzip'ed pprof profile, or folded stacks "
+                        "(default html)")  # fmt: skip
+    parser.add_argument("-o", dest="output", type=Path, metavar="FILE",
+                        help="default: standard output, if that is no terminal")  # fmt: skip
+    add_connect(parser)
+    add_replay(parser)
+    parser.add_argument("--seconds", type=seconds, metavar="N",
+                        help="how long to watch, for growth (default 10 with programs of its "
+                        "own, else 0)")  # fmt: skip
+    parser.add_argument("--from", dest="start", metavar="TIME",
+                        help="with --replay: what changed since then")  # fmt: skip
+    parser.add_argument("--to", dest="end", metavar="TIME",
+                        help="with --replay: the moment, or the end of the change (default: the "
+                        "last)")  # fmt: skip
+    parser.add_argument("--value", choices=("live", "allocated"), default="live",
+                        help="of folded stacks; what pages and profiles show first")  # fmt: skip
+    parser.add_argument("--by", metavar="DIM[,DIM]", help="live memory by dimensions too; "
+                        "folded stacks by these alone")  # fmt: skip
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs it; returns the exit code."""
+    from slabmon.analysis.grouping import parse_dimensions
+
+    by = parse_dimensions(options.by) if options.by is not None else ()
+    _check(options)
+    # All that is made here is kept until the end: searching it for garbage costs a fifth of a
+    # large report's time.
+    gc.disable()
+    try:
+        content = _render(options, _subject(options), by)
+    finally:
+        gc.enable()
+    if options.output is None:
+        sys.stdout.buffer.write(content)
+        return 0
+    try:
+        options.output.write_bytes(content)
+    except PermissionError as error:
+        raise PermissionDenied(f"cannot write {options.output}: {error.strerror}") from error
+    except OSError as error:
+        raise UsageError(f"cannot write {options.output}: {error.strerror}") from error
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuses what makes no sense before anything is read or waited for."""
+    if options.replay is None and (options.start is not None or options.end is not None):
+        raise UsageError("--from and --to choose moments of a recording; give one with --replay")
+    if options.replay is not None and options.seconds is not None:
+        raise UsageError("--seconds does not go with --replay: a recording has its own time")
+    if options.by is not None and options.format == "folded" and options.value == "allocated":
+        raise UsageError("--by is for live memory: allocated bytes are known by call site alone")
+    if options.output is None and options.format != "folded" and sys.stdout.isatty():
+        raise UsageError(f"{options.format} is not for a terminal; give -o FILE")
+
+
+def _render(options: argparse.Namespace, subject: Subject, by: tuple[str, ...]) -> bytes:
+    if options.format == "pprof":
+        try:
+            from slabmon.report.pprof import to_pprof
+        except ModuleNotFoundError as error:
+            raise UnsupportedHost(
+                f"profiles need the Python package protobuf ({error}); install Debian's "
+                "python3-protobuf"
+            ) from error
+        return to_pprof(subject.now, subject.before, options.value, by)
+    if options.format == "folded":
+        from slabmon.report.folded import to_folded
+
+        return to_folded(subject.now, subject.before, options.value, by).encode()
+    from slabmon.report.page import to_page
+
+    return to_page(subject, options.value, by).encode()
+
+
+def _subject(options: argparse.Namespace) -> Subject:
+    with open_nearest(options, Settings()) as source:
+        if options.replay is None:
+            return _watched(source, options.seconds)
+        from slabmon.report.moments import of_recording
+        from slabmon.sources.replayed import ReplayedSource
+
+        assert isinstance(source, ReplayedSource)
+        return of_recording(source.recording, options.start, options.end)
+
+
+def _watched(source: Source, watch: float | None) -> Subject:
+    """The moment at the end of so many seconds, and its history over them."""
+    from slabmon.report.moments import MAX_POINTS, Subject, growth_history
+    from slabmon.sources.live import LiveSource
+    from slabmon.store.recording import Moment
+
+    own = isinstance(source, LiveSource)
+    if watch is None:
+        watch = OWN_SECONDS if own else 0.0
+    history = growth_history()
+    start, steps = time.monotonic(), min(MAX_POINTS - 1, math.ceil(watch))
+    for step in track(range(1, steps + 1), steps, "watching"):
+        history.add(source.snapshot())
+        time.sleep(max(0.0, start + watch * step / steps - time.monotonic()))
+    snapshot = source.snapshot(details=True)
+    origin = "programs of its own" if own else "a running daemon"
+    return Subject(origin, Moment(time.time(), snapshot), None, history.add(snapshot))

@@ -1,0 +1,1 @@
+"""Reports of one moment, or of what changed between two: a page, a profile, folded stacks."""

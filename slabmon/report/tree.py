@@ -1,0 +1,124 @@
+"""Paths as a tree, cut to what can be seen, and as the numbers that the page draws it from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from slabmon.report.paths import REMARK, Frame, Paths
+
+MAX_NODES = 8_000
+# Narrower than this share of the whole is less than a pixel, even on a wide screen.
+MIN_SHARE = 1e-4
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Nodes, each behind its parent; node 0 is the root, with frame and parent -1.
+
+    Columns hold the sums over the paths through each node: `size` of absolute bytes, `net` of
+    bytes, `objects`, `variance`; `nodes` is how many there are at and below each.
+    """
+
+    frames: Sequence[Frame]
+    parent: np.ndarray
+    frame: np.ndarray
+    size: np.ndarray
+    net: np.ndarray
+    objects: np.ndarray
+    variance: np.ndarray
+    nodes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.parent)
+
+
+def build(paths: Paths) -> Tree:
+    """The tree of these paths, one level at a time."""
+    lengths = np.array(list(map(len, paths.paths)), int)
+    steps = np.fromiter(chain.from_iterable(paths.paths), np.int64, int(lengths.sum()))
+    starts = np.cumsum(lengths) - lengths
+    values = np.array([np.abs(paths.bytes), paths.bytes, paths.objects, paths.variance], float)
+    width = max(1, len(paths.frames))
+    parents, frames = [np.array([-1])], [np.array([-1])]
+    sums = [values.sum(axis=1, keepdims=True)]
+    rows, node, count = np.arange(len(lengths)), np.zeros(len(lengths), int), 1
+    for depth in range(lengths.max(initial=0)):
+        there = lengths[rows] > depth
+        rows, node = rows[there], node[there]
+        distinct, index = np.unique(node * width + steps[starts[rows] + depth],
+                                    return_inverse=True)  # fmt: skip
+        index = index.reshape(-1)
+        parents.append(distinct // width)
+        frames.append(distinct % width)
+        sums.append(np.array([np.bincount(index, column[rows], len(distinct))
+                              for column in values]))  # fmt: skip
+        node = count + index
+        count += len(distinct)
+    nodes = np.ones(count, int)
+    end = count
+    for above in reversed(parents[1:]):
+        nodes += np.bincount(above, nodes[end - len(above) : end], count).astype(int)
+        end -= len(above)
+    size, net, objects, variance = np.concatenate(sums, axis=1)
+    return Tree(paths.frames, np.concatenate(parents), np.concatenate(frames), size, net, objects,
+                variance, nodes)  # fmt: skip
+
+
+def largest(tree: Tree, most: int = MAX_NODES, share: float = MIN_SHARE) -> np.ndarray:
+    """A mask of the nodes to keep: the largest, with all above them. No child is larger than its
+    parent, and none comes before it."""
+    order = np.argsort(-tree.size, kind="stable")[:most]
+    keep = np.zeros(len(tree), bool)
+    keep[order] = True
+    keep &= tree.size >= tree.size[0] * share
+    keep[0] = True
+    return keep
+
+
+def to_json(tree: Tree, most: int = MAX_NODES) -> dict[str, Any]:
+    """The `most` largest nodes in preorder, larger siblings first, as columns of numbers.
+
+    `names` and `kinds` are of frames; `depth`, `frame`, `size`, `net`, `objects`, `error` (one
+    standard error in bytes) of nodes. What is too small to be drawn is one node per parent, of
+    kind REMARK, named by how many there are.
+    """
+    keep = largest(tree, most)
+    columns = np.array([tree.size, tree.net, tree.objects, tree.variance, tree.nodes])
+    inside = np.arange(1, len(tree))[keep[tree.parent[1:]]]
+    kept, small = inside[keep[inside]], inside[~keep[inside]]
+    # Largest last: they are taken from the end.
+    children: dict[int, list[int]] = {}
+    for node in kept[np.argsort(tree.size[kept], kind="stable")].tolist():
+        children.setdefault(int(tree.parent[node]), []).append(node)
+    folded = np.array([np.bincount(tree.parent[small], column[small], len(tree))
+                       for column in columns])  # fmt: skip
+    names: dict[Frame, int] = {}
+    rows: list[tuple[int, ...]] = []
+
+    def add(depth: int, frame: Frame, values: np.ndarray) -> None:
+        size, net, objects, variance, _ = values.tolist()
+        rows.append((depth, names.setdefault(frame, len(names)), round(size), round(net),
+                     round(objects), round(variance**0.5)))  # fmt: skip
+
+    waiting = [(0, 0)]
+    while waiting:
+        depth, node = waiting.pop()
+        if node < 0:
+            values = folded[:, -node - 1]
+            add(depth, Frame(f"[{int(values[-1]):,} smaller]", REMARK), values)
+            continue
+        frame = tree.frames[tree.frame[node]] if node else Frame("all", REMARK)
+        add(depth, frame, columns[:, node])
+        if folded[-1, node]:
+            waiting.append((depth + 1, -node - 1))
+        waiting.extend((depth + 1, child) for child in children.get(node, ()))
+    keys = ("depth", "frame", "size", "net", "objects", "error")
+    return {
+        "names": [frame.name for frame in names], "kinds": [frame.kind for frame in names],
+        **dict(zip(keys, map(list, zip(*rows, strict=True)), strict=True)),
+    }  # fmt: skip

@@ -1,0 +1,35 @@
+"""The [history] table of the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from slabmon.errors import UsageError
+from slabmon.limits import Limits, check_limits
+from slabmon.units import duration, size
+
+
+@dataclass(frozen=True)
+class HistorySettings:
+    """`path`: the recording the daemon keeps; empty: none. `interval_seconds`: between snapshots.
+    `keep` and `max_size`: how long and how much, in the words of slabmon.units."""
+
+    LIMITS: ClassVar[Limits] = {"interval_seconds": (1, 86400)}
+
+    path: str = ""
+    interval_seconds: float = 10.0
+    keep: str = "7d"
+    max_size: str = "500M"
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+        if self.path and (not self.path.startswith("/") or "\0" in self.path):
+            raise UsageError(f"path is {self.path!r}; it must be absolute or empty")
+        for name, parse in (("keep", duration), ("max_size", size)):
+            try:
+                parse(getattr(self, name))
+            except UsageError as error:
+                raise UsageError(f"{name}: {error}") from error
+        if size(self.max_size) < 1 << 20:
+            raise UsageError(f"max_size is {self.max_size}; it must be at least 1M")

@@ -1,0 +1,115 @@
+"""The live page at `/`: its files, and what it fetches."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Mapping
+from pathlib import Path
+
+from slabmon.errors import UsageError
+from slabmon.export.text import rows_to_json, to_csv
+from slabmon.web import answers
+from slabmon.web.asked import Asked, parse_key
+from slabmon.web.handler import TEXT, Handler
+from slabmon.web.live import Moment
+from slabmon.web.rendering import Body
+
+# Nothing from elsewhere, nothing inline, and no text that becomes markup.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_FORMATS = {"csv": ("text/csv; charset=utf-8", to_csv), "json": ("application/json", rows_to_json)}
+
+
+def page_files() -> Mapping[str, Body]:
+    """The page's files by name."""
+    found = {}
+    for path in (Path(__file__).parent / "static").iterdir():
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        text = "; charset=utf-8" if kind.startswith("text/") else ""
+        found[path.name] = Body(kind + text, path.read_bytes())
+    return found
+
+
+class File(Handler):
+    """The page, or a file it is made of."""
+
+    async def get(self, *names: str) -> None:
+        body = self.context.files.get(names[0] if names else "index.html")
+        if body is None:
+            self.send_error(404)
+            return
+        self.set_header("Content-Security-Policy", _POLICY)
+        self.set_header("Referrer-Policy", "no-referrer")
+        await self.send(body)
+
+
+class Data(Handler):
+    """What the page fetches. An error is one line of text."""
+
+    async def get(self, *rest: str) -> None:
+        moment = await self.context.live.moment(self.context.source)
+        if isinstance(moment, str):
+            self.problem(503, moment)
+            return
+        try:
+            body = self.body(moment, *rest)
+        except UsageError as error:
+            self.set_status(400)
+            self.set_header("Content-Type", TEXT)
+            self.finish(f"{error}\n")
+            return
+        await self.send(body)
+
+    def body(self, moment: Moment, *rest: str) -> Body:
+        """The answer. Raises UsageError."""
+        raise NotImplementedError
+
+    def asked(self) -> Asked:
+        """What the query asks to be shown."""
+        return Asked.parse(lambda name, plain: self.get_query_argument(name, plain, strip=False))
+
+
+class Views(Handler):
+    """The views there are."""
+
+    async def get(self, *_: str) -> None:
+        document = answers.views(self.context.settings.telemetry_path[1:])
+        await self.send(Body("application/json", answers.encoded(document)))
+
+
+class Rows(Data):
+    """A table as the page shows it, and the header."""
+
+    def body(self, moment: Moment, *_: str) -> Body:
+        return Body("application/json", answers.encoded(answers.table(self.asked(), moment)))
+
+
+class Export(Data):
+    """All rows that match, with all columns and exact values."""
+
+    def body(self, moment: Moment, *rest: str) -> Body:
+        kind, write = _FORMATS[rest[0]]
+        asked = self.asked()
+        table = asked.table(moment.window)
+        name = f"slabmon-{asked.view}.{rest[0]}"  # a known view's name: nothing to escape
+        self.set_header("Content-Disposition", f'attachment; filename="{name}"')
+        return Body(kind, write(table, asked.order(table)).encode())
+
+
+class Chart(Data):
+    """The last hour of a row, or without a key of all rows of the view."""
+
+    def body(self, moment: Moment, *_: str) -> Body:
+        key = self.get_query_argument("key", "", strip=False)
+        view = self.asked().found()
+        found = answers.chart(view, parse_key(key) if key else None, self.context.live.hour, moment)
+        return Body("application/json", answers.encoded(found))
+
+
+ROUTES: list[tuple[str, type[Handler]]] = [
+    ("/", File), (r"/static/([a-z.]+)", File), ("/api/v1/views", Views), ("/api/v1/table", Rows),
+    (r"/api/v1/table\.(csv|json)", Export), ("/api/v1/chart", Chart),
+]  # fmt: skip

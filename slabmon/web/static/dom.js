@@ -1,0 +1,28 @@
+// Elements. Text only ever becomes text: nothing here parses markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+export const $ = id => document.getElementById(id);
+
+export function make(name, properties = {}, ...children) {
+  const element = document.createElement(name);
+  Object.assign(element, properties);
+  element.append(...children);
+  return element;
+}
+
+export function draw(name, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+// Only what changes is touched: selections, focus and tooltips stay.
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function clock(seconds) {
+  return new Date(seconds * 1000).toLocaleTimeString(undefined, { hourCycle: "h23" });
+}

@@ -1,0 +1,204 @@
+// The live page: asks the daemon again and again, and shows what it answers.
+
+import { Chart } from "./chart.js";
+import { $, clock, make, say } from "./dom.js";
+import { showHeader } from "./header.js";
+import { Gone, Refused, get, url } from "./server.js";
+import { ROWS, charted, href, query, read } from "./state.js";
+import { Table } from "./table.js";
+
+const AGAIN = 4000, CHART_AGAIN = 10000, TYPING = 250, NOTICE = 20000;
+
+let state = read();
+let views = null, data = null, selected = null;
+let paused = false, turn = 0, timer = 0;
+let answered = Date.now(), noticeUntil = 0;
+let chartAsked = "", chartAt = 0;
+
+const table = new Table(document.querySelector("#rows table"), {
+  sort: column => change({ sort: column.name, offset: 0,
+                           inverted: data.view.sort === column.name && !state.inverted }),
+  select: row => change(JSON.stringify(row.key) === JSON.stringify(state.key)
+    ? { key: null, name: "" } : { key: row.key, name: row.name }),
+});
+const charts = [new Chart($("figure")), new Chart($("rates"))];
+
+// Changes what is shown without a step that the back button would go back to.
+function change(changes) {
+  state = { ...state, ...changes };
+  history.replaceState(null, "", href(state));
+  refresh();
+}
+
+async function refresh() {
+  clearTimeout(timer);
+  const mine = ++turn;
+  try {
+    if (!views) showViews(await get("views"));
+    const found = await get("table", { ...query(state), offset: state.offset, limit: ROWS });
+    if (mine !== turn) return;
+    show(found);
+    await refreshChart(mine);
+  } catch (error) {
+    if (mine !== turn) return;
+    if (error instanceof Refused) refuse(error.message);
+    else if (error instanceof Gone) lose(error.message);
+    else throw error;
+  } finally {
+    if (mine === turn) later();
+  }
+}
+
+function later() {
+  clearTimeout(timer);
+  if (!paused && !document.hidden) timer = setTimeout(refresh, AGAIN);
+}
+
+function showViews(found) {
+  views = found.views;
+  say($("version"), `slabmon ${found.version}`);
+  $("metrics").href = found.metrics;
+  $("views").replaceChildren(...views.map(view =>
+    make("a", { href: href({ view: view.name }), textContent: view.name, title: view.title })));
+}
+
+function show(found) {
+  if (data && found.version !== data.version) location.reload();
+  if (found.rows.length === 0 && state.offset > 0) {
+    change({ offset: 0 });
+    return;
+  }
+  const anew = data && found.header.since !== data.header.since;
+  data = found;
+  answered = Date.now();
+  if (anew) noticeUntil = answered + NOTICE;
+  const notice = answered < noticeUntil
+    ? `slabmon began anew at ${clock(found.header.since)}: counters and charts start there.` : "";
+  banner(found.problem ? `These figures are ${Math.round(found.age)} s old: ${found.problem}` : notice, Boolean(found.problem));
+  showHeader(found.header);
+  say($("clock"), `${paused ? "PAUSED, as of" : "as of"} ${clock(found.header.at)}`);
+  refuse("");
+  table.show(found, state);
+  showPlace();
+  showPages();
+  showSelected();
+}
+
+function banner(text, bad) {
+  say($("banner"), text);
+  $("banner").hidden = !text;
+  document.body.classList.toggle("stale", bad);
+}
+
+function lose(problem) {
+  banner(`${problem} (last answer ${clock(answered / 1000)}). Trying again.`, true);
+}
+
+function refuse(problem) {
+  say($("refused"), problem);
+  $("refused").hidden = !problem;
+  $("filter").setAttribute("aria-invalid", Boolean(problem));
+}
+
+// Which view, and the way to it.
+function showPlace() {
+  for (const link of $("views").children) {
+    if (link.textContent === state.view && !state.path.length) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  say($("title"), state.path.length ? data.view.title.split(" where ")[0] : data.view.title);
+  document.title = `slabmon: ${state.path.length ? state.path.at(-1)[3] + " " : ""}${$("title").textContent}`;
+  const way = [make("a", { href: href({ view: state.view }), textContent: state.view })];
+  state.path.forEach(([title, , , name], i) => way.push(" → ", make("b", { textContent: name }), " → ",
+    make("a", { href: href({ view: state.view, path: state.path.slice(0, i + 1) }), textContent: title })));
+  $("path").hidden = !state.path.length;
+  if ($("path").textContent !== way.map(part => part.textContent ?? part).join("")) $("path").replaceChildren(...way);
+  if (document.activeElement !== $("filter")) $("filter").value = state.filter;
+  $("every").checked = state.every;
+  $("csv").href = url("table.csv", query(state));
+  $("json").href = url("table.json", query(state));
+}
+
+function showPages() {
+  const { offset, matching, total, rows } = data;
+  const of = state.filter ? `${matching.toLocaleString("en")} that match, of ${total.toLocaleString("en")}` : total.toLocaleString("en");
+  say($("count"), rows.length ? `${offset + 1} to ${offset + rows.length} of ${of}` : total ? "No row matches." : "There are no rows.");
+  $("back").disabled = offset === 0;
+  $("next").disabled = offset + rows.length >= matching;
+}
+
+function showSelected() {
+  selected = state.key === null ? null : table.row(state.key) ?? selected;
+  const { name } = charted(state);
+  say($("what"), name || `all ${state.view}`);
+  const links = selected ? data.view.links.map((title, i) => make("a", {
+    href: href({ view: state.view, path: [...state.path, [title, selected.links[i], selected.key, selected.name]] }),
+    textContent: title })) : [];
+  const old = [...$("links").children].map(link => link.href).join();
+  if (old !== links.map(link => link.href).join()) $("links").replaceChildren(...links);
+}
+
+async function refreshChart(mine) {
+  const { asked } = charted(state);
+  const wanted = JSON.stringify({ ...asked, filter: "", sort: "" }) + data.header.since;
+  if (wanted === chartAsked && Date.now() - chartAt < CHART_AGAIN) return;
+  const found = await get("chart", { ...asked, filter: "" });
+  if (mine !== turn) return;
+  [chartAsked, chartAt] = [wanted, Date.now()];
+  const [figure, ...rates] = found.problem ? [] : found.lines;
+  charts[0].show({ times: found.times ?? [], lines: figure ? [figure] : [], error: found.error });
+  charts[1].show({ times: found.times ?? [], lines: rates });
+  $("charts").hidden = Boolean(found.problem);
+  say($("nochart"), found.problem && state.key !== null ? `No chart: ${found.problem}.` : "");
+  $("nochart").hidden = !$("nochart").textContent;
+  $("detail").hidden = Boolean(found.problem) && state.key === null;
+}
+
+function pause() {
+  paused = !paused;
+  $("pause").setAttribute("aria-pressed", paused);
+  document.body.classList.toggle("paused", paused);
+  if (data) say($("clock"), `${paused ? "PAUSED, as of" : "as of"} ${clock(data.header.at)}`);
+  if (paused) clearTimeout(timer);
+  else refresh();
+}
+
+const KEYS = {
+  "/": () => $("filter").focus(),
+  p: pause,
+  "?": () => $("help").showModal(),
+  j: () => table.move(1), ArrowDown: () => table.move(1),
+  k: () => table.move(-1), ArrowUp: () => table.move(-1),
+  Escape: () => change({ key: null, name: "" }),
+};
+
+addEventListener("keydown", event => {
+  if (event.ctrlKey || event.altKey || event.metaKey || $("help").open) return;
+  if (event.target.matches("input")) {
+    if (event.key === "Escape") event.target.blur();
+    return;
+  }
+  // Arrows scroll whatever they are expected to scroll, except from a row.
+  if (event.key.startsWith("Arrow") && !event.target.closest("tbody")) return;
+  if (!KEYS[event.key]) return;
+  event.preventDefault();
+  KEYS[event.key]();
+});
+addEventListener("hashchange", async () => {
+  state = read();
+  selected = null;
+  await refresh();
+  $("title").focus({ preventScroll: true });
+});
+document.addEventListener("visibilitychange", () => (document.hidden || paused ? later() : refresh()));
+let typing = 0;
+$("filter").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => change({ filter: $("filter").value.trim(), offset: 0 }), TYPING);
+});
+$("every").addEventListener("change", () => change({ every: $("every").checked }));
+$("back").addEventListener("click", () => change({ offset: Math.max(0, state.offset - ROWS) }));
+$("next").addEventListener("click", () => change({ offset: state.offset + ROWS }));
+$("pause").addEventListener("click", pause);
+$("keys").addEventListener("click", () => $("help").showModal());
+refresh();

@@ -1,0 +1,48 @@
+// What is shown lives in the fragment of the URL: links, reloading and the back button just work.
+
+// path: [[title of a link, values it was followed with, key and name of the row it started from]]
+const PLAIN = { view: "caches", path: [], sort: "", inverted: false, filter: "", offset: 0,
+                every: false, key: null, name: "" };
+export const ROWS = 100;
+
+export function read() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const state = { ...PLAIN };
+  for (const name of Object.keys(PLAIN)) {
+    try {
+      const value = JSON.parse(given.get(name));
+      if (value !== null && (PLAIN[name] === null || typeof value === typeof PLAIN[name])) state[name] = value;
+    } catch { /* a fragment that somebody edited */ }
+  }
+  state.path = Array.isArray(state.path) ? state.path.filter(Array.isArray) : [];
+  return state;
+}
+
+export function href(changes, base = PLAIN) {
+  const state = { ...base, ...changes };
+  const given = new URLSearchParams();
+  for (const [name, plain] of Object.entries(PLAIN)) {
+    const text = JSON.stringify(state[name]);
+    if (text !== JSON.stringify(plain)) given.set(name, text);
+  }
+  return `#${given}`;
+}
+
+// What the server is asked for.
+export function query(state) {
+  const asked = { view: state.view, path: JSON.stringify(state.path.map(step => step.slice(0, 2))),
+                  filter: state.filter };
+  if (state.sort) asked.sort = state.sort;
+  if (state.inverted) asked.inverted = "1";
+  if (state.every) asked.columns = "all";
+  return asked;
+}
+
+// The query of the chart: of the selected row, else of the row all this was reached from.
+export function charted(state) {
+  const from = state.key === null && state.path.length ? state.path[0] : null;
+  const key = from ? from[2] : state.key;
+  const asked = query({ ...state, path: from ? [] : state.path });
+  if (key !== null) asked.key = JSON.stringify(key);
+  return { asked, name: from ? from[3] : state.name };
+}

@@ -1,0 +1,154 @@
+// The table: headings that sort, rows that stay the same elements while their figures change.
+
+import { draw, make, say } from "./dom.js";
+
+const WIDTH = 72, HEIGHT = 16;
+
+export class Table {
+  #head; #body; #columns = ""; #rows = new Map(); #on;
+
+  // on.sort(column), on.select(row)
+  constructor(table, on) {
+    this.#head = table.tHead;
+    this.#body = table.tBodies[0];
+    this.#on = on;
+    this.#body.addEventListener("click", event => {
+      const line = event.target.closest("tr");
+      if (line?.row && !getSelection().toString()) on.select(line.row);
+    });
+  }
+
+  show(data, state) {
+    const focused = document.activeElement.closest("tr"), name = document.activeElement.closest("th")?.dataset.name;
+    this.#heading(data, state);
+    const kept = new Map();
+    let place = this.#body.firstChild;
+    for (const row of data.rows) {
+      const key = JSON.stringify(row.key);
+      const line = this.#rows.get(key) ?? this.#line(data.columns, row, data.view.links.length > 0);
+      this.#fill(line, data.columns, row, key === JSON.stringify(state.key));
+      kept.set(key, line);
+      if (line === place) place = place.nextSibling;
+      else this.#body.insertBefore(line, place);
+    }
+    for (const [key, line] of this.#rows) if (kept.get(key) !== line) line.remove();
+    this.#rows = kept;
+    // An element that was moved or made anew has lost the focus.
+    const line = kept.get(JSON.stringify(focused?.row?.key));
+    this.#rove(line);
+    if (focused && document.activeElement === document.body) {
+      const again = line ?? this.#head.querySelector(`[data-name="${name}"]`);
+      again?.querySelector("button")?.focus({ preventScroll: true });
+    }
+  }
+
+  #heading({ columns, view }, state) {
+    const names = columns.map(column => column.name).join() + view.name;
+    if (names !== this.#columns) {
+      this.#columns = names;
+      this.#rows.clear();
+      this.#body.replaceChildren();
+      this.#head.replaceChildren(make("tr", {}, ...columns.map(column => {
+        const button = make("button", { type: "button", textContent: column.heading, title: column.help });
+        button.addEventListener("click", () => this.#on.sort(column));
+        const heading = make("th", { scope: "col", className: kind(column) }, button);
+        heading.dataset.name = column.name;
+        return heading;
+      })));
+    }
+    for (const heading of this.#head.rows[0].cells) {
+      const text = columns.find(column => column.name === heading.dataset.name).unit === "";
+      const sorted = heading.dataset.name === view.sort;
+      if (sorted) heading.setAttribute("aria-sort", text !== state.inverted ? "ascending" : "descending");
+      else heading.removeAttribute("aria-sort");
+    }
+  }
+
+  #line(columns, row, selectable) {
+    const head = Math.max(0, columns.findIndex(column => column.name === "name"));
+    const line = make("tr", {}, ...columns.map((column, i) => {
+      if (i !== head) return make("td", { className: kind(column) });
+      const inner = selectable ? make("button", { type: "button", tabIndex: -1 }) : make("span");
+      return make("th", { scope: "row" }, inner);
+    }));
+    line.classList.toggle("selectable", selectable);
+    return line;
+  }
+
+  #fill(line, columns, row, selected) {
+    line.row = line.classList.contains("selectable") ? { ...row, name: rowName(columns, row) } : null;
+    line.classList.toggle("selected", selected);
+    line.querySelector("th > button")?.setAttribute("aria-pressed", selected);
+    columns.forEach((column, i) => {
+      const cell = line.cells[i];
+      const value = row.values[i];
+      if (column.kind === "history") {
+        spark(cell, value);
+        return;
+      }
+      say(cell.firstElementChild ?? cell, row.texts[i]);
+      cell.title = exact(column, value, row.seen);
+      cell.classList.toggle("zero", value === 0);
+      cell.classList.toggle("unseen", !row.seen && row.texts[i].endsWith("?"));
+    });
+  }
+
+  // One row can be reached with Tab, the others with the arrows.
+  #rove(line) {
+    const buttons = this.#buttons();
+    const chosen = line?.querySelector("button") ?? buttons.find(button => button.tabIndex === 0) ?? buttons[0];
+    for (const button of buttons) button.tabIndex = button === chosen ? 0 : -1;
+  }
+
+  #buttons() {
+    return [...this.#body.querySelectorAll("th > button")];
+  }
+
+  move(step) {
+    const buttons = this.#buttons();
+    const now = buttons.indexOf(document.activeElement);
+    const next = now < 0 ? buttons[0] : buttons[Math.min(buttons.length - 1, Math.max(0, now + step))];
+    if (!next) return;
+    next.focus();
+    this.#rove(next.closest("tr"));
+  }
+
+  row(key) {
+    return this.#rows.get(JSON.stringify(key))?.row;
+  }
+}
+
+function kind(column) {
+  return column.unit ? `number ${column.kind}` : column.kind;
+}
+
+function rowName(columns, row) {
+  return row.texts.filter((text, i) => columns[i].kind === "label" && !columns[i].unit && text !== "-")
+    .slice(0, 2).join(" ");
+}
+
+function exact(column, value, seen) {
+  if (typeof value !== "number") return "";
+  const text = `${value.toLocaleString("en", { maximumFractionDigits: 9 })} ${column.unit}`;
+  return seen || !["estimate", "growth"].includes(column.kind) ? text
+    : `${text}, at most: what is freed unseen is not known`;
+}
+
+function spark(cell, values) {
+  if (!values || values.length < 2) {
+    cell.replaceChildren();
+    return;
+  }
+  const low = Math.min(...values), range = Math.max(...values) - low;
+  // What moves by less than a hundredth of itself is drawn flat.
+  const flat = range <= 0.01 * (low + range);
+  const points = values.map((value, i) => {
+    const x = 1 + i * (WIDTH - 2) / (values.length - 1);
+    const y = flat ? HEIGHT / 2 : HEIGHT - 2 - (value - low) * (HEIGHT - 4) / range;
+    return `${x.toFixed(1)},${y.toFixed(1)}`;
+  }).join(" ");
+  const line = cell.querySelector("polyline");
+  if (line) line.setAttribute("points", points);
+  else cell.replaceChildren(draw("svg", { width: WIDTH, height: HEIGHT, class: "spark", "aria-hidden": "true" },
+    draw("polyline", { points })));
+}

@@ -1,0 +1,81 @@
+"""A collector without a kernel side: the real web process, fed with made-up readings."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from slabmon.channel import Answer
+from slabmon.loop import Loop
+from slabmon.store.codec import encode
+from slabmon.supervisor import Supervisor
+from slabmon.web.settings import WebSettings
+from slabmon.webprocess import WebProcess
+from tests.unit.builders import snapshot
+
+PATIENCE = 60.0
+T = TypeVar("T")
+
+
+class FakeCollector:
+    """Runs loop and supervisor in a thread. `behave` answers a command; it can be changed."""
+
+    def __init__(self, settings: WebSettings, local: Path | None = None) -> None:
+        self.body = encode(snapshot())
+        self.behave: Callable[[WebProcess, bytes], None] = self.answer
+        self._listeners = [socket.create_server(("127.0.0.1", 0), backlog=1024)]
+        self.port = self._listeners[0].getsockname()[1]
+        if local:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.bind(str(local))
+            sock.listen()
+            self._listeners.append(sock)
+        self.loop = Loop()
+        self.supervisor = Supervisor(
+            self.loop, settings, self._listeners, lambda *command: self.behave(*command)
+        )
+        self._thread = threading.Thread(target=self._run)
+
+    def answer(self, process: WebProcess, command: bytes) -> None:
+        supervisor = self.supervisor
+        report = {"web_restarts": float(supervisor.restarts),
+                  "web_configuration_failed": float(supervisor.configuration_failed)}  # fmt: skip
+        process.answer(Answer(command, True, report, self.body))
+
+    def _run(self) -> None:
+        self.loop.run()
+        self.supervisor.close()
+
+    @property
+    def pid(self) -> int:
+        """Of the web process that serves."""
+        return wait_for(lambda: self.supervisor.pid)
+
+    def __enter__(self) -> FakeCollector:
+        self.supervisor.wait_until_started()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:  # fmt: skip
+        self.loop.every(0, self.loop.stop)
+        self.loop._wake.send(b"\xff")
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+        for sock in self._listeners:
+            sock.close()
+        self.loop.close()
+
+
+def wait_for(get: Callable[[], T | None]) -> T:
+    """What `get` gives as soon as it gives something."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := get()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found

@@ -1,0 +1,99 @@
+"""A command on a pseudo-terminal, as a person's shell would run it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?<>=]*[a-zA-Z]|\x1b[=>]|\x1b\].*?(?:\x07|\x1b\\)")
+COLOURS = re.compile(r"\x1b\[[0-9;]*?(?<![0-9])(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
+_PATIENCE_SECONDS = 90.0
+
+
+class OnTerminal:
+    """`output` is all that was written so far."""
+
+    def __init__(self, process: subprocess.Popen[bytes], terminal: int, spare: int) -> None:
+        self.process = process
+        self._terminal = terminal
+        self._spare = spare
+        self.before = termios.tcgetattr(spare)
+        self.output = ""
+
+    def read(self, seconds: float = 0.2) -> str:
+        """Takes in what comes within this time, and what follows at once."""
+        while select.select([self._terminal], [], [], seconds)[0]:
+            try:
+                self.output += os.read(self._terminal, 65_536).decode("utf-8", "replace")
+            except OSError:
+                break
+            seconds = 0.05
+        return self.output
+
+    @property
+    def text(self) -> str:
+        """The output without what moves the cursor and sets colours."""
+        return _ESCAPES.sub("", self.output)
+
+    def wait_for(self, text: str) -> None:
+        """Reads until this text is there."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while text not in self.text:
+            assert time.monotonic() < deadline, f"no {text!r} in {self.text!r}"
+            assert self.process.poll() is None or self.read(0.1), self.text
+            self.read()
+
+    def type(self, keys: str) -> None:
+        """Presses keys."""
+        os.write(self._terminal, keys.encode())
+
+    def end(self) -> int:
+        """Waits for the end; the exit code."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while self.process.poll() is None and time.monotonic() < deadline:
+            self.read()
+        self.read()
+        return self.process.wait(1)
+
+    @property
+    def restored(self) -> bool:
+        """Whether the terminal is as it was: settings, screen, cursor."""
+        return (
+            termios.tcgetattr(self._spare) == self.before
+            and self.output.rfind("\x1b[?1049l") > self.output.rfind("\x1b[?1049h")
+            and self.output.rfind("\x1b[?25h") > self.output.rfind("\x1b[?25l")
+        )
+
+
+@contextmanager
+def on_terminal(
+    *arguments: str, columns: int = 80, lines: int = 24, **environment: str
+) -> Iterator[OnTerminal]:
+    """slabmon with these arguments on a terminal of its own."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    plain = {name: value for name, value in os.environ.items()
+             if name not in ("NO_COLOR", "COLORTERM", "COLUMNS", "LINES")}  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "slabmon", *arguments],
+        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        env={**plain, "TERM": "xterm", "LC_ALL": "C.UTF-8", **environment},
+    )  # fmt: skip
+    try:
+        yield OnTerminal(process, master, slave)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        os.close(master)
+        os.close(slave)

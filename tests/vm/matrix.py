@@ -1,0 +1,148 @@
+"""`python -m tests.vm.matrix > docs/support-matrix.md`: kernel by feature, from guest runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tests.vm.results import load
+
+# What a test function proves, in the order of the table.
+PROVES = (
+    ("allocations, failures, bytes and size classes per call site",
+     "test_slabmon::test_call_sites_equal_what_was_planted"),
+    ("live objects and bytes per call site and cache, exact mode",
+     "test_slabmon::test_live_objects_by_site_and_cache_are_exact"),
+    ("allocations, frees and bytes per cache", "test_slabmon::test_caches_of_the_module_are_exact"),
+    ("GFP classes", "test_slabmon::test_gfp_classes_are_those_planted"),
+    ("all CPUs at once, from tasks, hard and soft interrupts",
+     "test_storm::test_storms_are_counted_exactly"),
+    ("a leak by module, call site and bytes, beside churn that balances",
+     "test_slabmon::test_a_leak_stands_out_of_churn"),
+    ("resources, bytes and memory per device, through bind, failed probe and removal",
+     "test_slabmon::test_the_device_ledger_is_the_modules_locked_walk_after_each_step"),
+    ("what came to a device, less what went, is what it holds",
+     "test_slabmon::test_planted_devices_add_up"),
+    ("resources of devices bound before slabmon started",
+     "test_hardware::test_devices_bound_before_tracking_are_complete"),
+    ("real drivers unbound and bound again", "test_hardware::test_unbind_and_rebind"),
+    ("resources of all devices, as drgn reads them",
+     "test_drgn::test_managed_resources_of_all_devices"),
+    ("caches and object sizes, as drgn reads them", "test_drgn::test_caches_and_their_sizes"),
+    ("objects of a cache, as drgn counts them", "test_drgn::test_objects_of_a_cache"),
+    ("call sites of modules that come and go",
+     "test_modules::test_reloaded_modules_keep_their_own_sites"),
+    ("live objects through bulk and RCU frees", "test_closers::test_live_objects_are_exact"),
+    ("a killed daemon counts on, a stopped one leaves nothing in the kernel",
+     "test_lifecycle::test_a_killed_daemon_goes_on_and_a_stopped_one_leaves_nothing"),
+    ("killed while it loads, it leaves nothing", "test_lifecycle::test_killed_while_it_loads"),
+    ("interrupted, it leaves nothing",
+     "test_lifecycle::test_an_interrupted_snapshot_leaves_nothing"),
+)  # fmt: skip
+CHECK = "test_check::test_each_gap_is_named"
+STORM = "test_storm::test_storms_are_counted_exactly"
+HARDWARE = "test_hardware::test_unbind_and_rebind"
+INTRODUCTION = """\
+# Support matrix
+
+Generated from guest runs on stock Debian kernels (`python -m tests.vm.matrix`); the facts are in
+`tests/vm/results`. "Exact" means equal to what the planted kernel module, which knows the answer,
+published: every count and every byte. No run left a warning in a kernel's log.
+"""
+
+
+def render(kernels: list[dict[str, Any]]) -> str:
+    """The document as Markdown."""
+    names = [kernel["kernel"] for kernel in kernels]
+    lines = [INTRODUCTION]
+    lines += _table(
+        ("kernel", "release", "tests passed", "skipped"),
+        ((k["kernel"], k["release"], _total(k, "passed"), _total(k, "skipped")) for k in kernels),
+    )
+    lines += ["## Features", "", "As `slabmon check` reports them.", ""]
+    lines += _features(kernels)
+    lines += ["## Proven", "", "Numbers of test cases that passed.", ""]
+    lines += _table(
+        ("what holds, exactly", *names),
+        ((what, *(_outcome(kernel, test) for kernel in kernels)) for what, test in PROVES),
+    )
+    lines += _skips(kernels)
+    lines += ["## Measured", "", "Every CPU allocating at once (`test_storm`).", ""]
+    lines += _table(("", *names), _storm(kernels))
+    lines += ["Managed resources of a device of each driver, and their bytes: slabmon's ledger,"]
+    lines += ["equal to the kernel's own lists before, after unbinding and after rebinding.", ""]
+    lines += _table(("driver", *names), _hardware(kernels))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> list[str]:
+    titles = [str(cell) for cell in head]
+    lines = [titles, ["---"] * len(titles), *([str(cell) for cell in row] for row in rows)]
+    return [*("| " + " | ".join(line) + " |" for line in lines), ""]
+
+
+def _total(kernel: dict[str, Any], outcome: str) -> int:
+    return sum(entry[outcome] for entry in kernel["tests"].values())
+
+
+def _measured(kernel: dict[str, Any], test: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = kernel["tests"].get(test, {}).get("measured", {})
+    return found
+
+
+def _features(kernels: list[dict[str, Any]]) -> list[str]:
+    """A row per feature; then each reduced one with its reason and where it applies."""
+    states = [_measured(kernel, CHECK).get("", {}).get("features", {}) for kernel in kernels]
+    features = list(dict.fromkeys(name for state in states for name in state))
+    lines = _table(
+        ("feature", *(kernel["kernel"] for kernel in kernels)),
+        ((name, *(state.get(name, {}).get("state", "") for state in states)) for name in features),
+    )
+    for name in features:
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for kernel, state in zip(kernels, states, strict=True):
+            entry = state.get(name, {"state": "on"})
+            if entry["state"] != "on":
+                reasons.setdefault((entry["state"], entry["reason"]), []).append(kernel["kernel"])
+        for (state, reason), where in reasons.items():
+            lines.append(f"- **{name}** {state} on {', '.join(where)}: {reason}")
+    return [*lines, ""]
+
+
+def _outcome(kernel: dict[str, Any], test: str) -> str:
+    entry = kernel["tests"].get(test, {"passed": 0, "failed": 0})
+    if entry["failed"]:
+        return f"**{entry['failed']} failed**"
+    return str(entry["passed"]) if entry["passed"] else "-"
+
+
+def _skips(kernels: list[dict[str, Any]]) -> list[str]:
+    reasons: dict[str, list[str]] = {}
+    for kernel in kernels:
+        found = {reason for entry in kernel["tests"].values() for reason in entry["reasons"]}
+        for reason in sorted(found):
+            reasons.setdefault(reason.replace(f" on {kernel['release']}", ""), []).append(
+                kernel["kernel"]
+            )
+    return ["Not run:", "", *(f"- {', '.join(w)}: {r}" for r, w in reasons.items()), ""]
+
+
+def _storm(kernels: list[dict[str, Any]]) -> Iterable[list[object]]:
+    measured = [_measured(kernel, STORM).get("", {}) for kernel in kernels]
+    for name in dict.fromkeys(name for entry in measured for name in entry):
+        yield [name.replace("_", " "), *(entry.get(name, "-") for entry in measured)]
+
+
+def _hardware(kernels: list[dict[str, Any]]) -> Iterable[list[object]]:
+    measured = [_measured(kernel, HARDWARE) for kernel in kernels]
+    for name in dict.fromkeys(name for entry in measured for name in entry):
+        row: list[object] = [name]
+        for entry in measured:
+            found = entry.get(name)
+            row.append(f"{found['resources']}, {found['managed_bytes']} B" if found else "-")
+        yield row
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render(load()))
