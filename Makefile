@@ -70,8 +70,8 @@ bench-views: venv ## Time the views of a large host (docs/top.md)
 bench-verdicts: venv ## Time the verdict engine on a large host (docs/verdicts.md)
 	$(VENV)/bin/python -m tests.bench_verdicts
 
-verdicts: dev ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=300-304)
-	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),300-304)
+verdicts: dev ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=300-307)
+	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),300-307)
 bench-store: venv ## Time and size of stored snapshots (docs/history.md)
 	$(VENV)/bin/python -m tests.bench_store
 

@@ -43,7 +43,7 @@ def test_a_seed_makes_the_same_world_again(entry: Entry) -> None:
 
 
 def test_samples_stand_for_what_lives() -> None:
-    births = np.linspace(0, 100, 200_000)
+    births = np.linspace(0.001, 100, 200_000)
     stream = Stream(("f", 1, None), "kmalloc-512", 512, births, np.full(len(births), np.inf))
     shown = Simulation(World([stream]), np.random.default_rng(3)).at(100.0)
     tracked = shown.tracked
