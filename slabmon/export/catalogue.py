@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from slabmon import __version__
 from slabmon.analysis.verdicts.finding import STRENGTHS, Assessment
 from slabmon.budget import STEPS
+from slabmon.export.verdicts import MAX_SUSPECTS, suspects
 from slabmon.model import Snapshot
 
 Row = tuple[tuple[str, ...], float]
@@ -23,8 +24,6 @@ _OfSnapshot = Callable[[Snapshot], Iterable[Row]]
 # Distinct label sets exported per family. Rows beyond it are added up under OTHER.
 MAX_SERIES = {"cache": 500, "site": 500, "device": 2000}
 OTHER = "other"
-# Suspects exported one by one; the growth of more is added up under OTHER.
-MAX_SUSPECTS = 20
 
 
 @dataclass(frozen=True)
@@ -262,19 +261,10 @@ DAEMON: tuple[Metric[Daemon], ...] = (
 )  # fmt: skip
 
 
-def _suspects(assessment: Assessment) -> Iterable[Row]:
-    # Not bounded as counters are: suspects come and go, and gauges may.
-    for finding in assessment.verdicts[:MAX_SUSPECTS]:
-        yield (finding.kind, finding.name, finding.module), finding.bytes_per_second
-    rest = [finding.bytes_per_second for finding in assessment.verdicts[MAX_SUSPECTS:]]
-    if rest:
-        yield (OTHER,) * 3, sum(rest)
-
-
 VERDICTS: tuple[Metric[Assessment], ...] = (
     _gauge("leak_suspect_bytes_per_second", "Growth of a suspected leak: a call site, cache, "
            f"driver (module) or device. The {MAX_SUSPECTS} that grow fastest.",
-           ("kind", "suspect", "module"), _suspects),
+           ("kind", "suspect", "module"), lambda a: suspects(a, OTHER)),
     _gauge("leak_suspects", "Suspected leaks by strength of the evidence.", ("strength",),
            lambda a: [((strength,), sum(f.strength == strength for f in a.verdicts))
                       for strength in STRENGTHS]),

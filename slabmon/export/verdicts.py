@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 SHARE = 0.1
+# Suspects exported as metrics one by one; the growth of more is added up.
+MAX_SUSPECTS = 20
 _DISMISSED_SHOWN = 10
 
 
@@ -86,6 +88,16 @@ def _finding(finding: Finding, amount: float) -> Entry:
         "sites": list(finding.sites), "evidence_for": list(finding.evidence_for),
         "evidence_against": list(finding.evidence_against), "dismissed": finding.dismissed,
     }  # fmt: skip
+
+
+def suspects(assessment: Assessment, other: str) -> Iterable[tuple[tuple[str, ...], float]]:
+    """Kind, suspect, module, and growth in bytes per second. Not bounded as counters are: suspects
+    come and go, and gauges may."""
+    for finding in assessment.verdicts[:MAX_SUSPECTS]:
+        yield (finding.kind, finding.name, finding.module), finding.bytes_per_second
+    rest = [finding.bytes_per_second for finding in assessment.verdicts[MAX_SUSPECTS:]]
+    if rest:
+        yield (other,) * 3, sum(rest)
 
 
 def to_text(document: Document) -> str:

@@ -16,7 +16,7 @@ from slabmon.analysis.window import windows
 from slabmon.cli import main
 from slabmon.errors import UsageError
 from slabmon.export import verdicts
-from slabmon.export.catalogue import MAX_SUSPECTS, VERDICTS, Daemon
+from slabmon.export.catalogue import VERDICTS, Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.model import Snapshot
 from slabmon.sources.connected import ConnectedSource
@@ -146,9 +146,11 @@ def test_metrics_are_bounded(observer: Observer) -> None:
     assert rate == pytest.approx(2000 * 1024 / END, rel=0.05)
     assert samples["slabmon_leak_suspects", "possible"] == 1
     assert samples["slabmon_leak_verdicts_ready",] == 1
-    many = replace(observer.assess(), verdicts=observer.assess().verdicts * (MAX_SUSPECTS + 2))
+    many = replace(
+        observer.assess(), verdicts=observer.assess().verdicts * (verdicts.MAX_SUSPECTS + 2)
+    )
     rows = list(VERDICTS[0].rows(many))
-    assert len(rows) == MAX_SUSPECTS + 1
+    assert len(rows) == verdicts.MAX_SUSPECTS + 1
     labels, folded = rows[-1]
     assert labels == ("other",) * 3
     assert folded == pytest.approx(2 * rate)
