@@ -8,10 +8,15 @@ import ssl
 from collections.abc import Iterable
 from typing import Any
 
+# Imported by others when they first need it, which is too late: once privileges are given up the
+# files may lie where the web user cannot read, as in root's home directory.
+import numpy.ma  # noqa: F401
+import tornado.platform.asyncio  # noqa: F401
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.web import Application
 
+import slabmon.analysis.owners  # noqa: F401
 from slabmon.web.connections import Connections
 from slabmon.web.settings import WebSettings
 
