@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from socket import socket
 
+from slabmon.births import copy
 from slabmon.budget import BudgetSettings
 from slabmon.channel import DETAILED, Answer
 from slabmon.governor import Governor
@@ -32,7 +33,8 @@ WALK_PERIOD_SECONDS = 600.0
 
 
 class Service:
-    """One thread: the loop's. Start it early: the web process comes up while programs compile."""
+    """One thread: the loop's. Start it before anything of the kernel is read: the web process is a
+    copy of this one."""
 
     def __init__(self, loop: Loop, settings: WebSettings, listeners: Sequence[socket],
                  on_work: Callable[[], object]) -> None:  # fmt: skip
@@ -48,7 +50,7 @@ class Service:
         self._failures = 0
         self._failing = False
         self._web_cpu = Successors()
-        self.web = Supervisor(loop, settings, listeners, self._command)
+        self.web = Supervisor(loop, settings, listeners, self._command, first=copy)
 
     def attend(self, tracker: Tracker, budget: BudgetSettings) -> None:
         """From now on commands are answered, the tracker is kept up and the budget held."""

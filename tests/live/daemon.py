@@ -28,7 +28,7 @@ class Daemon:
         port = free_port()
         self.config = folder / "slabmon.toml"
         self._log = folder / "log"
-        self._url = f"http://127.0.0.1:{port}/metrics"
+        self.url = f"http://127.0.0.1:{port}"
         self.config.write_text("")
         self.command = [
             *prefix, sys.executable, "-m", "slabmon", "serve", "--config", str(self.config),
@@ -48,7 +48,7 @@ class Daemon:
         return self._log.read_text()
 
     def scrape(self) -> dict[str, float]:
-        with urllib.request.urlopen(self._url, timeout=30) as answer:
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
             lines = answer.read().decode().splitlines()
         return {name: float(value) for name, value in
                 (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}  # fmt: skip
