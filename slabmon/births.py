@@ -94,6 +94,8 @@ class _Copy:
 def copy(channel: int, listeners: Sequence[int]) -> Child:
     """A copy of this process, which must have one thread. What is in memory now is left alone by
     both garbage collectors, or it would not stay shared."""
+    import numpy.ma  # noqa: F401  (numpy does, when first asked for distinct values)
+
     gc.collect()
     gc.freeze()
     sys.stdout.flush()

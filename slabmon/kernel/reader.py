@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections import Counter
 from dataclasses import dataclass
 
@@ -136,7 +138,7 @@ class Reader:
         self._bulk_alloc = plan.hooks.get("on_bulk_alloc")
 
     def prepare(
-        self, symbols: Symbols, exact_site: tuple[int, int], rng: np.random.Generator
+        self, symbols: Symbols, exact_site: tuple[int, int], rng: random.Random
     ) -> None:
         """Settings and first sampling gaps, before anything is attached. Each lane's first gap
         is drawn here: started at zero, every lane would sample its first allocation."""
@@ -162,8 +164,8 @@ class Reader:
         for number, lanes in enumerate(self.alloc_lanes):
             lane_numbers = number * len(lanes) + np.arange(len(lanes))
             lanes["head"]["first_reference"] = lane_numbers * lanes["slots"].shape[1]
-            gaps = rng.exponential(sample_bytes, len(lanes))
-            lanes["head"]["countdown"] = np.ceil(gaps)
+            gaps = [math.ceil(rng.expovariate(1 / sample_bytes)) for _ in lane_numbers]
+            lanes["head"]["countdown"] = gaps
 
     def slots(self) -> np.ndarray:
         """A copy of all alloc slots, at the positions that samples refer to."""

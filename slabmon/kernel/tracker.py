@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections import Counter
 from dataclasses import replace
@@ -75,7 +76,7 @@ class Tracker:
             )
         if memory is None:
             text_range = filtered_text(plan.settings.exact, symbols)
-            self.reader.prepare(symbols, text_range, np.random.default_rng())
+            self.reader.prepare(symbols, text_range, random.Random())
         else:
             self.reader.control["sample_interval"] = plan.settings.sample_bytes
             self._locations.update(memory.locations)

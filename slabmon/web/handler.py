@@ -11,6 +11,7 @@ from tornado.web import RequestHandler
 
 from slabmon import __version__
 from slabmon.export.catalogue import Daemon
+from slabmon.export.exposition import Exposition
 from slabmon.export.prometheus import Exporter
 from slabmon.sources import Past
 from slabmon.web.access import Access
@@ -40,6 +41,7 @@ class Context:
         self.renderer = Renderer()
         self.pace = Pace()
         self.exporter = Exporter()
+        self.exposition = Exposition()
         self.live = Live()
 
     def daemon(self, now: Now) -> Daemon:
