@@ -107,6 +107,7 @@ class Service:
             self._failing = False
             self._last_seconds = time.monotonic() - start
             answer = Answer(command, True, self._report(tracker), body)
+        tracker.reader.unmap()
         self._last_at = time.monotonic()
         return answer
 

@@ -6,10 +6,11 @@ view's figure, its standard error, and the rates since the point before.
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,12 +33,27 @@ def rates(view: View) -> tuple[Column, ...]:
     return tuple(c for c in view.columns if c.kind == RATE and c.unit == PER_SECOND)
 
 
-class _Point(NamedTuple):
-    """`values[i]` belongs to the row numbered `rows[i]`, in ascending order; `total` to all."""
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """`total` belongs to all rows; those held are compressed: of 360 points few are looked at, and
+    between two of them little changes."""
 
-    rows: np.ndarray
-    values: np.ndarray
+    packed: bytes
+    count: int
     total: np.ndarray
+
+    @classmethod
+    def of(cls, rows: np.ndarray, values: np.ndarray, total: np.ndarray) -> _Point:
+        """`values[i]` belongs to the row numbered `rows[i]`, in ascending order."""
+        columns = values.T.astype("f4")
+        return cls(zlib.compress(rows.astype("i4").tobytes() + columns.tobytes(), 1), len(rows),
+                   total)  # fmt: skip
+
+    def unpacked(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and values."""
+        data = zlib.decompress(self.packed)
+        columns = np.frombuffer(data, "f4", offset=4 * self.count)
+        return np.frombuffer(data, "i4", self.count), columns.reshape(len(self.total), self.count).T
 
 
 @dataclass
@@ -51,18 +67,20 @@ class _Course:
     def add(self, keys: list[Hashable], values: np.ndarray, total: np.ndarray) -> None:
         numbers = np.array([self.ids.setdefault(key, len(self.ids)) for key in keys], np.int32)
         order = np.argsort(numbers)
-        self.points.append(_Point(numbers[order], values[order].astype("f4"), total))
+        self.points.append(_Point.of(numbers[order], values[order], total))
 
     def forget(self) -> None:
         """Drops keys that no point holds any more, if it is time."""
         if len(self.ids) < self.enough:
             return
-        held = set(np.unique(np.concatenate([point.rows for point in self.points])).tolist())
+        unpacked = [point.unpacked() for point in self.points]
+        held = set(np.concatenate([rows for rows, _ in unpacked]).tolist())
         keys = {number: key for key, number in self.ids.items() if number in held}
         new = np.zeros(len(self.ids), np.int32)
         new[list(keys)] = np.arange(len(keys))
         self.ids = {key: i for i, key in enumerate(keys.values())}
-        self.points = deque(point._replace(rows=new[point.rows]) for point in self.points)
+        self.points = deque(_Point.of(new[rows], values, point.total) for point, (rows, values)
+                            in zip(self.points, unpacked, strict=True))  # fmt: skip
         self.enough = max(self.enough, 2 * len(self.ids))
 
     def values(self, key: Hashable | None, width: int) -> np.ndarray:
@@ -73,9 +91,10 @@ class _Course:
         number = self.ids.get(key)
         if number is not None:
             for i, point in enumerate(self.points):
-                at = int(np.searchsorted(point.rows, number))
-                if at < len(point.rows) and point.rows[at] == number:
-                    found[i] = point.values[at]
+                rows, values = point.unpacked()
+                at = int(np.searchsorted(rows, number))
+                if at < len(rows) and rows[at] == number:
+                    found[i] = values[at]
         return found
 
 

@@ -7,9 +7,8 @@ read both forms with that library's parsers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import repeat
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -47,34 +46,31 @@ class Exposition:
 
     def text(self, families: Iterable[Family]) -> bytes:
         """As TEXT."""
-        found: list[str] = []
-        self._write(families, found, lambda family: (
+        return b"".join(self._write(families, lambda family: (
             f"# HELP {family.exposed} {family.help.translate(_IN_HELP)}\n"
-            f"# TYPE {family.exposed} {family.kind}\n"))  # fmt: skip
-        return "".join(found).encode()
+            f"# TYPE {family.exposed} {family.kind}\n")))  # fmt: skip
 
     def openmetrics(self, families: Iterable[Family]) -> bytes:
         """As OPENMETRICS."""
-        found: list[str] = []
-        self._write(families, found, lambda family: (
+        written = b"".join(self._write(families, lambda family: (
             f"# HELP {family.name} {family.help.translate(_IN_LABELS)}\n"
             f"# TYPE {family.name} {family.kind}\n"
-            + (f"# UNIT {family.name} {family.unit}\n" if family.unit else "")))  # fmt: skip
-        found.append("# EOF\n")
-        return "".join(found).encode()
+            + (f"# UNIT {family.name} {family.unit}\n" if family.unit else ""))))  # fmt: skip
+        return written + b"# EOF\n"
 
-    def _write(self, families: Iterable[Family], found: list[str],
-               head: Callable[[Family], str]) -> None:  # fmt: skip
+    def _write(self, families: Iterable[Family], head: Callable[[Family], str]) -> Iterator[bytes]:
+        """Family by family: a string for each line of all of them would take far more room."""
         before, self._written = self._written, {}
         for family in families:
-            found.append(head(family))
+            lines = [head(family)]
             name = family.exposed
-            for key, value in zip(zip(repeat(family.labels), family.series),
-                                  family.series.values(), strict=False):  # fmt: skip
+            for values, value in family.series.items():
+                key = family.labels, values
                 labels = self._written.get(key)
                 if labels is None:
                     labels = self._written[key] = before.get(key) or _label_set(*key)
-                found.append(f"{name}{labels} {float(value)!r}\n")
+                lines.append(f"{name}{labels} {float(value)!r}\n")
+            yield "".join(lines).encode()
 
 
 def _label_set(names: Labels, values: Labels) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import random
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
