@@ -17,7 +17,8 @@ from slabmon.governor import Governor
 from slabmon.kernel import bpf
 from slabmon.kernel.tracker import Tracker
 from slabmon.loop import Loop
-from slabmon.selfreport import Successors, map_bytes, usage
+from slabmon.memory import give_back
+from slabmon.selfreport import Sizes, Successors, cpu_seconds
 from slabmon.store.codec import encode
 from slabmon.supervisor import Supervisor
 from slabmon.web.settings import WebSettings
@@ -50,6 +51,7 @@ class Service:
         self._failures = 0
         self._failing = False
         self._web_cpu = Successors()
+        self._sizes = Sizes()
         self.web = Supervisor(loop, settings, listeners, self._command, first=copy)
 
     def attend(self, tracker: Tracker, budget: BudgetSettings) -> None:
@@ -113,20 +115,15 @@ class Service:
 
     def _report(self, tracker: Tracker) -> dict[str, float]:
         """Figures of the daemon itself, by the names the metric catalogue knows them by."""
-        own = usage(os.getpid())
-        pid = self.web.pid or 0
-        web = usage(pid)
+        pid, own = self.web.pid or 0, os.getpid()
         programs = tracker.programs
         return {
             "snapshot_seconds": self._last_seconds,
             "snapshot_failures": self._failures,
-            "collector_cpu_seconds": own.cpu_seconds,
-            "collector_resident_bytes": own.resident_bytes,
-            "collector_proportional_bytes": own.proportional_bytes,
-            "web_cpu_seconds": self._web_cpu.total(pid, web.cpu_seconds),
-            "web_resident_bytes": web.resident_bytes,
-            "web_proportional_bytes": web.proportional_bytes,
-            "bpf_bytes": map_bytes((*programs.maps.values(), *programs.programs.values())),
+            "collector_cpu_seconds": cpu_seconds(own),
+            "web_cpu_seconds": self._web_cpu.total(pid, cpu_seconds(pid)),
+            **self._sizes.report({"collector": own, "web": pid},
+                                 (*programs.maps.values(), *programs.programs.values())),
             "web_restarts": self.web.restarts,
             "web_configuration_failed": self.web.configuration_failed,
             **(self.governor.report() if self.governor else {}),
@@ -145,8 +142,9 @@ class Service:
                 governor.window_closes()
                 os.close(descriptor)
             web_pid = self.web.pid or 0
-            web = self._web_cpu.total(web_pid, usage(web_pid).cpu_seconds)
-            governor.period(usage(os.getpid()).cpu_seconds, web)
+            web = self._web_cpu.total(web_pid, cpu_seconds(web_pid))
+            give_back()
+            governor.period(cpu_seconds(os.getpid()), web)
 
         governor.window_opens()
         self._loop.later(STATS_WINDOW_SECONDS, window_ends)

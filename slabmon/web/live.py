@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from dataclasses import dataclass
 
 from slabmon.analysis.hour import STEP_SECONDS, Hour
 from slabmon.analysis.verdicts.finding import Assessment
 from slabmon.analysis.window import History, Window
+from slabmon.memory import give_back
 from slabmon.views import VIEWS
 from slabmon.web.readings import Now, Source
 
 # Pages share a window as long; rates are over at least so much.
 SHARED_SECONDS = 3.0
+_GIVE_BACK_EVERY = 6
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,10 @@ class Live:
 
     async def keep(self, source: Source) -> None:
         """Goes on taking readings, until cancelled."""
-        while True:
+        for turn in itertools.count():
             await self.moment(source)
+            if turn % _GIVE_BACK_EVERY == 1:
+                give_back()
             await asyncio.sleep(STEP_SECONDS)
 
     def _take(self, now: Now) -> None:
