@@ -17,7 +17,7 @@ from slabmon.governor import Governor
 from slabmon.kernel import bpf
 from slabmon.kernel.tracker import Tracker
 from slabmon.loop import Loop
-from slabmon.memory import give_back
+from slabmon.memory import give_back, let_go_of_code
 from slabmon.selfreport import Sizes, Successors, cpu_seconds
 from slabmon.store.codec import encode
 from slabmon.supervisor import Supervisor
@@ -31,6 +31,7 @@ SPACING_SECONDS = 0.4
 DRAIN_SECONDS = 1.0
 STATS_PERIOD_SECONDS, STATS_WINDOW_SECONDS = 60.0, 1.0
 WALK_PERIOD_SECONDS = 600.0
+SETTLED_SECONDS = 15.0  # after that, what the start needed is not needed any more
 
 
 class Service:
@@ -61,6 +62,7 @@ class Service:
         self._loop.every(DRAIN_SECONDS, self._drain)
         self._loop.every(WALK_PERIOD_SECONDS, tracker.reconcile_devices)
         self._measure(self.governor)
+        self._loop.later(SETTLED_SECONDS, let_go_of_code)
         for process, command in self._waiting:
             self._command(process, command)
         self._waiting = []
@@ -122,8 +124,10 @@ class Service:
             "snapshot_failures": self._failures,
             "collector_cpu_seconds": cpu_seconds(own),
             "web_cpu_seconds": self._web_cpu.total(pid, cpu_seconds(pid)),
-            **self._sizes.report({"collector": own, "web": pid},
-                                 (*programs.maps.values(), *programs.programs.values())),
+            **self._sizes.report(
+                {"collector": own, "web": pid},
+                (*programs.maps.values(), *programs.programs.values()),
+            ),
             "web_restarts": self.web.restarts,
             "web_configuration_failed": self.web.configuration_failed,
             **(self.governor.report() if self.governor else {}),

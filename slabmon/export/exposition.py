@@ -77,7 +77,8 @@ def _label_set(names: Labels, values: Labels) -> str:
     if not names:
         return ""
     pairs = sorted(zip(names, values, strict=True))
-    return "{%s}" % ",".join(f'{name}="{value.translate(_IN_LABELS)}"' for name, value in pairs)
+    written = ",".join(f'{name}="{value.translate(_IN_LABELS)}"' for name, value in pairs)
+    return f"{{{written}}}"
 
 
 def preferred(accept: str) -> str:

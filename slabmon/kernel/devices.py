@@ -24,7 +24,6 @@ from slabmon.names import text
 
 _TORN, _GONE = CONSTANTS["WALK_TORN"], CONSTANTS["WALK_GONE"]
 _MAX_DEVICES, _MAX_STEPS, _TRIES = 200_000, 10_000, 8
-_STEP = np.dtype([("device", WALK_DEVICE), ("nodes", WALK_NODE, CONSTANTS["WALK_NODES"])])
 _GROUP_OPEN, _GROUP_CLOSE = "grp<", "grp>"
 _GROUP_BYTES = 256  # both nodes of a group lie in one struct devres_group
 
@@ -63,7 +62,8 @@ class Walker:
 
     def __init__(self, programs: Programs, release_of: Callable[[int], str],
                  header: int, named: bool) -> None:  # fmt: skip
-        self._step: np.void  # during a walk: what the last step found
+        step = np.dtype([("device", WALK_DEVICE), ("nodes", WALK_NODE, CONSTANTS["WALK_NODES"])])
+        self._step = maps.map_array(programs.maps["walks"], step, 1, writable=True)[0]
         self._programs = programs
         self._release_of = release_of
         self._header = header
@@ -87,9 +87,9 @@ class Walker:
 
     def _read(self, address: int, cursor: int) -> tuple[np.void, list[tuple[int, Node]]]:
         bpf.run(self._programs.programs[WALK], address, cursor)
-        device = self._step["device"].copy()
+        step = self._step.copy()
         found = []
-        for raw in self._step["nodes"][: int(device["count"])].copy():
+        for raw in step["nodes"][: int(step["device"]["count"])]:
             release = text(raw["release"])
             size = int(raw["bytes"])
             if not self._named:
@@ -97,7 +97,7 @@ class Walker:
                 size = max(0, int(raw["node_bytes"]) - self._header)
             node = Node(address, release, size, int(raw["node_bytes"]), int(raw["cache"]))
             found.append((int(raw["node"]), node))
-        return device, found
+        return step["device"], found
 
     def _device(self, address: int) -> tuple[np.void, list[tuple[int, Node]]] | None:
         """One device, its list read in one piece; None when it is not registered any more."""
@@ -116,14 +116,6 @@ class Walker:
 
     def walk(self) -> tuple[dict[int, Names], dict[int, Node]]:
         """All devices by address and all nodes by address."""
-        # Mapped for this walk only: 1 MiB that would count as this process's memory.
-        self._step = maps.map_array(self._programs.maps["walks"], _STEP, 1, writable=True)[0]
-        try:
-            return self._walk()
-        finally:
-            del self._step
-
-    def _walk(self) -> tuple[dict[int, Names], dict[int, Node]]:
         for _ in range(_TRIES):
             first = self._device(self._start) if self._start else None
             if first is None:

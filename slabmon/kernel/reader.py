@@ -156,9 +156,7 @@ class Reader:
         """Gives the lanes up until they are next read: they count as this process's memory."""
         self._mapped.clear()
 
-    def prepare(
-        self, symbols: Symbols, exact_site: tuple[int, int], rng: random.Random
-    ) -> None:
+    def prepare(self, symbols: Symbols, exact_site: tuple[int, int], rng: random.Random) -> None:
         """Settings and first sampling gaps, before anything is attached. Each lane's first gap
         is drawn here: started at zero, every lane would sample its first allocation."""
         sample_bytes = self._settings.sample_bytes

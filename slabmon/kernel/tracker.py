@@ -96,9 +96,7 @@ class Tracker:
         self._started = memory.started if memory else time.monotonic()
         self.reconcile_devices()
         self.features |= refused(self.features, programs.attach_hooks(plan))
-        self._bulk_unseen = any(
-            self.features[name].state != ON for name in ("bulk_free", "rcu_free")
-        )
+        self._bulk_unseen = any(self.features[n].state != ON for n in ("bulk_free", "rcu_free"))
         if memory is None:
             self.since, self._started = time.time(), time.monotonic()
             programs.attach(plan, plan.attach.keys() & ALLOCATION_EVENTS, required=True)
