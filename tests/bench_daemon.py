@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
 from tests.live.daemon import Daemon
@@ -34,13 +35,28 @@ def family(pid: int) -> list[int]:
 
 
 def memory(pid: int) -> dict[str, float]:
-    """Proportional and private memory of a process, MiB."""
+    """Proportional memory of a process, MiB."""
     fields = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, value, _ = line.split()
         fields[name.rstrip(":")] = int(value) / 1024
-    return {"pss": fields["Pss"], "anon": fields["Pss_Anon"], "file": fields["Pss_File"],
-            "shmem": fields["Pss_Shmem"]}  # fmt: skip
+    return {"pss": fields["Pss"], "anon": fields["Pss_Anon"], "file": fields["Pss_File"]}
+
+
+def files_alone(pids: list[int]) -> float:
+    """MiB of files' pages these processes have, as if no other process shared them: per mapping
+    what the one with most of it has."""
+    most: Counter[tuple[str, ...]] = Counter()
+    for pid in pids:
+        own: Counter[tuple[str, ...]] = Counter()
+        for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+            fields = line.split()
+            if not fields[0].endswith(":"):
+                mapping = tuple(fields[2:6])
+            elif fields[0] in ("Rss:", "Anonymous:"):
+                own[mapping] += int(fields[1]) * (1 if fields[0] == "Rss:" else -1)
+        most |= own
+    return most.total() / 1024
 
 
 def cpu(pid: int) -> float:
@@ -59,7 +75,7 @@ def fetch(url: str) -> tuple[float, int]:
 
 def show(pids: list[int], since: dict[int, tuple[float, float]]) -> None:
     """One line per process, and the sum."""
-    total = spent = 0.0
+    total = anonymous = spent = 0.0
     parts = []
     for pid in pids:
         used, now = memory(pid), time.monotonic()
@@ -67,10 +83,15 @@ def show(pids: list[int], since: dict[int, tuple[float, float]]) -> None:
         share = 100 * (cpu(pid) - before) / (now - at) if now > at else 0.0
         since[pid] = now, cpu(pid)
         total += used["pss"]
+        anonymous += used["anon"]
         spent += share
         parts.append(f"{used['pss']:.1f} MiB (anon {used['anon']:.1f} file {used['file']:.1f}) "
                      f"{share:.2f} %")  # fmt: skip
-    print(f"  PSS {total:.1f} MiB, CPU {spent:.2f} %: {' | '.join(parts)}", flush=True)
+    alone = anonymous + files_alone(pids)
+    print(
+        f"  PSS {total:.1f} MiB, {alone:.1f} if nothing else shared its files; CPU {spent:.2f} %: {' | '.join(parts)}",
+        flush=True,
+    )
 
 
 def main(seconds: float) -> None:
