@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+from collections.abc import Iterator
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _MADV_DONTNEED = 4
@@ -29,15 +31,25 @@ def give_back() -> None:
         libc.malloc_trim(0)
 
 
-def let_go_of_code() -> None:
-    """Unmaps the pages of all code. What runs again is mapped again, from memory; what ran at the
-    start alone, a third of it, no longer counts as this process's. Call it once: a debugger's
+def let_go_of_files() -> None:
+    """Unmaps the pages of code and constants. What is used again is mapped again, from memory;
+    what was used at the start alone no longer counts as this process's. Call it once: a debugger's
     breakpoints in those pages are lost."""
     libc = ctypes.CDLL(None)
-    with contextlib.suppress(OSError), open("/proc/self/maps", "rb") as maps:
-        for line in maps:
-            place, mode, _, _, inode = line.split(None, 5)[:5]
-            # Never written to: nothing but the file's own pages is dropped.
-            if mode == b"r-xp" and inode != b"0":
-                start, end = (int(number, 16) for number in place.split(b"-"))
-                libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
+    with contextlib.suppress(OSError):
+        for start, length in untouched(Path("/proc/self/smaps").read_bytes()):
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_DONTNEED)
+
+
+def untouched(smaps: bytes) -> Iterator[tuple[int, int]]:
+    """Address and length of what is mapped from files, privately, and was never written to: there
+    nothing but the file's own pages is lost. From /proc/PID/smaps (proc_pid_smaps(5))."""
+    found = None
+    for line in smaps.splitlines():
+        first, *fields = line.split()
+        if not first.endswith(b":"):
+            mode, inode = fields[0], fields[3]
+            place = [int(number, 16) for number in first.split(b"-")]
+            found = place if mode in (b"r-xp", b"r--p") and inode != b"0" else None
+        elif first == b"Anonymous:" and found and fields[0] == b"0":
+            yield found[0], found[1] - found[0]

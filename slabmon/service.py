@@ -17,7 +17,7 @@ from slabmon.governor import Governor
 from slabmon.kernel import bpf
 from slabmon.kernel.tracker import Tracker
 from slabmon.loop import Loop
-from slabmon.memory import give_back, let_go_of_code
+from slabmon.memory import give_back, let_go_of_files
 from slabmon.selfreport import Sizes, Successors, cpu_seconds
 from slabmon.store.codec import encode
 from slabmon.supervisor import Supervisor
@@ -62,7 +62,7 @@ class Service:
         self._loop.every(DRAIN_SECONDS, self._drain)
         self._loop.every(WALK_PERIOD_SECONDS, tracker.reconcile_devices)
         self._measure(self.governor)
-        self._loop.later(SETTLED_SECONDS, let_go_of_code)
+        self._loop.later(SETTLED_SECONDS, let_go_of_files)
         for process, command in self._waiting:
             self._command(process, command)
         self._waiting = []

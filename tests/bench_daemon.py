@@ -88,16 +88,14 @@ def show(pids: list[int], since: dict[int, tuple[float, float]]) -> None:
         parts.append(f"{used['pss']:.1f} MiB (anon {used['anon']:.1f} file {used['file']:.1f}) "
                      f"{share:.2f} %")  # fmt: skip
     alone = anonymous + files_alone(pids)
-    print(
-        f"  PSS {total:.1f} MiB, {alone:.1f} if nothing else shared its files; CPU {spent:.2f} %: {' | '.join(parts)}",
-        flush=True,
-    )
+    print(f"  PSS {total:.1f} MiB, {alone:.1f} if nothing else shared its files, "
+          f"CPU {spent:.2f} %:", " | ".join(parts), flush=True)  # fmt: skip
 
 
 def main(seconds: float) -> None:
     """Prints a line a minute: PSS, CPU of one core since the line before, and scrapes' times."""
     with tempfile.TemporaryDirectory() as folder:
-        daemon = Daemon(Path(folder))
+        daemon = Daemon(Path(folder), pins=Path(f"/sys/fs/bpf/slabmon-bench-{os.getpid()}"))
         begun = time.monotonic()
         daemon.start()
         assert daemon.process is not None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from slabmon.analysis.hour import STEP_SECONDS, Hour
 from slabmon.analysis.verdicts.finding import Assessment
 from slabmon.analysis.window import History, Window
-from slabmon.memory import give_back, let_go_of_code
+from slabmon.memory import give_back, let_go_of_files
 from slabmon.views import VIEWS
 from slabmon.web.readings import Now, Source
 
@@ -67,7 +67,7 @@ class Live:
             if turn % _GIVE_BACK_EVERY == 1:
                 give_back()
             if turn == 1:
-                let_go_of_code()
+                let_go_of_files()
             await asyncio.sleep(STEP_SECONDS)
 
     def _take(self, now: Now) -> None:

@@ -23,7 +23,8 @@ def free_port() -> int:
 class Daemon:
     """`slabmon serve` with a lock, pins and a configuration file of its own."""
 
-    def __init__(self, folder: Path, *prefix: str, lock: Path | None = None) -> None:
+    def __init__(self, folder: Path, *prefix: str, lock: Path | None = None,
+                 pins: Path = PINS) -> None:  # fmt: skip
         """`prefix`: a command to run it with."""
         port = free_port()
         self.config = folder / "slabmon.toml"
@@ -33,7 +34,7 @@ class Daemon:
         self.command = [
             *prefix, sys.executable, "-m", "slabmon", "serve", "--config", str(self.config),
             "--web.listen-address", f"127.0.0.1:{port}", "--web.socket-path", "",
-            "--state.lock-file", str(lock or folder / "lock"), "--state.pin-directory", str(PINS),
+            "--state.lock-file", str(lock or folder / "lock"), "--state.pin-directory", str(pins),
         ]  # fmt: skip
         self.process: subprocess.Popen[str] | None = None
 
