@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import os
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
 
 from slabmon import logs
+from slabmon.memory import settle
 
 # What a process that parses requests needs to know of our environment.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "TZ", "JOURNAL_STREAM")
@@ -96,8 +96,7 @@ def copy(channel: int, listeners: Sequence[int]) -> Child:
     both garbage collectors, or it would not stay shared."""
     import numpy.ma  # noqa: F401  (numpy does, when first asked for distinct values)
 
-    gc.collect()
-    gc.freeze()
+    settle()
     sys.stdout.flush()
     pid = os.fork()
     if not pid:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +24,16 @@ def be_frugal() -> None:
         libc.mallopt(_M_ARENA_MAX, 1)
 
 
+def settle() -> None:
+    """What is there now stays: garbage collection need not look at it, nor write to it."""
+    gc.collect()
+    gc.freeze()
+
+
 def give_back() -> None:
-    """Returns to the kernel what is free now, wherever it lies between what is in use. A
-    millisecond; no effect with another C library."""
+    """Returns to the kernel what is garbage or free now, wherever it lies between what is in use.
+    Some milliseconds; with another C library what is large enough."""
+    gc.collect()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

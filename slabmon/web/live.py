@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from slabmon.analysis.hour import STEP_SECONDS, Hour
 from slabmon.analysis.verdicts.finding import Assessment
 from slabmon.analysis.window import History, Window
-from slabmon.memory import give_back, let_go_of_files
+from slabmon.memory import give_back, let_go_of_files, settle
 from slabmon.views import VIEWS
 from slabmon.web.readings import Now, Source
 
@@ -64,10 +64,11 @@ class Live:
         """Goes on taking readings, until cancelled."""
         for turn in itertools.count():
             await self.moment(source)
-            if turn % _GIVE_BACK_EVERY == 1:
-                give_back()
             if turn == 1:
+                settle()
                 let_go_of_files()
+            if turn % _GIVE_BACK_EVERY == 0:
+                give_back()
             await asyncio.sleep(STEP_SECONDS)
 
     def _take(self, now: Now) -> None:
