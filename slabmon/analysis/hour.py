@@ -6,15 +6,15 @@ view's figure, its standard error, and the rates since the point before.
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from slabmon.analysis.delta import is_reset
+from slabmon.analysis.packed import Packed
 from slabmon.analysis.table import Table
 from slabmon.analysis.window import Instant, Window
 from slabmon.columns import PER_SECOND, RATE, Column
@@ -26,6 +26,7 @@ SPAN_SECONDS = 3600.0
 STEP_SECONDS = 10.0
 # Rows kept per point: so many of the largest and so many of the busiest.
 MOST_ROWS = 256
+_KIND = "f4"
 
 
 def rates(view: View) -> tuple[Column, ...]:
@@ -33,27 +34,11 @@ def rates(view: View) -> tuple[Column, ...]:
     return tuple(c for c in view.columns if c.kind == RATE and c.unit == PER_SECOND)
 
 
-@dataclass(frozen=True, slots=True)
-class _Point:
-    """`total` belongs to all rows; those held are compressed: of 360 points few are looked at, and
-    between two of them little changes."""
+class _Point(NamedTuple):
+    """`total` belongs to all rows."""
 
-    packed: bytes
-    count: int
+    held: Packed
     total: np.ndarray
-
-    @classmethod
-    def of(cls, rows: np.ndarray, values: np.ndarray, total: np.ndarray) -> _Point:
-        """`values[i]` belongs to the row numbered `rows[i]`, in ascending order."""
-        columns = values.T.astype("f4")
-        return cls(zlib.compress(rows.astype("i4").tobytes() + columns.tobytes(), 1), len(rows),
-                   total)  # fmt: skip
-
-    def unpacked(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and values."""
-        data = zlib.decompress(self.packed)
-        columns = np.frombuffer(data, "f4", offset=4 * self.count)
-        return np.frombuffer(data, "i4", self.count), columns.reshape(len(self.total), self.count).T
 
 
 @dataclass
@@ -62,40 +47,35 @@ class _Course:
 
     ids: dict[Hashable, int] = field(default_factory=dict)
     points: deque[_Point] = field(default_factory=deque)
-    enough: int = 4096  # when so many keys are known, those that no point holds are forgotten
+    enough: int = 1024  # when so many keys are known, those that no point holds are forgotten
 
     def add(self, keys: list[Hashable], values: np.ndarray, total: np.ndarray) -> None:
         numbers = np.array([self.ids.setdefault(key, len(self.ids)) for key in keys], np.int32)
-        order = np.argsort(numbers)
-        self.points.append(_Point.of(numbers[order], values[order], total))
+        self.points.append(_Point(Packed.of(numbers, values.T, _KIND), total))
 
     def forget(self) -> None:
         """Drops keys that no point holds any more, if it is time."""
         if len(self.ids) < self.enough:
             return
-        unpacked = [point.unpacked() for point in self.points]
+        unpacked = [point.held.unpacked() for point in self.points]
         held = set(np.concatenate([rows for rows, _ in unpacked]).tolist())
         keys = {number: key for key, number in self.ids.items() if number in held}
         new = np.zeros(len(self.ids), np.int32)
         new[list(keys)] = np.arange(len(keys))
         self.ids = {key: i for i, key in enumerate(keys.values())}
-        self.points = deque(_Point.of(new[rows], values, point.total) for point, (rows, values)
-                            in zip(self.points, unpacked, strict=True))  # fmt: skip
+        self.points = deque(
+            _Point(Packed.of(new[rows], columns, _KIND), point.total)
+            for point, (rows, columns) in zip(self.points, unpacked, strict=True)
+        )
         self.enough = max(self.enough, 2 * len(self.ids))
 
     def values(self, key: Hashable | None, width: int) -> np.ndarray:
         """points x width; NaN where the row was not held. None stands for all rows."""
         if key is None:
             return np.array([point.total for point in self.points]).reshape(-1, width)
-        found = np.full((len(self.points), width), np.nan)
-        number = self.ids.get(key)
-        if number is not None:
-            for i, point in enumerate(self.points):
-                rows, values = point.unpacked()
-                at = int(np.searchsorted(rows, number))
-                if at < len(rows) and rows[at] == number:
-                    found[i] = values[at]
-        return found
+        number = np.array([self.ids.get(key, -1)])
+        found = [point.held.at(number, width, np.nan)[:, 0] for point in self.points]
+        return np.array(found).reshape(-1, width)
 
 
 class Hour:
