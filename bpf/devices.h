@@ -122,25 +122,16 @@ static __always_inline void walk_step(struct shared *all, struct walk *walk, u64
 }
 
 #if MODULES
-/*
- * Call sites in [base, base + bytes) count in new slots from this generation on. No branch in the
- * loop, because the verifier would follow each: past the end it is the last page again.
- */
+/* Call sites in [base, base + bytes) count in new slots from this generation on. */
 static __always_inline void stamp_text(struct shared *all, u64 base, u64 bytes, u32 most,
                                        u32 generation)
 {
 	u64 page = 1 << MODULE_PAGE_BITS;
-	s64 last = ((base & (page - 1)) + bytes - 1) / page;
+	u64 pages = ((base & (page - 1)) + bytes + page - 1) / page;
 
-	if (!bytes)
-		return;
 #pragma clang loop unroll(disable)
-	for (s64 i = 0; i < most; i++) {
-		u64 past = (last - i) >> 63;
-		u64 nth = (i & ~past) | (last & past);
-
-		all->control.module_stamps[module_page(base + nth * page)] = generation;
-	}
+	for (u32 i = 0; i < most && i < pages; i++)
+		all->control.module_stamps[module_page(base + i * page)] = generation;
 }
 
 static __always_inline void stamp_module(struct shared *all, u64 module, u32 generation)

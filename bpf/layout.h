@@ -15,8 +15,8 @@
 /* Text of modules by pages, which no two modules share, over the GiB that x86-64 keeps for it. */
 #define MODULE_PAGE_BITS 12
 #define MODULE_PAGES     262144
-#define MODULE_TEXT_MAX  8192 /* pages of one module */
-#define MODULE_INIT_MAX  512
+#define MODULE_TEXT_MAX  4096 /* pages of one module's text: the verifier follows each */
+#define MODULE_INIT_MAX  256  /* pages of what only runs while it loads */
 
 #define SLOT_PROBES 8 /* slots looked at before an event is given up and counted */
 #define SLOT_MATCH  1 /* the filter of exact mode selects this slot */
