@@ -23,6 +23,8 @@
 
 #define LARGE_ENTRIES 12   /* two for each function */
 #define POOL_STEP     4096 /* places put into the pool in one step */
+#define TAG_WAYS      8    /* places whose tags share a cache line */
+#define TAG_PROBES    5    /* lines of tags an object may be in */
 #define LIFETIMES     11   /* decades: below 10 us, below 100 us, ..., below 10000 s, above */
 
 /* Reasons for losses: index into lane_head.lost. */
@@ -50,7 +52,7 @@ struct lane_head {
 	u64 scratch;           /* kfunc results become plain numbers by passing through here */
 	u64 large_freed_bytes; /* bytes of page-backed kmalloc freed */
 	u64 lost[LOST_REASONS];
-	u64 pool_used;       /* places of the pool used at any time, at least */
+	u64 pool_used;       /* places of the pool used at any time, at least (without TAGS) */
 	u64 first_reference; /* reference of the lane's first slot, set by the daemon */
 	u64 bulk_cursor;     /* objects of a bulk call looked at so far */
 	u64 bulk_slot;       /* slot that a bulk allocation counts in */

@@ -13,7 +13,7 @@ from slabmon.errors import PermissionDenied, UnsupportedHost
 from slabmon.kernel.closers import Hook, plan_closers
 from slabmon.kernel.facts import OFFSETS, Facts
 from slabmon.kernel.feature import DEGRADED, OFF, ON, Feature
-from slabmon.kernel.settings import Settings
+from slabmon.kernel.settings import TAG_PROBES, TAG_WAYS, Settings
 
 NOT_ASKED_FOR = "not asked for"  # off by choice: no shortcoming of the host
 ALLOCATION_EVENTS = frozenset(
@@ -158,6 +158,14 @@ def _exact_defines(settings: Settings, cgroup: int) -> dict[str, int]:
     return defines
 
 
+def _places(samples: int, tags: bool) -> dict[str, int]:
+    """Where tracked objects are. Tags need atomic operations that return values: 5.12, on arm64
+    5.18. Half of the tagged places stay free, so that there is one near where an address hashes
+    to."""
+    lines = samples * 2 // TAG_WAYS + TAG_PROBES if tags else 0
+    return {"TAGS": int(tags), "TAG_LINES": lines, "PLACES": lines * TAG_WAYS or samples}
+
+
 def make_plan(
     facts: Facts,
     settings: Settings,
@@ -264,11 +272,12 @@ def make_plan(
         "ALLOC_SLOTS": settings.site_slots or 0,
         "FREE_SLOTS": settings.cache_slots or 0,
         "SAMPLES": settings.samples,
+        **_places(settings.samples, facts.recursion_guard),
         "CACHES": settings.caches,
         # four times as many counters as samples: a quarter of them at most is ever set
         "GATE_BITS": (settings.samples * 4 - 1).bit_length(),
         "EVENT_PAGES": 64,
     }  # fmt: skip
     run = ((WALK, SEED) if walk else ()) + ((FIND_MEMORY,) if lookup["CACHE_BY_PAGE"] else ())
-    run += (FILL_POOL,)
+    run += () if defines["TAGS"] else (FILL_POOL,)
     return Plan(defines, attach, closers.hooks, run, features, settings)

@@ -133,6 +133,7 @@ class Reader:
         self.control = maps.map_array(programs.maps["shared"], CONTROL, 1, writable=True)[0]
         self._buffers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._nesting = plan.defines["NESTING"]
+        self._tags, self._places = plan.defines["TAGS"], plan.defines["PLACES"]
         self._bulk_alloc = plan.hooks.get("on_bulk_alloc")
 
     def prepare(
@@ -150,10 +151,11 @@ class Reader:
             self.control["bulk_alloc_text"] = function or (1, 1)
         entries = np.array(symbols.large_entries(), _U64).ravel()
         self.control["large_entries"][: len(entries)] = entries
-        for first in range(0, self._settings.samples, CONSTANTS["POOL_STEP"]):
-            # Backwards: the place given last is taken first, so the pool fills from its start.
-            last = self._settings.samples - CONSTANTS["POOL_STEP"] - first
-            bpf.run(self._programs.programs[FILL_POOL], last)
+        if not self._tags:
+            for first in range(0, self._places, CONSTANTS["POOL_STEP"]):
+                # Backwards: the place given last is taken first, so the pool fills from its start.
+                last = self._places - CONSTANTS["POOL_STEP"] - first
+                bpf.run(self._programs.programs[FILL_POOL], last)
         if FIND_MEMORY in self._programs.programs:
             addresses = [symbols.data[name] for name in PAGE_SYMBOLS]
             bpf.run(self._programs.programs[FIND_MEMORY], *addresses)
@@ -217,16 +219,25 @@ class Reader:
         A place is freed by setting its time to 0 and filled by setting it last, so a record
         whose time is the same before, in and after the copy was not touched meanwhile.
         """
-        used = int(max(lanes["head"]["pool_used"].max() for lanes in self.alloc_lanes))
-        # Mapped for this reading only: 8 MiB that would count as this process's memory.
-        pool = maps.map_array(self._programs.maps["pool"], SAMPLE, self._settings.samples)[:used]
-        before = pool["time_ns"].copy()
-        records = as_words(pool).copy().view(SAMPLE).ravel()
+        # Mapped for this reading only: megabytes that would count as this process's memory.
+        pool = maps.map_array(self._programs.maps["pool"], SAMPLE, self._places)
+        places = self._used_places()
+        before = pool["time_ns"][places]
+        records = as_words(pool)[places].view(SAMPLE).ravel()
         whole = (records["time_ns"] != 0) & (records["time_ns"] == before)
-        whole &= pool["time_ns"] == before
+        whole &= pool["time_ns"][places] == before
         if self._settings.exact is not None:
             whole &= records["flags"] & CONSTANTS["SLOT_MATCH"] != 0
         return records if whole.all() else as_words(records)[whole].view(SAMPLE).ravel()
+
+    def _used_places(self) -> np.ndarray:
+        """Places of the pool that may hold an object."""
+        if self._tags:
+            tags = maps.map_array(self._programs.maps["tags"], _U64, self._places)
+            places: np.ndarray = tags.nonzero()[0]
+            return places
+        used = max(int(lanes["head"]["pool_used"].max()) for lanes in self.alloc_lanes)
+        return np.arange(used)
 
     def caches(self) -> tuple[np.ndarray, np.ndarray]:
         return self._hash("caches", CACHE_RECORD, self._settings.caches)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from slabmon.kernel import bpf, maps
-from slabmon.kernel.loader import HOOK_MAPS, MAPS, PAGE_MAPS, Programs
+from slabmon.kernel.loader import Programs, map_names
 from slabmon.kernel.plan import Plan
 from slabmon.kernel.reader import Reader
 from tests.unit import gcc
@@ -79,8 +79,7 @@ class Native:
         self._kept: list[Any] = []
         self._ranges = {"native_memory": 0, "native_slabs": 0}
         self._pointers = self.memory(bytes(8 * POINTERS))
-        self._names = [*MAPS, *(PAGE_MAPS if plan.settings.pages else ())]
-        self._names += [name for program in plan.hooks for name in HOOK_MAPS[program]]
+        self._names = list(map_names(plan))
         functions = [*plan.attach.values(), *plan.run, *plan.hooks]
         programs = Programs({name: i for i, name in enumerate(self._names)},
                             {name: i for i, name in enumerate(functions)}, {})  # fmt: skip
@@ -243,8 +242,17 @@ class Native:
 
     def tracked(self) -> list[int]:
         """Addresses of all tracked objects, sorted."""
+        if self.plan.defines["TAGS"]:
+            tags = self._values("tags", np.dtype("<u8"), self.plan.defines["PLACES"])
+            return sorted(tags[tags != 0].tolist())
         keys = self._values("samples", np.dtype("<u8"), self.used("samples"), "keys")
         return sorted(keys.tolist())
+
+    def places_taken(self) -> int:
+        """Places of the pool that are not free."""
+        if self.plan.defines["TAGS"]:
+            return len(self.tracked())
+        return self.plan.settings.samples - self.used("free_places")
 
     def used(self, name: str) -> int:
         """Entries of a hash or stack, events of the ring buffer."""
