@@ -223,7 +223,7 @@ class Reader:
         pool = maps.map_array(self._programs.maps["pool"], SAMPLE, self._places)
         places = self._used_places()
         before = pool["time_ns"][places]
-        records = as_words(pool)[places].view(SAMPLE).ravel()
+        records = as_words(pool).take(places, 0).view(SAMPLE).ravel()
         whole = (records["time_ns"] != 0) & (records["time_ns"] == before)
         whole &= pool["time_ns"][places] == before
         if self._settings.exact is not None:
@@ -234,8 +234,7 @@ class Reader:
         """Places of the pool that may hold an object."""
         if self._tags:
             tags = maps.map_array(self._programs.maps["tags"], _U64, self._places)
-            places: np.ndarray = tags.nonzero()[0]
-            return places
+            return np.flatnonzero(tags.copy())  # of what does not change meanwhile
         used = max(int(lanes["head"]["pool_used"].max()) for lanes in self.alloc_lanes)
         return np.arange(used)
 
