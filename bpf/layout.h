@@ -114,8 +114,12 @@ struct control {
 	u64 large_entries[LARGE_ENTRIES]; /* [start, end) of allocator entry points, see kernel.h */
 	u64 bulk_alloc_text[2];           /* [start, end) of kmem_cache_alloc_bulk() */
 	u64 exact_site[2];                /* [start, end) of call sites the filter selects */
-	u64 direct_map_base;              /* where kernels without bpf_get_kmem_cache() */
-	u64 vmemmap_base;                 /* keep all memory and its struct pages (x86-64) */
+	u64 page_base;       /* where address 0 would have its struct page (short_way.h) */
+	u64 page_guess;      /* likely value of page_base */
+	u32 pages_asked;     /* objects that find_pages tried it with */
+	u32 pages_right;     /* and found the cache of */
+	u64 direct_map_base; /* where kernels without bpf_get_kmem_cache() */
+	u64 vmemmap_base;    /* keep all memory and its struct pages (x86-64) */
 	u32 cache_generation[CACHE_GENERATIONS];
 	u32 module_stamps[MODULE_GRANULES]; /* generation in which text there last changed */
 	u32 log2_table[1026];               /* log2(1 + i / 1024) in units of 2^-26, i = 0..1024 */

@@ -247,6 +247,7 @@ static __always_inline s32 stack_id(struct bpf_raw_tracepoint_args *ctx)
 }
 
 #include "kernel.h"
+#include "short_way.h"
 #include "sampling.h"
 #include "places.h"
 #include "tracking.h"
@@ -399,6 +400,21 @@ int find_memory(struct bpf_raw_tracepoint_args *ctx)
 		all->control.direct_map_base = read_u64(ctx->args[0]);
 		all->control.vmemmap_base = read_u64(ctx->args[1]);
 	}
+	return 0;
+}
+#endif
+
+#if SHORT_WAY
+/* Run by the daemon before anything is attached; args: see find_page_base(). */
+int find_pages(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0;
+	struct walk *walk = (void *)walks.lookup(&zero);
+	struct shared *all = get_shared();
+
+	if (walk && all)
+		find_page_base(&all->control, bpf_get_current_task(), ctx->args[0],
+		               &walk->device.scratch);
 	return 0;
 }
 #endif

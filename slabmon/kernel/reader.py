@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections import Counter
 from dataclasses import dataclass
 
@@ -19,9 +21,10 @@ from slabmon.kernel.layout import (
     SAMPLE,
 )
 from slabmon.kernel.loader import Programs
-from slabmon.kernel.plan import FILL_POOL, FIND_MEMORY, Plan
+from slabmon.kernel.plan import FILL_POOL, FIND_MEMORY, FIND_PAGES, Plan
 from slabmon.kernel.symbols import PAGE_SYMBOLS, Symbols
 
+ENOUGH_OBJECTS = 5  # of as many caches, for struct pages to be where they are believed
 _U64 = np.dtype("<u8")
 _HEAD_WORDS = LANE_HEAD.itemsize // 8
 
@@ -134,6 +137,7 @@ class Reader:
         self._buffers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._nesting = plan.defines["NESTING"]
         self._tags, self._places = plan.defines["TAGS"], plan.defines["PLACES"]
+        self._page_struct = plan.defines.get("PAGE_STRUCT_SIZE", 0)
         self._bulk_alloc = plan.hooks.get("on_bulk_alloc")
 
     def prepare(
@@ -159,6 +163,8 @@ class Reader:
         if FIND_MEMORY in self._programs.programs:
             addresses = [symbols.data[name] for name in PAGE_SYMBOLS]
             bpf.run(self._programs.programs[FIND_MEMORY], *addresses)
+        if FIND_PAGES in self._programs.programs:
+            self._find_pages(self._programs.programs[FIND_PAGES])
         steps = np.log2(1 + np.arange(1025) / 1024) * (1 << 26)
         self.control["log2_table"][:1025] = np.rint(steps)
         for number, lanes in enumerate(self.alloc_lanes):
@@ -166,6 +172,22 @@ class Reader:
             lanes["head"]["first_reference"] = lane_numbers * lanes["slots"].shape[1]
             gaps = rng.exponential(sample_bytes, len(lanes))
             lanes["head"]["countdown"] = np.ceil(gaps)
+
+    def _find_pages(self, program: int) -> None:
+        """Looks for the one address of all struct pages that puts every object tried into its own
+        cache. Without it the programs ask the kernel for each object."""
+        bpf.run(program, 0)
+        guess = int(self.control["page_guess"])
+        gib = (1 << 30) // mmap.PAGESIZE * self._page_struct
+        # Memory has holes; a GiB of struct pages stands for 64 GiB of it.
+        most = 2 * (os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE >> 30) + 64
+        for number in (*range(most), *range(-most, 0)):
+            base = guess + number * gib & (1 << 64) - 1
+            bpf.run(program, base)
+            asked = int(self.control["pages_asked"])
+            if asked >= ENOUGH_OBJECTS and asked == int(self.control["pages_right"]):
+                self.control["page_base"] = base
+                return
 
     def slots(self) -> np.ndarray:
         """A copy of all alloc slots, at the positions that samples refer to."""

@@ -42,7 +42,7 @@ def compiled(defines: tuple[str, ...]) -> bytes:
     """The shared library of one plan. Several tests use the same."""
     flags = ["-shared", "-fPIC", "-w", "-fno-strict-aliasing", *defines]
     with tempfile.TemporaryDirectory() as folder:
-        flags.append("-DKFUNC_GET_KMEM_CACHE=native_cache")
+        flags += ["-DKFUNC_GET_KMEM_CACHE=native_cache", "-DKFUNC_RDONLY_CAST=native_cast"]
         return gcc.build(Path(folder), WRAPPERS, *flags).read_bytes()
 
 
@@ -68,7 +68,7 @@ class Native:
     def __init__(self, plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch,
                  hidden: bool = False) -> None:  # fmt: skip
         self.plan = plan
-        defines = {n: v for n, v in plan.defines.items() if n != "KFUNC_GET_KMEM_CACHE"}
+        defines = {n: v for n, v in plan.defines.items() if not n.startswith("KFUNC_")}
         library = folder / f"native-{len(list(folder.iterdir()))}.so"
         library.write_bytes(compiled(tuple(gcc.defines(defines))))
         self._library = ctypes.CDLL(str(library))  # a file of its own: memory of its own
@@ -112,9 +112,9 @@ class Native:
         self._library.native_run(getattr(self._library, function), ctypes.byref(context))
 
     def set(self, name: str, value: int) -> None:
-        """A setting of tests/unit/native.h: cpu, tgid, cgroup, time, random, stack, events_full,
-        no_tail_calls, no_places."""
-        kind = ctypes.c_uint64 if name in ("time", "cgroup") else ctypes.c_uint32
+        """A setting of tests/unit/native.h: cpu, tgid, cgroup, time, task, random, stack,
+        events_full, no_tail_calls, no_places."""
+        kind = ctypes.c_uint64 if name in ("time", "cgroup", "task") else ctypes.c_uint32
         kind.in_dll(self._library, f"native_{name}").value = value
 
     def _add_range(self, table: str, start: int, end: int, value: int) -> None:
