@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import quantiles
 
 from slabmon.bench.modes import NOTHING, Mode, Slabmon
@@ -30,6 +30,10 @@ class Spread:
     def of(cls, values: Sequence[float]) -> Spread:
         """At least two values."""
         return cls(*quantiles(values, n=4, method="inclusive"))
+
+    def rounded(self) -> dict[str, float]:
+        """For the document."""
+        return {name: round(value, 1) for name, value in asdict(self).items()}
 
 
 @contextmanager

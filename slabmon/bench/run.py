@@ -12,6 +12,7 @@ from typing import Any
 from slabmon import __version__
 from slabmon.bench.measure import Spread, added, count_events, measure, one_cpu
 from slabmon.bench.modes import FLOOR, NOTHING, Modes, Slabmon
+from slabmon.bench.peers import CYCLES, PEERS, measure_peer
 from slabmon.bench.workloads import Workload
 from slabmon.kernel import bpf
 
@@ -33,12 +34,6 @@ def machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def rounded(spread: Spread) -> dict[str, float]:
-    """For the document."""
-    return {"low": round(spread.low, 1), "median": round(spread.median, 1),
-            "high": round(spread.high, 1)}  # fmt: skip
-
-
 def measure_workload(workload: Workload, modes: Modes, cpu: int, rounds: int,
                      found: dict[str, Any]) -> Iterator[None]:  # fmt: skip
     """One workload in all modes, a round at a step. `added` is per pair of an allocation and its
@@ -52,10 +47,10 @@ def measure_workload(workload: Workload, modes: Modes, cpu: int, rounds: int,
     rows = []
     for mode in modes.all:
         row: dict[str, Any] = {"mode": mode.name, "about": mode.about}
-        row["iteration_ns"] = rounded(Spread.of(times[mode.name]))
+        row["iteration_ns"] = Spread.of(times[mode.name]).rounded()
         if mode.name != NOTHING:
             spread = added(times, mode.name, pairs)
-            row["added_ns"] = rounded(spread)
+            row["added_ns"] = spread.rounded()
             row["ratio"] = round(spread.median / floor, 2) if floor > 0 else None
         rows.append(row)
     found |= {
@@ -90,22 +85,43 @@ def program_costs(workload: Workload, mode: Slabmon) -> dict[str, dict[str, floa
     return found
 
 
-def run(kinds: Sequence[type[Workload]], rounds: int, cpu: int | None,
+def measure_peers(workload: Workload, row: dict[str, Any], cpus: set[int],
+                  found: list[dict[str, Any]]) -> Iterator[None]:  # fmt: skip
+    """All peers under one workload, beside what `row` says of slabmon; a cycle of one at a step."""
+    floor = next(mode for mode in row["modes"] if mode["mode"] == FLOOR)["added_ns"]["median"]
+    for peer in PEERS:
+        found.append({})
+        yield from measure_peer(peer, workload, row["kmalloc_pairs"] or 1.0, found[-1], cpus)
+        if "added_ns" in found[-1]:
+            found[-1]["ratio"] = round(found[-1]["added_ns"]["median"] / floor, 2)
+
+
+def steps_of(kinds: Sequence[type[Workload]], rounds: int, peers: bool) -> int:
+    """How many steps run() takes at most."""
+    return len(kinds) * rounds + (len(PEERS) * CYCLES if peers else 0)
+
+
+def run(kinds: Sequence[type[Workload]], rounds: int, cpu: int | None, peers: bool,
         document: dict[str, Any]) -> Iterator[None]:  # fmt: skip
-    """Measures the workloads into the document, a round of one at a step."""
+    """Measures the workloads into the document, a round of one at a step; then other tools, under
+    the first workload."""
     document |= {"schema": 1, "machine": machine(), "workloads": []}
+    cpus = os.sched_getaffinity(0)
     with Modes() as modes, one_cpu(cpu) as chosen:
         document["machine"]["measured_cpu"] = chosen
         for kind in kinds:
             workload = kind()
-            document["workloads"].append({})
+            row: dict[str, Any] = {}
+            document["workloads"].append(row)
             try:
-                yield from measure_workload(
-                    workload, modes, chosen, rounds, document["workloads"][-1]
-                )
-                if kind is kinds[0]:
-                    document["programs"] = {
-                        name: program_costs(workload, mode) for name, mode in modes.slabmon.items()
-                    }
+                yield from measure_workload(workload, modes, chosen, rounds, row)
+                if kind is not kinds[0]:
+                    continue
+                document["programs"] = {
+                    name: program_costs(workload, mode) for name, mode in modes.slabmon.items()
+                }
+                if peers:
+                    document["peers"] = []
+                    yield from measure_peers(workload, row, cpus, document["peers"])
             finally:
                 workload.close()

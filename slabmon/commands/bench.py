@@ -34,6 +34,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cpu", type=int, metavar="N", help="measure on this CPU, default the last"
     )
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="measure other tools too, those that are installed and run here",
+    )
     parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.set_defaults(run=run)
 
@@ -43,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
     import os
 
     from slabmon.bench.run import run as measure
+    from slabmon.bench.run import steps_of
     from slabmon.bench.workloads import WORKLOADS
     from slabmon.errors import UsageError
     from slabmon.progress import track
@@ -56,8 +62,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--cpu {options.cpu} is not a CPU this process may run on")
     chosen = [kinds[options.workload]] if options.workload else list(kinds.values())
     document: dict[str, Any] = {}
-    for _ in track(measure(chosen, options.rounds, options.cpu, document),
-                   options.rounds * len(chosen), "measuring"):  # fmt: skip
+    steps = measure(chosen, options.rounds, options.cpu, options.peers, document)
+    for _ in track(steps, steps_of(chosen, options.rounds, options.peers), "measuring"):
         pass
     text = json.dumps(document) + "\n" if options.format == "json" else "\n".join(table(document))
     sys.stdout.write(text)
@@ -76,8 +82,20 @@ def table(document: dict[str, Any]) -> Iterator[str]:
                f"kmalloc and {workload['kmem_cache_pairs']:g} kmem_cache pairs in "
                f"{workload['modes'][0]['iteration_ns']['median']:.0f} ns")  # fmt: skip
         for row in workload["modes"][1:]:
-            spread = row["added_ns"]
-            times = f"{row['ratio']:.2f} x empty" if row["ratio"] else ""
-            quartiles = f"({spread['low']:.0f} to {spread['high']:.0f})"
-            yield f"  {row['mode']:16} {spread['median']:7.0f} {quartiles:16} {times}"
+            yield _row(row["mode"], row)
+    if document.get("peers"):
+        yield ""
+        yield f"other tools, {document['workloads'][0]['workload']}"
+    for peer in document.get("peers", ()):
+        if "absent" in peer:
+            yield f"  {peer['name']:20} does not run here: {peer['absent']}"
+        else:
+            yield _row(peer["name"], peer)
     yield ""
+
+
+def _row(name: str, row: dict[str, Any]) -> str:
+    spread = row["added_ns"]
+    quartiles = f"({spread['low']:.0f} to {spread['high']:.0f})"
+    times = f"{row['ratio']:.2f} x empty" if row["ratio"] else ""
+    return f"  {name:20} {spread['median']:7.0f} {quartiles:16} {times}".rstrip()
