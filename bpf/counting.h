@@ -207,14 +207,6 @@ static __always_inline void count_free(struct shared *all, struct free_lane *lan
 		slot->lifetimes[lifetime_decade(lifetime)]++;
 }
 
-/* Any number to the verifier: what follows from a known one it would follow as a path of its own.
- */
-static __always_inline u64 opaque(volatile u64 *scratch, u64 value)
-{
-	*scratch = value;
-	return *scratch;
-}
-
 /* A free whose event does not name the cache: the object's slab does. */
 static __always_inline void count_object_free(struct shared *all, struct free_lane *lane,
                                               u64 address)
