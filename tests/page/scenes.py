@@ -82,6 +82,6 @@ def large(seconds: float) -> Snapshot:
 
 
 SCENES: dict[str, Callable[[float], Snapshot]] = {
-    "growing": growing, "hostile": hostile, "large": large,
+    "growing": growing, "kept": growing, "hostile": hostile, "large": large,
     "still": lambda seconds: growing(60.0),
 }  # fmt: skip

@@ -143,8 +143,15 @@ def test_updates_by_itself_and_pauses(open_page: Open) -> None:
     tab.page.wait_for_timeout(6000)  # more than an update takes to come
     assert tab.page.locator("tbody").inner_text() == shown
     assert len(tab.requests) == asked
+    # What is sorted is the moment that is shown, not a later one.
+    figure = tab.cell("leaky", "allocated_bytes")
+    clock = tab.page.locator("#clock").inner_text()
     tab.heading("name").click()
     expect(tab.page.locator("th[data-name=name]")).to_have_attribute("aria-sort", "ascending")
+    tab.page.locator("#filter").fill("leaky")
+    expect(tab.rows).to_have_count(1)
+    assert tab.cell("leaky", "allocated_bytes") == figure
+    assert tab.page.locator("#clock").inner_text() == clock
     expect(tab.page.locator("#clock")).to_contain_text("PAUSED")
     tab.page.locator("#pause").click()
     tab.wait("!document.getElementById('clock').textContent.includes('PAUSED')")

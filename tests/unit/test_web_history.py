@@ -84,8 +84,8 @@ def test_readings_are_kept(tmp_path: Path) -> None:
     try:
         assert kept(path) == 3
         first, last = keeper.span()
-        assert_same(keeper.at(last), moment(4))
-        assert_same(keeper.at(first), moment(0))
+        assert_same(keeper.at(last).snapshot, moment(4))
+        assert_same(keeper.at(first).snapshot, moment(0))
     finally:
         keeper.close()
 
@@ -208,7 +208,7 @@ class Answers(AsyncHTTPTestCase):
     def test_what_is_no_time_is_refused(self) -> None:
         answer = self.get("/api/v1/snapshot?at=no%0don")
         assert answer.code == 400
-        assert answer.body.startswith(b"400 'no\\ron' is not a time")
+        assert answer.body.startswith(b"400 'no\\ron' is no time; give 03:00")
 
     def test_without_a_history_there_is_none(self) -> None:
         for path in ("/api/v1/history", "/api/v1/snapshot?at=0"):
