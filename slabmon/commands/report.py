@@ -162,9 +162,9 @@ def _of_daemon(options: argparse.Namespace, daemon: ConnectedSource) -> Subject:
         with suppress(SlabmonError):
             kept = bool(daemon.span())
     if kept:
-        present = Moment(time.time(), daemon.snapshot(details=True))
-        found = of_past(daemon, "history of the daemon", options.start, options.end, present,
-                        DAEMON_SECONDS)  # fmt: skip
+        present = daemon.snapshot(details=True)
+        found = of_past(daemon, "history of the daemon", options.start, options.end,
+                        Moment(present.taken, present), DAEMON_SECONDS)  # fmt: skip
     else:
         found = _watched(daemon, options.seconds or 0.0, "a running daemon")
     if options.format != "html":

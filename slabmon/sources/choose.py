@@ -27,6 +27,18 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replay", type=Path, metavar="FILE", help="a recording, see `record`")
 
 
+def refuse_elsewhere(options: argparse.Namespace, *names: str) -> None:
+    """UsageError if options that are about programs of its own come with another source."""
+    source = next((name for name in ("connect", "replay")
+                   if getattr(options, name, None) is not None), "")  # fmt: skip
+    for name in names:
+        if source and getattr(options, name) not in (None, False):
+            raise UsageError(
+                f"--{name.replace('_', '-')} is for programs of its own and does not go with "
+                f"--{source}: what is tracked there is set up there; leave one out"
+            )
+
+
 def open_source(options: argparse.Namespace, settings: Settings) -> Source:
     """The source that --replay or --connect names, else a live one with these settings."""
     replay: Path | None = getattr(options, "replay", None)

@@ -33,7 +33,7 @@ def run(source: Source, start: Start) -> int:
     with source, stop_signals() as stopped:
         if past is not None and not replayed:
             with suppress(SlabmonError):  # not every daemon keeps history
-                fill(history, past, time.time())
+                fill(history, past, source.snapshot().taken)
         browser = start.browser(history.add(source.snapshot(details=True)))
         for number in count(1):
             sys.stdout.write(page(browser))
@@ -54,8 +54,7 @@ def run(source: Source, start: Start) -> int:
 
 def page(browser: Browser) -> str:
     """One screenful: the header's facts, and the table."""
-    tracking = browser.window.snapshot.tracking
-    at = time.strftime("%F %T", time.localtime(tracking.since + tracking.seconds))
+    at = time.strftime("%F %T", time.localtime(browser.window.snapshot.taken))
     head = [f"slabmon top - {at} - {browser.crumbs}"]
     head += facts(summarize(browser.window))
     return "\n".join(head) + "\n\n" + to_table(browser.table, browser.order) + "\n"

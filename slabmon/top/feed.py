@@ -130,7 +130,7 @@ class Feed:
                 if isinstance(self._source, ReplayedSource):
                     self._clock = _Clock(self._source, self._source.now)
                 else:
-                    self._begin(time.time())
+                    self._begin(None)
                 self._read()
                 self._ready.set()
                 self._follow()
@@ -187,7 +187,7 @@ class Feed:
         assert self._past is not None
         if moment is None and not isinstance(self._source, ReplayedSource):
             self._clock = None
-            self._begin(time.time())
+            self._begin(None)
             return
         if self._clock is None:
             assert moment is not None
@@ -196,10 +196,12 @@ class Feed:
         self._clock.seek(self._clock.now)
         self._begin(self._clock.now)
 
-    def _begin(self, moment: float) -> None:
-        """Begins anew, with what was before this Unix time as far as it is known."""
+    def _begin(self, moment: float | None) -> None:
+        """Begins anew, with what was before this Unix time (None: the present) as far as it is
+        known."""
         self._history = History(VIEWS.values(), judge=self._judge)
         if self._past is not None and self._judge is not None:
             self._judge.forget()
             with contextlib.suppress(SlabmonError):  # not every daemon keeps history
-                fill(self._history, self._past, moment)
+                end = self._source.snapshot().taken if moment is None else moment
+                fill(self._history, self._past, end)

@@ -37,8 +37,7 @@ class Moment:
     @property
     def at(self) -> float:
         """Unix time of the window."""
-        tracking = self.window.snapshot.tracking
-        return tracking.since + tracking.seconds
+        return self.window.snapshot.taken
 
 
 class Live:

@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     except SlabmonError as error:
         channel.sendall(Started(config.files, str(error), error.exit_code).pack())
         return error.exit_code
-    channel.sendall(Started(config.files).pack())
+    channel.sendall(Started(config.files, tls=tls is not None).pack())
     asyncio.run(serve(context, settings.history, tls, channel, listeners))
     return 0
 

@@ -54,7 +54,7 @@ export class Times {
   }
 
   step(count) {
-    if (this.#span && (count < 0 || this.#at !== null)) this.#to(this.#shown + count * STEP);
+    if (this.#span && (count < 0 || this.#at !== null)) this.#to((this.#at ?? this.#shown) + count * STEP);
   }
 
   focus() {
