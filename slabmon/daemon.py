@@ -18,7 +18,7 @@ from slabmon.errors import SlabmonError, UsageError
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.tracker import Tracker
 from slabmon.loop import Loop
-from slabmon.memory import be_frugal
+from slabmon.memory import be_frugal, collect_rarely
 from slabmon.service import Service
 from slabmon.state.continuity import find_continuity
 from slabmon.state.lock import only_daemon
@@ -48,6 +48,7 @@ class Daemon:
         """Binds first, so that a busy port costs nothing; then tracks until told to stop."""
         config = self._config
         be_frugal()
+        collect_rarely()
         with ExitStack() as stack:
             crashed = stack.enter_context(only_daemon(Path(config.state.lock_file)))
             passed = listeners.inherited()

@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
     os.environ.update(SINGLE_THREADED)  # before numpy: threads would keep their privileges
     from slabmon.listeners import bind_tcp
+    from slabmon.memory import collect_rarely
     from slabmon.sources.replayed import ReplayedSource
     from slabmon.web import privileges
     from slabmon.web.access import Access
@@ -52,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
     from slabmon.web.page import page_files
     from slabmon.web.replay import serve
 
+    collect_rarely()
     with ReplayedSource(options.file, options.speed) as source, ExitStack() as stack:
         first, last = source.span()
         if options.start is not None:

@@ -19,8 +19,10 @@ from slabmon.sources.choose import (
 from slabmon.views import VIEWS
 
 if TYPE_CHECKING:
+    from slabmon.memory import collect_rarely
     from slabmon.top.start import Start
 
+    collect_rarely()
 MIN_DELAY, MAX_DELAY, MAX_COUNT = 0.1, 3600.0, 10**9
 
 
