@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from dataclasses import replace
+
+import bcrypt
 
 from slabmon.model import Snapshot
 from slabmon.store.codec import encode
@@ -20,7 +23,7 @@ from slabmon.web.page import page_files
 from slabmon.web.readings import Now, Reading
 from slabmon.web.server import Server
 from slabmon.web.settings import WebSettings
-from tests.page.scenes import SCENES
+from tests.page.scenes import PASSWORD, SCENES, USER
 
 FIRST_SECONDS = {"kept": 7200.0}
 STEP = 10.0
@@ -35,7 +38,7 @@ class Scene:
         self._scene = SCENES[name]
         self._still = name == "still"
         self._first = FIRST_SECONDS.get(name, 60.0)
-        self._began, self.since = time.monotonic(), time.time() // STEP * STEP - self._first
+        self._began, self.since = time.monotonic(), time.time() - self._first
         self._count = 0
 
     def snapshot(self, seconds: float) -> Snapshot:
@@ -65,20 +68,21 @@ class Kept:
 
     def span(self) -> tuple[float, float]:
         """See sources.Past."""
-        return self._scene.since + STEP, time.time() // STEP * STEP
+        since = self._scene.since
+        return since + STEP, since + (time.time() - since) // STEP * STEP
 
     def at(self, moment: float) -> Moment:
         """See sources.Past."""
         first, last = self.span()
-        taken = min(max(moment, first), last) // STEP * STEP
+        taken = first + (min(max(moment, first), last) - first) // STEP * STEP
         return Moment(taken, self._scene.snapshot(taken - self._scene.since))
 
     def times(self, start: float, end: float, most: int) -> list[float]:
         """See sources.Past."""
         first, last = self.span()
-        count = int((min(end, last) - max(start, first)) / STEP) + 1
-        every = max(1, -(-count // most))
-        return [max(start, first) + STEP * i for i in range(0, count, every)]
+        begin = max(0, math.ceil((start - first) / STEP))
+        count = int((min(end, last) - first) / STEP) - begin + 1
+        return [first + STEP * (begin + i) for i in range(0, count, max(1, -(-count // most)))]
 
 
 async def main(scene: str, port: str) -> None:
@@ -86,7 +90,9 @@ async def main(scene: str, port: str) -> None:
     from tornado.netutil import bind_sockets
 
     settings = WebSettings()
-    context = Context(settings, Access(WebConfig()), page_files())
+    users = {USER: bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4))}
+    config = WebConfig(users=users if scene == "secured" else {})
+    context = Context(settings, Access(config), page_files())
     context.source = source = Scene(scene)
     nothing = Keeper(HistorySettings(), source)
     context.past = Kept(source) if scene == "kept" else nothing
