@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slabmon.errors import UsageError
+from slabmon.sources.choose import take_times
 from slabmon.units import moment, show_moment
 from slabmon.web.settings import DEFAULT_ADDRESS, WebSettings, parse_address
 
@@ -22,6 +23,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         description="Serves what a daemon would have served while FILE was recorded, from its "
         "first snapshot to its last. top, leaks and report take recordings with --replay.",
     )  # fmt: skip
+    take_times(parser)
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--speed", type=float, default=1.0, metavar="N",
                         help="recorded seconds per second (default 1; 0: stand still)")  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import gc
 import math
-import re
 import sys
 import time
 from contextlib import suppress
@@ -17,7 +16,7 @@ from slabmon.commands.snapshot import seconds
 from slabmon.errors import PermissionDenied, SlabmonError, UnsupportedHost, UsageError
 from slabmon.kernel.settings import Settings
 from slabmon.progress import track
-from slabmon.sources.choose import add_connect, add_replay, open_nearest
+from slabmon.sources.choose import add_connect, add_replay, open_nearest, take_times
 
 if TYPE_CHECKING:
     from slabmon.report.moments import Subject
@@ -40,8 +39,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "through programs of its own (as root). Times: 03:00, 2026-03-01T03:00 (local time, or "
         "with Z or an offset), -10m (before the end).",
     )  # fmt: skip
-    # argparse takes -10m for an option otherwise; as with -10, there is no such option here.
-    parser._negative_number_matcher = re.compile(r"-\d+(?:\.\d*)?[a-z]?$")
+    take_times(parser)
     parser.add_argument("--format", choices=FORMATS, default="html",
                         help="one HTML page, a gzip'ed pprof profile, or folded stacks "
                         "(default html)")  # fmt: skip
