@@ -99,8 +99,10 @@ class Back:
             await self._pace.take(lambda: work(past.at(time).snapshot))  # noqa: B023  # done now
 
     async def _once(self, kind: str, key: Hashable, make: Callable[[], Awaitable[object]]) -> Any:
-        """What is kept, or made now; one at a time."""
-        async with asyncio.timeout(WAIT_SECONDS), self._turn:
+        """What is kept, or made now; one at a time. Whoever waits for it may give up: it is
+        there the next time."""
+        async with asyncio.timeout(WAIT_SECONDS) as limit, self._turn:
+            limit.reschedule(None)
             kept = self._kept.setdefault(kind, OrderedDict())
             if key not in kept:
                 kept[key] = await make()
