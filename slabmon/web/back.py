@@ -22,9 +22,12 @@ from slabmon.web.pace import Pace
 _CHARTS = Depth(120, 600_000, 6)
 # Charts begin at multiples of so many seconds: neighbouring moments share them.
 _GRID_SECONDS = SPAN_SECONDS / 2
-# Of each kind so many are kept: they can be as large as the host is.
-_KEPT = 2
+# Of each kind so many are kept: they are as large as the host is.
+KEPT = Depth(4, 100_000, 1)
 WAIT_SECONDS = 25.0
+# For the next piece of work that has begun: of a large host even one piece, and what is left to
+# others after it, can take seconds.
+_PIECE_SECONDS = 60.0
 
 
 class Back:
@@ -50,7 +53,7 @@ class Back:
             await self._each(past, {*times, before.time, now.time}, history.add)
             return history.add(now.snapshot)
 
-        found: Window = await self._once("window", now.time, make)
+        found: Window = await self._once("window", now, now.time, make)
         if not judged:
             return found
         assessment = await self.assessment(past, time)
@@ -73,7 +76,7 @@ class Back:
             await self._each(past, past.times(begin, end, _CHARTS.points(now.snapshot)), add)
             return hour
 
-        found: Hour = await self._once("hour", (begin, end, session), make)
+        found: Hour = await self._once("hour", now, (begin, end, session), make)
         return found
 
     async def assessment(self, past: Past, time: float) -> Assessment:
@@ -86,7 +89,7 @@ class Back:
             await self._each(past, times, judge.add)
             return judge.assess()
 
-        found: Assessment = await self._once("assessment", now.time, make)
+        found: Assessment = await self._once("assessment", now, now.time, make)
         return found
 
     async def _at(self, past: Past, time: float) -> Moment:
@@ -96,19 +99,22 @@ class Back:
         self, past: Past, times: Iterable[float], work: Callable[[Snapshot], object]
     ) -> None:
         for time in sorted(times):
-            await self._pace.take(lambda: work(past.at(time).snapshot))  # noqa: B023  # done now
+            piece = lambda: work(past.at(time).snapshot)  # noqa: B023, E731  # done now
+            await self._pace.take(piece, _PIECE_SECONDS)
 
-    async def _once(self, kind: str, key: Hashable, make: Callable[[], Awaitable[object]]) -> Any:
+    async def _once(
+        self, kind: str, now: Moment, key: Hashable, make: Callable[[], Awaitable[object]]
+    ) -> Any:
         """What is kept, or made now; one at a time. Whoever waits for it may give up: it is
         there the next time."""
         async with asyncio.timeout(WAIT_SECONDS) as limit, self._turn:
             limit.reschedule(None)
             kept = self._kept.setdefault(kind, OrderedDict())
             if key not in kept:
+                while len(kept) >= KEPT.points(now.snapshot):
+                    kept.popitem(last=False)
                 kept[key] = await make()
             kept.move_to_end(key)
-            while len(kept) > _KEPT:
-                kept.popitem(last=False)
             return kept[key]
 
 

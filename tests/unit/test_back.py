@@ -14,7 +14,7 @@ from slabmon.sources.depth import JUDGED, WINDOW, Depth
 from slabmon.store.recording import Moment
 from slabmon.views import VIEWS
 from slabmon.web import back, pace
-from slabmon.web.back import Back
+from slabmon.web.back import KEPT, Back
 from slabmon.web.pace import Pace
 from tests.unit.builders import cache, site, snapshot
 
@@ -77,9 +77,9 @@ def test_what_was_read_is_kept_for_the_next_question() -> None:
         assert len(past.read) == read + 1  # which snapshot it is
         chart = await found.hour(past, BEGIN + 300 * STEP)
         assert await found.hour(past, BEGIN + 310 * STEP) is chart
-        for number in range(3):
+        for number in range(6):
             await found.window(past, BEGIN + number * STEP)
-        assert len(found._kept["window"]) == 2
+        assert len(found._kept["window"]) == KEPT.most
 
     run(work())
 
@@ -99,9 +99,17 @@ def test_charts_are_of_one_session_and_around_the_moment() -> None:
 
 def test_less_is_read_of_a_large_host() -> None:
     past = Kept(rows=50_000)
-    window = run(Back(Pace()).window(past, BEGIN + 300 * STEP))
-    assert len(past.read) < 12
-    assert window.span == 600.0
+
+    async def work() -> None:
+        found = Back(Pace())
+        window = await found.window(past, BEGIN + 300 * STEP)
+        assert len(past.read) < 12
+        assert window.span == 600.0
+        for number in range(4):
+            await found.window(past, BEGIN + number * STEP)
+        assert len(found._kept["window"]) == 1
+
+    run(work())
 
 
 def test_verdicts_are_made_of_the_hour_before() -> None:
