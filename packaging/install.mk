@@ -24,13 +24,14 @@ install: ## Install for the whole system (PREFIX=/usr/local DESTDIR=), then: sys
 		'exec $(PYTHON) -m slabmon "$$@"' > "$(DESTDIR)$(PREFIX)/bin/slabmon"
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/slabmon"
 	$(MAKE) --no-print-directory install-files
-	@if $(SYSTEMD); then systemd-sysusers slabmon.conf && systemctl daemon-reload; fi
+	@if $(SYSTEMD); then systemd-sysusers slabmon.conf && systemd-tmpfiles --create slabmon.conf && \
+		systemctl daemon-reload; fi
 
 uninstall: ## Stop the service and remove what install put in place; /etc/slabmon stays
 	@if $(SYSTEMD); then systemctl disable --now slabmon.service || true; fi
 	rm -rf $(foreach path,$(INSTALLED),"$(DESTDIR)$(path)")
 	@if $(SYSTEMD); then systemctl daemon-reload; fi
-	@echo "kept: $(DESTDIR)$(SYSCONFDIR)/slabmon and the user slabmon"
+	@echo "kept: $(DESTDIR)$(SYSCONFDIR)/slabmon, $(DESTDIR)/var/lib/slabmon and the user slabmon"
 
 install-package: # the Python package with the BPF sources in it, below PACKAGES
 	rm -rf "$(DESTDIR)$(PACKAGES)/slabmon"
