@@ -26,6 +26,12 @@ def run(*command: str, check: bool = True) -> str:
     return done.stdout
 
 
+def install_package() -> None:
+    """The one that `make deb` made; over itself, an upgrade."""
+    (package,) = (PROJECT / "build").glob("*.deb")
+    run("dpkg", "--install", str(package))
+
+
 def show(name: str, unit: str = "slabmon.service") -> str:
     """A property of a unit."""
     return run("systemctl", "show", "--value", "--property", name, unit).strip()

@@ -21,8 +21,7 @@ def test_it_is_installed() -> None:
     (DROP_INS / "emulation.conf").write_text(EMULATION)
     if HOW == "deb":
         host.run("make", "deb")
-        (package,) = (host.PROJECT / "build").glob("*.deb")
-        host.run("dpkg", "--install", str(package))
+        host.install_package()
         assert Path("/usr/bin/slabmon").exists()
     else:  # `make install` was run into a directory of the host
         host.run("cp", "-a", "/vm/share/.", "/")
