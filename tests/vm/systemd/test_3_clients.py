@@ -62,7 +62,7 @@ def test_tls_and_passwords() -> None:
         f"tls_server_config: {{cert_file: {cert}, key_file: {key}}}\n"
         f"basic_auth_users: {{alice: '{HASH.decode()}'}}\n"
     )
-    host.run("slabmon", "serve", "--web.config-file", str(web), "--config.check")
+    host.run("slabmon", "serve", "--web.config.file", str(web), "--config.check")
     reload(f'[web]\nconfig_file = "{web}"\n')
     tls = ssl.create_default_context(cafile=str(authority.certificate))
     host.wait_for(lambda: host.certificate(tls) == "first")
