@@ -30,7 +30,7 @@ def test_it_is_installed() -> None:
         host.install_package()
         assert Path("/usr/bin/slabmon").exists()
     else:  # `make install` was run into a directory of the host
-        host.run("cp", "-a", "/vm/share/.", "/")
+        host.run("tar", "-xf", "/vm/share/installed.tar", "-C", "/", "--no-overwrite-dir")
         host.run("systemd-sysusers", "slabmon.conf")
         host.run("systemd-tmpfiles", "--create", "slabmon.conf")
         host.run("systemctl", "daemon-reload")
