@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import pwd
@@ -30,9 +31,14 @@ def prepare(settings: HistorySettings, user: pwd.struct_passwd) -> None:
     if settings.path and not folder.exists():
         try:
             folder.mkdir(mode=0o750)
-            os.chown(folder, user.pw_uid, user.pw_gid)
+            os.chown(folder, user.pw_uid, user.pw_gid)  # not as a service: it has no CAP_CHOWN
         except OSError as error:
-            raise UsageError(f"history.path: cannot make {folder}: {error.strerror}") from error
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            raise UsageError(
+                f"history.path: cannot make {folder} for {user.pw_name}: {error.strerror}; make it "
+                f"with: install -d -m 750 -o {user.pw_name} {folder}"
+            ) from error
 
 
 def check(settings: HistorySettings) -> None:

@@ -236,3 +236,18 @@ def test_when_the_collector_is_gone_requests_learn_it_at_once() -> None:
             assert "gone" in (await source.now()).problem
 
     run(check)
+
+
+def test_the_last_reading_of_a_collector_that_is_gone_is_an_old_one_at_once() -> None:
+    async def check() -> None:
+        async with channel() as (source, collector):
+            waiting = asyncio.create_task(source.now())
+            await collector.answer()
+            reading = (await waiting).reading
+            collector.end.close()
+            await asyncio.wait_for(source.closed.wait(), 20)
+            now = await source.now()
+            assert "gone" in now.problem
+            assert now.reading is reading
+
+    run(check)

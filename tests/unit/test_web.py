@@ -6,11 +6,13 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from tornado.httpclient import HTTPResponse
 from tornado.testing import AsyncHTTPTestCase
 from tornado.web import Application
 
 from slabmon import __version__
+from slabmon.errors import UsageError
 from slabmon.store.codec import CONTENT_TYPE, decode
 from slabmon.store.settings import HistorySettings
 from slabmon.views import VIEWS
@@ -92,6 +94,14 @@ class Elsewhere(WebTest):
         assert self.get("/metrics").code == 404
         assert self.get("/axb/metrics").code == 404
         assert json.loads(self.get("/api/v1/views").body)["metrics"] == "a.b/metrics"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/healthz", "/readyz", "/api/v1/leaks", "/api/v1/table.csv", "/static/page.js"]
+)
+def test_metrics_take_no_other_path(path: str) -> None:
+    with pytest.raises(UsageError, match="telemetry_path"):
+        WebSettings(telemetry_path=path)
 
 
 class Json(WebTest):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import pwd
@@ -146,6 +147,19 @@ def test_a_directory_that_cannot_be_is_one_clear_error(tmp_path: Path) -> None:
         history.check(settings)
     history.prepare(HistorySettings(), pwd.getpwuid(os.getuid()))
     history.check(HistorySettings())
+
+
+def test_a_directory_that_may_not_be_given_away_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "chown", refuse)
+    folder = tmp_path / "history"
+    with pytest.raises(UsageError, match=f"install -d .* {folder}"):
+        history.prepare(HistorySettings(f"{folder}/slabs.db"), pwd.getpwuid(os.getuid()))
+    assert not folder.exists()
 
 
 def test_work_comes_one_after_the_other_with_pauses() -> None:
