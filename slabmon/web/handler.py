@@ -15,6 +15,7 @@ from slabmon.export.exposition import Exposition
 from slabmon.export.prometheus import Exporter
 from slabmon.sources import Past
 from slabmon.web.access import Access
+from slabmon.web.back import Back
 from slabmon.web.connections import LOCAL, Connections
 from slabmon.web.live import Live
 from slabmon.web.pace import Pace
@@ -43,6 +44,7 @@ class Context:
         self.exporter = Exporter()
         self.exposition = Exposition()
         self.live = Live()
+        self.back = Back(self.pace)
 
     def daemon(self, now: Now) -> Daemon:
         """The daemon's own figures at this moment."""
@@ -99,6 +101,8 @@ class Handler(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         if status_code == 405:
             self.set_header("Allow", ", ".join(self.SUPPORTED_METHODS))
+        if status_code == 503:
+            self.set_header("Retry-After", "1")
         self.problem(status_code, self._reason)
 
     def problem(self, status: int, reason: str) -> None:
