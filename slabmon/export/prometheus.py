@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import Metric as Family
+
 from slabmon.analysis.verdicts.finding import Assessment
 from slabmon.export.catalogue import (
     CATALOGUE,
@@ -17,7 +20,6 @@ from slabmon.export.catalogue import (
     Of,
     Row,
 )
-from slabmon.export.exposition import Family
 from slabmon.model import Snapshot
 
 Rows = dict[tuple[str, ...], float]
@@ -56,6 +58,16 @@ class Bound:
         return merged
 
 
+class Families:
+    """What an encoder of prometheus_client takes for a registry."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Family]:
+        return self._families
+
+
 class Exporter:
     """Makes metric families of snapshots; remembers which label sets have their own series."""
 
@@ -64,20 +76,24 @@ class Exporter:
 
     def families(
         self, snapshot: Snapshot | None, daemon: Daemon, assessment: Assessment | None = None
-    ) -> list[Family]:
+    ) -> Families:
         """Everything of the catalogue; without a snapshot only the daemon's own figures, without
         an assessment no verdicts."""
         found = [self._family(metric, snapshot) for metric in CATALOGUE] if snapshot else []
         folded = {kind: bound.folded for kind, bound in self._bounds.items()}
         own = replace(daemon, folded=folded)
         judged = [self._family(metric, assessment) for metric in VERDICTS] if assessment else []
-        return [*(self._family(metric, own) for metric in DAEMON), *found, *judged]
+        return Families([*(self._family(metric, own) for metric in DAEMON), *found, *judged])
 
     def _family(self, metric: Metric[Of], source: Of) -> Family:
+        kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+        family = kind(metric.name, metric.help, labels=metric.labels, unit=metric.unit
+                      if metric.name.endswith(f"_{metric.unit}") else "")  # fmt: skip
         merged = merge(metric.rows(source))
         if metric.bound:
             merged = self._bounds[metric.bound].fold(merged, len(metric.labels))
             if not metric.additive:
                 merged.pop((OTHER,) * len(metric.labels), None)
-        unit = metric.unit if metric.name.endswith(f"_{metric.unit}") else ""
-        return Family(metric.name, metric.kind, metric.help, metric.labels, merged, unit)
+        for labels, value in merged.items():
+            family.add_metric(labels, value)
+        return family

@@ -7,9 +7,9 @@ import logging
 import re
 from typing import Any
 
+from prometheus_client.exposition import choose_encoder
 from tornado.web import Application, RequestHandler
 
-from slabmon.export.exposition import OPENMETRICS, preferred
 from slabmon.export.text import to_json
 from slabmon.export.verdicts import SHARE, to_dict
 from slabmon.store import codec
@@ -28,16 +28,14 @@ class Metrics(Handler):
 
     async def get(self, *_: str) -> None:
         now = await self.context.source.now()
-        content_type = preferred(self.request.headers.get("Accept", ""))
+        encoder, content_type = choose_encoder(self.request.headers.get("Accept", ""))
 
         def render(now: Now) -> bytes:
-            context = self.context
-            families = context.exporter.families(
-                now.reading.snapshot if now.reading else None, context.daemon(now),
-                context.live.assessment(),
-            )  # fmt: skip
-            write = context.exposition
-            return (write.openmetrics if content_type == OPENMETRICS else write.text)(families)
+            snapshot = now.reading.snapshot if now.reading else None
+            families = self.context.exporter.families(
+                snapshot, self.context.daemon(now), self.context.live.assessment()
+            )
+            return encoder(families)
 
         await self.send(self.context.renderer.body(content_type, now, render))
 

@@ -11,7 +11,6 @@ from tornado.web import RequestHandler
 
 from slabmon import __version__
 from slabmon.export.catalogue import Daemon
-from slabmon.export.exposition import Exposition
 from slabmon.export.prometheus import Exporter
 from slabmon.sources import Past
 from slabmon.web.access import Access
@@ -42,7 +41,6 @@ class Context:
         self.renderer = Renderer()
         self.pace = Pace()
         self.exporter = Exporter()
-        self.exposition = Exposition()
         self.live = Live()
         self.back = Back(self.pace)
 
