@@ -69,7 +69,7 @@ static __always_inline u64 extra_key(struct bpf_raw_tracepoint_args *ctx, struct
 
 #if MODULES
 	if (unlikely(site < all->control.core_text[0] || site >= all->control.core_text[1]))
-		extra |= (u64)all->control.module_stamps[module_granule(site)] << 32;
+		extra |= (u64)all->control.module_stamps[module_page(site)] << 32;
 #endif
 	return extra;
 }

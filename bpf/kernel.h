@@ -123,9 +123,9 @@ static __always_inline bool is_inner_large_event(const struct control *control, 
 	return false;
 }
 
-static __always_inline u64 module_granule(u64 address)
+static __always_inline u64 module_page(u64 address)
 {
-	return (address >> MODULE_GRANULE_BITS) & (MODULE_GRANULES - 1);
+	return (address >> MODULE_PAGE_BITS) & (MODULE_PAGES - 1);
 }
 
 static __always_inline void read_cache_record(struct cache_record *record, u64 cache)

@@ -12,10 +12,11 @@
 #define CACHE_UNKNOWN         0
 #define CACHE_LARGE           1 /* page-backed kmalloc */
 
-/* Text of modules by granules of 64 KiB, over the GiB that x86-64 keeps for it. */
-#define MODULE_GRANULE_BITS 16
-#define MODULE_GRANULES     16384
-#define MODULE_TEXT_MAX     1024 /* granules of one module */
+/* Text of modules by pages, which no two modules share, over the GiB that x86-64 keeps for it. */
+#define MODULE_PAGE_BITS 12
+#define MODULE_PAGES     262144
+#define MODULE_TEXT_MAX  4096 /* pages of one module's text: the verifier follows each */
+#define MODULE_INIT_MAX  256  /* pages of what only runs while it loads */
 
 #define SLOT_PROBES 8 /* slots looked at before an event is given up and counted */
 #define SLOT_MATCH  1 /* the filter of exact mode selects this slot */
@@ -121,8 +122,8 @@ struct control {
 	u64 direct_map_base; /* where kernels without bpf_get_kmem_cache() */
 	u64 vmemmap_base;    /* keep all memory and its struct pages (x86-64) */
 	u32 cache_generation[CACHE_GENERATIONS];
-	u32 module_stamps[MODULE_GRANULES]; /* generation in which text there last changed */
-	u32 log2_table[1026];               /* log2(1 + i / 1024) in units of 2^-26, i = 0..1024 */
+	u32 module_stamps[MODULE_PAGES]; /* generation in which text there last changed */
+	u32 log2_table[1026];            /* log2(1 + i / 1024) in units of 2^-26, i = 0..1024 */
 };
 
 #define EVENT_DEVRES      1

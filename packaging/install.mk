@@ -20,17 +20,20 @@ install: ## Install for the whole system (PREFIX=/usr/local DESTDIR=), then: sys
 	$(PYTHON) -m pip --disable-pip-version-check --quiet install --upgrade \
 		--target "$(DESTDIR)$(PREFIX)/lib/slabmon" -r requirements.txt
 	$(MAKE) --no-print-directory install-package PACKAGES="$(PREFIX)/lib/slabmon"
+	# The service may not write there, and would compile it all at each start.
+	$(PYTHON) -m compileall -q -s "$(DESTDIR)" -p / "$(DESTDIR)$(PREFIX)/lib/slabmon/slabmon"
 	printf '%s\n' '#!/bin/sh' 'export PYTHONPATH=$(PREFIX)/lib/slabmon PYTHONSAFEPATH=1' \
 		'exec $(PYTHON) -m slabmon "$$@"' > "$(DESTDIR)$(PREFIX)/bin/slabmon"
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/slabmon"
 	$(MAKE) --no-print-directory install-files
-	@if $(SYSTEMD); then systemd-sysusers slabmon.conf && systemctl daemon-reload; fi
+	@if $(SYSTEMD); then systemd-sysusers slabmon.conf && systemd-tmpfiles --create slabmon.conf && \
+		systemctl daemon-reload; fi
 
 uninstall: ## Stop the service and remove what install put in place; /etc/slabmon stays
 	@if $(SYSTEMD); then systemctl disable --now slabmon.service || true; fi
 	rm -rf $(foreach path,$(INSTALLED),"$(DESTDIR)$(path)")
 	@if $(SYSTEMD); then systemctl daemon-reload; fi
-	@echo "kept: $(DESTDIR)$(SYSCONFDIR)/slabmon and the user slabmon"
+	@echo "kept: $(DESTDIR)$(SYSCONFDIR)/slabmon, $(DESTDIR)/var/lib/slabmon and the user slabmon"
 
 install-package: # the Python package with the BPF sources in it, below PACKAGES
 	rm -rf "$(DESTDIR)$(PACKAGES)/slabmon"
@@ -40,7 +43,8 @@ install-package: # the Python package with the BPF sources in it, below PACKAGES
 
 install-files: # unit, users, example configuration, documents, dashboards and rules
 	install -d "$(DESTDIR)$(UNITS)" "$(DESTDIR)$(SYSCONFDIR)/slabmon"
-	sed 's|@PREFIX@|$(PREFIX)|' systemd/slabmon.service > "$(DESTDIR)$(UNITS)/slabmon.service"
+	sed 's|@PREFIX@|$(PREFIX)|; s|@SYSCONFDIR@|$(SYSCONFDIR)|' systemd/slabmon.service \
+		> "$(DESTDIR)$(UNITS)/slabmon.service"
 	chmod 644 "$(DESTDIR)$(UNITS)/slabmon.service"
 	install -m 644 systemd/slabmon.socket "$(DESTDIR)$(UNITS)"
 	install -D -m 644 -T systemd/slabmon.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/slabmon.conf"

@@ -155,7 +155,7 @@ class WebProcess:
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            with contextlib.suppress(OSError):  # without CAP_KILL another user's process is safe
+            with contextlib.suppress(OSError):
                 self._process.kill()
                 self._process.wait(END_SECONDS)
         self._channel.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -27,7 +28,11 @@ def run(options: argparse.Namespace) -> int:
     from slabmon.kernel.plan import NOT_ASKED_FOR
     from slabmon.kernel.session import open_tracker
     from slabmon.kernel.settings import Settings
+    from slabmon.state.leftovers import left_behind
+    from slabmon.state.settings import StateSettings
 
+    state = StateSettings()
+    left = left_behind(Path(state.pin_directory), Path(state.lock_file))
     with open_tracker(Settings()) as tracker:
         facts, plan, features = tracker.facts, tracker.plan, tracker.features
         instructions = tracker.programs.instructions
@@ -44,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
             },
             "attach": attached,
             "instructions": instructions,
+            "left_behind": left,
             "features": {name: {"state": feature.state, "reason": feature.reason}
                          for name, feature in features.items()},
         }  # fmt: skip
@@ -54,5 +60,10 @@ def run(options: argparse.Namespace) -> int:
         width = max(len(name) for name in features)
         for name, feature in features.items():
             sys.stdout.write(f"{name:{width}}  {feature.state:8}  {feature.reason}".rstrip() + "\n")
+        if left:
+            sys.stdout.write(
+                f"\nA daemon was killed and has left {left} kernel objects that go on counting: "
+                f"slabmon serve takes them over, rm -r {state.pin_directory} removes them.\n"
+            )
     short = any(f.state != ON and f.reason != NOT_ASKED_FOR for f in features.values())
     return 4 if options.strict and short else 0

@@ -97,12 +97,13 @@ class Pins:
 
     def take(self) -> dict[str, int]:
         taken: dict[str, int] = {}
-        for name in self._names():
+        for name in self.names():
             with contextlib.suppress(OSError):
                 taken[name] = bpf.open_pinned(str(self._directory / name))
         return taken
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
+        """Of the objects that are there."""
         try:
             return sorted(p.name for p in self._directory.iterdir() if p.name.startswith(KINDS))
         except OSError:
@@ -125,7 +126,7 @@ class Pins:
                 (self._directory / name).unlink()
 
     def finish(self) -> None:
-        self.forget(self._names())
+        self.forget(self.names())
         with contextlib.suppress(OSError):
             self._directory.rmdir()
         with contextlib.suppress(OSError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import pwd
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from slabmon.errors import SlabmonError, UsageError
-from slabmon.model import Snapshot
 from slabmon.store.history import History, Retention
+from slabmon.store.recording import Moment
 from slabmon.store.settings import HistorySettings
 from slabmon.web.readings import Source
 
@@ -30,9 +31,14 @@ def prepare(settings: HistorySettings, user: pwd.struct_passwd) -> None:
     if settings.path and not folder.exists():
         try:
             folder.mkdir(mode=0o750)
-            os.chown(folder, user.pw_uid, user.pw_gid)
+            os.chown(folder, user.pw_uid, user.pw_gid)  # not as a service: it has no CAP_CHOWN
         except OSError as error:
-            raise UsageError(f"history.path: cannot make {folder}: {error.strerror}") from error
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            raise UsageError(
+                f"history.path: cannot make {folder} for {user.pw_name}: {error.strerror}; make it "
+                f"with: install -d -m 750 -o {user.pw_name} {folder}"
+            ) from error
 
 
 def check(settings: HistorySettings) -> None:
@@ -91,12 +97,19 @@ class Keeper:
 
     def _ask(self, question: Callable[[History], T]) -> T:
         if self._history is None:
-            raise NoHistory("no history is kept here; see history.path in the configuration")
+            kept = bool(self._settings.path)
+            raise NoHistory("the history is not open yet" if kept else
+                            "no history is kept here; see history.path in the "
+                            "configuration")  # fmt: skip
         return question(self._history)
 
-    def at(self, time: float) -> Snapshot:
+    def at(self, time: float) -> Moment:
         """See sources.Past; NoHistory if there is none."""
-        return self._ask(lambda history: history.at(time).snapshot)
+        return self._ask(lambda history: history.at(time))
+
+    def times(self, start: float, end: float, most: int) -> list[float]:
+        """See sources.Past; NoHistory if there is none."""
+        return self._ask(lambda history: history.times(start, end, most))
 
     def span(self) -> tuple[float, float]:
         """See sources.Past; NoHistory if there is none."""

@@ -101,7 +101,7 @@ class Channel:
         """See Source."""
         deadline = asyncio.get_running_loop().time() + self._budget
         while True:
-            last = self._last
+            last = None if self.closed.is_set() else self._last  # of a collector that is gone: old
             if last and last.age <= SHARED_SECONDS and (last.detailed or not detailed):
                 return self._now()
             if self._broken:

@@ -12,6 +12,10 @@ from slabmon.store.settings import HistorySettings
 
 DEFAULT_ADDRESS = "127.0.0.1:7522"
 
+# Where the telemetry path cannot be: other things are there.
+RESERVED = ("/", "/healthz", "/readyz")
+RESERVED_BELOW = ("/api/", "/static/")
+
 
 def parse_address(text: str) -> tuple[str, int]:
     """HOST:PORT or [IPV6]:PORT; an empty host means all interfaces."""
@@ -59,11 +63,11 @@ class WebSettings:
             raise UsageError(f"listen_address: {error}") from error
         path = self.telemetry_path
         if not path.startswith("/") or not path.isascii() or not path.isprintable() or (
-            set(path) & set("?#%\\ ") or path in RESERVED_PATHS
+            set(path) & set("?#%\\ ") or path in RESERVED or path.startswith(RESERVED_BELOW)
         ):  # fmt: skip
             raise UsageError(
-                f"telemetry_path is {path!r}; it must be a plain path such as /metrics and none "
-                f"of {', '.join(RESERVED_PATHS)}"
+                f"telemetry_path is {path!r}; it must be a plain path such as /metrics, none of "
+                f"{', '.join(RESERVED)}, and not below {' or '.join(RESERVED_BELOW)}"
             )
         if self.socket_path and not self.socket_path.startswith("/"):
             raise UsageError(f"socket_path is {self.socket_path!r}; it must be absolute or empty")
@@ -91,6 +95,3 @@ class ProcessSettings(WebSettings):
         values = json.loads(line)
         history = HistorySettings(**values.pop("history", {}))
         return cls(**values, history=history)
-
-
-RESERVED_PATHS = ("/", "/api/v1/snapshot", "/api/v1/history", "/healthz", "/readyz")

@@ -1,8 +1,10 @@
-"""Clients that misbehave: `python -m tests.live.attack PORT SECONDS` against the loopback."""
+"""Clients that misbehave: `python -m tests.live.attack PORT SECONDS [CA]` against the loopback;
+over TLS with the certificate of an authority."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -55,11 +57,13 @@ async def takes_nothing(client: Client) -> None:
     await asyncio.sleep(5)
 
 
-async def again(port: int, work: Callable[[Client], Awaitable[None]]) -> None:
+async def again(
+    port: int, work: Callable[[Client], Awaitable[None]], tls: ssl.SSLContext | None
+) -> None:
     """One client after another."""
     while True:
         try:
-            client = await Client.to(("127.0.0.1", port))
+            client = await Client.to(("127.0.0.1", port), None if work is wrong_tls else tls)
             try:
                 await work(client)
             finally:
@@ -68,11 +72,11 @@ async def again(port: int, work: Callable[[Client], Awaitable[None]]) -> None:
             await asyncio.sleep(1)
 
 
-async def attack(port: int, seconds: float) -> None:
+async def attack(port: int, seconds: float, tls: ssl.SSLContext | None) -> None:
     """300 slow-loris connections, 50 scrapers, ten of everything else."""
     crowd = [slow_loris] * 300 + [scrape] * 50
     crowd += 10 * [malformed, oversized, wrong_tls, wrong_password, takes_nothing]
-    tasks = [asyncio.create_task(again(port, work)) for work in crowd]
+    tasks = [asyncio.create_task(again(port, work, tls)) for work in crowd]
     await asyncio.sleep(2)
     sys.stdout.write("attacking\n")
     sys.stdout.flush()
@@ -83,4 +87,5 @@ async def attack(port: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(attack(int(sys.argv[1]), float(sys.argv[2])))
+    context = ssl.create_default_context(cafile=sys.argv[3]) if sys.argv[3:] else None
+    asyncio.run(attack(int(sys.argv[1]), float(sys.argv[2]), context))

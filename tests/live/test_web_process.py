@@ -198,13 +198,22 @@ def resident(pid: int) -> int:
     return int(status_of(pid)["VmRSS"].split()[0]) << 10
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 def test_honest_scrapes_are_answered_whatever_others_do(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    tmp_path: Path, record_property: Callable[[str, object], None], secure: bool
 ) -> None:
     """300 slow-loris connections, 50 scrapers and every kind of nonsense, all from the address of
     the honest scraper. A large host's metrics: 200 KB."""
     path = tmp_path / "web.yml"
-    path.write_text(f"basic_auth_users: {{alice: '{HASH.decode()}'}}\n")
+    config = f"basic_auth_users: {{alice: '{HASH.decode()}'}}\n"
+    tls, trusted = None, []
+    if secure:
+        authority = Authority(tmp_path)
+        cert, key = authority.issue("server")
+        config += f"tls_server_config: {{cert_file: {cert}, key_file: {key}}}\n"
+        trusted = [str(authority.certificate)]
+        tls = ssl.create_default_context(cafile=trusted[0])
+    path.write_text(config)
     # A budget that says nothing about how busy the machine is that runs this.
     settings = WebSettings(user="nobody", config_file=str(path), budget_seconds=60)
     with FakeCollector(settings) as collector:
@@ -216,7 +225,7 @@ def test_honest_scrapes_are_answered_whatever_others_do(
             times = []
             for _ in range(20):
                 start = time.monotonic()
-                client = await Client.to(("127.0.0.1", collector.port))
+                client = await Client.to(("127.0.0.1", collector.port), tls)
                 reply = await client.ask("/metrics", **right)
                 client.close()
                 assert reply.status == 200
@@ -225,10 +234,10 @@ def test_honest_scrapes_are_answered_whatever_others_do(
                 await asyncio.sleep(0.2)
             return times
 
-        assert get(collector, Authorization=right["Authorization"]).status == 200
+        assert get(collector, tls=tls, **right).status == 200
         before, pid = resident(collector.pid), collector.pid
         attack = subprocess.Popen(
-            [sys.executable, "-m", "tests.live.attack", str(collector.port), "60"],
+            [sys.executable, "-m", "tests.live.attack", str(collector.port), "60", *trusted],
             stdout=subprocess.PIPE,
         )
         try:

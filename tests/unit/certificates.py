@@ -19,6 +19,8 @@ class Authority:
         self.key, self.certificate = folder / f"{name}.key", folder / f"{name}.pem"
         _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
                  "-days", "2", "-subj", f"/CN={name}", "-keyout", self.key,
+                 # Python verifies strictly from 3.13 on.
+                 "-addext", "keyUsage=critical,keyCertSign",
                  "-out", self.certificate)  # fmt: skip
 
     def issue(self, name: str, subject_names: str = "DNS:localhost") -> tuple[Path, Path]:
@@ -26,7 +28,7 @@ class Authority:
         key, request, certificate = (self.folder / f"{name}.{kind}" for kind in
                                      ("key", "csr", "pem"))  # fmt: skip
         extensions = self.folder / f"{name}.ext"
-        extensions.write_text(f"subjectAltName={subject_names}\n")
+        extensions.write_text(f"subjectAltName={subject_names}\nauthorityKeyIdentifier=keyid\n")
         _openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
                  f"/CN={name}", "-keyout", key, "-out", request)  # fmt: skip
         _openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.key,

@@ -69,7 +69,7 @@ def test_any_bytes_are_a_start_message_or_garbage(document: bytes, rest: bytes) 
 
 
 def test_a_command_may_follow_the_start_message_at_once() -> None:
-    sent = Started({"/a": (1, 2)}, "wrong", 2)
+    sent = Started({"/a": (1, 2)}, "wrong", 2, True)
     data = sent.pack() + PLAIN
     assert Started.unpack(data) == (sent, PLAIN)
     assert all(Started.unpack(data[:length]) is None for length in range(len(data) - 1))
@@ -234,5 +234,20 @@ def test_when_the_collector_is_gone_requests_learn_it_at_once() -> None:
             collector.end.close()
             assert "gone" in (await waiting).problem
             assert "gone" in (await source.now()).problem
+
+    run(check)
+
+
+def test_the_last_reading_of_a_collector_that_is_gone_is_an_old_one_at_once() -> None:
+    async def check() -> None:
+        async with channel() as (source, collector):
+            waiting = asyncio.create_task(source.now())
+            await collector.answer()
+            reading = (await waiting).reading
+            collector.end.close()
+            await asyncio.wait_for(source.closed.wait(), 20)
+            now = await source.now()
+            assert "gone" in now.problem
+            assert now.reading is reading
 
     run(check)

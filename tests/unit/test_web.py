@@ -6,18 +6,22 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from tornado.httpclient import HTTPResponse
 from tornado.testing import AsyncHTTPTestCase
 from tornado.web import Application
 
 from slabmon import __version__
+from slabmon.errors import UsageError
 from slabmon.store.codec import CONTENT_TYPE, decode
+from slabmon.store.settings import HistorySettings
 from slabmon.views import VIEWS
 from slabmon.web import page
 from slabmon.web.access import Access
 from slabmon.web.app import make_app
 from slabmon.web.config import WebConfig
 from slabmon.web.handler import Context
+from slabmon.web.history import Keeper
 from slabmon.web.page import page_files
 from slabmon.web.settings import WebSettings
 from tests.unit.builders import cache, snapshot
@@ -37,6 +41,7 @@ class WebTest(AsyncHTTPTestCase):
         self.source = FakeSource()
         context = Context(self.settings, Access(self.config), page_files())
         context.source = self.source
+        context.past = Keeper(HistorySettings(), self.source)
         return make_app(context)
 
     def get(self, path: str, **headers: str) -> HTTPResponse:
@@ -89,6 +94,14 @@ class Elsewhere(WebTest):
         assert self.get("/metrics").code == 404
         assert self.get("/axb/metrics").code == 404
         assert json.loads(self.get("/api/v1/views").body)["metrics"] == "a.b/metrics"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/healthz", "/readyz", "/api/v1/leaks", "/api/v1/table.csv", "/static/page.js"]
+)
+def test_metrics_take_no_other_path(path: str) -> None:
+    with pytest.raises(UsageError, match="telemetry_path"):
+        WebSettings(telemetry_path=path)
 
 
 class Json(WebTest):

@@ -127,8 +127,9 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """Starts daemons; they are ended afterwards."""
     started: list[Daemon] = []
 
-    def start(*prefix: str, lock: Path | None = None) -> Daemon:
+    def start(*prefix: str, lock: Path | None = None, configuration: str = "") -> Daemon:
         started.append(Daemon(tmp_path, *prefix, lock=lock))
+        started[-1].config.write_text(configuration)
         started[-1].start()
         return started[-1]
 
@@ -158,3 +159,21 @@ def test_no_room_for_the_lock_file_is_said(tmp_path: Path, daemon: Callable[...,
         one = daemon(lock=full / "lock")
         assert "no lock file" in one.log()
         assert one.scrape()["slabmon_up"] == 1
+
+
+def test_no_room_for_history_is_said_and_it_goes_on_when_there_is(
+    daemon: Callable[..., Daemon],
+) -> None:
+    folder = Path("/run/small")  # the web process writes there, as nobody
+    folder.mkdir()
+    with undone(("mount", "-t", "tmpfs", "-o", "size=256k,mode=777", "small", str(folder)),
+                ("umount", "-l", str(folder))):  # fmt: skip
+        filler = folder / "filler"
+        with pytest.raises(OSError, match="No space left"):
+            filler.write_bytes(bytes(1 << 20))
+        history = f"path = '{folder}/slabs.db'\ninterval_seconds = 1\n"
+        one = daemon(configuration=f"[history]\n{history}")
+        assert one.has_logged("no history is recorded")
+        assert one.scrape()["slabmon_up"] == 1
+        filler.unlink()
+        assert one.has_logged("history is recorded again")

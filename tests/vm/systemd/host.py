@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import ssl
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[3]
-URL = "http://127.0.0.1:7522"
+PORT = 7522
 
 
 def run(*command: str, check: bool = True) -> str:
@@ -22,6 +24,12 @@ def run(*command: str, check: bool = True) -> str:
                           cwd=PROJECT, timeout=300)  # fmt: skip
     assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}"
     return done.stdout
+
+
+def install_package() -> None:
+    """The one that `make deb` made; over itself, an upgrade."""
+    (package,) = (PROJECT / "build").glob("*.deb")
+    run("dpkg", "--install", str(package))
 
 
 def show(name: str, unit: str = "slabmon.service") -> str:
@@ -45,18 +53,57 @@ def running() -> bool:
     return show("ActiveState") == "active" and show("SubState") == "running"
 
 
+def get(path: str, tls: ssl.SSLContext | None = None, authorization: str = "",
+        seconds: float = 60) -> bytes:  # fmt: skip
+    """The body of an answer. Raises HTTPError for one that is an error."""
+    url = f"{'https' if tls else 'http'}://localhost:{PORT}{path}"
+    headers = {"Authorization": authorization} if authorization else {}
+    request = urllib.request.Request(url, headers=headers)
+    with urllib.request.urlopen(request, timeout=seconds, context=tls) as answer:
+        body: bytes = answer.read()
+        return body
+
+
+def answers(path: str, seconds: float = 60) -> bool:
+    """Whether it is answered, over plain HTTP, by something else than an error."""
+    try:
+        get(path, seconds=seconds)
+    except (OSError, HTTPException):
+        return False
+    return True
+
+
+def json_of(path: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(get(path))
+    return document
+
+
+def certificate(tls: ssl.SSLContext) -> str | None:
+    """Common name of the certificate that is shown; None without TLS."""
+    try:
+        with (
+            socket.create_connection(("localhost", PORT), 30) as plain,
+            tls.wrap_socket(plain, server_hostname="localhost") as secured,
+        ):
+            shown: Any = secured.getpeercert()
+    except ssl.SSLCertVerificationError:
+        raise  # it would never come about
+    except OSError:
+        return None
+    return str(dict(field[0] for field in shown["subject"])["commonName"])
+
+
 def scrape() -> dict[str, float]:
     """All samples of a fresh reading; waits for one."""
     deadline = time.monotonic() + 120
     while True:
         try:
-            with urllib.request.urlopen(f"{URL}/metrics", timeout=30) as answer:
-                lines = answer.read().decode().splitlines()
+            lines = get("/metrics").decode().splitlines()
             found = {name: float(value) for name, value in
                      (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}  # fmt: skip
             if found.get("slabmon_up") == 1:
                 return found
-        except (urllib.error.URLError, OSError):
+        except (OSError, HTTPException):
             pass
         assert time.monotonic() < deadline, f"no fresh reading\n{journal()[-6000:]}"
         time.sleep(0.5)
@@ -86,10 +133,8 @@ def snapshot() -> dict[str, Any]:
     deadline = time.monotonic() + 120
     while True:
         try:
-            with urllib.request.urlopen(f"{URL}/api/v1/snapshot", timeout=60) as answer:
-                document: dict[str, Any] = json.loads(answer.read())
-                return document
-        except (urllib.error.URLError, OSError):
+            return json_of("/api/v1/snapshot")
+        except (OSError, HTTPException):
             pass
         assert time.monotonic() < deadline, f"no reading\n{journal()[-6000:]}"
         time.sleep(0.5)
