@@ -9,7 +9,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-vm test-service matrix vm-shell venv dev check lint format docs bench bench-views bench-report \
-	bench-store bench-verdicts bench-daemon bench-scale overhead overhead-docs verdicts clean
+	bench-store bench-verdicts bench-daemon bench-scrape bench-scale overhead overhead-docs verdicts clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -67,6 +67,9 @@ bench: venv ## Time a snapshot on synthetic tables (docs/snapshot-bench.md)
 bench-views: venv ## Time the views of a large host (docs/top.md)
 	$(VENV)/bin/python -m tests.bench_views
 
+bench-daemon: venv ## Memory and CPU of the daemon over time, SECONDS=3600 (docs/service.md)
+	$(VENV)/bin/python -m tests.bench_daemon $(SECONDS)
+
 bench-verdicts: venv ## Time the verdict engine on a large host (docs/verdicts.md)
 	$(VENV)/bin/python -m tests.bench_verdicts
 
@@ -78,15 +81,15 @@ bench-store: venv ## Time and size of stored snapshots (docs/history.md)
 bench-report: dev ## Time and size of reports of a large host (docs/report.md)
 	$(VENV)/bin/python -m tests.bench_report
 
-bench-daemon: venv ## Start, scrapes and memory of the daemon (docs/overhead.md)
-	$(VENV)/bin/python -m tests.bench_daemon
+bench-scrape: venv ## Start, scrapes and memory of the daemon (docs/overhead.md)
+	$(VENV)/bin/python -m tests.bench_scrape
 
 bench-scale: dev ## Memory, snapshots and scrapes of larger hosts (docs/overhead.md)
 	$(VENV)/bin/python -m tests.bench_scale
 
 overhead: dev ## Measure what slabmon costs, beside other tools, and write docs/overhead.md
 	$(VENV)/bin/slabmon bench --peers --format json > docs/overhead/bench.json
-	$(VENV)/bin/python -m tests.bench_daemon > docs/overhead/daemon.json
+	$(VENV)/bin/python -m tests.bench_scrape > docs/overhead/daemon.json
 	$(VENV)/bin/python -m tests.bench_scale > docs/overhead/scale.json
 	$(VENV)/bin/python -m tests.overhead
 

@@ -1,114 +1,130 @@
-"""Start, scrapes and memory of the daemon on this host, as JSON: `make bench-daemon`.
+"""What the daemon costs over time: memory and CPU of all its processes, scraped and looked at.
 
-A benchmark, not a test. Another process keeps one CPU busy while scrapes are timed.
+A benchmark, not a test: `make bench-daemon SECONDS=3600`. Runs `slabmon serve` with files of its
+own, scrapes it every five seconds, and twice a minute asks for what the live page shows.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
+import os
+import signal
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
 from pathlib import Path
 
-import numpy as np
-import psutil
+from tests.live.daemon import Daemon
 
-ADDRESS = "127.0.0.1:17523"
-URL = f"http://{ADDRESS}/metrics"
-SCRAPES, SECONDS, PACE = 40, 20, 0.7  # paced: requests at a time share a reading
+SCRAPE_SECONDS, PAGE_EVERY, SHOW_EVERY = 5.0, 6, 12
+_TICK = os.sysconf("SC_CLK_TCK")
+_PAGE = (
+    "api/v1/table?view=caches", "api/v1/table?view=sites", "api/v1/table?view=devices",
+    "api/v1/chart?view=caches", "api/v1/leaks",
+)  # fmt: skip
 
 
-def scrape() -> tuple[float, int]:
-    """Seconds and bytes."""
-    start = time.perf_counter()
-    with urllib.request.urlopen(URL, timeout=10) as answer:
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [pid, *(found for child in children for found in family(int(child)))]
+
+
+def memory(pid: int) -> dict[str, float]:
+    """Proportional memory of a process, MiB."""
+    fields = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        name, value, _ = line.split()
+        fields[name.rstrip(":")] = int(value) / 1024
+    return {"pss": fields["Pss"], "anon": fields["Pss_Anon"], "file": fields["Pss_File"]}
+
+
+def files_alone(pids: list[int]) -> float:
+    """MiB of files' pages these processes have, as if no other process shared them: per mapping
+    what the one with most of it has."""
+    most: Counter[tuple[str, ...]] = Counter()
+    for pid in pids:
+        own: Counter[tuple[str, ...]] = Counter()
+        for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+            fields = line.split()
+            if not fields[0].endswith(":"):
+                mapping = tuple(fields[2:6])
+            elif fields[0] in ("Rss:", "Anonymous:"):
+                own[mapping] += int(fields[1]) * (1 if fields[0] == "Rss:" else -1)
+        most |= own
+    return most.total() / 1024
+
+
+def cpu(pid: int) -> float:
+    """CPU seconds of one process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def fetch(url: str) -> tuple[float, int]:
+    """Milliseconds and bytes of an answer."""
+    start = time.monotonic()
+    with urllib.request.urlopen(url, timeout=30) as answer:
         size = len(answer.read())
-    return time.perf_counter() - start, size
+    return 1e3 * (time.monotonic() - start), size
 
 
-@contextmanager
-def daemon(folder: str) -> Iterator[tuple[psutil.Process, float]]:
-    """A running daemon and the seconds from its start to its first metrics."""
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "slabmon", "serve", "--web.listen-address", ADDRESS,
-         "--web.socket-path", "", "--state.keep", "false", "--state.lock-file", f"{folder}/lock"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        while True:
-            try:
-                scrape()
-                break
-            except OSError:
-                if process.poll() is not None:
-                    raise SystemExit("slabmon serve ended; run it by hand to see why") from None
-                time.sleep(0.01)
-        yield psutil.Process(process.pid), time.perf_counter() - start
-    finally:
-        process.terminate()
-        process.wait(20)
+def show(pids: list[int], since: dict[int, tuple[float, float]]) -> None:
+    """One line per process, and the sum."""
+    total = anonymous = spent = 0.0
+    parts = []
+    for pid in pids:
+        used, now = memory(pid), time.monotonic()
+        at, before = since.setdefault(pid, (now, cpu(pid)))
+        share = 100 * (cpu(pid) - before) / (now - at) if now > at else 0.0
+        since[pid] = now, cpu(pid)
+        total += used["pss"]
+        anonymous += used["anon"]
+        spent += share
+        parts.append(f"{used['pss']:.1f} MiB (anon {used['anon']:.1f} file {used['file']:.1f}) "
+                     f"{share:.2f} %")  # fmt: skip
+    alone = anonymous + files_alone(pids)
+    print(f"  PSS {total:.1f} MiB, {alone:.1f} if nothing else shared its files, "
+          f"CPU {spent:.2f} %:", " | ".join(parts), flush=True)  # fmt: skip
 
 
-@contextmanager
-def busy_cpu() -> Iterator[None]:
-    """Somebody else's work."""
-    burner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        yield
-    finally:
-        burner.kill()
-        burner.wait()
-
-
-def cpu_seconds(processes: list[psutil.Process]) -> float:
-    """Of all of them."""
-    return sum(sum(process.cpu_times()[:2]) for process in processes)
-
-
-def main() -> int:
-    """Prints one JSON document."""
-    with tempfile.TemporaryDirectory() as folder, daemon(folder) as (main_process, started):
-        processes = [main_process, *main_process.children(recursive=True)]
-        for _ in range(5):
-            scrape()
-        with busy_cpu():
-            found = []
-            for _ in range(SCRAPES):
-                time.sleep(PACE)
-                found.append(scrape())
-            times = np.array(found)
-        before, begin = cpu_seconds(processes), time.perf_counter()
-        end = begin + SECONDS
-        for number in range(SECONDS):
-            scrape()
-            time.sleep(max(0.0, begin + number + 1 - time.perf_counter()))
-        each_second = (cpu_seconds(processes) - before) / (time.perf_counter() - begin)
-        time.sleep(max(0.0, end - time.perf_counter()))
-        before, begin = cpu_seconds(processes), time.perf_counter()
-        time.sleep(SECONDS / 2)
-        idle = (cpu_seconds(processes) - before) / (time.perf_counter() - begin)
-        pss = {Path(f"/proc/{p.pid}/comm").read_text().strip() + f" {i}": p.memory_full_info().pss
-               for i, p in enumerate(processes)}  # fmt: skip
-    milliseconds = times[:, 0] * 1e3
-    document = {
-        "start_seconds": round(started, 2),
-        "scrape_ms": {"median": round(float(np.median(milliseconds)), 1),
-                      "p99": round(float(np.percentile(milliseconds, 99)), 1)},
-        "scrape_bytes": int(times[-1, 1]), "scrapes": SCRAPES,
-        "cpu_percent_scraped_each_second": round(100 * each_second, 2),
-        "cpu_percent_not_scraped": round(100 * idle, 2),
-        "pss_mib": {name: round(value / (1 << 20), 1) for name, value in pss.items()},
-        "pss_mib_total": round(sum(pss.values()) / (1 << 20), 1),
-    }  # fmt: skip
-    sys.stdout.write(json.dumps(document, indent=1) + "\n")
-    return 0
+def main(seconds: float) -> None:
+    """Prints a line a minute: PSS, CPU of one core since the line before, and scrapes' times."""
+    with tempfile.TemporaryDirectory() as folder:
+        daemon = Daemon(Path(folder), pins=Path(f"/sys/fs/bpf/slabmon-bench-{os.getpid()}"))
+        begun = time.monotonic()
+        daemon.start()
+        assert daemon.process is not None
+        url = daemon.url
+        fetch(f"{url}/metrics")
+        print(f"first metrics after {time.monotonic() - begun:.2f} s")
+        since: dict[int, tuple[float, float]] = {}
+        times = []
+        try:
+            begun, count = time.monotonic(), 0
+            while time.monotonic() - begun < seconds:
+                elapsed, size = fetch(f"{url}/metrics")
+                times.append(elapsed)
+                if count % PAGE_EVERY == 0:
+                    for path in _PAGE:
+                        fetch(f"{url}/{path}")
+                if count % SHOW_EVERY == 0:
+                    times.sort()
+                    print(f"{time.monotonic() - begun:6.0f} s: scrape of {size >> 10} KiB in "
+                          f"{times[len(times) // 2]:.0f} ms, at most {times[-1]:.0f}")  # fmt: skip
+                    show(family(daemon.process.pid), since)
+                    times = []
+                count += 1
+                time.sleep(max(0, begun + count * SCRAPE_SECONDS - time.monotonic()))
+        finally:
+            daemon.signal(signal.SIGTERM)
+            daemon.wait()
+        print(daemon.log(), end="")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 3600)
