@@ -9,7 +9,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-vm test-service matrix vm-shell venv dev check lint format docs bench bench-views bench-report \
-	bench-store bench-verdicts bench-daemon verdicts clean
+	bench-store bench-verdicts bench-daemon bench-scrape bench-scale overhead overhead-docs verdicts clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -80,6 +80,21 @@ bench-store: venv ## Time and size of stored snapshots (docs/history.md)
 
 bench-report: dev ## Time and size of reports of a large host (docs/report.md)
 	$(VENV)/bin/python -m tests.bench_report
+
+bench-scrape: venv ## Start, scrapes and memory of the daemon (docs/overhead.md)
+	$(VENV)/bin/python -m tests.bench_scrape
+
+bench-scale: dev ## Memory, snapshots and scrapes of larger hosts (docs/overhead.md)
+	$(VENV)/bin/python -m tests.bench_scale
+
+overhead: dev ## Measure what slabmon costs, beside other tools, and write docs/overhead.md
+	$(VENV)/bin/slabmon bench --peers --format json > docs/overhead/bench.json
+	$(VENV)/bin/python -m tests.bench_scrape > docs/overhead/daemon.json
+	$(VENV)/bin/python -m tests.bench_scale > docs/overhead/scale.json
+	$(VENV)/bin/python -m tests.overhead
+
+overhead-docs: dev ## Write docs/overhead.md from the results in docs/overhead/
+	$(VENV)/bin/python -m tests.overhead
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,41 @@
+"""The hot path does not grow unnoticed: instructions, calls and cache lines of each event.
+
+What is compiled is run step by step in this process; nothing is loaded. Only making bcc's maps
+needs root. After a change that is worth its cost: python -m tests.hot_path > tests/hot_path.toml
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests import hot_path
+from tests.hot_path import measure
+
+pytestmark = pytest.mark.live
+
+KNOWN = tomllib.loads(Path(hot_path.__file__).with_suffix(".toml").read_text())
+COMPILERS = 1.15  # instructions, between LLVM 14 and 19
+
+
+@pytest.fixture(scope="module")
+def now() -> dict[str, dict[str, dict[str, int]]]:
+    return measure()
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_no_event_costs_more_than_is_written_down(
+    name: str, now: dict[str, dict[str, dict[str, int]]]
+) -> None:
+    for event, known in KNOWN[name].items():
+        found = now[name][event]
+        assert found["calls"] <= known["calls"], event
+        assert found["lines"] <= known["lines"], event
+        assert found["instructions"] <= known["instructions"] * COMPILERS, event
+
+
+def test_all_that_is_measured_is_written_down(now: dict[str, dict[str, dict[str, int]]]) -> None:
+    assert now.keys() == KNOWN.keys()
+    assert all(now[name].keys() == KNOWN[name].keys() for name in now)
