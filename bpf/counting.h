@@ -69,7 +69,7 @@ static __always_inline u64 extra_key(struct bpf_raw_tracepoint_args *ctx, struct
 
 #if MODULES
 	if (unlikely(site < all->control.core_text[0] || site >= all->control.core_text[1]))
-		extra |= (u64)all->control.module_stamps[module_granule(site)] << 32;
+		extra |= (u64)all->control.module_stamps[module_page(site)] << 32;
 #endif
 	return extra;
 }
@@ -205,14 +205,6 @@ static __always_inline void count_free(struct shared *all, struct free_lane *lan
 	}
 	if (unlikely(bytes) && slot)
 		slot->lifetimes[lifetime_decade(lifetime)]++;
-}
-
-/* Any number to the verifier: what follows from a known one it would follow as a path of its own.
- */
-static __always_inline u64 opaque(volatile u64 *scratch, u64 value)
-{
-	*scratch = value;
-	return *scratch;
 }
 
 /* A free whose event does not name the cache: the object's slab does. */

@@ -123,22 +123,23 @@ static __always_inline void walk_step(struct shared *all, struct walk *walk, u64
 
 #if MODULES
 /* Call sites in [base, base + bytes) count in new slots from this generation on. */
-static __always_inline void stamp_text(struct shared *all, u64 base, u64 bytes, u32 generation)
+static __always_inline void stamp_text(struct shared *all, u64 base, u64 bytes, u32 most,
+                                       u32 generation)
 {
-	u64 granule = 1 << MODULE_GRANULE_BITS;
-	u64 granules = ((base & (granule - 1)) + bytes + granule - 1) / granule;
+	u64 page = 1 << MODULE_PAGE_BITS;
+	u64 pages = ((base & (page - 1)) + bytes + page - 1) / page;
 
 #pragma clang loop unroll(disable)
-	for (u32 i = 0; i < MODULE_TEXT_MAX && i < granules; i++)
-		all->control.module_stamps[module_granule(base + i * granule)] = generation;
+	for (u32 i = 0; i < most && i < pages; i++)
+		all->control.module_stamps[module_page(base + i * page)] = generation;
 }
 
 static __always_inline void stamp_module(struct shared *all, u64 module, u32 generation)
 {
 	stamp_text(all, read_u64(module + OFF_MODULE_BASE), read_u32(module + OFF_MODULE_BYTES),
-	           generation);
+	           MODULE_TEXT_MAX, generation);
 	stamp_text(all, read_u64(module + OFF_MODULE_INIT_BASE),
-	           read_u32(module + OFF_MODULE_INIT_BYTES), generation);
+	           read_u32(module + OFF_MODULE_INIT_BYTES), MODULE_INIT_MAX, generation);
 }
 
 static __always_inline void fill_module_event(struct module_event *event, u32 kind, u64 module,

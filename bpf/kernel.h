@@ -32,10 +32,48 @@ static __always_inline u32 read_u32(u64 address)
  */
 static void *(*bpf_get_kmem_cache)(u64 address) = (void *)KFUNC_GET_KMEM_CACHE;
 
-static __always_inline u64 slab_cache_of(struct shared *all, u64 address, volatile u64 *scratch)
+static __always_inline u64 cache_by_kernel(u64 address, volatile u64 *scratch)
 {
 	*scratch = (u64)bpf_get_kmem_cache(address);
 	return *scratch;
+}
+
+#if SHORT_WAY
+/* The verifier replaces this call by nothing; reads of the result that fail give 0. */
+static u64 *(*bpf_rdonly_cast)(u64 address, u32 type) = (void *)KFUNC_RDONLY_CAST;
+
+static __always_inline u64 read_in_line(u64 address)
+{
+	u64 value = *(volatile u64 *)bpf_rdonly_cast(address, NUMBER_TYPE);
+
+	asm volatile("" : "+r"(value)); /* or this load is made one with those of other pointers */
+	return value;
+}
+
+/* As the kernel's own function does it, but in line: to the struct page, its head, the slab test.
+ */
+static __always_inline u64 cache_by_page(u64 page_base, u64 address)
+{
+	u64 page = page_base + (address >> PAGE_BITS) * PAGE_STRUCT_SIZE;
+	u64 head = read_in_line(page + OFF_PAGE_COMPOUND_HEAD);
+
+	if (head & 1)
+		page = head - 1;
+	if ((read_in_line(page + OFF_PAGE_SLAB_TEST) & PAGE_SLAB_MASK) != PAGE_SLAB_VALUE)
+		return 0;
+	return read_in_line(page + OFF_SLAB_CACHE);
+}
+#endif
+
+static __always_inline u64 slab_cache_of(struct shared *all, u64 address, volatile u64 *scratch)
+{
+#if SHORT_WAY
+	u64 page_base = all->control.page_base;
+
+	if (likely(page_base))
+		return cache_by_page(page_base, address);
+#endif
+	return cache_by_kernel(address, scratch);
 }
 #elif CACHE_BY_PAGE
 /*
@@ -85,9 +123,9 @@ static __always_inline bool is_inner_large_event(const struct control *control, 
 	return false;
 }
 
-static __always_inline u64 module_granule(u64 address)
+static __always_inline u64 module_page(u64 address)
 {
-	return (address >> MODULE_GRANULE_BITS) & (MODULE_GRANULES - 1);
+	return (address >> MODULE_PAGE_BITS) & (MODULE_PAGES - 1);
 }
 
 static __always_inline void read_cache_record(struct cache_record *record, u64 cache)

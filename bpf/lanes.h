@@ -71,6 +71,14 @@ static __always_inline void claim_alloc_slot(struct alloc_lane *lane, struct all
 	*(volatile u64 *)&slot->site = site;
 }
 
+/* Any number to the verifier: what follows from a known one it would follow as a path of its own.
+ */
+static __always_inline u64 opaque(volatile u64 *scratch, u64 value)
+{
+	*scratch = value;
+	return *scratch;
+}
+
 static __always_inline void count_failure(struct alloc_slot *slot)
 {
 	if (slot->failed != 0xffffffff)

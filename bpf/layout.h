@@ -12,10 +12,11 @@
 #define CACHE_UNKNOWN         0
 #define CACHE_LARGE           1 /* page-backed kmalloc */
 
-/* Text of modules by granules of 64 KiB, over the GiB that x86-64 keeps for it. */
-#define MODULE_GRANULE_BITS 16
-#define MODULE_GRANULES     16384
-#define MODULE_TEXT_MAX     1024 /* granules of one module */
+/* Text of modules by pages, which no two modules share, over the GiB that x86-64 keeps for it. */
+#define MODULE_PAGE_BITS 12
+#define MODULE_PAGES     262144
+#define MODULE_TEXT_MAX  4096 /* pages of one module's text: the verifier follows each */
+#define MODULE_INIT_MAX  256  /* pages of what only runs while it loads */
 
 #define SLOT_PROBES 8 /* slots looked at before an event is given up and counted */
 #define SLOT_MATCH  1 /* the filter of exact mode selects this slot */
@@ -23,6 +24,8 @@
 
 #define LARGE_ENTRIES 12   /* two for each function */
 #define POOL_STEP     4096 /* places put into the pool in one step */
+#define TAG_WAYS      8    /* places whose tags share a cache line */
+#define TAG_PROBES    5    /* lines of tags an object may be in */
 #define LIFETIMES     11   /* decades: below 10 us, below 100 us, ..., below 10000 s, above */
 
 /* Reasons for losses: index into lane_head.lost. */
@@ -50,7 +53,7 @@ struct lane_head {
 	u64 scratch;           /* kfunc results become plain numbers by passing through here */
 	u64 large_freed_bytes; /* bytes of page-backed kmalloc freed */
 	u64 lost[LOST_REASONS];
-	u64 pool_used;       /* places of the pool used at any time, at least */
+	u64 pool_used;       /* places of the pool used at any time, at least (without TAGS) */
 	u64 first_reference; /* reference of the lane's first slot, set by the daemon */
 	u64 bulk_cursor;     /* objects of a bulk call looked at so far */
 	u64 bulk_slot;       /* slot that a bulk allocation counts in */
@@ -112,11 +115,15 @@ struct control {
 	u64 large_entries[LARGE_ENTRIES]; /* [start, end) of allocator entry points, see kernel.h */
 	u64 bulk_alloc_text[2];           /* [start, end) of kmem_cache_alloc_bulk() */
 	u64 exact_site[2];                /* [start, end) of call sites the filter selects */
-	u64 direct_map_base;              /* where kernels without bpf_get_kmem_cache() */
-	u64 vmemmap_base;                 /* keep all memory and its struct pages (x86-64) */
+	u64 page_base;       /* where address 0 would have its struct page (short_way.h) */
+	u64 page_guess;      /* likely value of page_base */
+	u32 pages_asked;     /* objects that find_pages tried it with */
+	u32 pages_right;     /* and found the cache of */
+	u64 direct_map_base; /* where kernels without bpf_get_kmem_cache() */
+	u64 vmemmap_base;    /* keep all memory and its struct pages (x86-64) */
 	u32 cache_generation[CACHE_GENERATIONS];
-	u32 module_stamps[MODULE_GRANULES]; /* generation in which text there last changed */
-	u32 log2_table[1026];               /* log2(1 + i / 1024) in units of 2^-26, i = 0..1024 */
+	u32 module_stamps[MODULE_PAGES]; /* generation in which text there last changed */
+	u32 log2_table[1026];            /* log2(1 + i / 1024) in units of 2^-26, i = 0..1024 */
 };
 
 #define EVENT_DEVRES      1

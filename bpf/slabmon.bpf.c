@@ -21,6 +21,10 @@ struct stack {
 	u64 frames[STACK_FRAMES];
 };
 
+struct tag_line {
+	u64 tags[TAG_WAYS];
+};
+
 struct walk {
 	struct walk_device device;
 	struct walk_node nodes[WALK_NODES];
@@ -39,6 +43,7 @@ BYTES_OF(alloc_lane);
 BYTES_OF(free_lane);
 BYTES_OF(walk);
 BYTES_OF(sample);
+BYTES_OF(tag_line);
 BYTES_OF(cache_record);
 BYTES_OF(stack);
 
@@ -47,10 +52,14 @@ BPF_F_TABLE("array", u32, struct alloc_lane_bytes, kmalloc_lanes, LANES, BPF_F_M
 BPF_F_TABLE("array", u32, struct alloc_lane_bytes, cache_alloc_lanes, LANES, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct free_lane_bytes, kfree_lanes, LANES, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct free_lane_bytes, cache_free_lanes, LANES, BPF_F_MMAPABLE);
-/* Tracked objects: place in the pool by address, the records themselves, and free places. */
+/* Tracked objects: the records, and what finds their places (places.h). */
+BPF_F_TABLE("array", u32, struct sample_bytes, pool, PLACES, BPF_F_MMAPABLE);
+#if TAGS
+BPF_F_TABLE("array", u32, struct tag_line_bytes, tags, TAG_LINES, BPF_F_MMAPABLE);
+#else
 BPF_TABLE("hash", u64, u32, samples, SAMPLES);
-BPF_F_TABLE("array", u32, struct sample_bytes, pool, SAMPLES, BPF_F_MMAPABLE);
 BPF_STACK(free_places, u32, SAMPLES);
+#endif
 BPF_TABLE("hash", u64, struct cache_record_bytes, caches, CACHES);
 BPF_TABLE("hash", u64, u64, unobserved_frees, CACHES);
 #if STACKS
@@ -74,11 +83,16 @@ BPF_F_TABLE("array", u32, struct free_lane_bytes, rcu_free_lanes, LANES, BPF_F_M
 BPF_RINGBUF_OUTPUT(events, EVENT_PAGES);
 BPF_F_TABLE("array", u32, struct walk_bytes, walks, 1, BPF_F_MMAPABLE);
 
+/* The loader makes this address that of the map's only value (BPF_PSEUDO_MAP_VALUE): no look-up. */
 static __always_inline struct shared *get_shared(void)
 {
+#ifdef SHARED_VALUE
+	return (struct shared *)SHARED_VALUE;
+#else
 	u32 zero = 0;
 
 	return (void *)shared.lookup(&zero);
+#endif
 }
 
 /*
@@ -171,35 +185,37 @@ static __always_inline struct sample *sample_at(u32 place)
 	return (void *)pool.lookup(&place);
 }
 
-static __always_inline struct sample *find_sample(u64 address, u32 *place)
+#if TAGS
+static __always_inline struct tag_line *tag_line(u32 number)
 {
-	u32 *found = samples.lookup(&address);
-
-	if (!found)
-		return 0;
-	*place = *found;
-	return sample_at(*found);
+	return (void *)tags.lookup(&number);
+}
+#else
+static __always_inline u32 *hashed_place(u64 address)
+{
+	return samples.lookup(&address);
 }
 
-static __always_inline long take_place(u32 *place)
-{
-	return free_places.pop(place);
-}
-
-static __always_inline long give_place_back(u32 place)
-{
-	return free_places.push(&place, 0);
-}
-
-static __always_inline long keep_sample(u64 address, u32 place)
+static __always_inline long hash_place(u64 address, u32 place)
 {
 	return samples.insert(&address, &place);
 }
 
-static __always_inline long drop_sample(u64 address)
+static __always_inline long unhash_place(u64 address)
 {
 	return samples.delete(&address);
 }
+
+static __always_inline long pop_place(u32 *place)
+{
+	return free_places.pop(place);
+}
+
+static __always_inline long push_place(u32 place)
+{
+	return free_places.push(&place, 0);
+}
+#endif
 
 static __always_inline bool is_known_cache(u64 key)
 {
@@ -231,7 +247,9 @@ static __always_inline s32 stack_id(struct bpf_raw_tracepoint_args *ctx)
 }
 
 #include "kernel.h"
+#include "short_way.h"
 #include "sampling.h"
+#include "places.h"
 #include "tracking.h"
 #include "counting.h"
 #include "bulk.h"
@@ -386,6 +404,22 @@ int find_memory(struct bpf_raw_tracepoint_args *ctx)
 }
 #endif
 
+#if SHORT_WAY
+/* Run by the daemon before anything is attached; args: see find_page_base(). */
+int find_pages(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0;
+	struct walk *walk = (void *)walks.lookup(&zero);
+	struct shared *all = get_shared();
+
+	if (walk && all)
+		find_page_base(&all->control, bpf_get_current_task(), ctx->args[0],
+		               &walk->device.scratch);
+	return 0;
+}
+#endif
+
+#if !TAGS
 /* Run by the daemon before anything is attached: args: first of POOL_STEP free places. */
 int fill_pool(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -395,6 +429,7 @@ int fill_pool(struct bpf_raw_tracepoint_args *ctx)
 		give_place_back(first + i);
 	return 0;
 }
+#endif
 
 /* Run by the daemon, not attached: one device a call; args: device, cursor. */
 int walk_devices(struct bpf_raw_tracepoint_args *ctx)

@@ -4,9 +4,7 @@
 #ifndef SLABMON_TRACKING_H
 #define SLABMON_TRACKING_H
 
-#define ENOENT 2
 #define ENOMEM 12
-#define E2BIG  7
 #define EBUSY  16
 #define EEXIST 17
 
@@ -25,7 +23,7 @@ static __always_inline void free_place(struct lane_head *head, u32 place)
 static __always_inline bool forget(struct shared *all, struct lane_head *head, u64 address,
                                    struct sample *sample, u32 place)
 {
-	if (drop_sample(address))
+	if (!drop_sample(address, place))
 		return false;
 	gate_add(all, gate_index(address), -1);
 	*(volatile u64 *)&sample->time_ns = 0;
@@ -55,7 +53,7 @@ static __always_inline void forget_unobserved(struct shared *all, struct lane_he
                                               u64 address)
 {
 	u32 place;
-	struct sample *old = find_sample(address, &place);
+	struct sample *old = find_sample(head, address, &place);
 	u64 cache;
 
 	if (!old)
@@ -94,7 +92,7 @@ static __always_inline void remember(struct bpf_raw_tracepoint_args *ctx, struct
 {
 	struct sample *sample;
 	u32 place = 0;
-	long error = take_place(&place);
+	long error = take_place(head, address, &place);
 
 	if (error) {
 		count_sample_error(head, error);
@@ -126,7 +124,7 @@ static __always_inline void remember(struct bpf_raw_tracepoint_args *ctx, struct
 		return;
 	}
 	gate_add(all, gate_index(address), 1);
-	if (place >= head->pool_used)
+	if (!TAGS && place >= head->pool_used)
 		head->pool_used = place + 1;
 	/* Last: readers of the mapped pool take a record once its time is set. */
 	*(volatile u64 *)&sample->time_ns = bpf_ktime_get_ns();
@@ -172,7 +170,7 @@ static __always_inline u32 untrack(struct shared *all, struct lane_head *head, u
 
 	if (likely(!((u8 *)all->gate)[gate_index(address)]))
 		return 0;
-	sample = find_sample(address, &place);
+	sample = find_sample(head, address, &place);
 	if (!sample)
 		return 0;
 	bytes = sample->allocated_bytes;

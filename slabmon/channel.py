@@ -98,11 +98,12 @@ class Header:
 @dataclass(frozen=True)
 class Started:
     """How a web process came up: the files it was configured from, as path -> identity when
-    they were read, or why it did not."""
+    they were read, or why it did not. `tls`: whether TCP clients have to speak it."""
 
     files: Mapping[str, Identity] = field(default_factory=dict)
     error: str = ""
     exit_code: int = 0
+    tls: bool = False
 
     def pack(self) -> bytes:
         """As sent."""
@@ -124,6 +125,7 @@ class Started:
         try:
             fields = json.loads(data[_LENGTH.size : end])
             files = {path: tuple(identity) for path, identity in fields["files"].items()}
-            return cls(files, str(fields["error"]), int(fields["exit_code"])), data[end:]
+            found = cls(files, str(fields["error"]), int(fields["exit_code"]), bool(fields["tls"]))
+            return found, data[end:]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise Garbage("a start message is not one") from error

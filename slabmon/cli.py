@@ -25,6 +25,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from slabmon.commands import (
+        bench,
         check,
         leaks,
         record,
@@ -45,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True,
                                      parser_class=Parser)  # fmt: skip
-    for module in (serve, top, snapshot, leaks, report, record, replay, check):
+    for module in (serve, top, snapshot, leaks, report, record, replay, check, bench):
         module.add_parser(commands, common)
     return parser
 

@@ -18,7 +18,7 @@ from slabmon.errors import SlabmonError, UsageError
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.tracker import Tracker
 from slabmon.loop import Loop
-from slabmon.memory import be_frugal
+from slabmon.memory import be_frugal, collect_rarely
 from slabmon.service import Service
 from slabmon.state.continuity import find_continuity
 from slabmon.state.lock import only_daemon
@@ -48,6 +48,7 @@ class Daemon:
         """Binds first, so that a busy port costs nothing; then tracks until told to stop."""
         config = self._config
         be_frugal()
+        collect_rarely()
         with ExitStack() as stack:
             crashed = stack.enter_context(only_daemon(Path(config.state.lock_file)))
             passed = listeners.inherited()
@@ -67,7 +68,8 @@ class Daemon:
             service.web.wait_until_started()
             service.attend(tracker, config.budget)
             if not self._notifier.send("READY=1"):  # nobody but a person at a terminal
-                sys.stdout.write("".join(f"{line}\n" for line in _greeting(config.web, sockets)))
+                shown = _greeting(config.web, sockets, service.web.tls)
+                sys.stdout.write("".join(f"{line}\n" for line in shown))
                 sys.stdout.flush()
             log.info("tracking since %s", _when(tracker.since))
             loop.every(STATUS_SECONDS, lambda: self._tell(tracker))
@@ -149,10 +151,10 @@ def _listen(
     return found
 
 
-def _greeting(web: WebSettings, sockets: list[socket.socket]) -> list[str]:
+def _greeting(web: WebSettings, sockets: list[socket.socket], tls: bool) -> list[str]:
     """Where to look, for whoever started it by hand."""
     lines = []
-    scheme = "https" if web.config_file else "http"
+    scheme = "https" if tls else "http"
     for sock in sockets:
         if sock.family == socket.AF_UNIX:
             lines.append(f"Local clients find it at unix:{sock.getsockname()}")

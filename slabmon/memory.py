@@ -1,11 +1,14 @@
-"""Memory allocation of a daemon: give back at once what a snapshot needed for a moment."""
+"""Memory of what goes on for long: give back at once what a snapshot needed for a moment, and do
+not search what it is made of for garbage."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGE = 128 << 10
+_SNAPSHOT_OBJECTS = 100_000
 
 
 def be_frugal() -> None:
@@ -17,3 +20,11 @@ def be_frugal() -> None:
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
         libc.mallopt(_M_TRIM_THRESHOLD, _LARGE)
         libc.mallopt(_M_ARENA_MAX, 1)
+
+
+def collect_rarely() -> None:
+    """Searches for cyclic garbage once per so many objects as a large snapshot has, instead of 700.
+    Snapshots and tables have no cycles, and searching them took as long as making them (measured:
+    of a redraw of 15,000 rows 30 to 60 of 93 ms)."""
+    gc.freeze()
+    gc.set_threshold(_SNAPSHOT_OBJECTS, 20, 100)

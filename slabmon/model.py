@@ -273,3 +273,8 @@ class Snapshot:
     losses: Mapping[Text, Int]
     features: Mapping[Text, FeatureState]
     tracked: Tracked
+
+    @property
+    def taken(self) -> float:
+        """Unix time when it was taken, by the clock of when tracking began."""
+        return self.tracking.since + self.tracking.seconds

@@ -53,6 +53,11 @@ class Supervisor:
         """Of the process that serves now."""
         return self._current.pid if self._current else None
 
+    @property
+    def tls(self) -> bool:
+        """Whether TCP clients of the first process had to speak TLS."""
+        return self._first is not None and self._first.tls
+
     def _start(self) -> WebProcess:
         self._started_at = time.monotonic()
         return WebProcess(self._loop, self._settings, self._listeners, self._on_command,

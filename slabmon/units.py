@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from slabmon.errors import UsageError
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
 
 
 def _parse(text: str, units: dict[str, int], what: str) -> float:
@@ -28,11 +29,35 @@ def size(text: str) -> int:
     return round(_parse(text, _BYTES, "a size such as 64M or 2G"))
 
 
-def moment(text: str) -> float:
-    """Unix time of `1790000000`, `2026-07-28T03:00` (local time) or `2026-07-28 03:00:00+02:00`."""
+def moment(text: str, end: float) -> float:
+    """Unix time of ISO 8601 (`2026-03-01T03:00`, local time unless it says otherwise), of `03:00`
+    or `03:00:10` (local, the last before `end`), of `-10m` (before `end`) or `+1h` (after it), or
+    of a Unix time."""
+    text = text.strip()
     try:
+        if text[:1] in ("-", "+"):
+            seconds = duration(text[1:])
+            return end - seconds if text[0] == "-" else end + seconds
         if re.fullmatch(r"\d{1,11}(\.\d+)?", text, re.ASCII):
             return float(text)
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError) as error:
-        raise UsageError(f"{text!r} is not a time such as 2026-07-28T03:00") from error
+        clock = _CLOCK.fullmatch(text)
+        if clock is None:
+            return datetime.fromisoformat(text).timestamp()
+        hour, minute, second = (int(part or 0) for part in clock.groups())
+        last = datetime.fromtimestamp(end)
+        found = last.replace(hour=hour, minute=minute, second=second, microsecond=0)
+        return (found if found <= last else found - timedelta(days=1)).timestamp()
+    except (ValueError, OverflowError, OSError, UsageError):
+        raise UsageError(
+            f"{text!r} is no time; give 03:00, 2026-03-01T03:00, 2026-03-01T03:00Z, or -10m for "
+            "ten minutes before the end"
+        ) from None
+
+
+def show_moment(time: float) -> str:
+    """A Unix time in local time, with its distance from UTC, as moment() takes it. Those of a
+    recording can be out of all bounds."""
+    try:
+        return datetime.fromtimestamp(time).astimezone().isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{time:g} s after 1970"

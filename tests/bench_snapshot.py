@@ -38,18 +38,22 @@ def fill_lanes(tracker: Tracker, sites: np.ndarray, caches: np.ndarray) -> int:
 
 
 def fill_samples(tracker: Tracker, slots: int) -> None:
-    """SAMPLES tracked objects over all slots, at the end of the pool, where the
-    programs put nothing."""
+    """SAMPLES tracked objects over all slots, each in a place tagged with no object's address."""
     rng = np.random.default_rng(1)
-    size = tracker.plan.settings.samples
-    values = maps.map_array(tracker.programs.maps["pool"], SAMPLE, size, writable=True)[-SAMPLES:]
+    size = tracker.plan.defines["PLACES"]
+    tags = maps.map_array(tracker.programs.maps["tags"], np.dtype("<u8"), size, writable=True)
+    free = np.flatnonzero(tags == 0)
+    places = np.sort(rng.choice(free, SAMPLES, replace=False))
+    values = np.zeros(SAMPLES, SAMPLE)
     values["slot"] = rng.integers(0, slots, SAMPLES)
     values["allocated_bytes"] = 64
     values["interval"] = 65536
     values["flags"] = 1
     values["stack"] = -1
     values["time_ns"] = 1
-    tracker.reader.alloc_lanes[0]["head"]["pool_used"] = size
+    pool = maps.map_array(tracker.programs.maps["pool"], SAMPLE, size, writable=True)
+    pool[places] = values
+    tags[places] = 2
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ from slabmon.analysis.hour import Hour
 from slabmon.analysis.table import Table
 from slabmon.analysis.window import History, Instant, Window
 from slabmon.export.human import texts
+from slabmon.memory import collect_rarely
 from slabmon.model import Snapshot
 from slabmon.view import View
 from slabmon.views import VIEWS
@@ -78,6 +79,7 @@ def on_screen(windows: list[Window], times: dict[str, list[float]]) -> None:
 def main() -> int:
     """Prints median and longest CPU time per view in milliseconds: of a table alone, of a redraw
     of the terminal, and of an answer to the live page."""
+    collect_rarely()  # as top and the web process do
     history = History(VIEWS.values())
     base = synthetic()
     for number in range(POINTS):

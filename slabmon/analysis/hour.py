@@ -90,6 +90,11 @@ class Hour:
         self.moments: deque[float] = deque()
         self._courses = {view.name: _Course() for view in self._views}
 
+    @property
+    def since(self) -> float:
+        """Unix time from which the moments' seconds count; 0 if there are none."""
+        return self._last.snapshot.tracking.since if self._last else 0.0
+
     def add(self, now: Instant) -> None:
         """Adds a point if it is time for one. Another session begins anew."""
         seconds = now.snapshot.tracking.seconds

@@ -34,7 +34,8 @@ def chi2_quantile(z: float, degrees: np.ndarray) -> np.ndarray:
     small k, which makes an interval wider, never narrower.
     """
     c = 2 / (9 * degrees)
-    return np.asarray(degrees * np.maximum(0.0, 1 - c + z * np.sqrt(c)) ** 3)
+    root = np.maximum(0.0, 1 - c + z * np.sqrt(c))
+    return np.asarray(degrees * (root * root * root))  # far faster than a power
 
 
 def interval95(

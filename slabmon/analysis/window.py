@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 
 WINDOW_SECONDS = 600.0
 POINT_SECONDS = 5.0
+
+
+class Judge(Protocol):
+    """Who says what can be said of leaks: an Observer, or somebody who asks one."""
+
+    def add(self, snapshot: Snapshot) -> None:
+        """The next snapshot."""
+        ...
+
+    def assess(self) -> Assessment | None:
+        """What can be said now, None: nothing is known."""
+        ...
 
 
 class Instant:
@@ -198,22 +210,23 @@ class Window:
 
 
 class History:
-    """Makes windows of snapshots that come one after another."""
+    """Makes windows of snapshots that come one after another; an Observer judges them unless
+    another judge is given."""
 
     def __init__(self, views: Iterable[View], span: float = WINDOW_SECONDS,
-                 step: float = POINT_SECONDS) -> None:  # fmt: skip
+                 step: float = POINT_SECONDS, judge: Judge | None = None) -> None:  # fmt: skip
         listed = list(views)
         self._views = [view for view in listed if view.trail]
         self._span, self._step = span, step
-        self._observer = Observer()
+        self._judge = judge or Observer()
         self._window: Window | None = None
 
     def add(self, snapshot: Snapshot) -> Window:
         """The window that ends with this snapshot. One that was seen before changes nothing; one
         of another tracking session, or of an earlier time, begins anew."""
         last = self._window
-        self._observer.add(snapshot)
-        now = Instant(snapshot, self._observer.assess)
+        self._judge.add(snapshot)
+        now = Instant(snapshot, self._judge.assess)
         if last is None or is_reset(last.snapshot, snapshot):
             self._window = Window(now)
         elif snapshot.tracking.seconds > last.snapshot.tracking.seconds:
@@ -221,10 +234,6 @@ class History:
             self._window = Window(now, last.now, moments, trails)
         assert self._window is not None
         return self._window
-
-    def assess(self) -> Assessment:
-        """What can be said of leaks now."""
-        return self._observer.assess()
 
     def _trails(self, last: Window) -> tuple[tuple[float, ...], dict[str, Trail]]:
         """Adds the last instant to the trails if it is time for another point."""

@@ -8,11 +8,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from slabmon.errors import SlabmonError
+from slabmon.errors import SlabmonError, UsageError
 from slabmon.export.verdicts import to_dict, to_text
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.listeners import DEFAULT_SOCKET
-from slabmon.sources.choose import add_connect, add_replay, open_source
+from slabmon.sources.choose import add_connect, add_replay, open_source, refuse_elsewhere
 from slabmon.units import duration
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
+    refuse_elsewhere(options, "exact")
+    if options.replay is not None and options.seconds is not None:
+        raise UsageError("--seconds does not go with --replay: a recording has its own time")
     seconds = None if options.seconds is None else duration(options.seconds)
     document = _replayed(options) if options.replay is not None else None
     if document is None and seconds is None:
@@ -80,7 +83,6 @@ def _observer() -> Observer:
 
 
 def _replayed(options: argparse.Namespace) -> Document:
-    from slabmon.errors import UsageError
     from slabmon.progress import track
     from slabmon.store.recording import Recording
 

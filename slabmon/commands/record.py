@@ -12,7 +12,7 @@ from slabmon.errors import SlabmonError, UsageError
 from slabmon.interrupt import stop_signals
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.sources import Source
-from slabmon.sources.choose import add_connect, open_source
+from slabmon.sources.choose import add_connect, open_source, refuse_elsewhere
 from slabmon.units import duration
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-size", metavar="SIZE",
                         help="forget the oldest while the file is larger")  # fmt: skip
     parser.add_argument("--exact", metavar="FILTER", help="see `snapshot`")
-    parser.add_argument("--sample-bytes", type=int, default=Settings.sample_bytes, metavar="N",
+    parser.add_argument("--sample-bytes", type=int, metavar="N",
                         help="mean allocated bytes between samples (default 65536)")  # fmt: skip
     add_connect(parser)
     parser.set_defaults(run=run)
@@ -46,12 +46,15 @@ def run(options: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
     from slabmon.store.history import History, Retention
 
+    refuse_elsewhere(options, "exact", "sample_bytes")
     interval = duration(options.interval)
     if interval < MIN_INTERVAL_SECONDS:
         raise UsageError(f"--interval {options.interval} is below {MIN_INTERVAL_SECONDS} s")
     retention = Retention.parse(options.keep, options.max_size)
     settings = Settings(
-        sample_bytes=options.sample_bytes,
+        sample_bytes=Settings.sample_bytes
+        if options.sample_bytes is None
+        else options.sample_bytes,
         exact=Filter.parse(options.exact) if options.exact is not None else None,
     )
     end = float("inf") if options.seconds is None else duration(options.seconds)

@@ -7,12 +7,12 @@ import math
 import os
 import sys
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from slabmon.errors import UsageError
-from slabmon.units import moment
+from slabmon.sources.choose import take_times
+from slabmon.units import moment, show_moment
 from slabmon.web.settings import DEFAULT_ADDRESS, WebSettings, parse_address
 
 
@@ -23,11 +23,12 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         description="Serves what a daemon would have served while FILE was recorded, from its "
         "first snapshot to its last. top, leaks and report take recordings with --replay.",
     )  # fmt: skip
+    take_times(parser)
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--speed", type=float, default=1.0, metavar="N",
                         help="recorded seconds per second (default 1; 0: stand still)")  # fmt: skip
     parser.add_argument("--start", metavar="TIME",
-                        help="begin at this local time, such as 2026-07-28T03:00, or Unix time; "
+                        help="begin at 03:00, 2026-07-28T03:00 or so long before the end, -1h; "
                         "default the first snapshot")  # fmt: skip
     parser.add_argument("--web.listen-address", dest="listen_address", metavar="HOST:PORT",
                         default=DEFAULT_ADDRESS, help=f"default {DEFAULT_ADDRESS}")  # fmt: skip
@@ -38,7 +39,6 @@ def run(options: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
     if not math.isfinite(options.speed) or options.speed < 0:
         raise UsageError(f"--speed {options.speed} is not a number of 0 or more")
-    start = None if options.start is None else moment(options.start)
     settings = WebSettings(listen_address=options.listen_address)
     import asyncio
 
@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
 
     os.environ.update(SINGLE_THREADED)  # before numpy: threads would keep their privileges
     from slabmon.listeners import bind_tcp
+    from slabmon.memory import collect_rarely
     from slabmon.sources.replayed import ReplayedSource
     from slabmon.web import privileges
     from slabmon.web.access import Access
@@ -54,14 +55,17 @@ def run(options: argparse.Namespace) -> int:
     from slabmon.web.page import page_files
     from slabmon.web.replay import serve
 
-    with ReplayedSource(options.file, options.speed, start) as source, ExitStack() as stack:
+    collect_rarely()
+    with ReplayedSource(options.file, options.speed) as source, ExitStack() as stack:
+        first, last = source.span()
+        if options.start is not None:
+            source.seek(moment(options.start, last))
         sockets = bind_tcp(*parse_address(settings.listen_address))
         for sock in sockets:
             stack.enter_context(sock)
-        first, last = (datetime.fromtimestamp(t).astimezone() for t in source.recording.span())
         host, port = sockets[0].getsockname()[:2]
         sys.stdout.write(
-            f"replaying {options.file} from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} "
+            f"replaying {options.file} from {show_moment(first)} to {show_moment(last)} "
             f"at {options.speed:g} times its speed.\n"
             f"Open http://{f'[{host}]' if ':' in host else host}:{port}/. Stop with Ctrl-C.\n"
         )

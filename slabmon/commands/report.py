@@ -5,24 +5,29 @@ from __future__ import annotations
 import argparse
 import gc
 import math
-import re
 import sys
 import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slabmon.commands.snapshot import seconds
-from slabmon.errors import PermissionDenied, UnsupportedHost, UsageError
+from slabmon.errors import PermissionDenied, SlabmonError, UnsupportedHost, UsageError
 from slabmon.kernel.settings import Settings
 from slabmon.progress import track
-from slabmon.sources.choose import add_connect, add_replay, open_nearest
+from slabmon.sources.choose import add_connect, add_replay, open_nearest, take_times
 
 if TYPE_CHECKING:
     from slabmon.report.moments import Subject
     from slabmon.sources import Source
+    from slabmon.sources.connected import ConnectedSource
+    from slabmon.sources.replayed import ReplayedSource
 
 FORMATS = ("html", "pprof", "folded")
 OWN_SECONDS = 10.0
+# How far growth goes back in a daemon's history, unless --from says so.
+DAEMON_SECONDS = 3600.0
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -31,11 +36,10 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "report", parents=[common], help="one page about it all, or a profile for other tools",
         description="Reports on one moment, or with --from on what changed between two: of the "
         "recording that --replay names, of the daemon that --connect names or that runs here, else "
-        "through programs of its own (as root). Times: 2026-03-01T03:00 (local time, or with Z or "
-        "an offset), 03:00, -10m (before the end).",
+        "through programs of its own (as root). Times: 03:00, 2026-03-01T03:00 (local time, or "
+        "with Z or an offset), -10m (before the end).",
     )  # fmt: skip
-    # argparse takes -10m for an option otherwise; as with -10, there is no such option here.
-    parser._negative_number_matcher = re.compile(r"-\d+(?:\.\d*)?[a-z]?$")
+    take_times(parser)
     parser.add_argument("--format", choices=FORMATS, default="html",
                         help="one HTML page, a gzip'ed pprof profile, or folded stacks "
                         "(default html)")  # fmt: skip
@@ -45,12 +49,13 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     add_replay(parser)
     parser.add_argument("--seconds", type=seconds, metavar="N",
                         help="how long to watch, for growth (default 10 with programs of its "
-                        "own, else 0)")  # fmt: skip
+                        "own; a daemon's history needs no watching)")  # fmt: skip
     parser.add_argument("--from", dest="start", metavar="TIME",
-                        help="with --replay: what changed since then")  # fmt: skip
+                        help="of a recording or of a daemon's history: what changed "
+                        "since then")  # fmt: skip
     parser.add_argument("--to", dest="end", metavar="TIME",
-                        help="with --replay: the moment, or the end of the change (default: the "
-                        "last)")  # fmt: skip
+                        help="the moment, or the end of the change "
+                        "(default: the last)")  # fmt: skip
     parser.add_argument("--value", choices=("live", "allocated"), default="live",
                         help="of folded stacks; what pages and profiles show first")  # fmt: skip
     parser.add_argument("--by", metavar="DIM[,DIM]", help="live memory by dimensions too; "
@@ -85,10 +90,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuses what makes no sense before anything is read or waited for."""
-    if options.replay is None and (options.start is not None or options.end is not None):
-        raise UsageError("--from and --to choose moments of a recording; give one with --replay")
     if options.replay is not None and options.seconds is not None:
         raise UsageError("--seconds does not go with --replay: a recording has its own time")
+    if options.seconds is not None and _looks_back(options):
+        raise UsageError("--seconds does not go with --from and --to, which are about the past")
     if options.by is not None and options.format == "folded" and options.value == "allocated":
         raise UsageError("--by is for live memory: allocated bytes are known by call site alone")
     if options.output is None and options.format != "folded" and sys.stdout.isatty():
@@ -114,31 +119,66 @@ def _render(options: argparse.Namespace, subject: Subject, by: tuple[str, ...]) 
     return to_page(subject, options.value, by).encode()
 
 
+def _looks_back(options: argparse.Namespace) -> bool:
+    return options.start is not None or options.end is not None
+
+
 def _subject(options: argparse.Namespace) -> Subject:
-    with open_nearest(options, Settings()) as source:
-        if options.replay is None:
-            return _watched(source, options.seconds)
-        from slabmon.report.moments import of_recording
-        from slabmon.sources.replayed import ReplayedSource
-
-        assert isinstance(source, ReplayedSource)
-        return of_recording(source.recording, options.start, options.end)
-
-
-def _watched(source: Source, watch: float | None) -> Subject:
-    """The moment at the end of so many seconds, and its history over them."""
-    from slabmon.report.moments import MAX_POINTS, Subject, growth_history
+    from slabmon.sources.connected import ConnectedSource
     from slabmon.sources.live import LiveSource
+    from slabmon.sources.replayed import ReplayedSource
+
+    source = open_nearest(options, Settings())
+    if isinstance(source, LiveSource) and _looks_back(options):
+        raise UsageError("--from and --to need a past: give a recording with --replay, or a daemon "
+                         "that keeps history with --connect")  # fmt: skip
+    with source:
+        if isinstance(source, ReplayedSource):
+            return _recorded(options, source)
+        if isinstance(source, ConnectedSource):
+            return _of_daemon(options, source)
+        return _watched(source, OWN_SECONDS if options.seconds is None else options.seconds,
+                        "programs of its own")  # fmt: skip
+
+
+def _recorded(options: argparse.Namespace, source: ReplayedSource) -> Subject:
+    from slabmon.report.moments import of_past
+    from slabmon.report.suspicions import judged
+
+    found = of_past(source, f"recording {options.replay}", options.start, options.end)
+    return replace(found, leaks=judged(source, found.now)) if options.format == "html" else found
+
+
+def _of_daemon(options: argparse.Namespace, daemon: ConnectedSource) -> Subject:
+    """Of its history, if it keeps one or must."""
+    from slabmon.report.moments import of_past
+    from slabmon.report.suspicions import asked
     from slabmon.store.recording import Moment
 
-    own = isinstance(source, LiveSource)
-    if watch is None:
-        watch = OWN_SECONDS if own else 0.0
+    kept = _looks_back(options)
+    if not kept and options.seconds is None:
+        with suppress(SlabmonError):
+            kept = bool(daemon.span())
+    if kept:
+        present = daemon.snapshot(details=True)
+        found = of_past(daemon, "history of the daemon", options.start, options.end,
+                        Moment(present.taken, present), DAEMON_SECONDS)  # fmt: skip
+    else:
+        found = _watched(daemon, options.seconds or 0.0, "a running daemon")
+    if options.format != "html":
+        return found
+    return replace(found, leaks=asked(daemon, found.now.time if options.end else None))
+
+
+def _watched(source: Source, watch: float, origin: str) -> Subject:
+    """The moment at the end of so many seconds, and its history over them."""
+    from slabmon.report.moments import MAX_POINTS, Subject, growth_history
+    from slabmon.store.recording import Moment
+
     history = growth_history()
     start, steps = time.monotonic(), min(MAX_POINTS - 1, math.ceil(watch))
     for step in track(range(1, steps + 1), steps, "watching"):
         history.add(source.snapshot())
         time.sleep(max(0.0, start + watch * step / steps - time.monotonic()))
     snapshot = source.snapshot(details=True)
-    origin = "programs of its own" if own else "a running daemon"
     return Subject(origin, Moment(time.time(), snapshot), None, history.add(snapshot))

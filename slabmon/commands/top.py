@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Any
 from slabmon.errors import UsageError
 from slabmon.kernel.settings import Settings
 from slabmon.sources import Source
-from slabmon.sources.choose import add_connect, add_replay, open_nearest
+from slabmon.sources.choose import (
+    add_connect,
+    add_replay,
+    open_nearest,
+    open_source,
+    refuse_elsewhere,
+)
 from slabmon.views import VIEWS
 
 if TYPE_CHECKING:
+    from slabmon.memory import collect_rarely
     from slabmon.top.start import Start
 
+    collect_rarely()
 MIN_DELAY, MAX_DELAY, MAX_COUNT = 0.1, 3600.0, 10**9
 
 
@@ -68,10 +76,13 @@ def run(options: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
     from slabmon.top.start import Start
 
+    refuse_elsewhere(options, "pages")
     start = Start(options.delay, options.count, options.view, options.sort,
                   options.filter)  # fmt: skip
     start.check()
-    source = open_nearest(options, Settings(pages=options.pages))
+    # The daemon that runs here may not count pages.
+    nearest = open_source if options.pages else open_nearest
+    source = nearest(options, Settings(pages=options.pages))
     if options.batch:
         from slabmon.top import batch
 

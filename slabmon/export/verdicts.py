@@ -90,6 +90,31 @@ def _finding(finding: Finding, amount: float) -> Entry:
     }  # fmt: skip
 
 
+def from_dict(document: Document) -> Assessment:
+    """The assessment that a document tells of, in whole bytes; the host's memory is not in it."""
+    from slabmon.analysis.verdicts.finding import Assessment, Finding
+
+    def findings(entries: list[Entry]) -> tuple[Finding, ...]:
+        return tuple(
+            Finding(
+                entry["kind"], entry["suspect"], entry["suspect"], entry["module"] or "",
+                tuple(entry["drivers"]), tuple(entry["devices"]), tuple(entry["caches"]),
+                tuple(entry["sites"]), entry["strength"], entry["growth_bytes_per_hour"],
+                entry["low_bytes_per_hour"], entry["high_bytes_per_hour"],
+                entry["window_seconds"], entry["grown_bytes"], entry["live_bytes"], entry["p"],
+                tuple(entry["evidence_for"]), tuple(entry["evidence_against"]),
+                entry["dismissed"],
+            )
+            for entry in entries
+        )  # fmt: skip
+
+    return Assessment(
+        document["observed_seconds"], document["needed_seconds"], document["tested_series"],
+        document["left_out_series"], 0, findings(document["verdicts"]),
+        findings(document["dismissed"]),
+    )  # fmt: skip
+
+
 def suspects(assessment: Assessment, other: str) -> Iterable[tuple[tuple[str, ...], float]]:
     """Kind, suspect, module, and growth in bytes per second. Not bounded as counters are: suspects
     come and go, and gauges may."""

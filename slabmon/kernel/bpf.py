@@ -3,9 +3,11 @@ child imports this module and has to start fast. Maps are read by maps.py."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
+import resource
 import struct
 from dataclasses import dataclass
 
@@ -33,7 +35,14 @@ def bpf(command: int, attributes: bytearray) -> int:
 def create_array(name: str, value_bytes: int, entries: int) -> int:
     """A mmap-able array map of u32 keys."""
     fields = (_MAP_TYPE_ARRAY, 4, value_bytes, entries, _F_MMAPABLE, 0, 0, name.encode()[:15])
-    return bpf(_MAP_CREATE, bytearray(struct.pack("<IIIIIII16s", *fields)))
+    attributes = struct.pack("<IIIIIII16s", *fields)
+    try:
+        return bpf(_MAP_CREATE, bytearray(attributes))
+    except PermissionError:  # before 5.11 maps are charged as locked memory (kernel/bpf/syscall.c)
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
+        return bpf(_MAP_CREATE, bytearray(attributes))
 
 
 def pin(descriptor: int, path: str) -> None:

@@ -27,6 +27,9 @@ _DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"
 _CFLAGS = ("-Wno-everything", "-g0", "-Xclang", "-disable-llvm-passes")
 _PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, _NOBODY = 28, 1 << 2, 65534
 _CALL, _PSEUDO_KFUNC_CALL = 0x85, 2
+_LOAD_64, _PSEUDO_MAP_VALUE = 0x18, 2
+# Stands for the address of the map `shared`; the lower half is free for offsets.
+_SHARED = 0x51AB << 32
 
 
 def import_bcc() -> Any:
@@ -65,6 +68,20 @@ def patch_kfunc_calls(code: bytes, kfuncs: Iterable[int]) -> bytes:
     return bytes(patched)
 
 
+def patch_map_value(code: bytes, map_fd: int) -> bytes:
+    """Turns loads of 64-bit constants from _SHARED on into loads of addresses in the map's value:
+    src_reg becomes BPF_PSEUDO_MAP_VALUE, the halves descriptor and offset (5.2+)."""
+    patched = bytearray(code)
+    for position in range(0, len(code) - 8, 8):
+        opcode, registers, _, low = struct.unpack_from("<BBhi", code, position)
+        (high,) = struct.unpack_from("<i", code, position + 12)
+        if opcode == _LOAD_64 and registers >> 4 == 0 and high == _SHARED >> 32:
+            patched[position + 1] = registers & 15 | _PSEUDO_MAP_VALUE << 4
+            struct.pack_into("<i", patched, position + 4, map_fd)
+            struct.pack_into("<i", patched, position + 12, low)
+    return bytes(patched)
+
+
 def main() -> int:
     """Answers one request on the socket."""
     channel = socket.socket(fileno=int(sys.argv[1]))
@@ -73,7 +90,7 @@ def main() -> int:
     bcc = import_bcc()
     request = json.loads(channel.makefile("rb").readline())
     source = str(BPF_DIR / "slabmon.bpf.c")
-    cflags = [*_CFLAGS, f"-I{BPF_DIR}"]
+    cflags = [*_CFLAGS, f"-I{BPF_DIR}", f"-DSHARED_VALUE={_SHARED}ULL"]
     for name, value in request["defines"].items():
         cflags.append(f"-D{name}={value}ULL" if value > 0x7FFFFFFF else f"-D{name}={value}")
     try:
@@ -88,8 +105,10 @@ def main() -> int:
             return reply(channel, {"error": f"compile: map {name} is missing"}, [])
         maps[name] = len(descriptors)
         descriptors.append(fd)
+    shared = descriptors[maps["shared"]]
     for name, (kind, btf_id) in request["functions"].items():
         code = patch_kfunc_calls(module.dump_func(name.encode()), request["kfuncs"])
+        code = patch_map_value(code, shared)
         try:
             fd = bpf.load(name, code, kind, btf_id)
         except OSError as error:

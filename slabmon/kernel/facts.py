@@ -24,6 +24,14 @@ OFFSETS: dict[str, tuple[str, ...]] = {
     "OFF_PAGE_SLAB_CACHE": ("page", "slab_cache"),
     "OFF_PAGE_TYPE": ("page", "page_type"),
     "OFF_PAGE_COMPOUND_HEAD": ("page", "compound_head"),
+    "OFF_TASK_STACK_AREA": ("task_struct", "stack_vm_area"),
+    "OFF_AREA_PAGES": ("vm_struct", "pages"),
+    "OFF_TASK_FILES": ("task_struct", "files"),
+    "OFF_TASK_FS": ("task_struct", "fs"),
+    "OFF_TASK_MM": ("task_struct", "mm"),
+    "OFF_TASK_CRED": ("task_struct", "cred"),
+    "OFF_TASK_SIGNAL": ("task_struct", "signal"),
+    "OFF_TASK_SIGHAND": ("task_struct", "sighand"),
     "OFF_DEVICE_KOBJ": ("device", "kobj"),
     "OFF_DEVICE_BUS": ("device", "bus"),
     "OFF_DEVICE_CLASS": ("device", "class"),
@@ -68,7 +76,9 @@ _RECURSION_GUARD = "bpf_prog_inc_misses_counter"
 _FORMATS = tuple(
     f"/sys/kernel/{tracefs}/events/kmem/kmalloc/format" for tracefs in ("tracing", "debug/tracing")
 )
-_GET_CACHE = "bpf_get_kmem_cache"
+_GET_CACHE, _CAST = "bpf_get_kmem_cache", "bpf_rdonly_cast"
+# Begins with a number of 64 bits: memory read as one of these is no pointer to the verifier.
+_NUMBER = "timespec64"
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,8 @@ class Facts:
     sizes: Mapping[str, int] = field(default_factory=dict)
     flags_bytes: int = 4
     kfunc_get_cache: int | None = None
+    kfunc_cast: int | None = None
+    number_type: int | None = None
     recursion_guard: bool = False
     slab_test: tuple[int, int] | None = None
     slab_test_in_flags: bool = False
@@ -178,9 +190,9 @@ def probe() -> Facts:
     extra: dict[str, object] = {}
     if btf is not None:
         btf.load(
-            struct={entry[0] for entry in OFFSETS.values()} | set(SIZES),
+            struct={entry[0] for entry in OFFSETS.values()} | {*SIZES, _NUMBER},
             typedef=[f"btf_trace_{event}" for event in EVENTS],
-            func=[_RECURSION_GUARD, _GET_CACHE, *FUNCTIONS],
+            func=[_RECURSION_GUARD, _GET_CACHE, _CAST, *FUNCTIONS],
         )
         for event in EVENTS:
             prototype = btf.prototype(f"btf_trace_{event}")
@@ -201,6 +213,8 @@ def probe() -> Facts:
             "fentry_refused": _fentry_refused(found.values()),
             "flags_bytes": btf.member_size("kmem_cache", "flags") or 4,
             "kfunc_get_cache": btf.find("func", _GET_CACHE),
+            "kfunc_cast": btf.find("func", _CAST),
+            "number_type": btf.find("struct", _NUMBER),
             "recursion_guard": btf.find("func", _RECURSION_GUARD) is not None,
             "slab_test": test,
             "slab_test_in_flags": in_flags,

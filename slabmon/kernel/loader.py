@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 MAPS = (
     "shared", "kmalloc_lanes", "cache_alloc_lanes", "kfree_lanes", "cache_free_lanes", "pool",
-    "samples", "free_places", "caches", "unobserved_frees", "events", "walks",
+    "caches", "unobserved_frees", "events", "walks",
 )  # fmt: skip
+# What finds the places of tracked objects (bpf/places.h).
+TAG_MAPS, HASH_MAPS = ("tags",), ("samples", "free_places")
 PAGE_MAPS = ("page_alloc_lanes", "page_free_lanes")
 # Maps of the programs attached to functions: their lanes, and where they find themselves.
 HOOK_MAPS = {
@@ -35,7 +37,8 @@ _TIMEOUT = 120.0
 
 def map_names(plan: Plan) -> tuple[str, ...]:
     """The maps a plan needs."""
-    names = MAPS + (PAGE_MAPS if plan.settings.pages else ())
+    names = MAPS + (TAG_MAPS if plan.defines["TAGS"] else HASH_MAPS)
+    names += PAGE_MAPS if plan.settings.pages else ()
     names += ("stacks",) if plan.settings.stack_frames else ()
     return names + tuple(name for program in plan.hooks for name in HOOK_MAPS[program])
 

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slabmon.errors import PermissionDenied, UnsupportedHost
+from slabmon.kernel.cache_lookup import cache_lookup
 from slabmon.kernel.closers import Hook, plan_closers
 from slabmon.kernel.facts import OFFSETS, Facts
 from slabmon.kernel.feature import DEGRADED, OFF, ON, Feature
-from slabmon.kernel.settings import Settings
+from slabmon.kernel.settings import TAG_PROBES, TAG_WAYS, Settings
 
 NOT_ASKED_FOR = "not asked for"  # off by choice: no shortcoming of the host
 ALLOCATION_EVENTS = frozenset(
@@ -21,7 +22,7 @@ ALLOCATION_EVENTS = frozenset(
      "kmem_cache_free")
 )  # fmt: skip
 WALK, SEED = "walk_devices", "on_net_dev_queue"
-FIND_MEMORY, FILL_POOL = "find_memory", "fill_pool"
+FIND_MEMORY, FILL_POOL, FIND_PAGES = "find_memory", "fill_pool", "find_pages"
 _REQUIRED_OFFSETS = ("OFF_CACHE_NAME", "OFF_CACHE_FLAGS", "OFF_CACHE_SIZE", "OFF_CACHE_OBJECT_SIZE")
 _WALK_OFFSETS = tuple(
     name for name in OFFSETS if name.startswith(("OFF_DEVICE", "OFF_KOBJECT", "OFF_KSET", "OFF_BUS",
@@ -94,51 +95,6 @@ def _arguments(facts: Facts) -> dict[str, int]:
     }
 
 
-def _cache_lookup(facts: Facts) -> tuple[dict[str, int], Feature]:
-    """How an address is turned into its cache."""
-    if facts.kfunc_get_cache is not None:
-        return (
-            {
-                "CACHE_BY_KFUNC": 1,
-                "CACHE_BY_PAGE": 0,
-                "KFUNC_GET_KMEM_CACHE": facts.kfunc_get_cache,
-            },
-            Feature(ON, "by the kernel's bpf_get_kmem_cache()"),
-        )
-    slab_cache = facts.offsets.get("OFF_SLAB_CACHE", facts.offsets.get("OFF_PAGE_SLAB_CACHE"))
-    if (
-        facts.machine == "x86_64"
-        and facts.slab_test is not None
-        and slab_cache is not None
-        and facts.page_symbols
-        and (facts.slab_test_in_flags or "OFF_PAGE_TYPE" in facts.offsets)
-    ):
-        mask, value = facts.slab_test
-        return (
-            {
-                "CACHE_BY_KFUNC": 0,
-                "CACHE_BY_PAGE": 1,
-                "PAGE_STRUCT_SIZE": facts.sizes["page"],
-                "OFF_PAGE_COMPOUND_HEAD": facts.offsets.get("OFF_PAGE_COMPOUND_HEAD", 8),
-                "OFF_PAGE_SLAB_TEST": 0
-                if facts.slab_test_in_flags
-                else facts.offsets["OFF_PAGE_TYPE"],
-                "PAGE_SLAB_MASK": mask,
-                "PAGE_SLAB_VALUE": value,
-                "OFF_SLAB_CACHE": slab_cache,
-            },
-            Feature(ON, "by walking struct page"),
-        )
-    return (
-        {"CACHE_BY_KFUNC": 0, "CACHE_BY_PAGE": 0},
-        Feature(
-            DEGRADED,
-            "no bpf_get_kmem_cache() (6.13+), and struct page cannot be walked here (x86-64 with "
-            "KALLSYMS_ALL): kmalloc caches are not told apart and kfree is not attributed",
-        ),
-    )
-
-
 def _exact_defines(settings: Settings, cgroup: int) -> dict[str, int]:
     exact = settings.exact
     defines = {
@@ -158,6 +114,14 @@ def _exact_defines(settings: Settings, cgroup: int) -> dict[str, int]:
     return defines
 
 
+def _places(samples: int, tags: bool) -> dict[str, int]:
+    """Where tracked objects are. Tags need atomic operations that return values: 5.12, on arm64
+    5.18. Half of the tagged places stay free, so that there is one near where an address hashes
+    to."""
+    lines = samples * 2 // TAG_WAYS + TAG_PROBES if tags else 0
+    return {"TAGS": int(tags), "TAG_LINES": lines, "PLACES": lines * TAG_WAYS or samples}
+
+
 def make_plan(
     facts: Facts,
     settings: Settings,
@@ -168,7 +132,7 @@ def make_plan(
     settings = settings.scaled(facts.cpus)
     features: dict[str, Feature] = {}
     nesting = 1 if facts.recursion_guard else 3
-    lookup, features["cache_of_address"] = _cache_lookup(facts)
+    lookup, features["cache_of_address"] = cache_lookup(facts)
     resolvable = lookup["CACHE_BY_KFUNC"] or lookup["CACHE_BY_PAGE"]
     attach = {
         name: f"on_{name}" for name in ("kmalloc", "kmem_cache_alloc", "kfree", "kmem_cache_free")
@@ -241,6 +205,7 @@ def make_plan(
     defines = {
         **{name: facts.offsets.get(name, 0) for name in OFFSETS if not name.startswith("OFF_PAGE")
            and name != "OFF_SLAB_CACHE"},
+        "SHORT_WAY": 0,
         **lookup,
         **_arguments(facts),
         **_exact_defines(settings, exact_cgroup),
@@ -264,11 +229,13 @@ def make_plan(
         "ALLOC_SLOTS": settings.site_slots or 0,
         "FREE_SLOTS": settings.cache_slots or 0,
         "SAMPLES": settings.samples,
+        **_places(settings.samples, facts.recursion_guard),
         "CACHES": settings.caches,
         # four times as many counters as samples: a quarter of them at most is ever set
         "GATE_BITS": (settings.samples * 4 - 1).bit_length(),
         "EVENT_PAGES": 64,
     }  # fmt: skip
     run = ((WALK, SEED) if walk else ()) + ((FIND_MEMORY,) if lookup["CACHE_BY_PAGE"] else ())
-    run += (FILL_POOL,)
+    run += (FIND_PAGES,) if lookup.get("SHORT_WAY") else ()
+    run += () if defines["TAGS"] else (FILL_POOL,)
     return Plan(defines, attach, closers.hooks, run, features, settings)

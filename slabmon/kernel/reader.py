@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections import Counter
 from dataclasses import dataclass
 
@@ -19,9 +21,10 @@ from slabmon.kernel.layout import (
     SAMPLE,
 )
 from slabmon.kernel.loader import Programs
-from slabmon.kernel.plan import FILL_POOL, FIND_MEMORY, Plan
+from slabmon.kernel.plan import FILL_POOL, FIND_MEMORY, FIND_PAGES, Plan
 from slabmon.kernel.symbols import PAGE_SYMBOLS, Symbols
 
+ENOUGH_OBJECTS = 5  # of as many caches, for struct pages to be where they are believed
 _U64 = np.dtype("<u8")
 _HEAD_WORDS = LANE_HEAD.itemsize // 8
 
@@ -133,6 +136,8 @@ class Reader:
         self.control = maps.map_array(programs.maps["shared"], CONTROL, 1, writable=True)[0]
         self._buffers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._nesting = plan.defines["NESTING"]
+        self._tags, self._places = plan.defines["TAGS"], plan.defines["PLACES"]
+        self._page_struct = plan.defines.get("PAGE_STRUCT_SIZE", 0)
         self._bulk_alloc = plan.hooks.get("on_bulk_alloc")
 
     def prepare(
@@ -150,13 +155,16 @@ class Reader:
             self.control["bulk_alloc_text"] = function or (1, 1)
         entries = np.array(symbols.large_entries(), _U64).ravel()
         self.control["large_entries"][: len(entries)] = entries
-        for first in range(0, self._settings.samples, CONSTANTS["POOL_STEP"]):
-            # Backwards: the place given last is taken first, so the pool fills from its start.
-            last = self._settings.samples - CONSTANTS["POOL_STEP"] - first
-            bpf.run(self._programs.programs[FILL_POOL], last)
+        if not self._tags:
+            for first in range(0, self._places, CONSTANTS["POOL_STEP"]):
+                # Backwards: the place given last is taken first, so the pool fills from its start.
+                last = self._places - CONSTANTS["POOL_STEP"] - first
+                bpf.run(self._programs.programs[FILL_POOL], last)
         if FIND_MEMORY in self._programs.programs:
             addresses = [symbols.data[name] for name in PAGE_SYMBOLS]
             bpf.run(self._programs.programs[FIND_MEMORY], *addresses)
+        if FIND_PAGES in self._programs.programs:
+            self._find_pages(self._programs.programs[FIND_PAGES])
         steps = np.log2(1 + np.arange(1025) / 1024) * (1 << 26)
         self.control["log2_table"][:1025] = np.rint(steps)
         for number, lanes in enumerate(self.alloc_lanes):
@@ -164,6 +172,22 @@ class Reader:
             lanes["head"]["first_reference"] = lane_numbers * lanes["slots"].shape[1]
             gaps = rng.exponential(sample_bytes, len(lanes))
             lanes["head"]["countdown"] = np.ceil(gaps)
+
+    def _find_pages(self, program: int) -> None:
+        """Looks for the one address of all struct pages that puts every object tried into its own
+        cache. Without it the programs ask the kernel for each object."""
+        bpf.run(program, 0)
+        guess = int(self.control["page_guess"])
+        gib = (1 << 30) // mmap.PAGESIZE * self._page_struct
+        # Memory has holes; a GiB of struct pages stands for 64 GiB of it.
+        most = 2 * (os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE >> 30) + 64
+        for number in (*range(most), *range(-most, 0)):
+            base = guess + number * gib & (1 << 64) - 1
+            bpf.run(program, base)
+            asked = int(self.control["pages_asked"])
+            if asked >= ENOUGH_OBJECTS and asked == int(self.control["pages_right"]):
+                self.control["page_base"] = base
+                return
 
     def slots(self) -> np.ndarray:
         """A copy of all alloc slots, at the positions that samples refer to."""
@@ -217,16 +241,24 @@ class Reader:
         A place is freed by setting its time to 0 and filled by setting it last, so a record
         whose time is the same before, in and after the copy was not touched meanwhile.
         """
-        used = int(max(lanes["head"]["pool_used"].max() for lanes in self.alloc_lanes))
-        # Mapped for this reading only: 8 MiB that would count as this process's memory.
-        pool = maps.map_array(self._programs.maps["pool"], SAMPLE, self._settings.samples)[:used]
-        before = pool["time_ns"].copy()
-        records = as_words(pool).copy().view(SAMPLE).ravel()
+        # Mapped for this reading only: megabytes that would count as this process's memory.
+        pool = maps.map_array(self._programs.maps["pool"], SAMPLE, self._places)
+        places = self._used_places()
+        before = pool["time_ns"][places]
+        records = as_words(pool).take(places, 0).view(SAMPLE).ravel()
         whole = (records["time_ns"] != 0) & (records["time_ns"] == before)
-        whole &= pool["time_ns"] == before
+        whole &= pool["time_ns"][places] == before
         if self._settings.exact is not None:
             whole &= records["flags"] & CONSTANTS["SLOT_MATCH"] != 0
         return records if whole.all() else as_words(records)[whole].view(SAMPLE).ravel()
+
+    def _used_places(self) -> np.ndarray:
+        """Places of the pool that may hold an object."""
+        if self._tags:
+            tags = maps.map_array(self._programs.maps["tags"], _U64, self._places)
+            return np.flatnonzero(tags.copy())  # of what does not change meanwhile
+        used = max(int(lanes["head"]["pool_used"].max()) for lanes in self.alloc_lanes)
+        return np.arange(used)
 
     def caches(self) -> tuple[np.ndarray, np.ndarray]:
         return self._hash("caches", CACHE_RECORD, self._settings.caches)

@@ -9,6 +9,7 @@ from slabmon.errors import UsageError
 from slabmon.limits import Limits, check_limits
 
 POOL_STEP = 4096  # POOL_STEP of bpf/layout.h
+TAG_WAYS, TAG_PROBES = 8, 5  # as there
 FILTER_KEYS = ("cache", "module", "site", "min_size", "max_size", "cgroup")
 
 

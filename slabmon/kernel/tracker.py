@@ -25,6 +25,7 @@ from slabmon.kernel.nodes import node_uses
 from slabmon.kernel.plan import ALLOCATION_EVENTS, Plan
 from slabmon.kernel.reader import Allocations, Reader, as_words
 from slabmon.kernel.ringbuf import RingBuffer
+from slabmon.kernel.stacks import Stacks
 from slabmon.kernel.symbols import Location, Symbols
 from slabmon.model import (
     Device,
@@ -68,6 +69,7 @@ class Tracker:
             start=memory.events_taken if memory else 0,
         )  # fmt: skip
         self._locations: dict[tuple[int, int], Location] = {}
+        self._stacks = Stacks(self.reader.stack, self._location)
         self._events_lost = -1 if memory else 0
         if facts.kfunc_get_cache is not None and not symbols.large_entries():
             self.features["large_once"] = Feature(
@@ -199,7 +201,7 @@ class Tracker:
             now_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC), gfp=rows.flags[row],
             tgid=samples["tgid"], cgroup=samples["cgroup"], comm=samples["comm"],
             stack=samples["stack"],
-            stacks={number: self._stack(number) for number in stacks if number >= 0},
+            stacks=self._stacks.names(stacks, int(self.reader.control["module_generation"])),
             cgroups=self._cgroups.names(cgroups),
             gfp_class={f: self._classify(f) for f in np.unique(rows.flags).tolist()},
         )  # fmt: skip
@@ -209,16 +211,6 @@ class Tracker:
         return assemble.read_rows(
             slots, self._directory, self._location, self._classify, self._bits
         )
-
-    def _stack(self, stack_id: int) -> tuple[str, ...]:
-        """Function names of a stack, innermost first, from the allocator on."""
-        generation = int(self.reader.control["module_generation"])
-        frames = [self._location(f - 1, generation) for f in self.reader.stack(stack_id)]
-        for depth, frame in reversed(list(enumerate(frames[:4]))):
-            if frame.symbol.startswith(("bpf_trace_run", "bpf_trampoline")):  # ours end here
-                frames = frames[depth + 1 :]
-                break
-        return tuple(f"{f.symbol} [{f.module}]" if f.module else f.symbol for f in frames)
 
     def snapshot(self, details: bool = False) -> Snapshot:
         """Everything known now. `details` also resolves kernel stacks and cgroup paths of the

@@ -20,9 +20,11 @@ from slabmon.export.human import duration, human, texts
 from slabmon.model import Snapshot
 from slabmon.report import paths, tree
 from slabmon.report.charts import line_chart
-from slabmon.report.moments import GROWING, Subject, show_time
+from slabmon.report.moments import GROWING, Subject
 from slabmon.report.sentences import Growth, grown, size, summary
+from slabmon.report.suspicions import suspicions
 from slabmon.report.weights import changed, live
+from slabmon.units import show_moment
 from slabmon.view import View, by_view
 from slabmon.views import VIEWS
 
@@ -33,8 +35,8 @@ TOP_ROWS, GROWN_ROWS = 25, 8
 MAP_NODES = 3_000  # of a treemap: areas get too small sooner than widths
 TOPICS = {
     "memory": "Slab memory", "live": "Held since tracking began", "devices": "Devices",
-    "growth": "What grew", "certainty": "How sure this is", "losses": "What was lost",
-    "limits": "What cannot be seen",
+    "growth": "What grew", "leaks": "Leaks", "certainty": "How sure this is",
+    "losses": "What was lost", "limits": "What cannot be seen",
 }  # fmt: skip
 
 
@@ -74,7 +76,7 @@ def to_page(subject: Subject, value: str, by: Sequence[str]) -> str:
     ]  # fmt: skip
     data = {"graphs": graphs, "maps": maps, "first": value}
     page: bytes = Loader(str(_ASSETS)).load("report.html").generate(
-        subject=subject, snapshot=snapshot, version=__version__, show_time=show_time,
+        subject=subject, snapshot=snapshot, version=__version__, show_time=show_moment,
         duration=duration, size=size, human=human,
         topics=_topics(subject, None if before is None else change), tiles=_tiles(snapshot),
         graphs=graphs, maps=maps, grown=_grown(subject.window), tables=_tables(subject, by),
@@ -133,7 +135,7 @@ def _graphs(
 
 def _topics(subject: Subject, change: paths.Paths | None) -> list[tuple[str, list[str]]]:
     found: dict[str, list[str]] = {name: [] for name in TOPICS}
-    for sentence in summary(subject, change):
+    for sentence in (*summary(subject, change), *suspicions(subject.leaks)):
         found[sentence.topic].append(sentence.text)
     return [(TOPICS[name], texts) for name, texts in found.items() if texts]
 

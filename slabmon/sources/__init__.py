@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from slabmon.model import Snapshot
+    from slabmon.store.recording import Moment
+
+
+# When the snapshot of a daemon's answer about the past was taken: a header with Unix time.
+TIME_HEADER = "Slabmon-Time"
+MAX_TIMES = 1000  # of a daemon's history that can be asked for at once
 
 
 class Source(Protocol):
@@ -34,6 +40,11 @@ class Past(Protocol):
         """Unix times of the first and the last snapshot."""
         ...
 
-    def at(self, time: float) -> Snapshot:
-        """The last snapshot not after this Unix time, else the first."""
+    def at(self, time: float) -> Moment:
+        """The last snapshot not after this Unix time, else the first, and when it was taken."""
+        ...
+
+    def times(self, start: float, end: float, most: int) -> list[float]:
+        """Unix times of snapshots from `start` to `end`, both included, ascending: all, or `most`
+        of them in about equal steps, the first and the last included."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,24 @@ def add_connect(parser: argparse.ArgumentParser) -> None:
 def add_replay(parser: argparse.ArgumentParser) -> None:
     """Adds --replay."""
     parser.add_argument("--replay", type=Path, metavar="FILE", help="a recording, see `record`")
+
+
+def take_times(parser: argparse.ArgumentParser) -> None:
+    """Lets -10m be a value: argparse takes it for an option otherwise. As with -10, which it does
+    not, the parser must have no such option."""
+    parser._negative_number_matcher = re.compile(r"-\d+(?:\.\d*)?[a-z]?$")
+
+
+def refuse_elsewhere(options: argparse.Namespace, *names: str) -> None:
+    """UsageError if options that are about programs of its own come with another source."""
+    source = next((name for name in ("connect", "replay")
+                   if getattr(options, name, None) is not None), "")  # fmt: skip
+    for name in names:
+        if source and getattr(options, name) not in (None, False):
+            raise UsageError(
+                f"--{name.replace('_', '-')} is for programs of its own and does not go with "
+                f"--{source}: what is tracked there is set up there; leave one out"
+            )
 
 
 def open_source(options: argparse.Namespace, settings: Settings) -> Source:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import math
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -14,13 +18,16 @@ from urllib.parse import unquote, urlsplit
 
 from slabmon.errors import PermissionDenied, UsageError
 from slabmon.names import text
+from slabmon.sources import MAX_TIMES, TIME_HEADER
 
 if TYPE_CHECKING:
     from slabmon.export.verdicts import Document
     from slabmon.model import Snapshot
+    from slabmon.store.recording import Moment
 
 SNAPSHOT, HISTORY, LEAKS = "/api/v1/snapshot", "/api/v1/history", "/api/v1/leaks"
 _MAX_DOCUMENT = 16 << 20
+_MAX_SPAN = 1 << 16
 TIMEOUT_SECONDS = 10.0
 _SCHEMES = "http://HOST:PORT, https://HOST:PORT or unix:/PATH"
 
@@ -91,37 +98,55 @@ class ConnectedSource:
 
     def snapshot(self, details: bool = False) -> Snapshot:
         """See Source. A daemon always sends details."""
-        return self._snapshot(SNAPSHOT)
+        return self._snapshot(SNAPSHOT)[0]
 
-    def at(self, time: float) -> Snapshot:
+    def at(self, time: float) -> Moment:
         """See Past; UsageError if the daemon keeps no history."""
-        return self._snapshot(f"{SNAPSHOT}?at={time:.3f}")
+        from slabmon.store.recording import Moment
+
+        found, headers = self._snapshot(f"{SNAPSHOT}?at={time:.3f}")
+        with self._understood():
+            return Moment(_finite(headers[TIME_HEADER]), found)
 
     def span(self) -> tuple[float, float]:
         """See Past; UsageError if the daemon keeps no history."""
-        body = self._ask(HISTORY, "application/json", 1 << 12)
-        try:
+        body, _ = self._ask(HISTORY, "application/json", _MAX_SPAN)
+        with self._understood():
             found = json.loads(body)
-            return float(found["first"]), float(found["last"])
+            return _finite(found["first"]), _finite(found["last"])
+
+    def times(self, start: float, end: float, most: int) -> list[float]:
+        """See Past; UsageError if the daemon keeps no history."""
+        path = f"{HISTORY}?from={start:.3f}&to={end:.3f}&most={min(most, MAX_TIMES)}"
+        body, _ = self._ask(path, "application/json", _MAX_SPAN)
+        with self._understood():
+            return [_finite(time) for time in json.loads(body)["times"]]
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        try:
+            yield
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise UsageError(f"{self.url} does not answer as slabmon does") from error
 
-    def _snapshot(self, path: str) -> Snapshot:
+    def _snapshot(self, path: str) -> tuple[Snapshot, Message]:
         from slabmon.store import codec
 
-        body = self._ask(path, codec.CONTENT_TYPE, codec.MAX_BYTES)
+        body, headers = self._ask(path, codec.CONTENT_TYPE, codec.MAX_BYTES)
         try:
-            return codec.decode(body)
+            return codec.decode(body), headers
         except codec.BadSnapshot as error:
             raise codec.BadSnapshot(f"from {self.url}: {error}") from error
 
-    def leaks(self, share: float) -> Document:
-        """What the daemon has to say about leaks, with projections for this share of memory."""
+    def leaks(self, share: float, at: float | None = None) -> Document:
+        """What the daemon has to say about leaks, with projections for this share of memory; or
+        what it had to say at a Unix time of its history."""
         import msgspec
 
         from slabmon.export.verdicts import SCHEMA, Document
 
-        body = self._ask(f"{LEAKS}?share={share:g}", "application/json", _MAX_DOCUMENT)
+        path = f"{LEAKS}?share={share:g}" + ("" if at is None else f"&at={at:.3f}")
+        body, _ = self._ask(path, "application/json", _MAX_DOCUMENT)
         try:
             found = msgspec.json.decode(body, type=Document)
         except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
@@ -132,10 +157,11 @@ class ConnectedSource:
                              f"version of slabmon reads format {SCHEMA}")  # fmt: skip
         return found
 
-    def _ask(self, path: str, wanted: str, limit: int) -> bytes:
-        """The body of an answer of the content type that is wanted."""
+    def _ask(self, path: str, wanted: str, limit: int) -> tuple[bytes, Message]:
+        """Body and headers of an answer of the content type that is wanted."""
         try:
-            kind, body = self._get(self._path + path, {"Accept": wanted, **self._headers}, limit)
+            asked = {"Accept": wanted, **self._headers}
+            headers, body = self._get(self._path + path, asked, limit)
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             self._connection.close()
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -143,12 +169,12 @@ class ConnectedSource:
             if isinstance(error, PermissionError):
                 raise PermissionDenied(message) from error
             raise UsageError(message) from error
-        if kind != wanted:
+        if headers["Content-Type"] != wanted:
             raise UsageError(f"{self.url} does not answer as slabmon does; is the URL right?")
-        return body
+        return body, headers
 
-    def _get(self, path: str, headers: dict[str, str], limit: int) -> tuple[str | None, bytes]:
-        """Content type and body of an answer; refusals are errors."""
+    def _get(self, path: str, headers: dict[str, str], limit: int) -> tuple[Message, bytes]:
+        """Headers and body of an answer; refusals are errors."""
         kept = self._connection.sock is not None
         try:
             self._connection.request("GET", path, headers=headers)
@@ -159,7 +185,7 @@ class ConnectedSource:
                 raise
             # A connection from before, which the daemon has closed since.
             return self._get(path, headers, limit)
-        kind, body = answer.getheader("Content-Type"), answer.read(limit + 1)
+        body = answer.read(limit + 1)
         if not answer.isclosed():  # more would come, or less came than was promised
             self._connection.close()
         if answer.status in (401, 403):
@@ -172,4 +198,11 @@ class ConnectedSource:
             if body.startswith(b"%d " % answer.status):  # one line, as slabmon's own errors are
                 reason = text(body[:300].splitlines()[0])
             raise UsageError(f"{self.url} answers: {reason}")
-        return kind, body
+        return answer.headers, body
+
+
+def _finite(value: object) -> float:
+    found = float(value)  # type: ignore[arg-type]  # what is none is an error
+    if not math.isfinite(found):
+        raise ValueError
+    return found

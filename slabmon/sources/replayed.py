@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from slabmon.model import Snapshot
-    from slabmon.store.recording import Recording
+    from slabmon.store.recording import Moment, Recording
 
 
 class ReplayedSource:
@@ -80,12 +80,16 @@ class ReplayedSource:
 
     def snapshot(self, details: bool = False) -> Snapshot:
         """See Source. Details are what was recorded of them."""
-        return self.at(self.now)
+        return self.at(self.now).snapshot
 
     def span(self) -> tuple[float, float]:
         """See Past."""
         return self.recording.span()
 
-    def at(self, time: float) -> Snapshot:
+    def at(self, time: float) -> Moment:
         """See Past."""
-        return self.recording.at(time).snapshot
+        return self.recording.at(time)
+
+    def times(self, start: float, end: float, most: int) -> list[float]:
+        """See Past."""
+        return self.recording.times(start, end, most)

@@ -148,9 +148,14 @@ class Recording:
             raise UsageError(f"recording {self.path} holds no snapshot")
         return first / 1000, last / 1000
 
-    def times(self, start: float = -math.inf, end: float = math.inf) -> list[float]:
-        """Unix times of all snapshots from `start` to `end`, both included, ascending."""
-        return [time / 1000 for _, time in self._rows(start, end)]
+    def times(self, start: float = -math.inf, end: float = math.inf,
+              most: int | None = None) -> list[float]:  # fmt: skip
+        """Unix times of snapshots from `start` to `end`, both included, ascending: all, or `most`
+        (at least 2) of them in about equal steps, the first and the last included."""
+        found = [time / 1000 for _, time in self._rows(start, end)]
+        if most is None or len(found) <= most:
+            return found
+        return [found[i * (len(found) - 1) // (most - 1)] for i in range(most)]
 
     def _rows(self, start: float, end: float) -> list[tuple[int, int]]:
         with self._errors():

@@ -28,11 +28,11 @@ from slabmon.top.grid import Grid
 from slabmon.top.header import alarms, facts, joined, where
 from slabmon.top.help import help_text, row_text
 from slabmon.top.keys import BINDINGS, COMMANDS
-from slabmon.top.moments import parse_moment
 from slabmon.top.prompt import Prompt
 from slabmon.top.screens import TextScreen
 from slabmon.top.start import Start
 from slabmon.top.tabs import Tabs
+from slabmon.units import moment
 from slabmon.views import VIEWS
 
 
@@ -88,6 +88,7 @@ class TopApp(App[int]):
                 loop.add_signal_handler(number, self.exit, 0)
         self.set_interval(1.0, self._tell)
         self.grid.focus()
+        self.feed.judge(self.browser.place.view.judged)
         self._count_down()
 
     def _pass_on(self, reading: Reading) -> None:
@@ -114,6 +115,7 @@ class TopApp(App[int]):
     def _show(self, arrived: bool = False) -> None:
         """Draws the table anew; `arrived` at another place."""
         if arrived:
+            self.feed.judge(self.browser.place.view.judged)
             self.grid.arrive()
         else:
             self.grid.redraw()
@@ -275,7 +277,7 @@ class TopApp(App[int]):
             elif kind == "export":
                 self.notify(write(self.browser, Path(text).expanduser()), markup=False)
             else:
-                self._jump(parse_moment(text, self._moment))
+                self._jump(None if text.strip() == "now" else moment(text, self._moment))
         except UsageError as error:
             self.notify(str(error), severity="error", markup=False)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from itertools import count
 
 from slabmon.analysis.summary import summarize
@@ -12,6 +13,8 @@ from slabmon.errors import SlabmonError
 from slabmon.export.text import to_table
 from slabmon.interrupt import stop_signals
 from slabmon.sources import Source
+from slabmon.sources.lookback import AskedJudge, assessment, fill, past_of
+from slabmon.sources.replayed import ReplayedSource
 from slabmon.top.browser import Browser
 from slabmon.top.header import facts
 from slabmon.top.start import Start
@@ -21,8 +24,16 @@ from slabmon.views import VIEWS
 def run(source: Source, start: Start) -> int:
     """Prints until told to stop. A daemon that does not answer for a while is waited for; at the
     beginning that is an error."""
-    history = History(VIEWS.values())
+    past, replayed = past_of(source), isinstance(source, ReplayedSource)
+    judge = None
+    if past is not None and not replayed:  # a daemon knows better
+        judge = AskedJudge(lambda: assessment(past, None))
+        judge.wanted = VIEWS[start.view].judged
+    history = History(VIEWS.values(), judge=judge)
     with source, stop_signals() as stopped:
+        if past is not None and not replayed:
+            with suppress(SlabmonError):  # not every daemon keeps history
+                fill(history, past, source.snapshot().taken)
         browser = start.browser(history.add(source.snapshot(details=True)))
         for number in count(1):
             sys.stdout.write(page(browser))
@@ -43,8 +54,7 @@ def run(source: Source, start: Start) -> int:
 
 def page(browser: Browser) -> str:
     """One screenful: the header's facts, and the table."""
-    tracking = browser.window.snapshot.tracking
-    at = time.strftime("%F %T", time.localtime(tracking.since + tracking.seconds))
+    at = time.strftime("%F %T", time.localtime(browser.window.snapshot.taken))
     head = [f"slabmon top - {at} - {browser.crumbs}"]
     head += facts(summarize(browser.window))
     return "\n".join(head) + "\n\n" + to_table(browser.table, browser.order) + "\n"

@@ -12,18 +12,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import cast
 
-from slabmon.analysis.window import WINDOW_SECONDS, History, Window
+from slabmon.analysis.verdicts.finding import Assessment
+from slabmon.analysis.window import History, Window
 from slabmon.errors import SlabmonError
 from slabmon.model import Snapshot
 from slabmon.sources import Past, Source
+from slabmon.sources.lookback import AskedJudge, assessment, fill, past_of
 from slabmon.sources.replayed import ReplayedSource
 from slabmon.views import VIEWS
 
 CLOSE_SECONDS = 3.0
-# How many snapshots before a moment are read for the history there.
-_POINTS = 20
 
 
 class _Clock:
@@ -72,10 +71,11 @@ class Feed:
         self._source = source
         # What is recorded is gone through by a clock of our own; a daemon's past once it is asked
         # for, until the present is.
-        self._past = cast(Past, source) if hasattr(source, "at") else None
+        self._past = past_of(source)
         self._clock: _Clock | None = None
         self._tell = tell
-        self._history = History(VIEWS.values())
+        self._judge = AskedJudge(self._assessment) if self._past is not None else None
+        self._history = History(VIEWS.values(), judge=self._judge)
         self._last: Reading | None = None
         self._own = 0.0
         self._failure: BaseException | None = None
@@ -112,6 +112,13 @@ class Feed:
         recording its end."""
         self._orders.put(lambda: self._seek(moment))
 
+    def judge(self, wanted: bool) -> None:
+        """Whether verdicts are looked at: they are asked for only then, soon if that is news."""
+        if self._judge is not None and self._judge.wanted != wanted:
+            self._judge.wanted = wanted
+            self._judge.forget()
+            self.read()
+
     def play(self, speed: float) -> None:
         """Lets the past go on at this speed, 0 stops it."""
         if self._clock is not None:
@@ -122,6 +129,8 @@ class Feed:
             with self._source:
                 if isinstance(self._source, ReplayedSource):
                     self._clock = _Clock(self._source, self._source.now)
+                else:
+                    self._begin(None)
                 self._read()
                 self._ready.set()
                 self._follow()
@@ -167,21 +176,32 @@ class Feed:
     def _snapshot(self) -> Snapshot:
         if self._clock is None:
             return self._source.snapshot(details=True)
-        return self._clock.past.at(self._clock.now)
+        return self._clock.past.at(self._clock.now).snapshot
+
+    def _assessment(self) -> Assessment | None:
+        assert self._past is not None
+        return assessment(self._past, None if self._clock is None else self._clock.now)
 
     def _seek(self, moment: float | None) -> None:
         """The history before the moment comes from the past as well."""
         assert self._past is not None
         if moment is None and not isinstance(self._source, ReplayedSource):
             self._clock = None
-            self._history = History(VIEWS.values())
+            self._begin(None)
             return
         if self._clock is None:
             assert moment is not None
             self._clock = _Clock(self._past, moment)
         self._clock.seek(float("inf") if moment is None else moment)
         self._clock.seek(self._clock.now)
-        self._history = History(VIEWS.values())
-        for point in range(_POINTS, 0, -1):
-            before = self._clock.now - WINDOW_SECONDS * point / _POINTS
-            self._history.add(self._past.at(before))
+        self._begin(self._clock.now)
+
+    def _begin(self, moment: float | None) -> None:
+        """Begins anew, with what was before this Unix time (None: the present) as far as it is
+        known."""
+        self._history = History(VIEWS.values(), judge=self._judge)
+        if self._past is not None and self._judge is not None:
+            self._judge.forget()
+            with contextlib.suppress(SlabmonError):  # not every daemon keeps history
+                end = self._source.snapshot().taken if moment is None else moment
+                fill(self._history, self._past, end)

@@ -48,9 +48,10 @@ def _thinned(value: Any) -> Any:
     return value[::-1][::step][::-1]
 
 
-def table(asked: Asked, moment: Moment) -> dict[str, Any]:
+def table(asked: Asked, moment: Moment, span: tuple[float, float] | None = None) -> dict[str, Any]:
     """The rows asked for, of so many. `texts` are as in every output for people, `values` exact;
-    `links[i]` leads on by the view's link i."""
+    `links[i]` leads on by the view's link i. `history` is the span of the past that can be asked
+    for, null for none."""
     found = asked.table(moment.window)
     order = asked.order(found)
     columns = asked.columns(found)
@@ -64,7 +65,7 @@ def table(asked: Asked, moment: Moment) -> dict[str, Any]:
         seen = found.values(OBSERVABLE.name)[shown].astype(bool)
     return {
         "version": __version__, "problem": moment.problem, "age": round(moment.age, 1),
-        "header": header(moment),
+        "header": header(moment), "history": span,
         "view": {"name": view.name, "title": view.title, "sort": asked.sort or view.sort,
                  "links": [link.title for link in view.links]},
         "columns": [_column(column) for column in columns],
@@ -84,9 +85,8 @@ def _without(text: list[str], gone: set[int]) -> list[str]:
     return ["" if i in gone else cell for i, cell in enumerate(text)]
 
 
-def chart(view: View, key: Hashable | None, hour: Hour, moment: Moment) -> dict[str, Any]:
-    """The last hour of a row, or of all rows of its view."""
-    tracking = moment.window.snapshot.tracking
+def chart(view: View, key: Hashable | None, hour: Hour) -> dict[str, Any]:
+    """An hour of a row, or of all rows of its view."""
     standing = VIEWS.get(view.origin or view.name)
     if standing is None or not standing.trail or (key is None and view.origin):
         known = ", ".join(view.name for view in VIEWS.values() if view.trail)
@@ -96,7 +96,7 @@ def chart(view: View, key: Hashable | None, hour: Hour, moment: Moment) -> dict[
     return {
         "problem": "" if not np.isnan(points).all() else
                    "nothing is known of this row: it is new, or neither large nor busy enough",
-        "times": [round(tracking.since + seconds, 1) for seconds in hour.moments],
+        "times": [round(hour.since + seconds, 1) for seconds in hour.moments],
         "error": _numbers(points[:, 1]),
         "lines": [{**_column(column), "values": _numbers(points[:, i])}
                   for column, i in zip(lines, (0, *range(2, points.shape[1])), strict=True)],
@@ -130,14 +130,16 @@ def header(moment: Moment) -> dict[str, Any]:
               or summary.cpu_ratio is None else f"{duration(summary.event_seconds)}/event, "
               f"{human(summary.cpu_ratio, PERCENT)} of a CPU",
               "What slabmon's programs in the kernel take."),
-        _fact("daemon", ("" if moment.own_ratio is None
-                         else f"{human(moment.own_ratio, PERCENT)} of a CPU, ")
-              + human(moment.own_bytes, BYTES),
-              "CPU time and memory of slabmon's processes, its BPF maps included."),
     ]  # fmt: skip
+    if moment.own_bytes is not None:
+        ratio = moment.own_ratio
+        facts.append(_fact(
+            "daemon", ("" if ratio is None else f"{human(ratio, PERCENT)} of a CPU, ")
+            + human(moment.own_bytes, BYTES),
+            "CPU time and memory of slabmon's processes, its BPF maps included."))  # fmt: skip
     return {
         "host": f"Linux {summary.host.release} {summary.host.machine}, {summary.host.cpus} CPUs",
-        "since": tracking.since, "at": tracking.since + tracking.seconds, "facts": facts,
+        "since": tracking.since, "at": moment.at, "facts": facts,
         "losses": list(summary.losses), "limited": _limited(window.snapshot),
     }  # fmt: skip
 

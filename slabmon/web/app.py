@@ -46,7 +46,7 @@ class Api(PastHandler):
 
     async def get(self, *_: str) -> None:
         encoded = codec.CONTENT_TYPE in self.request.headers.get("Accept", "")
-        at = self.get_query_argument("at", None)
+        at = self.at()
         if at is not None:
             await self.snapshot_at(at, encoded)
             return
@@ -64,8 +64,9 @@ class Api(PastHandler):
         await self.send(body)
 
 
-class Leaks(Handler):
-    """Verdicts as JSON; `share` is that of memory for projections."""
+class Leaks(PastHandler):
+    """Verdicts as JSON, now or as they would have been; `share` is that of memory for
+    projections."""
 
     async def get(self, *_: str) -> None:
         try:
@@ -75,7 +76,11 @@ class Leaks(Handler):
         if not 0 < share <= 1:
             self.problem(400, "share must be above 0, at most 1")
             return
-        document = to_dict(self.context.live.assessment(), share)
+        at, context = self.at(), self.context
+        found = context.live.assessment()
+        if at is not None:
+            found = await self.recalled(context.back.assessment(context.past, at))
+        document = to_dict(found, share)
         data = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
         await self.send(Body("application/json", data))
 

@@ -14,6 +14,7 @@ from slabmon.export.catalogue import Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.sources import Past
 from slabmon.web.access import Access
+from slabmon.web.back import Back
 from slabmon.web.connections import LOCAL, Connections
 from slabmon.web.live import Live
 from slabmon.web.pace import Pace
@@ -41,6 +42,7 @@ class Context:
         self.pace = Pace()
         self.exporter = Exporter()
         self.live = Live()
+        self.back = Back(self.pace)
 
     def daemon(self, now: Now) -> Daemon:
         """The daemon's own figures at this moment."""
@@ -97,6 +99,8 @@ class Handler(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         if status_code == 405:
             self.set_header("Allow", ", ".join(self.SUPPORTED_METHODS))
+        if status_code == 503:
+            self.set_header("Retry-After", "1")
         self.problem(status_code, self._reason)
 
     def problem(self, status: int, reason: str) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from slabmon.errors import SlabmonError, UsageError
-from slabmon.model import Snapshot
 from slabmon.store.history import History, Retention
+from slabmon.store.recording import Moment
 from slabmon.store.settings import HistorySettings
 from slabmon.web.readings import Source
 
@@ -97,12 +97,19 @@ class Keeper:
 
     def _ask(self, question: Callable[[History], T]) -> T:
         if self._history is None:
-            raise NoHistory("no history is kept here; see history.path in the configuration")
+            kept = bool(self._settings.path)
+            raise NoHistory("the history is not open yet" if kept else
+                            "no history is kept here; see history.path in the "
+                            "configuration")  # fmt: skip
         return question(self._history)
 
-    def at(self, time: float) -> Snapshot:
+    def at(self, time: float) -> Moment:
         """See sources.Past; NoHistory if there is none."""
-        return self._ask(lambda history: history.at(time).snapshot)
+        return self._ask(lambda history: history.at(time))
+
+    def times(self, start: float, end: float, most: int) -> list[float]:
+        """See sources.Past; NoHistory if there is none."""
+        return self._ask(lambda history: history.times(start, end, most))
 
     def span(self) -> tuple[float, float]:
         """See sources.Past; NoHistory if there is none."""

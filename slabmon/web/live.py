@@ -4,41 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from dataclasses import dataclass
 
 from slabmon.analysis.hour import STEP_SECONDS, Hour
 from slabmon.analysis.verdicts.finding import Assessment
+from slabmon.analysis.verdicts.observer import Observer
 from slabmon.analysis.window import History, Window
 from slabmon.views import VIEWS
 from slabmon.web.readings import Now, Source
 
 # Pages share a window as long; rates are over at least so much.
 SHARED_SECONDS = 3.0
+# So many moments are kept for pages that are paused.
+_HELD = 2
+_SAME_SECONDS = 0.001  # times have been text on their way
 
 
 @dataclass(frozen=True)
 class Moment:
     """A window, how many seconds ago it was made, and an empty `problem` or why there is none
     newer. `own_ratio`: CPU time of the daemon's processes per second since the window before,
-    None: not known yet; `own_bytes`: their memory and that of the BPF maps."""
+    None: not known yet; `own_bytes`: their memory and that of the BPF maps (None: not known, of a
+    moment that was recorded)."""
 
     window: Window
     age: float
     problem: str = ""
     own_ratio: float | None = None
-    own_bytes: int = 0
+    own_bytes: int | None = None
+
+    @property
+    def at(self) -> float:
+        """Unix time of the window."""
+        return self.window.snapshot.taken
 
 
 class Live:
     """One of these per web process. The past goes with the process."""
 
     def __init__(self) -> None:
-        self._history = History(VIEWS.values())
+        self._judge = Observer()
+        self._history = History(VIEWS.values(), judge=self._judge)
         self.hour = Hour(VIEWS.values())
         self._window: Window | None = None
+        self._shown: deque[Moment] = deque(maxlen=2)  # the last ones
+        self._held: deque[Moment] = deque(maxlen=_HELD)
         self._at = 0.0
         self._cpu: tuple[float, float] | None = None  # when, and seconds spent until then
-        self._own: tuple[float | None, int] = (None, 0)
+        self._own: tuple[float | None, int | None] = (None, None)
 
     async def moment(self, source: Source) -> Moment | str:
         """The present, or why nothing is known of it."""
@@ -51,11 +65,23 @@ class Live:
                 self._take(now)
         if self._window is None:
             return problem
-        return Moment(self._window, time.monotonic() - self._at, problem, *self._own)
+        found = Moment(self._window, time.monotonic() - self._at, problem, *self._own)
+        if not self._shown or self._shown[-1].window is not found.window:
+            self._shown.append(found)
+        return found
+
+    def held(self, at: float) -> Moment | None:
+        """A moment that was shown at this Unix time, as long as others do not ask for others."""
+        for moment in (*self._held, *self._shown):
+            if abs(moment.at - at) < _SAME_SECONDS:
+                others = (other for other in self._held if other is not moment)
+                self._held = deque((*others, moment), _HELD)
+                return moment
+        return None
 
     def assessment(self) -> Assessment:
         """What can be said of leaks now."""
-        return self._history.assess()
+        return self._judge.assess()
 
     async def keep(self, source: Source) -> None:
         """Goes on taking readings, until cancelled."""

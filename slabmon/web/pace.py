@@ -21,9 +21,11 @@ class Pace:
         self._turn = asyncio.Lock()
         self._free_at = 0.0
 
-    async def take(self, work: Callable[[], T]) -> T:
-        """Does this work when it is its turn; TimeoutError if nobody should wait so long."""
-        async with asyncio.timeout(PATIENCE_SECONDS) as limit, self._turn:
+    async def take(self, work: Callable[[], T], patience: float | None = None) -> T:
+        """Does this work when it is its turn; TimeoutError if nobody should wait so long (seconds;
+        None: PATIENCE_SECONDS)."""
+        longest = PATIENCE_SECONDS if patience is None else patience
+        async with asyncio.timeout(longest) as limit, self._turn:
             await asyncio.sleep(self._free_at - time.monotonic())
             limit.reschedule(None)
             start = time.monotonic()

@@ -6,12 +6,15 @@ import mimetypes
 from collections.abc import Mapping
 from pathlib import Path
 
-from slabmon.errors import UsageError
+from tornado.web import HTTPError
+
+from slabmon.errors import SlabmonError, UsageError
 from slabmon.export.text import rows_to_json, to_csv
 from slabmon.web import answers
 from slabmon.web.asked import Asked, parse_key
 from slabmon.web.handler import TEXT, Handler
 from slabmon.web.live import Moment
+from slabmon.web.past import PastHandler
 from slabmon.web.rendering import Body
 
 # Nothing from elsewhere, nothing inline, and no text that becomes markup.
@@ -46,16 +49,13 @@ class File(Handler):
         await self.send(body)
 
 
-class Data(Handler):
-    """What the page fetches. An error is one line of text."""
+class Data(PastHandler):
+    """What the page fetches: of the present, of a moment that it holds, or of one of the past.
+    An error is one line of text."""
 
     async def get(self, *rest: str) -> None:
-        moment = await self.context.live.moment(self.context.source)
-        if isinstance(moment, str):
-            self.problem(503, moment)
-            return
         try:
-            body = self.body(moment, *rest)
+            body = await self.body(*rest)
         except UsageError as error:
             self.set_status(400)
             self.set_header("Content-Type", TEXT)
@@ -63,9 +63,31 @@ class Data(Handler):
             return
         await self.send(body)
 
-    def body(self, moment: Moment, *rest: str) -> Body:
+    async def body(self, *rest: str) -> Body:
         """The answer. Raises UsageError."""
         raise NotImplementedError
+
+    async def moment(self, asked: Asked) -> Moment:
+        """What is to be shown."""
+        context, at = self.context, self.at()
+        if at is None:
+            present = await context.live.moment(context.source)
+            if isinstance(present, str):
+                raise HTTPError(503, reason=present)
+            return present
+        held = context.live.held(at)
+        if held is not None:
+            return held
+        window = context.back.window(context.past, at, asked.found().judged)
+        return Moment(await self.recalled(window), 0.0)
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """From when to when there is a past."""
+        try:
+            return self.context.past.span()
+        except SlabmonError:
+            return None
 
     def asked(self) -> Asked:
         """What the query asks to be shown."""
@@ -83,30 +105,36 @@ class Views(Handler):
 class Rows(Data):
     """A table as the page shows it, and the header."""
 
-    def body(self, moment: Moment, *_: str) -> Body:
-        return Body("application/json", answers.encoded(answers.table(self.asked(), moment)))
+    async def body(self, *_: str) -> Body:
+        asked = self.asked()
+        found = answers.table(asked, await self.moment(asked), self.span)
+        return Body("application/json", answers.encoded(found))
 
 
 class Export(Data):
     """All rows that match, with all columns and exact values."""
 
-    def body(self, moment: Moment, *rest: str) -> Body:
+    async def body(self, *rest: str) -> Body:
         kind, write = _FORMATS[rest[0]]
         asked = self.asked()
-        table = asked.table(moment.window)
+        table = asked.table((await self.moment(asked)).window)
         name = f"slabmon-{asked.view}.{rest[0]}"  # a known view's name: nothing to escape
         self.set_header("Content-Disposition", f'attachment; filename="{name}"')
         return Body(kind, write(table, asked.order(table)).encode())
 
 
 class Chart(Data):
-    """The last hour of a row, or without a key of all rows of the view."""
+    """The last hour, or that around a moment of the past, of a row, or without a key of all rows
+    of the view."""
 
-    def body(self, moment: Moment, *_: str) -> Body:
-        key = self.get_query_argument("key", "", strip=False)
-        view = self.asked().found()
-        found = answers.chart(view, parse_key(key) if key else None, self.context.live.hour, moment)
-        return Body("application/json", answers.encoded(found))
+    async def body(self, *_: str) -> Body:
+        given = self.get_query_argument("key", "", strip=False)
+        view, key = self.asked().found(), parse_key(given) if given else None
+        context, at = self.context, self.at()
+        hour = context.live.hour
+        if at is not None and context.live.held(at) is None:
+            hour = await self.recalled(context.back.hour(context.past, at))
+        return Body("application/json", answers.encoded(answers.chart(view, key, hour)))
 
 
 ROUTES: list[tuple[str, type[Handler]]] = [

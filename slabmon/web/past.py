@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable
+from typing import TypeVar
 
-from slabmon.errors import SlabmonError
+from tornado.web import HTTPError
+
+from slabmon.errors import SlabmonError, UsageError
 from slabmon.export.text import to_json
 from slabmon.names import text
-from slabmon.sources import Past
+from slabmon.sources import MAX_TIMES, TIME_HEADER
 from slabmon.store import codec
 from slabmon.units import moment
 from slabmon.web.handler import Handler
 from slabmon.web.rendering import Body
+
+T = TypeVar("T")
 
 
 def _reason(error: SlabmonError) -> str:
@@ -23,42 +29,57 @@ def _reason(error: SlabmonError) -> str:
 class PastHandler(Handler):
     """What handlers that look back have in common."""
 
-    async def recall(self, question: Callable[[Past], Body]) -> None:
-        """Answers from the past, or says in one line why not."""
-        context = self.context
+    async def recalled(self, work: Awaitable[T]) -> T:
+        """What this gives; the answer is one line if there is no such past, or no time to look."""
         try:
-            body = await context.pace.take(lambda: question(context.past))
+            return await work
         except TimeoutError:
-            self.set_header("Retry-After", "1")
-            self.problem(503, "too many look back at once")
+            raise HTTPError(503, reason="too many look back at once") from None
         except SlabmonError as error:
-            self.problem(404, _reason(error))
-        else:
-            await self.send(body)
+            raise HTTPError(404, reason=_reason(error)) from error
 
-    async def snapshot_at(self, time: str, encoded: bool) -> None:
-        """The snapshot of that time, as JSON or encoded."""
+    def at(self) -> float | None:
+        """The Unix time that `at` in the query stands for, None: the present."""
+        given = self.get_query_argument("at", None)
         try:
-            wanted = moment(time)
-        except SlabmonError as error:
-            self.problem(400, _reason(error))
-            return
+            return None if given is None else moment(given, time.time())
+        except UsageError as error:
+            raise HTTPError(400, reason=_reason(error)) from error
 
-        def snapshot(past: Past) -> Body:
-            found = past.at(wanted)
+    async def snapshot_at(self, at: float, encoded: bool) -> None:
+        """The snapshot of that time, as JSON or encoded; a header tells when it was taken."""
+
+        def snapshot() -> Body:
+            found = self.context.past.at(at)
+            self.set_header(TIME_HEADER, f"{found.time:.3f}")
             if encoded:
-                return Body(codec.CONTENT_TYPE, codec.encode(found))
-            return Body("application/json", to_json(found).encode())
+                return Body(codec.CONTENT_TYPE, codec.encode(found.snapshot))
+            return Body("application/json", to_json(found.snapshot).encode())
 
-        await self.recall(snapshot)
+        await self.send(await self.recalled(self.context.pace.take(snapshot)))
 
 
 class History(PastHandler):
-    """From when to when snapshots can be had."""
+    """From when to when snapshots can be had; with `from`, `to` and `most`, at which times in
+    between."""
 
     async def get(self, *_: str) -> None:
-        def span(past: Past) -> Body:
-            first, last = past.span()
-            return Body("application/json", json.dumps({"first": first, "last": last}).encode())
+        wanted = [self.get_query_argument(name, "") for name in ("from", "to", "most")]
+        try:
+            start, end, most = (float(text) for text in wanted) if any(wanted) else (0.0, 0.0, 0.0)
+            # Not a number compares as false.
+            if any(wanted) and not (start <= end and 2 <= most <= MAX_TIMES):
+                raise ValueError
+        except ValueError:
+            wrong = f"from, to and most have to be Unix times and 2 to {MAX_TIMES}"
+            raise HTTPError(400, reason=wrong) from None
 
-        await self.recall(span)
+        def span() -> Body:
+            past = self.context.past
+            first, last = past.span()
+            found: dict[str, object] = {"first": first, "last": last}
+            if any(wanted):
+                found["times"] = past.times(start, end, int(most))
+            return Body("application/json", json.dumps(found).encode())
+
+        await self.send(await self.recalled(self.context.pace.take(span)))

@@ -17,7 +17,7 @@ from pathlib import Path
 from slabmon.channel import MAX_REPORT, ORPHAN_SECONDS, Started
 from slabmon.errors import SlabmonError
 from slabmon.logs import LogSettings, set_up
-from slabmon.memory import be_frugal
+from slabmon.memory import be_frugal, collect_rarely
 from slabmon.store.settings import HistorySettings
 from slabmon.web import history, privileges
 from slabmon.web.access import Access
@@ -40,6 +40,7 @@ def main(arguments: list[str]) -> int:
     """Runs until the collector ends it."""
     set_up(LogSettings())
     be_frugal()
+    collect_rarely()
     # What clients do wrong is counted, not logged: it comes as fast as they like.
     logging.getLogger("tornado.general").setLevel(logging.ERROR)
     channel, *listeners = (socket.socket(fileno=int(number)) for number in arguments)
@@ -58,7 +59,7 @@ def main(arguments: list[str]) -> int:
     except SlabmonError as error:
         channel.sendall(Started(config.files, str(error), error.exit_code).pack())
         return error.exit_code
-    channel.sendall(Started(config.files).pack())
+    channel.sendall(Started(config.files, tls=tls is not None).pack())
     asyncio.run(serve(context, settings.history, tls, channel, listeners))
     return 0
 

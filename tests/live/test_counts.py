@@ -143,7 +143,7 @@ def test_every_sampled_object_loses_its_mark_when_freed() -> None:
 
 
 def test_a_full_sample_table_is_counted_and_frees_stay_exact() -> None:
-    sent = 5003
+    sent = 10007
     settings = Settings(samples=4096, exact=Filter.parse("cache=msg_msg-64"))
     with messages() as queue, open_tracker(settings) as tracker:
         for _ in range(sent):
@@ -154,6 +154,6 @@ def test_a_full_sample_table_is_counted_and_frees_stay_exact() -> None:
         empty = tracker.snapshot()
     cache = {cache.name: cache for cache in full.caches}["msg_msg-64"]
     # Large kmallocs of others are always tracked and take places in the same table.
-    assert full.losses["samples_full"] >= sent - 4096
+    assert full.losses["samples_full"] >= sent - tracker.plan.defines["PLACES"] > 0
     assert cache.live.objects + full.losses["samples_full"] >= sent
     assert {c.name: c for c in empty.caches}["msg_msg-64"].frees == sent

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
 
 from tests.conftest import CHROMIUM
+from tests.page.scenes import USER
 
 _FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -128,10 +129,11 @@ class Desk:
     contexts: list[BrowserContext] = field(default_factory=list)
 
     def open(self, scene: str, fragment: str = "", *, dark: bool = False, width: int = 1280,
-             server: Served | None = None) -> Tab:  # fmt: skip
+             server: Served | None = None, password: str = "") -> Tab:  # fmt: skip
         context = self.browser.new_context(
-            color_scheme="dark" if dark else "light", viewport={"width": width, "height": 800}
-        )
+            color_scheme="dark" if dark else "light", viewport={"width": width, "height": 800},
+            http_credentials={"username": USER, "password": password} if password else None,
+        )  # fmt: skip
         self.contexts.append(context)
         tab = Tab(context.new_page(), server or Served(scene))
         self.tabs.append(tab)

@@ -13,6 +13,7 @@ from tests.unit.snapshots import synthetic
 EVIL = "<script>window.hurt=1</script><img src=x onerror=window.hurt=1>\"'&"
 # A task's name has 15 bytes; this one is a whole element all the same.
 EVIL_COMM = b"<script>x='1'//"
+USER, PASSWORD = "ann", "not a secret"
 STEP = 7  # objects that the leaking site keeps per second
 
 
@@ -82,6 +83,6 @@ def large(seconds: float) -> Snapshot:
 
 
 SCENES: dict[str, Callable[[float], Snapshot]] = {
-    "growing": growing, "hostile": hostile, "large": large,
+    "growing": growing, "kept": growing, "secured": growing, "hostile": hostile, "large": large,
     "still": lambda seconds: growing(60.0),
 }  # fmt: skip

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from dataclasses import replace
 
+import bcrypt
+
+from slabmon.model import Snapshot
 from slabmon.store.codec import encode
+from slabmon.store.recording import Moment
+from slabmon.store.settings import HistorySettings
 from slabmon.web.access import Access
 from slabmon.web.app import make_app
 from slabmon.web.config import WebConfig
 from slabmon.web.handler import Context
+from slabmon.web.history import Keeper
 from slabmon.web.page import page_files
 from slabmon.web.readings import Now, Reading
 from slabmon.web.server import Server
 from slabmon.web.settings import WebSettings
-from tests.page.scenes import SCENES
+from tests.page.scenes import PASSWORD, SCENES, USER
 
-FIRST_SECONDS = 60.0
+FIRST_SECONDS = {"kept": 7200.0}
+STEP = 10.0
 
 
 class Scene:
@@ -29,15 +37,21 @@ class Scene:
     def __init__(self, name: str) -> None:
         self._scene = SCENES[name]
         self._still = name == "still"
-        self._began, self._since = time.monotonic(), time.time() - FIRST_SECONDS
+        self._first = FIRST_SECONDS.get(name, 60.0)
+        self._began, self.since = time.monotonic(), time.time() - self._first
         self._count = 0
+
+    def snapshot(self, seconds: float) -> Snapshot:
+        """So long after tracking began."""
+        found = self._scene(seconds)
+        if self._still:
+            return found
+        return replace(found, tracking=replace(found.tracking, since=self.since))
 
     async def now(self, detailed: bool = False) -> Now:
         """A fresh reading."""
         at = time.monotonic()
-        found = self._scene(FIRST_SECONDS + at - self._began)
-        if not self._still:
-            found = replace(found, tracking=replace(found.tracking, since=self._since))
+        found = self.snapshot(self._first + at - self._began)
         self._count += 1
         encoded = b"" if detailed else encode(found)
         reading = Reading(self._count, time.monotonic(), 0.01, detailed, found, encoded)
@@ -46,13 +60,42 @@ class Scene:
         return Now(reading, report)
 
 
+class Kept:
+    """The history of a daemon: a snapshot in ten seconds, since tracking began."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def span(self) -> tuple[float, float]:
+        """See sources.Past."""
+        since = self._scene.since
+        return since + STEP, since + (time.time() - since) // STEP * STEP
+
+    def at(self, moment: float) -> Moment:
+        """See sources.Past."""
+        first, last = self.span()
+        taken = first + (min(max(moment, first), last) - first) // STEP * STEP
+        return Moment(taken, self._scene.snapshot(taken - self._scene.since))
+
+    def times(self, start: float, end: float, most: int) -> list[float]:
+        """See sources.Past."""
+        first, last = self.span()
+        begin = max(0, math.ceil((start - first) / STEP))
+        count = int((min(end, last) - first) / STEP) - begin + 1
+        return [first + STEP * (begin + i) for i in range(0, count, max(1, -(-count // most)))]
+
+
 async def main(scene: str, port: str) -> None:
     """Serves on the loopback until it is killed or its parent closes the pipe to it."""
     from tornado.netutil import bind_sockets
 
     settings = WebSettings()
-    context = Context(settings, Access(WebConfig()), page_files())
-    context.source = Scene(scene)
+    users = {USER: bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4))}
+    config = WebConfig(users=users if scene == "secured" else {})
+    context = Context(settings, Access(config), page_files())
+    context.source = source = Scene(scene)
+    nothing = Keeper(HistorySettings(), source)
+    context.past = Kept(source) if scene == "kept" else nothing
     server = Server(make_app(context), context.connections, settings)
     sockets = bind_sockets(int(port), "127.0.0.1")
     server.listen_on(sockets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 
@@ -16,7 +17,7 @@ from slabmon.export.human import texts
 from slabmon.export.text import to_dict
 from slabmon.views import VIEWS
 from tests.page.conftest import Tab
-from tests.page.scenes import EVIL, EVIL_COMM, growing
+from tests.page.scenes import growing
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Tab]
@@ -91,13 +92,6 @@ def test_filters_with_the_language_of_the_views(open_page: Open) -> None:
     expect(tab.rows).to_have_count(100)
 
 
-def test_a_filter_that_takes_for_ever_is_refused(open_page: Open) -> None:
-    tab = open_page("growing", "#view=%22cgroups%22")  # with long names
-    tab.page.locator("#filter").fill("/(.|.)+!$/")
-    expect(tab.page.locator("#refused")).to_contain_text("takes too long")
-    tab.complaints.clear()
-
-
 def test_drills_down_and_back(open_page: Open) -> None:
     tab = open_page("growing")
     tab.row("leaky").click()
@@ -143,8 +137,15 @@ def test_updates_by_itself_and_pauses(open_page: Open) -> None:
     tab.page.wait_for_timeout(6000)  # more than an update takes to come
     assert tab.page.locator("tbody").inner_text() == shown
     assert len(tab.requests) == asked
+    # What is sorted is the moment that is shown, not a later one.
+    figure = tab.cell("leaky", "allocated_bytes")
+    clock = tab.page.locator("#clock").inner_text()
     tab.heading("name").click()
     expect(tab.page.locator("th[data-name=name]")).to_have_attribute("aria-sort", "ascending")
+    tab.page.locator("#filter").fill("leaky")
+    expect(tab.rows).to_have_count(1)
+    assert tab.cell("leaky", "allocated_bytes") == figure
+    assert tab.page.locator("#clock").inner_text() == clock
     expect(tab.page.locator("#clock")).to_contain_text("PAUSED")
     tab.page.locator("#pause").click()
     tab.wait("!document.getElementById('clock').textContent.includes('PAUSED')")
@@ -163,36 +164,6 @@ def test_survives_a_restart_of_the_daemon(open_page: Open) -> None:
     expect(tab.page.locator("#what")).to_have_text("leaky")
     # The browser itself reports each refused connection.
     tab.complaints = [text for text in tab.complaints if "net::ERR_CONNECTION" not in text]
-
-
-def test_hostile_names_are_harmless_text(open_page: Open) -> None:
-    tab = open_page("hostile")
-    for view in ("caches", "sites", "devices", "resources", "holdings", "drivers", "cgroups",
-                 "processes", "losses", "features"):  # fmt: skip
-        tab.page.goto(f"{tab.server.url}#view=%22{view}%22")
-        wanted = EVIL_COMM.decode() if view == "processes" else EVIL
-        tab.wait(f"document.querySelector('#views [aria-current]')?.textContent === '{view}'")
-        assert wanted in tab.page.locator("tbody").inner_text(), view
-        assert EVIL in (tab.page.locator("#limits").text_content() or "")
-        if view in ("losses", "features"):
-            continue
-        tab.page.locator("tbody th button").first.click()
-        tab.page.locator("#links a").first.click()
-        expect(tab.page.locator("#path")).to_contain_text(wanted)
-        expect(tab.rows.first).to_be_visible()
-        assert tab.page.locator("script").count() == 1
-        assert tab.page.locator("main img").count() == 0
-
-
-def test_a_hostile_fragment_is_harmless(open_page: Open) -> None:
-    tab = open_page("still")
-    for fragment in ("#view=%22__proto__%22", "#path=[[1]]", "#path=7&sort={}&offset=-1&key=[[["):
-        tab.page.goto(tab.server.url + fragment)
-        tab.page.wait_for_timeout(300)
-        tab.page.goto(f"{tab.server.url}#view=%22sites%22")
-        expect(tab.page.locator("#views [aria-current]")).to_have_text("sites")
-    # The browser itself reports each answer 400.
-    tab.complaints = [text for text in tab.complaints if "400" not in text]
 
 
 def test_charts_of_what_is_selected(open_page: Open) -> None:

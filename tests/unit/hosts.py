@@ -119,6 +119,20 @@ def facts(kernel: str = "6.18", **changes: Any) -> Facts:
     return replace(plain, **changes)
 
 
+SHORT_WAY_OFFSETS = {
+    "OFF_PAGE_COMPOUND_HEAD": 8, "OFF_PAGE_TYPE": 48, "OFF_SLAB_CACHE": 24,
+    "OFF_TASK_STACK_AREA": 16, "OFF_AREA_PAGES": 32, "OFF_TASK_FILES": 64, "OFF_TASK_FS": 72,
+    "OFF_TASK_MM": 80, "OFF_TASK_CRED": 88, "OFF_TASK_SIGNAL": 96, "OFF_TASK_SIGHAND": 104,
+}  # fmt: skip
+
+
+def short_way() -> Facts:
+    """A host of 6.18 where struct pages can be read in line."""
+    offsets = {**facts().offsets, **SHORT_WAY_OFFSETS}
+    return facts(kfunc_cast=777, number_type=55, slab_test=(0xFF000000, 0xF5000000),
+                 offsets=offsets)  # fmt: skip
+
+
 def without(mapping: Any, *names: str) -> dict[str, Any]:
     """A copy without these keys."""
     return {key: value for key, value in mapping.items() if key not in names}

@@ -24,7 +24,7 @@ struct bpf_raw_tracepoint_args {
 
 /* Set by the test. */
 u32 native_cpu, native_tgid, native_random;
-u64 native_time, native_cgroup;
+u64 native_time, native_cgroup, native_task;
 s32 native_stack;
 u64 native_frames[8];
 u32 native_no_tail_calls, native_no_places;
@@ -46,6 +46,13 @@ static void *native_cache(u64 address)
 	struct native_range *found = native_find(native_slabs, address);
 
 	return found ? (void *)found->value : 0;
+}
+
+/* Reads of what is not there give 0. */
+static u64 native_nothing[1];
+static u64 *native_cast(u64 address, u32 type)
+{
+	return native_find(native_memory, address) ? (u64 *)address : native_nothing;
 }
 
 static long bpf_probe_read_kernel(void *to, u32 bytes, const void *from)
@@ -93,6 +100,7 @@ static long bpf_get_func_ret(void *context, u64 *value)
 static u64 bpf_ktime_get_ns(void) { return native_time; }
 static u64 bpf_get_current_cgroup_id(void) { return native_cgroup; }
 static u64 bpf_get_current_pid_tgid(void) { return (u64)native_tgid << 32; }
+static u64 bpf_get_current_task(void) { return native_task; }
 static u32 bpf_get_smp_processor_id(void) { return native_cpu; }
 static u32 bpf_get_prandom_u32(void)
 {

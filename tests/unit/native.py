@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from slabmon.kernel import bpf, maps
-from slabmon.kernel.loader import HOOK_MAPS, MAPS, PAGE_MAPS, Programs
+from slabmon.kernel.loader import Programs, map_names
 from slabmon.kernel.plan import Plan
 from slabmon.kernel.reader import Reader
 from tests.unit import gcc
@@ -42,7 +42,7 @@ def compiled(defines: tuple[str, ...]) -> bytes:
     """The shared library of one plan. Several tests use the same."""
     flags = ["-shared", "-fPIC", "-w", "-fno-strict-aliasing", *defines]
     with tempfile.TemporaryDirectory() as folder:
-        flags.append("-DKFUNC_GET_KMEM_CACHE=native_cache")
+        flags += ["-DKFUNC_GET_KMEM_CACHE=native_cache", "-DKFUNC_RDONLY_CAST=native_cast"]
         return gcc.build(Path(folder), WRAPPERS, *flags).read_bytes()
 
 
@@ -68,7 +68,7 @@ class Native:
     def __init__(self, plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch,
                  hidden: bool = False) -> None:  # fmt: skip
         self.plan = plan
-        defines = {n: v for n, v in plan.defines.items() if n != "KFUNC_GET_KMEM_CACHE"}
+        defines = {n: v for n, v in plan.defines.items() if not n.startswith("KFUNC_")}
         library = folder / f"native-{len(list(folder.iterdir()))}.so"
         library.write_bytes(compiled(tuple(gcc.defines(defines))))
         self._library = ctypes.CDLL(str(library))  # a file of its own: memory of its own
@@ -79,8 +79,7 @@ class Native:
         self._kept: list[Any] = []
         self._ranges = {"native_memory": 0, "native_slabs": 0}
         self._pointers = self.memory(bytes(8 * POINTERS))
-        self._names = [*MAPS, *(PAGE_MAPS if plan.settings.pages else ())]
-        self._names += [name for program in plan.hooks for name in HOOK_MAPS[program]]
+        self._names = list(map_names(plan))
         functions = [*plan.attach.values(), *plan.run, *plan.hooks]
         programs = Programs({name: i for i, name in enumerate(self._names)},
                             {name: i for i, name in enumerate(functions)}, {})  # fmt: skip
@@ -113,9 +112,9 @@ class Native:
         self._library.native_run(getattr(self._library, function), ctypes.byref(context))
 
     def set(self, name: str, value: int) -> None:
-        """A setting of tests/unit/native.h: cpu, tgid, cgroup, time, random, stack, events_full,
-        no_tail_calls, no_places."""
-        kind = ctypes.c_uint64 if name in ("time", "cgroup") else ctypes.c_uint32
+        """A setting of tests/unit/native.h: cpu, tgid, cgroup, time, task, random, stack,
+        events_full, no_tail_calls, no_places."""
+        kind = ctypes.c_uint64 if name in ("time", "cgroup", "task") else ctypes.c_uint32
         kind.in_dll(self._library, f"native_{name}").value = value
 
     def _add_range(self, table: str, start: int, end: int, value: int) -> None:
@@ -243,8 +242,17 @@ class Native:
 
     def tracked(self) -> list[int]:
         """Addresses of all tracked objects, sorted."""
+        if self.plan.defines["TAGS"]:
+            tags = self._values("tags", np.dtype("<u8"), self.plan.defines["PLACES"])
+            return sorted(tags[tags != 0].tolist())
         keys = self._values("samples", np.dtype("<u8"), self.used("samples"), "keys")
         return sorted(keys.tolist())
+
+    def places_taken(self) -> int:
+        """Places of the pool that are not free."""
+        if self.plan.defines["TAGS"]:
+            return len(self.tracked())
+        return self.plan.settings.samples - self.used("free_places")
 
     def used(self, name: str) -> int:
         """Entries of a hash or stack, events of the ring buffer."""

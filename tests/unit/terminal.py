@@ -137,6 +137,11 @@ class Terminal:
         return [line.rstrip() for line in console.export_text().splitlines()]
 
     @property
+    def names(self) -> list[str]:
+        """What the rows are called, in their order."""
+        return [self.app.browser.name(row) for row in self.app.browser.order]
+
+    @property
     def text(self) -> str:
         return "\n".join(self.lines)
 

@@ -31,6 +31,8 @@ class Daemon(BaseHTTPRequestHandler):
         status, kind, body, length = server.answers
         self.send_response(status)
         self.send_header("Content-Type", kind)
+        if server.taken is not None:
+            self.send_header("Slabmon-Time", server.taken)
         self.send_header("Content-Length", str(length if length is not None else len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -46,6 +48,7 @@ class Daemon(BaseHTTPRequestHandler):
 class _Server(socketserver.ThreadingMixIn):
     daemon_threads = True
     one_each = False
+    taken: str | None = "1699999995.125"
 
     def begin(self) -> None:
         self.requests: list[tuple[str, dict[str, str]]] = []
@@ -162,18 +165,43 @@ def test_a_wrong_answer_is_one_clear_error_and_the_next_can_be_right(
 
 def test_the_past_is_asked_for(daemon: Tcp) -> None:
     with ConnectedSource(url(daemon)) as source:
-        assert_same(source.at(1_700_000_000.25), full())
-        daemon.answers = (200, "application/json", b'{"first": 1.5, "last": 7}', None)
+        found = source.at(1_700_000_000.25)
+        assert found.time == 1_699_999_995.125
+        assert_same(found.snapshot, full())
+        body = b'{"first": 1.5, "last": 7, "times": [2, 3.25]}'
+        daemon.answers = (200, "application/json", body, None)
         assert source.span() == (1.5, 7.0)
-    paths = [path for path, _ in daemon.requests]
-    assert paths == ["/api/v1/snapshot?at=1700000000.250", "/api/v1/history"]
+        assert source.times(2, 4, 9999) == [2.0, 3.25]
+    assert [path for path, _ in daemon.requests] == [
+        "/api/v1/snapshot?at=1700000000.250", "/api/v1/history",
+        "/api/v1/history?from=2.000&to=4.000&most=1000",
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize("wrong", [b"", b"[]", b'{"first": "x", "last": 1}', b"[" * 4096, b"1"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"",
+        b"[]",
+        b'{"first": "x", "last": 1}',
+        b"[" * 4096,
+        b"1",
+        b'{"first": 1e999, "last": 2, "times": 7}',
+    ],
+)
 def test_a_history_that_is_none_is_an_error(daemon: Tcp, wrong: bytes) -> None:
     daemon.answers = (200, "application/json", wrong, None)
     with ConnectedSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
         source.span()
+    with ConnectedSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
+        source.times(0, 1, 2)
+
+
+@pytest.mark.parametrize("taken", [None, "x", "nan", "inf"])
+def test_a_snapshot_of_no_time_is_an_error(daemon: Tcp, taken: str | None) -> None:
+    daemon.taken = taken
+    with ConnectedSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
+        source.at(1.0)
 
 
 def test_an_endless_answer_is_cut_off(daemon: Tcp, monkeypatch: pytest.MonkeyPatch) -> None:

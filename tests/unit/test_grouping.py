@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slabmon.analysis.grouping import DIMENSIONS, group_live, parse_dimensions
+from slabmon.analysis.grouping import DIMENSIONS, _numbered, group_live, parse_dimensions
 from slabmon.analysis.sampling import Grouped
 from slabmon.errors import UsageError
 from slabmon.model import Live, Snapshot, Tracking
@@ -187,3 +188,20 @@ def test_dimensions_are_read_from_text(text: str, names: tuple[str, ...]) -> Non
 def test_other_text_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="--by"):
         parse_dimensions(text)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        np.array([], np.uint32), np.array([7], np.uint64), np.array([-1, 4, -1, 2], np.int32),
+        np.array([2**63 + 5, 2**63, 2**63 + 5], np.uint64), np.array([0, 2**40, 5, 0], np.int64),
+        np.array([255, 0, 1], np.uint8),
+        np.array([b"b", b"a", b"b"], "S16"),
+    ],
+    ids=lambda column: str(column.dtype),
+)  # fmt: skip
+def test_values_are_numbered_in_order(column: np.ndarray) -> None:
+    values, numbers = _numbered(column)
+    wanted, inverse = np.unique(column, return_inverse=True)
+    assert values.tolist() == wanted.tolist()
+    assert numbers.tolist() == inverse.tolist()

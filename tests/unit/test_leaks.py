@@ -95,7 +95,9 @@ def test_too_short_a_recording_says_so(capsys: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [
     ["--replay", "/nonexistent"], ["--replay", "a", "--connect", "unix:/b"], ["--share", "0"],
-    ["--share", "x"], ["--seconds", "soon"], ["--connect", "unix:/nonexistent"],
+    ["--connect", "unix:/b", "--exact", "cache=dentry"], ["--replay", "a", "--exact", "site=x"],
+    ["--replay", "a", "--seconds", "5"], ["--share", "x"], ["--seconds", "soon"],
+    ["--connect", "unix:/nonexistent"],
 ])  # fmt: skip
 def test_bad_input_is_one_line(capsys: Run, arguments: list[str]) -> None:
     try:

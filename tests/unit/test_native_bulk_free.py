@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slabmon.kernel.layout import CONSTANTS, LOSS_REASONS
+from slabmon.kernel.layout import CONSTANTS
 from slabmon.kernel.plan import make_plan
 from slabmon.kernel.settings import Filter, Settings
 from tests.unit.hosts import facts
@@ -70,7 +70,7 @@ def test_every_object_is_counted_and_forgotten(open_native: Open, kernel: str, c
     assert frees(native) == {cache: count}
     assert native.tracked() == objects(count + 2)[count:]
     assert native.reader.frees().lifetimes[0].tolist()[:3] == [0, count, 0]
-    assert native.used("free_places") == SETTINGS.samples - 2
+    assert native.places_taken() == 2
     native.bulk_free(objects(count), cpu=3)
     assert frees(native) == {cache: 2 * count}
     assert native.reader.frees().lifetimes.sum() == count, "each lifetime is counted once"
@@ -160,7 +160,7 @@ def test_whoever_allocated_an_object_it_can_be_freed_in_bulk(open_native: Open, 
     native.bulk_free(addresses, cpu=cpu)
     assert native.tracked() == []
     assert native.reader.frees().lifetimes.sum() == 61
-    assert native.used("free_places") == SETTINGS.samples
+    assert native.places_taken() == 0
 
 
 def test_each_cpu_counts_for_itself(open_native: Open) -> None:
@@ -216,34 +216,3 @@ def test_a_null_pointer_in_a_sheaf_is_no_free(open_native: Open, kernel: str) ->
     native = open_native(kernel)
     native.rcu_free(0, 1)
     assert (frees(native), lost(native)) == ({}, {})
-
-
-def test_places_that_cannot_be_given_back_are_losses(open_native: Open) -> None:
-    """A stack map refuses where its lock is taken on this CPU: seldom, but for good."""
-    assert LOSS_REASONS[CONSTANTS["LOST_PLACES"]] == "places"
-    native = open_native()
-    cache = with_cache(native)
-    native.bulk_alloc(cache, objects(61))
-    left = native.used("free_places")
-    native.set("no_places", 1)
-    native.bulk_free(objects(17))
-    native.kfree(OBJECTS + 17 * SIZE)
-    native.rcu_free(OBJECTS + 18 * SIZE, 1)
-    assert native.tracked() == objects(61)[19:], "forgotten all the same"
-    assert frees(native) == {cache: 19}
-    assert (lost(native), native.used("free_places")) == ({"places": 19}, left)
-    native.set("no_places", 0)
-    native.bulk_free(objects(61)[19:])
-    assert (lost(native), native.used("free_places")) == ({"places": 19}, left + 42)
-    assert len(native.reader.samples()) == 0
-
-
-def test_the_place_of_an_unseen_free_can_be_lost_too(open_native: Open) -> None:
-    native = open_native()
-    cache = with_cache(native)
-    native.bulk_alloc(cache, objects(3))
-    native.set("no_places", 1)
-    native.bulk_alloc(cache, objects(3))
-    assert native.reader.unobserved_frees() == {cache: 3}
-    assert lost(native) == {"places": 3}
-    assert native.tracked() == objects(3)

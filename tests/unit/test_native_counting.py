@@ -166,17 +166,17 @@ def test_one_module_site_has_a_slot_for_each_generation(open_native: Open) -> No
     assert counts == {1 << 32: 1, 3 << 32: 2}
 
 
-@pytest.mark.parametrize("size", [1, 0xFFFF, 0x10000, 0x10001, 30 << 20])
+@pytest.mark.parametrize("size", [1, 0xFFF, 0x1000, 0x1001, 15 << 20])
 def test_reloads_of_one_module_leave_the_slots_of_others_alone(
     open_native: Open, size: int
 ) -> None:
-    """But for those that share a granule of text with it."""
+    """But for those that share a page of text with it, of which there are none."""
     native = open_native()
     native.slab(OBJECTS, 1 << 20, native.cache(b"kmalloc-96", 96))
     base = 0xFFFFFFFFC1008000
-    first, last = base >> 16, base + size - 1 >> 16
-    inside = [base, base + size // 2, base + size - 1, first << 16, (last << 16) + 0xFFFF]
-    outside = [(first << 16) - 1, last + 1 << 16]
+    first, last = base >> 12, base + size - 1 >> 12
+    inside = [base, base + size // 2, base + size - 1, first << 12, (last << 12) + 0xFFF]
+    outside = [(first << 12) - 1, last + 1 << 12]
     native.module(base, size)
     for site in (*inside, *outside):
         native.kmalloc(site, OBJECTS, 70, 96)

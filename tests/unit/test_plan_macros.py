@@ -10,7 +10,7 @@ from slabmon.kernel.plan import Plan, make_plan
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.kernel.sources import BPF_DIR
 from tests.unit import gcc
-from tests.unit.hosts import KERNELS, facts
+from tests.unit.hosts import KERNELS, facts, short_way
 
 EXACT = Settings(exact=Filter(cache="a", site="s"), pages=True, stack_frames=0)
 PLANS = {
@@ -19,6 +19,7 @@ PLANS = {
     "nothing resolvable": make_plan(facts("6.12", page_symbols=False, kallsyms=False), Settings()),
     "random kmalloc caches": make_plan(facts(site_decides_cache=False), Settings()),
     "no fentry": make_plan(facts(fentry_refused="Operation not permitted"), Settings()),
+    "struct pages": make_plan(short_way(), Settings()),
     "exact": make_plan(facts(), EXACT, 1 << 40),
 }
 OWN = ("OFF_", "ARG_", "EXACT", "PAGE_", "CACHE_BY_", "KFUNC_", "DEVRES_")

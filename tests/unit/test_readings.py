@@ -69,7 +69,7 @@ def test_any_bytes_are_a_start_message_or_garbage(document: bytes, rest: bytes) 
 
 
 def test_a_command_may_follow_the_start_message_at_once() -> None:
-    sent = Started({"/a": (1, 2)}, "wrong", 2)
+    sent = Started({"/a": (1, 2)}, "wrong", 2, True)
     data = sent.pack() + PLAIN
     assert Started.unpack(data) == (sent, PLAIN)
     assert all(Started.unpack(data[:length]) is None for length in range(len(data) - 1))

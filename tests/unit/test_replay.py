@@ -84,7 +84,7 @@ class Replay(AsyncHTTPTestCase):
 def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     path = record(tmp_path / "slabs.db", 3)
     command = [sys.executable, "-m", "slabmon", "replay", str(path), "--speed", "0",
-               "--start", str(START + STEP), "--web.listen-address", "127.0.0.1:0"]  # fmt: skip
+               "--start", f"-{STEP:g}s", "--web.listen-address", "127.0.0.1:0"]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -83,8 +83,9 @@ def test_moments_before_the_end_need_no_equals_sign(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--from", "-5m"], "give one with --replay"),
-        (["--to", "-5m"], "give one with --replay"),
+        (["--from", "-5m"], "need a past: give a recording with --replay, or a daemon"),
+        (["--to", "-5m"], "need a past"),
+        (["--to", "-5m", "--seconds", "3"], "does not go with --from and --to"),
         (["--replay", "SLABS", "--seconds", "3"], "--seconds does not go with --replay"),
         (["--replay", "SLABS", "--connect", "http://x:1"], "exclude each other"),
         (["--replay", "SLABS", "--from", "-5h"], "lies outside of the recording"),

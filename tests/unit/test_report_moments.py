@@ -1,63 +1,22 @@
-"""Times as people give them, and what of a recording they choose."""
+"""What times choose of a recording."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from slabmon.errors import UsageError
-from slabmon.report.moments import MAX_POINTS, of_recording, parse_time
+from slabmon.report.moments import MAX_POINTS, Subject, of_past
 from slabmon.store.history import History
 from slabmon.store.recording import Recording
 from tests.unit.recordings import START, STEP, moment, record
 
-END = datetime(2026, 3, 2, 4, 30).timestamp()
 
-
-@pytest.fixture(params=["UTC", "Europe/Berlin", "Asia/Kolkata"])
-def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", request.param)
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.mark.usefixtures("zone")
-def test_times_are_local_unless_they_say_otherwise() -> None:
-    end = datetime(2026, 3, 2, 4, 30).timestamp()
-    for text, wanted in (
-        ("2026-03-01T03:00", datetime(2026, 3, 1, 3)),
-        ("2026-03-01 03:00:05", datetime(2026, 3, 1, 3, 0, 5)),
-        ("2026-03-01T03:00Z", datetime.fromisoformat("2026-03-01T03:00+00:00")),
-        ("2026-03-01T03:00+02:00", datetime.fromisoformat("2026-03-01T01:00+00:00")),
-        ("03:00", datetime(2026, 3, 2, 3)),
-        ("04:30", datetime(2026, 3, 2, 4, 30)),
-        ("4:30:01", datetime(2026, 3, 1, 4, 30, 1)),
-        ("23:59", datetime(2026, 3, 1, 23, 59)),
-    ):
-        assert parse_time(text, end) == wanted.timestamp(), text
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("-10m", 600), ("-90", 90), ("-2h", 7200), ("-1.5m", 90), ("-1d", 86400)]
-)
-def test_times_before_the_end(text: str, seconds: float) -> None:
-    assert parse_time(text, END) == END - seconds
-
-
-@pytest.mark.parametrize(
-    "text", ["", "soon", "25:00", "03:60", "-", "-10x", "2026-13-01", "9999999999-01-01",
-             "\u0663:\u0663\u0663"]
-)  # fmt: skip
-def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is no time"):
-        parse_time(text, END)
+def of_recording(recording: Recording, start: str | None, end: str | None) -> Subject:
+    return of_past(recording, f"recording {recording.path}", start, end)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from slabmon.errors import UsageError
 from slabmon.kernel.layout import CONSTANTS
-from slabmon.kernel.settings import FILTER_KEYS, POOL_STEP, Filter, Settings
+from slabmon.kernel.settings import FILTER_KEYS, POOL_STEP, TAG_PROBES, TAG_WAYS, Filter, Settings
 
 LIMITS = {
     "sample_bytes": (64, 1 << 30),
@@ -117,6 +117,7 @@ def test_slots_must_be_a_power_of_two(name: str) -> None:
 
 def test_samples_fill_the_pool_in_whole_steps() -> None:
     assert CONSTANTS["POOL_STEP"] == POOL_STEP
+    assert (CONSTANTS["TAG_WAYS"], CONSTANTS["TAG_PROBES"]) == (TAG_WAYS, TAG_PROBES)
     with pytest.raises(UsageError, match="samples is 5000; it must be a multiple of 4096"):
         Settings(samples=5000)
 

@@ -6,7 +6,6 @@ import io
 import os
 import subprocess
 import sys
-import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from slabmon.store.history import History
 from slabmon.top import batch
 from slabmon.top.browser import SORT_LETTERS, letter_column
 from slabmon.top.header import joined
-from slabmon.top.moments import parse_moment
 from slabmon.top.start import Start
 from slabmon.views import VIEWS
 from tests.unit.terminal import GONE, Script, host, start
@@ -185,25 +183,6 @@ def test_the_header_loses_nothing(width: int) -> None:
     assert all(len(line) <= width for line in lines)
     whole = "".join(lines).replace(" ", "").replace("|", "")
     assert whole == "".join(parts).replace(" ", "")
-
-
-NOW = time.mktime((2026, 1, 31, 12, 0, 0, 0, 0, -1))
-
-
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [("-5m", NOW - 300), ("+1h", NOW + 3600), ("03:00", NOW - 9 * 3600), ("11:59:30", NOW - 30),
-     ("13:00", NOW - 23 * 3600), ("2026-01-31 11:00", NOW - 3600), ("2026-01-31T11:00", NOW - 3600),
-     (" 2026-01-31 ", NOW - 12 * 3600)],
-)  # fmt: skip
-def test_moments_are_read_as_people_write_them(text: str, moment: float) -> None:
-    assert parse_moment(text, NOW) == moment
-
-
-@pytest.mark.parametrize("text", ["", "soon", "25:00", "-5x", "2026-13-01", "9999-99-99 00:00"])
-def test_other_moments_are_errors(text: str) -> None:
-    with pytest.raises(UsageError):
-        parse_moment(text, NOW)
 
 
 def test_a_start_is_checked_before_anything_is_opened() -> None:

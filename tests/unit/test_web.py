@@ -14,12 +14,14 @@ from tornado.web import Application
 from slabmon import __version__
 from slabmon.errors import UsageError
 from slabmon.store.codec import CONTENT_TYPE, decode
+from slabmon.store.settings import HistorySettings
 from slabmon.views import VIEWS
 from slabmon.web import page
 from slabmon.web.access import Access
 from slabmon.web.app import make_app
 from slabmon.web.config import WebConfig
 from slabmon.web.handler import Context
+from slabmon.web.history import Keeper
 from slabmon.web.page import page_files
 from slabmon.web.settings import WebSettings
 from tests.unit.builders import cache, snapshot
@@ -39,6 +41,7 @@ class WebTest(AsyncHTTPTestCase):
         self.source = FakeSource()
         context = Context(self.settings, Access(self.config), page_files())
         context.source = self.source
+        context.past = Keeper(HistorySettings(), self.source)
         return make_app(context)
 
     def get(self, path: str, **headers: str) -> HTTPResponse:

@@ -85,8 +85,8 @@ def test_readings_are_kept(tmp_path: Path) -> None:
     try:
         assert kept(path) == 3
         first, last = keeper.span()
-        assert_same(keeper.at(last), moment(4))
-        assert_same(keeper.at(first), moment(0))
+        assert_same(keeper.at(last).snapshot, moment(4))
+        assert_same(keeper.at(first).snapshot, moment(0))
     finally:
         keeper.close()
 
@@ -219,12 +219,68 @@ class Answers(AsyncHTTPTestCase):
             assert_same(decode(self.get(path, Accept=CONTENT_TYPE).body), moment(number))
         assert self.get("/api/v1/snapshot?at=2023-11-14T22:13:20%2B00:00").code == 200
 
+    def test_moments_in_between_are_told(self) -> None:
+        self.keeper._opened()
+        path = f"/api/v1/history?from={START + 5}&to={START + 45}&most="
+        assert json.loads(self.get(f"{path}9").body)["times"] == [
+            START + number * STEP for number in (1, 2, 3, 4)
+        ]
+        assert json.loads(self.get(f"{path}2").body)["times"] == [START + 10, START + 40]
+        for wrong in ("1", "1001", "x", "nan"):
+            assert self.get(f"{path}{wrong}").code == 400
+        assert self.get("/api/v1/history?from=5").code == 400
+
+    def test_the_page_is_shown_what_was(self) -> None:
+        self.keeper._opened()
+        for number in (3, 6, 3):
+            at = START + number * STEP + 1
+            shown = json.loads(self.get(f"/api/v1/table?view=caches&sort=name&at={at}").body)
+            names = [row["key"] for row in shown["rows"]]
+            assert [f"cache-{i}" for i in range(number % 5)] == names[: number % 5]
+            assert shown["history"] == [START, START + 6 * STEP]
+            facts = {fact["name"]: fact["text"] for fact in shown["header"]["facts"]}
+            assert facts["tracking"] == f"{12.5 + number * STEP:g}s" or number == 6
+            assert "daemon" not in facts  # what it cost then is not recorded
+            assert "growth over" in shown["header"]["facts"][3]["help"]
+            chart = json.loads(self.get(f"/api/v1/chart?view=caches&at={at}").body)
+            assert len(chart["times"]) == 7  # all there is of that hour
+        rows = json.loads(self.get(f"/api/v1/table.json?view=caches&at={START}").body)
+        assert {row["allocs"] for row in rows} == {c.allocs for c in moment(0).caches}
+        leaks = json.loads(self.get(f"/api/v1/leaks?at={START + 35}").body)
+        assert leaks["observed_seconds"] == 3 * STEP
+
+    def test_the_page_without_history(self) -> None:
+        assert b"not open yet" in self.get("/api/v1/table?at=5").body
+        self.keeper._settings = HistorySettings()
+        for path in ("table?at=5", "chart?at=5", "leaks?at=5"):
+            answer = self.get(f"/api/v1/{path}")
+            assert answer.code == 404
+            assert b"history.path" in answer.body
+        for path in ("table", "chart", "leaks"):
+            assert self.get(f"/api/v1/{path}?at=soon").code == 400
+
+    def test_a_page_that_is_paused_keeps_its_moment(self) -> None:
+        live = self._app.settings["context"].live
+        first = json.loads(self.get("/api/v1/table").body)
+        at = first["header"]["at"]
+
+        def later() -> None:  # as if a shared window had become too old
+            live._at -= 60
+
+        for _ in range(5):
+            later()
+            held = json.loads(self.get(f"/api/v1/table?at={at}").body)
+            assert held["header"]["at"] == at
+            assert held["rows"] == first["rows"]
+            assert json.loads(self.get("/api/v1/table").body)["header"]["at"] > at
+
     def test_what_is_no_time_is_refused(self) -> None:
         answer = self.get("/api/v1/snapshot?at=no%0don")
         assert answer.code == 400
-        assert answer.body.startswith(b"400 'no\\ron' is not a time")
+        assert answer.body.startswith(b"400 'no\\ron' is no time; give 03:00")
 
     def test_without_a_history_there_is_none(self) -> None:
+        self.keeper._settings = HistorySettings()
         for path in ("/api/v1/history", "/api/v1/snapshot?at=0"):
             answer = self.get(path)
             assert answer.code == 404

@@ -1,6 +1,6 @@
-// A chart over the last hour: lines, a band of error around the first, values under the pointer.
+// A chart over an hour: lines, a band of error around the first, values under the pointer.
 
-import { clock, draw, make, say } from "./dom.js";
+import { clock, draw, make, minute, say } from "./dom.js";
 
 const HEIGHT = 170, LEFT = 70, RIGHT = 12, TOP = 10, BOTTOM = 22;
 const MINUTES = [1, 2, 5, 10, 15];
@@ -9,7 +9,8 @@ const SHORTEST = 300;
 export class Chart {
   #figure; #svg; #legend; #readout; #cursor; #data; #at = -1; #x; #width = 0;
 
-  constructor(figure) {
+  // pick(seconds) goes to a moment
+  constructor(figure, pick) {
     this.#figure = figure;
     this.#legend = make("span", { className: "legend" });
     this.#readout = make("output");
@@ -21,12 +22,15 @@ export class Chart {
         Math.abs(time - seconds) < Math.abs(times[best] - seconds) ? i : best, 0));
     });
     for (const name of ["pointerleave", "blur"]) this.#svg.addEventListener(name, () => this.#point(-1));
+    const choose = () => { if (this.#data?.pickable && this.#at >= 0) pick(this.#data.times[this.#at]); };
+    this.#svg.addEventListener("click", choose);
     this.#svg.addEventListener("keydown", event => {
+      if (event.key === "Enter") choose();
       const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10 }[event.key];
       if (!step) return;
       event.preventDefault();
       const last = this.#data.times.length - 1;
-      this.#point(Math.min(last, Math.max(0, (this.#at < 0 ? last : this.#at) + step)));
+      this.#point(Math.min(last, Math.max(0, (this.#at < 0 ? this.#standing : this.#at) + step)));
     });
     new ResizeObserver(() => {
       if (this.#svg.clientWidth && this.#svg.clientWidth !== this.#width && this.#data) this.#draw();
@@ -34,18 +38,20 @@ export class Chart {
   }
 
   // times: Unix seconds; lines: [{heading, unit, help, values}] with null for gaps;
-  // error: standard errors of the first line's values
+  // error: standard errors of the first line's values; moment: what is shown, null for the present;
+  // pickable: whether the past can be gone to
   show(data) {
     this.#figure.hidden = !data.lines.length || !data.times.length;
     if (this.#figure.hidden) return;
     this.#data = data;
+    this.#svg.classList.toggle("pickable", data.pickable);
     this.#legend.replaceChildren(...data.lines.map((line, i) =>
       make("span", { className: `key line${i}`, title: line.help }, line.heading)));
     this.#draw();
   }
 
   #draw() {
-    const { times, lines, error } = this.#data;
+    const { times, lines, error, moment } = this.#data;
     const width = this.#width = Math.max(240, this.#svg.clientWidth || 240);
     const last = times.at(-1), first = Math.min(times[0], last - SHORTEST);
     const tops = lines.flatMap((line, n) => line.values.map((value, i) => (value ?? 0) + (n ? 0 : error?.[i] ?? 0)));
@@ -61,10 +67,14 @@ export class Chart {
         draw("text", { class: "y", x: LEFT - 8, y: y(value) + 4 }, amount(value, lines[0].unit)));
     }
     const every = MINUTES.find(minutes => (last - first) / 60 / minutes <= width / 90) ?? 15;
-    for (let minutes = 0; minutes * 60 <= last - first + 1; minutes += every) {
-      parts.push(draw("text", { class: "x", x: x(last - minutes * 60), y: HEIGHT - 6 },
-        minutes ? `−${minutes} min` : "now"));
+    // Of the present by minutes ago, of the past by the clock.
+    const from = moment === null ? last : Math.floor(last / 60 / every) * 60 * every;
+    for (let minutes = 0; from - minutes * 60 >= first - 1; minutes += every) {
+      const at = from - minutes * 60;
+      const ago = minutes ? `−${minutes} min` : "now";
+      parts.push(draw("text", { class: "x", x: x(at), y: HEIGHT - 6 }, moment === null ? ago : minute(at)));
     }
+    if (moment !== null) parts.push(draw("line", { class: "moment", x1: x(moment), x2: x(moment), y1: TOP, y2: HEIGHT - BOTTOM }));
     if (error?.some(value => value)) parts.push(draw("path", { class: "band", d: band(times, lines[0].values, error, x, y) }));
     lines.forEach((line, i) => parts.push(draw("path", { class: `line line${i}`, d: path(times, line.values, x, y) })));
     this.#cursor = draw("line", { class: "cursor", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" });
@@ -73,17 +83,23 @@ export class Chart {
     this.#point(this.#at < times.length ? this.#at : -1);
   }
 
-  // Values at one moment; -1: now.
+  // The point that stands for what is shown.
+  get #standing() {
+    const { times, moment } = this.#data;
+    return moment === null ? times.length - 1 : Math.max(0, times.findLastIndex(time => time <= moment + 0.5));
+  }
+
+  // Values at one moment; -1: what is shown.
   #point(at) {
     this.#at = at;
-    const { times, lines, error } = this.#data;
-    const i = at < 0 ? times.length - 1 : at;
+    const { times, lines, error, moment } = this.#data;
+    const i = at < 0 ? this.#standing : at;
     const values = lines.map((line, n) => {
       if (line.values[i] === null) return "not known";
       const doubt = n === 0 && error?.[i] ? ` ± ${amount(error[i], line.unit)}` : "";
       return amount(line.values[i], line.unit) + doubt;
     });
-    const text = `${at < 0 ? "now" : clock(times[i])}: ${values.join(" · ")}`;
+    const text = `${at < 0 && moment === null ? "now" : clock(times[i])}: ${values.join(" · ")}`;
     say(this.#readout, text);
     this.#svg.setAttribute("aria-label", `${lines.map(line => line.heading).join(", ")}; ${text}; arrow keys go through time`);
     const there = this.#x(times[i]);

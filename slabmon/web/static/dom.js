@@ -26,3 +26,14 @@ export function say(element, text) {
 export function clock(seconds) {
   return new Date(seconds * 1000).toLocaleTimeString(undefined, { hourCycle: "h23" });
 }
+
+export function minute(seconds) {
+  return new Date(seconds * 1000).toLocaleTimeString(undefined, { hourCycle: "h23", hour: "2-digit", minute: "2-digit" });
+}
+
+// With the day where that is not today.
+export function day(seconds) {
+  const time = new Date(seconds * 1000);
+  const today = time.toDateString() === new Date().toDateString();
+  return today ? clock(seconds) : `${time.toLocaleDateString()} ${clock(seconds)}`;
+}

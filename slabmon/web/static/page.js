@@ -1,19 +1,20 @@
 // The live page: asks the daemon again and again, and shows what it answers.
 
 import { Chart } from "./chart.js";
-import { $, clock, make, say } from "./dom.js";
+import { $, clock, day, make, say } from "./dom.js";
 import { showHeader } from "./header.js";
 import { Gone, Refused, get, url } from "./server.js";
 import { ROWS, charted, href, query, read } from "./state.js";
 import { Table } from "./table.js";
+import { Times } from "./times.js";
 
 const AGAIN = 4000, CHART_AGAIN = 10000, TYPING = 250, NOTICE = 20000;
 
 let state = read();
 let views = null, data = null, selected = null;
-let paused = false, turn = 0, timer = 0;
+let paused = false, held = null, turn = 0, timer = 0;
 let answered = Date.now(), noticeUntil = 0;
-let chartAsked = "", chartAt = 0;
+let chartAsked = "", chartAt = 0, shownAt = null;
 
 const table = new Table(document.querySelector("#rows table"), {
   sort: column => change({ sort: column.name, offset: 0,
@@ -21,7 +22,8 @@ const table = new Table(document.querySelector("#rows table"), {
   select: row => change(JSON.stringify(row.key) === JSON.stringify(state.key)
     ? { key: null, name: "" } : { key: row.key, name: row.name }),
 });
-const charts = [new Chart($("figure")), new Chart($("rates"))];
+const times = new Times(go);
+const charts = [new Chart($("figure"), go), new Chart($("rates"), go)];
 
 // Changes what is shown without a step that the back button would go back to.
 function change(changes) {
@@ -30,28 +32,54 @@ function change(changes) {
   refresh();
 }
 
+// Goes to a moment of the past, null: the present.
+function go(at) {
+  setPaused(false);
+  state = { ...state, at };
+  history.pushState(null, "", href(state));
+  refresh();
+}
+
 async function refresh() {
   clearTimeout(timer);
   const mine = ++turn;
+  let gone = false;
   try {
     if (!views) showViews(await get("views"));
-    const found = await get("table", { ...query(state), offset: state.offset, limit: ROWS });
+    document.body.classList.toggle("seeking", state.at !== shownAt);
+    const found = await rows();
     if (mine !== turn) return;
     show(found);
     await refreshChart(mine);
   } catch (error) {
     if (mine !== turn) return;
+    document.body.classList.remove("seeking");
     if (error instanceof Refused) refuse(error.message);
     else if (error instanceof Gone) lose(error.message);
     else throw error;
+    gone = error instanceof Gone;
   } finally {
-    if (mine === turn) later();
+    if (mine === turn) later(gone);
   }
 }
 
-function later() {
+// What is past does not change: it is asked for again only if there was no answer.
+function later(gone = false) {
   clearTimeout(timer);
-  if (!paused && !document.hidden) timer = setTimeout(refresh, AGAIN);
+  if (!document.hidden && (gone || (!paused && state.at === null))) timer = setTimeout(refresh, AGAIN);
+}
+
+// While paused, the moment that was shown, as long as slabmon has it.
+async function rows() {
+  const asked = { offset: state.offset, limit: ROWS };
+  try {
+    return await get("table", { ...query(state, held), ...asked });
+  } catch (error) {
+    if (held === null || state.at !== null || !error.lost) throw error;
+    const found = await get("table", { ...query(state), ...asked });
+    held = found.header.at;
+    return found;
+  }
 }
 
 function showViews(found) {
@@ -59,7 +87,12 @@ function showViews(found) {
   say($("version"), `slabmon ${found.version}`);
   $("metrics").href = found.metrics;
   $("views").replaceChildren(...views.map(view =>
-    make("a", { href: href({ view: view.name }), textContent: view.name, title: view.title })));
+    make("a", { textContent: view.name, title: view.title })));
+}
+
+// A link to something else of the same moment.
+function here(changes) {
+  return href({ at: state.at, ...changes });
 }
 
 function show(found) {
@@ -68,20 +101,30 @@ function show(found) {
     change({ offset: 0 });
     return;
   }
-  const anew = data && found.header.since !== data.header.since;
+  const anew = data && state.at === null && shownAt === null && found.header.since !== data.header.since;
   data = found;
+  shownAt = state.at;
   answered = Date.now();
   if (anew) noticeUntil = answered + NOTICE;
   const notice = answered < noticeUntil
     ? `slabmon began anew at ${clock(found.header.since)}: counters and charts start there.` : "";
   banner(found.problem ? `These figures are ${Math.round(found.age)} s old: ${found.problem}` : notice, Boolean(found.problem));
   showHeader(found.header);
-  say($("clock"), `${paused ? "PAUSED, as of" : "as of"} ${clock(found.header.at)}`);
+  showClock();
+  times.show(found.history, state.at, found.header.at);
   refuse("");
   table.show(found, state);
   showPlace();
   showPages();
   showSelected();
+}
+
+function showClock() {
+  const how = state.at !== null ? "RECORDED" : paused ? "PAUSED, as of" : "as of";
+  say($("clock"), `${how} ${day(data.header.at)}`);
+  document.body.classList.toggle("recorded", state.at !== null);
+  document.body.classList.remove("seeking");
+  $("pause").disabled = state.at !== null;
 }
 
 function banner(text, bad) {
@@ -103,20 +146,21 @@ function refuse(problem) {
 // Which view, and the way to it.
 function showPlace() {
   for (const link of $("views").children) {
+    link.href = here({ view: link.textContent });
     if (link.textContent === state.view && !state.path.length) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   say($("title"), state.path.length ? data.view.title.split(" where ")[0] : data.view.title);
   document.title = `slabmon: ${state.path.length ? state.path.at(-1)[3] + " " : ""}${$("title").textContent}`;
-  const way = [make("a", { href: href({ view: state.view }), textContent: state.view })];
+  const way = [make("a", { href: here({ view: state.view }), textContent: state.view })];
   state.path.forEach(([title, , , name], i) => way.push(" → ", make("b", { textContent: name }), " → ",
-    make("a", { href: href({ view: state.view, path: state.path.slice(0, i + 1) }), textContent: title })));
+    make("a", { href: here({ view: state.view, path: state.path.slice(0, i + 1) }), textContent: title })));
   $("path").hidden = !state.path.length;
   if ($("path").textContent !== way.map(part => part.textContent ?? part).join("")) $("path").replaceChildren(...way);
   if (document.activeElement !== $("filter")) $("filter").value = state.filter;
   $("every").checked = state.every;
-  $("csv").href = url("table.csv", query(state));
-  $("json").href = url("table.json", query(state));
+  $("csv").href = url("table.csv", query(state, held));
+  $("json").href = url("table.json", query(state, held));
 }
 
 function showPages() {
@@ -132,40 +176,50 @@ function showSelected() {
   const { name } = charted(state);
   say($("what"), name || `all ${state.view}`);
   const links = selected ? data.view.links.map((title, i) => make("a", {
-    href: href({ view: state.view, path: [...state.path, [title, selected.links[i], selected.key, selected.name]] }),
+    href: here({ view: state.view, path: [...state.path, [title, selected.links[i], selected.key, selected.name]] }),
     textContent: title })) : [];
   const old = [...$("links").children].map(link => link.href).join();
   if (old !== links.map(link => link.href).join()) $("links").replaceChildren(...links);
 }
 
 async function refreshChart(mine) {
-  const { asked } = charted(state);
+  const { asked } = charted(state, held);
   const wanted = JSON.stringify({ ...asked, filter: "", sort: "" }) + data.header.since;
   if (wanted === chartAsked && Date.now() - chartAt < CHART_AGAIN) return;
   const found = await get("chart", { ...asked, filter: "" });
   if (mine !== turn) return;
   [chartAsked, chartAt] = [wanted, Date.now()];
   const [figure, ...rates] = found.problem ? [] : found.lines;
-  charts[0].show({ times: found.times ?? [], lines: figure ? [figure] : [], error: found.error });
-  charts[1].show({ times: found.times ?? [], lines: rates });
+  const shown = { times: found.times ?? [], moment: state.at === null ? null : data.header.at, pickable: Boolean(data.history) };
+  charts[0].show({ ...shown, lines: figure ? [figure] : [], error: found.error });
+  charts[1].show({ ...shown, lines: rates });
   $("charts").hidden = Boolean(found.problem);
   say($("nochart"), found.problem && state.key !== null ? `No chart: ${found.problem}.` : "");
   $("nochart").hidden = !$("nochart").textContent;
   $("detail").hidden = Boolean(found.problem) && state.key === null;
 }
 
-function pause() {
-  paused = !paused;
+function setPaused(wanted) {
+  paused = wanted;
+  held = paused && data ? data.header.at : null;
   $("pause").setAttribute("aria-pressed", paused);
   document.body.classList.toggle("paused", paused);
-  if (data) say($("clock"), `${paused ? "PAUSED, as of" : "as of"} ${clock(data.header.at)}`);
-  if (paused) clearTimeout(timer);
-  else refresh();
+}
+
+// Sorting and filtering go on, over the moment that is shown: slabmon is told at once to keep it.
+function pause() {
+  if (state.at !== null) return;
+  setPaused(!paused);
+  if (data) showClock();
+  refresh();
 }
 
 const KEYS = {
   "/": () => $("filter").focus(),
   p: pause,
+  t: () => times.focus(),
+  "[": () => times.step(-1),
+  "]": () => times.step(1),
   "?": () => $("help").showModal(),
   j: () => table.move(1), ArrowDown: () => table.move(1),
   k: () => table.move(-1), ArrowUp: () => table.move(-1),
@@ -186,11 +240,12 @@ addEventListener("keydown", event => {
 });
 addEventListener("hashchange", async () => {
   state = read();
+  if (state.at !== null) setPaused(false);
   selected = null;
   await refresh();
   $("title").focus({ preventScroll: true });
 });
-document.addEventListener("visibilitychange", () => (document.hidden || paused ? later() : refresh()));
+document.addEventListener("visibilitychange", () => (document.hidden || paused || state.at !== null ? later() : refresh()));
 let typing = 0;
 $("filter").addEventListener("input", () => {
   clearTimeout(typing);

@@ -1,9 +1,17 @@
-// The server's answers. Refused: it does not understand the question. Gone: no answer, or no good one.
+// The server's answers. Refused: it does not understand the question, or (lost) knows nothing of that
+// moment. Gone: no answer, or no good one.
 
-export class Refused extends Error {}
+export class Refused extends Error {
+  constructor(text, lost) {
+    super(text);
+    this.lost = lost;
+  }
+}
 export class Gone extends Error {}
 
 const PATIENCE = 8000;
+// Looking back takes longer.
+const LONG_PATIENCE = 30000;
 
 export function url(path, asked = {}) {
   return `api/v1/${path}?${new URLSearchParams(asked)}`;
@@ -12,12 +20,14 @@ export function url(path, asked = {}) {
 export async function get(path, asked) {
   let answer, text;
   try {
-    answer = await fetch(url(path, asked), { signal: AbortSignal.timeout(PATIENCE) });
+    answer = await fetch(url(path, asked), { signal: AbortSignal.timeout(asked?.at ? LONG_PATIENCE : PATIENCE) });
     text = await answer.text();
   } catch {
     throw new Gone("slabmon does not answer");
   }
-  if (answer.status === 400) throw new Refused(text.trim());
+  if (answer.status === 400 || answer.status === 404) {
+    throw new Refused(text.trim().replace(/^\d+ /, ""), answer.status === 404);
+  }
   if (!answer.ok) throw new Gone(`slabmon answers ${text.trim() || answer.status}`);
   return JSON.parse(text);
 }

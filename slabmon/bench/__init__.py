@@ -1,0 +1,1 @@
+"""What slabmon costs on this host, measured: `slabmon bench`."""

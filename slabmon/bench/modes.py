@@ -1,0 +1,122 @@
+"""What is attached while a workload runs: nothing, empty programs, or slabmon."""
+
+from __future__ import annotations
+
+import os
+import struct
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from slabmon.kernel import bpf
+from slabmon.kernel.plan import ALLOCATION_EVENTS
+from slabmon.kernel.session import open_tracker
+from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.tracker import Tracker
+
+NOTHING, FLOOR = "nothing", "empty programs"
+_NO_CACHE = "no cache has this name"
+# r0 = 0; exit
+_EMPTY = struct.pack("<BBhi", 0xB7, 0, 0, 0) + struct.pack("<BBhi", 0x95, 0, 0, 0)
+_EVENTS = ("kmalloc", "kfree", "kmem_cache_alloc", "kmem_cache_free")
+
+
+class Mode(Protocol):
+    """Something that can be switched on for a block and off again."""
+
+    name: str
+    about: str
+
+    def on(self) -> None:
+        """Attaches it."""
+
+    def off(self) -> None:
+        """Detaches it; what it needs stays loaded."""
+
+
+@dataclass
+class Nothing:
+    """The baseline."""
+
+    name: str = NOTHING
+    about: str = "no program attached"
+
+    def on(self) -> None:
+        """Nothing to do."""
+
+    def off(self) -> None:
+        """Nothing to do."""
+
+
+class EmptyPrograms:
+    """The floor: what the kernel takes to call programs that do nothing."""
+
+    name = FLOOR
+    about = "an empty raw tracepoint program on each of kmalloc, kfree and their kmem_cache twins"
+
+    def __init__(self) -> None:
+        self._program = bpf.load("slabmon_floor", _EMPTY)
+        self._links: list[int] = []
+
+    def on(self) -> None:
+        self._links = [bpf.attach(self._program, event) for event in _EVENTS]
+
+    def off(self) -> None:
+        for link in self._links:
+            os.close(link)
+        self._links = []
+
+    def close(self) -> None:
+        """Unloads it."""
+        self.off()
+        os.close(self._program)
+
+
+class Slabmon:
+    """A session of its own, whose allocation programs come and go."""
+
+    def __init__(self, name: str, about: str, tracker: Tracker) -> None:
+        self.name, self.about, self.tracker = name, about, tracker
+        self._events = tracker.plan.attach.keys() & ALLOCATION_EVENTS
+        self.off()
+
+    def on(self) -> None:
+        self.tracker.programs.attach(self.tracker.plan, self._events, required=True)
+
+    def off(self) -> None:
+        self.tracker.programs.detach(self._events)
+
+
+SLABMON = {
+    "counters": ("counts only: a sample every GiB", Settings(sample_bytes=1 << 30)),
+    "default": ("counts, and a sample every 64 KiB with its stack", Settings()),
+    "exact, filtered": (
+        "every object of a cache that no object here is from",
+        Settings(exact=Filter(cache=_NO_CACHE)),
+    ),
+    "exact": (
+        "every object, without stacks",
+        Settings(exact=Filter(min_size=1), stack_frames=0),
+    ),
+    "exact, stacks": ("every object with its stack", Settings(exact=Filter(min_size=1))),
+}
+
+
+class Modes(AbstractContextManager["Modes"]):
+    """All modes, loaded; none attached."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Modes:
+        floor = EmptyPrograms()
+        self._stack.callback(floor.close)
+        self.slabmon = {}
+        for name, (about, settings) in SLABMON.items():
+            tracker = self._stack.enter_context(open_tracker(settings))
+            self.slabmon[name] = Slabmon(name, about, tracker)
+        self.all: tuple[Mode, ...] = (Nothing(), floor, *self.slabmon.values())
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()

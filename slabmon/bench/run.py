@@ -1,0 +1,127 @@
+"""A whole measurement: workloads by modes, as one document."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from slabmon import __version__
+from slabmon.bench.measure import Spread, added, count_events, measure, one_cpu
+from slabmon.bench.modes import FLOOR, NOTHING, Modes, Slabmon
+from slabmon.bench.peers import CYCLES, PEERS, measure_peer
+from slabmon.bench.workloads import Workload
+from slabmon.kernel import bpf
+
+STATISTICS_SECONDS = 0.5
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    model = ""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {
+        "cpu": model, "cpus": os.cpu_count(), "kernel": platform.release(),
+        "machine": platform.machine(), "python": platform.python_version(),
+        "slabmon": __version__, "load": os.getloadavg()[0],
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }  # fmt: skip
+
+
+def measure_workload(workload: Workload, modes: Modes, cpu: int, rounds: int,
+                     found: dict[str, Any]) -> Iterator[None]:  # fmt: skip
+    """One workload in all modes, a round at a step. `added` is per pair of an allocation and its
+    free, `ratio` the median against that of the empty programs."""
+    workload.run(500)
+    events = count_events(workload, modes.slabmon["counters"], cpu)
+    times: dict[str, list[float]] = {}
+    yield from measure(workload, modes.all, rounds, times)
+    pairs = events.pairs or 1.0
+    floor = added(times, FLOOR, pairs).median
+    rows = []
+    for mode in modes.all:
+        row: dict[str, Any] = {"mode": mode.name, "about": mode.about}
+        row["iteration_ns"] = Spread.of(times[mode.name]).rounded()
+        if mode.name != NOTHING:
+            spread = added(times, mode.name, pairs)
+            row["added_ns"] = spread.rounded()
+            row["ratio"] = round(spread.median / floor, 2) if floor > 0 else None
+        rows.append(row)
+    found |= {
+        "workload": workload.name, "about": workload.about, "rounds": rounds,
+        "kmalloc_pairs": events.kmalloc, "kmem_cache_pairs": events.kmem_cache,
+        "modes": rows, "blocks_ns": {n: [round(t, 1) for t in v] for n, v in times.items()},
+    }  # fmt: skip
+
+
+def program_costs(workload: Workload, mode: Slabmon) -> dict[str, dict[str, float]]:
+    """Run time of each program as the kernel's own statistics give it, which cost time too."""
+    programs = mode.tracker.programs
+    before = {name: bpf.program_info(fd) for name, fd in programs.programs.items()}
+    statistics = bpf.enable_stats()
+    mode.on()
+    try:
+        end = time.monotonic() + STATISTICS_SECONDS
+        while time.monotonic() < end:
+            workload.run(200)
+    finally:
+        mode.off()
+        os.close(statistics)
+    found = {}
+    for name, fd in programs.programs.items():
+        now = bpf.program_info(fd)
+        runs = now.runs - before[name].runs
+        row: dict[str, float] = {"instructions": programs.instructions[name]}
+        if runs:
+            seconds = now.run_seconds - before[name].run_seconds
+            row |= {"runs": runs, "mean_ns": round(seconds / runs * 1e9, 1)}
+        found[name.removeprefix("on_")] = row
+    return found
+
+
+def measure_peers(workload: Workload, row: dict[str, Any], cpus: set[int],
+                  found: list[dict[str, Any]]) -> Iterator[None]:  # fmt: skip
+    """All peers under one workload, beside what `row` says of slabmon; a cycle of one at a step."""
+    floor = next(mode for mode in row["modes"] if mode["mode"] == FLOOR)["added_ns"]["median"]
+    for peer in PEERS:
+        found.append({})
+        yield from measure_peer(peer, workload, row["kmalloc_pairs"] or 1.0, found[-1], cpus)
+        if "added_ns" in found[-1]:
+            found[-1]["ratio"] = round(found[-1]["added_ns"]["median"] / floor, 2)
+
+
+def steps_of(kinds: Sequence[type[Workload]], rounds: int, peers: bool) -> int:
+    """How many steps run() takes at most."""
+    return len(kinds) * rounds + (len(PEERS) * CYCLES if peers else 0)
+
+
+def run(kinds: Sequence[type[Workload]], rounds: int, cpu: int | None, peers: bool,
+        document: dict[str, Any]) -> Iterator[None]:  # fmt: skip
+    """Measures the workloads into the document, a round of one at a step; then other tools, under
+    the first workload."""
+    document |= {"schema": 1, "machine": machine(), "workloads": []}
+    cpus = os.sched_getaffinity(0)
+    with Modes() as modes, one_cpu(cpu) as chosen:
+        document["machine"]["measured_cpu"] = chosen
+        for kind in kinds:
+            workload = kind()
+            row: dict[str, Any] = {}
+            document["workloads"].append(row)
+            try:
+                yield from measure_workload(workload, modes, chosen, rounds, row)
+                if kind is not kinds[0]:
+                    continue
+                document["programs"] = {
+                    name: program_costs(workload, mode) for name, mode in modes.slabmon.items()
+                }
+                if peers:
+                    document["peers"] = []
+                    yield from measure_peers(workload, row, cpus, document["peers"])
+            finally:
+                workload.close()

@@ -1,0 +1,127 @@
+"""Loops that make the kernel allocate and free a known number of objects."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from itertools import repeat
+from typing import ClassVar
+
+from slabmon.errors import UnsupportedHost
+
+_PRIVATE, _CREATE, _REMOVE = 0, 0o1000, 0  # sys/ipc.h
+
+
+class Workload(ABC):
+    """One kind of loop. `about` says what an iteration is."""
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+
+    @abstractmethod
+    def run(self, iterations: int) -> None:
+        """The loop; as little as possible happens around the system calls."""
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to close
+        """Leaves nothing behind."""
+
+
+class MessageQueue(Workload):
+    """One kmalloc+kfree pair an iteration, and nothing else: the message (ipc/msgutil.c)."""
+
+    name = "message queue"
+    about = "msgsnd() and msgrcv() of 16 bytes"
+
+    def __init__(self) -> None:
+        # PyDLL keeps the interpreter's lock: to give it up and take it again costs as much as
+        # a system call.
+        libc = ctypes.PyDLL(None)
+        self._send, self._receive, self._control = libc.msgsnd, libc.msgrcv, libc.msgctl
+        self._queue = ctypes.c_int(libc.msgget(_PRIVATE, _CREATE | 0o600))
+        if self._queue.value < 0:
+            raise UnsupportedHost("this host has no System V message queues to measure with")
+        self._buffer = (ctypes.c_long * 3)(1, 0, 0)
+
+    def run(self, iterations: int) -> None:
+        send, receive, queue = self._send, self._receive, self._queue
+        message = ctypes.c_void_p(ctypes.addressof(self._buffer))
+        size, any_type, flags = ctypes.c_size_t(16), ctypes.c_long(0), ctypes.c_int(0)
+        for _ in repeat(None, iterations):
+            send(queue, message, size, flags)
+            receive(queue, message, size, any_type, flags)
+
+    def close(self) -> None:
+        self._control(self._queue, _REMOVE, None)
+
+
+class Pipe(Workload):
+    """Inodes, dentries, files and the ring of a pipe."""
+
+    name = "pipe"
+    about = "pipe() and close() of both ends"
+
+    def run(self, iterations: int) -> None:
+        pipe, close = os.pipe, os.close
+        for _ in repeat(None, iterations):
+            reader, writer = pipe()
+            close(reader)
+            close(writer)
+
+
+class FileOpen(Workload):
+    """A path name and a struct file: kmem_cache pairs."""
+
+    name = "file open"
+    about = "open() and close() of /dev/null"
+
+    def run(self, iterations: int) -> None:
+        open_, close, flags = os.open, os.close, os.O_RDONLY | os.O_CLOEXEC
+        for _ in repeat(None, iterations):
+            close(open_("/dev/null", flags))
+
+
+class Socket(Workload):
+    """A datagram: its header and its data."""
+
+    name = "socket"
+    about = "a datagram of 1,024 bytes through a pair of unix sockets"
+
+    def __init__(self) -> None:
+        self._ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def run(self, iterations: int) -> None:
+        send, receive = self._ends[0].send, self._ends[1].recv_into
+        data, place = bytes(1024), bytearray(1024)
+        for _ in repeat(None, iterations):
+            send(data)
+            receive(place)
+
+    def close(self) -> None:
+        for end in self._ends:
+            with suppress(OSError):
+                end.close()
+
+
+class Mixed(Workload):
+    """All of the others in turn."""
+
+    name = "mixed"
+    about = "one iteration of each of the others"
+
+    def __init__(self) -> None:
+        self._parts = [kind() for kind in WORKLOADS if kind is not Mixed]
+
+    def run(self, iterations: int) -> None:
+        for _ in repeat(None, iterations):
+            for part in self._parts:
+                part.run(1)
+
+    def close(self) -> None:
+        for part in self._parts:
+            part.close()
+
+
+WORKLOADS: tuple[type[Workload], ...] = (MessageQueue, FileOpen, Pipe, Socket, Mixed)

@@ -1,0 +1,82 @@
+"""What is made of the past of a source: growth before a moment, and verdicts at it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, cast
+
+from slabmon.analysis.verdicts.observer import Observer
+from slabmon.analysis.window import WINDOW_SECONDS, History
+from slabmon.errors import SlabmonError
+from slabmon.export.verdicts import SHARE, from_dict
+from slabmon.sources import Past, Source
+from slabmon.sources.connected import ConnectedSource
+from slabmon.sources.depth import JUDGED, JUDGED_SECONDS, WINDOW
+
+if TYPE_CHECKING:
+    from slabmon.analysis.verdicts.finding import Assessment
+    from slabmon.model import Snapshot
+    from slabmon.store.recording import Moment
+
+_AGAIN_SECONDS = 10.0  # verdicts do not change sooner
+
+
+def past_of(source: Source) -> Past | None:
+    """The past that a source may have; a daemon tells only when it is asked."""
+    return cast(Past, source) if hasattr(source, "at") else None
+
+
+def fill(history: History, past: Past, end: float) -> None:
+    """Adds what was before a Unix time, as far back as a window goes."""
+    points = WINDOW.points(past.at(end).snapshot)
+    for moment in past.times(end - WINDOW_SECONDS, end, points):
+        history.add(past.at(moment).snapshot)
+
+
+def judged(
+    past: Past, now: Moment, follow: Callable[[list[float]], Iterable[float]] = iter
+) -> Assessment | None:
+    """What can be said of leaks from the hour before a moment; None of a host so large that it
+    would take long. `follow` passes the times on as they are read."""
+    points = JUDGED.points(now.snapshot)
+    if points == JUDGED.least:
+        return None
+    observer = Observer()
+    for moment in follow(past.times(now.time - JUDGED_SECONDS, now.time, points)):
+        observer.add(past.at(moment).snapshot)
+    return observer.assess()
+
+
+class AskedJudge:
+    """A window.Judge that asks `ask` now and then, and only while `wanted`."""
+
+    def __init__(self, ask: Callable[[], Assessment | None]) -> None:
+        self.wanted = False
+        self._ask = ask
+        self.forget()
+
+    def forget(self) -> None:
+        """What was said is about another moment."""
+        self._found: Assessment | None = None
+        self._due = 0.0
+
+    def add(self, snapshot: Snapshot) -> None:
+        """See window.Judge."""
+        if self.wanted and time.monotonic() >= self._due:
+            self._found = self._ask()
+            self._due = time.monotonic() + _AGAIN_SECONDS
+
+    def assess(self) -> Assessment | None:
+        """See window.Judge."""
+        return self._found
+
+
+def assessment(past: Past, at: float | None) -> Assessment | None:
+    """Verdicts at a Unix time, or a daemon's at present; None if there are none to be had."""
+    try:
+        if isinstance(past, ConnectedSource):
+            return from_dict(past.leaks(SHARE, at))
+        return None if at is None else judged(past, past.at(at))
+    except SlabmonError:
+        return None
