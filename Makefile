@@ -9,7 +9,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-vm test-service matrix vm-shell venv dev check lint format docs bench bench-views bench-report \
-	bench-store bench-verdicts verdicts clean
+	bench-store bench-verdicts bench-daemon verdicts clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -66,6 +66,9 @@ bench: venv ## Time a snapshot on synthetic tables (docs/snapshot-bench.md)
 
 bench-views: venv ## Time the views of a large host (docs/top.md)
 	$(VENV)/bin/python -m tests.bench_views
+
+bench-daemon: venv ## Memory and CPU of the daemon over time, SECONDS=3600 (docs/service.md)
+	$(VENV)/bin/python -m tests.bench_daemon $(SECONDS)
 
 bench-verdicts: venv ## Time the verdict engine on a large host (docs/verdicts.md)
 	$(VENV)/bin/python -m tests.bench_verdicts

@@ -106,12 +106,18 @@ def to_journal() -> bool:
     return (device, inode) == (str(status.st_dev), str(status.st_ino))
 
 
-def set_up(settings: LogSettings) -> None:
-    """Directs the log of this process; again, to change the level."""
+def tear_down() -> None:
+    """Closes what log lines are written to."""
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
         old.close()
+
+
+def set_up(settings: LogSettings) -> None:
+    """Directs the log of this process; again, to change the level."""
+    tear_down()
+    root = logging.getLogger()
     handler: logging.Handler
     if to_journal():
         handler = JournalHandler()

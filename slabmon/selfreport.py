@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+SIZES_SECONDS = 30.0
 
 
 def map_bytes(descriptors: Iterable[int], root: Path = Path("/proc/self/fdinfo")) -> int:
@@ -21,30 +23,49 @@ def map_bytes(descriptors: Iterable[int], root: Path = Path("/proc/self/fdinfo")
     return total
 
 
-@dataclass(frozen=True)
-class Usage:
-    """Of one process. `proportional_bytes` counts a page shared by n processes as an n-th;
-    0 where the kernel does not tell."""
+def cpu_seconds(pid: int) -> float:
+    """What a process has used; 0 when it is gone."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
-    cpu_seconds: float = 0.0
-    resident_bytes: int = 0
-    proportional_bytes: int = 0
 
-
-def usage(pid: int) -> Usage:
-    """What a process uses; zeros when it is gone."""
+def memory(pid: int) -> tuple[int, int]:
+    """Resident and proportional bytes of a process; the latter count a page shared by n processes
+    as an n-th, and are 0 where the kernel does not tell. Zeros when it is gone."""
     try:
         process = psutil.Process(pid)
-        with process.oneshot():
-            times = process.cpu_times()
-            resident = process.memory_info().rss
         try:
-            proportional = process.memory_full_info().pss
+            found = process.memory_full_info()
         except psutil.AccessDenied:
-            proportional = 0
+            return int(process.memory_info().rss), 0
     except psutil.Error:
-        return Usage()
-    return Usage(times.user + times.system, resident, proportional)
+        return 0, 0
+    return int(found.rss), int(found.pss)
+
+
+class Sizes:
+    """Memory of the daemon's parts, by the names the metric catalogue knows it by. Looked at every
+    SIZES_SECONDS, and when a part is another process: the kernel takes milliseconds to tell."""
+
+    def __init__(self) -> None:
+        self._pids: dict[str, int] = {}
+        self._until = 0.0
+        self._found: dict[str, float] = {}
+
+    def report(self, pids: dict[str, int], descriptors: Iterable[int]) -> dict[str, float]:
+        """Of these processes by part, and of these BPF maps and programs."""
+        now = time.monotonic()
+        if pids != self._pids or now >= self._until:
+            self._pids, self._until = pids, now + SIZES_SECONDS
+            self._found = {"bpf_bytes": map_bytes(descriptors)}
+            for part, pid in pids.items():
+                resident, proportional = memory(pid)
+                self._found[f"{part}_resident_bytes"] = resident
+                self._found[f"{part}_proportional_bytes"] = proportional
+        return self._found
 
 
 class Successors:

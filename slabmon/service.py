@@ -10,13 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from socket import socket
 
+from slabmon.births import copy
 from slabmon.budget import BudgetSettings
 from slabmon.channel import DETAILED, Answer
 from slabmon.governor import Governor
 from slabmon.kernel import bpf
 from slabmon.kernel.tracker import Tracker
 from slabmon.loop import Loop
-from slabmon.selfreport import Successors, map_bytes, usage
+from slabmon.memory import give_back, let_go_of_files
+from slabmon.selfreport import Sizes, Successors, cpu_seconds
 from slabmon.store.codec import encode
 from slabmon.supervisor import Supervisor
 from slabmon.web.settings import WebSettings
@@ -29,10 +31,12 @@ SPACING_SECONDS = 0.4
 DRAIN_SECONDS = 1.0
 STATS_PERIOD_SECONDS, STATS_WINDOW_SECONDS = 60.0, 1.0
 WALK_PERIOD_SECONDS = 600.0
+SETTLED_SECONDS = 15.0  # after that, what the start needed is not needed any more
 
 
 class Service:
-    """One thread: the loop's. Start it early: the web process comes up while programs compile."""
+    """One thread: the loop's. Start it before anything of the kernel is read: the web process is a
+    copy of this one."""
 
     def __init__(self, loop: Loop, settings: WebSettings, listeners: Sequence[socket],
                  on_work: Callable[[], object]) -> None:  # fmt: skip
@@ -48,7 +52,8 @@ class Service:
         self._failures = 0
         self._failing = False
         self._web_cpu = Successors()
-        self.web = Supervisor(loop, settings, listeners, self._command)
+        self._sizes = Sizes()
+        self.web = Supervisor(loop, settings, listeners, self._command, first=copy)
 
     def attend(self, tracker: Tracker, budget: BudgetSettings) -> None:
         """From now on commands are answered, the tracker is kept up and the budget held."""
@@ -57,6 +62,7 @@ class Service:
         self._loop.every(DRAIN_SECONDS, self._drain)
         self._loop.every(WALK_PERIOD_SECONDS, tracker.reconcile_devices)
         self._measure(self.governor)
+        self._loop.later(SETTLED_SECONDS, let_go_of_files)
         for process, command in self._waiting:
             self._command(process, command)
         self._waiting = []
@@ -105,25 +111,23 @@ class Service:
             self._failing = False
             self._last_seconds = time.monotonic() - start
             answer = Answer(command, True, self._report(tracker), body)
+        tracker.reader.unmap()
         self._last_at = time.monotonic()
         return answer
 
     def _report(self, tracker: Tracker) -> dict[str, float]:
         """Figures of the daemon itself, by the names the metric catalogue knows them by."""
-        own = usage(os.getpid())
-        pid = self.web.pid or 0
-        web = usage(pid)
+        pid, own = self.web.pid or 0, os.getpid()
         programs = tracker.programs
         return {
             "snapshot_seconds": self._last_seconds,
             "snapshot_failures": self._failures,
-            "collector_cpu_seconds": own.cpu_seconds,
-            "collector_resident_bytes": own.resident_bytes,
-            "collector_proportional_bytes": own.proportional_bytes,
-            "web_cpu_seconds": self._web_cpu.total(pid, web.cpu_seconds),
-            "web_resident_bytes": web.resident_bytes,
-            "web_proportional_bytes": web.proportional_bytes,
-            "bpf_bytes": map_bytes((*programs.maps.values(), *programs.programs.values())),
+            "collector_cpu_seconds": cpu_seconds(own),
+            "web_cpu_seconds": self._web_cpu.total(pid, cpu_seconds(pid)),
+            **self._sizes.report(
+                {"collector": own, "web": pid},
+                (*programs.maps.values(), *programs.programs.values()),
+            ),
             "web_restarts": self.web.restarts,
             "web_configuration_failed": self.web.configuration_failed,
             **(self.governor.report() if self.governor else {}),
@@ -142,8 +146,9 @@ class Service:
                 governor.window_closes()
                 os.close(descriptor)
             web_pid = self.web.pid or 0
-            web = self._web_cpu.total(web_pid, usage(web_pid).cpu_seconds)
-            governor.period(usage(os.getpid()).cpu_seconds, web)
+            web = self._web_cpu.total(web_pid, cpu_seconds(web_pid))
+            give_back()
+            governor.period(cpu_seconds(os.getpid()), web)
 
         governor.window_opens()
         self._loop.later(STATS_WINDOW_SECONDS, window_ends)

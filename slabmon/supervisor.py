@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from slabmon.births import Birth, execute
 from slabmon.channel import Identity, Started, identity
 from slabmon.errors import PermissionDenied, SlabmonError, UsageError
 from slabmon.loop import Loop
@@ -27,11 +28,12 @@ _ERRORS: dict[int, type[SlabmonError]] = {2: UsageError, 3: PermissionDenied}
 
 
 class Supervisor:
-    """`on_command` gets a web process and the command it sent, and answers it."""
+    """`on_command` gets a web process and the command it sent, and answers it. `first` brings the
+    first web process into being; those after it are new programs."""
 
     def __init__(
         self, loop: Loop, settings: WebSettings, listeners: Sequence[socket.socket],
-        on_command: Callable[[WebProcess, bytes], None],
+        on_command: Callable[[WebProcess, bytes], None], first: Birth = execute,
     ) -> None:  # fmt: skip
         self._loop = loop
         self._settings = settings
@@ -45,7 +47,7 @@ class Supervisor:
         self.restarts = 0
         self.configuration_failed = False
         self._current: WebProcess | None = None
-        self._candidate: WebProcess | None = self._start()
+        self._candidate: WebProcess | None = self._start(first)
         loop.every(CHECK_SECONDS, self._check)
 
     @property
@@ -58,10 +60,10 @@ class Supervisor:
         """Whether TCP clients of the first process had to speak TLS."""
         return self._first is not None and self._first.tls
 
-    def _start(self) -> WebProcess:
+    def _start(self, birth: Birth = execute) -> WebProcess:
         self._started_at = time.monotonic()
-        return WebProcess(self._loop, self._settings, self._listeners, self._on_command,
-                          self._on_started, self._on_gone)  # fmt: skip
+        return WebProcess(self._loop, self._settings, self._listeners, birth,
+                          self._on_command, self._on_started, self._on_gone)  # fmt: skip
 
     def wait_until_started(self) -> None:
         """Runs the loop until the first process has said how it came up; raises its error."""

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterable
 
+from slabmon.births import Birth
 from slabmon.channel import ALIVE, DETAILED, PLAIN, RETIRE, Answer, Garbage, Started
 from slabmon.loop import Loop
 from slabmon.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
-# What a process that parses requests needs to know of our environment.
-_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "TZ", "JOURNAL_STREAM")
-# numpy's worker threads would keep what the thread that gives privileges up gives up.
-SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1"}
 END_SECONDS = 5.0
 
 
@@ -31,7 +26,7 @@ class WebProcess:
     """
 
     def __init__(
-        self, loop: Loop, settings: WebSettings, listeners: Iterable[socket.socket],
+        self, loop: Loop, settings: WebSettings, listeners: Iterable[socket.socket], birth: Birth,
         on_command: Callable[[WebProcess, bytes], None],
         on_started: Callable[[WebProcess, Started], None],
         on_gone: Callable[[WebProcess, str], None],
@@ -45,17 +40,8 @@ class WebProcess:
         self._received = b""
         self._unsent = memoryview(b"")
         self._channel, theirs = socket.socketpair()
-        numbers = [listener.fileno() for listener in listeners]
         with theirs:
-            # -P: whatever lies in the working directory is not to be imported.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "slabmon.web.process", str(theirs.fileno()),
-                 *map(str, numbers)],
-                pass_fds=(theirs.fileno(), *numbers), stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, start_new_session=True, cwd="/",
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-                | SINGLE_THREADED,
-            )  # fmt: skip
+            self._process = birth(theirs.fileno(), [listener.fileno() for listener in listeners])
         self.pid = self._process.pid
         self._channel.sendall(settings.packed())
         self._channel.setblocking(False)

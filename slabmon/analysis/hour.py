@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from slabmon.analysis.delta import is_reset
+from slabmon.analysis.packed import Packed
 from slabmon.analysis.table import Table
 from slabmon.analysis.window import Instant, Window
 from slabmon.columns import PER_SECOND, RATE, Column
@@ -25,6 +26,7 @@ SPAN_SECONDS = 3600.0
 STEP_SECONDS = 10.0
 # Rows kept per point: so many of the largest and so many of the busiest.
 MOST_ROWS = 256
+_KIND = "f4"
 
 
 def rates(view: View) -> tuple[Column, ...]:
@@ -33,10 +35,9 @@ def rates(view: View) -> tuple[Column, ...]:
 
 
 class _Point(NamedTuple):
-    """`values[i]` belongs to the row numbered `rows[i]`, in ascending order; `total` to all."""
+    """`total` belongs to all rows."""
 
-    rows: np.ndarray
-    values: np.ndarray
+    held: Packed
     total: np.ndarray
 
 
@@ -46,37 +47,35 @@ class _Course:
 
     ids: dict[Hashable, int] = field(default_factory=dict)
     points: deque[_Point] = field(default_factory=deque)
-    enough: int = 4096  # when so many keys are known, those that no point holds are forgotten
+    enough: int = 1024  # when so many keys are known, those that no point holds are forgotten
 
     def add(self, keys: list[Hashable], values: np.ndarray, total: np.ndarray) -> None:
         numbers = np.array([self.ids.setdefault(key, len(self.ids)) for key in keys], np.int32)
-        order = np.argsort(numbers)
-        self.points.append(_Point(numbers[order], values[order].astype("f4"), total))
+        self.points.append(_Point(Packed.of(numbers, values.T, _KIND), total))
 
     def forget(self) -> None:
         """Drops keys that no point holds any more, if it is time."""
         if len(self.ids) < self.enough:
             return
-        held = set(np.unique(np.concatenate([point.rows for point in self.points])).tolist())
+        unpacked = [point.held.unpacked() for point in self.points]
+        held = set(np.concatenate([rows for rows, _ in unpacked]).tolist())
         keys = {number: key for key, number in self.ids.items() if number in held}
         new = np.zeros(len(self.ids), np.int32)
         new[list(keys)] = np.arange(len(keys))
         self.ids = {key: i for i, key in enumerate(keys.values())}
-        self.points = deque(point._replace(rows=new[point.rows]) for point in self.points)
+        self.points = deque(
+            _Point(Packed.of(new[rows], columns, _KIND), point.total)
+            for point, (rows, columns) in zip(self.points, unpacked, strict=True)
+        )
         self.enough = max(self.enough, 2 * len(self.ids))
 
     def values(self, key: Hashable | None, width: int) -> np.ndarray:
         """points x width; NaN where the row was not held. None stands for all rows."""
         if key is None:
             return np.array([point.total for point in self.points]).reshape(-1, width)
-        found = np.full((len(self.points), width), np.nan)
-        number = self.ids.get(key)
-        if number is not None:
-            for i, point in enumerate(self.points):
-                at = int(np.searchsorted(point.rows, number))
-                if at < len(point.rows) and point.rows[at] == number:
-                    found[i] = point.values[at]
-        return found
+        number = np.array([self.ids.get(key, -1)])
+        found = [point.held.at(number, width, np.nan)[:, 0] for point in self.points]
+        return np.array(found).reshape(-1, width)
 
 
 class Hour:

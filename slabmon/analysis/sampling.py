@@ -8,14 +8,12 @@ variance estimate (1 - p) / p^2 (Horvitz and Thompson, JASA 47, 1952).
 
 from __future__ import annotations
 
-from statistics import NormalDist
-
 import numpy as np
 
 from slabmon.model import Live
 
 _NOTHING = Live()
-_Z975 = NormalDist().inv_cdf(0.975)
+_Z975 = 1.959963984540054  # standard normal quantile
 
 
 def probability(size: np.ndarray, interval: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 from slabmon.analysis.ages import survivors
 from slabmon.analysis.delta import is_reset
 from slabmon.analysis.grouping import Groups
+from slabmon.analysis.packed import Packed
 from slabmon.analysis.verdicts.finding import Assessment
 from slabmon.analysis.verdicts.observer import Observer
 from slabmon.model import Snapshot
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 WINDOW_SECONDS = 600.0
 POINT_SECONDS = 5.0
+_WIDTH = 2  # of a trail: a figure and its error
+_FORGOTTEN = 512  # so many keys of rows that are gone may wait to be forgotten
 
 
 class Judge(Protocol):
@@ -126,54 +129,46 @@ def as_array(values: list[object]) -> np.ndarray:
 @dataclass(frozen=True)
 class Trail:
     """One figure of a view's rows and its standard error at some moments: `points[i]` holds both
-    by the number that `ids` gives to a row's key; rows that came later are missing."""
+    by the number that `ids` gives to a row's key; rows without either are missing."""
 
     ids: dict[Hashable, int] = field(default_factory=dict)
-    points: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
+    points: tuple[Packed, ...] = ()
 
     def extended(self, listing: Listing, value: str, error: str, keep: int) -> Trail:
         """With one more point, of the last `keep` ones."""
         old = self.points[len(self.points) - keep :]
         ids = self.ids
-        if len(ids) > 2 * len(listing.keys) + 4096:
+        if len(ids) > 2 * len(listing.keys) + _FORGOTTEN:
             # Rows come and go (processes do): forget those that no point holds anything of.
-            used = np.zeros(len(ids), bool)
-            for values, _ in old:
-                used[: len(values)] |= values != 0
-            kept = [(key, i) for key, i in ids.items() if used[i]]
+            unpacked = [point.unpacked() for point in old]
+            used = {number for rows, _ in unpacked for number in rows.tolist()}
+            kept = [(key, i) for key, i in ids.items() if i in used]
+            new = np.zeros(len(ids), int)
+            new[[i for _, i in kept]] = np.arange(len(kept))
             ids = {key: i for i, (key, _) in enumerate(kept)}
-            which = np.array([i for _, i in kept], int)
-            old = tuple((_take(values, which), _take(errors, which)) for values, errors in old)
+            old = tuple(Packed.of(new[rows], columns, "f8") for rows, columns in unpacked)
         for key in listing.keys:
             ids.setdefault(key, len(ids))
         which = np.array([ids[key] for key in listing.keys], int)
-        point = (np.zeros(len(ids)), np.zeros(len(ids)))
-        point[0][which] = listing.values(value)
+        point = np.zeros((_WIDTH, len(which)))
+        point[0] = listing.values(value)
         if error:
-            point[1][which] = listing.values(error)
-        return Trail(ids, (*old, point))
+            point[1] = listing.values(error)
+        there = point.any(axis=0)
+        return Trail(ids, (*old, Packed.of(which[there], point[:, there], "f8")))
 
     def values(self, keys: Sequence[Hashable]) -> list[np.ndarray]:
         """The figure of these rows at each point; 0 where there was no such row."""
         which = self._which(keys)
-        return [_take(values, which) for values, _ in self.points]
+        return [point.at(which, _WIDTH, 0.0)[0] for point in self.points]
 
     def first(self, keys: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
         """Figure and standard error of these rows at the first point."""
-        which = self._which(keys)
-        values, errors = self.points[0]
-        return _take(values, which), _take(errors, which)
+        value, error = self.points[0].at(self._which(keys), _WIDTH, 0.0)
+        return value, error
 
     def _which(self, keys: Sequence[Hashable]) -> np.ndarray:
         return np.array([self.ids.get(key, -1) for key in keys], int)
-
-
-def _take(values: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """values[which], 0 for what is not there."""
-    inside = (which >= 0) & (which < len(values))
-    found = np.zeros(len(which))
-    found[inside] = values[which[inside]]
-    return found
 
 
 @dataclass(frozen=True)

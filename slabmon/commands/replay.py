@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     settings = WebSettings(listen_address=options.listen_address)
     import asyncio
 
-    from slabmon.webprocess import SINGLE_THREADED
+    from slabmon.births import SINGLE_THREADED
 
     os.environ.update(SINGLE_THREADED)  # before numpy: threads would keep their privileges
     from slabmon.listeners import bind_tcp

@@ -48,6 +48,9 @@ def run(options: argparse.Namespace) -> int:
     if os.geteuid() != 0:
         raise PermissionDenied("slabmon serve has to be started as root; it loads BPF programs "
                                "and runs what talks HTTP as another user")  # fmt: skip
+    from slabmon.births import SINGLE_THREADED
+
+    os.environ.update(SINGLE_THREADED)  # before numpy: only a process of one thread can be copied
     from slabmon.daemon import Daemon
     from slabmon.logs import set_up
 

@@ -7,6 +7,7 @@ decoded; the rest of the section (over 100,000 types) is walked once.
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,15 +70,16 @@ class Btf:
         self._offsets = self._index(header + type_off, header + type_off + type_len)
         words = np.frombuffer(data, "<u4", len(data) // 4)
         # All of BTF is aligned to 4 bytes. Type 0 is void and has no record.
-        where = np.array(self._offsets, np.int64) // 4
+        where = np.frombuffer(self._offsets, "L").astype(np.int64) // 4
         self._names = words[where]
         self._kinds = words[where + 1] >> 24 & 31
         self._names[0] = self._kinds[0] = 0
         self._ids: dict[tuple[int, str], int] = {}
 
-    def _index(self, position: int, end: int) -> list[int]:
-        """Offset of each type, by id."""
-        offsets = [0]
+    def _index(self, position: int, end: int) -> array[int]:
+        """Offset of each type, by id. Not a list: 100,000 integers would leave their memory full
+        of holes."""
+        offsets = array("L", [0])
         append = offsets.append
         unpack = struct.Struct("<I").unpack_from
         data = self._data

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
+import random
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,29 +113,26 @@ def sum_frees(slots: np.ndarray) -> Frees:
 
 
 class Reader:
-    """Maps the kernel's tables once; each method reads them as they are now."""
+    """Maps the kernel's tables; each method reads them as they are now."""
 
     def __init__(self, programs: Programs, plan: Plan) -> None:
         self._programs = programs
         self._settings = plan.settings
-        lanes = plan.defines["LANES"]
         alloc = lane_dtype(ALLOC_SLOT, plan.defines["ALLOC_SLOTS"])
         free = lane_dtype(FREE_SLOT, plan.defines["FREE_SLOTS"])
-
-        def mapped(name: str, dtype: np.dtype) -> np.ndarray:
-            return maps.map_array(programs.maps[name], dtype, lanes, writable=True)
-
-        self.alloc_lanes = [mapped("kmalloc_lanes", alloc), mapped("cache_alloc_lanes", alloc)]
-        self._free_lanes = [mapped("kfree_lanes", free), mapped("cache_free_lanes", free)]
+        self._lane_count = plan.defines["LANES"]
+        self._alloc = {"kmalloc_lanes": alloc, "cache_alloc_lanes": alloc}
+        self._free = {"kfree_lanes": free, "cache_free_lanes": free}
         if plan.defines["BULK_ALLOC"]:
-            self.alloc_lanes.append(mapped("bulk_alloc_lanes", alloc))
+            self._alloc["bulk_alloc_lanes"] = alloc
         if plan.defines["BULK_FREE"]:
-            self._free_lanes.append(mapped("bulk_free_lanes", free))
+            self._free["bulk_free_lanes"] = free
         if plan.defines["RCU_SHEAVES"]:
-            self._free_lanes.append(mapped("rcu_free_lanes", free))
-        self._page_lanes: list[np.ndarray] = []
+            self._free["rcu_free_lanes"] = free
+        self._pages: dict[str, np.dtype] = {}
         if self._settings.pages:
-            self._page_lanes = [mapped("page_alloc_lanes", alloc), mapped("page_free_lanes", free)]
+            self._pages = {"page_alloc_lanes": alloc, "page_free_lanes": free}
+        self._mapped: dict[str, np.ndarray] = {}
         self.control = maps.map_array(programs.maps["shared"], CONTROL, 1, writable=True)[0]
         self._buffers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._nesting = plan.defines["NESTING"]
@@ -140,9 +140,28 @@ class Reader:
         self._page_struct = plan.defines.get("PAGE_STRUCT_SIZE", 0)
         self._bulk_alloc = plan.hooks.get("on_bulk_alloc")
 
-    def prepare(
-        self, symbols: Symbols, exact_site: tuple[int, int], rng: np.random.Generator
-    ) -> None:
+    def _lanes(self, kinds: Mapping[str, np.dtype]) -> list[np.ndarray]:
+        for name, dtype in kinds.items():
+            if name not in self._mapped:
+                self._mapped[name] = maps.map_array(
+                    self._programs.maps[name], dtype, self._lane_count, writable=True
+                )
+        return [self._mapped[name] for name in kinds]
+
+    @property
+    def alloc_lanes(self) -> list[np.ndarray]:
+        """All lanes of each program that counts allocations."""
+        return self._lanes(self._alloc)
+
+    @property
+    def _free_lanes(self) -> list[np.ndarray]:
+        return self._lanes(self._free)
+
+    def unmap(self) -> None:
+        """Gives the lanes up until they are next read: they count as this process's memory."""
+        self._mapped.clear()
+
+    def prepare(self, symbols: Symbols, exact_site: tuple[int, int], rng: random.Random) -> None:
         """Settings and first sampling gaps, before anything is attached. Each lane's first gap
         is drawn here: started at zero, every lane would sample its first allocation."""
         sample_bytes = self._settings.sample_bytes
@@ -170,8 +189,8 @@ class Reader:
         for number, lanes in enumerate(self.alloc_lanes):
             lane_numbers = number * len(lanes) + np.arange(len(lanes))
             lanes["head"]["first_reference"] = lane_numbers * lanes["slots"].shape[1]
-            gaps = rng.exponential(sample_bytes, len(lanes))
-            lanes["head"]["countdown"] = np.ceil(gaps)
+            gaps = [math.ceil(rng.expovariate(1 / sample_bytes)) for _ in lane_numbers]
+            lanes["head"]["countdown"] = gaps
 
     def _find_pages(self, program: int) -> None:
         """Looks for the one address of all struct pages that puts every object tried into its own
@@ -206,11 +225,10 @@ class Reader:
 
     def pages(self) -> tuple[Allocations, Frees] | None:
         """Page allocator lanes: order + 1 stands where call site and cache stand elsewhere."""
-        if not self._page_lanes:
+        if not self._pages:
             return None
-        return sum_allocations(self._page_lanes[0]["slots"]), sum_frees(
-            self._page_lanes[1]["slots"]
-        )
+        taken, freed = self._lanes(self._pages)
+        return sum_allocations(taken["slots"]), sum_frees(freed["slots"])
 
     def large_freed_bytes(self) -> int:
         return int(sum(lanes["head"]["large_freed_bytes"].sum() for lanes in self._free_lanes))
@@ -219,7 +237,7 @@ class Reader:
         """Lost events by reason, from all lanes."""
         lost = sum(
             lanes["head"]["lost"].sum(axis=0)
-            for lanes in (*self.alloc_lanes, *self._free_lanes, *self._page_lanes)
+            for lanes in self._lanes(self._alloc | self._free | self._pages)
         )
         result = Counter({reason: int(lost[index]) for index, reason in LOSS_REASONS.items()})
         result["cache_table_full"] += int(self.control["caches_lost"])

@@ -22,6 +22,7 @@ def open_tracker(settings: Settings, continuity: Continuity | None = None) -> It
         early = continuity is None or not continuity.found
         compiler = stack.enter_context(Compiler()) if early else None
         # While the child starts.
+        from slabmon.apart import apart
         from slabmon.kernel.cgroups import Cgroups
         from slabmon.kernel.facts import probe
         from slabmon.kernel.plan import make_plan
@@ -30,14 +31,17 @@ def open_tracker(settings: Settings, continuity: Continuity | None = None) -> It
 
         cgroups = Cgroups()
         wanted = settings.exact and settings.exact.cgroup
-        facts = probe()
+        # Not for commands: they may have other threads, and end soon.
+        facts = apart(probe) if continuity else probe()
         plan = make_plan(facts, settings, cgroups.find(wanted) if wanted else 0)
         programs = continuity.adopt(facts, plan) if continuity else None
         memory = continuity.memory if continuity else None
         if programs is None:
             compiler = compiler or stack.enter_context(Compiler())
             compiler.start(plan)
-        symbols = Symbols(history=memory.modules if memory else None)  # while the child compiles
+        known = memory.modules if memory else None
+        # While the child compiles.
+        symbols = apart(lambda: Symbols(history=known)) if continuity else Symbols(history=known)
         if programs is None and compiler is not None:
             programs = compiler.finish()
             compiler.close()

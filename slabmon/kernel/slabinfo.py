@@ -66,11 +66,6 @@ def read_aliases(root: Path = Path("/sys/kernel/slab")) -> Mapping[str, tuple[st
     }
 
 
-@functools.cache  # they never change; a file that is not there yet raises, and is not kept
-def _number(path: Path) -> int:
-    return int(path.read_text())
-
-
 class Nature(NamedTuple):
     """What a cache is of which no event was seen; `object_size` in bytes."""
 
@@ -78,11 +73,17 @@ class Nature(NamedTuple):
     reclaimable: bool
 
 
+@functools.cache  # it never changes; a cache that is not there yet raises, and is not kept
+def _nature(name: str, root: Path) -> Nature:
+    found = root / name
+    return Nature(int((found / "object_size").read_text()),
+                  int((found / "reclaim_account").read_text()) == 1)  # fmt: skip
+
+
 def nature(name: str, size: int, root: Path = Path("/sys/kernel/slab")) -> Nature:
     """From sysfs. Where that does not tell, `size`, what an object occupies, stands in:
     /proc/slabinfo knows no more."""
     try:
-        found = root / name
-        return Nature(_number(found / "object_size"), _number(found / "reclaim_account") == 1)
+        return _nature(name, root)
     except (OSError, ValueError):
         return Nature(size, False)

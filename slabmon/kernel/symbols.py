@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from slabmon.kernel.symbol_table import Table
+
 CORE_START, CORE_END = "_stext", "_etext"
 UNKNOWN = "[unknown]"
 FOREVER = 1 << 32
@@ -35,56 +37,6 @@ class Location(NamedTuple):
     symbol: str
     offset: int
     module: str | None
-
-
-class Table:
-    """Text symbols sorted by address; name i is names[offsets[i]:offsets[i + 1]]."""
-
-    def __init__(self, addresses: np.ndarray, starts: np.ndarray, ends: np.ndarray,
-                 text: np.ndarray) -> None:  # fmt: skip
-        """Copies the names out of `text` (bytes), which is twice as large and can go."""
-        order = np.argsort(addresses, kind="stable")
-        self.addresses = addresses[order]
-        lengths = (ends - starts)[order]
-        self._offsets = np.zeros(len(order) + 1, np.uint32)
-        np.cumsum(lengths, out=self._offsets[1:])
-        # Where in the text each byte of the names is.
-        shift = starts[order].astype(np.int32) - self._offsets[:-1].astype(np.int32)
-        places = np.repeat(shift, lengths)
-        places += np.arange(len(places), dtype=np.int32)
-        self._names = text[places].tobytes()
-
-    def name(self, index: int) -> str:
-        return self._bytes(index).decode("utf-8", "replace")
-
-    def _bytes(self, index: int) -> bytes:
-        return self._names[self._offsets[index] : self._offsets[index + 1]]
-
-    def at(self, address: int) -> tuple[str, int] | None:
-        """Symbol and offset of an address."""
-        index = int(np.searchsorted(self.addresses, np.uint64(address), "right")) - 1
-        if index < 0:
-            return None
-        # Aliases share an address: the first in kallsyms order is the canonical one.
-        first = int(np.searchsorted(self.addresses, self.addresses[index], "left"))
-        return self.name(first), address - int(self.addresses[index])
-
-    def find(self, name: str) -> int | None:
-        """Address of a symbol by exact name."""
-        wanted = name.encode()
-        for index in np.flatnonzero(np.diff(self._offsets) == len(wanted)).tolist():
-            if self._bytes(index) == wanted:
-                return int(self.addresses[index])
-        return None
-
-    def range_of(self, name: str) -> tuple[int, int] | None:
-        """Address range [start, end) of a symbol: up to the next one."""
-        start = self.find(name)
-        if start is None:
-            return None
-        after = int(np.searchsorted(self.addresses, np.uint64(start), "right"))
-        end = int(self.addresses[after]) if after < len(self.addresses) else start + 4096
-        return start, end
 
 
 @dataclass
@@ -176,7 +128,9 @@ class Symbols:
             self._modules = [Module(*entry) for entry in history.modules]
             self._confirmed = history.confirmed
             self._core, _, self.data = parse(kallsyms.read_bytes())
-        self.readable = bool(len(self._core.addresses) and self._core.addresses[-1])
+        self.readable = bool(len(self._core) and self._core.address(-1))
+        self._starts: dict[str, int | None] = {}
+        self._look_up(CORE_START, CORE_END, *_LARGE_ENTRIES)
         self._bounds = (self.address(CORE_START) or 0, self.address(CORE_END) or 0)
 
     def _read(self, generation: int) -> Table:
@@ -230,12 +184,18 @@ class Symbols:
 
     def address(self, name: str) -> int | None:
         """Address of a core text symbol."""
-        return self._core.find(name) or None
+        if name not in self._starts:
+            self._look_up(name)
+        return self._starts[name] or None
+
+    def _look_up(self, *names: str) -> None:
+        found = self._core.find(names)
+        self._starts |= {name: found.get(name) for name in names}
 
     def range_of(self, name: str) -> tuple[int, int] | None:
         """[start, end) of a core text symbol."""
-        found = self._core.range_of(name)
-        return found if found and found[0] else None
+        start = self.address(name)
+        return (start, self._core.end(start)) if start else None
 
     def core_text(self) -> tuple[int, int]:
         """[start, end) of the kernel's own text; (0, 0) when addresses are hidden."""
@@ -250,7 +210,8 @@ class Symbols:
         found = self.range_of(name)
         for module in self._modules:
             if found is None and module.table is not None and module.last == FOREVER:
-                found = module.table.range_of(name)
+                start = module.table.find([name]).get(name)
+                found = None if start is None else (start, module.table.end(start))
         return found
 
     def module_range(self, name: str) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections import Counter
 from dataclasses import replace
@@ -77,7 +78,7 @@ class Tracker:
             )
         if memory is None:
             text_range = filtered_text(plan.settings.exact, symbols)
-            self.reader.prepare(symbols, text_range, np.random.default_rng())
+            self.reader.prepare(symbols, text_range, random.Random())
         else:
             self.reader.control["sample_interval"] = plan.settings.sample_bytes
             self._locations.update(memory.locations)
@@ -97,9 +98,7 @@ class Tracker:
         self._started = memory.started if memory else time.monotonic()
         self.reconcile_devices()
         self.features |= refused(self.features, programs.attach_hooks(plan))
-        self._bulk_unseen = any(
-            self.features[name].state != ON for name in ("bulk_free", "rcu_free")
-        )
+        self._bulk_unseen = any(self.features[n].state != ON for n in ("bulk_free", "rcu_free"))
         if memory is None:
             self.since, self._started = time.time(), time.monotonic()
             programs.attach(plan, plan.attach.keys() & ALLOCATION_EVENTS, required=True)

@@ -109,9 +109,7 @@ class Continuity:
         return ""
 
     def _discard(self) -> None:
-        if self._record is not None:
-            self._record.close()
-            self._record = None
+        self._record = None
         for descriptor in self._objects.values():
             os.close(descriptor)
         self._keeper.forget(self._objects)
@@ -174,5 +172,4 @@ class Continuity:
         if wanted or not self._kept:
             self._keeper.finish()
         if self._record is not None:
-            self._record.close()
             os.close(self._objects[RECORD])

@@ -31,16 +31,21 @@ def create_map() -> int:
 
 
 class Record:
-    """A document in a map. The descriptor belongs to whoever passed it."""
+    """A document in a map. The descriptor belongs to whoever passed it, and has to last."""
 
     def __init__(self, descriptor: int) -> None:
-        self._memory = mmap.mmap(descriptor, BYTES, mmap.MAP_SHARED)
+        self._descriptor = descriptor
         self._number = 0
+
+    def _mapped(self) -> mmap.mmap:
+        """For a moment only: mapped, it counts as this process's memory."""
+        return mmap.mmap(self._descriptor, BYTES, mmap.MAP_SHARED)
 
     def read(self) -> dict[str, Any] | None:
         """The last document written whole; None when there is none."""
-        found = max((slot for i in (0, 1) if (slot := self._slot(i))), default=None,
-                    key=lambda slot: slot[0])  # fmt: skip
+        with self._mapped() as memory:
+            slots = [slot for i in (0, 1) if (slot := _slot(memory, i))]
+        found = max(slots, default=None, key=lambda slot: slot[0])
         if found is None:
             return None
         self._number = found[0]
@@ -50,14 +55,6 @@ class Record:
             return None
         return document if isinstance(document, dict) else None
 
-    def _slot(self, index: int) -> tuple[int, bytes] | None:
-        start = index * _SLOT
-        number, length, check = _HEAD.unpack_from(self._memory, start)
-        payload = self._memory[start + _HEAD.size : start + _HEAD.size + length]
-        if not number or length > _SLOT - _HEAD.size or check != _checksum(number, payload):
-            return None
-        return number, payload
-
     def write(self, document: dict[str, Any]) -> None:
         """Replaces the document; RecordTooLarge leaves the old one."""
         payload = zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 1)
@@ -65,13 +62,19 @@ class Record:
             raise RecordTooLarge(f"{len(payload)} bytes, {_SLOT - _HEAD.size} at most")
         self._number += 1
         start = self._number % 2 * _SLOT
-        self._memory[start + _HEAD.size : start + _HEAD.size + len(payload)] = payload
-        _HEAD.pack_into(self._memory, start, self._number, len(payload),
-                        _checksum(self._number, payload))  # fmt: skip
+        with self._mapped() as memory:
+            memory[start + _HEAD.size : start + _HEAD.size + len(payload)] = payload
+            _HEAD.pack_into(memory, start, self._number, len(payload),
+                            _checksum(self._number, payload))  # fmt: skip
 
-    def close(self) -> None:
-        """Unmaps it."""
-        self._memory.close()
+
+def _slot(memory: mmap.mmap, index: int) -> tuple[int, bytes] | None:
+    start = index * _SLOT
+    number, length, check = _HEAD.unpack_from(memory, start)
+    payload = memory[start + _HEAD.size : start + _HEAD.size + length]
+    if not number or length > _SLOT - _HEAD.size or check != _checksum(number, payload):
+        return None
+    return number, payload
 
 
 def _checksum(number: int, payload: bytes) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tornado.httputil import HTTPServerRequest
 
-from slabmon.web.auth import BasicAuth, Verdict
 from slabmon.web.config import WebConfig
+
+if TYPE_CHECKING:
+    from slabmon.web.auth import BasicAuth
 
 _CHALLENGE = 'Basic realm="slabmon", charset="UTF-8"'
 
@@ -48,7 +50,11 @@ class Access:
 
     def __init__(self, config: WebConfig) -> None:
         self._bucket = TokenBucket(config.interval, config.burst)
-        self._auth = BasicAuth(config.users) if config.users else None
+        self._auth: BasicAuth | None = None
+        if config.users:
+            from slabmon.web.auth import BasicAuth
+
+            self._auth = BasicAuth(config.users)
         self._names = config.tls.client_allowed_sans if config.tls else None
         self.headers = config.headers
 
@@ -65,6 +71,8 @@ class Access:
             return Refusal(403, "Forbidden: the client certificate names nobody who is let in")
         if self._auth is None:
             return None
+        from slabmon.web.auth import Verdict
+
         verdict = await self._auth.check(request.headers.get("Authorization", ""), client)
         if verdict is Verdict.BUSY:
             return Refusal(429, "Too Many Requests", (("Retry-After", "1"),))

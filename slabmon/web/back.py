@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slabmon.analysis.hour import SPAN_SECONDS, Hour
 from slabmon.analysis.verdicts.finding import Assessment
@@ -15,9 +15,11 @@ from slabmon.analysis.window import WINDOW_SECONDS, History, Instant, Window
 from slabmon.model import Snapshot
 from slabmon.sources import Past
 from slabmon.sources.depth import JUDGED, JUDGED_SECONDS, WINDOW, Depth
-from slabmon.store.recording import Moment
 from slabmon.views import VIEWS
 from slabmon.web.pace import Pace
+
+if TYPE_CHECKING:
+    from slabmon.store.recording import Moment
 
 _CHARTS = Depth(120, 600_000, 6)
 # Charts begin at multiples of so many seconds: neighbouring moments share them.

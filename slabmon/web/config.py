@@ -9,10 +9,8 @@ import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import yaml
 
 from slabmon.channel import Identity, identity
 from slabmon.errors import UsageError
@@ -95,22 +93,6 @@ class WebConfig:
     files: dict[str, Identity] = field(default_factory=dict)
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain data: no aliases, whose expansion knows no bounds, and no key twice."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not supported")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for position, key in enumerate(keys):
-            if key in keys[:position]:
-                raise yaml.YAMLError(f"{key} is given twice")
-        return super().construct_mapping(node, deep)
-
-
 def load(path: Path) -> WebConfig:
     """Reads a file; UsageError with its name and the key. Its own relative paths are relative to
     its directory."""
@@ -148,9 +130,11 @@ def _read(path: Path) -> bytes:
 
 def parse(data: bytes) -> WebConfig:
     """Checks the text of a file; UsageError names the key. Files it names are not looked at."""
+    from slabmon.web.plainyaml import NotYaml, parse_yaml  # takes 1 MiB that few need
+
     try:
-        raw = yaml.load(data, _Loader)
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raw = parse_yaml(data)
+    except NotYaml as error:
         reason = text(" ".join(str(error).split()).encode("utf-8", "backslashreplace"))
         raise UsageError(f"it is not valid YAML: {reason}") from error
     try:

@@ -9,13 +9,15 @@ import os
 import pwd
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from slabmon.errors import SlabmonError, UsageError
-from slabmon.store.history import History, Retention
-from slabmon.store.recording import Moment
 from slabmon.store.settings import HistorySettings
 from slabmon.web.readings import Source
+
+if TYPE_CHECKING:
+    from slabmon.store.history import History
+    from slabmon.store.recording import Moment
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -26,7 +28,10 @@ class NoHistory(SlabmonError):
 
 
 def prepare(settings: HistorySettings, user: pwd.struct_passwd) -> None:
-    """While still privileged: makes the directory, for this user, if it is missing."""
+    """While still privileged: imports what writes it, and makes the directory, for this user, if
+    it is missing."""
+    if settings.path:
+        import slabmon.store.history  # noqa: F401
     folder = Path(settings.path).parent
     if settings.path and not folder.exists():
         try:
@@ -91,6 +96,8 @@ class Keeper:
 
     def _opened(self) -> History:
         if self._history is None:
+            from slabmon.store.history import History, Retention
+
             retention = Retention.parse(self._settings.keep, self._settings.max_size)
             self._history = History(Path(self._settings.path), retention, durable=False)
         return self._history

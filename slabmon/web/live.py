@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ from slabmon.analysis.hour import STEP_SECONDS, Hour
 from slabmon.analysis.verdicts.finding import Assessment
 from slabmon.analysis.verdicts.observer import Observer
 from slabmon.analysis.window import History, Window
+from slabmon.memory import give_back, let_go_of_files, settle
 from slabmon.views import VIEWS
 from slabmon.web.readings import Now, Source
 
 # Pages share a window as long; rates are over at least so much.
 SHARED_SECONDS = 3.0
+_GIVE_BACK_EVERY = 6
 # So many moments are kept for pages that are paused.
 _HELD = 2
 _SAME_SECONDS = 0.001  # times have been text on their way
@@ -85,8 +88,13 @@ class Live:
 
     async def keep(self, source: Source) -> None:
         """Goes on taking readings, until cancelled."""
-        while True:
+        for turn in itertools.count():
             await self.moment(source)
+            if turn == 1:
+                settle()
+                let_go_of_files()
+            if turn % _GIVE_BACK_EVERY == 0:
+                give_back()
             await asyncio.sleep(STEP_SECONDS)
 
     def _take(self, now: Now) -> None:

@@ -49,6 +49,8 @@ def main(arguments: list[str]) -> int:
         settings = ProcessSettings.unpack(_line(channel))
         user = privileges.find_user(settings.user)
         config = load(Path(settings.config_file)) if settings.config_file else config
+        if config.users:
+            import slabmon.web.auth  # noqa: F401  (its files may not be readable later)
         tls = make_context(config.tls) if config.tls else None
         files = page_files()
         history.prepare(settings.history, user)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from slabmon.births import Birth, execute
 from slabmon.channel import Answer
 from slabmon.loop import Loop
 from slabmon.store.codec import encode
@@ -25,7 +26,8 @@ T = TypeVar("T")
 class FakeCollector:
     """Runs loop and supervisor in a thread. `behave` answers a command; it can be changed."""
 
-    def __init__(self, settings: WebSettings, local: Path | None = None) -> None:
+    def __init__(self, settings: WebSettings, local: Path | None = None,
+                 first: Birth = execute) -> None:  # fmt: skip
         self.body = encode(snapshot())
         self.behave: Callable[[WebProcess, bytes], None] = self.answer
         self._listeners = [socket.create_server(("127.0.0.1", 0), backlog=1024)]
@@ -37,7 +39,7 @@ class FakeCollector:
             self._listeners.append(sock)
         self.loop = Loop()
         self.supervisor = Supervisor(
-            self.loop, settings, self._listeners, lambda *command: self.behave(*command)
+            self.loop, settings, self._listeners, lambda *command: self.behave(*command), first
         )
         self._thread = threading.Thread(target=self._run)
 

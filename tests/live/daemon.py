@@ -23,17 +23,18 @@ def free_port() -> int:
 class Daemon:
     """`slabmon serve` with a lock, pins and a configuration file of its own."""
 
-    def __init__(self, folder: Path, *prefix: str, lock: Path | None = None) -> None:
+    def __init__(self, folder: Path, *prefix: str, lock: Path | None = None,
+                 pins: Path = PINS) -> None:  # fmt: skip
         """`prefix`: a command to run it with."""
         port = free_port()
         self.config = folder / "slabmon.toml"
         self._log = folder / "log"
-        self._url = f"http://127.0.0.1:{port}/metrics"
+        self.url = f"http://127.0.0.1:{port}"
         self.config.write_text("")
         self.command = [
             *prefix, sys.executable, "-m", "slabmon", "serve", "--config", str(self.config),
             "--web.listen-address", f"127.0.0.1:{port}", "--web.socket-path", "",
-            "--state.lock-file", str(lock or folder / "lock"), "--state.pin-directory", str(PINS),
+            "--state.lock-file", str(lock or folder / "lock"), "--state.pin-directory", str(pins),
         ]  # fmt: skip
         self.process: subprocess.Popen[str] | None = None
 
@@ -48,7 +49,7 @@ class Daemon:
         return self._log.read_text()
 
     def scrape(self) -> dict[str, float]:
-        with urllib.request.urlopen(self._url, timeout=30) as answer:
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
             lines = answer.read().decode().splitlines()
         return {name: float(value) for name, value in
                 (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}  # fmt: skip

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from slabmon import supervisor
+from slabmon import births, supervisor
 from slabmon.channel import Answer
 from slabmon.errors import UsageError
 from slabmon.store.codec import encode
@@ -34,12 +34,22 @@ pytestmark = pytest.mark.live
 NOBODY = WebSettings(user="nobody")
 
 
+BIRTHS = pytest.mark.parametrize("birth", [births.execute, births.copy])
+
+
 @pytest.fixture(params=[False, True], ids=["open", "password"])
-def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeCollector]:
+def guarded(request: pytest.FixtureRequest, tmp_path: Path, birth: births.Birth
+            ) -> Iterator[FakeCollector]:  # fmt: skip
     """With a password there is a second thread, which checks them."""
     path = tmp_path / "web.yml"
     path.write_text(f"basic_auth_users: {{alice: '{HASH.decode()}'}}\n" if request.param else "")
-    with FakeCollector(WebSettings(user="nobody", config_file=str(path))) as found:
+    with FakeCollector(WebSettings(user="nobody", config_file=str(path)), first=birth) as found:
+        yield found
+
+
+@pytest.fixture
+def born(tmp_path: Path, birth: births.Birth) -> Iterator[FakeCollector]:
+    with FakeCollector(NOBODY, tmp_path / "s.sock", birth) as found:
         yield found
 
 
@@ -81,6 +91,7 @@ def descriptors(pid: int) -> dict[int, str]:
     return found
 
 
+@BIRTHS
 def test_it_has_no_privilege(guarded: FakeCollector) -> None:
     collector = guarded
     assert get(collector).status in (200, 401)
@@ -100,7 +111,9 @@ def test_it_has_no_privilege(guarded: FakeCollector) -> None:
     assert re.search(r"Max core file size +0 +0", limits)
 
 
-def test_nothing_is_open_but_its_sockets_and_its_channel(collector: FakeCollector) -> None:
+@BIRTHS
+def test_nothing_is_open_but_its_sockets_and_its_channel(born: FakeCollector) -> None:
+    collector = born
     assert up(collector)
     # Beside the standard ones: two listeners, the channel, and the event loop's epoll and the
     # pair that wakes it.
@@ -113,6 +126,21 @@ def test_nothing_is_open_but_its_sockets_and_its_channel(collector: FakeCollecto
     ours = set(descriptors(os.getpid()).values())
     shared = [name for name in found.values() if name.startswith("socket:") and name in ours]
     assert len(shared) == 2, "the listeners"
+
+
+@BIRTHS
+def test_its_surroundings_are_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                    birth: births.Birth) -> None:  # fmt: skip
+    """Session, directory and signals, however it came into being."""
+    monkeypatch.chdir(tmp_path)
+    with FakeCollector(NOBODY, first=birth) as found:
+        assert up(found)
+        assert os.readlink(f"/proc/{found.pid}/cwd") == "/"
+        assert os.getsid(found.pid) == found.pid
+        ignored = int(status_of(found.pid)["SigIgn"], 16)
+        caught = int(status_of(found.pid)["SigCgt"], 16)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            assert not (ignored | caught) >> (number - 1) & 1
 
 
 def test_it_has_nothing_of_the_kernel_in_it(collector: FakeCollector) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import random
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,7 +103,7 @@ class Native:
 
     def start(self, exact_site: tuple[int, int] = (0, 0), seed: int = 1) -> None:
         """What the tracker does before it attaches."""
-        self.reader.prepare(self.symbols, exact_site, np.random.default_rng(seed))
+        self.reader.prepare(self.symbols, exact_site, random.Random(seed))
 
     def run(self, function: str, *args: int) -> None:
         """One event; arguments become ctx->args."""

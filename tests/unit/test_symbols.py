@@ -165,7 +165,7 @@ CORE_AND_MODULE = (
 def test_an_empty_file_has_no_symbols() -> None:
     core, modules, data = parse(b"")
     assert core.at(0x1000) is None
-    assert core.find("x") is None
+    assert core.find(["x"]) == {}
     assert modules == {}
     assert data == {}
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -51,15 +51,23 @@ class Subjects:
         return new
 
 
-class Point(NamedTuple):
-    """By series: what lives (relative to when it was first seen), the variance of how that came
-    about, old bytes freed, bytes allocated (NaN: not known); and events lost, by all."""
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Events lost by all series, and by series, compressed: what lives (relative to when it was
+    first seen), the variance of how that came about, old bytes freed, bytes allocated (NaN: not
+    known). Most series are the same from point to point, or nothing."""
 
-    level: np.ndarray
-    variance: np.ndarray
-    gone: np.ndarray
-    allocated: np.ndarray
+    packed: bytes
     lost: float
+
+    @classmethod
+    def of(cls, columns: np.ndarray, lost: float) -> Point:
+        """From an array (4, series)."""
+        return cls(zlib.compress(columns.tobytes(), 1), lost)
+
+    def unpacked(self) -> np.ndarray:
+        """As of() got it."""
+        return np.frombuffer(zlib.decompress(self.packed)).reshape(4, -1)
 
 
 @dataclass(frozen=True)
@@ -104,25 +112,22 @@ class Scale:
         known = ~np.isnan(exact)
         level = np.where(known, exact, self.flow.come - self.flow.gone)
         self.moments.append(seconds)
-        self.points.append(Point(level, self.flow.variance.copy(), self.flow.gone.copy(),
-                                 allocated, lost))  # fmt: skip
+        columns = np.stack([level, self.flow.variance, self.flow.gone, allocated])
+        self.points.append(Point.of(columns, lost))
 
     def stretch(self, count: int) -> Stretch:
         """Points of so many series. What a series was before its first point is 0: none."""
-        shape = (len(self.points), count)
-        level, variance, gone = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        allocated = np.full(shape, np.nan)
+        found = np.zeros((4, len(self.points), count))
+        found[3] = np.nan
         for i, point in enumerate(self.points):
-            there = len(point.level)
-            level[i, :there] = point.level
-            variance[i, :there] = point.variance
-            gone[i, :there] = point.gone
-            allocated[i, :there] = point.allocated
+            columns = point.unpacked()
+            found[:, i, : columns.shape[1]] = columns
+        level, variance, gone, allocated = found
         moments = np.array(self.moments)
-        found = Stretch(self.old.age, moments, level, variance, gone, allocated,
+        whole = Stretch(self.old.age, moments, level, variance, gone, allocated,
                         np.array([point.lost for point in self.points]))  # fmt: skip
         # Nothing could be old before tracking had gone on for so long.
-        return found.since(int(np.searchsorted(moments, self.old.age)))
+        return whole.since(int(np.searchsorted(moments, self.old.age)))
 
     def keep(self, rows: np.ndarray, new: np.ndarray) -> None:
         """Forgets all but these series."""
@@ -131,16 +136,15 @@ class Scale:
         self.old.renumber(new)
         kept = []
         for point in self.points:
-            mine = rows[rows < len(point.level)]
-            kept.append(Point(point.level[mine], point.variance[mine], point.gone[mine],
-                              point.allocated[mine], point.lost))  # fmt: skip
+            columns = point.unpacked()
+            kept.append(Point.of(columns[:, rows[rows < columns.shape[1]]], point.lost))
         self.points = deque(kept, POINTS)
 
     def extent(self, count: int) -> np.ndarray:
         """By how much each series differs from nothing, or from when it was first seen."""
         found = np.zeros(count)
         if self.points:
-            level = self.points[-1].level
+            level = self.points[-1].unpacked()[0]
             found[: len(level)] = np.abs(level)
         return found
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 from slabmon.model import Snapshot
 from tests.vm.guest import planted as module
-from tests.vm.guest.planted import Site
+from tests.vm.guest.planted import Node, Site
 from tests.vm.guest.test_planted import TRACED
 
 
@@ -36,23 +36,17 @@ def missed(snapshot: Snapshot) -> int:
     return sum(count for reason, count in snapshot.losses.items() if reason.startswith("recursion"))
 
 
-def module_walk(named: bool) -> Counter[tuple[str, str, str, int]]:
-    return Counter(
-        (node.bus, node.device, node.release, node.size if named and node.size is not None else -1)
-        for node in module.walk()
-    )
-
-
-def assert_ledger_is_the_modules_walk(snapshot: Snapshot) -> None:
+def assert_ledger_is_the_modules_walk(snapshot: Snapshot, walked: list[Node] | None = None) -> None:
     """Resources per device and release function, drivers, and where known the bytes of resources
-    and of the slab objects they lie in."""
+    and of the slab objects they lie in. `walked`: the module's walk of the same moment; without it
+    the devices are at rest."""
+    walked = module.walk() if walked is None else walked
     named = snapshot.features["device_inventory"].state == "on"
-    nodes = module_walk(named)
     resources = Counter[tuple[str, str, str]]()
     size = Counter[tuple[str, str, str]]()
-    for (bus, device, release, number), count in nodes.items():
-        resources[bus, device, release] += count
-        size[bus, device, release] += number * count
+    for node in walked:
+        resources[node.bus, node.device, node.release] += 1
+        size[node.bus, node.device, node.release] += node.size or 0
     mine = Counter[tuple[str, str, str]]()
     mine_bytes = Counter[tuple[str, str, str]]()
     for row in snapshot.devices:
@@ -60,12 +54,12 @@ def assert_ledger_is_the_modules_walk(snapshot: Snapshot) -> None:
             mine[row.bus, row.name, entry.name] += entry.resources
             mine_bytes[row.bus, row.name, entry.name] += entry.bytes
     assert (mine - resources, resources - mine) == ({}, {})
-    drivers = {(node.bus, node.device): node.driver for node in module.walk()}
+    drivers = {(node.bus, node.device): node.driver for node in walked}
     holding = [row for row in snapshot.devices if row.resources]
     assert {(row.bus, row.name): row.driver or "-" for row in holding} == drivers
     if named:
         assert mine_bytes == size
         slab = Counter[tuple[str, str]]()
-        for node in module.walk():
+        for node in walked:
             slab[node.bus, node.device] += node.slab or 0
         assert {(row.bus, row.name): row.slab_bytes for row in holding} == slab
