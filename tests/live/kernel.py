@@ -6,7 +6,8 @@ import ctypes
 import os
 import struct
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,6 +20,23 @@ TRACEFS = Path("/sys/kernel/tracing")
 def _bpf(command: int, attributes: bytearray) -> int:
     buffer = (ctypes.c_char * len(attributes)).from_buffer(attributes)
     return int(_libc.syscall(_BPF, command, buffer, len(attributes)))
+
+
+_RELEASE_SECONDS = 10.0
+
+
+def ours() -> set[str]:
+    """Names of slabmon's loaded programs."""
+    return {name for name in program_names() if name.startswith(("on_", "walk_devices"))}
+
+
+def left_behind(before: Set[str] = frozenset()) -> set[str]:
+    """Those of slabmon's programs that stay. The kernel lets go of a closed link's program after
+    an RCU grace period (bpf_link_free(), 6.13 and later), which a busy machine makes longer."""
+    deadline = time.monotonic() + _RELEASE_SECONDS
+    while (left := ours() - before) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return left
 
 
 def program_names() -> set[str]:

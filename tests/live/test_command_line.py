@@ -21,7 +21,7 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.live.kernel import program_names
+from tests.live.kernel import left_behind
 from tests.live.workload import messages
 
 pytestmark = pytest.mark.live
@@ -56,7 +56,7 @@ def nothing_left_behind() -> Iterator[None]:
     with open("/proc/mounts") as mounts:
         mounted = mounts.read()
     yield
-    assert not {name for name in program_names() if name.startswith(("on_", "walk_devices"))}
+    assert not left_behind()
     with open("/proc/mounts") as mounts:
         assert mounts.read() == mounted
     assert not os.path.isdir("/sys/fs/bpf/slabmon")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.kernel import program_names
+from tests.live.kernel import left_behind
 from tests.live.workload import messages
 
 pytestmark = pytest.mark.live
@@ -54,16 +54,12 @@ class Session:
         return log
 
 
-def ours() -> set[str]:
-    return {name for name in program_names() if name.startswith(("on_", "walk_devices"))}
-
-
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     mounts = Path("/proc/mounts")
     before = mounts.read_text()
     yield
-    left, mounted = ours(), mounts.read_text()
+    left, mounted = left_behind(), mounts.read_text()
     if left:
         Session().end()
     assert not left

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.daemon import PINS, Daemon
-from tests.live.kernel import program_names
+from tests.live.kernel import left_behind
 from tests.live.workload import messages
 
 pytestmark = pytest.mark.live
@@ -30,7 +30,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     if result.process is not None:
         result.signal(signal.SIGTERM)
         assert result.wait() == 0
-    assert not {name for name in program_names() if name.startswith(("on_", "walk_devices"))}
+    assert not left_behind()
     assert mounts.read_text() == before
     assert not PINS.exists()
 

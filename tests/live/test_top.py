@@ -8,15 +8,11 @@ import sys
 
 import pytest
 
-from tests.live.kernel import program_names
+from tests.live.kernel import left_behind, ours
 from tests.live.workload import messages
 from tests.pseudoterminal import on_terminal
 
 pytestmark = pytest.mark.live
-
-
-def ours() -> set[str]:
-    return {name for name in program_names() if name.startswith(("on_", "walk_devices"))}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -30,7 +26,7 @@ def test_signals_leave_terminal_and_kernel_clean(number: signal.Signals) -> None
         terminal.process.send_signal(number)
         assert terminal.end() == 0
         assert terminal.restored
-    assert ours() == before
+    assert not left_behind(before)
 
 
 def test_batch_counts_a_workload_and_ends() -> None:
@@ -49,7 +45,7 @@ def test_batch_counts_a_workload_and_ends() -> None:
     assert process.returncode == 0
     assert rest.count("slabmon top - ") == 2
     assert "msg_msg-1k" in rest
-    assert ours() == before
+    assert not left_behind(before)
 
 
 def test_a_signal_ends_batch_as_well() -> None:
@@ -61,7 +57,7 @@ def test_a_signal_ends_batch_as_well() -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 0
-    assert ours() == before
+    assert not left_behind(before)
 
 
 def test_without_root_and_without_a_daemon_the_error_says_so() -> None:
