@@ -63,10 +63,10 @@ def curves(found: Mapping[str, Any]) -> str:
     scrapes = {"": sorted((s["sites"], s["ms"]) for s in found["scrapes"])}
     width = 2 * (_WIDE + _MARGIN) + 24
     return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HIGH + 76}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HIGH + 92}" '
         'font-family="sans-serif" font-size="13" role="img">',
         "<title>Milliseconds of CPU time against the size of the host</title>",
-        f'<rect width="{width}" height="{_HIGH + 76}" fill="#fff"/>',
+        f'<rect width="{width}" height="{_HIGH + 92}" fill="#fff"/>',
         *_plot(_MARGIN, "snapshot, ms, by CPUs", snapshots),
         *_plot(_WIDE + 2 * _MARGIN, "scrape, ms, by call sites", scrapes),
         "</svg>",
@@ -96,6 +96,6 @@ def _plot(left: int, title: str, lines: Mapping[str, Sequence[tuple[float, float
             x, y = place(*point).split()
             out.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>')
         if name:
-            out.append(f'<text x="{left + 12 + 150 * number}" y="{bottom + 36}" fill="{colour}">'
+            out.append(f'<text x="{left}" y="{bottom + 36 + 18 * number}" fill="{colour}">'
                        f"{escape(name)}</text>")  # fmt: skip
     return out
