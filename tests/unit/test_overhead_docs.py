@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests import overhead, overhead_figures
+from bench import overhead, overhead_figures
 
 
 def test_the_page_is_that_of_the_results() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.overhead_figures import bars, curves, measured
+from bench.overhead_figures import bars, curves, measured
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs/overhead"
