@@ -19,8 +19,8 @@ from slabmon.kernel.loader import Programs
 from slabmon.kernel.plan import Plan
 from slabmon.model import OTHER_STACKS, STACKLESS, Stacked
 
-KEPT = 256  # stacks of a snapshot, those of which most was allocated
-STAYING = 1 / 16  # of the table: as many are never taken out
+KEPT = 256  # stacks of a snapshot, those of which most was allocated, which always stay
+STAYING = 1 / 16  # of a small table: no more stay
 EVERY_NS = 30 * 10**9
 # An event that had its stack's number before that was given up is done with it, and the object
 # published (its time is set last), after so long.
@@ -73,7 +73,7 @@ class StackTable:
         return changed
 
     def _sweep(self, samples: np.ndarray, now: int) -> np.ndarray:
-        size, staying = self._sizes(), int(STAYING * self._count)
+        size, staying = self._sizes(), min(KEPT, int(STAYING * self._count))
         used = np.flatnonzero(size)
         small = used[np.argsort(size[used], kind="stable")][: max(0, len(used) - staying)]
         self._leaving = np.setdiff1d(small, samples["stack"])
