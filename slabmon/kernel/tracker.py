@@ -191,8 +191,7 @@ class Tracker:
         self, samples: np.ndarray, used: np.ndarray, rows: assemble.Rows, stacked: Stacked | None
     ) -> tuple[Tracked, list[str]]:
         """Tracked objects as columns, and the cache names their cache column indexes; the site
-        column indexes rows.places. `used` tells which slots the rows are made of; names are found
-        out if `stacked` is there."""
+        column indexes rows.places. `used` tells which slots the rows are made of."""
         row = (np.cumsum(used) - 1)[samples["slot"]]
         names, name_of = assemble.distinct([cache.name for cache in rows.caches])
         stacks = np.union1d(samples["stack"], stacked.stack).tolist() if stacked else []
@@ -224,6 +223,8 @@ class Tracker:
         # Samples before frees before allocations: what is counted later can only be more, so a
         # live object is never without its allocation.
         samples = reader.samples()
+        if details:  # by age: a recording then finds what it knows in one piece
+            samples = samples[np.argsort(samples["time_ns"], kind="stable")]
         self._stacks.forget(self._stack_table.tend(samples, reader.losses()["stack_collision"]))
         stacked = self._stack_table.read() if details else None
         unobserved = reader.unobserved_frees()
