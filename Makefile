@@ -78,8 +78,8 @@ bench-daemon: venv ## Memory and CPU of the daemon over time, SECONDS=3600 (docs
 bench-verdicts: venv ## Time the verdict engine on a large host (docs/verdicts.md)
 	$(VENV)/bin/python -m bench.verdicts
 
-verdicts: dev ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=300-307)
-	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),300-307)
+verdicts: dev ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=308-315)
+	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),308-315)
 
 bench-store: venv ## Time and size of stored snapshots (docs/history.md)
 	$(VENV)/bin/python -m bench.store
