@@ -8,8 +8,9 @@ APT_TEST := gcc libc6-dev chromium
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz test-vm test-service matrix vm-shell venv dev check lint format docs bench bench-views bench-report \
-	bench-store bench-verdicts bench-daemon bench-scrape bench-scale overhead overhead-docs verdicts clean
+.PHONY: help run test fuzz test-vm test-service matrix vm-shell venv dev check lint format docs dashboards \
+	bench bench-views bench-report bench-store bench-verdicts bench-daemon bench-scrape bench-scale bench-fleet \
+	overhead overhead-docs verdicts clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -65,6 +66,9 @@ docs: venv ## Generate metrics.md, views.md, configuration.md, support-matrix.md
 	$(VENV)/bin/python -m slabmon.options docs > docs/configuration.md
 	$(VENV)/bin/python -m slabmon.options example > systemd/slabmon.toml
 	$(VENV)/bin/python -m tests.vm.matrix > docs/support-matrix.md
+
+dashboards: dev ## Generate the Grafana dashboards from the metric catalogue (dashboards/*.json)
+	$(VENV)/bin/python -m dashboards.generate
 
 bench: venv ## Time a snapshot on synthetic tables (docs/snapshot.md)
 	$(VENV)/bin/python -m bench.snapshot
