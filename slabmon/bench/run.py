@@ -77,7 +77,10 @@ def program_costs(workload: Workload, mode: Slabmon) -> dict[str, dict[str, floa
     for name, fd in programs.programs.items():
         now = bpf.program_info(fd)
         runs = now.runs - before[name].runs
-        row: dict[str, float] = {"instructions": programs.instructions[name]}
+        row: dict[str, float] = {
+            "instructions": programs.instructions[name],
+            "verified_instructions": now.verified_instructions,
+        }
         if runs:
             seconds = now.run_seconds - before[name].run_seconds
             row |= {"runs": runs, "mean_ns": round(seconds / runs * 1e9, 1)}

@@ -57,7 +57,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     result = Clock()
     monkeypatch.setattr("slabmon.governor.time.monotonic", lambda: result.now)
     info = "slabmon.governor.bpf.program_info"
-    monkeypatch.setattr(info, lambda _: ProgramInfo(result.run_seconds / 2, 1, 0))
+    monkeypatch.setattr(info, lambda _: ProgramInfo(result.run_seconds / 2, 1, 0, 0))
     return result
 
 

@@ -1,4 +1,4 @@
-"""docs/overhead.md and its figure, from the results in docs/overhead/: `make overhead-docs`."""
+"""docs/overhead.md and its figures, from the results in docs/overhead/: `make overhead-docs`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import json
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
+from bench.overhead_figures import bars, curves, measured
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs/overhead"
-PAGE, FIGURE = ROOT / "docs/overhead.md", RESULTS / "pairs.svg"
+PAGE = ROOT / "docs/overhead.md"
 HEADER, LOG = RESULTS / "about.md", RESULTS / "log.md"
-_LABEL, _BAR, _ROW = 190, 420, 24
 
 
 def load(name: str) -> dict[str, Any]:
@@ -35,47 +35,6 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[s
 def _added(row: Mapping[str, Any]) -> str:
     spread = row["added_ns"]
     return f"{spread['median']:.0f} ({spread['low']:.0f} to {spread['high']:.0f})"
-
-
-def measured(bench: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Modes and peers under the first workload that have figures."""
-    modes = [(m["mode"], m) for m in bench["workloads"][0]["modes"] if "added_ns" in m]
-    return modes + [(p["name"], p) for p in bench["peers"] if "added_ns" in p]
-
-
-def figure(bench: Mapping[str, Any]) -> str:
-    """Bars of the medians on a logarithmic scale from 100 ns on, with their quartiles."""
-    import math
-
-    rows = measured(bench)
-
-    def x(nanoseconds: float) -> float:
-        return _LABEL + max(0.0, math.log10(max(nanoseconds, 1) / 100)) / 2 * _BAR
-
-    height = (len(rows) + 2) * _ROW
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LABEL + _BAR + 70} {height}" '
-        'font-family="sans-serif" font-size="13" role="img">',
-        "<title>Nanoseconds added to a kmalloc and kfree pair</title>",
-        f'<rect width="{_LABEL + _BAR + 70}" height="{height}" fill="#fff"/>',
-    ]
-    for tick in (100, 300, 1000, 3000, 10000):
-        out.append(f'<path d="M{x(tick):.0f} 8V{height - 30}" stroke="#ddd"/>')
-        out.append(f'<text x="{x(tick):.0f}" y="{height - 12}" text-anchor="middle" fill="#555">'
-                   f"{tick:,} ns</text>")  # fmt: skip
-    ours = {mode["mode"] for mode in bench["workloads"][0]["modes"]}
-    for number, (name, row) in enumerate(rows):
-        y, spread = 12 + number * _ROW, row["added_ns"]
-        end = x(spread["median"])
-        colour = "#2b6cb0" if name in ours else "#a0aec0"
-        out.append(f'<text x="{_LABEL - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>')
-        out.append(f'<rect x="{_LABEL}" y="{y}" width="{end - _LABEL:.0f}" height="16" '
-                   f'fill="{colour}"/>')  # fmt: skip
-        out.append(f'<path d="M{x(spread["low"]):.0f} {y + 8}H{x(spread["high"]):.0f}" '
-                   'stroke="#000"/>')  # fmt: skip
-        out.append(f'<text x="{max(end, x(spread["high"])) + 6:.0f}" y="{y + 13}">'
-                   f"{spread['median']:,.0f}</text>")  # fmt: skip
-    return "\n".join([*out, "</svg>"]) + "\n"
 
 
 def pairs(bench: Mapping[str, Any]) -> Iterator[str]:
@@ -130,6 +89,25 @@ def hot_path(known: Mapping[str, Any]) -> Iterator[str]:
     yield from table(("mode, how caches are found", *events), rows)
 
 
+def verifier(programs: Mapping[str, Any]) -> Iterator[str]:
+    """What was loaded for the allocation events, mode by mode."""
+    yield "## Programs"
+    yield ""
+    yield (
+        "Instructions as loaded, and in brackets how many the verifier walked through "
+        "(`verified_insns`; its limit is a million). Run time as the kernel's own statistics give "
+        "it under the first workload, with what they cost themselves."
+    )
+    yield ""
+    events = ("kmalloc", "kfree", "kmem_cache_alloc", "kmem_cache_free")
+    titles = ("mode", *events, "kmalloc ns", "kfree ns")
+    rows = []
+    for name, of in programs.items():
+        sizes = (f"{of[e]['instructions']} ({of[e]['verified_instructions']:,})" for e in events)
+        rows.append((name, *sizes, *(f"{of[e]['mean_ns']:.0f}" for e in events[:2])))
+    yield from table(titles, rows)
+
+
 def daemon(found: Mapping[str, Any]) -> Iterator[str]:
     """The user-space side."""
     yield "## The daemon"
@@ -157,6 +135,8 @@ def scale(found: Mapping[str, Any]) -> Iterator[str]:
         "the tags of tracked objects, spread by hash: contention was reasoned, not measured."
     )
     yield ""
+    yield "![Time against size](overhead/scale.svg)"
+    yield ""
     rows = [(h["cpus"], f"{h['objects']:,}", h["slots_per_lane"], f"{h['kernel_mib']:.0f}",
              f"{h['snapshot_ms']:.0f}") for h in found["hosts"]]  # fmt: skip
     yield from table(("CPUs", "tracked objects", "slots a lane", "kernel MiB", "snapshot ms"), rows)
@@ -180,15 +160,17 @@ def page() -> str:
         f"{machine['load']:.1f}; {bench['workloads'][0]['rounds']} rounds. Raw results: "
         "[docs/overhead/](overhead/).",
         "",
-        *pairs(bench), *workloads(bench), *hot_path(known), *daemon(load("daemon")),
+        *pairs(bench), *workloads(bench), *hot_path(known),
+        *verifier(bench["programs"]), *daemon(load("daemon")),
         *scale(load("scale")), LOG.read_text(),
     ]  # fmt: skip
     return "\n".join(lines)
 
 
 def main() -> int:
-    """Writes both files."""
-    FIGURE.write_text(figure(load("bench")))
+    """Writes the page and its figures."""
+    (RESULTS / "pairs.svg").write_text(bars(load("bench")))
+    (RESULTS / "scale.svg").write_text(curves(load("scale")))
     PAGE.write_text(page())
     return 0
 

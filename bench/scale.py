@@ -47,6 +47,16 @@ class Host:
         self._arrays: dict[int, np.ndarray] = {}
         with mock.patch.object(maps, "map_array", self._map_array):
             self.reader = Reader(Programs({n: i for i, n in enumerate(names)}, {}, {}), self.plan)
+            self._fill_tables(objects, names)
+        self.directory = CacheDirectory({})
+        records = np.zeros(CACHES, CACHE_RECORD)
+        records["name"] = [f"cache_{i}".encode() for i in range(CACHES)]
+        records["size"] = records["object_size"] = 64
+        keys = np.arange(1, CACHES + 1, dtype="<u8") * 64
+        self.directory.update(keys, records, self.reader.control["cache_generation"])
+        self.locations = {TEXT + 16 * i: Location(f"function_{i}", 16, None) for i in range(SITES)}
+
+    def _fill_tables(self, objects: int, names: tuple[str, ...]) -> None:
         rng = np.random.default_rng(3)
         for lanes in self.reader.alloc_lanes[:2]:
             self._fill(lanes["slots"], rng)
@@ -55,13 +65,6 @@ class Host:
             lanes["slots"]["cache"][:, : cache.shape[1]] = cache * 64
             lanes["slots"]["count"][:, : cache.shape[1]] = 1000
         self._track(objects, names, rng)
-        self.directory = CacheDirectory({})
-        records = np.zeros(CACHES, CACHE_RECORD)
-        records["name"] = [f"cache_{i}".encode() for i in range(CACHES)]
-        records["size"] = records["object_size"] = 64
-        keys = np.arange(1, CACHES + 1, dtype="<u8") * 64
-        self.directory.update(keys, records, self.reader.control["cache_generation"])
-        self.locations = {TEXT + 16 * i: Location(f"function_{i}", 16, None) for i in range(SITES)}
 
     def _map_array(self, number: int, dtype: np.dtype, count: int, writable: bool = False
                    ) -> np.ndarray:  # fmt: skip

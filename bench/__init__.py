@@ -1,0 +1,1 @@
+"""Benchmarks: `make help` lists them. Results are in docs/; no test depends on their times."""
