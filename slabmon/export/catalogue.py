@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from slabmon import __version__
 from slabmon.analysis.verdicts.finding import STRENGTHS, Assessment
 from slabmon.budget import STEPS
-from slabmon.export.series import KINDS, MAX_SERIES, OTHER, RESERVED, Row
+from slabmon.export.series import BOUNDS, OTHER, Row
 from slabmon.export.verdicts import MAX_SUSPECTS, suspects
 from slabmon.model import Snapshot
 
@@ -284,12 +284,7 @@ def markdown() -> str:
     lines = [
         "# Metrics", "", "Made from `slabmon/export/catalogue.py` by `make docs`. Counters count "
         "since tracking began (`slabmon_tracking_since_seconds`) and never fall meanwhile.", "",
-        f"A host has at most `web.max_series` series ({MAX_SERIES} by default). {RESERVED} of them "
-        "are for families that are small by nature; of the rest "
-        + ", ".join(f"{kind.share:.0%} are for {name}s" for name, kind in KINDS.items())
-        + ", and what one of these does not need the others get. "
-        f"The largest have series of their own; the rest is added up under `{OTHER}`, and "
-        "`slabmon_folded_series` says how many label sets that are ([fleet.md](fleet.md)).", "",
+        BOUNDS, "",
         "| metric | type | labels | meaning |", "|---|---|---|---|",
     ]  # fmt: skip
     metrics: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE, *VERDICTS)

@@ -27,7 +27,7 @@ Rows = dict[Labels, float]
 OTHER = "other"
 MAX_SERIES = 5000
 # Series of families without a bound of their own: losses, features, programs, page orders, ...
-RESERVED = 500
+RESERVED = 400
 MARGIN = 2.0
 
 
@@ -56,14 +56,26 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "cache": Kind(0.56, lambda s: s.caches, lambda c: (c.name,), lambda c: (
+    "cache": Kind(0.58, lambda s: s.caches, lambda c: (c.name,), lambda c: (
         c.allocated_bytes, c.allocs, c.live.bytes, c.failed,
         c.slabinfo.slab_bytes if c.slabinfo else 0)),
-    "site": Kind(0.26, lambda s: s.sites, lambda row: (row.label, row.module or ""), lambda row: (
+    "site": Kind(0.25, lambda s: s.sites, lambda row: (row.label, row.module or ""), lambda row: (
         row.allocated_bytes, row.allocs, row.live.bytes, row.failed)),
-    "device": Kind(0.18, lambda s: s.devices, lambda d: (d.bus, d.name, d.driver or ""), lambda d: (
+    "device": Kind(0.17, lambda s: s.devices, lambda d: (d.bus, d.name, d.driver or ""), lambda d: (
         d.managed_bytes, d.resources, d.added + d.removed)),
 }  # fmt: skip
+
+BOUNDS = (
+    f"A host has at most `web.max_series` series ({MAX_SERIES} by default). {RESERVED} of them are "
+    "for families that are small by nature; of the rest "
+    + ", ".join(f"{kind.share:.0%} are for {name}s" for name, kind in KINDS.items())
+    + ", and what one of these does not need the others get. The largest have series of their own: "
+    "by their share of memory, allocations, failures. The rest is added up under `other`, and "
+    "`slabmon_folded_series` says how many label sets that are. A row takes another's place when "
+    "it is twice as important (`slabmon_folded_moves_total`): it begins at 0 if it was folded "
+    "before, and the other leaves what it counted to `other`, so that families add up to the same "
+    "sum and no counter falls. Who needs the sum of all takes the families of GFP classes."
+)
 
 
 def allot(wanted: Mapping[str, int], families: Mapping[str, int], bound: int) -> dict[str, int]:
