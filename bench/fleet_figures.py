@@ -50,6 +50,9 @@ def _measured(found: Mapping[str, Any]) -> Iterator[str]:
          f"{load['samples_per_second']:,}"),
         ("scrapes that failed", load["failed_scrapes"]),
         ("CPU, scrapes and rules, in percent of one", f"{load['cpu_percent_of_one']:.0f}"),
+        ("part of the time it had work in which others had the CPU",
+         f"{load['waited_for_cpu_percent']:.0f} %"),
+        ("rounds of rules that were left out for it", load["missed_rule_rounds"]),
         ("resident memory: highest; after the queries below",
          f"{load['resident_peak_mib']:,} MiB; {found['resident_with_queries_mib']:,} MiB"),
         ("time of a scrape: median; 99 %",
@@ -63,11 +66,11 @@ def _measured(found: Mapping[str, Any]) -> Iterator[str]:
 def _sizes(found: Mapping[str, Any]) -> Iterator[str]:
     load, hosts, pace = found["ingestion"], found["hosts"], found["interval_seconds"]
     each = load["samples_per_scrape_round"] / hosts
-    few = load["recorded_series"]["of hosts"] / hosts
+    few = load["sent_on_series"] / hosts
     yield (
-        f"In proportion to it; disk for {DAYS} days at the bytes per sample measured. *Everything* "
-        "is all series of a host; *few* are its recorded series, which is what the fleet dashboard "
-        "and most alerts read."
+        f"In proportion to it; disk for {DAYS} days at the bytes per sample measured. "
+        "*Everything* is all series of a host; *few* is what the fleet dashboard "
+        "reads: recorded series, and some gauges of each host."
     )
     yield ""
     yield from table(
