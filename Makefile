@@ -8,8 +8,9 @@ APT_TEST := gcc libc6-dev chromium
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-vm test-service matrix vm-shell venv dev check lint format docs bench bench-views bench-report \
-	bench-store bench-verdicts bench-daemon bench-scrape bench-scale overhead overhead-docs verdicts clean
+.PHONY: help run test fuzz test-vm test-service matrix vm-shell venv dev check lint format docs dashboards \
+	bench bench-views bench-report bench-store bench-verdicts bench-daemon bench-scrape bench-scale bench-fleet \
+	overhead overhead-docs verdicts clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -19,6 +20,11 @@ run: venv ## Install what is missing and run the daemon in the foreground
 
 test: dev lint ## Install what is missing and run all tests but those of test-vm and test-service
 	$(VENV)/bin/python -m pytest tests --ignore tests/vm/test_service.py $(PYTEST)
+
+fuzz: dev ## Feed parsers with what is no configuration, recording, ... for minutes (EXAMPLES=3000)
+	SLABMON_EXAMPLES=$(or $(EXAMPLES),3000) $(VENV)/bin/python -m pytest tests/unit/test_config.py \
+		tests/unit/test_web_config.py tests/unit/test_codec.py tests/unit/test_recording_hostile.py \
+		tests/unit/test_state_record.py
 
 test-vm: dev ## Guest tests on real kernels (KERNEL=6.12 K=expr CPUS=8 JOBS=2; default: all kernels)
 	$(VENV)/bin/python -m tests.vm $(KERNEL) $(if $(K),-k '$(K)') $(if $(CPUS),--cpus $(CPUS)) \
@@ -60,6 +66,9 @@ docs: venv ## Generate metrics.md, views.md, configuration.md, support-matrix.md
 	$(VENV)/bin/python -m slabmon.options docs > docs/configuration.md
 	$(VENV)/bin/python -m slabmon.options example > systemd/slabmon.toml
 	$(VENV)/bin/python -m tests.vm.matrix > docs/support-matrix.md
+
+dashboards: dev ## Generate the Grafana dashboards from the metric catalogue (dashboards/*.json)
+	$(VENV)/bin/python -m dashboards.generate
 
 bench: venv ## Time a snapshot on synthetic tables (docs/snapshot.md)
 	$(VENV)/bin/python -m bench.snapshot

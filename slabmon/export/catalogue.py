@@ -161,6 +161,9 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
            _CACHE, _live("objects"), "cache"),
     Metric("slabmon_cache_frees_observable", "gauge", "0 where frees are known to escape every "
            "tracepoint.", _CACHE, _caches("frees_observable"), "cache", additive=False),
+    Metric("slabmon_cache_reclaimable", "gauge", "1 for caches that the kernel shrinks under "
+           "memory pressure; others have no series.", _CACHE,
+           lambda s: (((c.name,), 1) for c in s.caches if c.reclaimable), "cache", additive=False),
     _counter("cache_unobserved_frees", "Tracked objects found freed although no free was seen.",
              _CACHE, _caches("unobserved_frees"), "cache"),
     _gauge("cache_slab_bytes", "Memory of all slabs of the cache, from /proc/slabinfo.", _CACHE,
