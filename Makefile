@@ -8,8 +8,9 @@ APT_TEST := gcc libc6-dev chromium
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-vm test-service matrix vm-shell venv dev check lint format docs dashboards bench bench-views bench-report \
-	bench-store bench-verdicts bench-daemon bench-scrape bench-scale overhead overhead-docs verdicts clean
+.PHONY: help run test fuzz test-vm test-service matrix vm-shell venv dev check lint format docs dashboards \
+	bench bench-views bench-report bench-store bench-verdicts bench-daemon bench-scrape bench-scale bench-fleet \
+	overhead overhead-docs verdicts clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -19,6 +20,11 @@ run: venv ## Install what is missing and run the daemon in the foreground
 
 test: dev lint ## Install what is missing and run all tests but those of test-vm and test-service
 	$(VENV)/bin/python -m pytest tests --ignore tests/vm/test_service.py $(PYTEST)
+
+fuzz: dev ## Feed parsers with what is no configuration, recording, ... for minutes (EXAMPLES=3000)
+	SLABMON_EXAMPLES=$(or $(EXAMPLES),3000) $(VENV)/bin/python -m pytest tests/unit/test_config.py \
+		tests/unit/test_web_config.py tests/unit/test_codec.py tests/unit/test_recording_hostile.py \
+		tests/unit/test_state_record.py
 
 test-vm: dev ## Guest tests on real kernels (KERNEL=6.12 K=expr CPUS=8 JOBS=2; default: all kernels)
 	$(VENV)/bin/python -m tests.vm $(KERNEL) $(if $(K),-k '$(K)') $(if $(CPUS),--cpus $(CPUS)) \
@@ -76,8 +82,8 @@ bench-daemon: venv ## Memory and CPU of the daemon over time, SECONDS=3600 (docs
 bench-verdicts: venv ## Time the verdict engine on a large host (docs/verdicts.md)
 	$(VENV)/bin/python -m bench.verdicts
 
-verdicts: dev ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=300-307)
-	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),300-307)
+verdicts: dev ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=308-315)
+	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),308-315)
 
 bench-store: venv ## Time and size of stored snapshots (docs/history.md)
 	$(VENV)/bin/python -m bench.store

@@ -137,7 +137,7 @@ OPTIONS: tuple[Option, ...] = (
            "of two", unset="1024", example=1024),
     Option("tracking", "samples", "tracked objects at a time; a multiple of 4096"),
     Option("tracking", "caches", "caches whose names are kept"),
-    Option("tracking", "stacks", "distinct kernel stacks kept"),
+    Option("tracking", "stacks", "distinct kernel stacks kept at a time"),
     Option("budget", "cpu_percent", "percent of one CPU for each CPU of the host that slabmon may "
            "use, BPF programs included; 0: no limit. Above it the sampling interval widens, then "
            "collectors are shed", live=True),

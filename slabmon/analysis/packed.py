@@ -3,12 +3,11 @@ most rows show nothing or what others show."""
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
-_LEVEL = 1
+from slabmon.store.compression import pack_own, unpack_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +23,11 @@ class Packed:
         """`columns[:, i]` belongs to the row numbered `rows[i]`; each number comes once."""
         order = np.argsort(rows)
         data = rows[order].astype("i4").tobytes() + columns[:, order].astype(kind).tobytes()
-        return cls(zlib.compress(data, _LEVEL), len(rows), kind)
+        return cls(pack_own(data), len(rows), kind)
 
     def unpacked(self) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers, ascending, and columns."""
-        data = zlib.decompress(self.data)
+        data = unpack_own(self.data)
         columns = np.frombuffer(data, self.kind, offset=4 * self.count)
         shape = (len(columns) // self.count, self.count) if self.count else (0, 0)
         return np.frombuffer(data, "i4", self.count), columns.reshape(shape)
