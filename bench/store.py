@@ -54,7 +54,9 @@ def later(snapshot: Snapshot, rng: np.random.Generator) -> Snapshot:
             if i in busy else site
             for i, site in enumerate(snapshot.sites)
         ),
-        tracked=replace(tracked, **{name: getattr(tracked, name)[kept] for name in COLUMNS["tracked"]}),
+        tracked=replace(
+            tracked, **{name: getattr(tracked, name)[kept] for name in COLUMNS["tracked"]}
+        ),
     )  # fmt: skip
 
 

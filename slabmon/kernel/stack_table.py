@@ -68,11 +68,11 @@ class StackTable:
                 self._settle()
         elif collisions != self._collisions and now >= self._next:
             if self._collisions >= 0:
-                changed = self._sweep(samples, now)
+                changed = self._sweep(samples)
             self._collisions, self._next = collisions, now + EVERY_NS
         return changed
 
-    def _sweep(self, samples: np.ndarray, now: int) -> np.ndarray:
+    def _sweep(self, samples: np.ndarray) -> np.ndarray:
         size, staying = self._sizes(), min(KEPT, int(STAYING * self._count))
         used = np.flatnonzero(size)
         small = used[np.argsort(size[used], kind="stable")][: max(0, len(used) - staying)]
