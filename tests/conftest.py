@@ -12,7 +12,8 @@ import shutil
 import pytest
 
 CHROMIUM = "/usr/bin/chromium"
-SERVERS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool", "victoria-metrics")
+SERVERS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool", "victoria-metrics",
+           "vmalert")  # fmt: skip
 _REQUIRED = set(filter(None, os.environ.get("SLABMON_REQUIRE", "").split(",")))
 
 

@@ -1,4 +1,4 @@
-"""The committed rules and examples, as Debian's promtool and amtool see them."""
+"""The committed rules and examples, as Debian's promtool, vmalert and amtool see them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ def test_rules_are_valid() -> None:
 
 def test_each_rule_does_what_its_cases_say() -> None:
     assert "SUCCESS" in run("promtool", "test", "rules", "slabmon_test.yml", folder=RULES)
+
+
+def test_vmalert_takes_the_rules_as_well() -> None:
+    run("vmalert", "-rule=slabmon.yml", "-dryRun", folder=RULES)
 
 
 def test_the_cases_can_fail(tmp_path: Path) -> None:
