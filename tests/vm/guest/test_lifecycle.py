@@ -75,9 +75,15 @@ def get(path: str) -> bytes | None:
 
 def snapshot(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     """Of the daemon; asked again when a reading took longer than a request waits for it."""
-    answers: list[bytes] = []
-    wait_for(lambda: answers.extend(filter(None, [get("/api/v1/snapshot")])) or answers, process)
-    return dict(json.loads(answers[0]))
+    answer: bytes | None = None
+
+    def answered() -> bool:
+        nonlocal answer
+        answer = get("/api/v1/snapshot")
+        return answer is not None
+
+    wait_for(answered, process)
+    return dict(json.loads(answer or b""))
 
 
 def test_a_killed_daemon_goes_on_and_a_stopped_one_leaves_nothing(before: Footprint) -> None:
