@@ -5,6 +5,7 @@ VENV := .venv
 C_FILES := bpf/*.[ch] tests/kmod/*.[ch]
 APT_RUN := python3 python3-venv python3-bpfcc ca-certificates
 APT_TEST := gcc libc6-dev chromium
+APT_SERVERS := prometheus prometheus-alertmanager victoria-metrics
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
@@ -121,6 +122,7 @@ $(VENV)/.run: requirements.txt pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.txt
 	$(call need,$(APT_TEST))
+	@sh tests/servers/install.sh $(APT_SERVERS)
 	$(PIP) install -r requirements-dev.txt
 	@touch $@
 

@@ -103,12 +103,13 @@ static __always_inline s32 count_stack(struct bpf_raw_tracepoint_args *ctx, stru
 	if (!total)
 		return stack;
 	weight = stands_for(&all->control, bytes, interval);
-	spread = weight - bytes;
-	spread &= ~((s64)spread >> 63); /* rounding */
 	__sync_fetch_and_add(&total->bytes, weight);
-	/* Adding a constant 0, as exact mode does, LLVM turns into an atomic "or" (5.12). */
-	if (interval)
+	/* To add what is known to be 0 LLVM makes an atomic `or`, which needs 5.12. */
+	if (interval) {
+		spread = weight - bytes;
+		spread &= ~((s64)spread >> 63); /* rounding */
 		__sync_fetch_and_add(&total->squares, weight * spread >> 16);
+	}
 	return stack;
 }
 

@@ -55,7 +55,7 @@ install-files: # unit, users, example configuration, documents, dashboards and r
 	test -e "$(DESTDIR)$(SYSCONFDIR)/slabmon/slabmon.toml" || \
 		install -m 644 systemd/slabmon.toml "$(DESTDIR)$(SYSCONFDIR)/slabmon"
 	$(call share,$(wildcard dashboards/*.json),dashboards)
-	$(call share,$(wildcard dashboards/rules/*.yml),rules)
+	$(call share,$(filter-out %_test.yml,$(wildcard dashboards/rules/*.yml)),rules)
 	$(call share,$(wildcard dashboards/examples/*.*),examples)
 
 deb: ## Build build/slabmon_VERSION_all.deb, on Debian's own Python packages

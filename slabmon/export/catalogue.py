@@ -14,16 +14,12 @@ from typing import Any, Generic, TypeVar
 from slabmon import __version__
 from slabmon.analysis.verdicts.finding import STRENGTHS, Assessment
 from slabmon.budget import STEPS
+from slabmon.export.series import BOUNDS, OTHER, Row
 from slabmon.export.verdicts import MAX_SUSPECTS, suspects
 from slabmon.model import Snapshot
 
-Row = tuple[tuple[str, ...], float]
 Of = TypeVar("Of")
 _OfSnapshot = Callable[[Snapshot], Iterable[Row]]
-
-# Distinct label sets exported per family. Rows beyond it are added up under OTHER.
-MAX_SERIES = {"cache": 500, "site": 500, "device": 2000}
-OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class Daemon:
 
     `report` are the collector's figures (slabmon.service), `age` and `scrape_seconds` those of the
     last reading (None: there was none), `up` whether it was taken for this scrape. `errors` and
-    `refused` count by reason, `folded` by kind of label.
+    `refused` count by reason, `folded` and `moved` by kind of label.
     """
 
     report: Mapping[str, float] = field(default_factory=dict)
@@ -44,13 +40,14 @@ class Daemon:
     refused: Mapping[str, int] = field(default_factory=dict)
     authentication_failures: int = 0
     folded: Mapping[str, int] = field(default_factory=dict)
+    moved: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Metric(Generic[Of]):
-    """One family, made of a snapshot or of the daemon's own figures. `kind` is counter or gauge;
-    counters are named without `_total`. `bound` is a key of MAX_SERIES, or "" where the labels are
-    bounded by nature. Values that are not `additive` have no OTHER."""
+    """One family, made of a snapshot or of the daemon's own figures. `kind`: counter (named without
+    `_total`) or gauge. `bound` is a key of series.KINDS, or "" where the labels
+    are few by nature. Values that are not `additive` have no OTHER."""
 
     name: str
     kind: str
@@ -161,8 +158,8 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
            _CACHE, _live("objects"), "cache"),
     Metric("slabmon_cache_frees_observable", "gauge", "0 where frees are known to escape every "
            "tracepoint.", _CACHE, _caches("frees_observable"), "cache", additive=False),
-    Metric("slabmon_cache_reclaimable", "gauge", "1 for caches that the kernel shrinks under memory "
-           "pressure; others have no series.", _CACHE,
+    Metric("slabmon_cache_reclaimable", "gauge", "1 for caches that the kernel shrinks under "
+           "memory pressure; others have no series.", _CACHE,
            lambda s: (((c.name,), 1) for c in s.caches if c.reclaimable), "cache", additive=False),
     _counter("cache_unobserved_frees", "Tracked objects found freed although no free was seen.",
              _CACHE, _caches("unobserved_frees"), "cache"),
@@ -261,6 +258,8 @@ DAEMON: tuple[Metric[Daemon], ...] = (
              lambda d: [((), d.authentication_failures)]),
     _gauge("folded_series", f"Label sets added up under `{OTHER}`.", ("family",),
            lambda d: (((kind,), count) for kind, count in d.folded.items())),
+    _counter("folded_moves", f"Label sets that lost their own series to `{OTHER}`.", ("family",),
+             lambda d: (((kind,), n) for kind, n in d.moved.items())),
 )  # fmt: skip
 
 
@@ -283,13 +282,9 @@ VERDICTS: tuple[Metric[Assessment], ...] = (
 def markdown() -> str:
     """docs/metrics.md."""
     lines = [
-        "# Metrics", "",
-        "Made from `slabmon/export/catalogue.py` by `make docs`. Counters count since tracking "
-        "began (`slabmon_tracking_since_seconds`) and never fall while it lasts. Families of "
-        "caches, call sites and devices keep at most "
-        + ", ".join(f"{limit} {name}s" for name, limit in MAX_SERIES.items())
-        + f"; what comes later is added up under `{OTHER}`, and `slabmon_folded_series` says how "
-        "many label sets that are.", "",
+        "# Metrics", "", "Made from `slabmon/export/catalogue.py` by `make docs`. Counters count "
+        "since tracking began (`slabmon_tracking_since_seconds`) and never fall meanwhile.", "",
+        BOUNDS, "",
         "| metric | type | labels | meaning |", "|---|---|---|---|",
     ]  # fmt: skip
     metrics: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE, *VERDICTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -12,17 +13,16 @@ from slabmon.analysis.verdicts.finding import Assessment
 from slabmon.export.catalogue import (
     CATALOGUE,
     DAEMON,
-    MAX_SERIES,
-    OTHER,
     VERDICTS,
     Daemon,
     Metric,
     Of,
-    Row,
 )
+from slabmon.export.series import KINDS, MAX_SERIES, OTHER, Chosen, Row, Rows, allot
 from slabmon.model import Snapshot
 
-Rows = dict[tuple[str, ...], float]
+# Series of one row of a kind.
+FAMILIES = Counter(metric.bound for metric in CATALOGUE if metric.bound)
 
 
 def merge(rows: Iterable[Row]) -> Rows:
@@ -31,31 +31,6 @@ def merge(rows: Iterable[Row]) -> Rows:
     for labels, value in rows:
         merged[labels] = merged.get(labels, 0) + value
     return merged
-
-
-class Bound:
-    """Keeps the families of one kind (caches, sites, devices) at a fixed number of label sets.
-
-    Membership is first come, largest first, and lasts: a label set that moved between its own
-    series and `other` would make counters fall.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._members: set[tuple[str, ...]] = set()
-        self.folded = 0
-
-    def fold(self, merged: Rows, width: int) -> Rows:
-        """Adds label sets beyond the limit up under OTHER."""
-        waiting = sorted((v, k) for k, v in merged.items() if k not in self._members)
-        while waiting and len(self._members) < self._limit:
-            self._members.add(waiting.pop()[1])
-        self.folded = max(self.folded, len(waiting))
-        if waiting:
-            rest = (OTHER,) * width
-            folded = sum(merged.pop(labels) for _, labels in waiting)
-            merged[rest] = merged.get(rest, 0) + folded
-        return merged
 
 
 class Families:
@@ -69,29 +44,40 @@ class Families:
 
 
 class Exporter:
-    """Makes metric families of snapshots; remembers which label sets have their own series."""
+    """Makes metric families of snapshots, at most so many series; remembers which label sets have
+    series of their own."""
 
-    def __init__(self) -> None:
-        self._bounds = {kind: Bound(limit) for kind, limit in MAX_SERIES.items()}
+    def __init__(self, max_series: int = MAX_SERIES) -> None:
+        self._max_series = max_series
+        self._chosen = {kind: Chosen() for kind in KINDS}
 
     def families(
         self, snapshot: Snapshot | None, daemon: Daemon, assessment: Assessment | None = None
     ) -> Families:
         """Everything of the catalogue; without a snapshot only the daemon's own figures, without
         an assessment no verdicts."""
+        if snapshot:
+            scores = {kind: rule.scores(snapshot) for kind, rule in KINDS.items()}
+            wanted = {kind: len(rows) for kind, rows in scores.items()}
+            for kind, limit in allot(wanted, FAMILIES, self._max_series).items():
+                self._chosen[kind].choose(scores[kind], limit)
         found = [self._family(metric, snapshot) for metric in CATALOGUE] if snapshot else []
-        folded = {kind: bound.folded for kind, bound in self._bounds.items()}
-        own = replace(daemon, folded=folded)
+        own = replace(
+            daemon,
+            folded={kind: chosen.folded for kind, chosen in self._chosen.items()},
+            moved={kind: chosen.moves for kind, chosen in self._chosen.items()},
+        )
         judged = [self._family(metric, assessment) for metric in VERDICTS] if assessment else []
         return Families([*(self._family(metric, own) for metric in DAEMON), *found, *judged])
 
     def _family(self, metric: Metric[Of], source: Of) -> Family:
-        kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+        counter = metric.kind == "counter"
+        kind = CounterMetricFamily if counter else GaugeMetricFamily
         family = kind(metric.name, metric.help, labels=metric.labels, unit=metric.unit
                       if metric.name.endswith(f"_{metric.unit}") else "")  # fmt: skip
         merged = merge(metric.rows(source))
         if metric.bound:
-            merged = self._bounds[metric.bound].fold(merged, len(metric.labels))
+            merged = self._chosen[metric.bound].fold(metric.name, merged, counter)
             if not metric.additive:
                 merged.pop((OTHER,) * len(metric.labels), None)
         for labels, value in merged.items():

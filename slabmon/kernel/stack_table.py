@@ -26,6 +26,7 @@ EVERY_NS = 30 * 10**9
 # published (its time is set last), after so long.
 GRACE_NS = 10**9
 _UNIT = 1 << 16  # of squares, in bytes squared
+_DIGITS = 16  # steps of a standard error that figures are rounded to
 
 
 class StackTable:
@@ -68,11 +69,11 @@ class StackTable:
                 self._settle()
         elif collisions != self._collisions and now >= self._next:
             if self._collisions >= 0:
-                changed = self._sweep(samples, now)
+                changed = self._sweep(samples)
             self._collisions, self._next = collisions, now + EVERY_NS
         return changed
 
-    def _sweep(self, samples: np.ndarray, now: int) -> np.ndarray:
+    def _sweep(self, samples: np.ndarray) -> np.ndarray:
         size, staying = self._sizes(), min(KEPT, int(STAYING * self._count))
         used = np.flatnonzero(size)
         small = used[np.argsort(size[used], kind="stable")][: max(0, len(used) - staying)]
@@ -113,9 +114,11 @@ class StackTable:
         kept = np.argsort(-size, kind="stable")[:KEPT]
         kept = np.sort(kept[size[kept] > 0])
         others = past + moved + now.sum(1) - now[:, kept].sum(1)
-        found = np.column_stack([others, without, now[:, kept]])
+        size, squares = np.column_stack([others, without, now[:, kept]])
+        error = np.sqrt(squares * _UNIT)
+        # No digits that mean nothing: in a recording they would change each time.
+        step = np.exp2(np.floor(np.log2(np.maximum(error / _DIGITS, 1))))
         return Stacked(
             np.concatenate([[OTHER_STACKS, STACKLESS], kept]).astype(np.int32),
-            found[0].astype(np.int64),
-            np.rint(np.sqrt(found[1] * _UNIT)).astype(np.int64),
+            *((np.rint(column / step) * step).astype(np.int64) for column in (size, error)),
         )

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from slabmon.export.catalogue import CATALOGUE, DAEMON, MAX_SERIES, Metric, markdown
+from slabmon.export.catalogue import CATALOGUE, DAEMON, Metric, markdown
+from slabmon.export.series import KINDS
 
 # What users' dashboards rely on: name and labels.
 PROMISED = {
@@ -72,7 +73,7 @@ def test_what_is_named_by_the_kernel_is_bounded() -> None:
             if label in metric.labels:
                 assert metric.bound == bound
         if metric.bound:
-            assert metric.bound in MAX_SERIES
+            assert metric.bound in KINDS
 
 
 def test_the_page_lists_every_metric_with_type_and_help() -> None:

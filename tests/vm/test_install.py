@@ -66,17 +66,21 @@ def test_everything_goes_where_it_is_told_and_away_again(tmp_path: Path) -> None
 def test_dashboards_rules_and_examples_are_installed_and_packaged(tmp_path: Path) -> None:
     project, staged, unpacked = tmp_path / "project", tmp_path / "staged", tmp_path / "unpacked"
     copy_project(project)
-    wanted = {}
-    for where, kind, ending in (("", "dashboards", "json"), ("rules", "rules", "yml"),
-                                ("examples", "examples", "yml")):  # fmt: skip
+    wanted = set()
+    for where, kind, which in (("", "dashboards", "*.json"), ("rules", "rules", "*.yml"),
+                               ("examples", "examples", "*.*")):  # fmt: skip
         folder = project / "dashboards" / where
         folder.mkdir(exist_ok=True, parents=True)
-        (folder / f"more.{ending}").write_text(kind)
-        for path in folder.glob(f"*.{ending}"):
-            wanted[Path("share/slabmon") / kind / path.name] = path.read_text()
+        for name in ("more", "more_test"):
+            (folder / which.replace("*", name, 1).replace("*", "yml")).write_text(kind)
+        for path in folder.glob(which):
+            if kind != "rules" or not path.stem.endswith("_test"):
+                wanted.add(Path(kind) / path.name)
     make("install-files", staged, project)
     subprocess.run(["make", "deb"], cwd=project, check=True, capture_output=True)
     (package,) = (project / "build").glob("*.deb")
     subprocess.run(["dpkg-deb", "-x", package, unpacked], check=True)
     for prefix in (staged / PREFIX, unpacked / "usr"):
-        assert {path: (prefix / path).read_text() for path in wanted} == wanted
+        share = prefix / "share/slabmon"
+        found = {path.relative_to(share) for path in share.rglob("*") if path.is_file()}
+        assert found == wanted
