@@ -87,9 +87,10 @@ def allot(wanted: Mapping[str, int], families: Mapping[str, int], bound: int) ->
         (min(wanted[kind], limit) + 1) * families[kind] for kind, limit in found.items()
     )
     for kind, limit in found.items():
-        if wanted[kind] > limit:
-            more = min(wanted[kind] - limit, left // families[kind])
-            found[kind], left = limit + more, left - more * families[kind]
+        # All that is left, so that rows to come have room; what is taken now, others do not get.
+        more = left // families[kind]
+        found[kind] += more
+        left -= min(more, max(0, wanted[kind] - limit)) * families[kind]
     return found
 
 

@@ -140,6 +140,14 @@ def test_what_a_kind_does_not_need_the_others_get(wanted: dict[str, int], bound:
             assert limit >= int(KINDS[kind].share * (bound - RESERVED) / FAMILIES[kind]) - 1
 
 
+def test_rows_to_come_have_series_while_there_is_room() -> None:
+    exporter = Exporter()
+    lines(exporter, synthetic(200, 250, 40, 10))
+    found = lines(exporter, synthetic(220, 270, 50, 10))
+    assert not any(f'="{OTHER}"' in line for line in found if "gfp" not in line)
+    assert 'slabmon_folded_moves_total{family="cache"} 0.0' in found
+
+
 def test_a_leak_from_a_small_site_gets_its_own_series() -> None:
     """Live memory counts as much as the sums of a week."""
     busy = tuple(site(f"f{i}", i, allocs=10**6 * i, allocated_bytes=10**8 * i,
