@@ -113,6 +113,8 @@ OPTIONS: tuple[Option, ...] = (
            "when it changes", live=True, unset="plain HTTP without a password",
            example="/etc/slabmon/web.yml", flag_name="config.file", parse=_absolute),
     Option("web", "telemetry_path", "where the metrics are", live=True),
+    Option("web", "max_series", "series in one scrape at most; what is left out is added up under "
+           "`other` (docs/metrics.md)", live=True),
     Option("web", "user", "whom the process that talks HTTP runs as", live=True,
            unset="slabmon where it exists, else nobody", example="slabmon"),
     Option("web", "budget_seconds", "how long a request waits for the kernel's tables to be read",

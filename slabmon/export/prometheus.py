@@ -2,60 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.core import Metric as Family
 
 from slabmon.analysis.verdicts.finding import Assessment
-from slabmon.export.catalogue import (
-    CATALOGUE,
-    DAEMON,
-    MAX_SERIES,
-    OTHER,
-    VERDICTS,
-    Daemon,
-    Metric,
-    Of,
-    Row,
-)
+from slabmon.export.bounded import Rows, Table
+from slabmon.export.bounds import RESERVED, divide
+from slabmon.export.catalogue import CATALOGUE, DAEMON, VERDICTS, Daemon, Metric, Row
+from slabmon.export.kinds import KINDS
 from slabmon.model import Snapshot
+from slabmon.web.settings import WebSettings
 
-Rows = dict[tuple[str, ...], float]
+Merged = dict[tuple[str, ...], float]
 
 
-def merge(rows: Iterable[Row]) -> Rows:
+def merge(rows: Iterable[Row]) -> Merged:
     """Rows by label set, equal ones added up: one duplicate would fail a whole scrape."""
-    merged: Rows = {}
+    merged: Merged = {}
     for labels, value in rows:
         merged[labels] = merged.get(labels, 0) + value
     return merged
-
-
-class Bound:
-    """Keeps the families of one kind (caches, sites, devices) at a fixed number of label sets.
-
-    Membership is first come, largest first, and lasts: a label set that moved between its own
-    series and `other` would make counters fall.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._members: set[tuple[str, ...]] = set()
-        self.folded = 0
-
-    def fold(self, merged: Rows, width: int) -> Rows:
-        """Adds label sets beyond the limit up under OTHER."""
-        waiting = sorted((v, k) for k, v in merged.items() if k not in self._members)
-        while waiting and len(self._members) < self._limit:
-            self._members.add(waiting.pop()[1])
-        self.folded = max(self.folded, len(waiting))
-        if waiting:
-            rest = (OTHER,) * width
-            folded = sum(merged.pop(labels) for _, labels in waiting)
-            merged[rest] = merged.get(rest, 0) + folded
-        return merged
 
 
 class Families:
@@ -69,31 +39,55 @@ class Families:
 
 
 class Exporter:
-    """Makes metric families of snapshots; remembers which label sets have their own series."""
+    """Makes metric families of snapshots; remembers which rows have series of their own."""
 
-    def __init__(self) -> None:
-        self._bounds = {kind: Bound(limit) for kind, limit in MAX_SERIES.items()}
+    def __init__(self, max_series: int = WebSettings.max_series) -> None:
+        self._max_series = max_series
+        self._since = 0.0
+        self._tables = _tables()
 
     def families(
         self, snapshot: Snapshot | None, daemon: Daemon, assessment: Assessment | None = None
     ) -> Families:
         """Everything of the catalogue; without a snapshot only the daemon's own figures, without
         an assessment no verdicts."""
-        found = [self._family(metric, snapshot) for metric in CATALOGUE] if snapshot else []
-        folded = {kind: bound.folded for kind, bound in self._bounds.items()}
-        own = replace(daemon, folded=folded)
-        judged = [self._family(metric, assessment) for metric in VERDICTS] if assessment else []
-        return Families([*(self._family(metric, own) for metric in DAEMON), *found, *judged])
+        found = {metric.name: _family(metric, merge(metric.rows(snapshot)))
+                 for metric in CATALOGUE} if snapshot else {}  # fmt: skip
+        judged = [_family(metric, merge(metric.rows(assessment)))
+                  for metric in VERDICTS] if assessment else []  # fmt: skip
+        if snapshot:
+            own = self._own(daemon)
+            rest = sum(len(family.samples) for family in (*own, *found.values(), *judged))
+            self._add_rows(found, snapshot, self._max_series - max(RESERVED, rest))
+        return Families([*self._own(daemon), *found.values(), *judged])
 
-    def _family(self, metric: Metric[Of], source: Of) -> Family:
-        kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-        family = kind(metric.name, metric.help, labels=metric.labels, unit=metric.unit
-                      if metric.name.endswith(f"_{metric.unit}") else "")  # fmt: skip
-        merged = merge(metric.rows(source))
-        if metric.bound:
-            merged = self._bounds[metric.bound].fold(merged, len(metric.labels))
-            if not metric.additive:
-                merged.pop((OTHER,) * len(metric.labels), None)
-        for labels, value in merged.items():
-            family.add_metric(labels, value)
-        return family
+    def _own(self, daemon: Daemon) -> list[Family]:
+        folded = {kind: table.places.folded for kind, table in self._tables.items()}
+        daemon = replace(daemon, folded=folded)
+        return [_family(metric, merge(metric.rows(daemon))) for metric in DAEMON]
+
+    def _add_rows(self, found: Mapping[str, Family], snapshot: Snapshot, series: int) -> None:
+        if snapshot.tracking.since != self._since:  # all counters begin anew
+            self._since, self._tables = snapshot.tracking.since, _tables()
+        rows = {kind: Rows.of(table.kind, table.metrics, snapshot)
+                for kind, table in self._tables.items()}  # fmt: skip
+        most = {kind: max(len(rows[kind].keys), table.places.most)
+                for kind, table in self._tables.items()}  # fmt: skip
+        cost = {kind: len(table.metrics) for kind, table in self._tables.items()}
+        room = divide(series, most, cost)
+        for kind, table in self._tables.items():
+            table.add(found, rows[kind], room[kind], snapshot.tracking.seconds)
+
+
+def _tables() -> dict[str, Table]:
+    return {name: Table(kind, tuple(metric for metric in CATALOGUE if metric.bound == name))
+            for name, kind in KINDS.items()}  # fmt: skip
+
+
+def _family(metric: Metric[Any], merged: Merged) -> Family:
+    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    family = kind(metric.name, metric.help, labels=metric.labels, unit=metric.unit
+                  if metric.name.endswith(f"_{metric.unit}") else "")  # fmt: skip
+    for labels, value in merged.items():
+        family.add_metric(labels, value)
+    return family

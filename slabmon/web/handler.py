@@ -40,7 +40,7 @@ class Context:
         self.connections = Connections(self.settings)
         self.renderer = Renderer()
         self.pace = Pace()
-        self.exporter = Exporter()
+        self.exporter = Exporter(self.settings.max_series)
         self.live = Live()
         self.back = Back(self.pace)
 

@@ -32,13 +32,15 @@ class WebSettings:
 
     listen_address: HOST:PORT. socket_path: of the unix socket for local clients; None: the
     default where it can be made; empty: none. config_file: exporter-toolkit's web configuration.
-    user: whom the web process runs as; None: slabmon, else nobody. budget_seconds: how long a
-    request waits for the kernel's tables to be read. request_seconds: how long a client may take
-    to send a request, or to send the next one. response_seconds: to take the answer.
+    user: whom the web process runs as; None: slabmon, else nobody. max_series: in one scrape.
+    budget_seconds: how long a request waits for the kernel's tables to be read. request_seconds:
+    how long a client may take to send a request, or to send the next one. response_seconds: to
+    take the answer.
     """
 
     LIMITS: ClassVar[Limits] = {
         "budget_seconds": (0.05, 60),
+        "max_series": (1000, 1_000_000),
         "max_connections": (8, 65_536),
         "max_connections_per_client": (4, 65_536),
         "request_seconds": (0.5, 300),
@@ -50,6 +52,7 @@ class WebSettings:
     config_file: str | None = None
     telemetry_path: str = "/metrics"
     user: str | None = None
+    max_series: int = 5000
     budget_seconds: float = 1.0
     max_connections: int = 1024
     max_connections_per_client: int = 512
