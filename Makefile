@@ -5,11 +5,13 @@ VENV := .venv
 C_FILES := bpf/*.[ch] tests/kmod/*.[ch]
 APT_RUN := python3 python3-venv python3-bpfcc ca-certificates
 APT_TEST := gcc libc6-dev chromium
+APT_SERVERS := prometheus prometheus-alertmanager victoria-metrics
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-vm test-service matrix vm-shell venv dev check lint format docs bench bench-views bench-report \
-	bench-store bench-verdicts bench-daemon bench-scrape bench-scale overhead overhead-docs verdicts clean
+.PHONY: help run test fuzz test-vm test-service matrix vm-shell venv dev check lint format docs dashboards \
+	bench bench-views bench-report bench-store bench-verdicts bench-daemon bench-scrape bench-scale bench-fleet \
+	overhead overhead-docs verdicts clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -19,6 +21,11 @@ run: venv ## Install what is missing and run the daemon in the foreground
 
 test: dev lint ## Install what is missing and run all tests but those of test-vm and test-service
 	$(VENV)/bin/python -m pytest tests --ignore tests/vm/test_service.py $(PYTEST)
+
+fuzz: dev ## Feed parsers with what is no configuration, recording, ... for minutes (EXAMPLES=3000)
+	SLABMON_EXAMPLES=$(or $(EXAMPLES),3000) $(VENV)/bin/python -m pytest tests/unit/test_config.py \
+		tests/unit/test_web_config.py tests/unit/test_codec.py tests/unit/test_recording_hostile.py \
+		tests/unit/test_state_record.py
 
 test-vm: dev ## Guest tests on real kernels (KERNEL=6.12 K=expr CPUS=8 JOBS=2; default: all kernels)
 	$(VENV)/bin/python -m tests.vm $(KERNEL) $(if $(K),-k '$(K)') $(if $(CPUS),--cpus $(CPUS)) \
@@ -61,6 +68,9 @@ docs: venv ## Generate metrics.md, views.md, configuration.md, support-matrix.md
 	$(VENV)/bin/python -m slabmon.options example > systemd/slabmon.toml
 	$(VENV)/bin/python -m tests.vm.matrix > docs/support-matrix.md
 
+dashboards: dev ## Generate the Grafana dashboards from the metric catalogue (dashboards/*.json)
+	$(VENV)/bin/python -m dashboards.generate
+
 bench: venv ## Time a snapshot on synthetic tables (docs/snapshot.md)
 	$(VENV)/bin/python -m bench.snapshot
 
@@ -73,8 +83,8 @@ bench-daemon: venv ## Memory and CPU of the daemon over time, SECONDS=3600 (docs
 bench-verdicts: venv ## Time the verdict engine on a large host (docs/verdicts.md)
 	$(VENV)/bin/python -m bench.verdicts
 
-verdicts: dev ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=300-307)
-	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),300-307)
+verdicts: dev ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=308-315)
+	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),308-315)
 
 bench-store: venv ## Time and size of stored snapshots (docs/history.md)
 	$(VENV)/bin/python -m bench.store
@@ -112,6 +122,7 @@ $(VENV)/.run: requirements.txt pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.txt
 	$(call need,$(APT_TEST))
+	@sh tests/servers/install.sh $(APT_SERVERS)
 	$(PIP) install -r requirements-dev.txt
 	@touch $@
 

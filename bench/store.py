@@ -18,8 +18,8 @@ import numpy as np
 
 from slabmon.model import Snapshot
 from slabmon.store.codec import decode, encode
-from slabmon.store.history import CHAIN, History
-from slabmon.store.recording import Recording
+from slabmon.store.history import CHAIN, CHAIN_RATIO, History
+from slabmon.store.recording import LONGEST_CHAIN, Recording
 from tests.unit.snapshots import COLUMNS, synthetic
 
 HOSTS = {
@@ -54,7 +54,9 @@ def later(snapshot: Snapshot, rng: np.random.Generator) -> Snapshot:
             if i in busy else site
             for i, site in enumerate(snapshot.sites)
         ),
-        tracked=replace(tracked, **{name: getattr(tracked, name)[kept] for name in COLUMNS}),
+        tracked=replace(
+            tracked, **{name: getattr(tracked, name)[kept] for name in COLUMNS["tracked"]}
+        ),
     )  # fmt: skip
 
 
@@ -97,12 +99,14 @@ def a_week_of(path: Path) -> None:
     database.close()
     whole = [size for is_whole, size in rows if is_whole]
     deltas = [size for is_whole, size in rows if not is_whole]
-    mean = (max(whole) + (CHAIN - 1) * sum(deltas) / len(deltas)) / CHAIN
+    delta = sum(deltas) / len(deltas)
+    group = min(LONGEST_CHAIN, max(CHAIN, CHAIN_RATIO * max(whole) / delta))
+    mean = delta + max(whole) / group
     share = path.stat().st_size / sum(whole + deltas)
     print(f"{path.name}: {len(times)} snapshots in {times[-1] - times[0]:.0f} s, at the end "
           f"{len(last.sites)} sites, {len(last.tracked.bytes)} tracked objects")  # fmt: skip
     print(f"  encoded {len(encode(last)) / 1e3:.0f} KB; whole {max(whole) / 1e3:.1f} KB; later "
-          f"mean {sum(deltas) / len(deltas) / 1e3:.2f} KB, from {min(deltas) / 1e3:.2f} to "
+          f"mean {delta / 1e3:.2f} KB, from {min(deltas) / 1e3:.2f} to "
           f"{max(deltas) / 1e3:.2f}")  # fmt: skip
     count = WEEK_SECONDS / step
     print(f"  a week every {step:.0f} s at this rate: {count:.0f} snapshots of {mean / 1e3:.2f} KB "

@@ -97,6 +97,16 @@ struct sample {
 	char comm[16];
 };
 
+/* What was allocated from the kernel stacks that had one number in turn: the tracked objects
+ * stood for so many bytes when they were allocated. The daemon writes what is past, and only that.
+ */
+struct stack_total {
+	u64 bytes;
+	u64 squares;      /* variance of that, in units of 2^16 bytes squared */
+	u64 past_bytes;   /* of stacks that had this number before */
+	u64 past_squares; /* the same of these */
+};
+
 /* What a cache is, read from its struct kmem_cache while it is alive. */
 struct cache_record {
 	u64 flags; /* slab_flags_t */
@@ -124,6 +134,7 @@ struct control {
 	u32 cache_generation[CACHE_GENERATIONS];
 	u32 module_stamps[MODULE_PAGES]; /* generation in which text there last changed */
 	u32 log2_table[1026];            /* log2(1 + i / 1024) in units of 2^-26, i = 0..1024 */
+	u32 weight_table[258];           /* x / (1 - exp(-x)) in units of 2^-16, x = i / 16 */
 };
 
 #define EVENT_DEVRES      1

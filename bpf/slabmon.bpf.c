@@ -46,6 +46,7 @@ BYTES_OF(sample);
 BYTES_OF(tag_line);
 BYTES_OF(cache_record);
 BYTES_OF(stack);
+BYTES_OF(stack_total);
 
 BPF_F_TABLE("array", u32, struct shared_bytes, shared, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct alloc_lane_bytes, kmalloc_lanes, LANES, BPF_F_MMAPABLE);
@@ -64,6 +65,8 @@ BPF_TABLE("hash", u64, struct cache_record_bytes, caches, CACHES);
 BPF_TABLE("hash", u64, u64, unobserved_frees, CACHES);
 #if STACKS
 BPF_TABLE("stacktrace", int, struct stack_bytes, stacks, STACKS);
+/* By number of the stack; the last one is of all without a stack. */
+BPF_F_TABLE("array", u32, struct stack_total_bytes, stack_totals, STACK_IDS + 1, BPF_F_MMAPABLE);
 #endif
 #if PAGES
 BPF_F_TABLE("array", u32, struct alloc_lane_bytes, page_alloc_lanes, LANES, BPF_F_MMAPABLE);
@@ -235,6 +238,15 @@ static __always_inline long note_unobserved_free(u64 cache)
 		return unobserved_frees.insert(&cache, &one);
 	__sync_fetch_and_add(count, 1);
 	return 0;
+}
+
+static __always_inline struct stack_total *stack_total(u32 number)
+{
+#if STACKS
+	return (void *)stack_totals.lookup(&number);
+#else
+	return 0;
+#endif
 }
 
 static __always_inline s32 stack_id(struct bpf_raw_tracepoint_args *ctx)

@@ -85,6 +85,34 @@ static __always_inline bool selected(u64 requested)
 	return !EXACT_CGROUP || bpf_get_current_cgroup_id() == EXACT_CGROUP;
 }
 
+/* The stack of this allocation, which is counted there; a negative error without one. */
+static __always_inline s32 count_stack(struct bpf_raw_tracepoint_args *ctx, struct shared *all,
+                                       struct lane_head *head, u64 bytes, u32 interval, u32 flags)
+{
+	struct stack_total *total;
+	u64 weight, spread;
+	s32 stack = stack_id(ctx);
+
+	if (stack == -EEXIST)
+		head->lost[LOST_STACK_COLLISION]++;
+	else if (stack < 0)
+		head->lost[LOST_STACK_ERROR]++;
+	if (!flags)
+		return stack;
+	total = stack_total(stack < 0 ? STACK_IDS : stack);
+	if (!total)
+		return stack;
+	weight = stands_for(&all->control, bytes, interval);
+	__sync_fetch_and_add(&total->bytes, weight);
+	/* To add what is known to be 0 LLVM makes an atomic `or`, which needs 5.12. */
+	if (interval) {
+		spread = weight - bytes;
+		spread &= ~((s64)spread >> 63); /* rounding */
+		__sync_fetch_and_add(&total->squares, weight * spread >> 16);
+	}
+	return stack;
+}
+
 /* Keeps an allocation, with who made it, until its free. */
 static __always_inline void remember(struct bpf_raw_tracepoint_args *ctx, struct shared *all,
                                      struct lane_head *head, struct alloc_slot *slot, u64 address,
@@ -92,6 +120,7 @@ static __always_inline void remember(struct bpf_raw_tracepoint_args *ctx, struct
 {
 	struct sample *sample;
 	u32 place = 0;
+	s32 stack = STACKS ? count_stack(ctx, all, head, slot->size, interval, flags) : -1;
 	long error = take_place(head, address, &place);
 
 	if (error) {
@@ -109,14 +138,7 @@ static __always_inline void remember(struct bpf_raw_tracepoint_args *ctx, struct
 	sample->tgid = bpf_get_current_pid_tgid() >> 32;
 	sample->flags = flags;
 	bpf_get_current_comm(sample->comm, sizeof(sample->comm));
-	sample->stack = -1;
-	if (STACKS) {
-		sample->stack = stack_id(ctx);
-		if (sample->stack == -EEXIST)
-			head->lost[LOST_STACK_COLLISION]++;
-		else if (sample->stack < 0)
-			head->lost[LOST_STACK_ERROR]++;
-	}
+	sample->stack = stack;
 	error = keep_sample(address, place);
 	if (error) {
 		free_place(head, place);

@@ -9,6 +9,8 @@ DOC := $(PREFIX)/share/doc/slabmon
 INSTALLED = $(PREFIX)/bin/slabmon $(PREFIX)/lib/slabmon $(UNITS)/slabmon.service $(UNITS)/slabmon.socket \
 	$(PREFIX)/lib/sysusers.d/slabmon.conf $(PREFIX)/lib/tmpfiles.d/slabmon.conf $(SHARE) $(DOC)
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' slabmon/__init__.py)
+# $(call share,FILES,FOLDER): nothing where there are none.
+share = $(if $(1),install -D -m 644 -t "$(DESTDIR)$(SHARE)/$(2)" $(1))
 # Only a real system has services to tell, not one that is being staged.
 SYSTEMD = test -z "$(DESTDIR)" && test -d /run/systemd/system
 
@@ -52,9 +54,9 @@ install-files: # unit, users, example configuration, documents, dashboards and r
 	install -D -m 644 -t "$(DESTDIR)$(DOC)" README.md CHANGELOG.md LICENSE systemd/slabmon.toml docs/*.md
 	test -e "$(DESTDIR)$(SYSCONFDIR)/slabmon/slabmon.toml" || \
 		install -m 644 systemd/slabmon.toml "$(DESTDIR)$(SYSCONFDIR)/slabmon"
-	for folder in dashboards rules; do \
-		if [ -d $$folder ]; then install -d "$(DESTDIR)$(SHARE)" && cp -r $$folder "$(DESTDIR)$(SHARE)"; fi; \
-	done
+	$(call share,$(wildcard dashboards/*.json),dashboards)
+	$(call share,$(filter-out %_test.yml,$(wildcard dashboards/rules/*.yml)),rules)
+	$(call share,$(wildcard dashboards/examples/*.*),examples)
 
 deb: ## Build build/slabmon_VERSION_all.deb, on Debian's own Python packages
 	sh packaging/deb.sh $(VERSION)

@@ -3,7 +3,6 @@ that names the file and key, or the flag, and says how to write it."""
 
 from __future__ import annotations
 
-import difflib
 import math
 import tomllib
 from collections.abc import Mapping
@@ -87,6 +86,8 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def _near(wrong: str, known: Any) -> str:
+    import difflib  # for whoever made a mistake only
+
     close = difflib.get_close_matches(wrong, known, 1)
     return f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
 

@@ -226,6 +226,22 @@ class Tracked:
         return np.maximum(0, self.now_ns - self.born_ns.astype(np.int64)) / 1e9
 
 
+STACKLESS, OTHER_STACKS = -1, -2
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """What was allocated since tracking began, freed or not, by kernel stack: columns of equal
+    length. `bytes` are estimated without bias from all objects that were ever tracked, with one
+    standard error `stderr`. `stack` is a key of Tracked.stacks, STACKLESS for those whose stack
+    could not be kept, OTHER_STACKS for smaller ones. No rows unless details were asked for.
+    """
+
+    stack: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    bytes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    stderr: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
 @dataclass(frozen=True)
 class Host:
     """Which machine, which boot; `memory_bytes` is what the kernel manages of it (0: not known)."""
@@ -273,6 +289,7 @@ class Snapshot:
     losses: Mapping[Text, Int]
     features: Mapping[Text, FeatureState]
     tracked: Tracked
+    stacked: Stacked = field(default_factory=Stacked)
 
     @property
     def taken(self) -> float:

@@ -113,8 +113,8 @@ OPTIONS: tuple[Option, ...] = (
            "when it changes", live=True, unset="plain HTTP without a password",
            example="/etc/slabmon/web.yml", flag_name="config.file", parse=_absolute),
     Option("web", "telemetry_path", "where the metrics are", live=True),
-    Option("web", "max_series", "series in one scrape at most; what is left out is added up under "
-           "`other` (docs/metrics.md)", live=True),
+    Option("web", "max_series", "series of one scrape; caches, call sites and devices beyond "
+           "it are added up as `other`", live=True),
     Option("web", "user", "whom the process that talks HTTP runs as", live=True,
            unset="slabmon where it exists, else nobody", example="slabmon"),
     Option("web", "budget_seconds", "how long a request waits for the kernel's tables to be read",
@@ -139,7 +139,7 @@ OPTIONS: tuple[Option, ...] = (
            "of two", unset="1024", example=1024),
     Option("tracking", "samples", "tracked objects at a time; a multiple of 4096"),
     Option("tracking", "caches", "caches whose names are kept"),
-    Option("tracking", "stacks", "distinct kernel stacks kept"),
+    Option("tracking", "stacks", "distinct kernel stacks kept at a time"),
     Option("budget", "cpu_percent", "percent of one CPU for each CPU of the host that slabmon may "
            "use, BPF programs included; 0: no limit. Above it the sampling interval widens, then "
            "collectors are shed", live=True),

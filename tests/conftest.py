@@ -1,7 +1,7 @@
 """Markers, and the rule that a test which must run here does not get skipped.
 
-SLABMON_REQUIRE lists what this machine can do (live, vm, browser): a skip for want of it is a
-failure.
+SLABMON_REQUIRE lists what this machine can do (live, vm, browser, servers): a skip for want of it
+is a failure.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import shutil
 import pytest
 
 CHROMIUM = "/usr/bin/chromium"
+SERVERS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool", "victoria-metrics",
+           "vmalert")  # fmt: skip
 _REQUIRED = set(filter(None, os.environ.get("SLABMON_REQUIRE", "").split(",")))
 
 
@@ -19,6 +21,9 @@ def _missing(marker: str) -> str | None:
     """Why tests of this kind cannot run here; None: they can."""
     if marker == "browser":
         return None if os.path.exists(CHROMIUM) else "needs Debian's chromium"
+    if marker == "servers":
+        missing = [name for name in SERVERS if shutil.which(name) is None]
+        return f"needs Debian's {', '.join(missing)}" if missing else None
     if os.geteuid() != 0:
         return "needs root"
     if marker == "live" and not os.path.exists("/sys/kernel/btf/vmlinux"):
@@ -29,7 +34,7 @@ def _missing(marker: str) -> str | None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for marker in ("live", "vm", "browser"):
+    for marker in ("live", "vm", "browser", "servers"):
         if item.get_closest_marker(marker) is None:
             continue
         reason = _missing(marker)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from slabmon.analysis.delta import is_reset
-from slabmon.analysis.packed import Packed
+from slabmon.analysis.packed import Moments, picked
 from slabmon.analysis.table import Table
 from slabmon.analysis.window import Instant, Window
 from slabmon.columns import PER_SECOND, RATE, Column
@@ -34,48 +34,46 @@ def rates(view: View) -> tuple[Column, ...]:
     return tuple(c for c in view.columns if c.kind == RATE and c.unit == PER_SECOND)
 
 
-class _Point(NamedTuple):
-    """`total` belongs to all rows."""
-
-    held: Packed
-    total: np.ndarray
-
-
 @dataclass
 class _Course:
-    """The points of one view, as many as there are moments."""
+    """The points of one view, as many as there are moments; `totals` belong to all rows."""
 
     ids: dict[Hashable, int] = field(default_factory=dict)
-    points: deque[_Point] = field(default_factory=deque)
+    points: Moments = field(default_factory=lambda: Moments(_KIND))
+    totals: deque[np.ndarray] = field(default_factory=deque)
     enough: int = 1024  # when so many keys are known, those that no point holds are forgotten
 
     def add(self, keys: list[Hashable], values: np.ndarray, total: np.ndarray) -> None:
         numbers = np.array([self.ids.setdefault(key, len(self.ids)) for key in keys], np.int32)
-        self.points.append(_Point(Packed.of(numbers, values.T, _KIND), total))
+        self.points.append(numbers, values.T)
+        self.totals.append(total)
+
+    def drop_oldest(self) -> None:
+        self.points.drop_oldest()
+        self.totals.popleft()
 
     def forget(self) -> None:
         """Drops keys that no point holds any more, if it is time."""
         if len(self.ids) < self.enough:
             return
-        unpacked = [point.held.unpacked() for point in self.points]
-        held = set(np.concatenate([rows for rows, _ in unpacked]).tolist())
+        points = list(self.points.backwards())[::-1]
+        held = set(np.concatenate([rows for rows, _ in points]).tolist())
         keys = {number: key for key, number in self.ids.items() if number in held}
         new = np.zeros(len(self.ids), np.int32)
         new[list(keys)] = np.arange(len(keys))
         self.ids = {key: i for i, key in enumerate(keys.values())}
-        self.points = deque(
-            _Point(Packed.of(new[rows], columns, _KIND), point.total)
-            for point, (rows, columns) in zip(self.points, unpacked, strict=True)
-        )
+        self.points = Moments(_KIND)
+        for rows, columns in points:
+            self.points.append(new[rows], columns)
         self.enough = max(self.enough, 2 * len(self.ids))
 
     def values(self, key: Hashable | None, width: int) -> np.ndarray:
         """points x width; NaN where the row was not held. None stands for all rows."""
         if key is None:
-            return np.array([point.total for point in self.points]).reshape(-1, width)
+            return np.array(self.totals).reshape(-1, width)
         number = np.array([self.ids.get(key, -1)])
-        found = [point.held.at(number, width, np.nan)[:, 0] for point in self.points]
-        return np.array(found).reshape(-1, width)
+        found = [picked(*point, number, width, np.nan)[:, 0] for point in self.points.backwards()]
+        return np.array(found[::-1]).reshape(-1, width)
 
 
 class Hour:
@@ -110,7 +108,7 @@ class Hour:
         while self.moments[0] < seconds - self._span:
             self.moments.popleft()
             for course in self._courses.values():
-                course.points.popleft()
+                course.drop_oldest()
         self._last = now
 
     def _extend(self, view: View, window: Window) -> None:

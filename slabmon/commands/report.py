@@ -56,8 +56,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", dest="end", metavar="TIME",
                         help="the moment, or the end of the change "
                         "(default: the last)")  # fmt: skip
-    parser.add_argument("--value", choices=("live", "allocated"), default="live",
-                        help="of folded stacks; what pages and profiles show first")  # fmt: skip
+    parser.add_argument("--value", choices=("live", "stacked", "allocated"), default="live",
+                        help="what folded stacks count, and pages and profiles show first: live "
+                        "or allocated memory by stack, or allocated by call site")  # fmt: skip
     parser.add_argument("--by", metavar="DIM[,DIM]", help="live memory by dimensions too; "
                         "folded stacks by these alone")  # fmt: skip
     parser.set_defaults(run=run)
@@ -94,8 +95,10 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--seconds does not go with --replay: a recording has its own time")
     if options.seconds is not None and _looks_back(options):
         raise UsageError("--seconds does not go with --from and --to, which are about the past")
-    if options.by is not None and options.format == "folded" and options.value == "allocated":
-        raise UsageError("--by is for live memory: allocated bytes are known by call site alone")
+    if options.by is not None and options.format == "folded" and options.value != "live":
+        raise UsageError(
+            "--by is for live memory: what was freed is known by stack or call site alone"
+        )
     if options.output is None and options.format != "folded" and sys.stdout.isatty():
         raise UsageError(f"{options.format} is not for a terminal; give -o FILE")
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from slabmon import __version__
 from slabmon.analysis.verdicts.finding import STRENGTHS, Assessment
 from slabmon.budget import STEPS
-from slabmon.export.bounds import HOLD_SECONDS, MARGIN, OTHER, RESERVED
-from slabmon.export.kinds import KINDS
+from slabmon.export.series import BOUNDS, OTHER, Row
 from slabmon.export.verdicts import MAX_SUSPECTS, suspects
 from slabmon.model import Snapshot
 
-Row = tuple[tuple[str, ...], float]
 Of = TypeVar("Of")
+_OfSnapshot = Callable[[Snapshot], Iterable[Row]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Daemon:
 
     `report` are the collector's figures (slabmon.service), `age` and `scrape_seconds` those of the
     last reading (None: there was none), `up` whether it was taken for this scrape. `errors` and
-    `refused` count by reason, `folded` by kind of row.
+    `refused` count by reason, `folded` and `moved` by kind of label.
     """
 
     report: Mapping[str, float] = field(default_factory=dict)
@@ -42,24 +40,23 @@ class Daemon:
     refused: Mapping[str, int] = field(default_factory=dict)
     authentication_failures: int = 0
     folded: Mapping[str, int] = field(default_factory=dict)
+    moved: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Metric(Generic[Of]):
-    """One family, made of a snapshot or of the daemon's own figures. `kind` is counter or gauge;
-    counters are named without `_total`. `rows` where the labels are bounded by nature; else
-    `bound` is a key of KINDS and `value` that of one of its rows (None: no sample), an int where
-    it is a counter. Values that are not `additive` have no OTHER."""
+    """One family, made of a snapshot or of the daemon's own figures. `kind`: counter (named without
+    `_total`) or gauge. `bound` is a key of series.KINDS, or "" where the labels
+    are few by nature. Values that are not `additive` have no OTHER."""
 
     name: str
     kind: str
     help: str
     labels: tuple[str, ...]
-    rows: Callable[[Of], Iterable[Row]] = lambda _: ()
+    rows: Callable[[Of], Iterable[Row]]
     bound: str = ""
     unit: str = ""
     additive: bool = True
-    value: Callable[[Any], float | None] = lambda _: None
 
     @property
     def exposed(self) -> str:
@@ -67,8 +64,30 @@ class Metric(Generic[Of]):
         return self.name + ("_total" if self.kind == "counter" else "")
 
 
-def _slabinfo(attribute: str) -> Callable[[Any], float | None]:
-    return lambda cache: getattr(cache.slabinfo, attribute, None)
+def _caches(attribute: str) -> _OfSnapshot:
+    return lambda s: (((c.name,), getattr(c, attribute)) for c in s.caches)
+
+
+def _live(attribute: str) -> _OfSnapshot:
+    return lambda s: (((c.name,), getattr(c.live, attribute)) for c in s.caches)
+
+
+def _slabinfo(attribute: str) -> _OfSnapshot:
+    return lambda s: (((c.name,), getattr(c.slabinfo, attribute)) for c in s.caches if c.slabinfo)
+
+
+def _sites(get: Callable[..., float]) -> _OfSnapshot:
+    return lambda s: (((site.label, site.module or ""), get(site)) for site in s.sites)
+
+
+def _devices(get: Callable[..., float | None]) -> _OfSnapshot:
+    def rows(snapshot: Snapshot) -> Iterable[Row]:
+        for device in snapshot.devices:
+            value = get(device)
+            if value is not None:
+                yield (device.bus, device.name, device.driver or ""), value
+
+    return rows
 
 
 def _counter(
@@ -76,9 +95,10 @@ def _counter(
     help_: str,
     labels: tuple[str, ...],
     rows: Callable[[Of], Iterable[Row]],
+    bound: str = "",
     unit: str = "",
 ) -> Metric[Of]:
-    return Metric(f"slabmon_{name}", "counter", help_, labels, rows, "", unit)
+    return Metric(f"slabmon_{name}", "counter", help_, labels, rows, bound, unit)
 
 
 def _gauge(
@@ -86,24 +106,10 @@ def _gauge(
     help_: str,
     labels: tuple[str, ...],
     rows: Callable[[Of], Iterable[Row]],
+    bound: str = "",
     unit: str = "",
 ) -> Metric[Of]:
-    return Metric(f"slabmon_{name}", "gauge", help_, labels, rows, "", unit)
-
-
-def _each(
-    bound: str,
-    name: str,
-    kind: str,
-    help_: str,
-    value: str | Callable[[Any], float | None],
-    unit: str = "",
-    additive: bool = True,
-) -> Metric[Snapshot]:
-    """A family of one row each; `value` may be an attribute."""
-    get = attrgetter(value) if isinstance(value, str) else value
-    return Metric(f"slabmon_{name}", kind, help_, KINDS[bound].labels, bound=bound, unit=unit,
-                  additive=additive, value=get)  # fmt: skip
+    return Metric(f"slabmon_{name}", "gauge", help_, labels, rows, bound, unit)
 
 
 def _reported(name: str) -> Callable[[Daemon], Iterable[Row]]:
@@ -122,6 +128,8 @@ def _optional(value: float | None) -> list[Row]:
     return [] if value is None else [((), value)]
 
 
+_CACHE, _SITE, _DEVICE = ("cache",), ("site", "module"), ("bus", "device", "driver")
+
 CATALOGUE: tuple[Metric[Snapshot], ...] = (
     _gauge("build_info", "Version of slabmon, kernel release and machine type; always 1.",
            ("version", "release", "machine"),
@@ -130,49 +138,54 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
            (), lambda s: [((), s.tracking.since)], unit="seconds"),
     _gauge("sample_bytes", "Mean allocated bytes between samples; 0 in exact mode.", (),
            lambda s: [((), s.tracking.sample_bytes)], unit="bytes"),
-    _each("cache", "cache_allocations", "counter", "Objects allocated from this slab cache since "
-          "tracking began.", "allocs"),
-    _each("cache", "cache_frees", "counter",
-          "Objects freed to this slab cache since tracking began.", "frees"),
-    _each("cache", "cache_requested_bytes", "counter", "Bytes asked for.", "requested_bytes",
-          "bytes"),
-    _each("cache", "cache_allocated_bytes", "counter",
-          "Bytes handed out, rounding to the object size included.", "allocated_bytes", "bytes"),
-    _each("cache", "cache_freed_bytes", "counter", "Bytes given back.", "freed_bytes", "bytes"),
-    _each("cache", "allocation_failures", "counter", "Allocations that returned NULL.", "failed"),
-    _each("cache", "cache_live_bytes", "gauge",
-          "Bytes allocated since tracking began and not freed, estimated.", "live.bytes", "bytes"),
-    _each("cache", "cache_live_stderr_bytes", "gauge",
-          "Standard error of slabmon_cache_live_bytes.", "live.stderr_bytes", "bytes"),
-    _each("cache", "cache_live_objects", "gauge",
-          "Objects allocated since tracking began and not freed, estimated.", "live.objects"),
-    _each("cache", "cache_frees_observable", "gauge", "0 where frees are known to escape every "
-          "tracepoint.", "frees_observable", additive=False),
-    _each("cache", "cache_unobserved_frees", "counter",
-          "Tracked objects found freed although no free was seen.", "unobserved_frees"),
-    _each("cache", "cache_slab_bytes", "gauge", "Memory of all slabs of the cache, from "
-          "/proc/slabinfo.", _slabinfo("slab_bytes"), "bytes"),
-    _each("cache", "cache_active_objects", "gauge", "Active objects of the cache, from "
-          "/proc/slabinfo: an upper bound, free objects in per-CPU slabs count as active.",
-          _slabinfo("active_objects")),
-    _each("site", "site_allocations", "counter",
-          "Allocations made by this call site since tracking began.", "allocs"),
-    _each("site", "site_allocated_bytes", "counter", "Bytes handed out to this call site.",
-          "allocated_bytes", "bytes"),
-    _each("site", "site_allocation_failures", "counter",
-          "Allocations of this call site that returned NULL.", "failed"),
-    _each("site", "site_live_bytes", "gauge",
-          "Bytes allocated by this call site and not freed, estimated.", "live.bytes", "bytes"),
-    _each("device", "device_managed_resources", "gauge",
-          "Managed resources (devres) the device holds now.", "resources"),
-    _each("device", "device_managed_bytes", "gauge",
-          "Sum of the devres sizes the device holds now.", "managed_bytes", "bytes"),
-    _each("device", "device_slab_bytes", "gauge",
-          "Bytes the slab objects behind its managed resources occupy.", "slab_bytes", "bytes"),
-    _each("device", "device_resources_added", "counter",
-          "Managed resources added since tracking began.", "added"),
-    _each("device", "device_resources_removed", "counter",
-          "Managed resources removed since tracking began.", "removed"),
+    _counter("cache_allocations", "Objects allocated from this slab cache since tracking began.",
+             _CACHE, _caches("allocs"), "cache"),
+    _counter("cache_frees", "Objects freed to this slab cache since tracking began.",
+             _CACHE, _caches("frees"), "cache"),
+    _counter("cache_requested_bytes", "Bytes asked for.", _CACHE, _caches("requested_bytes"),
+             "cache", "bytes"),
+    _counter("cache_allocated_bytes", "Bytes handed out, rounding to the object size included.",
+             _CACHE, _caches("allocated_bytes"), "cache", "bytes"),
+    _counter("cache_freed_bytes", "Bytes given back.", _CACHE, _caches("freed_bytes"), "cache",
+             "bytes"),
+    _counter("allocation_failures", "Allocations that returned NULL.", _CACHE, _caches("failed"),
+             "cache"),
+    _gauge("cache_live_bytes", "Bytes allocated since tracking began and not freed, estimated.",
+           _CACHE, _live("bytes"), "cache", "bytes"),
+    _gauge("cache_live_stderr_bytes", "Standard error of slabmon_cache_live_bytes.", _CACHE,
+           _live("stderr_bytes"), "cache", "bytes"),
+    _gauge("cache_live_objects", "Objects allocated since tracking began and not freed, estimated.",
+           _CACHE, _live("objects"), "cache"),
+    Metric("slabmon_cache_frees_observable", "gauge", "0 where frees are known to escape every "
+           "tracepoint.", _CACHE, _caches("frees_observable"), "cache", additive=False),
+    Metric("slabmon_cache_reclaimable", "gauge", "1 for caches that the kernel shrinks under "
+           "memory pressure; others have no series.", _CACHE,
+           lambda s: (((c.name,), 1) for c in s.caches if c.reclaimable), "cache", additive=False),
+    _counter("cache_unobserved_frees", "Tracked objects found freed although no free was seen.",
+             _CACHE, _caches("unobserved_frees"), "cache"),
+    _gauge("cache_slab_bytes", "Memory of all slabs of the cache, from /proc/slabinfo.", _CACHE,
+           _slabinfo("slab_bytes"), "cache", "bytes"),
+    _gauge("cache_active_objects", "Active objects of the cache, from /proc/slabinfo: an upper "
+           "bound, free objects in per-CPU slabs count as active.", _CACHE,
+           _slabinfo("active_objects"), "cache"),
+    _counter("site_allocations", "Allocations made by this call site since tracking began.",
+             _SITE, _sites(lambda site: site.allocs), "site"),
+    _counter("site_allocated_bytes", "Bytes handed out to this call site.", _SITE,
+             _sites(lambda site: site.allocated_bytes), "site", "bytes"),
+    _counter("site_allocation_failures", "Allocations of this call site that returned NULL.",
+             _SITE, _sites(lambda site: site.failed), "site"),
+    _gauge("site_live_bytes", "Bytes allocated by this call site and not freed, estimated.",
+           _SITE, _sites(lambda site: site.live.bytes), "site", "bytes"),
+    _gauge("device_managed_resources", "Managed resources (devres) the device holds now.",
+           _DEVICE, _devices(lambda d: d.resources), "device"),
+    _gauge("device_managed_bytes", "Sum of the devres sizes the device holds now.", _DEVICE,
+           _devices(lambda d: d.managed_bytes), "device", "bytes"),
+    _gauge("device_slab_bytes", "Bytes the slab objects behind its managed resources occupy.",
+           _DEVICE, _devices(lambda d: d.slab_bytes), "device", "bytes"),
+    _counter("device_resources_added", "Managed resources added since tracking began.", _DEVICE,
+             _devices(lambda d: d.added), "device"),
+    _counter("device_resources_removed", "Managed resources removed since tracking began.",
+             _DEVICE, _devices(lambda d: d.removed), "device"),
     _counter("gfp_allocations", "Allocations by class of GFP flags.", ("class",),
              lambda s: (((row.name,), row.allocs) for row in s.gfp)),
     _counter("gfp_allocated_bytes", "Bytes handed out by class of GFP flags.", ("class",),
@@ -182,8 +195,8 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
     _counter("request_size_allocations", "kmalloc requests by size: at most `le` bytes and more "
              "than the bucket before (not cumulative).", ("le",),
              lambda s: (((str(row.le),), row.allocs) for row in s.sizes)),
-    _each("node", "node_allocations", "counter",
-          "Allocations by preferred NUMA node, where there are several.", "allocs"),
+    _counter("node_allocations", "Allocations by preferred NUMA node, where there are several.",
+             ("node",), lambda s: (((str(row.node),), row.allocs) for row in s.nodes)),
     _counter("page_allocations", "Page allocator calls by order and GFP class, where enabled.",
              ("order", "class"), lambda s: (((str(row.order), row.gfp_class), row.allocs)
                                             for row in s.pages if row.gfp_class is not None)),
@@ -243,8 +256,10 @@ DAEMON: tuple[Metric[Daemon], ...] = (
              lambda d: (((reason,), count) for reason, count in d.refused.items())),
     _counter("http_authentication_failures", "Requests with a wrong user name or password.", (),
              lambda d: [((), d.authentication_failures)]),
-    _gauge("folded_series", f"Rows that are added up under `{OTHER}` now.", ("family",),
+    _gauge("folded_series", f"Label sets added up under `{OTHER}`.", ("family",),
            lambda d: (((kind,), count) for kind, count in d.folded.items())),
+    _counter("folded_moves", f"Label sets that lost their own series to `{OTHER}`.", ("family",),
+             lambda d: (((kind,), n) for kind, n in d.moved.items())),
 )  # fmt: skip
 
 
@@ -264,29 +279,12 @@ VERDICTS: tuple[Metric[Assessment], ...] = (
 )  # fmt: skip
 
 
-def _bounds() -> str:
-    cost = {name: sum(m.bound == name for m in CATALOGUE) for name in KINDS}
-    parts = ", ".join(f"a {name} takes {count}" for name, count in cost.items())
-    return (
-        "One scrape has at most `web.max_series` series (docs/configuration.md). "
-        f"{RESERVED} are kept for what needs no bound. The rest is divided equally among caches, "
-        "call sites, devices and nodes, and what one of them does not need the others share: "
-        f"{parts}. Rows beyond that are added up under `{OTHER}`, and `slabmon_folded_series` "
-        "says how many they are. The largest (live or slab bytes, managed bytes of devices) have "
-        "series of their own, and keep them until others have been more than "
-        f"{MARGIN:g} times as large for {HOLD_SECONDS / 60:g} minutes. A row that leaves "
-        f"`{OTHER}` begins with 0, and what it had stays there; one that joins `{OTHER}` adds to "
-        "it only what it grows by from then on. docs/fleet.md says more."
-    )
-
-
 def markdown() -> str:
     """docs/metrics.md."""
     lines = [
-        "# Metrics", "",
-        "Made from `slabmon/export/catalogue.py` by `make docs`. Counters count since tracking "
-        "began (`slabmon_tracking_since_seconds`) and never fall while it lasts.", "",
-        _bounds(), "",
+        "# Metrics", "", "Made from `slabmon/export/catalogue.py` by `make docs`. Counters count "
+        "since tracking began (`slabmon_tracking_since_seconds`) and never fall meanwhile.", "",
+        BOUNDS, "",
         "| metric | type | labels | meaning |", "|---|---|---|---|",
     ]  # fmt: skip
     metrics: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE, *VERDICTS)

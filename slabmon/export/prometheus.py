@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.core import Metric as Family
 
 from slabmon.analysis.verdicts.finding import Assessment
-from slabmon.export.bounded import Rows, Table
-from slabmon.export.bounds import RESERVED, divide
-from slabmon.export.catalogue import CATALOGUE, DAEMON, VERDICTS, Daemon, Metric, Row
-from slabmon.export.kinds import KINDS
+from slabmon.export.catalogue import (
+    CATALOGUE,
+    DAEMON,
+    VERDICTS,
+    Daemon,
+    Metric,
+    Of,
+)
+from slabmon.export.series import KINDS, MAX_SERIES, OTHER, Chosen, Row, Rows, allot
 from slabmon.model import Snapshot
-from slabmon.web.settings import WebSettings
 
-Merged = dict[tuple[str, ...], float]
+# Series of one row of a kind.
+FAMILIES = Counter(metric.bound for metric in CATALOGUE if metric.bound)
 
 
-def merge(rows: Iterable[Row]) -> Merged:
+def merge(rows: Iterable[Row]) -> Rows:
     """Rows by label set, equal ones added up: one duplicate would fail a whole scrape."""
-    merged: Merged = {}
+    merged: Rows = {}
     for labels, value in rows:
         merged[labels] = merged.get(labels, 0) + value
     return merged
@@ -39,55 +44,42 @@ class Families:
 
 
 class Exporter:
-    """Makes metric families of snapshots; remembers which rows have series of their own."""
+    """Makes metric families of snapshots, at most so many series; remembers which label sets have
+    series of their own."""
 
-    def __init__(self, max_series: int = WebSettings.max_series) -> None:
+    def __init__(self, max_series: int = MAX_SERIES) -> None:
         self._max_series = max_series
-        self._since = 0.0
-        self._tables = _tables()
+        self._chosen = {kind: Chosen() for kind in KINDS}
 
     def families(
         self, snapshot: Snapshot | None, daemon: Daemon, assessment: Assessment | None = None
     ) -> Families:
         """Everything of the catalogue; without a snapshot only the daemon's own figures, without
         an assessment no verdicts."""
-        found = {metric.name: _family(metric, merge(metric.rows(snapshot)))
-                 for metric in CATALOGUE} if snapshot else {}  # fmt: skip
-        judged = [_family(metric, merge(metric.rows(assessment)))
-                  for metric in VERDICTS] if assessment else []  # fmt: skip
         if snapshot:
-            own = self._own(daemon)
-            rest = sum(len(family.samples) for family in (*own, *found.values(), *judged))
-            self._add_rows(found, snapshot, self._max_series - max(RESERVED, rest))
-        return Families([*self._own(daemon), *found.values(), *judged])
+            scores = {kind: rule.scores(snapshot) for kind, rule in KINDS.items()}
+            wanted = {kind: len(rows) for kind, rows in scores.items()}
+            for kind, limit in allot(wanted, FAMILIES, self._max_series).items():
+                self._chosen[kind].choose(scores[kind], limit)
+        found = [self._family(metric, snapshot) for metric in CATALOGUE] if snapshot else []
+        own = replace(
+            daemon,
+            folded={kind: chosen.folded for kind, chosen in self._chosen.items()},
+            moved={kind: chosen.moves for kind, chosen in self._chosen.items()},
+        )
+        judged = [self._family(metric, assessment) for metric in VERDICTS] if assessment else []
+        return Families([*(self._family(metric, own) for metric in DAEMON), *found, *judged])
 
-    def _own(self, daemon: Daemon) -> list[Family]:
-        folded = {kind: table.places.folded for kind, table in self._tables.items()}
-        daemon = replace(daemon, folded=folded)
-        return [_family(metric, merge(metric.rows(daemon))) for metric in DAEMON]
-
-    def _add_rows(self, found: Mapping[str, Family], snapshot: Snapshot, series: int) -> None:
-        if snapshot.tracking.since != self._since:  # all counters begin anew
-            self._since, self._tables = snapshot.tracking.since, _tables()
-        rows = {kind: Rows.of(table.kind, table.metrics, snapshot)
-                for kind, table in self._tables.items()}  # fmt: skip
-        most = {kind: max(len(rows[kind].keys), table.places.most)
-                for kind, table in self._tables.items()}  # fmt: skip
-        cost = {kind: len(table.metrics) for kind, table in self._tables.items()}
-        room = divide(series, most, cost)
-        for kind, table in self._tables.items():
-            table.add(found, rows[kind], room[kind], snapshot.tracking.seconds)
-
-
-def _tables() -> dict[str, Table]:
-    return {name: Table(kind, tuple(metric for metric in CATALOGUE if metric.bound == name))
-            for name, kind in KINDS.items()}  # fmt: skip
-
-
-def _family(metric: Metric[Any], merged: Merged) -> Family:
-    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    family = kind(metric.name, metric.help, labels=metric.labels, unit=metric.unit
-                  if metric.name.endswith(f"_{metric.unit}") else "")  # fmt: skip
-    for labels, value in merged.items():
-        family.add_metric(labels, value)
-    return family
+    def _family(self, metric: Metric[Of], source: Of) -> Family:
+        counter = metric.kind == "counter"
+        kind = CounterMetricFamily if counter else GaugeMetricFamily
+        family = kind(metric.name, metric.help, labels=metric.labels, unit=metric.unit
+                      if metric.name.endswith(f"_{metric.unit}") else "")  # fmt: skip
+        merged = merge(metric.rows(source))
+        if metric.bound:
+            merged = self._chosen[metric.bound].fold(metric.name, merged, counter)
+            if not metric.additive:
+                merged.pop((OTHER,) * len(metric.labels), None)
+        for labels, value in merged.items():
+            family.add_metric(labels, value)
+        return family

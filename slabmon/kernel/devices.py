@@ -25,7 +25,7 @@ from slabmon.names import text
 _TORN, _GONE = CONSTANTS["WALK_TORN"], CONSTANTS["WALK_GONE"]
 _MAX_DEVICES, _MAX_STEPS, _TRIES = 200_000, 10_000, 8
 _GROUP_OPEN, _GROUP_CLOSE = "grp<", "grp>"
-_GROUP_BYTES = 256  # both nodes of a group lie in one struct devres_group
+_GROUP_BYTES = 256  # more than a struct devres_group takes
 
 
 class Names(NamedTuple):
@@ -205,20 +205,23 @@ class Ledger:
                 # A resource grown by devm_krealloc has no ADD: only a walk knows its node.
                 self._stale = True
             elif node.release == _GROUP_OPEN:
-                self._drop_group_end(device, address, key)
+                self._drop_group_end(address, node, key)
         else:  # REPLACE names the old node; the new one has no event
             self._nodes.pop(address, None)
             self._stale = True
 
-    def _drop_group_end(self, device: int, address: int, key: tuple[str, str]) -> None:
+    def _drop_group_end(self, address: int, begin: Node, key: tuple[str, str]) -> None:
         """The closing node of a group goes with the opening one, without an event: it was added,
-        so it counts as removed."""
-        for other, node in list(self._nodes.items()):
-            if node.release == _GROUP_CLOSE and node.device == device and (
-                address < other < address + _GROUP_BYTES
-            ):  # fmt: skip
-                del self._nodes[other]
-                self._removed[key] += 1
+        so it counts as removed. Both lie in one object; the next may be a group, too."""
+        beyond = address + (begin.slab_bytes or _GROUP_BYTES)
+        ends = [
+            other
+            for other, node in self._nodes.items()
+            if address < other < beyond and node[:2] == (begin.device, _GROUP_CLOSE)
+        ]
+        if ends:
+            del self._nodes[min(ends)]
+            self._removed[key] += 1
 
     def mark_stale(self) -> None:
         """Events were lost: the next reconcile() takes the walk as it is."""

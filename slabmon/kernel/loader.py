@@ -39,7 +39,7 @@ def map_names(plan: Plan) -> tuple[str, ...]:
     """The maps a plan needs."""
     names = MAPS + (TAG_MAPS if plan.defines["TAGS"] else HASH_MAPS)
     names += PAGE_MAPS if plan.settings.pages else ()
-    names += ("stacks",) if plan.settings.stack_frames else ()
+    names += ("stacks", "stack_totals") if plan.settings.stack_frames else ()
     return names + tuple(name for program in plan.hooks for name in HOOK_MAPS[program])
 
 

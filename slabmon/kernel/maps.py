@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import struct
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from slabmon.kernel.bpf import bpf
 
-_MAP_LOOKUP_ELEM, _MAP_LOOKUP_BATCH = 1, 24
+_MAP_LOOKUP_ELEM, _MAP_DELETE_ELEM, _MAP_LOOKUP_BATCH = 1, 3, 24
 
 
 def _address(array: np.ndarray) -> int:
@@ -26,6 +27,12 @@ def lookup(map_fd: int, key: np.ndarray, value: np.ndarray) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def delete(map_fd: int, key: np.ndarray) -> None:
+    """Deletes one element, which need not be there."""
+    with contextlib.suppress(FileNotFoundError):
+        bpf(_MAP_DELETE_ELEM, bytearray(struct.pack("<IIQQQ", map_fd, 0, _address(key), 0, 0)))
 
 
 def read_hash(map_fd: int, keys: np.ndarray, values: np.ndarray) -> int:

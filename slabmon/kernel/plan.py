@@ -225,6 +225,8 @@ def make_plan(
         "PAGE_BYTES": facts.page_bytes,
         "PAGES": int(settings.pages),
         "STACKS": settings.stacks if settings.stack_frames else 0,
+        # The kernel numbers stacks by its hash table, which has a power of two of places.
+        "STACK_IDS": 1 << (settings.stacks - 1).bit_length(),
         "STACK_FRAMES": settings.stack_frames,
         "ALLOC_SLOTS": settings.site_slots or 0,
         "FREE_SLOTS": settings.cache_slots or 0,

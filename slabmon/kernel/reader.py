@@ -26,6 +26,7 @@ from slabmon.kernel.layout import (
 from slabmon.kernel.loader import Programs
 from slabmon.kernel.plan import FILL_POOL, FIND_MEMORY, FIND_PAGES, Plan
 from slabmon.kernel.symbols import PAGE_SYMBOLS, Symbols
+from slabmon.model import STACKLESS
 
 ENOUGH_OBJECTS = 5  # of as many caches, for struct pages to be where they are believed
 _U64 = np.dtype("<u8")
@@ -186,6 +187,10 @@ class Reader:
             self._find_pages(self._programs.programs[FIND_PAGES])
         steps = np.log2(1 + np.arange(1025) / 1024) * (1 << 26)
         self.control["log2_table"][:1025] = np.rint(steps)
+        shares = np.arange(1, 258) / 16
+        self.control["weight_table"] = np.rint(
+            [1 << 16, *(shares / -np.expm1(-shares) * (1 << 16))]
+        )
         for number, lanes in enumerate(self.alloc_lanes):
             lane_numbers = number * len(lanes) + np.arange(len(lanes))
             lanes["head"]["first_reference"] = lane_numbers * lanes["slots"].shape[1]
@@ -286,9 +291,9 @@ class Reader:
         keys, counts = self._hash("unobserved_frees", _U64, self._settings.caches)
         return dict(zip(keys.tolist(), counts.tolist(), strict=True))
 
-    def stack(self, stack_id: int) -> list[int]:
-        """Return addresses of a stored stack, innermost first; [] when it is not there."""
-        frames = np.zeros(self._settings.stack_frames, _U64)
-        if not maps.lookup(self._programs.maps["stacks"], np.array([stack_id], "<u4"), frames):
-            return []
-        return [int(frame) for frame in frames if frame]
+    def without_stack(self, numbers: np.ndarray, before_ns: int) -> None:
+        """Takes these stacks from the objects that were tracked before."""
+        pool = maps.map_array(self._programs.maps["pool"], SAMPLE, self._places, True)
+        places = self._used_places()
+        found = np.isin(pool["stack"][places], numbers) & (pool["time_ns"][places] < before_ns)
+        pool["stack"][places[found]] = STACKLESS

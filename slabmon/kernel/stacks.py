@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
 from slabmon.kernel.symbols import Location
 
 # bpf_get_stackid() begins with the programs that called it.
@@ -13,8 +15,8 @@ _OWN_DEPTH = 4
 
 class Stacks:
     """Reads each stack once: what the kernel has stored under an id it never replaces
-    (get_stackid() without BPF_F_REUSE_STACKID), and reading takes it out of the map for a moment
-    (kernel/bpf/stackmap.c, bpf_stackmap_copy())."""
+    (get_stackid() without BPF_F_REUSE_STACKID) unless it is deleted (stack_table), and reading
+    takes it out of the map for a moment (kernel/bpf/stackmap.c, bpf_stackmap_copy())."""
 
     def __init__(
         self, read: Callable[[int], list[int]], locate: Callable[[int, int], Location]
@@ -33,6 +35,11 @@ class Stacks:
                  for number in numbers if number >= 0}  # fmt: skip
         self._known, self._generation = found, generation
         return dict(found)
+
+    def forget(self, numbers: np.ndarray) -> None:
+        """These numbers stand for other stacks from now on."""
+        for number in numbers.tolist():
+            self._known.pop(number, None)
 
     def _named(self, number: int, generation: int) -> tuple[str, ...]:
         frames = [self._locate(address - 1, generation) for address in self._read(number)]

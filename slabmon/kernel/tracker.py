@@ -26,6 +26,7 @@ from slabmon.kernel.nodes import node_uses
 from slabmon.kernel.plan import ALLOCATION_EVENTS, Plan
 from slabmon.kernel.reader import Allocations, Reader, as_words
 from slabmon.kernel.ringbuf import RingBuffer
+from slabmon.kernel.stack_table import StackTable
 from slabmon.kernel.stacks import Stacks
 from slabmon.kernel.symbols import Location, Symbols
 from slabmon.model import (
@@ -35,6 +36,7 @@ from slabmon.model import (
     ProgramCost,
     Slabinfo,
     Snapshot,
+    Stacked,
     Tracked,
     Tracking,
 )
@@ -70,7 +72,8 @@ class Tracker:
             start=memory.events_taken if memory else 0,
         )  # fmt: skip
         self._locations: dict[tuple[int, int], Location] = {}
-        self._stacks = Stacks(self.reader.stack, self._location)
+        self._stack_table = StackTable(programs, plan, self.reader.without_stack)
+        self._stacks = Stacks(self._stack_table.frames, self._location)
         self._events_lost = -1 if memory else 0
         if facts.kfunc_get_cache is not None and not symbols.large_entries():
             self.features["large_once"] = Feature(
@@ -185,14 +188,14 @@ class Tracker:
         return losses
 
     def _tracked(
-        self, samples: np.ndarray, used: np.ndarray, rows: assemble.Rows, details: bool
+        self, samples: np.ndarray, used: np.ndarray, rows: assemble.Rows, stacked: Stacked | None
     ) -> tuple[Tracked, list[str]]:
         """Tracked objects as columns, and the cache names their cache column indexes; the site
         column indexes rows.places. `used` tells which slots the rows are made of."""
         row = (np.cumsum(used) - 1)[samples["slot"]]
         names, name_of = assemble.distinct([cache.name for cache in rows.caches])
-        stacks = np.unique(samples["stack"]).tolist() if details else []
-        cgroups = np.unique(samples["cgroup"]).tolist() if details else []
+        stacks = np.union1d(samples["stack"], stacked.stack).tolist() if stacked else []
+        cgroups = np.unique(samples["cgroup"]).tolist() if stacked else []
         tracked = Tracked(
             cache=name_of[rows.cache_of][row], site=rows.place_of[row],
             bytes=samples["allocated_bytes"], requested=samples["requested_bytes"],
@@ -220,6 +223,10 @@ class Tracker:
         # Samples before frees before allocations: what is counted later can only be more, so a
         # live object is never without its allocation.
         samples = reader.samples()
+        if details:  # by age: a recording then finds what it knows in one piece
+            samples = samples[np.argsort(samples["time_ns"], kind="stable")]
+        self._stacks.forget(self._stack_table.tend(samples, reader.losses()["stack_collision"]))
+        stacked = self._stack_table.read() if details else None
         unobserved = reader.unobserved_frees()
         frees = reader.frees()
         large_freed = reader.large_freed_bytes()
@@ -233,7 +240,7 @@ class Tracker:
         used = slots["site"] != 0
         rows = self._rows(Allocations.of(as_words(slots)[used].view(ALLOC_SLOT).ravel()))
         interval = 0 if self.plan.settings.exact else int(reader.control["sample_interval"])
-        tracked, cache_names = self._tracked(samples, used, rows, details)
+        tracked, cache_names = self._tracked(samples, used, rows, stacked)
         table = assemble.cache_sums(rows, frees, directory, large_freed, unobserved)
         grouped = Grouped(tracked.bytes, tracked.interval, interval)
         live_caches = grouped.by(tracked.cache, len(cache_names))
@@ -275,7 +282,7 @@ class Tracker:
             ),
             losses=dict(self._losses()),
             features={n: FeatureState(f.state, f.reason) for n, f in self.features.items()},
-            tracked=tracked,
+            tracked=tracked, stacked=stacked or Stacked(),
         )  # fmt: skip
 
     def _slabinfo(self) -> dict[str, Slabinfo]:

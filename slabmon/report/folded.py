@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from slabmon.report.paths import BY_STACK, Paths, allocated_paths, live_paths
+from slabmon.report.paths import (
+    BY_STACK,
+    Paths,
+    allocated_paths,
+    allocated_stack_paths,
+    live_paths,
+)
 from slabmon.report.weights import live
 from slabmon.store.recording import Moment
 
@@ -30,10 +36,12 @@ def to_folded(now: Moment, before: Moment | None, value: str, by: Sequence[str])
     """Bytes of one moment by path; with `before` those that were allocated since then, or what
     was live then and what is live now, as two numbers (as difffolded.pl writes them).
 
-    `value` is live or allocated; `by` the dimensions of live memory, () for stacks and caches.
+    `value` is live, allocated (by call site) or stacked (allocated by stack); `by` the dimensions
+    of live memory, () for stacks and caches.
     """
-    if value == "allocated":
-        found = allocated_paths(now.snapshot, before.snapshot if before else None)
+    if value != "live":
+        make = allocated_paths if value == "allocated" else allocated_stack_paths
+        found = make(now.snapshot, before.snapshot if before else None)
         return _lines((path, str(size)) for path, size in _texts(found))
     ends = [dict(_texts(live_paths(live(moment.snapshot), by or BY_STACK)))
             for moment in (before, now) if moment is not None]  # fmt: skip

@@ -108,26 +108,32 @@ def _graphs(
     sampled = snapshot.tracking.sample_bytes > 0
     estimated = "Estimated from samples, with one standard error" if sampled else "Exact"
     if before is None:
-        titles = ("Live bytes by kernel stack", "Allocated bytes by call site")
+        titles = ("Live bytes by kernel stack", "Allocated bytes by kernel stack",
+                  "Allocated bytes by call site")  # fmt: skip
         live_note = f"{estimated}: what was allocated since tracking began and is still held."
         since = "since tracking began"
     else:
-        titles = ("Change of live bytes by kernel stack", "Bytes allocated in between by call site")
+        titles = ("Change of live bytes by kernel stack",
+                  "Bytes allocated in between by kernel stack",
+                  "Bytes allocated in between by call site")  # fmt: skip
         live_note = (f"{estimated}: red is held now and was not then, blue was freed; width is how "
                      "much changed.")  # fmt: skip
         since = "between the two moments"
     site_note = (f"Exact: bytes allocated {since}, counted at the call site, freed ones included. "
-                 "Callers are not in it: stacks are kept of live objects only.")  # fmt: skip
+                 "Callers are not in it.")  # fmt: skip
+    stack_note = (f"{estimated}, of the objects that were tracked: bytes allocated {since}, freed "
+                  "ones included. Exact by call site: the next graph.")  # fmt: skip
     found = [
         ("live", titles[0], live_note, live_found),
-        ("allocated", titles[1], site_note, paths.allocated_paths(snapshot, before)),
+        ("stacked", titles[1], stack_note, paths.allocated_stack_paths(snapshot, before)),
+        ("allocated", titles[2], site_note, paths.allocated_paths(snapshot, before)),
     ]
     if by:
         what = "Live bytes" if before is None else "Change of live bytes"
         found.append(("by", f"{what} by {', '.join(by)}", live_note, by_found))
     return [
         {"id": name, "title": title, "note": note,
-         "diff": before is not None and name != "allocated",
+         "diff": before is not None and name not in ("stacked", "allocated"),
          "tree": tree.to_json(tree.build(rows))}
         for name, title, note, rows in found
     ]  # fmt: skip

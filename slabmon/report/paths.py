@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from slabmon import model
 from slabmon.analysis.delta import difference
 from slabmon.analysis.grouping import DIMENSIONS, NO_STACK
 from slabmon.model import CORE_KERNEL, NO_DRIVER, Device, Site, Snapshot
@@ -16,6 +17,7 @@ from slabmon.report.weights import Part
 # Kinds of frames: a function, one in a module, a cache, any other label, a remark of ours.
 FUNCTION, MODULE, CACHE, LABEL, REMARK = range(5)
 BY_STACK = ("stack", "cache")
+OTHER_STACKS = "[other stacks]"
 # The call site is found this near to the innermost frame: what is further in is the allocator.
 _INNER_FRAMES = 8
 # Kernel code that calls the tracepoint's programs, not the allocator's caller.
@@ -95,6 +97,17 @@ class _Stacks:
         inner, numbers, whole = self._numbers(stack)
         if site.symbol in inner:
             return numbers[inner.index(site.symbol) :][::-1]
+        return whole
+
+    def to_any_of(self, stack: int, symbols: Set[str]) -> tuple[int, ...]:
+        """The path of a stack that ends with the innermost of these call sites."""
+        if not self._stacks.get(stack):
+            name = OTHER_STACKS if stack == model.OTHER_STACKS else NO_STACK
+            return self._found.numbers(Frame(name, REMARK))
+        inner, numbers, whole = self._numbers(stack)
+        for depth, name in enumerate(inner):
+            if name in symbols:
+                return numbers[depth:][::-1]
         return whole
 
     def _numbers(self, stack: int) -> tuple[list[str], tuple[int, ...], tuple[int, ...]]:
@@ -180,6 +193,49 @@ def allocated_paths(snapshot: Snapshot, before: Snapshot | None = None) -> Paths
                       Frame(site.label, kind))  # fmt: skip
             found.add(found.numbers(*frames), size, count, 0.0)
     return found.paths()
+
+
+def allocated_stack_paths(snapshot: Snapshot, before: Snapshot | None = None) -> Paths:
+    """The same by kernel stack, estimated; objects are not known. The whole is estimated without
+    bias. With `before` each stack counts what it surely grew by, and the rest is that of other
+    stacks: which had been smaller than the smallest that was told, or forgotten meanwhile."""
+    found = _Collector()
+    now = _by_stack(snapshot, found)
+    if before is None:
+        for path, (size, variance) in now.items():
+            if size:
+                found.add(path, size, 0, variance)
+        return found.paths()
+    then = _by_stack(before, found)
+    other, without = (found.numbers(Frame(name, REMARK)) for name in (OTHER_STACKS, NO_STACK))
+    rest, spread = (sum(row[i] for row in now.values()) - sum(row[i] for row in then.values())
+                    for i in (0, 1))  # fmt: skip
+    untold = 0.0
+    if then.get(other, (0, 0))[0]:
+        told = then.keys() - {other, without}
+        untold = min((then[path][0] for path in told), default=0.0)
+    for path, (size, variance) in now.items():
+        earlier = then.get(path, (untold, 0.0))
+        grown, spread_here = max(0.0, size - earlier[0]), max(0.0, variance - earlier[1])
+        if path != other and grown:
+            found.add(path, grown, 0, spread_here)
+            rest, spread = rest - grown, spread - spread_here
+    if rest > 0:
+        found.add(other, rest, 0, max(0.0, spread))
+    return found.paths()
+
+
+def _by_stack(snapshot: Snapshot, found: _Collector) -> dict[tuple[int, ...], tuple[float, float]]:
+    """Bytes allocated and the variance of that, by path."""
+    stacks, symbols = _Stacks(snapshot, found), {site.symbol for site in snapshot.sites}
+    stacked, sums = snapshot.stacked, dict[tuple[int, ...], tuple[float, float]]()
+    for stack, size, error in zip(stacked.stack.tolist(), stacked.bytes.tolist(),
+                                  stacked.stderr.tolist(), strict=True):  # fmt: skip
+        if size or stack < 0:
+            path = stacks.to_any_of(stack, symbols)
+            known = sums.get(path, (0.0, 0.0))
+            sums[path] = known[0] + size, known[1] + float(error) ** 2
+    return sums
 
 
 def managed_paths(snapshot: Snapshot) -> Paths:

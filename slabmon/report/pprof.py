@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from slabmon.model import CORE_KERNEL
-from slabmon.report.paths import Paths, allocated_paths, live_paths
+from slabmon.report.paths import Paths, allocated_paths, allocated_stack_paths, live_paths
 from slabmon.report.profile_proto import profile_class
 from slabmon.report.weights import changed, live
 from slabmon.store.recording import Moment
@@ -16,9 +16,9 @@ from slabmon.store.recording import Moment
 # As Go's heap profiles call them, so that the tools know what they are.
 _VALUES = (
     ("alloc_objects", "count"), ("alloc_space", "bytes"),
-    ("inuse_objects", "count"), ("inuse_space", "bytes"),
+    ("inuse_objects", "count"), ("inuse_space", "bytes"), ("alloc_space_by_stack", "bytes"),
 )  # fmt: skip
-_DEFAULTS = {"live": "inuse_space", "allocated": "alloc_space"}
+_DEFAULTS = {"live": "inuse_space", "allocated": "alloc_space", "stacked": "alloc_space_by_stack"}
 LABELS = ("site", "cache", "process", "cgroup")
 
 
@@ -72,9 +72,9 @@ class _Profile:
 def to_pprof(
     now: Moment, before: Moment | None, value: str = "live", by: Sequence[str] = ()
 ) -> bytes:
-    """Live memory by kernel stack (inuse_*), estimated, and what was allocated by call site
-    (alloc_*), exact and without callers: stacks are known of live objects only. With `before`,
-    what changed since then, which can be negative. `value` is what is shown first; `by` adds
+    """Live memory by kernel stack (inuse_*), estimated; what was allocated by call site (alloc_*),
+    exact and without callers; and by stack, estimated (alloc_space_by_stack). With `before`, what
+    changed since then, which can be negative. `value` is what is shown first; `by` adds
     dimensions to the labels."""
     profile, snapshot = _Profile(), now.snapshot
     earlier = before.snapshot if before is not None else None
@@ -82,6 +82,7 @@ def to_pprof(
     parts = live(snapshot) if earlier is None else changed(earlier, snapshot)
     _add_live(profile, live_paths(parts, ("stack", *labels)), labels)
     _add_allocated(profile, allocated_paths(snapshot, earlier))
+    _add_stacked(profile, allocated_stack_paths(snapshot, earlier))
     message = profile.message
     for name, unit in _VALUES:
         message.sample_type.add(type=profile.string(name), unit=profile.string(unit))
@@ -107,7 +108,14 @@ def _add_live(profile: _Profile, paths: Paths, labels: Sequence[str]) -> None:
                                    strict=True):  # fmt: skip
         stack = list(map(location, path[-count - 1 :: -1]))
         texts = map(string, path[-count:])
-        profile.sample(stack, (0, 0, objects, size), zip(keys, texts, strict=True))
+        profile.sample(stack, (0, 0, objects, size, 0), zip(keys, texts, strict=True))
+
+
+def _add_stacked(profile: _Profile, paths: Paths) -> None:
+    names = [frame.name for frame in paths.frames]
+    location = cache(lambda frame: profile.location(names[frame]))
+    for path, size in zip(paths.paths, paths.bytes.tolist(), strict=True):
+        profile.sample(list(map(location, path[::-1])), (0, 0, 0, 0, size), ())
 
 
 def _add_allocated(profile: _Profile, paths: Paths) -> None:
@@ -117,4 +125,6 @@ def _add_allocated(profile: _Profile, paths: Paths) -> None:
         module, function, site = (paths.frames[frame].name for frame in path)
         suffix = "" if module == CORE_KERNEL else f" [{module}]"
         label = profile.string(site + suffix)
-        profile.sample([profile.location(function + suffix)], (objects, size, 0, 0), [(key, label)])
+        profile.sample(
+            [profile.location(function + suffix)], (objects, size, 0, 0, 0), [(key, label)]
+        )

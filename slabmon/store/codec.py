@@ -9,29 +9,34 @@ from __future__ import annotations
 
 import typing
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
 from slabmon import model
 from slabmon.errors import UsageError
-from slabmon.model import Snapshot, Tracked
+from slabmon.model import Snapshot, Stacked, Tracked
 
 CONTENT_TYPE = "application/vnd.slabmon.snapshot"
 MAX_BYTES = 256 << 20
 MAGIC = b"slabsnap"
 _HEAD_BYTES = len(MAGIC) + 4
 
+Kinds = Mapping[str, tuple[str, str]]
+
 # Each column of Tracked as it is written, and as it is in memory.
-_COLUMNS = {
+_COLUMNS: Kinds = {
     "cache": ("<u4", "i8"), "site": ("<u4", "i8"), "bytes": ("<u4", "u4"),
     "requested": ("<u4", "u4"), "interval": ("<u4", "u4"), "born_ns": ("<u8", "u8"),
     "gfp": ("<u4", "u8"), "tgid": ("<u4", "u4"), "cgroup": ("<u8", "u8"), "comm": ("S16", "S16"),
     "stack": ("<i4", "i4"),
 }  # fmt: skip
+_STACKED: Kinds = {"stack": ("<i4", "i4"), "bytes": ("<i8", "i8"), "stderr": ("<i8", "i8")}
+_Columned = TypeVar("_Columned", Tracked, Stacked)
 
 
 class BadSnapshot(UsageError):
@@ -47,7 +52,7 @@ def head() -> bytes:
         for name, kind in sorted(vars(model).items())
         if isinstance(kind, type) and kind.__module__ == model.__name__
     ]
-    return MAGIC + zlib.crc32(repr((shape, _COLUMNS)).encode()).to_bytes(4, "little")
+    return MAGIC + zlib.crc32(repr((shape, _COLUMNS, _STACKED)).encode()).to_bytes(4, "little")
 
 
 @cache
@@ -68,11 +73,9 @@ def _raw_column(_: type, data: object) -> np.ndarray:
 
 def encode(snapshot: Snapshot) -> bytes:
     """A snapshot as bytes."""
-    tracked = snapshot.tracked
-    columns: dict[str, Any] = {
-        name: getattr(tracked, name).astype(written) for name, (written, _) in _COLUMNS.items()
-    }
-    return head() + _encoder().encode(replace(snapshot, tracked=replace(tracked, **columns)))
+    written = replace(snapshot, tracked=_written(snapshot.tracked, _COLUMNS),
+                      stacked=_written(snapshot.stacked, _STACKED))  # fmt: skip
+    return head() + _encoder().encode(written)
 
 
 def decode(data: bytes) -> Snapshot:
@@ -89,24 +92,44 @@ def decode(data: bytes) -> Snapshot:
         )
     try:
         snapshot = _decoder().decode(memoryview(data)[_HEAD_BYTES:])
-        return replace(snapshot, tracked=_columns(snapshot))
+        return replace(snapshot, tracked=_tracked(snapshot), stacked=_stacked(snapshot))
     except (ValueError, RecursionError) as error:
         raise BadSnapshot(f"this snapshot is damaged: {error}") from error
 
 
-def _columns(snapshot: Snapshot) -> Tracked:
-    """The tracked objects with columns as they are in memory; ValueError if they contradict each
-    other or the rest of the snapshot."""
-    tracked = snapshot.tracked
+def _written(table: _Columned, kinds: Kinds) -> _Columned:
     columns: dict[str, Any] = {
-        name: getattr(tracked, name).view(written).astype(kept, copy=False)
-        for name, (written, kept) in _COLUMNS.items()
+        name: getattr(table, name).astype(written) for name, (written, _) in kinds.items()
+    }
+    return replace(table, **columns)
+
+
+def _kept(table: _Columned, kinds: Kinds) -> _Columned:
+    """With columns as they are in memory; ValueError if they differ in length."""
+    columns: dict[str, Any] = {
+        name: getattr(table, name).view(written).astype(kept, copy=False)
+        for name, (written, kept) in kinds.items()
     }
     if len({len(column) for column in columns.values()}) != 1:
-        raise ValueError("columns of tracked objects differ in length")
+        raise ValueError("columns of one table differ in length")
+    return replace(table, **columns)
+
+
+def _tracked(snapshot: Snapshot) -> Tracked:
+    """The tracked objects; ValueError if they contradict the rest of the snapshot."""
+    tracked = _kept(snapshot.tracked, _COLUMNS)
     for name, rows in (("cache", snapshot.caches), ("site", snapshot.sites)):
-        if columns[name].max(initial=-1) >= len(rows):
+        if getattr(tracked, name).max(initial=-1) >= len(rows):
             raise ValueError(f"a tracked object belongs to a {name} that is not there")
-    if np.any((columns["bytes"] == 0) & (columns["interval"] != 0)):
+    if np.any((tracked.bytes == 0) & (tracked.interval != 0)):
         raise ValueError("a sampled object has no size")
-    return replace(tracked, **columns)
+    return tracked
+
+
+def _stacked(snapshot: Snapshot) -> Stacked:
+    """What was allocated by stack; ValueError if it is less than nothing or beyond counting."""
+    stacked = _kept(snapshot.stacked, _STACKED)
+    for column in (stacked.bytes, stacked.stderr):
+        if column.min(initial=0) < 0 or column.sum(dtype=float) >= 1 << 62:
+            raise ValueError("what was allocated by stack is out of bounds")
+    return stacked

@@ -30,7 +30,7 @@ _PAGE_BYTES = 1024
 # A group goes on, within bounds, until what builds on its first snapshot takes so many times as
 # much: whole snapshots are then a small part of the file, and few steps lead to any other.
 CHAIN = 60
-_CHAIN_RATIO = 4
+CHAIN_RATIO = 8
 MIN_BYTES = 1 << 20
 _LOG_PAGES = 4096  # the write-ahead log stays at about 4 MiB
 
@@ -149,7 +149,7 @@ class History(Recording):
             not self._previous
             or number - self._key >= LONGEST_CHAIN
             or (number - self._key >= CHAIN
-                and self._built_bytes >= _CHAIN_RATIO * self._whole_bytes)
+                and self._built_bytes >= CHAIN_RATIO * self._whole_bytes)
         )  # fmt: skip
 
     def _forget(self, now: float) -> None:

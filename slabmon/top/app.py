@@ -82,10 +82,9 @@ class TopApp(App[int]):
         yield Footer(show_command_palette=True)
 
     def on_mount(self) -> None:
-        loop = asyncio.get_running_loop()
         with contextlib.suppress(ValueError, RuntimeError):  # tests run beside the main thread
             for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, self.exit, 0)
+                asyncio.get_running_loop().add_signal_handler(number, self.exit, 0)
         self.set_interval(1.0, self._tell)
         self.grid.focus()
         self.feed.judge(self.browser.place.view.judged)
@@ -103,8 +102,7 @@ class TopApp(App[int]):
         """Writes what stands above the table."""
         if not self.screen_stack or not self.is_running:
             return
-        screen, browser = self.screen_stack[0], self.browser
-        width = max(20, self.size.width)
+        screen, browser, width = self.screen_stack[0], self.browser, max(20, self.size.width)
         shown = facts(summarize(browser.window), self.reading.own_ratio)
         screen.query_one("#facts", Static).update("\n".join(joined(shown, width)))
         screen.query_one(Tabs).show(browser.places[0].view.name)
@@ -284,13 +282,18 @@ class TopApp(App[int]):
             self._close_prompt()
             self._show()
 
+    def action_command_palette(self) -> None:
+        """Above the table, so that what is chosen there is seen."""
+        if isinstance(self.screen, TextScreen):
+            self.pop_screen()
+        super().action_command_palette()
+
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What the command palette offers."""
         for name, view in VIEWS.items():
             yield SystemCommand(f"View {name}", view.title, partial(self.show_view, name))
         for column in self.browser.table.columns:
-            yield SystemCommand(
-                f"Order by {column.name}", column.help, partial(self.sort_by, column.name)
-            )
+            yield SystemCommand(f"Order by {column.name}", column.help,
+                                partial(self.sort_by, column.name))  # fmt: skip
         for title, help, action in COMMANDS:
             yield SystemCommand(title, help, partial(self.run_action, action))

@@ -126,13 +126,15 @@ class Connections:
         """Closes connections whose clients do not take their answers, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            now = time.monotonic()
-            for connection in list(self._all.values()):
-                if not connection.stream.writing():
-                    connection.writing_since = None
-                    self._unsent.pop(connection.stream, None)
-                elif connection.writing_since is None:
-                    connection.writing_since = now
-                elif now - connection.writing_since > self._settings.response_seconds:
-                    self.refused["slow"] += 1
-                    connection.stream.close()
+            self._sweep(time.monotonic())
+
+    def _sweep(self, now: float) -> None:
+        for connection in list(self._all.values()):
+            if not connection.stream.writing():
+                connection.writing_since = None
+                self._unsent.pop(connection.stream, None)
+            elif connection.writing_since is None:
+                connection.writing_since = now
+            elif now - connection.writing_since > self._settings.response_seconds:
+                self.refused["slow"] += 1
+                connection.stream.close()

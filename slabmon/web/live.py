@@ -21,6 +21,8 @@ SHARED_SECONDS = 3.0
 _GIVE_BACK_EVERY = 6
 # So many moments are kept for pages that are paused.
 _HELD = 2
+# A page that is not paused asks again within so long (AGAIN in page.js, with time to spare).
+_LOOKED_SECONDS = 15.0
 _SAME_SECONDS = 0.001  # times have been text on their way
 
 
@@ -51,27 +53,33 @@ class Live:
         self._history = History(VIEWS.values(), judge=self._judge)
         self.hour = Hour(VIEWS.values())
         self._window: Window | None = None
-        self._shown: deque[Moment] = deque(maxlen=2)  # the last ones
+        self._shown: deque[Moment] = deque(maxlen=2)  # the last ones, while a page is open
+        self._looked_at = 0.0
         self._held: deque[Moment] = deque(maxlen=_HELD)
         self._at = 0.0
         self._cpu: tuple[float, float] | None = None  # when, and seconds spent until then
         self._own: tuple[float | None, int | None] = (None, None)
 
     async def moment(self, source: Source) -> Moment | str:
-        """The present, or why nothing is known of it."""
-        problem = ""
-        if self._window is None or time.monotonic() - self._at > SHARED_SECONDS:
-            # Stacks and cgroup paths are always asked for: the past needs names that stay.
-            now = await source.now(detailed=True)
-            problem = now.problem
-            if not problem:
-                self._take(now)
+        """The present, for a page, or why nothing is known of it."""
+        problem = await self._renew(source)
         if self._window is None:
             return problem
         found = Moment(self._window, time.monotonic() - self._at, problem, *self._own)
         if not self._shown or self._shown[-1].window is not found.window:
             self._shown.append(found)
+        self._looked_at = time.monotonic()
         return found
+
+    async def _renew(self, source: Source) -> str:
+        """Takes a reading if it is time for one; why there is none."""
+        if self._window is not None and time.monotonic() - self._at <= SHARED_SECONDS:
+            return ""
+        # Stacks and cgroup paths are always asked for: the past needs names that stay.
+        now = await source.now(detailed=True)
+        if not now.problem:
+            self._take(now)
+        return now.problem
 
     def held(self, at: float) -> Moment | None:
         """A moment that was shown at this Unix time, as long as others do not ask for others."""
@@ -89,7 +97,9 @@ class Live:
     async def keep(self, source: Source) -> None:
         """Goes on taking readings, until cancelled."""
         for turn in itertools.count():
-            await self.moment(source)
+            await self._renew(source)
+            if time.monotonic() - self._looked_at > _LOOKED_SECONDS:
+                self._shown.clear()
             if turn == 1:
                 settle()
                 let_go_of_files()

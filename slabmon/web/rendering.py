@@ -46,6 +46,8 @@ class Renderer:
         kept = self._kept.get(kind)
         if kept and kept[0] == key and time.monotonic() - kept[1] <= SHARED_SECONDS:
             return kept[2]
+        self._kept.pop(kind, None)  # not beside the new one
+        del kept
         body = Body(kind, render(now))
         if len(self._kept) >= _MAX_KINDS:
             self._kept.clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 import ssl
 from collections.abc import Iterable
@@ -21,9 +20,6 @@ import slabmon.analysis.owners  # noqa: F401
 from slabmon.web.connections import Connections
 from slabmon.web.settings import WebSettings
 
-# A closed connection is cyclic garbage that holds its read buffer. It must not wait for as many
-# objects as memory.collect_rarely() allows: that was 3,000 connections and 90 MB.
-_GARBAGE = 64
 _HEADER_BYTES, _BODY_BYTES, _BUFFER_BYTES = 16 << 10, 4 << 10, 64 << 10
 
 
@@ -33,7 +29,6 @@ class _Listener(HTTPServer):
     def initialize(self, *arguments: Any, connections: Connections, **options: Any) -> None:  # type: ignore[override]
         super().initialize(*arguments, **options)
         self._admitted = connections
-        self._closed = 0
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         if self._admitted.admit(stream, address):
@@ -41,10 +36,12 @@ class _Listener(HTTPServer):
 
     def on_close(self, server_conn: Any) -> None:
         super().on_close(server_conn)
-        self._admitted.forget(server_conn.stream)
-        self._closed += 1
-        if self._closed % _GARBAGE == 0:
-            gc.collect(1)
+        stream: IOStream = server_conn.stream
+        self._admitted.forget(stream)
+        # Its frames have the stream, and all that was read: cyclic garbage, and
+        # memory.collect_rarely() would let 3,000 such connections wait.
+        if stream.error is not None:
+            stream.error.with_traceback(None)
 
 
 class Server:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
 from slabmon.errors import UsageError
+from slabmon.export.series import MAX_SERIES
 from slabmon.limits import Limits, check_limits
 from slabmon.store.settings import HistorySettings
 
@@ -32,7 +33,7 @@ class WebSettings:
 
     listen_address: HOST:PORT. socket_path: of the unix socket for local clients; None: the
     default where it can be made; empty: none. config_file: exporter-toolkit's web configuration.
-    user: whom the web process runs as; None: slabmon, else nobody. max_series: in one scrape.
+    max_series: of one scrape. user: whom the web process runs as; None: slabmon, else nobody.
     budget_seconds: how long a request waits for the kernel's tables to be read. request_seconds:
     how long a client may take to send a request, or to send the next one. response_seconds: to
     take the answer.
@@ -40,9 +41,9 @@ class WebSettings:
 
     LIMITS: ClassVar[Limits] = {
         "budget_seconds": (0.05, 60),
-        "max_series": (1000, 1_000_000),
         "max_connections": (8, 65_536),
         "max_connections_per_client": (4, 65_536),
+        "max_series": (1000, 100_000),
         "request_seconds": (0.5, 300),
         "response_seconds": (0.5, 300),
     }
@@ -51,8 +52,8 @@ class WebSettings:
     socket_path: str | None = None
     config_file: str | None = None
     telemetry_path: str = "/metrics"
+    max_series: int = MAX_SERIES
     user: str | None = None
-    max_series: int = 5000
     budget_seconds: float = 1.0
     max_connections: int = 1024
     max_connections_per_client: int = 512

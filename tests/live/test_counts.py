@@ -75,6 +75,20 @@ def test_held_messages_are_live_objects_in_exact_mode() -> None:
     assert all(row.live.objects == 0 for row in held.caches if row.name != "msg_msg-1k")
 
 
+def test_what_was_allocated_and_freed_again_is_counted_by_stack() -> None:
+    with (
+        messages() as queue,
+        open_tracker(Settings(exact=Filter.parse("cache=msg_msg-1k"))) as tracker,
+    ):
+        queue.churn(N, LENGTH)
+        snapshot = tracker.snapshot(details=True)
+    stacked, stacks = snapshot.stacked, snapshot.tracked.stacks
+    rows = zip(stacked.stack.tolist(), stacked.bytes.tolist(), strict=True)
+    assert sum(size for stack, size in rows if "do_msgsnd" in stacks.get(stack, ())) == N * 1024
+    assert stacked.bytes.sum() == N * 1024
+    assert not stacked.stderr.any()
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -152,6 +152,9 @@ def test_tabs_change_the_graph(report: Open) -> None:
     found.page.click("#tab-allocated")
     assert found.status == "5.7 MiB"
     assert "Exact" in found.page.inner_text("#flame-note")
+    found.page.click("#tab-stacked")
+    found.page.hover(found.cell("vfs_open"))
+    assert found.page.inner_text("#tip").startswith("vfs_open\n3.9 MiB ± 56.9 KiB\n68.32 %")
     found.page.click("#tab-by")
     assert found.page.locator(found.cell("/system.slice")).count() == 1
     found.press("ArrowRight")
@@ -192,7 +195,7 @@ def test_hostile_names_are_harmless(report: Open) -> None:
                         stacks={0: (HOSTILE,), 1: (HOSTILE,), 2: (HOSTILE,)}),
     )  # fmt: skip
     found = report(snapshot, by=("cgroup", "process"))
-    for tab in ("live", "allocated", "by"):
+    for tab in ("live", "stacked", "allocated", "by"):
         found.page.click(f"#tab-{tab}")
     found.page.hover("#map div >> nth=0")
     assert HOSTILE in found.page.inner_text("#tip")

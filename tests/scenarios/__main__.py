@@ -1,5 +1,5 @@
 """`python -m tests.scenarios FIRST-LAST [NAME]`: runs scenarios with these seeds and prints what
-came of each; without a name the figures go into docs/verdicts.md."""
+came of each; of held-out seeds, and without a name, the figures go into docs/verdicts.md."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from multiprocessing import Pool
 from tests.scenarios import report
 from tests.scenarios.catalogue import ENTRIES
 from tests.scenarios.score import Outcome, run
+from tests.scenarios.seeds import HELD_OUT, chosen
 
 
 def _one(job: tuple[int, int]) -> Outcome:
@@ -18,17 +19,17 @@ def _one(job: tuple[int, int]) -> Outcome:
 
 def main(seeds: str, name: str = "") -> int:
     """Runs all jobs, one process per CPU."""
-    first, last = (int(part) for part in seeds.split("-"))
+    drawn = chosen(seeds)
     numbers = [i for i, entry in enumerate(ENTRIES) if name in entry.name]
-    jobs = [(i, seed) for seed in range(first, last + 1) for i in numbers]
+    jobs = [(i, seed) for seed in drawn for i in numbers]
     outcomes = []
     with Pool(os.cpu_count()) as pool:
         for outcome in pool.imap(_one, jobs):
             outcomes.append(outcome)
             sys.stderr.write(f"{len(outcomes)}/{len(jobs)} {outcome.entry.name}, seed "
                              f"{outcome.seed}: {[*outcome.hits, *outcome.alarms]}\n")  # fmt: skip
-    wording = f"{first} to {last}"
-    if not name:
+    wording = f"{drawn[0]} to {drawn[-1]}"
+    if not name and drawn[0] in HELD_OUT:
         report.write(outcomes, wording)
     sys.stdout.write(report.figures(outcomes, wording))
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import HealthCheck, settings
 
 # No deadline: the machines that run this share their CPUs. tmp_path and the like are safe to
@@ -9,7 +11,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "unit",
     deadline=None,
-    max_examples=50,
+    max_examples=int(os.environ.get("SLABMON_EXAMPLES", "50")),
     print_blob=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -29,6 +29,10 @@ WRAPPERS = f"""
 #include "{HEADER}"
 #include "slabmon.bpf.c"
 s64 native_gap(u32 uniform) {{ return exponential_gap(&get_shared()->control, uniform); }}
+u64 native_stands_for(u32 bytes, u32 interval)
+{{
+	return stands_for(&get_shared()->control, bytes, interval);
+}}
 u32 native_decade(u64 nanoseconds) {{ return lifetime_decade(nanoseconds); }}
 u64 native_key(u64 cache) {{ return cache_key(get_shared(), cache); }}
 """
@@ -74,6 +78,7 @@ class Native:
         library.write_bytes(compiled(tuple(gcc.defines(defines))))
         self._library = ctypes.CDLL(str(library))  # a file of its own: memory of its own
         self._library.native_gap.restype = ctypes.c_int64
+        self._library.native_stands_for.restype = ctypes.c_uint64
         self._library.native_key.restype = ctypes.c_uint64
         self._library.native_key.argtypes = [ctypes.c_uint64]
         self._library.native_decade.argtypes = [ctypes.c_uint64]
@@ -82,8 +87,8 @@ class Native:
         self._pointers = self.memory(bytes(8 * POINTERS))
         self._names = list(map_names(plan))
         functions = [*plan.attach.values(), *plan.run, *plan.hooks]
-        programs = Programs({name: i for i, name in enumerate(self._names)},
-                            {name: i for i, name in enumerate(functions)}, {})  # fmt: skip
+        self.programs = Programs({name: i for i, name in enumerate(self._names)},
+                                 {name: i for i, name in enumerate(functions)}, {})  # fmt: skip
         monkeypatch.setattr(maps, "map_array", self._map_array)
         monkeypatch.setattr(maps, "read_hash", self._read_hash)
         monkeypatch.setattr(bpf, "run", lambda number, *args: self.run(functions[number], *args))
@@ -93,8 +98,8 @@ class Native:
         )
         self.set("random", 2463534242)
         self.set("stack", 5)
-        self.reader = Reader(programs, plan)
-        programs.attach_hooks(plan)
+        self.reader = Reader(self.programs, plan)
+        self.programs.attach_hooks(plan)
         host = Host(folder, hidden)
         for name in ("kmem_cache_alloc_bulk", "kmem_cache_alloc_bulk_noprof"):
             host.extra += f"{0 if hidden else BULK_ALLOC:016x} T {name}\n"
@@ -237,6 +242,13 @@ class Native:
 
     def decade(self, nanoseconds: int) -> int:
         return int(self._library.native_decade(nanoseconds))
+
+    def stands_for(self, size: int, interval: int) -> int:
+        return int(self._library.native_stands_for(ctypes.c_uint32(size), interval))
+
+    def fd(self, name: str) -> int:
+        """Descriptor of a map, as maps.map_array() takes it here."""
+        return self._names.index(name)
 
     def key(self, cache: int) -> int:
         return int(self._library.native_key(cache))

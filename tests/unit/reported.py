@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 from hypothesis import strategies as st
 
 from slabmon.analysis.sampling import Grouped
 from slabmon.analysis.window import Window
-from slabmon.model import Live, Snapshot
+from slabmon.model import Live, Snapshot, Stacked
 from slabmon.report.moments import Subject
 from slabmon.store.recording import Moment
 from tests.unit.builders import Object, cache, site, snapshot, tracked
@@ -27,6 +28,10 @@ objects = st.builds(
     interval=st.sampled_from([0, 4096, 65536]), age=st.integers(1, 10**6).map(float),
     stack=st.integers(-1, 2), comm=st.sampled_from([b"cat", b"dd"]), cgroup=st.integers(1, 2),
 )  # fmt: skip
+# Allocated by stack, estimated: others, without one, and the three.
+STACKED = Stacked(np.array([-2, -1, 0, 1, 2], np.int32),
+                  np.array([1000, 500, 3_000_000, 1_900_000, 1_100_000]),
+                  np.array([300, 400, 50_000, 0, 30_000]))  # fmt: skip
 hosts = st.lists(objects, max_size=60)
 
 
@@ -50,7 +55,7 @@ def host(things: Sequence[Object], seconds: float = 60.0, **fields: object) -> S
                  live=live(i, columns.site))
             for i, (symbol, module) in enumerate(SITES)
         ),
-        tracked=columns,
+        tracked=columns, stacked=STACKED,
     )  # fmt: skip
     tracking = replace(plain.tracking, seconds=seconds)
     return replace(plain, tracking=tracking, **fields)  # type: ignore[arg-type]

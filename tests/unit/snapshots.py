@@ -12,13 +12,16 @@ from slabmon.analysis.table import Table
 from slabmon.export.catalogue import Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.export.text import rows_to_json, to_csv, to_json, to_table
-from slabmon.model import Device, Live, Release, Slabinfo, Snapshot, Tracked
+from slabmon.model import Device, Live, Release, Slabinfo, Snapshot, Stacked, Tracked
 from slabmon.view import by_view
 from slabmon.views import VIEWS
 from tests.unit import scraping
 from tests.unit.builders import Object, cache, device, site, snapshot, tracked
 
-COLUMNS = tuple(f.name for f in fields(Tracked) if f.type == "np.ndarray")
+COLUMNS = {
+    table: tuple(f.name for f in fields(kind) if f.type == "np.ndarray")
+    for table, kind in (("tracked", Tracked), ("stacked", Stacked))
+}
 
 
 def full() -> Snapshot:
@@ -28,19 +31,28 @@ def full() -> Snapshot:
         Object(cache=1, site=0, bytes=8192, interval=0, gfp=0x820, comm=b"kworker/u8:2-ev"),
     ]
     stacks = {7: ("kmalloc", "probe_card [card]", "entry")}
-    return snapshot(tracked=tracked(objects, stacks, {5: "/system.slice"}))
+    stacked = Stacked(np.array([-2, -1, 7], np.int32), np.array([0, 9, 2**40]),
+                      np.array([0, 3, 2**20]))  # fmt: skip
+    return snapshot(tracked=tracked(objects, stacks, {5: "/system.slice"}), stacked=stacked)
 
 
 def assert_same(one: Snapshot, other: Snapshot) -> None:
     """Equal in every field, columns in dtype as well."""
-    for name in COLUMNS:
-        first, second = getattr(one.tracked, name), getattr(other.tracked, name)
-        assert first.dtype == second.dtype, name
-        np.testing.assert_array_equal(first, second, name)
-    none: dict[str, Any] = dict.fromkeys(COLUMNS)
-    assert replace(one, tracked=replace(one.tracked, **none)) == replace(
-        other, tracked=replace(other.tracked, **none)
-    )
+    for table, names in COLUMNS.items():
+        for name in names:
+            first, second = (getattr(getattr(s, table), name) for s in (one, other))
+            assert first.dtype == second.dtype, name
+            np.testing.assert_array_equal(first, second, name)
+    assert _plain(one) == _plain(other)
+
+
+def _plain(shown: Snapshot) -> Snapshot:
+    """Without its columns."""
+    none: dict[str, Any] = {
+        table: replace(getattr(shown, table), **dict.fromkeys(names))
+        for table, names in COLUMNS.items()
+    }
+    return replace(shown, **none)
 
 
 def show_everything(shown: Snapshot) -> str:

@@ -35,7 +35,8 @@ def test_a_snapshot_survives(make: Callable[[], Snapshot]) -> None:
 
 
 def test_every_column_is_written() -> None:
-    assert set(codec._COLUMNS) == set(COLUMNS)
+    assert set(codec._COLUMNS) == set(COLUMNS["tracked"])
+    assert set(codec._STACKED) == set(COLUMNS["stacked"])
 
 
 @given(st.binary(max_size=40))
@@ -124,10 +125,19 @@ def test_a_sampled_object_without_a_size_is_an_error() -> None:
         decode(changed(("tracked", "bytes"), bytes(8)))
 
 
-@pytest.mark.parametrize("column", COLUMNS)
-def test_columns_of_unequal_length_are_an_error(column: str) -> None:
+@pytest.mark.parametrize(
+    ("table", "column"), [(table, name) for table, names in COLUMNS.items() for name in names]
+)
+def test_columns_of_unequal_length_are_an_error(table: str, column: str) -> None:
     with pytest.raises(BadSnapshot, match="differ in length"):
-        decode(changed(("tracked", column), b""))
+        decode(changed((table, column), b""))
+
+
+@pytest.mark.parametrize("column", ["bytes", "stderr"])
+@pytest.mark.parametrize("values", [(0, 0, -1), (2**61, 2**61, 0), (2**62, 2**62, 2**62)])
+def test_what_was_allocated_by_stack_has_bounds(column: str, values: tuple[int, ...]) -> None:
+    with pytest.raises(BadSnapshot, match="out of bounds"):
+        decode(changed(("stacked", column), np.array(values, "<i8").tobytes()))
 
 
 def test_a_cut_is_an_error_wherever_it_is() -> None:

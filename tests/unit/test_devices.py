@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -123,18 +123,31 @@ def test_removing_a_node_never_seen_asks_for_a_walk(walker: FakeWalker, ledger: 
     assert rows(ledger)["devd000"].removed == 1
 
 
-def test_the_end_of_a_group_goes_with_its_beginning(ledger: Ledger) -> None:
-    group, others = 0x1000, (0x1040, 0x1100 - 1, 0x1100, 0xF00)
-    ledger.apply(devres_event(b"ADD", group, release=b"grp<", bytes=0))
-    ledger.apply(devres_event(b"ADD", others[0], release=b"grp>", bytes=0))
-    ledger.apply(devres_event(b"ADD", others[2], release=b"grp>", bytes=0))
-    ledger.apply(devres_event(b"ADD", others[3], release=b"grp>", bytes=0))
+@pytest.mark.parametrize("object_bytes", [64, 0], ids=["known object", "object not known"])
+def test_the_end_of_a_group_goes_with_its_beginning(ledger: Ledger, object_bytes: int) -> None:
+    group, others = 0x1000, (0x1028, 0x1030, 0x1000 + 64 + 0x28, 0xFF0)
+    begin: dict[str, Any] = {"release": b"grp<", "bytes": 0, "node_bytes": object_bytes}
+    end: dict[str, Any] = {"release": b"grp>", "bytes": 0, "node_bytes": 0}
+    ledger.apply(devres_event(b"ADD", group, **begin))
+    ledger.apply(devres_event(b"ADD", others[0], **end))
+    ledger.apply(devres_event(b"ADD", others[2], **end))  # of the group in the next object
+    ledger.apply(devres_event(b"ADD", others[3], **end))
     ledger.apply(devres_event(b"ADD", others[1], bytes=7))
-    ledger.apply(devres_event(b"ADD", 0x1050, OTHER_DEVICE, release=b"grp>", bytes=0))
+    ledger.apply(devres_event(b"ADD", 0x1029, OTHER_DEVICE, **end))
     ledger.apply(devres_event(b"REL", group))
     row = rows(ledger)["devd000"]
     assert row.by_release == (Release("devm_kzalloc_release", 1, 7), Release("grp>", 2, 0))
+    assert row.resources == row.added - row.removed
     assert rows(ledger)["deve000"].resources == 1
+
+
+def test_a_group_that_was_left_open_has_no_end_to_take_along(ledger: Ledger) -> None:
+    begin: dict[str, Any] = {"release": b"grp<", "bytes": 0}
+    ledger.apply(devres_event(b"ADD", 0x1000, **begin))
+    ledger.apply(devres_event(b"ADD", 0x1040, **begin))
+    ledger.apply(devres_event(b"ADD", 0x1068, release=b"grp>", bytes=0))
+    ledger.apply(devres_event(b"REL", 0x1000))
+    assert rows(ledger)["devd000"].resources == 2
 
 
 def test_a_walk_that_agrees_changes_nothing(walker: FakeWalker, ledger: Ledger) -> None:

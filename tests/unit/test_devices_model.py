@@ -34,7 +34,7 @@ class Kernel:
         )  # fmt: skip
 
     def _place(self, device: int, release: str, size: int) -> int:
-        self._next += 0x1000
+        self._next += 64  # one object after the other, as in a slab
         self.nodes[self._next] = Node(device, release, size, 64, 0xCA00)
         return self._next
 

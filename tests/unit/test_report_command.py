@@ -92,7 +92,7 @@ def test_moments_before_the_end_need_no_equals_sign(
         (["--replay", "SLABS", "--from", "soon"], "'soon' is no time"),
         (["--replay", "SLABS", "--by", "colour"], "is not one of cache, site"),
         (["--replay", "SLABS", "--format", "folded", "--value", "allocated", "--by", "cache"],
-         "allocated bytes are known by call site alone"),
+         "what was freed is known by stack or call site alone"),
         (["--replay", "/absent.db"], "there is no recording /absent.db"),
         (["--format", "svg"], "invalid choice"),
         (["--seconds", "-1"], "is not a number of seconds"),

@@ -17,7 +17,7 @@ from slabmon.export.text import to_dict
 from slabmon.model import Release, Snapshot
 from slabmon.report.page import embedded, to_page
 from tests.unit.builders import Object, cache, device, site
-from tests.unit.reported import SOME, host, subject
+from tests.unit.reported import SOME, STACKED, host, subject
 from tests.unit.snapshots import synthetic
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 1 }}"
@@ -113,6 +113,7 @@ def test_figures_are_those_of_the_snapshot_as_json() -> None:
     assert graph(found, "allocated")["tree"]["size"][0] == sum(
         row["allocated_bytes"] for row in document["sites"]
     )
+    assert graph(found, "stacked")["tree"]["size"][0] == STACKED.bytes.sum()
 
 
 def test_a_change_shows_differences() -> None:

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slabmon.analysis.grouping import DIMENSIONS, NO_STACK, group_live
-from slabmon.model import Release
+from slabmon.model import Release, Snapshot, Stacked
 from slabmon.report import paths, tree
 from slabmon.report.folded import escaped, to_folded
 from slabmon.report.paths import CACHE, FUNCTION, LABEL, MODULE, REMARK, Frame, Paths
 from slabmon.report.weights import changed, live
 from slabmon.store.recording import Moment
 from tests.unit.builders import Object, device
-from tests.unit.reported import SOME, host, hosts
+from tests.unit.reported import SOME, STACKED, host, hosts
 
 
 def names(found: Paths) -> dict[tuple[str, ...], int]:
@@ -66,6 +66,46 @@ def test_totals_are_those_of_the_snapshot(things: list[Object]) -> None:
         assert tree.to_json(grown)["size"][0] == total
     allocated = paths.allocated_paths(snapshot)
     assert allocated.bytes.sum() == sum(site.allocated_bytes for site in snapshot.sites)
+
+
+def test_what_was_allocated_goes_from_the_entry_to_the_call_site() -> None:
+    found = paths.allocated_stack_paths(host(SOME))
+    assert names(found) == {
+        ("do_syscall_64", "vfs_open", "alloc_thing"): 3_000_000,
+        ("do_init", "bus_probe", "probe_card [card]"): 1_900_000,
+        ("do_syscall_64", "vfs_open", "lookup", "d_alloc"): 1_100_000,
+        (paths.OTHER_STACKS,): 1000, (NO_STACK,): 500,
+    }  # fmt: skip
+    assert sorted(found.variance.tolist()) == [0, 300**2, 400**2, 30_000**2, 50_000**2]
+    assert tree.build(found).size[0] == STACKED.bytes.sum()
+
+
+def stacked(rows: dict[int, tuple[int, int]]) -> Snapshot:
+    size, error = np.array(list(rows.values()), np.int64).T
+    return host(SOME, stacked=Stacked(np.array(list(rows), np.int32), size, error))
+
+
+def test_what_was_allocated_in_between_by_stack() -> None:
+    then = stacked({0: (1000, 30), 2: (700, 9), -1: (50, 5), -2: (0, 0)})
+    now = stacked({0: (1500, 50), 1: (300, 10), -1: (80, 13), -2: (720, 20)})
+    found = paths.allocated_stack_paths(now, then)
+    assert names(found) == {
+        ("do_syscall_64", "vfs_open", "alloc_thing"): 500,
+        ("do_init", "bus_probe", "probe_card [card]"): 300,
+        (NO_STACK,): 30, (paths.OTHER_STACKS,): 20,  # the third was forgotten
+    }  # fmt: skip
+    assert found.variance.tolist()[0] == 40**2
+    assert found.bytes.sum() == now.stacked.bytes.sum() - then.stacked.bytes.sum()
+
+
+def test_a_stack_that_was_not_told_before_counts_what_it_surely_grew_by() -> None:
+    then = stacked({0: (1000, 0), 2: (400, 0), -1: (0, 0), -2: (900, 0)})
+    now = stacked({0: (1000, 0), 1: (950, 0), -1: (7, 0), -2: (1020, 0)})
+    # At most 400 of its 950 were there before: it was smaller than the smallest that was told.
+    assert names(paths.allocated_stack_paths(now, then)) == {
+        ("do_init", "bus_probe", "probe_card [card]"): 550,
+        (NO_STACK,): 7, (paths.OTHER_STACKS,): 2970 - 2300 - 550,
+    }  # fmt: skip
 
 
 @given(hosts)
@@ -191,6 +231,9 @@ def test_folded_totals_are_those_of_the_snapshot(things: list[Object]) -> None:
         site.allocated_bytes for site in now.snapshot.sites
     )
     assert len({line.split(" ")[0] for line in allocated}) == len(allocated)
+    by_stack = to_folded(now, None, "stacked", ()).splitlines()
+    assert "do_syscall_64;vfs_open;alloc_thing 3000000" in by_stack
+    assert sum(int(line.rpartition(" ")[2]) for line in by_stack) == STACKED.bytes.sum()
 
 
 def test_folded_changes_are_two_columns() -> None:

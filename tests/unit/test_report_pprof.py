@@ -16,7 +16,7 @@ from pure_protobuf.message import BaseMessage
 from slabmon.report.pprof import to_pprof
 from slabmon.store.recording import Moment
 from tests.unit.builders import Object
-from tests.unit.reported import SOME, host, hosts
+from tests.unit.reported import SOME, STACKED, host, hosts
 
 # github.com/google/pprof, proto/profile.proto. All its numbers are varints in two's complement.
 
@@ -109,7 +109,7 @@ class Read:
         return {name: total for name, total in found.items() if total}
 
 
-ALLOC_OBJECTS, ALLOC_SPACE, INUSE_OBJECTS, INUSE_SPACE = range(4)
+ALLOC_OBJECTS, ALLOC_SPACE, INUSE_OBJECTS, INUSE_SPACE, BY_STACK = range(5)
 
 
 def test_it_says_what_its_values_are() -> None:
@@ -117,7 +117,7 @@ def test_it_says_what_its_values_are() -> None:
     read = Read(to_pprof(now, None))
     assert read.values == [
         ("alloc_objects", "count"), ("alloc_space", "bytes"),
-        ("inuse_objects", "count"), ("inuse_space", "bytes"),
+        ("inuse_objects", "count"), ("inuse_space", "bytes"), ("alloc_space_by_stack", "bytes"),
     ]  # fmt: skip
     profile = read.profile
     assert profile.string_table[0] == ""
@@ -133,7 +133,7 @@ def test_stacks_begin_at_the_call_site_and_carry_module_and_labels() -> None:
     found = {stack: (values, labels) for stack, values, labels in read.samples
              if values[INUSE_SPACE]}  # fmt: skip
     values, labels = found["probe_card", "bus_probe", "do_init"]
-    assert values == (0, 0, 1, 65536)
+    assert values == (0, 0, 1, 65536, 0)
     assert labels == {"site": "probe_card+0x10 [card]", "cache": "kmalloc-large",
                       "process": "cat", "cgroup": "/user.slice"}  # fmt: skip
     assert ("d_alloc", "lookup", "vfs_open", "do_syscall_64") in found
@@ -169,6 +169,14 @@ def test_totals_are_those_of_the_snapshot(things: list[Object]) -> None:
     sites = snapshot.sites
     assert read.totals("site", ALLOC_SPACE) == {s.full_label: s.allocated_bytes for s in sites}
     assert read.totals("site", ALLOC_OBJECTS) == {s.full_label: s.allocs for s in sites}
+
+
+def test_what_was_allocated_has_its_callers() -> None:
+    read = Read(to_pprof(Moment(0.0, host(SOME)), None, "stacked"))
+    assert read.profile.string_table[read.profile.default_sample_type] == "alloc_space_by_stack"
+    found = {stack: values[BY_STACK] for stack, values, _ in read.samples if values[BY_STACK]}
+    assert found["d_alloc", "lookup", "vfs_open", "do_syscall_64"] == 1_100_000
+    assert sum(found.values()) == STACKED.bytes.sum()
 
 
 @given(hosts, hosts)

@@ -1,10 +1,12 @@
-"""Every output shows the same figures for one snapshot: JSON, CSV, tables, batch top and top."""
+"""Every output shows the same figures for one snapshot: JSON, CSV, tables, batch top and top, the
+live page, the report, metrics. (The page as a browser shows it: tests/page/test_page.py.)"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,12 +14,19 @@ import pytest
 from slabmon.analysis.table import Table
 from slabmon.analysis.window import Window
 from slabmon.columns import HISTORY
-from slabmon.export.human import human
+from slabmon.export.catalogue import CATALOGUE
+from slabmon.export.human import human, texts
 from slabmon.export.text import rows_to_json, to_csv, to_json, to_table
+from slabmon.model import Snapshot
+from slabmon.report import page as report
 from slabmon.top.batch import page
 from slabmon.top.browser import Browser
 from slabmon.top.layout import choices, lay_out
 from slabmon.views import VIEWS
+from slabmon.web import answers
+from slabmon.web.asked import Asked
+from slabmon.web.live import Moment
+from tests.unit.reported import subject
 from tests.unit.terminal import Terminal, host, on_terminal, start
 
 FOUND = host(10)
@@ -28,6 +37,34 @@ DOCUMENT: dict[str, dict[str, str]] = {
 }  # fmt: skip
 # Columns that the document has inside other fields, or does not have because they are derived.
 INSIDE = {"active_objects": "slabinfo", "total_objects": "slabinfo", "slab_bytes": "slabinfo"}
+# What the metrics without their prefix are called in the views, and the columns of their labels.
+METRICS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "caches": (("name",), {
+        "cache_allocations": "allocs", "cache_frees": "frees", "allocation_failures": "failed",
+        "cache_requested_bytes": "requested_bytes", "cache_allocated_bytes": "allocated_bytes",
+        "cache_freed_bytes": "freed_bytes", "cache_live_bytes": "live_bytes",
+        "cache_live_stderr_bytes": "live_stderr_bytes", "cache_live_objects": "live_objects",
+        "cache_slab_bytes": "slab_bytes", "cache_active_objects": "active_objects",
+        "cache_frees_observable": "frees_observable",
+    }),
+    "sites": (("site", "module"), {
+        "site_allocations": "allocs", "site_allocated_bytes": "allocated_bytes",
+        "site_allocation_failures": "failed", "site_live_bytes": "live_bytes",
+    }),
+    "devices": (("bus", "name", "driver"), {
+        "device_managed_resources": "resources", "device_managed_bytes": "managed_bytes",
+        "device_slab_bytes": "slab_bytes", "device_resources_added": "added",
+        "device_resources_removed": "removed",
+    }),
+    "gfp": (("class",), {
+        "gfp_allocations": "allocs", "gfp_allocated_bytes": "allocated_bytes",
+        "gfp_allocation_failures": "failed",
+    }),
+    "sizes": (("le",), {"request_size_allocations": "allocs"}),
+    "nodes": (("node",), {"node_allocations": "allocs"}),
+    "losses": (("reason",), {"lost_events": "count"}),
+    "programs": (("program",), {"bpf_run_seconds": "run_seconds", "bpf_runs": "runs"}),
+}  # fmt: skip
 
 
 def browser(name: str) -> Browser:
@@ -108,3 +145,52 @@ def test_the_running_top_shows_the_same_text(name: str) -> None:
             assert any(shown[: len(line.split())] == line.split() for shown in screen), line
 
     on_terminal(work, size=(400, 40), begin=start(view=name))
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_the_page_shows_the_same_text_and_the_same_values(name: str) -> None:
+    table = Table.of(VIEWS[name], FOUND)
+    sent = answers.table(Asked(name, every=True), Moment(Window.of(FOUND), 0.0))
+    shown = [i for i, column in enumerate(sent["columns"]) if column["kind"] != HISTORY]
+    columns = [table.view.column(sent["columns"][i]["name"]) for i in shown]
+    assert {column.name for column in columns} == {
+        column.name for column in table.columns if column.kind != HISTORY
+    }
+    order = table.order()
+    for row, text, values in zip(sent["rows"], texts(table, order, columns),
+                                 table.cells(order, columns), strict=True):  # fmt: skip
+        assert [row["texts"][i] for i in shown] == text
+        assert [row["values"][i] for i in shown] == list(values)
+
+
+def test_the_report_shows_the_same_text_and_the_same_values() -> None:
+    wanted = replace(subject(FOUND), window=Window.of(FOUND))
+    tables = {shown.title: shown for shown in report._tables(wanted, ())}
+    assert {VIEWS[name].title for name in report._TABLES} >= tables.keys()
+    for name in ("caches", "sites", "devices", "drivers", "gfp", "programs"):
+        table, shown = Table.of(VIEWS[name], FOUND), tables[VIEWS[name].title]
+        order = table.order()
+        assert [[cell.text for cell in row] for row in shown.rows] == texts(
+            table, order, shown.columns
+        )
+        assert [tuple(cell.value for cell in row) for row in shown.rows] == table.cells(
+            order, shown.columns
+        )
+
+
+def _exported(snapshot: Snapshot, name: str) -> dict[tuple[str, ...], float]:
+    metric = next(metric for metric in CATALOGUE if metric.name == f"slabmon_{name}")
+    return {labels: float(value) for labels, value in metric.rows(snapshot)}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics_have_the_same_values(name: str) -> None:
+    labels, metrics = METRICS[name]
+    table = Table.of(VIEWS[name], FOUND)
+    keys = [tuple("" if value is None else str(value) for value in row) for row in
+            table.cells(table.order(), [table.view.column(label) for label in labels])]  # fmt: skip
+    for metric, column in metrics.items():
+        values = [row[0] for row in table.cells(table.order(), [table.view.column(column)])]
+        assert _exported(FOUND, metric) == {
+            key: value for key, value in zip(keys, values, strict=True) if value is not None
+        }, metric

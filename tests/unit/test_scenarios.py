@@ -10,6 +10,7 @@ from tests.scenarios.catalogue import ENTRIES, Entry
 from tests.scenarios.host import Simulation, Stream, World
 from tests.scenarios.report import figures
 from tests.scenarios.score import Outcome, Score, run
+from tests.scenarios.seeds import chosen
 
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 LEAKS = ("slow leak", "one a minute, exact", "devm and rebind", "leak, frees unseen")
@@ -61,3 +62,10 @@ def test_scores_by_hand() -> None:
     text = figures([found, missed, fine], "1 to 2")
     assert "| slow leak | 1 of 2 |" in text
     assert "**missed**" in text
+
+
+@pytest.mark.parametrize("seeds", ["298-301", "5-4", "600-600"])
+def test_seeds_are_of_one_half(seeds: str) -> None:
+    assert chosen("300-307") == range(300, 308)
+    with pytest.raises(SystemExit):
+        chosen(seeds)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from slabmon.kernel.stacks import Stacks
 from slabmon.kernel.symbols import Location
 
@@ -44,6 +46,15 @@ def test_a_stack_that_is_not_there_is_looked_for_again() -> None:
     stacks = Stacks(found, locate)
     assert stacks.names([5], 0) == stacks.names([5], 0) == {5: ()}
     assert found.read == [5, 5]
+
+
+def test_a_number_that_passed_to_another_stack_is_read_again() -> None:
+    found = Map()
+    stacks = Stacks(found, locate)
+    stacks.names([3, 4], 0)
+    stacks.forget(np.array([4, 9]))
+    stacks.names([3, 4], 0)
+    assert found.read == [3, 4, 4]
 
 
 def test_other_modules_give_other_names() -> None:

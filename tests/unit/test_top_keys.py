@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from slabmon.top.grid import Grid
 from slabmon.top.prompt import Prompt
+from slabmon.top.screens import TextScreen
 from slabmon.views import VIEWS
 from tests.unit.builders import cache, snapshot
 from tests.unit.terminal import Script, Terminal, host, on_terminal
@@ -205,6 +206,19 @@ def test_commands_by_name() -> None:
         await terminal.press("enter")
         await terminal.pilot.pause(0.2)
         assert terminal.app.browser.sort == "slab_bytes"
+
+    on_terminal(work, size=(100, 30))
+
+
+def test_a_command_chosen_above_help_is_seen() -> None:
+    async def work(terminal: Terminal) -> None:
+        await terminal.press("question_mark", "ctrl+p")
+        await terminal.type("View gfp")
+        await terminal.pilot.pause(0.5)
+        await terminal.press("enter")
+        await terminal.pilot.pause(0.2)
+        assert not isinstance(terminal.app.screen, TextScreen)
+        assert terminal.app.browser.place.view.name == "gfp"
 
     on_terminal(work, size=(100, 30))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from unittest import mock
 
 import pytest
+from tornado.iostream import IOStream
 
 from slabmon.web import connections
 from slabmon.web.connections import Connections, client_of
@@ -155,24 +157,24 @@ def test_answers_nobody_takes_are_bounded_together(monkeypatch: pytest.MonkeyPat
 LONG = b"a" * (70 << 10)
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        b"\r\n\r\n", b"GET\r\n\r\n", b"\0" * 100 + b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-        b"GET / HTTP/1.1\r\n\r\n", b"GET /" + LONG + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + LONG + b"\r\n\r\n", LONG,
-        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffffffff\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
-        b"GET http://other/ HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"BREW /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n",
-    ],
-)  # fmt: skip
+NONSENSE = [
+    b"\r\n\r\n", b"GET\r\n\r\n", b"\0" * 100 + b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    b"GET / HTTP/1.1\r\n\r\n", b"GET /" + LONG + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nX: " + LONG + b"\r\n\r\n", LONG,
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffffffff\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+    b"GET http://other/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"BREW /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("request_", NONSENSE)
 def test_what_is_no_request_harms_nobody(request_: bytes) -> None:
     async def check() -> None:
         async with serving() as running:
@@ -188,6 +190,41 @@ def test_what_is_no_request_harms_nobody(request_: bytes) -> None:
             honest.close()
 
     run(check)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_what_is_no_request_leaves_no_garbage(early: bool) -> None:
+    """It could come faster than garbage is collected. `early`: all is there when the server first
+    looks."""
+
+    async def check() -> None:
+        async with serving() as running:
+            for request in NONSENSE:
+                raw = socket.create_connection(("127.0.0.1", running.port))
+                if early:
+                    raw.sendall(request)
+                client = Client(*await asyncio.open_connection(sock=raw))
+                if not early:
+                    while not len(running.context.connections):
+                        await asyncio.sleep(0)
+                    client.writer.write(request)
+                client.writer.write_eof()
+                await client.closed()
+                client.close()
+            while len(running.context.connections):
+                await asyncio.sleep(0.01)
+            assert len(streams()) == before
+
+    def streams() -> list[object]:
+        return [found for found in gc.get_objects() if isinstance(found, IOStream)]
+
+    gc.collect()
+    before = len(streams())  # that other tests, or what pytest keeps of them, still hold
+    gc.disable()
+    try:
+        run(check)
+    finally:
+        gc.enable()
 
 
 def test_pipelined_requests_are_answered_one_after_the_other() -> None:

@@ -219,9 +219,10 @@ def emulator(arguments: Sequence[str], work: Path) -> list[str]:
 
 
 def _entering(root: Path, setup: str, command: Sequence[str]) -> list[str]:
-    """A command in a chroot, in mount and pid namespaces of its own: its mounts end with it, so an
-    interrupted run leaves nothing mounted or running."""
+    """A command in a chroot, in mount and pid namespaces of its own: its mounts end with it, and it
+    ends with the thread that started it, so a killed run leaves nothing mounted or running."""
     return [
+        *("setpriv", "--pdeathsig", "KILL"),
         *("unshare", "--mount", "--pid", "--fork", "--kill-child"),
         *("sh", "-ec", f'{setup} mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'),
         *(str(root), *command),

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from slabmon import __version__
 from tests.vm.host import PROJECT
+from tests.vm.roots import copy_project
 
 PREFIX, SYSCONFDIR = Path("opt/slabmon"), Path("opt/etc")
 
 
-def make(goal: str, into: Path) -> None:
+def make(goal: str, into: Path, project: Path = PROJECT) -> None:
     subprocess.run(["make", goal, f"DESTDIR={into}", f"PREFIX=/{PREFIX}",
                     f"SYSCONFDIR=/{SYSCONFDIR}"],
-                   cwd=PROJECT, check=True, capture_output=True)  # fmt: skip
+                   cwd=project, check=True, capture_output=True)  # fmt: skip
 
 
 def files(folder: Path) -> set[Path]:
@@ -60,3 +61,26 @@ def test_everything_goes_where_it_is_told_and_away_again(tmp_path: Path) -> None
 
     make("uninstall", tmp_path)
     assert files(tmp_path) == {SYSCONFDIR / "slabmon/slabmon.toml"}
+
+
+def test_dashboards_rules_and_examples_are_installed_and_packaged(tmp_path: Path) -> None:
+    project, staged, unpacked = tmp_path / "project", tmp_path / "staged", tmp_path / "unpacked"
+    copy_project(project)
+    wanted = set()
+    for where, kind, which in (("", "dashboards", "*.json"), ("rules", "rules", "*.yml"),
+                               ("examples", "examples", "*.*")):  # fmt: skip
+        folder = project / "dashboards" / where
+        folder.mkdir(exist_ok=True, parents=True)
+        for name in ("more", "more_test"):
+            (folder / which.replace("*", name, 1).replace("*", "yml")).write_text(kind)
+        for path in folder.glob(which):
+            if kind != "rules" or not path.stem.endswith("_test"):
+                wanted.add(Path(kind) / path.name)
+    make("install-files", staged, project)
+    subprocess.run(["make", "deb"], cwd=project, check=True, capture_output=True)
+    (package,) = (project / "build").glob("*.deb")
+    subprocess.run(["dpkg-deb", "-x", package, unpacked], check=True)
+    for prefix in (staged / PREFIX, unpacked / "usr"):
+        share = prefix / "share/slabmon"
+        found = {path.relative_to(share) for path in share.rglob("*") if path.is_file()}
+        assert found == wanted

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
+from tests.vm import roots
 from tests.vm.__main__ import pytest_command
 from tests.vm.config import all_locked, kernels
+from tests.vm.host import require_host
 from tests.vm.machine import run_guest
 
 KERNEL = "6.12"
+PATIENCE_SECONDS = 60
 
 
 def test_every_kernel_is_locked() -> None:
@@ -22,3 +32,35 @@ def test_slabmon_and_the_planted_module_agree_on_one_kernel() -> None:
     expression = "consistent and gfp or caches_of_the_module or locked_walk"
     result = run_guest(KERNEL, pytest_command(expression=expression), timeout=400)
     assert result.exit_code == 0, result.output
+
+
+def runs(command: list[str]) -> bool:
+    """Whether a process of this command line, to the letter, is there."""
+    line = "".join(f"{word}\0" for word in command).encode()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            if path.read_bytes() == line:
+                return True
+    return False
+
+
+def wait_until(command: list[str], there: bool) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while runs(command) != there:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.vm
+def test_a_killed_run_leaves_nothing_running(tmp_path: Path) -> None:
+    """Neither the emulator nor a build: what runs in a root ends with whoever started it."""
+    require_host()
+    mine = f"{600 + os.getpid() / 1e8:.8f}"  # seconds, and a name
+    command = roots.emulator(["sleep", mine], tmp_path)
+    starter = subprocess.Popen(
+        [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])", *command]
+    )
+    wait_until(["sleep", mine], there=True)
+    starter.kill()
+    starter.wait()
+    wait_until(["sleep", mine], there=False)

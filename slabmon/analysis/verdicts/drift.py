@@ -16,6 +16,8 @@ import numpy as np
 
 BLOCKS = 24
 MIN_BLOCKS = 12
+_STEADY = 6  # blocks that a pace is told from, at least
+_CHANGE = 0.01  # chance of seeing a change of pace where there is none
 _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
@@ -89,6 +91,52 @@ def theil_sen(levels: np.ndarray) -> float:
     Association 63, 1968): one burst does not move it."""
     first, second = np.triu_indices(len(levels), 1)
     return float(np.median((levels[second] - levels[first]) / (second - first)))
+
+
+class Pace(NamedTuple):
+    """Growth per block from block `first` on, with a 95 % interval."""
+
+    first: int
+    growth: float
+    low: float
+    high: float
+
+
+def pace(levels: np.ndarray, grain: float) -> Pace:
+    """Pace since it last changed: the interval is Student's for the mean, widened to hold the
+    median slope, and by `grain`, the least by which levels rise: what comes one by one at
+    regular times differs by up to one from its pace times the time, however little it scatters."""
+    first = last_change(np.diff(levels))
+    part = levels[first:]
+    steps = np.diff(part)
+    slope, mean = theil_sen(part), float(steps.mean())
+    error = float(steps.std(ddof=1)) / math.sqrt(len(steps))
+    margin = max(student_quantile95(len(steps) - 1) * error, grain / len(steps))
+    return Pace(first, slope, min(slope, max(0.0, mean - margin)), max(slope, mean + margin))
+
+
+def last_change(steps: np.ndarray) -> int:
+    """The block after which the mean increment changes no more, 0 if it never does. Where two
+    means leave least scatter it is split (Worsley, J. American Statistical Association 74, 1979),
+    if Student's test, times the number of places it may be split at (Bonferroni), tells them
+    apart; and the later part again. The first block after a change began before it."""
+    count = len(steps)
+    places = np.arange(1, count - _STEADY)
+    if len(places) == 0:
+        return 0
+    before = np.cumsum(steps)[places - 1]
+    apart = (steps.sum() - before) / (count - places) - before / places
+    between = places * (count - places) / count * apart**2
+    best = int(np.argmax(between))
+    within = max(0.0, float(np.square(steps - steps.mean()).sum() - between[best]))
+    if between[best] <= 0:
+        return 0
+    with np.errstate(divide="ignore"):
+        t = np.sqrt(between[best] / (np.float64(within) / (count - 2)))
+    if 2 * len(places) * float(student_tail(t, count - 2)) > _CHANGE:
+        return 0
+    first = int(places[best]) + 1
+    return first + last_change(steps[first:])
 
 
 def decline(levels: np.ndarray) -> tuple[float, float]:

@@ -29,6 +29,9 @@ def _favouring(case: Case, found: Grown, finding: Finding, about: Behind) -> Ite
     steps = np.diff(found.levels)
     yield (f"it grew by {size(found.total)} in {duration(finding.window)}, in "
            f"{int((steps > 0).sum())} of {len(steps)} equal parts of that time")  # fmt: skip
+    if found.pace.first:
+        steady = found.hours * (len(steps) - found.pace.first) * 3600
+        yield f"it has grown at its present pace for {duration(steady)}"
     yield (f"the chance of such growth from noise of sampling and demand is {found.p:.0e}, "
            "corrected for the number of series tested")  # fmt: skip
     if about.samples:

@@ -13,11 +13,11 @@ from slabmon.analysis.verdicts.behind import Behind, behind, explained
 from slabmon.analysis.verdicts.drift import (
     BLOCKS,
     MIN_BLOCKS,
+    Pace,
     adjusted,
     blocks,
     drift,
-    student_quantile95,
-    theil_sen,
+    pace,
 )
 from slabmon.analysis.verdicts.finding import CACHE, LIKELY, NET, POSSIBLE, STRONG, Finding
 from slabmon.analysis.verdicts.series import Stretch, Subject
@@ -51,8 +51,8 @@ class Grown(NamedTuple):
     stretch: Stretch
     levels: np.ndarray
     mean: float
-    error: float
     p: float
+    pace: Pace
 
     @property
     def total(self) -> float:
@@ -99,7 +99,7 @@ def _windows(case: Case) -> Iterable[Stretch]:
 
 def _established(case: Case) -> tuple[list[Grown], int]:
     """Growth beyond chance, over the longest window that shows it; and how many were tested."""
-    tests: list[tuple[Stretch, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+    tests: list[tuple[Stretch, np.ndarray, np.ndarray, np.ndarray]] = []
     exact = np.array([kind == NET for kind, _ in case.subjects], bool)
     for stretch in _windows(case):
         rows = stretch.level[-1] != stretch.level[0]
@@ -109,21 +109,28 @@ def _established(case: Case) -> tuple[list[Grown], int]:
         levels = blocks(stretch.level[:, which])
         spread = stretch.variance[-1, which] - stretch.variance[0, which]
         found = drift(levels, spread)
-        tests.append((stretch, which, found.mean, found.error, found.p))
+        tests.append((stretch, which, found.mean, found.p))
     if not tests:
         return [], 0
-    p = adjusted(np.concatenate([test[4] for test in tests]))
+    p = adjusted(np.concatenate([test[3] for test in tests]))
     grown: dict[int, Grown] = {}
     at = 0
-    for stretch, which, mean, error, _ in tests:
+    for stretch, which, mean, _ in tests:
         mine, at = p[at : at + len(which)], at + len(which)
         for i in np.flatnonzero((mine < FALSE_SHARE) & (mean > 0)).tolist():
             row = int(which[i])
             best = grown.get(row)
             if best is None or best.stretch.seconds < stretch.seconds:
-                grown[row] = Grown(row, stretch, blocks(stretch.level[:, row : row + 1])[:, 0],
-                                   float(mean[i]), float(error[i]), float(mine[i]))  # fmt: skip
+                levels = blocks(stretch.level[:, row : row + 1])[:, 0]
+                grown[row] = Grown(row, stretch, levels, float(mean[i]), float(mine[i]),
+                                   pace(levels, _grain(stretch.level[:, row])))  # fmt: skip
     return list(grown.values()), len(p)
+
+
+def _grain(level: np.ndarray) -> float:
+    """The least by which it rose from one point to the next."""
+    steps = np.diff(level)
+    return float(steps[steps > 0].min())
 
 
 def _finding(case: Case, found: Grown) -> tuple[Finding, Behind] | None:
@@ -133,16 +140,13 @@ def _finding(case: Case, found: Grown) -> tuple[Finding, Behind] | None:
     if about is None:
         return None
     per_hour = 1 / found.hours
-    growth = theil_sen(found.levels) * per_hour
-    margin = student_quantile95(len(found.levels) - 2) * found.error * per_hour
-    middle = found.mean * per_hour
     window = found.stretch.seconds
     made = Finding(
         kind=CACHE if kind == NET else kind, key=key if kind != NET else about.name,
         name=about.name, module=about.module, drivers=about.drivers, devices=about.devices,
         caches=about.caches, sites=about.sites, strength=_strength(window),
-        growth=growth, low=min(growth, max(0.0, middle - margin)),
-        high=max(growth, middle + margin),
+        growth=found.pace.growth * per_hour, low=found.pace.low * per_hour,
+        high=found.pace.high * per_hour,
         window=window, grown=found.total, live=about.live, p=found.p,
         evidence_for=(), evidence_against=(),
     )  # fmt: skip

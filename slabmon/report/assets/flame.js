@@ -79,7 +79,7 @@ class Flame {
     let share = `${percent(size, tree.size[0])} of all`;
     if (this.root) share += `, ${percent(size, tree.size[this.root])} of what is shown`;
     lines.push(share);
-    lines.push(counted(tree.objects[node], "object"));
+    if (tree.objects[node]) lines.push(counted(tree.objects[node], "object"));
     return lines.join("\n");
   }
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from slabmon.analysis.grouping import group_live
 from slabmon.kernel.session import open_tracker
-from slabmon.kernel.settings import Settings
+from slabmon.kernel.settings import Filter, Settings
 from slabmon.kernel.tracker import Tracker
 from slabmon.memory import be_frugal
-from slabmon.model import Snapshot
+from slabmon.model import Live, Snapshot
 from tests.vm.guest import planted as module
 from tests.vm.guest.observed import missed, planted_sites, traced_sites
 
@@ -128,3 +129,24 @@ def test_reloaded_modules_keep_their_own_sites(
             assert 0 <= allocs - grown <= lost, symbol
     assert open_files() == files
     assert growth <= GROWTH_KIB
+
+
+def test_what_a_module_allocates_for_its_life_is_live_until_it_goes() -> None:
+    """Its character device's memory, from the first instruction of its init on."""
+    lifetime = ("planted_chardev_alloc", "kmalloc-2k", 5)
+    with open_tracker(Settings(exact=Filter.parse(f"cache={lifetime[1]}"))) as tracker:
+
+        def held() -> set[tuple[str, str, int]]:
+            groups = group_live(tracker.snapshot(), ("module", "site", "cache"))
+            mine = [group for group in groups if group.labels[0] == module.NAME]
+            return {(group.labels[1].partition("+")[0], group.labels[2], group.live.objects)
+                    for group in mine if group.live != Live()}  # fmt: skip
+
+        module.load()
+        published = module.expected().by_symbol()[lifetime[0]]
+        assert [(site.symbol, site.cache, site.live_objects) for site in published] == [lifetime]
+        assert held() == {lifetime}
+        module.run("churn")
+        assert held() == {lifetime}
+        module.unload()
+        assert held() == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import pwd
 from pathlib import Path
@@ -57,6 +58,35 @@ def test_it_has_no_more_rights_than_it_says() -> None:
     status = Path(f"/proc/{web}/status").read_text()
     assert "CapEff:\t0000000000000000\n" in status
     assert f"Uid:\t{pwd.getpwnam('slabmon').pw_uid}\t" in status
+
+
+# A request over the local socket.
+ASK = (
+    "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/slabmon/slabmon.sock'); "
+    "s.sendall(b'GET /healthz HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n'); print(s.recv(4096))"
+)
+
+
+def test_the_local_socket_starts_with_rights_for_its_group_alone() -> None:
+    status = Path("/run/slabmon/slabmon.sock").stat()
+    assert status.st_mode & 0o777 == 0o660
+    assert (status.st_uid, status.st_gid) == (0, grp.getgrnam("slabmon").gr_gid)
+
+    def asked_by(group: str) -> str:
+        return host.run("setpriv", "--reuid", "nobody", "--regid", group, "--clear-groups",
+                        "python3", "-c", ASK, check=False)  # fmt: skip
+
+    assert "200 OK" in asked_by("slabmon")
+    assert "PermissionError" in asked_by("nogroup")
+
+
+def test_what_it_logs_when_it_starts_has_fields() -> None:
+    lines = host.run("journalctl", "--no-pager", "--output", "json", "--unit", "slabmon.service")
+    found = [json.loads(line) for line in lines.splitlines() if '"LOGGER"' in line]
+    (entry,) = [line for line in found if line["MESSAGE"].startswith("tracking since")]
+    assert (entry["LOGGER"], entry["PRIORITY"]) == ("slabmon.daemon", "6")
+    assert entry["SYSLOG_IDENTIFIER"] == "slabmon"
+    assert entry["CODE_FILE"].endswith("slabmon/daemon.py")
 
 
 def test_every_feature_of_this_kernel_works_inside_the_sandbox() -> None:

@@ -1,0 +1,1 @@
+"""Grafana dashboards and Prometheus rules; `make dashboards` writes the JSON files."""

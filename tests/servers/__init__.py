@@ -1,0 +1,1 @@
+"""Real Prometheus, Alertmanager and VictoriaMetrics from Debian, on the loopback."""

@@ -1,0 +1,90 @@
+"""The committed dashboards and rules, as tests read them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import yaml
+
+FOLDER = Path(__file__).parents[2] / "dashboards"
+RULES = FOLDER / "rules" / "slabmon.yml"
+BOARDS: dict[str, dict[str, Any]] = {
+    path.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))
+}
+GROUPS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text())["groups"]
+RECORDS: dict[str, str] = {
+    rule["record"]: rule["expr"] for group in GROUPS for rule in group["rules"] if "record" in rule
+}
+ALERTS: dict[str, dict[str, Any]] = {
+    rule["alert"]: rule for group in GROUPS for rule in group["rules"] if "alert" in rule
+}
+_VARIABLE = re.compile(r"\$(?!__)(\w+)|\$\{(\w+)[^}]*\}")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One query of a panel."""
+
+    board: str
+    panel: dict[str, Any]
+    target: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """For people."""
+        return f"{self.board}: {self.panel['title']}: {self.target['refId']}"
+
+    @property
+    def expr(self) -> str:
+        found: str = self.target["expr"]
+        return found
+
+    def filled(self, interval: str = "5m", **values: str) -> str:
+        """The query as Grafana would send it; variables match everything unless given."""
+        expr = self.expr.replace("$__rate_interval", interval)
+        return _VARIABLE.sub(lambda found: values.get(found[1] or found[2], ".*"), expr)
+
+
+def panels(name: str) -> list[dict[str, Any]]:
+    """A dashboard's panels, without rows."""
+    return [panel for panel in BOARDS[name]["panels"] if panel["type"] != "row"]
+
+
+def asked() -> Iterator[Asked]:
+    """Every query of every panel."""
+    for name in BOARDS:
+        for panel in panels(name):
+            for target in panel["targets"]:
+                yield Asked(name, panel, target)
+
+
+@dataclass
+class Parsed:
+    """A query's series: selectors by name, how often each, and how often inside a rate."""
+
+    selectors: list[promql_parser.VectorSelector]
+    names: Counter[str]
+    in_rate: Counter[str]
+
+
+def parsed(expr: str) -> Parsed:
+    """Parses valid PromQL, types checked."""
+    found = Parsed([], Counter(), Counter())
+
+    def visit(node: promql_parser.Expr) -> bool:
+        if isinstance(node, promql_parser.VectorSelector):
+            found.selectors.append(node)
+            found.names[node.name or ""] += 1
+        if isinstance(node, promql_parser.Call) and node.func.name in ("rate", "increase"):
+            found.in_rate[node.args[0].vector_selector.name] += 1
+        return True
+
+    promql_parser.walk(promql_parser.parse(expr), visit)
+    return found

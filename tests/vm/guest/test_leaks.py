@@ -1,0 +1,124 @@
+"""`slabmon leaks` names the planted leak, with module, call site, devices, and nothing beside it.
+
+A verdict takes twenty minutes of watching, which the guest does not wait for: it takes readings as
+fast as it can and dates them as many seconds apart as the engine wants them, with the ages of
+objects by the same clock. The command and its settings are those that users have.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pytest
+
+from slabmon.analysis.verdicts.series import SCALES
+from slabmon.kernel.session import open_tracker
+from slabmon.kernel.settings import Filter, Settings
+from slabmon.model import Snapshot
+from slabmon.store.history import History
+from tests.vm.guest import planted as module
+from tests.vm.guest.test_lifecycle import SLABMON
+
+STEP_SECONDS = int(SCALES[0][0])
+READINGS = 109  # 27 minutes: 20 of a window, 1 to grow old, 2 to stand, and some
+UPTIME_SECONDS = 3600  # at the first reading: services have started long ago
+LEAKS = 127  # per reading; 7 MiB in all
+OPENS = 31  # per reading; each file stays open for eight readings, two minutes
+KEPT_OPEN = 8 * OPENS
+# Samples enough that chance does not decide: with few, the engine may take their scatter for a
+# warm-up now and then, and has to wait.
+MODES = {
+    "sampled": Settings(sample_bytes=1024),
+    "exact": Settings(exact=Filter.parse(f"module={module.NAME}")),
+}
+TOLERANCE = {"sampled": 0.1, "exact": 0.01}
+
+
+@pytest.fixture(autouse=True)
+def loaded() -> Iterator[None]:
+    """The planted module with its devices bound, long since as far as slabmon can know."""
+    module.load()
+    module.run("devices_add")
+    module.run("drivers_add")
+    yield
+    module.unload()
+
+
+class Clock:
+    """Turns readings into such that were taken STEP_SECONDS apart."""
+
+    def __init__(self) -> None:
+        self._real: list[int] = []
+        self._dated: list[int] = []
+
+    def dated(self, snapshot: Snapshot) -> Snapshot:
+        """The next reading, with the time and the births of objects moved."""
+        seconds = len(self._real) * STEP_SECONDS
+        now = (UPTIME_SECONDS + seconds) * 10**9
+        self._real.append(snapshot.tracked.now_ns)
+        self._dated.append(now)
+        born = np.interp(snapshot.tracked.born_ns.astype(float), self._real, self._dated)
+        return replace(
+            snapshot,
+            tracking=replace(snapshot.tracking, seconds=float(seconds)),
+            tracked=replace(snapshot.tracked, now_ns=now, born_ns=born.astype("u8")),
+        )
+
+
+def work(files: deque[IO[bytes]]) -> None:
+    """What goes on between two readings: the leak, heavy churn, and files that are open for long
+    and closed in the end."""
+    for _ in range(LEAKS):
+        Path("/dev/slabmon_planted_leak").open("rb").close()
+    for _ in range(OPENS):
+        files.append(Path("/dev/slabmon_planted_open").open("rb"))  # noqa: SIM115
+        if len(files) > KEPT_OPEN:
+            files.popleft().close()
+    module.run("churn")
+
+
+def record(path: Path, settings: Settings) -> None:
+    """A recording of readings between which all of this goes on."""
+    clock, files = Clock(), deque[IO[bytes]]()
+    with History(path) as history, open_tracker(settings) as tracker:
+        for number in range(READINGS):
+            if number:
+                work(files)
+            history.append(clock.dated(tracker.snapshot()), at=float(number * STEP_SECONDS))
+    while files:
+        files.popleft().close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_planted_leak_is_named_and_the_churn_is_not(
+    mode: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    record(tmp_path / "recording", MODES[mode])
+    output = subprocess.check_output(
+        [SLABMON, "leaks", "--replay", tmp_path / "recording", "--format", "json"]
+    )
+    document: dict[str, Any] = json.loads(output)
+    assert document["ready"]
+    published = module.expected().by_symbol()
+    [leak] = published["planted_leak_alloc"]
+    assert (leak.allocs, leak.frees) == ((READINGS - 1) * LEAKS, 0)
+    assert published["planted_churn"][0].allocs > 40 * leak.allocs
+
+    [verdict] = document["verdicts"]
+    assert verdict["kind"] == "site"
+    assert verdict["suspect"].startswith("planted_leak_alloc+")
+    assert verdict["module"] == module.NAME
+    assert verdict["drivers"] == ["slabmon_good"]
+    assert verdict["devices"] == [f"slabmon_good.{number}" for number in range(3)]
+    assert verdict["caches"] == [leak.cache]
+    pace = leak.allocated_bytes / leak.allocs * LEAKS / STEP_SECONDS * 3600
+    assert verdict["growth_bytes_per_hour"] == pytest.approx(pace, rel=TOLERANCE[mode])
+    record_property("seconds_to_verdict", document["needed_seconds"])
+    record_property("growth_of_true", round(verdict["growth_bytes_per_hour"] / pace, 3))
