@@ -98,6 +98,10 @@ bench-scrape: venv ## Start, scrapes and memory of the daemon (docs/overhead.md)
 bench-scale: dev ## Memory, snapshots and scrapes of larger hosts (docs/overhead.md)
 	$(VENV)/bin/python -m bench.scale
 
+bench-fleet: dev ## 200 hosts scraped by one Prometheus, into docs/fleet/bench.json (docs/fleet.md)
+	$(VENV)/bin/python -m bench.fleet $(or $(SECONDS),300) > $(VENV)/fleet.json
+	mv $(VENV)/fleet.json docs/fleet/bench.json
+
 overhead: dev ## Measure what slabmon costs, beside other tools, and write docs/overhead.md
 	$(VENV)/bin/slabmon bench --peers --format json > docs/overhead/bench.json
 	$(VENV)/bin/python -m bench.scrape > docs/overhead/daemon.json
