@@ -42,17 +42,21 @@ _LOOKUP, _CPU, _TIME, _RANDOM, _TASK, _COMM, _CGROUP = 1, 8, 5, 7, 14, 16, 80
 _READ, _READ_TEXT, _UPDATE = 113, 115, 2
 
 
+def compiled(plan: Plan) -> Any:
+    """bcc's module of a plan, of which nothing is loaded."""
+    os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIR)
+    return compile_child.import_bcc().BPF(
+        src_file=os.fsencode(BPF_DIR / "slabmon.bpf.c"),
+        cflags=[*FLAGS, *gcc.defines(plan.defines)],
+    )
+
+
 class Programs:
     """Compiled programs with maps of this process."""
 
     def __init__(self, plan: Plan) -> None:
-        bcc = compile_child.import_bcc()
-        os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIR)
-        self.module: Any = bcc.BPF(
-            src_file=os.fsencode(BPF_DIR / "slabmon.bpf.c"),
-            cflags=[*FLAGS, *gcc.defines(plan.defines)],
-        )
-        self._library = bcc.lib
+        self.module = compiled(plan)
+        self._library = compile_child.import_bcc().lib
         at = plan.defines
         self._sizes = {
             self._library.bpf_table_fd(self.module.module, name): self._library.bpf_table_leaf_size(

@@ -1,0 +1,34 @@
+"""What the programs for old kernels may not contain, seen without one: they are only compiled."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from slabmon.kernel.plan import make_plan
+from slabmon.kernel.settings import Settings
+from tests.hot_path import MODES, compiled
+from tests.unit.hosts import facts
+
+pytestmark = pytest.mark.live
+
+ATOMIC = {0xC3, 0xDB}  # BPF_STX of 4 and of 8 bytes in mode BPF_ATOMIC; BPF_XADD before 5.12
+ADD = 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_before_5_12_atomic_operations_only_add(mode: str) -> None:
+    """LLVM makes others of what looks like an addition: of one whose result is used, or of 0."""
+    settings: Settings = MODES[mode]
+    plan = make_plan(facts("5.10"), settings)
+    module = compiled(plan)
+    found = set()
+    for name in {*plan.attach.values(), *plan.run}:
+        code = module.dump_func(name.encode())
+        for position in range(0, len(code), 8):
+            if code[position] in ATOMIC:
+                (operation,) = struct.unpack_from("<i", code, position + 4)
+                found.add((name, operation))
+    assert found
+    assert {name for name, operation in found if operation != ADD} == set()
