@@ -98,6 +98,12 @@ bench-scrape: venv ## Start, scrapes and memory of the daemon (docs/overhead.md)
 bench-scale: dev ## Memory, snapshots and scrapes of larger hosts (docs/overhead.md)
 	$(VENV)/bin/python -m bench.scale
 
+bench-fleet: dev ## One Prometheus that scrapes 200 hosts, and the fleet dashboard (docs/fleet.md)
+	$(VENV)/bin/python -m bench.fleet > docs/fleet.json.new
+	mv docs/fleet.json.new docs/fleet.json
+	$(VENV)/bin/python -m bench.fleet_figures > docs/fleet.md.new
+	mv docs/fleet.md.new docs/fleet.md
+
 overhead: dev ## Measure what slabmon costs, beside other tools, and write docs/overhead.md
 	$(VENV)/bin/slabmon bench --peers --format json > docs/overhead/bench.json
 	$(VENV)/bin/python -m bench.scrape > docs/overhead/daemon.json

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 PINS = Path("/sys/fs/bpf/slabmon-daemon-test")
+PATIENCE_SECONDS = 180  # a busy machine that emulates another is slow
 
 
 def free_port() -> int:
@@ -56,7 +57,7 @@ class Daemon:
 
     def scrape_until(self, name: str, value: float) -> dict[str, float]:
         """Readings are shared and may be old: scrapes until this one has arrived there."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             found = self.scrape()
             time.sleep(0.1)
@@ -69,7 +70,7 @@ class Daemon:
 
     def wait(self) -> int:
         assert self.process is not None
-        code = self.process.wait(60)
+        code = self.process.wait(PATIENCE_SECONDS)
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.process = None
@@ -77,7 +78,7 @@ class Daemon:
 
     def has_logged(self, text: str) -> bool:
         """Waits for a line that a signal brings about."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while text not in self.log() and time.monotonic() < deadline:
             time.sleep(0.05)
         return text in self.log()

@@ -35,6 +35,7 @@ def test_everything_goes_where_it_is_told_and_away_again(tmp_path: Path) -> None
         PREFIX / "lib/sysusers.d/slabmon.conf",
         PREFIX / "lib/tmpfiles.d/slabmon.conf",
         PREFIX / "share/doc/slabmon/service.md",
+        PREFIX / "share/doc/slabmon/runbooks/SlabmonDown.md",
         PREFIX / "share/doc/slabmon/slabmon.toml",
         SYSCONFDIR / "slabmon/slabmon.toml",
     }

@@ -158,7 +158,7 @@ def test_no_room_for_the_lock_file_is_said(tmp_path: Path, daemon: Callable[...,
                 ("umount", "-l", str(full))):  # fmt: skip
         one = daemon(lock=full / "lock")
         assert "no lock file" in one.log()
-        assert one.scrape()["slabmon_up"] == 1
+        assert one.scrape_until("slabmon_up", 1)["slabmon_up"] == 1
 
 
 def test_no_room_for_history_is_said_and_it_goes_on_when_there_is(
@@ -174,6 +174,6 @@ def test_no_room_for_history_is_said_and_it_goes_on_when_there_is(
         history = f"path = '{folder}/slabs.db'\ninterval_seconds = 1\n"
         one = daemon(configuration=f"[history]\n{history}")
         assert one.has_logged("no history is recorded")
-        assert one.scrape()["slabmon_up"] == 1
+        assert one.scrape_until("slabmon_up", 1)["slabmon_up"] == 1
         filler.unlink()
         assert one.has_logged("history is recorded again")

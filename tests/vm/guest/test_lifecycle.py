@@ -73,6 +73,19 @@ def get(path: str) -> bytes | None:
         return None
 
 
+def snapshot(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """Of the daemon; asked again when a reading took longer than a request waits for it."""
+    answer: bytes | None = None
+
+    def answered() -> bool:
+        nonlocal answer
+        answer = get("/api/v1/snapshot")
+        return answer is not None
+
+    wait_for(answered, process)
+    return dict(json.loads(answer or b""))
+
+
 def test_a_killed_daemon_goes_on_and_a_stopped_one_leaves_nothing(before: Footprint) -> None:
     """Killed at once, it counts on in the kernel, pinned where it says; the next one takes over
     and, stopped as one should, takes everything with it."""
@@ -80,7 +93,7 @@ def test_a_killed_daemon_goes_on_and_a_stopped_one_leaves_nothing(before: Footpr
         wait_for(lambda: get("/readyz"), process)
         attached = ids("programs")
         assert attached - before.bpf["programs"]
-        first = json.loads(get("/api/v1/snapshot") or b"")
+        first = snapshot(process)
         process.kill()
         process.wait()
         wait_for(lambda: not session(process.pid))
@@ -91,7 +104,7 @@ def test_a_killed_daemon_goes_on_and_a_stopped_one_leaves_nothing(before: Footpr
         wait_for(lambda: get("/readyz") is None)
     with running("serve") as process:
         wait_for(lambda: get("/readyz"), process)
-        second = json.loads(get("/api/v1/snapshot") or b"")
+        second = snapshot(process)
         assert second["tracking"]["since"] == first["tracking"]["since"]
         assert total_allocs(second) > total_allocs(first)
         process.terminate()
