@@ -66,7 +66,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def kernels() -> dict[str, Kernel]:
-    """Every kernel of the matrix, oldest first."""
+    """Every kernel there is, oldest first."""
     return {
         name: Kernel(
             name=name,
@@ -80,6 +80,11 @@ def kernels() -> dict[str, Kernel]:
         )
         for name, entry in _load(CONFIG)["kernels"].items()
     }
+
+
+def matrix() -> list[str]:
+    """Kernels on which all tests must pass: others boot, for who asks for them."""
+    return [name for name, kernel in kernels().items() if kernel.architecture == NATIVE]
 
 
 def root(name: str) -> Root:

@@ -181,7 +181,8 @@ def test_a_leak_stands_out_of_churn(exact: Tracker) -> None:
     grown = {}
     for group in group_live(snapshot, ("module", "site", "cache")):
         old = before.get(group.labels, Live())
-        if group.labels[0] == module.NAME and group.live.objects != old.objects:
+        # Fewer: on 5.10 an address that is used again shows that kfree_rcu() had freed it.
+        if group.labels[0] == module.NAME and group.live.objects > old.objects:
             grown[group.labels[1].partition("+")[0], group.labels[2]] = (
                 group.live.objects - old.objects, group.live.bytes - old.bytes)  # fmt: skip
     lost = missed(snapshot)
