@@ -6,8 +6,10 @@ is a failure.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
@@ -43,3 +45,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if marker in _REQUIRED:
             pytest.fail(f"SLABMON_REQUIRE={marker}, but: {reason}", pytrace=False)
         pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """A command run in this process sets logging up for its life; what others log afterwards would
+    go to a stream that is closed, and pytest would keep it with all it refers to."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    for handler in root.handlers[:]:
+        if handler not in handlers:
+            root.removeHandler(handler)
