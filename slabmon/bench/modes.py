@@ -89,7 +89,7 @@ class Slabmon:
 
 SLABMON = {
     "counters": ("counts only: a sample every GiB", Settings(sample_bytes=1 << 30)),
-    "default": ("counts, and a sample every 64 KiB with its stack", Settings()),
+    "default": ("counts, and a sample every 128 KiB with its stack", Settings()),
     "exact, filtered": (
         "every object of a cache that no object here is from",
         Settings(exact=Filter(cache=_NO_CACHE)),

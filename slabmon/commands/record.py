@@ -37,7 +37,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
                         help="forget the oldest while the file is larger")  # fmt: skip
     parser.add_argument("--exact", metavar="FILTER", help="see `snapshot`")
     parser.add_argument("--sample-bytes", type=int, metavar="N",
-                        help="mean allocated bytes between samples (default 65536)")  # fmt: skip
+                        help="mean allocated bytes between samples (default 131072)")  # fmt: skip
     add_connect(parser)
     parser.set_defaults(run=run)
 

@@ -44,7 +44,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
                         "cache, module, site, min_size, max_size, cgroup")  # fmt: skip
     parser.add_argument("--pages", action="store_true", help="count page allocator events too")
     parser.add_argument("--sample-bytes", type=int, default=Settings.sample_bytes, metavar="N",
-                        help="mean allocated bytes between samples (default 65536)")  # fmt: skip
+                        help="mean allocated bytes between samples (default 131072)")  # fmt: skip
     parser.set_defaults(run=run)
 
 

@@ -70,7 +70,7 @@ class Settings:
         "stacks": (256, 1 << 20),
     }
 
-    sample_bytes: int = 64 * 1024
+    sample_bytes: int = 128 * 1024
     exact: Filter | None = None
     pages: bool = False
     stack_frames: int = 32

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from slabmon.analysis.sampling import probability
+from slabmon.kernel.settings import Settings
 from slabmon.model import Device, Host, Live, Slabinfo, Snapshot, Tracked, Tracking
 from tests.unit.builders import cache, site, snapshot
 
@@ -68,7 +69,7 @@ class World:
     lost: Callable[[float], float] = lambda t: 0.0
     reset: float | None = None
     uptime: float = 1e5
-    sample_bytes: int = 65536
+    sample_bytes: int = Settings.sample_bytes
 
 
 class Simulation:

@@ -155,15 +155,15 @@ def test_a_reload_takes_what_can_change_and_tells_the_rest(tmp_path: Path) -> No
         ("[tracking]\nsample_bytes = 1", ["tracking.sample_bytes", "64"]),
         (
             "[tracking]\nsample_bytes = 4096.0",
-            ["tracking.sample_bytes", "whole number", "sample_bytes = 65536"],
+            ["tracking.sample_bytes", "whole number", "sample_bytes = 131072"],
         ),
         (
             "[tracking]\nsample_bytes = true",
-            ["tracking.sample_bytes", "whole number", "sample_bytes = 65536"],
+            ["tracking.sample_bytes", "whole number", "sample_bytes = 131072"],
         ),
         (
             "[tracking]\nsample_bytes = '4096'",
-            ["tracking.sample_bytes", "whole number", "sample_bytes = 65536"],
+            ["tracking.sample_bytes", "whole number", "sample_bytes = 131072"],
         ),
         ("[tracking]\npages = 1", ["tracking.pages", "true or false"]),
         ("[tracking]\nexact = 1", ["tracking.exact", "text in quotes"]),

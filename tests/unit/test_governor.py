@@ -106,16 +106,16 @@ def test_everything_is_given_up_in_order_and_comes_back(
     host = Host(clock, Settings(pages=True))
     tracker = host.tracker
     host.minutes(PATIENCE_UP, 0.5)
-    assert tracker.reader.control["sample_interval"] == 4 * 65536
+    assert tracker.reader.control["sample_interval"] == 4 * Settings.sample_bytes
     host.minutes(PATIENCE_UP * len(STEPS), 0.5)
-    assert tracker.reader.control["sample_interval"] == 64 * 65536
+    assert tracker.reader.control["sample_interval"] == 64 * Settings.sample_bytes
     assert tracker.programs.attached_events == {"kfree"}
     assert tracker.continuity.updates == 1, "a kept attachment would go on counting"
     assert tracker.features["pages"].state == tracker.features["slabinfo"].state == "degraded"
     assert host.governor.level.spacing == 15
     assert "nothing is left to give up" in caplog.text
     host.minutes(100, 0.001)
-    assert tracker.reader.control["sample_interval"] == 65536
+    assert tracker.reader.control["sample_interval"] == Settings.sample_bytes
     assert tracker.programs.attached_events == {"kfree", "mm_page_alloc", "mm_page_free"}
     assert tracker.features == dict(tracker.plan.features)
     assert caplog.text.count(", undone") == len(STEPS)
@@ -125,7 +125,7 @@ def test_what_is_not_done_anyway_is_not_given_up(clock: Clock) -> None:
     host = Host(clock, Settings(exact=Filter(cache="dentry")))
     host.minutes(100, 0.5)
     assert [step.shed for step in host.governor.level.taken] == ["slabinfo", ""]
-    assert host.tracker.reader.control["sample_interval"] == 65536
+    assert host.tracker.reader.control["sample_interval"] == Settings.sample_bytes
     assert host.tracker.features["pages"].state == "off"
 
 
