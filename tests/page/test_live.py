@@ -47,7 +47,7 @@ def test_the_page_counts_a_workload(open_page: Callable[..., Tab]) -> None:
         before = int(tab.page.evaluate(cell).split()[0].replace(",", ""))
         queue.churn(CHURN, 900)
         tab.wait(f"{cell} === ({before + CHURN}).toLocaleString('en') + ' count'")
-        assert "sampled every 64.0 KiB" in tab.page.locator("#facts").inner_text()
+        assert "sampled every 128.0 KiB" in tab.page.locator("#facts").inner_text()
         tab.page.get_by_role("link", name="sites", exact=True).click()
         tab.wait("document.querySelector('#title').textContent.startsWith('call sites')")
         tab.page.locator("#filter").fill("load_msg")
