@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.core import Metric as Family
@@ -34,12 +35,13 @@ def merge(rows: Iterable[Row]) -> Rows:
 
 
 class Families:
-    """What an encoder of prometheus_client takes for a registry."""
+    """What an encoder of prometheus_client takes for a registry, once: each family is made when it
+    is written, and gone after, as families are many times their text."""
 
-    def __init__(self, families: Iterable[Family]) -> None:
+    def __init__(self, families: Iterator[Family]) -> None:
         self._families = families
 
-    def collect(self) -> Iterable[Family]:
+    def collect(self) -> Iterator[Family]:
         return self._families
 
 
@@ -61,14 +63,17 @@ class Exporter:
             wanted = {kind: len(rows) for kind, rows in scores.items()}
             for kind, limit in allot(wanted, FAMILIES, self._max_series).items():
                 self._chosen[kind].choose(scores[kind], limit)
-        found = [self._family(metric, snapshot) for metric in CATALOGUE] if snapshot else []
         own = replace(
             daemon,
             folded={kind: chosen.folded for kind, chosen in self._chosen.items()},
             moved={kind: chosen.moves for kind, chosen in self._chosen.items()},
         )
-        judged = [self._family(metric, assessment) for metric in VERDICTS] if assessment else []
-        return Families([*(self._family(metric, own) for metric in DAEMON), *found, *judged])
+        parts: list[tuple[Sequence[Metric[Any]], Any]] = [(DAEMON, own)]
+        if snapshot:
+            parts.append((CATALOGUE, snapshot))
+        if assessment:
+            parts.append((VERDICTS, assessment))
+        return Families(self._family(metric, of) for metrics, of in parts for metric in metrics)
 
     def _family(self, metric: Metric[Of], source: Of) -> Family:
         counter = metric.kind == "counter"

@@ -153,8 +153,9 @@ class Chosen:
                 (left if member else folded)[row] = value
             if member:
                 start = left.get(row, 0)
-                if value < start:  # another row of this name, which began anew
-                    del left[row]
+                # Another row of this name, which began anew; or a recording's counter below 0.
+                if value < start:
+                    left.pop(row, None)
                     start = 0
                 shown[row] = value - start
         self._other[family] = other

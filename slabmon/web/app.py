@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import choose_encoder
 from tornado.web import Application, RequestHandler
 
-from slabmon.export.prometheus import Families
 from slabmon.export.text import to_json
 from slabmon.export.verdicts import SHARE, to_dict
 from slabmon.store import codec
@@ -26,18 +22,6 @@ from slabmon.web.rendering import Body
 log = logging.getLogger(__name__)
 
 
-class _Once:
-    """Metric families that are gone once they are written: they are many times their text."""
-
-    def __init__(self, families: Families) -> None:
-        self._left = deque(families.collect())
-
-    def collect(self) -> Iterator[Family]:
-        """For an encoder of prometheus_client, which takes this for a registry."""
-        while self._left:
-            yield self._left.popleft()
-
-
 class Metrics(Handler):
     """Prometheus text or OpenMetrics, as the Accept header prefers. Always an answer: what is
     known, and slabmon_up 0 when it is old."""
@@ -48,9 +32,9 @@ class Metrics(Handler):
 
         def render(now: Now) -> bytes:
             snapshot = now.reading.snapshot if now.reading else None
-            return encoder(_Once(self.context.exporter.families(
+            return encoder(self.context.exporter.families(
                 snapshot, self.context.daemon(now), self.context.live.assessment()
-            )))  # fmt: skip
+            ))  # fmt: skip
 
         await self.send(self.context.renderer.body(content_type, now, render))
 

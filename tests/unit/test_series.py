@@ -171,6 +171,16 @@ def test_a_row_that_begins_anew_is_another_one() -> None:
     assert chosen.fold("f", rows_of({"a": 3, "b": 4}), True) == {("a",): 3, (OTHER,): 14}
 
 
+@given(st.lists(st.tuples(st.dictionaries(st.sampled_from(NAMES), st.integers()), LIMITS)))
+def test_counters_of_damaged_recordings_are_shown(
+    steps: list[tuple[dict[str, int], int]],
+) -> None:
+    chosen = Chosen()
+    for values, limit in steps:
+        chosen.choose(rows_of(values), limit)
+        assert len(chosen.fold("family", rows_of(values), counter=True)) <= limit + 1
+
+
 def test_rows_that_keep_coming_and_going_are_forgotten() -> None:
     chosen = Chosen()
     for step in range(5_000):

@@ -44,6 +44,8 @@ PROVES = (
     ("live objects through bulk and RCU frees", "test_closers::test_live_objects_are_exact"),
     ("`frees_observable` is false where frees happen that no program sees, and only there",
      "test_closers::test_frees_that_no_program_sees_are_found_out"),
+    ("the same where the kernel has the functions and refuses the programs",
+     "test_closers::test_where_the_kernel_refuses_the_programs_frees_are_found_out"),
     ("a killed daemon counts on, a stopped one leaves nothing in the kernel",
      "test_lifecycle::test_a_killed_daemon_goes_on_and_a_stopped_one_leaves_nothing"),
     ("killed while it loads, it leaves nothing", "test_lifecycle::test_killed_while_it_loads"),

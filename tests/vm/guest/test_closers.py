@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from slabmon.analysis.grouping import group_live
+from slabmon.kernel import facts
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.kernel.tracker import Tracker
@@ -107,9 +108,8 @@ def test_counters_of_the_modules_own_cache_are_exact(tracker: Tracker, scenario:
     assert cache.frees_observable
 
 
-def test_frees_that_no_program_sees_are_found_out(tracker: Tracker) -> None:
-    """An address that is allocated again was freed: where nothing tells of kfree_rcu(), the cache
-    says so as soon as one is; where something does, it never has to."""
+def still_observable(tracker: Tracker) -> bool:
+    """What the cache of the objects that kfree_rcu() frees says after some of them were reused."""
     seen = tracker.features["rcu_free"].state == "on"
     deadline = time.monotonic() + SECONDS
     rounds, observable = 0, True
@@ -121,4 +121,27 @@ def test_frees_that_no_program_sees_are_found_out(tracker: Tracker) -> None:
         time.sleep(1)
         observable = next(c for c in tracker.snapshot().caches if c.name == name).frees_observable
         rounds += 1
-    assert observable == seen
+    return observable
+
+
+def test_frees_that_no_program_sees_are_found_out(tracker: Tracker) -> None:
+    """An address that is allocated again was freed: where nothing tells of kfree_rcu(), the cache
+    says so as soon as one is; where something does, it never has to."""
+    assert still_observable(tracker) == (tracker.features["rcu_free"].state == "on")
+
+
+def test_where_the_kernel_refuses_the_programs_frees_are_found_out(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a kernel that has the functions, and attaches nothing to them."""
+    if any(tracker.features[name].state != "on" for name in CLOSERS):
+        pytest.skip(tracker.features["bulk_free"].reason)
+    monkeypatch.setattr(facts, "_fentry_refused", lambda _: "a test says so")
+    with open_tracker(tracker.plan.settings) as blind:
+        for name in CLOSERS:
+            assert blind.features[name].state == "off"
+            assert "a test says so" in blind.features[name].reason
+        assert not still_observable(blind)
+        observable = {c.name: c.frees_observable for c in blind.snapshot().caches}
+        assert not observable["skbuff_head_cache"]
+        assert any(observable.values())
