@@ -22,10 +22,8 @@ run: venv ## Install what is missing and run the daemon in the foreground
 test: dev lint ## Install what is missing and run all tests but those of test-vm and test-service
 	$(VENV)/bin/python -m pytest tests --ignore tests/vm/test_service.py $(PYTEST)
 
-fuzz: dev ## Feed parsers with what is no configuration, recording, ... for minutes (EXAMPLES=3000)
-	SLABMON_EXAMPLES=$(or $(EXAMPLES),3000) $(VENV)/bin/python -m pytest tests/unit/test_config.py \
-		tests/unit/test_web_config.py tests/unit/test_codec.py tests/unit/test_recording_hostile.py \
-		tests/unit/test_state_record.py
+fuzz: dev ## Run the property tests, the parsers' first of all, with new examples (EXAMPLES=1000)
+	SLABMON_EXAMPLES=$(or $(EXAMPLES),1000) $(VENV)/bin/python -m pytest tests/unit -m hypothesis
 
 test-vm: dev ## Guest tests on real kernels (KERNEL=6.12 K=expr CPUS=8 JOBS=2; default: all kernels)
 	$(VENV)/bin/python -m tests.vm $(KERNEL) $(if $(K),-k '$(K)') $(if $(CPUS),--cpus $(CPUS)) \
@@ -77,8 +75,8 @@ bench: venv ## Time a snapshot on synthetic tables (docs/snapshot.md)
 bench-views: venv ## Time the views of a large host (docs/top.md)
 	$(VENV)/bin/python -m bench.views
 
-bench-daemon: venv ## Memory and CPU of the daemon over time, SECONDS=3600 (docs/service.md)
-	$(VENV)/bin/python -m bench.daemon $(SECONDS)
+bench-daemon: venv ## Memory and CPU of the daemon (SECONDS=3600 PAGE=1 HISTORY=file; docs/service.md)
+	$(VENV)/bin/python -m bench.daemon $(SECONDS) $(if $(PAGE),--page) $(if $(HISTORY),--history $(HISTORY))
 
 bench-verdicts: venv ## Time the verdict engine on a large host (docs/verdicts.md)
 	$(VENV)/bin/python -m bench.verdicts

@@ -1,14 +1,15 @@
-"""What the daemon costs over time: memory and CPU of all its processes, scraped and looked at.
+"""What the daemon costs over time: memory and CPU of all its processes, while it is scraped.
 
 A benchmark, not a test: `make bench-daemon SECONDS=3600`. Runs `slabmon serve` with files of its
-own, scrapes it every five seconds, and twice a minute asks for what the live page shows.
+own and scrapes it every five seconds. PAGE=1: also asks for what the live page shows, twice a
+minute. HISTORY=FILE: the daemon also records its history there, every ten seconds.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
-import sys
 import tempfile
 import time
 import urllib.request
@@ -92,10 +93,12 @@ def show(pids: list[int], since: dict[int, tuple[float, float]]) -> None:
           f"CPU {spent:.2f} %:", " | ".join(parts), flush=True)  # fmt: skip
 
 
-def main(seconds: float) -> None:
+def main(seconds: float, page: bool, history: str) -> None:
     """Prints a line a minute: PSS, CPU of one core since the line before, and scrapes' times."""
     with tempfile.TemporaryDirectory() as folder:
         daemon = Daemon(Path(folder), pins=Path(f"/sys/fs/bpf/slabmon-bench-{os.getpid()}"))
+        if history:
+            daemon.config.write_text(f'[history]\npath = "{history}"\n')
         begun = time.monotonic()
         daemon.start()
         assert daemon.process is not None
@@ -109,7 +112,7 @@ def main(seconds: float) -> None:
             while time.monotonic() - begun < seconds:
                 elapsed, size = fetch(f"{url}/metrics")
                 times.append(elapsed)
-                if count % PAGE_EVERY == 0:
+                if page and count % PAGE_EVERY == 0:
                     for path in _PAGE:
                         fetch(f"{url}/{path}")
                 if count % SHOW_EVERY == 0:
@@ -127,4 +130,8 @@ def main(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 3600)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("seconds", type=float, nargs="?", default=3600)
+    parser.add_argument("--page", action="store_true")
+    parser.add_argument("--history", default="")
+    main(**vars(parser.parse_args()))

@@ -129,8 +129,9 @@ struct control {
 	u64 page_guess;      /* likely value of page_base */
 	u32 pages_asked;     /* objects that find_pages tried it with */
 	u32 pages_right;     /* and found the cache of */
+	u64 peeked;          /* what peek() read */
 	u64 direct_map_base; /* where kernels without bpf_get_kmem_cache() */
-	u64 vmemmap_base;    /* keep all memory and its struct pages (x86-64) */
+	u64 vmemmap_base;    /* keep all memory and its struct pages */
 	u32 cache_generation[CACHE_GENERATIONS];
 	u32 module_stamps[MODULE_PAGES]; /* generation in which text there last changed */
 	u32 log2_table[1026];            /* log2(1 + i / 1024) in units of 2^-26, i = 0..1024 */

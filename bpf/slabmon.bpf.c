@@ -400,18 +400,13 @@ int on_module_free(struct bpf_raw_tracepoint_args *ctx)
 #endif
 
 #if CACHE_BY_PAGE
-/*
- * Run once by the daemon before anything is attached; args: addresses of the variables
- * page_offset_base and vmemmap_base.
- */
-int find_memory(struct bpf_raw_tracepoint_args *ctx)
+/* Run by the daemon before anything is attached; args: the address of 64 bits that it asks for. */
+int peek(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct shared *all = get_shared();
 
-	if (all) {
-		all->control.direct_map_base = read_u64(ctx->args[0]);
-		all->control.vmemmap_base = read_u64(ctx->args[1]);
-	}
+	if (all)
+		all->control.peeked = read_u64(ctx->args[0]);
 	return 0;
 }
 #endif

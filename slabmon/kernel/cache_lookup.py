@@ -22,7 +22,7 @@ def cache_lookup(facts: Facts) -> tuple[dict[str, int], Feature]:
         return {**kfunc, **by_page}, Feature(ON, f"{how} bpf_get_kmem_cache()")
     slab_cache = facts.offsets.get("OFF_SLAB_CACHE", facts.offsets.get("OFF_PAGE_SLAB_CACHE"))
     if (
-        facts.machine == "x86_64"
+        (facts.machine == "x86_64" or facts.recursion_guard)  # see find_memory(): from 6.1 on
         and facts.slab_test is not None
         and slab_cache is not None
         and facts.page_symbols
@@ -48,8 +48,8 @@ def cache_lookup(facts: Facts) -> tuple[dict[str, int], Feature]:
         {"CACHE_BY_KFUNC": 0, "CACHE_BY_PAGE": 0},
         Feature(
             DEGRADED,
-            "no bpf_get_kmem_cache() (6.13+), and struct page cannot be walked here (x86-64 with "
-            "KALLSYMS_ALL): kmalloc caches are not told apart and kfree is not attributed",
+            "no bpf_get_kmem_cache() (6.13+), and struct page cannot be walked here (KALLSYMS_ALL, "
+            "on arm64 from 6.1 on): kmalloc caches are not told apart and kfree is not attributed",
         ),
     )
 

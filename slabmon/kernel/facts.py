@@ -12,7 +12,7 @@ from pathlib import Path
 from slabmon.kernel import bpf
 from slabmon.kernel import btf as btf_module
 from slabmon.kernel.gfp import bits_from_format
-from slabmon.kernel.symbols import PAGE_SYMBOLS
+from slabmon.kernel.memory_map import TELLTALES
 
 # Macro -> struct and the member names it had over time.
 OFFSETS: dict[str, tuple[str, ...]] = {
@@ -170,7 +170,8 @@ def _site_decides_cache(names: list[str]) -> bool:
 def _has_page_symbols(path: Path = Path("/proc/kallsyms")) -> bool:
     """Whether the variables that locate all memory are listed (KALLSYMS_ALL)."""
     text = path.read_bytes()
-    return all(f" {name}\n".encode() in text for name in PAGE_SYMBOLS)
+    wanted = TELLTALES.get(platform.machine(), ("none",))
+    return all(f" {name}\n".encode() in text for name in wanted)
 
 
 def _fentry_refused(functions: Iterable[btf_module.Function | None]) -> str:

@@ -22,7 +22,7 @@ ALLOCATION_EVENTS = frozenset(
      "kmem_cache_free")
 )  # fmt: skip
 WALK, SEED = "walk_devices", "on_net_dev_queue"
-FIND_MEMORY, FILL_POOL, FIND_PAGES = "find_memory", "fill_pool", "find_pages"
+PEEK, FILL_POOL, FIND_PAGES = "peek", "fill_pool", "find_pages"
 _REQUIRED_OFFSETS = ("OFF_CACHE_NAME", "OFF_CACHE_FLAGS", "OFF_CACHE_SIZE", "OFF_CACHE_OBJECT_SIZE")
 _WALK_OFFSETS = tuple(
     name for name in OFFSETS if name.startswith(("OFF_DEVICE", "OFF_KOBJECT", "OFF_KSET", "OFF_BUS",
@@ -237,7 +237,7 @@ def make_plan(
         "GATE_BITS": (settings.samples * 4 - 1).bit_length(),
         "EVENT_PAGES": 64,
     }  # fmt: skip
-    run = ((WALK, SEED) if walk else ()) + ((FIND_MEMORY,) if lookup["CACHE_BY_PAGE"] else ())
+    run = ((WALK, SEED) if walk else ()) + ((PEEK,) if lookup["CACHE_BY_PAGE"] else ())
     run += (FIND_PAGES,) if lookup.get("SHORT_WAY") else ()
     run += () if defines["TAGS"] else (FILL_POOL,)
     return Plan(defines, attach, closers.hooks, run, features, settings)

@@ -24,8 +24,9 @@ from slabmon.kernel.layout import (
     SAMPLE,
 )
 from slabmon.kernel.loader import Programs
-from slabmon.kernel.plan import FILL_POOL, FIND_MEMORY, FIND_PAGES, Plan
-from slabmon.kernel.symbols import PAGE_SYMBOLS, Symbols
+from slabmon.kernel.memory_map import find_memory
+from slabmon.kernel.plan import FILL_POOL, FIND_PAGES, PEEK, Plan
+from slabmon.kernel.symbols import Symbols
 from slabmon.model import STACKLESS
 
 ENOUGH_OBJECTS = 5  # of as many caches, for struct pages to be where they are believed
@@ -180,9 +181,9 @@ class Reader:
                 # Backwards: the place given last is taken first, so the pool fills from its start.
                 last = self._places - CONSTANTS["POOL_STEP"] - first
                 bpf.run(self._programs.programs[FILL_POOL], last)
-        if FIND_MEMORY in self._programs.programs:
-            addresses = [symbols.data[name] for name in PAGE_SYMBOLS]
-            bpf.run(self._programs.programs[FIND_MEMORY], *addresses)
+        if PEEK in self._programs.programs:
+            found = find_memory(symbols.data, self._peek)
+            self.control["direct_map_base"], self.control["vmemmap_base"] = found
         if FIND_PAGES in self._programs.programs:
             self._find_pages(self._programs.programs[FIND_PAGES])
         steps = np.log2(1 + np.arange(1025) / 1024) * (1 << 26)
@@ -196,6 +197,11 @@ class Reader:
             lanes["head"]["first_reference"] = lane_numbers * lanes["slots"].shape[1]
             gaps = [math.ceil(rng.expovariate(1 / sample_bytes)) for _ in lane_numbers]
             lanes["head"]["countdown"] = gaps
+
+    def _peek(self, address: int) -> int:
+        """64 bits of kernel memory."""
+        bpf.run(self._programs.programs[PEEK], address)
+        return int(self.control["peeked"])
 
     def _find_pages(self, program: int) -> None:
         """Looks for the one address of all struct pages that puts every object tried into its own

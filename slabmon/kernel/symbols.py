@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from slabmon.kernel.memory_map import TELLTALES
 from slabmon.kernel.symbol_table import Table
 
 CORE_START, CORE_END = "_stext", "_etext"
 UNKNOWN = "[unknown]"
 FOREVER = 1 << 32
-# Variables needed to find the cache of an address where the kernel has no function for it.
-PAGE_SYMBOLS = ("page_offset_base", "vmemmap_base")
+_VARIABLES = frozenset(chain(*TELLTALES.values()))
 # Allocator entry points that trace a large kmalloc a first time (mm/slub.c, 6.11+).
 _LARGE_ENTRIES = (
     "__kmalloc_noprof", "__kmalloc_node_noprof", "__kmalloc_node_track_caller_noprof",
@@ -58,7 +59,7 @@ class History(NamedTuple):
 
 
 def parse(data: bytes) -> tuple[Table, dict[str, Table], dict[str, int]]:
-    """Core text, text of each module, and the data symbols slabmon looks for."""
+    """Core text, text of each module, and the variables slabmon looks for."""
     buffer = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(buffer == _NEWLINE)
     starts = np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
@@ -72,11 +73,12 @@ def parse(data: bytes) -> tuple[Table, dict[str, Table], dict[str, int]]:
     name_starts = starts + 19
 
     data_symbols = {}
+    lengths = {len(name) for name in _VARIABLES}
     for index in np.flatnonzero(np.isin(kinds, np.frombuffer(b"dDbBrR", np.uint8))):
         length = ends[index] - name_starts[index]
-        if length in (16, 12):
+        if length in lengths:
             name = data[name_starts[index] : ends[index]].decode("ascii", "replace")
-            if name in PAGE_SYMBOLS and addresses[index]:
+            if name in _VARIABLES and addresses[index]:
                 data_symbols[name] = int(addresses[index])
 
     tabs = np.flatnonzero(buffer == _TAB)

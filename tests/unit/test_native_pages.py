@@ -43,16 +43,14 @@ class Memory:
         self._put(page, CACHE, cache or 0xDEAD, 8)
 
     def publish(self, tails: dict[int, int]) -> None:
-        """Tells the programs where memory lies, as find_memory() does at the start. `tails` are
-        pages of which each is part of the slab of another."""
+        """Tells the programs where memory lies. `tails` are pages of which each is part of the slab
+        of another."""
         base = self._native.memory(bytes(self._pages))
         for page, head in tails.items():
             self._put(page, HEAD, base + head * STRUCT | 1, 8)
         self._native.rewrite(base, bytes(self._pages))
-        direct_map, vmemmap = (
-            self._native.memory(value.to_bytes(8, "little")) for value in (OBJECTS, base)
-        )
-        self._native.run("find_memory", direct_map, vmemmap)
+        control = self._native.reader.control
+        control["direct_map_base"], control["vmemmap_base"] = OBJECTS, base
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from slabmon.errors import PermissionDenied, SlabmonError, UnsupportedHost
 from slabmon.kernel.feature import DEGRADED, OFF, ON
-from slabmon.kernel.plan import ALLOCATION_EVENTS, FIND_MEMORY, SEED, WALK, Plan, make_plan
+from slabmon.kernel.plan import ALLOCATION_EVENTS, PEEK, SEED, WALK, Plan, make_plan
 from slabmon.kernel.settings import Filter, Settings
 from tests.unit.hosts import KERNELS, PROTOTYPES, facts, without
 
@@ -95,7 +95,7 @@ def test_the_kernels_function_finds_caches_where_there_is_one() -> None:
     found = plan("6.18")
     assert found.defines["CACHE_BY_KFUNC"] == 1
     assert found.defines["KFUNC_GET_KMEM_CACHE"] == 98_765
-    assert FIND_MEMORY not in found.run
+    assert PEEK not in found.run
 
 
 @pytest.mark.parametrize("kernel", ["5.10", "6.0", "6.1", "6.12"])
@@ -105,12 +105,19 @@ def test_without_the_kernels_function_pages_are_walked(kernel: str) -> None:
     defines = found.defines
     assert (defines["CACHE_BY_KFUNC"], defines["CACHE_BY_PAGE"]) == (0, 1)
     assert "KFUNC_GET_KMEM_CACHE" not in defines
-    assert FIND_MEMORY in found.run
+    assert PEEK in found.run
     assert (defines["PAGE_SLAB_MASK"], defines["PAGE_SLAB_VALUE"]) == host.slab_test
     flags_word = 0 if host.slab_test_in_flags else host.offsets["OFF_PAGE_TYPE"]
     assert defines["OFF_PAGE_SLAB_TEST"] == flags_word
     assert defines["OFF_SLAB_CACHE"] == host.offsets["OFF_SLAB_CACHE"]
     assert found.features["cache_of_address"].state == ON
+
+
+def test_arm64_walks_pages_from_61_on() -> None:
+    found = plan("6.12", machine="aarch64")
+    assert found.features["cache_of_address"].state == ON
+    assert found.defines["CACHE_BY_PAGE"] == 1
+    assert PEEK in found.run
 
 
 def test_before_struct_slab_the_cache_is_a_member_of_struct_page() -> None:
@@ -120,13 +127,15 @@ def test_before_struct_slab_the_cache_is_a_member_of_struct_page() -> None:
 
 
 @pytest.mark.parametrize(
-    "missing", [{"page_symbols": False}, {"slab_test": None}, {"machine": "aarch64"}]
-)
+    "missing",
+    [{"page_symbols": False}, {"slab_test": None},
+     {"machine": "aarch64", "recursion_guard": False}],
+)  # fmt: skip
 def test_a_host_that_can_do_neither_is_degraded_and_says_so(missing: dict[str, Any]) -> None:
     found = plan("6.12", **missing)
     assert found.features["cache_of_address"].state == DEGRADED
     assert found.defines["CACHES_RESOLVABLE"] == 0
-    assert FIND_MEMORY not in found.run
+    assert PEEK not in found.run
     assert {"kmalloc", "kfree"} <= found.attach.keys()
 
 

@@ -18,7 +18,7 @@ GAPS = {
     "6.1": set(),
     "6.12": set(),
     "7.3": set(),
-    "6.12-arm64": {"cache_of_address"},
+    "6.12-arm64": set(),
 }
 
 
