@@ -11,7 +11,6 @@
 #define SLABMON_BULK_H
 
 #define BULK_STEP     16
-#define OWN_FRAMES    2
 #define CALLER_FRAMES 2
 
 /* By a helper: the verifier lets a program itself read arguments of some types only. */
@@ -32,16 +31,16 @@ static __always_inline u64 returned_value(void *ctx)
 }
 
 /*
- * Who called the traced function. On the stack lie the program, the trampoline that runs it, on
- * some kernels the function, and then its caller. Where it does not tell, the function itself
- * stands for its callers.
+ * Who called the traced function. On the stack lie the program, the trampoline that runs it (with
+ * a frame more on arm64), on some kernels the function, and then its caller. Where it does not
+ * tell, the function itself stands for its callers.
  */
 static __always_inline u64 bulk_caller(struct bpf_raw_tracepoint_args *ctx, struct shared *all)
 {
 	u64 start = all->control.bulk_alloc_text[0], end = all->control.bulk_alloc_text[1];
 	u64 frames[CALLER_FRAMES] = {};
 
-	bpf_get_stack(ctx, frames, sizeof(frames), OWN_FRAMES);
+	bpf_get_stack(ctx, frames, sizeof(frames), BULK_OWN_FRAMES);
 #pragma clang loop unroll(full)
 	for (int i = 0; i < CALLER_FRAMES; i++)
 		if (frames[i] && (frames[i] < start || frames[i] >= end))

@@ -54,6 +54,7 @@ def plan_closers(facts: Facts) -> Closers:
         "BULK_ALLOC": int(alloc is not None),
         # int, the number of objects, up to 7.0; bool since
         "BULK_RETURN_MASK": 0xFF if alloc and alloc.returns == "bool" else 0xFFFFFFFF,
+        "BULK_OWN_FRAMES": 3 if facts.machine == "aarch64" else 2,
         "BULK_FREE": int(free is not None),
         "RCU_SHEAVES": int(sheaf is not None),
     }

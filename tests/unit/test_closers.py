@@ -57,7 +57,12 @@ def test_the_functions_of_each_kernel_are_watched(kernel: str) -> None:
 def test_the_programs_know_the_functions_shapes(kernel: str) -> None:
     defines = closers(kernel).defines
     assert tuple(defines[name] for name in MACROS) == DEFINES[kernel]
-    assert set(defines) == set(MACROS)
+    assert set(defines) == {*MACROS, "BULK_OWN_FRAMES"}
+
+
+@pytest.mark.parametrize(("machine", "frames"), [("x86_64", 2), ("aarch64", 3)])
+def test_the_programs_know_how_deep_their_caller_is(machine: str, frames: int) -> None:
+    assert closers(machine=machine).defines["BULK_OWN_FRAMES"] == frames
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

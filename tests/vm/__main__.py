@@ -29,7 +29,7 @@ def pytest_command(tests: str = GUEST_TESTS, expression: str = "") -> str:
 def main() -> int:
     """Exit code 0 when every test passed and no kernel complained, 1 otherwise."""
     options = _parser().parse_args()
-    names = options.kernel or config.matrix()
+    names = options.kernel or list(config.kernels())
     try:
         if options.relock:
             relock(options.kernel or list(config.kernels()))
@@ -52,7 +52,7 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__)
-    parser.add_argument("kernel", nargs="*", help="kernels of kernels.toml (default: the matrix)")
+    parser.add_argument("kernel", nargs="*", help="kernels of kernels.toml (default: all)")
     parser.add_argument("-k", metavar="EXPR", default="", help="only these tests, as pytest -k")
     parser.add_argument("--tests", metavar="PATHS", default=GUEST_TESTS, help="what pytest runs")
     parser.add_argument("--cpus", type=int, default=2, help="virtual CPUs (default 2)")

@@ -82,11 +82,6 @@ def kernels() -> dict[str, Kernel]:
     }
 
 
-def matrix() -> list[str]:
-    """Kernels on which all tests must pass: others boot, for who asks for them."""
-    return [name for name, kernel in kernels().items() if kernel.architecture == NATIVE]
-
-
 def root(name: str) -> Root:
     """The root file system called `name` in kernels.toml."""
     entry = _load(CONFIG)["roots"][name]

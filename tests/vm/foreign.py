@@ -7,6 +7,7 @@ bcc and slabmon. Nothing has to be registered with this machine's kernel for it.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def unpack(tree: Path) -> None:
         # Unlike dpkg-deb -x this spares the links that make /bin and /lib parts of /usr.
         script = 'dpkg-deb --fsys-tarfile "$0" | tar -x -C "$1" --keep-directory-symlink'
         run(["sh", "-ec", script, deb, tree], what=f"unpacking {deb.name}")
+    for name in ("passwd", "group"):  # as base-passwd makes them
+        shutil.copy(tree / "usr/share/base-passwd" / f"{name}.master", tree / "etc" / name)
     proc = tree / "proc"
     if proc.is_symlink():  # debootstrap's, for a second stage that does not come
         proc.unlink()

@@ -22,11 +22,12 @@ INSTALL = "make venv && .venv/bin/python -m pip install -q -c requirements-dev.t
 def base(name: str) -> Path:
     """A debootstrap'ed root of kernels.toml; the mirror is the host's own."""
     spec = config.root(name)
-    final = cache_dir() / "roots" / f"{name}-{digest([spec.suite, *spec.packages])}"
+    native = spec.architecture == config.NATIVE
+    made_by = [] if native else [Path(foreign.__file__).read_text()]
+    final = cache_dir() / "roots" / f"{name}-{digest([spec.suite, *spec.packages, *made_by])}"
     if final.exists():
         return final
     log(f"debootstrap of {spec.suite} for {name} (about a minute)")
-    native = spec.architecture == config.NATIVE
     with fresh_dir(final) as tree:
         run(
             [
