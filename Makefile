@@ -22,7 +22,7 @@ run: venv ## Install what is missing and run the daemon in the foreground
 test: dev lint ## Install what is missing and run all tests but those of test-vm and test-service
 	$(VENV)/bin/python -m pytest tests --ignore tests/vm/test_service.py $(PYTEST)
 
-fuzz: dev ## Run the property tests, the parsers' first of all, with new examples (EXAMPLES=1000)
+fuzz: dev ## Run the property tests with new examples, a thousand of each (EXAMPLES=1000)
 	SLABMON_EXAMPLES=$(or $(EXAMPLES),1000) $(VENV)/bin/python -m pytest tests/unit -m hypothesis
 
 test-vm: dev ## Guest tests on real kernels (KERNEL=6.12 K=expr CPUS=8 JOBS=2; default: all kernels)
