@@ -33,10 +33,9 @@ def _measured(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"Measured with Prometheus {found['prometheus']} on a virtual machine with {found['cpus']} "
-        f"CPUs, busy with other work (load {found['load_average'][0]:g}), for {load['seconds']} s: "
+        f"CPUs (load before: {found['load_average'][0]:g}), for {load['seconds']} s: "
         f"{found['hosts']} synthetic hosts, served by one process from two scrapes each of the "
-        "exporter, extended in a straight line, and the rules of dashboards/rules. Times are "
-        "pessimistic."
+        "exporter, extended in a straight line, and the rules of dashboards/rules."
     )
     yield ""
     rules = ", ".join(f"{group['group']} {group['evaluation_ms']:.0f}" for group in load["rules"])
