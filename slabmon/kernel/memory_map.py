@@ -3,8 +3,12 @@ page where the kernel has no function for it."""
 
 from __future__ import annotations
 
+import mmap
+import os
 import re
 from collections.abc import Callable, Mapping
+
+import numpy as np
 
 from slabmon.errors import UnsupportedHost
 
@@ -13,6 +17,7 @@ TELLTALES: Mapping[str, tuple[str, ...]] = {
     "x86_64": ("page_offset_base", "vmemmap_base"),
     "aarch64": ("vmcoreinfo_data",),
 }
+_ENOUGH_OBJECTS = 5  # of as many caches, for struct pages to be where they are believed
 _LONGEST = 1 << 16  # VMCOREINFO_BYTES (include/linux/vmcore_info.h): a page, of 64 KiB at most
 
 
@@ -44,3 +49,21 @@ def _text(address: int, peek: Callable[[int], int]) -> str:
     while b"\0" not in found and len(found) < _LONGEST:
         found += peek(address + len(found)).to_bytes(8, "little")
     return found.partition(b"\0")[0].decode("ascii", "replace")
+
+
+def find_pages(control: np.void, try_base: Callable[[int], None], struct_bytes: int) -> None:
+    """Looks for the one address of all struct pages that puts every object tried into its own
+    cache, and tells the programs. Without it they ask the kernel for each object. `try_base` runs
+    find_pages of bpf/slabmon.bpf.c; with 0 that makes a guess."""
+    try_base(0)
+    guess = int(control["page_guess"])
+    gib = (1 << 30) // mmap.PAGESIZE * struct_bytes
+    # Memory has holes; a GiB of struct pages stands for 64 GiB of it.
+    most = 2 * (os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE >> 30) + 64
+    for number in (*range(most), *range(-most, 0)):
+        base = guess + number * gib & (1 << 64) - 1
+        try_base(base)
+        asked = int(control["pages_asked"])
+        if asked >= _ENOUGH_OBJECTS and asked == int(control["pages_right"]):
+            control["page_base"] = base
+            return

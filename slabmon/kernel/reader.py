@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
-import os
 import random
 from collections import Counter
 from collections.abc import Mapping
@@ -24,12 +22,11 @@ from slabmon.kernel.layout import (
     SAMPLE,
 )
 from slabmon.kernel.loader import Programs
-from slabmon.kernel.memory_map import find_memory
+from slabmon.kernel.memory_map import find_memory, find_pages
 from slabmon.kernel.plan import FILL_POOL, FIND_PAGES, PEEK, Plan
 from slabmon.kernel.symbols import Symbols
 from slabmon.model import STACKLESS
 
-ENOUGH_OBJECTS = 5  # of as many caches, for struct pages to be where they are believed
 _U64 = np.dtype("<u8")
 _HEAD_WORDS = LANE_HEAD.itemsize // 8
 
@@ -185,7 +182,8 @@ class Reader:
             found = find_memory(symbols.data, self._peek)
             self.control["direct_map_base"], self.control["vmemmap_base"] = found
         if FIND_PAGES in self._programs.programs:
-            self._find_pages(self._programs.programs[FIND_PAGES])
+            program = self._programs.programs[FIND_PAGES]
+            find_pages(self.control, lambda base: bpf.run(program, base), self._page_struct)
         steps = np.log2(1 + np.arange(1025) / 1024) * (1 << 26)
         self.control["log2_table"][:1025] = np.rint(steps)
         shares = np.arange(1, 258) / 16
@@ -202,22 +200,6 @@ class Reader:
         """64 bits of kernel memory."""
         bpf.run(self._programs.programs[PEEK], address)
         return int(self.control["peeked"])
-
-    def _find_pages(self, program: int) -> None:
-        """Looks for the one address of all struct pages that puts every object tried into its own
-        cache. Without it the programs ask the kernel for each object."""
-        bpf.run(program, 0)
-        guess = int(self.control["page_guess"])
-        gib = (1 << 30) // mmap.PAGESIZE * self._page_struct
-        # Memory has holes; a GiB of struct pages stands for 64 GiB of it.
-        most = 2 * (os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE >> 30) + 64
-        for number in (*range(most), *range(-most, 0)):
-            base = guess + number * gib & (1 << 64) - 1
-            bpf.run(program, base)
-            asked = int(self.control["pages_asked"])
-            if asked >= ENOUGH_OBJECTS and asked == int(self.control["pages_right"]):
-                self.control["page_base"] = base
-                return
 
     def slots(self) -> np.ndarray:
         """A copy of all alloc slots, at the positions that samples refer to."""
