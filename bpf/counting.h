@@ -4,7 +4,7 @@
 #ifndef SLABMON_COUNTING_H
 #define SLABMON_COUNTING_H
 
-static __always_inline u32 *cache_generation(struct shared *all, u64 cache)
+static __always_inline u8 *cache_generation(struct shared *all, u64 cache)
 {
 	u64 index = (cache * GOLDEN_RATIO_64 >> 40) & (CACHE_GENERATIONS - 1);
 
@@ -17,9 +17,10 @@ static __always_inline u64 cache_key(struct shared *all, u64 cache)
 	return cache | (*cache_generation(all, cache) & CACHE_GENERATION_MASK);
 }
 
+/* Two at once may add one together: both are other caches then, which is what matters. */
 static __always_inline void cache_destroyed(struct shared *all, u64 cache)
 {
-	__sync_fetch_and_add(cache_generation(all, cache), 1);
+	(*cache_generation(all, cache))++;
 }
 
 /* First sight of a cache in a lane: keeps what it is; returns SLOT_* and its object size. */

@@ -26,8 +26,7 @@ struct free_lane {
 static __always_inline struct alloc_slot *find_alloc_slot(struct alloc_lane *lane, u64 site,
                                                           u64 request, u64 cache, u64 extra)
 {
-	u64 mixed = site ^ (request << 7) ^ (request >> 21) ^ (cache >> 6) ^ (extra >> 27) ^
-	            (extra << 3);
+	u64 mixed = site ^ (request << 7) ^ (request >> 21) ^ cache ^ (extra >> 27) ^ (extra << 3);
 	u64 hash = mixed * GOLDEN_RATIO_64 >> 32;
 
 #pragma clang loop unroll(disable)

@@ -1,6 +1,6 @@
 /*
  * Records and limits shared by the BPF programs and slabmon/kernel/layout.py, which parses this
- * file: keep to `#define NAME integer` and flat structs of u32, u64, s32, s64 and char.
+ * file: keep to `#define NAME integer` and flat structs of u8, u32, u64, s32, s64 and char.
  */
 #ifndef SLABMON_LAYOUT_H
 #define SLABMON_LAYOUT_H
@@ -8,7 +8,7 @@
 /* A cache is named by the address of its struct kmem_cache, which is 64-byte aligned, with a
  * generation in the low bits: addresses of destroyed caches are used again. */
 #define CACHE_GENERATION_MASK 63
-#define CACHE_GENERATIONS     1024 /* generation counters, by hash of the address */
+#define CACHE_GENERATIONS     16384 /* generation counters, by hash of the address */
 #define CACHE_UNKNOWN         0
 #define CACHE_LARGE           1 /* page-backed kmalloc */
 
@@ -132,7 +132,7 @@ struct control {
 	u64 peeked;          /* what peek() read */
 	u64 direct_map_base; /* where kernels without bpf_get_kmem_cache() */
 	u64 vmemmap_base;    /* keep all memory and its struct pages */
-	u32 cache_generation[CACHE_GENERATIONS];
+	u8 cache_generation[CACHE_GENERATIONS];
 	u32 module_stamps[MODULE_PAGES]; /* generation in which text there last changed */
 	u32 log2_table[1026];            /* log2(1 + i / 1024) in units of 2^-26, i = 0..1024 */
 	u32 weight_table[258];           /* x / (1 - exp(-x)) in units of 2^-16, x = i / 16 */

@@ -14,11 +14,11 @@ from slabmon.kernel.sources import BPF_DIR
 
 _SCALARS: dict[str, np.dtype[Any]] = {
     name: np.dtype(code)
-    for name, code in {"u32": "<u4", "u64": "<u8", "s32": "<i4", "s64": "<i8"}.items()
+    for name, code in {"u8": "u1", "u32": "<u4", "u64": "<u8", "s32": "<i4", "s64": "<i8"}.items()
 }
 _DEFINE = re.compile(r"^#define (\w+) +(\d+)\b", re.M)
 _STRUCT = re.compile(r"struct (\w+) \{(.*?)\};", re.S)
-_MEMBER = re.compile(r"(u32|u64|s32|s64|char) (\w+)(?:\[(\w+)\])?;")
+_MEMBER = re.compile(r"(u8|u32|u64|s32|s64|char) (\w+)(?:\[(\w+)\])?;")
 _COMMENT = re.compile(r"/\*.*?\*/", re.S)
 
 

@@ -61,6 +61,11 @@ def devres_event(op: bytes, node: int, device: int = 0xD000, **fields: Any) -> n
     return fill(DEVRES_EVENT, [{**plain, **fields}])[0]  # type: ignore[no-any-return]
 
 
+def generations() -> np.ndarray:
+    """The generation counters of caches, when none was destroyed yet."""
+    return np.zeros(CONSTANTS["CACHE_GENERATIONS"], "u1")
+
+
 def generation_slot(address: int) -> int:
     """Which generation counter a cache's address uses: cache_generation() of counting.h."""
     hashed = address * GOLDEN_RATIO & (1 << 64) - 1

@@ -13,7 +13,7 @@ from slabmon.kernel.reader import Frees, sum_allocations, sum_frees
 from slabmon.kernel.slabinfo import Nature
 from slabmon.kernel.symbols import Location
 from slabmon.model import Cache, Live, Slabinfo
-from tests.unit.records import alloc_slots, cache_record, free_slots, kmalloc
+from tests.unit.records import alloc_slots, cache_record, free_slots, generations, kmalloc
 
 KMALLOC, DENTRY, RECLAIM = 0xFFFF888100010000, 0xFFFF888100020000, 0xFFFF888100030000
 GFP_KERNEL, GFP_ATOMIC = 0xCC0, 0x820
@@ -27,7 +27,7 @@ def directory() -> CacheDirectory:
         cache_record(b"kmalloc-96", 96), cache_record(b"dentry", 192, object_size=185),
         cache_record(b"kmalloc-rcl-96", 96, 0x20000),
     ])  # fmt: skip
-    found.update(np.array([KMALLOC, DENTRY, RECLAIM], "<u8"), records, np.zeros(1024, "<u4"))
+    found.update(np.array([KMALLOC, DENTRY, RECLAIM], "<u8"), records, generations())
     return found
 
 

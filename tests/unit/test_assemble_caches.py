@@ -14,7 +14,14 @@ from slabmon.kernel.layout import CONSTANTS
 from slabmon.kernel.reader import sum_allocations, sum_frees
 from slabmon.kernel.slabinfo import Nature
 from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE, Cache, Live, Slabinfo
-from tests.unit.records import alloc_slots, cache_record, free_slots, generation_slot, kmalloc
+from tests.unit.records import (
+    alloc_slots,
+    cache_record,
+    free_slots,
+    generation_slot,
+    generations,
+    kmalloc,
+)
 from tests.unit.tables import (
     DENTRY,
     GFP_KERNEL,
@@ -114,10 +121,10 @@ def test_page_backed_kmalloc_is_exact_in_sampled_mode_too() -> None:
 def test_a_cache_made_anew_with_another_size_adds_to_the_same_row() -> None:
     """A module reloaded: same name, other address, other object size."""
     known = directory()
-    generations = np.zeros(1024, "<u4")
-    generations[generation_slot(DENTRY)] = 1
+    moved_on = generations()
+    moved_on[generation_slot(DENTRY)] = 1
     again = DENTRY + 0x50000
-    known.update(np.array([again], "<u8"), cache_record(b"dentry", 256), generations)
+    known.update(np.array([again], "<u8"), cache_record(b"dentry", 256), moved_on)
     row = {"site": 1, "request": kmalloc(GFP_KERNEL, 0), "count": 10}
     slots = sum_allocations(alloc_slots({**row, "cache": DENTRY}, {**row, "cache": again}))
     rows = assemble.read_rows(slots, known, locate, classifier({}), STABLE_BITS)
@@ -151,7 +158,7 @@ def test_slabinfo_is_joined_by_name_and_adds_caches_without_events() -> None:
 def test_a_second_cache_of_a_name_does_not_claim_the_firsts_slabinfo() -> None:
     twins = directory()
     other = DENTRY + 0x50000
-    twins.update(np.array([other], "<u8"), cache_record(b"dentry"), np.zeros(1024, "<u4"))
+    twins.update(np.array([other], "<u8"), cache_record(b"dentry"), generations())
     slots = sum_allocations(alloc_slots({"site": 1, "request": kmalloc(GFP_KERNEL, 0),
                                          "cache": other, "count": 1}))  # fmt: skip
     rows = assemble.read_rows(slots, twins, locate, classifier({}), STABLE_BITS)
@@ -192,7 +199,7 @@ def unknown_nature(_: str, size: int) -> Nature:
 def bulk_rows(bulk_unseen: bool, unobserved: dict[int, int] | None = None) -> dict[str, Cache]:
     """With one free of a cache whose users free in bulk."""
     known = directory()
-    known.update(np.array([BULK], "<u8"), cache_record(b"maple_node"), np.zeros(1024, "<u4"))
+    known.update(np.array([BULK], "<u8"), cache_record(b"maple_node"), generations())
     frees = sum_frees(free_slots({"cache": BULK, "count": 1}))
     table = assemble.cache_sums(read(), frees, known, 0, unobserved or {})
     rows = assemble.cache_rows(table, {}, {}, {}, unknown_nature, 0, bulk_unseen)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from slabmon.kernel.caches import LARGE, UNKNOWN, CacheDirectory
 from slabmon.kernel.layout import CONSTANTS
 from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE
-from tests.unit.records import cache_record, generation_slot
+from tests.unit.records import cache_record, generation_slot, generations
 
 A, B, C, D = 0xFFFF888100010000, 0xFFFF888100020040, 0xFFFF888100030080, 0xFFFF8881000400C0
 MASK = CONSTANTS["CACHE_GENERATION_MASK"]
@@ -20,7 +20,7 @@ class Kernel:
     """Generations as the programs keep them, and the directory they feed."""
 
     def __init__(self) -> None:
-        self.generations = np.zeros(CONSTANTS["CACHE_GENERATIONS"], "<u4")
+        self.generations = generations()
         self.directory = CacheDirectory({})
 
     def key(self, address: int) -> int:
@@ -60,7 +60,7 @@ def test_a_cache_is_what_its_record_says(kernel: Kernel) -> None:
 def test_flags_are_those_of_the_running_kernel() -> None:
     directory = CacheDirectory({"RECLAIM_ACCOUNT": 1 << 9, "ACCOUNT": 1 << 10, "CACHE_DMA": 1 << 3})
     records = np.concatenate([cache_record(b"a", 64, 1 << 9), cache_record(b"b", 64, 1 << 3)])
-    directory.update(np.array([A, B], "<u8"), records, np.zeros(1024, "<u4"))
+    directory.update(np.array([A, B], "<u8"), records, generations())
     assert directory.get(A).reclaimable
     assert not directory.get(A).dma
     assert directory.get(B).dma

@@ -200,6 +200,21 @@ def test_slots_that_collide_are_not_mixed_up(open_native: Open) -> None:
     assert sum(counts.values()) + native.reader.losses()["site_slots_full"] == 50 * 51 // 2
 
 
+def test_a_cache_made_again_and_again_at_one_address_finds_slots(open_native: Open) -> None:
+    """As when a driver is loaded again, or another cache shares its generation counter: to each
+    call site in the kernel itself these are so many caches."""
+    native = open_native(settings=replace(SMALL, cache_slots=256))
+    meta, cache = native.cache(b"kmem_cache", 256), native.cache(b"bio-264", 320)
+    for made in range(CONSTANTS["CACHE_GENERATION_MASK"] + 1):
+        native.cache_alloc(SITE, OBJECTS + 320 * made, cache)
+        native.cache_free(OBJECTS + 320 * made, cache)
+        native.cache_free(cache, meta)
+    found, frees = allocations(native), native.reader.frees()
+    assert found.count.tolist() == [1] * len(found.site) == [1] * 64
+    assert sorted(frees.count.tolist()) == [*[1] * 64, 64]
+    assert sum(native.reader.losses().values()) == 0
+
+
 def test_a_full_lane_counts_what_it_cannot_hold(open_native: Open) -> None:
     native = open_native()
     native.slab(OBJECTS, 1 << 20, native.cache(b"kmalloc-96", 96))
