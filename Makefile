@@ -9,18 +9,19 @@ APT_SERVERS := prometheus prometheus-alertmanager victoria-metrics
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz test-vm test-service matrix vm-shell venv dev check lint format docs dashboards \
-	bench bench-views bench-report bench-store bench-verdicts bench-daemon bench-scrape bench-scale bench-fleet \
+.PHONY: help run test fuzz test-vm test-service test-leak matrix vm-shell venv dev check lint \
+	format docs dashboards bench bench-views bench-report bench-store bench-verdicts bench-daemon bench-scrape bench-scale bench-fleet \
 	overhead overhead-docs verdicts clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: venv ## Install what is missing and run the daemon in the foreground
 	@exec $(VENV)/bin/slabmon serve
 
-test: dev lint ## Install what is missing and run all tests but those of test-vm and test-service
-	$(VENV)/bin/python -m pytest tests --ignore tests/vm/test_service.py $(PYTEST)
+test: dev lint ## Install what is missing and run all tests but those of test-vm, -service and -leak
+	$(VENV)/bin/python -m pytest tests --ignore tests/vm/test_service.py \
+		--ignore tests/servers/test_leak_alert.py $(PYTEST)
 
 fuzz: dev ## Run the property tests with new examples, a thousand of each (EXAMPLES=1000)
 	SLABMON_EXAMPLES=$(or $(EXAMPLES),1000) $(VENV)/bin/python -m pytest tests/unit -m hypothesis
@@ -31,6 +32,9 @@ test-vm: dev ## Guest tests on real kernels (KERNEL=6.12 K=expr CPUS=8 JOBS=2; d
 
 test-service: dev ## The service on a real systemd in guests: as a Debian package and by make install
 	$(VENV)/bin/python -m pytest tests/vm/test_service.py
+
+test-leak: dev ## A leak on this host's kernel until its alert, with the committed rules (45 minutes)
+	$(VENV)/bin/python -m pytest tests/servers/test_leak_alert.py
 
 matrix: dev ## Guest tests on all kernels, with 8 CPUs and beside drgn too; writes docs/support-matrix.md
 	$(VENV)/bin/python -m tests.vm --record

@@ -6,8 +6,9 @@ SlabmonSlabGrowing fires for a live leak on this machine's kernel: System V mess
 in six seconds here.
 
 SlabmonLeakSuspected cannot fire live in the time of a test: a verdict takes 21 minutes at least, by
-design. It fires for a synthetic host with the real verdict engine and exporter, of which each
-scrape, a second after the last, tells of two minutes more; and resolves when the leak is freed.
+design (test_leak_alert.py waits for it). It fires for a synthetic host with the real verdict engine
+and exporter, of which each scrape, a second after the last, tells of two minutes more; and resolves
+when the leak is freed.
 """
 
 from __future__ import annotations
