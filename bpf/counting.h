@@ -4,23 +4,26 @@
 #ifndef SLABMON_COUNTING_H
 #define SLABMON_COUNTING_H
 
-static __always_inline u8 *cache_generation(struct shared *all, u64 cache)
+static __always_inline u64 hash_cache(u64 cache)
 {
-	u64 index = (cache * GOLDEN_RATIO_64 >> 40) & (CACHE_GENERATIONS - 1);
+	return cache * GOLDEN_RATIO_64 >> 32;
+}
 
-	return &all->control.cache_generation[index];
+static __always_inline u8 *cache_generation(struct shared *all, u64 hash)
+{
+	return &all->control.cache_generation[hash >> 8 & (CACHE_GENERATIONS - 1)];
 }
 
 /* Cache address with its generation: a cache created where one was destroyed is another. */
 static __always_inline u64 cache_key(struct shared *all, u64 cache)
 {
-	return cache | (*cache_generation(all, cache) & CACHE_GENERATION_MASK);
+	return cache | (*cache_generation(all, hash_cache(cache)) & CACHE_GENERATION_MASK);
 }
 
 /* Two at once may add one together: both are other caches then, which is what matters. */
 static __always_inline void cache_destroyed(struct shared *all, u64 cache)
 {
-	(*cache_generation(all, cache))++;
+	(*cache_generation(all, hash_cache(cache)))++;
 }
 
 /* First sight of a cache in a lane: keeps what it is; returns SLOT_* and its object size. */
@@ -69,7 +72,7 @@ static __always_inline u64 extra_key(struct bpf_raw_tracepoint_args *ctx, struct
 	u64 extra = MANY_NODES && node_arg ? (u32)ctx->args[node_arg] + 1 : 0;
 
 #if MODULES
-	if (unlikely(site < all->control.core_text[0] || site >= all->control.core_text[1]))
+	if (unlikely(site - all->control.core_text >= all->control.core_text_bytes))
 		extra |= (u64)all->control.module_stamps[module_page(site)] << 32;
 #endif
 	return extra;
@@ -83,10 +86,14 @@ static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx, st
 	u64 request, extra, cache = 0;
 	struct alloc_slot *slot;
 
-	if (address == ZERO_SIZE_PTR || is_inner_large_event(&all->control, site, bytes))
+	if (address == ZERO_SIZE_PTR)
 		return 0;
-	if (bytes > 0xffffffff) /* only a failed request can be that large */
-		bytes = 0xffffffff;
+	if (unlikely(is_page_backed(bytes))) {
+		if (is_inner_large_event(&all->control, site))
+			return 0;
+		if (bytes > 0xffffffff) /* only a failed request can be that large */
+			bytes = 0xffffffff;
+	}
 	request = ctx->args[ARG_KMALLOC_GFP] << 32 | bytes;
 	extra = extra_key(ctx, all, site, node_arg);
 #if !CACHE_BY_SITE
@@ -168,10 +175,9 @@ static __always_inline int count_cache_alloc(struct bpf_raw_tracepoint_args *ctx
 	return 0;
 }
 
-static __always_inline struct free_slot *free_slot_of(struct shared *all, struct free_lane *lane,
-                                                      u64 cache)
+static __always_inline struct free_slot *free_slot_of(struct free_lane *lane, u64 cache, u64 hash)
 {
-	struct free_slot *slot = find_free_slot(lane, cache);
+	struct free_slot *slot = find_free_slot(lane, cache, hash);
 	u32 size;
 
 	if (slot && unlikely(!slot->cache)) {
@@ -181,22 +187,27 @@ static __always_inline struct free_slot *free_slot_of(struct shared *all, struct
 	return slot;
 }
 
+/* `cache` is the address of a cache, CACHE_LARGE or CACHE_UNKNOWN. */
 static __always_inline void count_free(struct shared *all, struct free_lane *lane, u64 address,
                                        u64 cache)
 {
+	u64 hash = hash_cache(cache), lifetime = 0;
+	u64 generation = *cache_generation(all, hash) & CACHE_GENERATION_MASK;
 	struct free_slot *slot = 0;
-	u64 lifetime = 0;
 	u32 bytes;
 
+	generation &= -(cache > CACHE_LARGE);
 	if (likely(cache))
-		slot = free_slot_of(all, lane, cache);
+		slot = free_slot_of(lane, cache | generation, hash + generation);
 	else
 		lane->head.lost[LOST_CACHE_UNRESOLVED]++;
-	if (slot) {
+	if (likely(slot)) {
 		slot->count++;
-		if (unlikely(slot->flags & SLOT_META))
+		if (unlikely(slot->flags >= SLOT_META))
 			cache_destroyed(all, address);
 	}
+	if (likely(cache != CACHE_LARGE) && likely(!may_be_tracked(all, address)))
+		return;
 	bytes = untrack(all, &lane->head, address, &lifetime);
 	if (unlikely(cache == CACHE_LARGE)) {
 		if (bytes)
@@ -204,7 +215,7 @@ static __always_inline void count_free(struct shared *all, struct free_lane *lan
 		else
 			lane->head.lost[LOST_LARGE_FREE_SIZE]++;
 	}
-	if (unlikely(bytes) && slot)
+	if (bytes && slot)
 		slot->lifetimes[lifetime_decade(lifetime)]++;
 }
 
@@ -218,9 +229,7 @@ static __always_inline void count_object_free(struct shared *all, struct free_la
 	if (address <= ZERO_SIZE_PTR)
 		return;
 	cache = slab_cache_of(all, address, scratch);
-	if (cache)
-		cache = cache_key(all, cache);
-	else if (CACHES_RESOLVABLE)
+	if (!cache && CACHES_RESOLVABLE)
 		cache = opaque(scratch, CACHE_LARGE);
 	count_free(all, lane, address, cache);
 }
@@ -237,7 +246,7 @@ static __always_inline void count_cache_free(struct bpf_raw_tracepoint_args *ctx
 #else
 	cache = slab_cache_of(all, address, &lane->head.scratch);
 #endif
-	count_free(all, lane, address, cache ? cache_key(all, cache) : CACHE_UNKNOWN);
+	count_free(all, lane, address, cache);
 }
 
 #if PAGES
@@ -258,7 +267,7 @@ static __always_inline void count_page_alloc(struct alloc_lane *lane, u64 page, 
 
 static __always_inline void count_page_free(struct free_lane *lane, u64 order)
 {
-	struct free_slot *slot = find_free_slot(lane, order + 1);
+	struct free_slot *slot = find_free_slot(lane, order + 1, order);
 
 	if (!slot)
 		return;

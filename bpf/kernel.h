@@ -111,10 +111,8 @@ static __always_inline bool is_page_backed(u64 bytes)
  * a call site inside the allocator's own entry points, then with the caller's. The first is
  * dropped, by the address ranges of those functions.
  */
-static __always_inline bool is_inner_large_event(const struct control *control, u64 site, u64 bytes)
+static __always_inline bool is_inner_large_event(const struct control *control, u64 site)
 {
-	if (likely(!is_page_backed(bytes)))
-		return false;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < LARGE_ENTRIES; i += 2) {
 		if (site >= control->large_entries[i] && site < control->large_entries[i + 1])

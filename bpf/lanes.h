@@ -22,17 +22,22 @@ struct free_lane {
 	struct free_slot slots[FREE_SLOTS];
 };
 
+/* Keeps the compiler from reckoning a value again from what it was made of. */
+#define keep(value) asm volatile("" : "+r"(value))
+
 /* The slot of this key, or a free one (site == 0) to claim, or NULL: lane full. */
 static __always_inline struct alloc_slot *find_alloc_slot(struct alloc_lane *lane, u64 site,
                                                           u64 request, u64 cache, u64 extra)
 {
-	u64 mixed = site ^ (request << 7) ^ (request >> 21) ^ cache ^ (extra >> 27) ^ (extra << 3);
+	u64 mixed = site ^ request ^ (request >> 21) ^ cache ^ extra ^ (extra >> 20);
 	u64 hash = mixed * GOLDEN_RATIO_64 >> 32;
 
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < SLOT_PROBES; i++) {
-		struct alloc_slot *slot = &lane->slots[(hash + i) & (ALLOC_SLOTS - 1)];
+	for (int left = SLOT_PROBES; left; left--, hash++) {
+		struct alloc_slot *slot = &lane->slots[hash & (ALLOC_SLOTS - 1)];
 
+		keep(hash);
+		keep(slot);
 		if (likely(slot->site == site) && slot->request == request &&
 		    slot->extra == extra && (!cache || slot->cache == cache))
 			return slot;
@@ -43,14 +48,15 @@ static __always_inline struct alloc_slot *find_alloc_slot(struct alloc_lane *lan
 	return 0;
 }
 
-static __always_inline struct free_slot *find_free_slot(struct free_lane *lane, u64 cache)
+/* As find_alloc_slot(): by the cache's key. Its caller has a hash of that. */
+static __always_inline struct free_slot *find_free_slot(struct free_lane *lane, u64 cache, u64 hash)
 {
-	u64 hash = cache * GOLDEN_RATIO_64 >> 32;
-
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < SLOT_PROBES; i++) {
-		struct free_slot *slot = &lane->slots[(hash + i) & (FREE_SLOTS - 1)];
+	for (int left = SLOT_PROBES; left; left--, hash++) {
+		struct free_slot *slot = &lane->slots[hash & (FREE_SLOTS - 1)];
 
+		keep(hash);
+		keep(slot);
 		if (likely(slot->cache == cache))
 			return slot;
 		if (!slot->cache)

@@ -20,7 +20,7 @@
 
 #define SLOT_PROBES 8 /* slots looked at before an event is given up and counted */
 #define SLOT_MATCH  1 /* the filter of exact mode selects this slot */
-#define SLOT_META   2 /* objects of this cache are struct kmem_cache themselves */
+#define SLOT_META   2 /* objects of this cache are struct kmem_cache themselves; the highest */
 
 #define LARGE_ENTRIES 12   /* two for each function */
 #define POOL_STEP     4096 /* places put into the pool in one step */
@@ -117,11 +117,12 @@ struct cache_record {
 
 /* Settings the programs read and the daemon may change while they run. */
 struct control {
-	u32 sample_interval;              /* mean bytes between samples */
-	u32 module_generation;            /* grows with each module load and unload */
-	u64 events_lost;                  /* devres and module events: ring buffer full */
-	u64 caches_lost;                  /* caches behind managed resources: table full */
-	u64 core_text[2];                 /* [start, end) of the kernel's own text */
+	u32 sample_interval;   /* mean bytes between samples */
+	u32 module_generation; /* grows with each module load and unload */
+	u64 events_lost;       /* devres and module events: ring buffer full */
+	u64 caches_lost;       /* caches behind managed resources: table full */
+	u64 core_text;         /* the kernel's own text: where it begins */
+	u64 core_text_bytes;
 	u64 large_entries[LARGE_ENTRIES]; /* [start, end) of allocator entry points, see kernel.h */
 	u64 bulk_alloc_text[2];           /* [start, end) of kmem_cache_alloc_bulk() */
 	u64 exact_site[2];                /* [start, end) of call sites the filter selects */

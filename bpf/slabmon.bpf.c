@@ -39,8 +39,6 @@ struct walk {
 		char bytes[sizeof(struct type)];                                                   \
 	}
 BYTES_OF(shared);
-BYTES_OF(alloc_lane);
-BYTES_OF(free_lane);
 BYTES_OF(walk);
 BYTES_OF(sample);
 BYTES_OF(tag_line);
@@ -48,11 +46,32 @@ BYTES_OF(cache_record);
 BYTES_OF(stack);
 BYTES_OF(stack_total);
 
+/*
+ * The loader makes the constant NAME_value the address of what the map NAME holds
+ * (BPF_PSEUDO_MAP_VALUE): no look-up. All lanes of a program are one value. Kernels that nest
+ * programs allow none that large (4 MiB before 5.15): there each lane is one, and looked up.
+ * `number` is below LANES.
+ */
+#define LANE(type, name, number) (struct type *)name##_value + number
+#if NESTING > 1
+#define LANE_VALUES LANES
+typedef u32 lane_number;
+#else
+#define LANE_VALUES 1
+typedef u64 lane_number;
+#endif
+struct alloc_lane_bytes {
+	char bytes[LANES / LANE_VALUES * sizeof(struct alloc_lane)];
+};
+struct free_lane_bytes {
+	char bytes[LANES / LANE_VALUES * sizeof(struct free_lane)];
+};
+
 BPF_F_TABLE("array", u32, struct shared_bytes, shared, 1, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, struct alloc_lane_bytes, kmalloc_lanes, LANES, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, struct alloc_lane_bytes, cache_alloc_lanes, LANES, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, struct free_lane_bytes, kfree_lanes, LANES, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, struct free_lane_bytes, cache_free_lanes, LANES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct alloc_lane_bytes, kmalloc_lanes, LANE_VALUES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct alloc_lane_bytes, cache_alloc_lanes, LANE_VALUES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct free_lane_bytes, kfree_lanes, LANE_VALUES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct free_lane_bytes, cache_free_lanes, LANE_VALUES, BPF_F_MMAPABLE);
 /* Tracked objects: the records, and what finds their places (places.h). */
 BPF_F_TABLE("array", u32, struct sample_bytes, pool, PLACES, BPF_F_MMAPABLE);
 #if TAGS
@@ -69,33 +88,31 @@ BPF_TABLE("stacktrace", int, struct stack_bytes, stacks, STACKS);
 BPF_F_TABLE("array", u32, struct stack_total_bytes, stack_totals, STACK_IDS + 1, BPF_F_MMAPABLE);
 #endif
 #if PAGES
-BPF_F_TABLE("array", u32, struct alloc_lane_bytes, page_alloc_lanes, LANES, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, struct free_lane_bytes, page_free_lanes, LANES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct alloc_lane_bytes, page_alloc_lanes, LANE_VALUES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct free_lane_bytes, page_free_lanes, LANE_VALUES, BPF_F_MMAPABLE);
 #endif
 #if BULK_ALLOC
-BPF_F_TABLE("array", u32, struct alloc_lane_bytes, bulk_alloc_lanes, LANES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct alloc_lane_bytes, bulk_alloc_lanes, LANE_VALUES, BPF_F_MMAPABLE);
 BPF_PROG_ARRAY(bulk_alloc_next, 1);
 #endif
 #if BULK_FREE
-BPF_F_TABLE("array", u32, struct free_lane_bytes, bulk_free_lanes, LANES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct free_lane_bytes, bulk_free_lanes, LANE_VALUES, BPF_F_MMAPABLE);
 BPF_PROG_ARRAY(bulk_free_next, 1);
 #endif
 #if RCU_SHEAVES
-BPF_F_TABLE("array", u32, struct free_lane_bytes, rcu_free_lanes, LANES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct free_lane_bytes, rcu_free_lanes, LANE_VALUES, BPF_F_MMAPABLE);
 #endif
 BPF_RINGBUF_OUTPUT(events, EVENT_PAGES);
 BPF_F_TABLE("array", u32, struct walk_bytes, walks, 1, BPF_F_MMAPABLE);
 
-/* The loader makes this address that of the map's only value (BPF_PSEUDO_MAP_VALUE): no look-up. */
 static __always_inline struct shared *get_shared(void)
 {
-#ifdef SHARED_VALUE
-	return (struct shared *)SHARED_VALUE;
-#else
-	u32 zero = 0;
+	return (struct shared *)shared_value;
+}
 
-	return (void *)shared.lookup(&zero);
-#endif
+static __always_inline struct walk *get_walk(void)
+{
+	return (struct walk *)walks_value;
 }
 
 /*
@@ -103,12 +120,12 @@ static __always_inline struct shared *get_shared(void)
  * without a recursion guard nest a program in itself: each level has its own lane.
  */
 #if NESTING > 1
-#define COUNT_IN(type, lookup, count)                                                              \
+#define COUNT_IN(type, lane_of, count)                                                             \
 	u32 index = bpf_get_smp_processor_id() * NESTING;                                          \
-	struct type *lane, *home = lookup(index);                                                  \
+	struct type *lane, *home = lane_of(index);                                                 \
 	struct shared *all = get_shared();                                                         \
 	u64 depth;                                                                                 \
-	if (!home || !all)                                                                         \
+	if (!home)                                                                                 \
 		return 0;                                                                          \
 	depth = *(volatile u64 *)&home->head.depth;                                                \
 	if (depth >= NESTING) {                                                                    \
@@ -116,44 +133,53 @@ static __always_inline struct shared *get_shared(void)
 		return 0;                                                                          \
 	}                                                                                          \
 	*(volatile u64 *)&home->head.depth = depth + 1;                                            \
-	lane = lookup(index + (u32)depth);                                                         \
+	lane = lane_of(index + (u32)depth);                                                        \
 	if (lane)                                                                                  \
 		count;                                                                             \
 	*(volatile u64 *)&home->head.depth = depth;                                                \
 	return 0
 #else
-#define COUNT_IN(type, lookup, count)                                                              \
-	struct type *lane = lookup(bpf_get_smp_processor_id());                                    \
+#define COUNT_IN(type, lane_of, count)                                                             \
+	u64 cpu = bpf_get_smp_processor_id();                                                      \
 	struct shared *all = get_shared();                                                         \
-	if (lane && all)                                                                           \
-		count;                                                                             \
+	struct type *lane;                                                                         \
+	if (unlikely(cpu >= LANES))                                                                \
+		return 0;                                                                          \
+	lane = lane_of(cpu);                                                                       \
+	keep(lane);                                                                                \
+	count;                                                                                     \
 	return 0
 #endif
 
-static __always_inline struct alloc_lane *kmalloc_lane(u32 index)
+static __always_inline struct alloc_lane *kmalloc_lane(lane_number number)
 {
-	return (void *)kmalloc_lanes.lookup(&index);
+	return NESTING > 1 ? (void *)kmalloc_lanes.lookup(&number)
+	                   : LANE(alloc_lane, kmalloc_lanes, number);
 }
 
-static __always_inline struct alloc_lane *cache_alloc_lane(u32 index)
+static __always_inline struct alloc_lane *cache_alloc_lane(lane_number number)
 {
-	return (void *)cache_alloc_lanes.lookup(&index);
+	return NESTING > 1 ? (void *)cache_alloc_lanes.lookup(&number)
+	                   : LANE(alloc_lane, cache_alloc_lanes, number);
 }
 
-static __always_inline struct free_lane *kfree_lane(u32 index)
+static __always_inline struct free_lane *kfree_lane(lane_number number)
 {
-	return (void *)kfree_lanes.lookup(&index);
+	return NESTING > 1 ? (void *)kfree_lanes.lookup(&number)
+	                   : LANE(free_lane, kfree_lanes, number);
 }
 
-static __always_inline struct free_lane *cache_free_lane(u32 index)
+static __always_inline struct free_lane *cache_free_lane(lane_number number)
 {
-	return (void *)cache_free_lanes.lookup(&index);
+	return NESTING > 1 ? (void *)cache_free_lanes.lookup(&number)
+	                   : LANE(free_lane, cache_free_lanes, number);
 }
 
 #if BULK_ALLOC
-static __always_inline struct alloc_lane *bulk_alloc_lane(u32 index)
+static __always_inline struct alloc_lane *bulk_alloc_lane(lane_number number)
 {
-	return (void *)bulk_alloc_lanes.lookup(&index);
+	return NESTING > 1 ? (void *)bulk_alloc_lanes.lookup(&number)
+	                   : LANE(alloc_lane, bulk_alloc_lanes, number);
 }
 
 static __always_inline void bulk_alloc_again(struct bpf_raw_tracepoint_args *ctx)
@@ -163,9 +189,10 @@ static __always_inline void bulk_alloc_again(struct bpf_raw_tracepoint_args *ctx
 #endif
 
 #if BULK_FREE
-static __always_inline struct free_lane *bulk_free_lane(u32 index)
+static __always_inline struct free_lane *bulk_free_lane(lane_number number)
 {
-	return (void *)bulk_free_lanes.lookup(&index);
+	return NESTING > 1 ? (void *)bulk_free_lanes.lookup(&number)
+	                   : LANE(free_lane, bulk_free_lanes, number);
 }
 
 static __always_inline void bulk_free_again(struct bpf_raw_tracepoint_args *ctx)
@@ -175,9 +202,10 @@ static __always_inline void bulk_free_again(struct bpf_raw_tracepoint_args *ctx)
 #endif
 
 #if RCU_SHEAVES
-static __always_inline struct free_lane *rcu_free_lane(u32 index)
+static __always_inline struct free_lane *rcu_free_lane(lane_number number)
 {
-	return (void *)rcu_free_lanes.lookup(&index);
+	return NESTING > 1 ? (void *)rcu_free_lanes.lookup(&number)
+	                   : LANE(free_lane, rcu_free_lanes, number);
 }
 #endif
 
@@ -324,14 +352,16 @@ int on_rcu_free(struct bpf_raw_tracepoint_args *ctx)
 #endif
 
 #if PAGES
-static __always_inline struct alloc_lane *page_alloc_lane(u32 index)
+static __always_inline struct alloc_lane *page_alloc_lane(lane_number number)
 {
-	return (void *)page_alloc_lanes.lookup(&index);
+	return NESTING > 1 ? (void *)page_alloc_lanes.lookup(&number)
+	                   : LANE(alloc_lane, page_alloc_lanes, number);
 }
 
-static __always_inline struct free_lane *page_free_lane(u32 index)
+static __always_inline struct free_lane *page_free_lane(lane_number number)
 {
-	return (void *)page_free_lanes.lookup(&index);
+	return NESTING > 1 ? (void *)page_free_lanes.lookup(&number)
+	                   : LANE(free_lane, page_free_lanes, number);
 }
 
 int on_mm_page_alloc(struct bpf_raw_tracepoint_args *ctx)
@@ -350,11 +380,8 @@ int on_mm_page_free(struct bpf_raw_tracepoint_args *ctx)
 int on_devres_log(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct shared *all = get_shared();
-	struct devres_event *event;
+	struct devres_event *event = events.ringbuf_reserve(sizeof(*event));
 
-	if (!all)
-		return 0;
-	event = events.ringbuf_reserve(sizeof(*event));
 	if (!event) {
 		__sync_fetch_and_add(&all->control.events_lost, 1);
 		return 0;
@@ -373,8 +400,6 @@ static __always_inline int module_changed(u32 kind, u64 module)
 	struct module_event *event;
 	u32 generation;
 
-	if (!all)
-		return 0;
 	__sync_fetch_and_add(&all->control.module_generation, 1);
 	generation = all->control.module_generation;
 	stamp_module(all, module, generation);
@@ -403,10 +428,7 @@ int on_module_free(struct bpf_raw_tracepoint_args *ctx)
 /* Run by the daemon before anything is attached; args: the address of 64 bits that it asks for. */
 int peek(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct shared *all = get_shared();
-
-	if (all)
-		all->control.peeked = read_u64(ctx->args[0]);
+	get_shared()->control.peeked = read_u64(ctx->args[0]);
 	return 0;
 }
 #endif
@@ -415,13 +437,8 @@ int peek(struct bpf_raw_tracepoint_args *ctx)
 /* Run by the daemon before anything is attached; args: see find_page_base(). */
 int find_pages(struct bpf_raw_tracepoint_args *ctx)
 {
-	u32 zero = 0;
-	struct walk *walk = (void *)walks.lookup(&zero);
-	struct shared *all = get_shared();
-
-	if (walk && all)
-		find_page_base(&all->control, bpf_get_current_task(), ctx->args[0],
-		               &walk->device.scratch);
+	find_page_base(&get_shared()->control, bpf_get_current_task(), ctx->args[0],
+	               &get_walk()->device.scratch);
 	return 0;
 }
 #endif
@@ -441,23 +458,18 @@ int fill_pool(struct bpf_raw_tracepoint_args *ctx)
 /* Run by the daemon, not attached: one device a call; args: device, cursor. */
 int walk_devices(struct bpf_raw_tracepoint_args *ctx)
 {
-	u32 zero = 0;
-	struct walk *walk = (void *)walks.lookup(&zero);
-	struct shared *all = get_shared();
+	struct walk *walk = get_walk();
 
-	if (walk && all)
-		walk_step(all, walk, ctx->args[0], ctx->args[1], &walk->device.scratch);
+	walk_step(get_shared(), walk, ctx->args[0], ctx->args[1], &walk->device.scratch);
 	return 0;
 }
 
 /* Attached for an instant: any packet sent names a network device, the way in to all devices. */
 int on_net_dev_queue(struct bpf_raw_tracepoint_args *ctx)
 {
-	u32 zero = 0;
-	struct walk *walk = (void *)walks.lookup(&zero);
 	u64 net_device = read_u64(ctx->args[0] + OFF_SKB_DEV);
 
-	if (walk && net_device)
-		walk->device.next = net_device + OFF_NET_DEVICE_DEV;
+	if (net_device)
+		get_walk()->device.next = net_device + OFF_NET_DEVICE_DEV;
 	return 0;
 }

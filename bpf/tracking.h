@@ -13,6 +13,12 @@ static __always_inline void gate_add(struct shared *all, u64 index, u32 amount)
 	__sync_fetch_and_add(&all->gate[index >> 2], amount << ((index & 3) << 3));
 }
 
+/* False: this address is not tracked. */
+static __always_inline bool may_be_tracked(struct shared *all, u64 address)
+{
+	return ((u8 *)all->gate)[gate_index(address)];
+}
+
 static __always_inline void free_place(struct lane_head *head, u32 place)
 {
 	if (give_place_back(place))
@@ -31,21 +37,29 @@ static __always_inline bool forget(struct shared *all, struct lane_head *head, u
 	return true;
 }
 
+static __always_inline u64 cache_in(struct alloc_lane *lane, u32 reference)
+{
+	return lane ? lane->slots[reference & (ALLOC_SLOTS - 1)].cache : CACHE_UNKNOWN;
+}
+
 static __always_inline u64 cache_of_slot(u32 reference)
 {
-	u32 number = reference / ALLOC_SLOTS;
-	struct alloc_lane *lane;
+	u64 number = reference / ALLOC_SLOTS;
 
+	keep(number); /* here and below: or the bounds are checked of something else */
 	if (number < LANES)
-		lane = kmalloc_lane(number);
+		return cache_in(kmalloc_lane(number), reference);
+	number -= LANES;
+	keep(number);
+	if (number < LANES)
+		return cache_in(cache_alloc_lane(number), reference);
 #if BULK_ALLOC
-	else if (number >= 2 * LANES)
-		lane = bulk_alloc_lane(number - 2 * LANES);
+	number -= LANES;
+	keep(number);
+	if (number < LANES)
+		return cache_in(bulk_alloc_lane(number), reference);
 #endif
-	else
-		lane = cache_alloc_lane(number - LANES);
-
-	return lane ? lane->slots[reference & (ALLOC_SLOTS - 1)].cache : CACHE_UNKNOWN;
+	return CACHE_UNKNOWN;
 }
 
 /* An address is allocated that is still tracked: its free was never seen. */
@@ -158,10 +172,9 @@ static __always_inline void track(struct bpf_raw_tracepoint_args *ctx, struct sh
                                   struct lane_head *head, struct alloc_slot *slot, u64 address,
                                   u64 requested)
 {
-	u64 index = gate_index(address);
 	u32 interval = 0, flags = SLOT_MATCH;
 
-	if (unlikely(((u8 *)all->gate)[index]))
+	if (unlikely(may_be_tracked(all, address)))
 		forget_unobserved(all, head, address);
 #if EXACT
 	if (!(slot->flags & SLOT_MATCH) || !selected(requested)) {
@@ -190,8 +203,6 @@ static __always_inline u32 untrack(struct shared *all, struct lane_head *head, u
 	u32 bytes, place;
 	u64 born;
 
-	if (likely(!((u8 *)all->gate)[gate_index(address)]))
-		return 0;
 	sample = find_sample(head, address, &place);
 	if (!sample)
 		return 0;

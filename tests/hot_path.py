@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from slabmon.kernel import compile_child
-from slabmon.kernel.layout import CONTROL, LANE_HEAD
+from slabmon.kernel.layout import ALLOC_SLOT, CONTROL, FREE_SLOT, LANE_HEAD
+from slabmon.kernel.loader import map_names
 from slabmon.kernel.plan import Plan, make_plan
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.kernel.sources import BPF_DIR
@@ -31,8 +32,7 @@ MODES = {
     "exact, filtered": replace(SMALL, exact=Filter(cache="none")),
 }
 HOSTS = {"asks the kernel": facts(), "by struct page": short_way()}
-FLAGS = (*compile_child._CFLAGS, f"-I{BPF_DIR}", f"-DSHARED_VALUE={compile_child._SHARED}ULL")
-SHARED, PAGES, LANES = compile_child._SHARED, 1 << 50, 1 << 52
+PAGES, ELEMENTS = 1 << 50, 1 << 52
 TEXT, OBJECT, CACHE, GFP = 0xFFFFFFFF81000000, 0xFFFF888100000000, 1 << 51, 0xCC0
 SIZE = 128
 _COUNTDOWN = (
@@ -45,9 +45,10 @@ _READ, _READ_TEXT, _UPDATE = 113, 115, 2
 def compiled(plan: Plan) -> Any:
     """bcc's module of a plan, of which nothing is loaded."""
     os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIR)
+    defines = {**plan.defines, **compile_child.value_addresses(map_names(plan))}
     return compile_child.import_bcc().BPF(
         src_file=os.fsencode(BPF_DIR / "slabmon.bpf.c"),
-        cflags=[*FLAGS, *gcc.defines(plan.defines)],
+        cflags=[*compile_child._CFLAGS, f"-I{BPF_DIR}", *gcc.defines(defines)],
     )
 
 
@@ -62,9 +63,8 @@ class Programs:
             self._library.bpf_table_fd(self.module.module, name): self._library.bpf_table_leaf_size(
                 self.module.module, name
             )
-            for name in (b"kmalloc_lanes", b"cache_alloc_lanes", b"kfree_lanes",
-                         b"cache_free_lanes", b"tags", b"pool")
-        }  # fmt: skip
+            for name in (b"tags", b"pool")
+        }
         helpers: dict[int, Callable[..., int]] = {
             _LOOKUP: self._lookup, _CPU: lambda *_: 0, _TIME: lambda *_: 10**9,
             _RANDOM: lambda *_: 1, _TASK: lambda *_: 0, _COMM: lambda *_: 0,
@@ -76,14 +76,24 @@ class Programs:
             helpers[at["KFUNC_RDONLY_CAST"]] = lambda address, *_: address
             free.add(at["KFUNC_RDONLY_CAST"])
         self.machine = Machine(helpers, frozenset(free))
-        self._prepare(at)
+        self._prepare(at, compile_child.value_addresses(map_names(plan)))
 
-    def _prepare(self, at: Mapping[str, int]) -> None:
+    def _prepare(self, at: Mapping[str, int], values: Mapping[str, int]) -> None:
         memory = self.machine.memory
-        memory[SHARED] = bytearray(CONTROL.itemsize + (1 << at["GATE_BITS"]))
-        control = np.frombuffer(memory[SHARED], CONTROL, 1)[0:1]
-        control["core_text"] = (TEXT, TEXT + (1 << 24))
+        shared = memory[values["shared_value"]] = bytearray(
+            CONTROL.itemsize + (1 << at["GATE_BITS"])
+        )
+        control = np.frombuffer(shared, CONTROL, 1)[0:1]
+        control["core_text"], control["core_text_bytes"] = TEXT, 1 << 24
         control["sample_interval"] = 1 << 30
+        for name, slot, slots in (
+            ("kmalloc_lanes_value", ALLOC_SLOT, at["ALLOC_SLOTS"]),
+            ("cache_alloc_lanes_value", ALLOC_SLOT, at["ALLOC_SLOTS"]),
+            ("kfree_lanes_value", FREE_SLOT, at["FREE_SLOTS"]),
+            ("cache_free_lanes_value", FREE_SLOT, at["FREE_SLOTS"]),
+        ):
+            memory[values[name]] = bytearray(LANE_HEAD.itemsize + slots * slot.itemsize)
+            self.machine.write(values[name] + _COUNTDOWN, 8, 1 << 40)
         if at["SHORT_WAY"]:
             page = PAGES - (OBJECT >> 12) * at["PAGE_STRUCT_SIZE"] & (1 << 64) - 1
             control["page_base"] = page
@@ -97,11 +107,9 @@ class Programs:
         size: int | None = self._sizes.get(number)
         if size is None:
             return 0
-        address = LANES + (number << 40) + self.machine.read(key, 4) * (-(-size // 64) * 64)
+        address = ELEMENTS + (number << 40) + self.machine.read(key, 4) * size
         if address not in self.machine.memory:
             self.machine.memory[address] = bytearray(size)
-            if size > LANE_HEAD.itemsize:
-                self.machine.write(address + _COUNTDOWN, 8, 1 << 40)
         return address
 
     def _read(self, to: int, size: int, *_: int) -> int:

@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from slabmon.kernel import bpf
@@ -28,8 +28,8 @@ _CFLAGS = ("-Wno-everything", "-g0", "-Xclang", "-disable-llvm-passes")
 _PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, _NOBODY = 28, 1 << 2, 65534
 _CALL, _PSEUDO_KFUNC_CALL = 0x85, 2
 _LOAD_64, _PSEUDO_MAP_VALUE = 0x18, 2
-# Stands for the address of the map `shared`; the lower half is free for offsets.
-_SHARED = 0x51AB << 32
+# With the map's number below, the upper halves of constants that stand for its value's address.
+_MAP_VALUES = 0x51AB0000
 
 
 def import_bcc() -> Any:
@@ -68,16 +68,23 @@ def patch_kfunc_calls(code: bytes, kfuncs: Iterable[int]) -> bytes:
     return bytes(patched)
 
 
-def patch_map_value(code: bytes, map_fd: int) -> bytes:
-    """Turns loads of 64-bit constants from _SHARED on into loads of addresses in the map's value:
-    src_reg becomes BPF_PSEUDO_MAP_VALUE, the halves descriptor and offset (5.2+)."""
+def value_addresses(names: Iterable[str]) -> dict[str, int]:
+    """For each map the macro and the constant that stand for its value's address in the sources;
+    the constant's lower half is free for offsets."""
+    return {f"{name}_value": (_MAP_VALUES + i) << 32 for i, name in enumerate(names)}
+
+
+def patch_map_values(code: bytes, map_fds: Sequence[int]) -> bytes:
+    """Turns loads of those constants into loads of addresses in the maps' values: src_reg becomes
+    BPF_PSEUDO_MAP_VALUE, the halves descriptor and offset (5.2+)."""
     patched = bytearray(code)
     for position in range(0, len(code) - 8, 8):
         opcode, registers, _, low = struct.unpack_from("<BBhi", code, position)
         (high,) = struct.unpack_from("<i", code, position + 12)
-        if opcode == _LOAD_64 and registers >> 4 == 0 and high == _SHARED >> 32:
+        number = high - _MAP_VALUES
+        if opcode == _LOAD_64 and registers >> 4 == 0 and 0 <= number < len(map_fds):
             patched[position + 1] = registers & 15 | _PSEUDO_MAP_VALUE << 4
-            struct.pack_into("<i", patched, position + 4, map_fd)
+            struct.pack_into("<i", patched, position + 4, map_fds[number])
             struct.pack_into("<i", patched, position + 12, low)
     return bytes(patched)
 
@@ -90,8 +97,8 @@ def main() -> int:
     bcc = import_bcc()
     request = json.loads(channel.makefile("rb").readline())
     source = str(BPF_DIR / "slabmon.bpf.c")
-    cflags = [*_CFLAGS, f"-I{BPF_DIR}", f"-DSHARED_VALUE={_SHARED}ULL"]
-    for name, value in request["defines"].items():
+    cflags = [*_CFLAGS, f"-I{BPF_DIR}"]
+    for name, value in (request["defines"] | value_addresses(request["maps"])).items():
         cflags.append(f"-D{name}={value}ULL" if value > 0x7FFFFFFF else f"-D{name}={value}")
     try:
         module = bcc.BPF(src_file=source, cflags=cflags)
@@ -105,10 +112,9 @@ def main() -> int:
             return reply(channel, {"error": f"compile: map {name} is missing"}, [])
         maps[name] = len(descriptors)
         descriptors.append(fd)
-    shared = descriptors[maps["shared"]]
     for name, (kind, btf_id) in request["functions"].items():
         code = patch_kfunc_calls(module.dump_func(name.encode()), request["kfuncs"])
-        code = patch_map_value(code, shared)
+        code = patch_map_values(code, descriptors[: len(maps)])
         try:
             fd = bpf.load(name, code, kind, btf_id)
         except OSError as error:

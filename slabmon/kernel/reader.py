@@ -165,7 +165,8 @@ class Reader:
         is drawn here: started at zero, every lane would sample its first allocation."""
         sample_bytes = self._settings.sample_bytes
         self.control["sample_interval"] = sample_bytes
-        self.control["core_text"] = symbols.core_text()
+        start, end = symbols.core_text()
+        self.control["core_text"], self.control["core_text_bytes"] = start, end - start
         self.control["exact_site"] = exact_site
         if self._bulk_alloc:
             function = symbols.function_range(self._bulk_alloc.function)

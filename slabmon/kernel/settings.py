@@ -10,6 +10,7 @@ from slabmon.limits import Limits, check_limits
 
 POOL_STEP = 4096  # POOL_STEP of bpf/layout.h
 TAG_WAYS, TAG_PROBES = 8, 5  # as there
+_LANES_BYTES = 1 << 29  # of all CPUs: BPF_MAX_VAR_OFF (include/linux/bpf_verifier.h)
 FILTER_KEYS = ("cache", "module", "site", "min_size", "max_size", "cgroup")
 
 
@@ -93,13 +94,21 @@ class Settings:
         """Fills in defaults for a number of possible CPUs.
 
         4096 slots of 64 bytes per program and CPU; halved while all lanes would exceed 64 MiB,
-        down to 512: on large machines each CPU sees a share of the call sites only.
+        down to 512: on large machines each CPU sees a share of the call sites only. Raises
+        UsageError where what is asked for exceeds what programs can address.
         """
         slots = 4096
         while slots > 512 and cpus * slots * 64 * 2 > 64 << 20:
             slots //= 2
+        room = _LANES_BYTES // cpus // 64 - 4  # each lane has a head as large as four slots
+        most = 1 << room.bit_length() - 1
+        for name in ("site_slots", "cache_slots"):
+            if (getattr(self, name) or 0) > most:
+                raise UsageError(
+                    f"{name} is {getattr(self, name)}; with {cpus} possible CPUs at most {most}"
+                )
         return replace(
             self,
             site_slots=self.site_slots or slots,
-            cache_slots=self.cache_slots or 1024,
+            cache_slots=self.cache_slots or min(1024, most),
         )

@@ -75,7 +75,8 @@ class Native:
         self.plan = plan
         defines = {n: v for n, v in plan.defines.items() if not n.startswith("KFUNC_")}
         library = folder / f"native-{len(list(folder.iterdir()))}.so"
-        library.write_bytes(compiled(tuple(gcc.defines(defines))))
+        values = [f"-D{name}_value={name}_values" for name in map_names(plan)]
+        library.write_bytes(compiled((*gcc.defines(defines), *values)))
         self._library = ctypes.CDLL(str(library))  # a file of its own: memory of its own
         self._library.native_gap.restype = ctypes.c_int64
         self._library.native_stands_for.restype = ctypes.c_uint64

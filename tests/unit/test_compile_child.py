@@ -7,7 +7,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slabmon.kernel.compile_child import patch_kfunc_calls, patch_map_value
+from slabmon.kernel.compile_child import patch_kfunc_calls, patch_map_values, value_addresses
 
 CALL, JUMP, LOAD_IMM64, EXIT = 0x85, 0x05, 0x18, 0x95
 KFUNC = 98_765
@@ -70,28 +70,36 @@ def test_nothing_but_the_source_register_of_such_calls_changes(code: bytes, ids:
     assert patch_kfunc_calls(patched, ids) == patched, "twice is once"
 
 
-SHARED = 0x51AB  # upper half of the address that stands for the map
+UPPER = 0x51AB0000  # with a map's number, the upper half of the address that stands for its value
 
 
 def constant(low: int, high: int, src: int = 0, dst: int = 0) -> bytes:
     return instruction(LOAD_IMM64, low, src, dst) + instruction(0, high)
 
 
-def test_addresses_in_the_shared_map_are_loaded_from_it() -> None:
-    code = constant(0, SHARED, dst=6) + constant(4096, SHARED) + instruction(EXIT)
-    patched = constant(9, 0, 2, 6) + constant(9, 4096, 2) + instruction(EXIT)
-    assert patch_map_value(code, 9) == patched
-    assert patch_map_value(patched, 9) == patched, "twice is once"
+def test_each_map_has_an_address_of_its_own_in_the_sources() -> None:
+    assert value_addresses(["shared", "kfree_lanes"]) == {
+        "shared_value": UPPER << 32,
+        "kfree_lanes_value": UPPER + 1 << 32,
+    }
+
+
+def test_addresses_in_values_of_maps_are_loaded_from_them() -> None:
+    code = constant(0, UPPER, dst=6) + constant(4096, UPPER + 1) + instruction(EXIT)
+    patched = constant(9, 0, 2, 6) + constant(7, 4096, 2) + instruction(EXIT)
+    assert patch_map_values(code, [9, 7]) == patched
+    assert patch_map_values(patched, [9, 7]) == patched, "twice is once"
 
 
 def test_other_constants_and_what_only_looks_like_one_stay() -> None:
     code = b"".join(
         [
-            constant(0, SHARED + 1),
-            constant(SHARED, 0),
-            constant(5, SHARED, src=1),
-            instruction(CALL, KFUNC) + instruction(0, SHARED),
+            constant(0, UPPER + 1),
+            constant(0, UPPER - 1),
+            constant(UPPER, 0),
+            constant(5, UPPER, src=1),
+            instruction(CALL, KFUNC) + instruction(0, UPPER),
             instruction(LOAD_IMM64),
         ]
     )
-    assert patch_map_value(code, 9) == code
+    assert patch_map_values(code, [9]) == code

@@ -175,13 +175,16 @@ def test_each_cpu_counts_for_itself(open_native: Open) -> None:
 
 def test_a_lane_without_a_slot_loses_each_object(open_native: Open) -> None:
     native = open_native()
-    cache = with_cache(native)
+    other = OBJECTS + (1 << 24)
+    caches = [with_cache(native), with_cache(native, b"dentry", other)]
     for generation in range(64):  # each is another cache
-        native.reader.control["cache_generation"][generation_slot(cache)] = generation
+        for cache in caches:
+            native.reader.control["cache_generation"][generation_slot(cache)] = generation
         native.bulk_free(objects(17))
+        native.bulk_free(objects(13, other))
     counted = sum(frees(native).values())
-    assert counted < 64 * 17
-    assert lost(native) == {"cache_slots_full": 64 * 17 - counted}
+    assert counted < 64 * (17 + 13)
+    assert lost(native) == {"cache_slots_full": 64 * (17 + 13) - counted}
 
 
 def test_an_object_whose_cache_is_not_found_is_a_loss_and_forgotten(open_native: Open) -> None:

@@ -32,7 +32,7 @@ class Memory:
 
     def __init__(self, native: Native) -> None:
         self.native = native
-        self.task = native.memory(bytes(PAGE))
+        self.task = -(-native.memory(bytes(2 * PAGE)) // PAGE) * PAGE
         room = native.memory(bytes(GIB_OF_PAGES + (1 << 20)))
         # All memory and all struct pages are mapped at multiples of a GiB.
         self.first = room + ((self.task >> 12) * PAGE_STRUCT - room) % GIB_OF_PAGES

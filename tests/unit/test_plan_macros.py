@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from slabmon.kernel.compile_child import value_addresses
+from slabmon.kernel.loader import map_names
 from slabmon.kernel.plan import Plan, make_plan
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.kernel.sources import BPF_DIR
@@ -27,7 +29,8 @@ OWN = ("OFF_", "ARG_", "EXACT", "PAGE_", "CACHE_BY_", "KFUNC_", "DEVRES_")
 
 def preprocessed(plan: Plan) -> str:
     """The program text with the plan's macros; one used in #if but not defined is an error."""
-    options = ["-E", "-P", "-Wundef", "-Werror", f"-I{BPF_DIR}", *gcc.defines(plan.defines)]
+    defines = {**plan.defines, **value_addresses(map_names(plan))}
+    options = ["-E", "-P", "-Wundef", "-Werror", f"-I{BPF_DIR}", *gcc.defines(defines)]
     return gcc.run([*options, str(BPF_DIR / "slabmon.bpf.c")])
 
 

@@ -136,3 +136,22 @@ def test_scaling_keeps_what_was_asked_for() -> None:
     asked = Settings(site_slots=64, cache_slots=128, samples=8192)
     assert asked.scaled(64) == asked
     assert Settings().scaled(1).site_slots == 4096
+
+
+@given(st.integers(1, 8192), st.integers(6, 15))
+def test_programs_can_address_the_lanes_of_all_cpus(cpus: int, exponent: int) -> None:
+    """512 MiB of one value (BPF_MAX_VAR_OFF), with a head of 256 bytes in each lane."""
+    slots = 1 << exponent
+    asked = (Settings(site_slots=slots), Settings(cache_slots=slots))
+    if cpus * (256 + 64 * slots) <= 1 << 29:
+        assert asked[0].scaled(cpus).site_slots == asked[1].scaled(cpus).cache_slots == slots
+        return
+    for settings in asked:
+        with pytest.raises(UsageError, match=f"_slots is {slots}; with {cpus} possible CPUs"):
+            settings.scaled(cpus)
+
+
+@given(st.integers(1, 8192))
+def test_default_lanes_can_be_addressed(cpus: int) -> None:
+    scaled = Settings().scaled(cpus)
+    assert cpus * (256 + 64 * max(scaled.site_slots or 0, scaled.cache_slots or 0)) <= 1 << 29
