@@ -119,11 +119,9 @@ def _live(channel: int, listeners: Sequence[int]) -> NoReturn:
 
 
 def _forget(*kept: int) -> None:
-    """Signals, session, directory, environment and descriptors as in a new program."""
+    """Session, directory, environment and descriptors as in a new program."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_PR_SET_NAME, b"slabmon-web", 0, 0, 0)
     os.setsid()
     os.chdir("/")

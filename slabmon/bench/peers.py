@@ -29,10 +29,12 @@ _TRACK = (
     "tracepoint:kmem:kfree { delete(@live[args->ptr]); }"
 )
 _COUNT = "tracepoint:kmem:kmalloc { @[args->call_site] = count(); }"
-# Its own instance: a ring buffer beside the one that others may be using.
+# Its own instance: a ring buffer beside the one that others may be using. One may be left of a
+# benchmark that was killed.
 _FTRACE = """
 instance=/sys/kernel/tracing/instances/slabmon_bench
-mkdir $instance || { echo "no tracefs at /sys/kernel/tracing"; exit 1; }
+rmdir $instance 2> /dev/null
+mkdir $instance || exit 1
 trap 'exit 0' INT
 trap 'echo 0 > $instance/events/enable; rmdir $instance' EXIT
 echo 1 > $instance/events/kmem/kmalloc/enable
@@ -87,9 +89,11 @@ class Running:
         if shutil.which(self.peer.command[0]) is None:
             raise Absent(f"{self.peer.command[0]} is not installed; Debian: {self.peer.package}")
         with open(self._path, "wb") as output:
+            # A benchmark in the background of a script has its tools ignore the interrupt that
+            # is to end them.
             self.process = subprocess.Popen(
-                self.peer.command, cwd=self.folder, stdout=output, stderr=output,
-                stdin=subprocess.DEVNULL, start_new_session=True,
+                ("env", "--default-signal=INT", *self.peer.command), cwd=self.folder,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )  # fmt: skip
 

@@ -15,6 +15,8 @@ from slabmon.web.settings import WebSettings
 
 LOCAL = "unix"
 SWEEP_SECONDS = 1.0
+# So long a new connection may take until its request is there when the process is to end.
+YOUNG_SECONDS, END_POLL_SECONDS = 1.0, 0.02
 # Bytes of answers waiting for their clients, all connections together.
 MAX_UNSENT = 64 << 20
 
@@ -37,6 +39,8 @@ class Connection:
 
     stream: IOStream
     client: str
+    since: float
+    answered: bool = False
     writing_since: float | None = None
 
 
@@ -74,7 +78,7 @@ class Connections:
             self.refused["refused"] += 1
             stream.close()
             return False
-        self._all[stream] = Connection(stream, client)
+        self._all[stream] = Connection(stream, client, time.monotonic())
         self._by_client[client] += 1
         self._waiting[client][stream] = None
         return True
@@ -84,9 +88,12 @@ class Connections:
         if stream is None:
             return False
         self.refused["evicted"] += 1
+        self._close(stream)
+        return True
+
+    def _close(self, stream: IOStream) -> None:
         self.forget(stream)
         stream.close()
-        return True
 
     def forget(self, stream: IOStream) -> None:
         """A connection has ended."""
@@ -112,6 +119,7 @@ class Connections:
         """An answer was handed over; from now on it is the client's turn."""
         found = self._all.get(stream)
         if found:
+            found.answered = True
             self._waiting[found.client][stream] = None
 
     def may_send(self, stream: IOStream, size: int) -> bool:
@@ -121,6 +129,20 @@ class Connections:
         if stream in self._all:
             self._unsent[stream] = size
         return True
+
+    async def end(self, seconds: float) -> None:
+        """Closes each connection once its client has an answer, and all after so many seconds. One
+        just made may be about to send its request."""
+        deadline = time.monotonic() + seconds
+        while self._all and (now := time.monotonic()) < deadline:
+            for connection in list(self._all.values()):
+                waits = connection.stream in self._waiting[connection.client]
+                young = not connection.answered and now - connection.since < YOUNG_SECONDS
+                if waits and not young and not connection.stream.writing():
+                    self._close(connection.stream)
+            await asyncio.sleep(END_POLL_SECONDS)
+        for connection in list(self._all.values()):
+            self._close(connection.stream)
 
     async def sweep(self) -> None:
         """Closes connections whose clients do not take their answers, until cancelled."""

@@ -7,8 +7,8 @@ imports, reads its configuration, gives everything up, and only then serves.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import signal
 import socket
 import ssl
 import sys
@@ -32,12 +32,12 @@ from slabmon.web.tls import make_context
 
 log = logging.getLogger(__name__)
 
-# Requests under way get so long when the process is to end.
-DRAIN_SECONDS = 3.0
-
 
 def main(arguments: list[str]) -> int:
     """Runs until the collector ends it."""
+    # A copy has the collector's handlers; under nohup a program ignores SIGHUP.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_DFL)
     set_up(LogSettings())
     be_frugal()
     collect_rarely()
@@ -94,8 +94,7 @@ async def serve(context: Context, kept: HistorySettings, tls: ssl.SSLContext | N
     if not retired.is_set():
         log.error("the collector is gone: what is served is old; ending in %g s", ORPHAN_SECONDS)
         await asyncio.sleep(ORPHAN_SECONDS)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(server.drain(), DRAIN_SECONDS)
+    await server.drain()
     for task in tasks:
         task.cancel()
     keeper.close()

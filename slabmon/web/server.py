@@ -20,6 +20,7 @@ import slabmon.analysis.owners  # noqa: F401
 from slabmon.web.connections import Connections
 from slabmon.web.settings import WebSettings
 
+DRAIN_SECONDS = 3.0  # for requests under way when the process is to end
 _HEADER_BYTES, _BODY_BYTES, _BUFFER_BYTES = 16 << 10, 4 << 10, 64 << 10
 
 
@@ -70,11 +71,11 @@ class Server:
             server.add_sockets([sock])
         self._sweeper = asyncio.create_task(self._connections.sweep())
 
-    async def drain(self) -> None:
-        """Stops accepting; ends idle connections and waits for the others."""
+    async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Stops accepting; ends idle connections, and the others once they are answered or after
+        so many seconds."""
         self._remote.stop()
         self._local.stop()
         if self._sweeper:
             self._sweeper.cancel()
-        await self._remote.close_all_connections()
-        await self._local.close_all_connections()
+        await self._connections.end(seconds)

@@ -52,6 +52,7 @@ class Running:
 
     context: Context
     source: FakeSource
+    server: Server
     port: int
     path: str
 
@@ -131,10 +132,9 @@ async def serving(settings: WebSettings | None = None, config: WebConfig | None 
     port = listeners[0].getsockname()[1]
     server.listen_on(listeners)
     try:
-        yield Running(context, source, port, path)
+        yield Running(context, source, server, port, path)
     finally:
-        async with asyncio.timeout(PATIENCE):
-            await server.drain()
+        await server.drain(0)
 
 
 def run(test: Callable[[], Coroutine[Any, Any, T]]) -> T:

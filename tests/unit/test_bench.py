@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,18 @@ def test_a_tool_that_does_not_listen_is_ended_all_the_same(
         pass
     assert tool.process.poll() is not None
     assert time.monotonic() - begin < 60
+
+
+def test_a_tool_can_tidy_up_though_we_ignore_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process in the background of a script does."""
+    monkeypatch.setattr("slabmon.bench.peers._SETTLE_SECONDS", 0.0)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with running(shell("trap 'exit 7' INT; echo ready; while :; do sleep 1; done")) as tool:
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert tool.process.returncode == 7
 
 
 @pytest.mark.parametrize(("peer", "why"), [
