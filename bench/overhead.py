@@ -34,7 +34,12 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[s
 
 def _added(row: Mapping[str, Any]) -> str:
     spread = row["added_ns"]
-    return f"{spread['median']:.0f} ({spread['low']:.0f} to {spread['high']:.0f})"
+    return f"{round(spread['median'])} ({round(spread['low'])} to {round(spread['high'])})"
+
+
+def _ratio(row: Mapping[str, Any]) -> str:
+    """None where empty programs took no measurable time."""
+    return "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
 
 
 def pairs(bench: Mapping[str, Any]) -> Iterator[str]:
@@ -44,7 +49,7 @@ def pairs(bench: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "![Nanoseconds added to a pair](overhead/pairs.svg)"
     yield ""
-    rows = [(f"{name}: {row['about']}", _added(row), f"{row['ratio']:.2f}")
+    rows = [(f"{name}: {row['about']}", _added(row), _ratio(row))
             for name, row in measured(bench)]  # fmt: skip
     yield from table(("", "ns added: median (quartiles)", "empty programs = 1"), rows)
     for peer in bench["peers"]:
@@ -62,7 +67,7 @@ def workloads(bench: Mapping[str, Any]) -> Iterator[str]:
         rows.append((
             f"{one['workload']}: {one['about']}", f"{one['kmalloc_pairs']:g}",
             f"{one['kmem_cache_pairs']:g}", f"{modes['nothing']['iteration_ns']['median']:,.0f}",
-            *(f"{modes[name]['added_ns']['median']:.0f} ({modes[name]['ratio']:.2f})"
+            *(f"{round(modes[name]['added_ns']['median'])} ({_ratio(modes[name])})"
               for name in names),
         ))  # fmt: skip
     yield "## Other workloads"
