@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class FakeSource:
-    """Gives one snapshot; can fail as the channel to the collector does."""
+    """Gives one snapshot, once `release` is set; can fail as the channel to the collector does."""
 
     timeouts = failures = 0
 
@@ -36,9 +36,12 @@ class FakeSource:
         self.now_is = snapshot()
         self.taken = 0
         self.problem = ""
+        self.release = asyncio.Event()
+        self.release.set()
         self.last: Reading | None = None
 
     async def now(self, detailed: bool = False) -> Now:
+        await self.release.wait()
         self.taken += 1
         if not self.problem:
             self.last = Reading(self.taken, time.monotonic(), 0.01, detailed, self.now_is,

@@ -24,21 +24,14 @@ async def under_way(running: Running) -> None:
 def test_a_request_under_way_is_answered_and_then_there_is_no_connection() -> None:
     async def check() -> None:
         async with serving() as running:
-            release = asyncio.Event()
-            answer = running.source.now
-
-            async def slow(detailed: bool = False) -> object:
-                await release.wait()
-                return await answer(detailed)
-
-            running.source.now = slow  # type: ignore[method-assign,assignment]
+            running.source.release.clear()
             client = await running.connect()
             await client.send(REQUEST)
             await under_way(running)
             end = asyncio.create_task(running.server.drain(LONG))
             await asyncio.sleep(0.2)
             assert not end.done()
-            release.set()
+            running.source.release.set()
             assert (await client.reply()).status == 200
             assert await client.closed() == b""
             await end
@@ -82,13 +75,7 @@ def test_nobody_waits_for_clients_that_ask_nothing(monkeypatch: pytest.MonkeyPat
 def test_after_its_time_it_ends_all_the_same() -> None:
     async def check() -> None:
         async with serving() as running:
-            never = asyncio.Event()
-
-            async def stuck(detailed: bool = False) -> object:
-                await never.wait()
-                return None
-
-            running.source.now = stuck  # type: ignore[method-assign,assignment]
+            running.source.release.clear()
             client = await running.connect()
             await client.send(REQUEST)
             await under_way(running)

@@ -65,14 +65,7 @@ def test_beyond_the_limit_of_all_together_the_one_that_has_most_gives() -> None:
 def test_while_all_are_being_answered_a_newcomer_is_refused() -> None:
     async def check() -> None:
         async with serving(SMALL) as running:
-            release = asyncio.Event()
-            answer = running.source.now
-
-            async def slow(detailed: bool = False) -> object:
-                await release.wait()
-                return await answer(detailed)
-
-            running.source.now = slow  # type: ignore[method-assign,assignment]
+            running.source.release.clear()
             busy = [await running.connect() for _ in range(SMALL.max_connections_per_client)]
             for client in busy:
                 await client.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -81,7 +74,7 @@ def test_while_all_are_being_answered_a_newcomer_is_refused() -> None:
             newcomer = await running.connect()
             assert await newcomer.closed() == b""
             assert running.context.connections.refused["refused"] == 1
-            release.set()
+            running.source.release.set()
             assert {(await client.reply()).status for client in busy} == {200}
             for client in (*busy, newcomer):
                 client.close()
