@@ -8,26 +8,26 @@ import time
 import pytest
 
 from slabmon.web import connections
-from tests.unit.serving import Running, run, serving
+from tests.unit.serving import Client, Running, run, serving
 
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 LONG = 60.0
 
 
-async def under_way(running: Running) -> None:
-    """Returns once there is one connection, and its request has come."""
-    found = running.context.connections
+async def kept_waiting(running: Running) -> Client:
+    """A client whose request has come and is not answered until the source is released."""
+    running.source.release.clear()
+    client, found = await running.connect(), running.context.connections
+    await client.send(REQUEST)
     while not len(found) or any(found._waiting.values()):
         await asyncio.sleep(0.01)
+    return client
 
 
 def test_a_request_under_way_is_answered_and_then_there_is_no_connection() -> None:
     async def check() -> None:
         async with serving() as running:
-            running.source.release.clear()
-            client = await running.connect()
-            await client.send(REQUEST)
-            await under_way(running)
+            client = await kept_waiting(running)
             end = asyncio.create_task(running.server.drain(LONG))
             await asyncio.sleep(0.2)
             assert not end.done()
@@ -75,10 +75,7 @@ def test_nobody_waits_for_clients_that_ask_nothing(monkeypatch: pytest.MonkeyPat
 def test_after_its_time_it_ends_all_the_same() -> None:
     async def check() -> None:
         async with serving() as running:
-            running.source.release.clear()
-            client = await running.connect()
-            await client.send(REQUEST)
-            await under_way(running)
+            client = await kept_waiting(running)
             await running.server.drain(0.1)
             assert await client.closed() == b""
 
