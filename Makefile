@@ -64,56 +64,56 @@ format: dev ## Put all sources into shape
 	$(VENV)/bin/clang-format -i $(C_FILES)
 
 docs: venv ## Generate metrics.md, views.md, configuration.md, support-matrix.md, the example configuration
-	$(VENV)/bin/python -m slabmon.export.catalogue > docs/metrics.md
-	$(VENV)/bin/python -m slabmon.top.help > docs/views.md
-	$(VENV)/bin/python -m slabmon.options docs > docs/configuration.md
-	$(VENV)/bin/python -m slabmon.options example > systemd/slabmon.toml
+	$(VENV)/bin/python -m slabmon.export.metrics > docs/metrics.md
+	$(VENV)/bin/python -m slabmon.tui.help > docs/views.md
+	$(VENV)/bin/python -m slabmon.daemon.options docs > docs/configuration.md
+	$(VENV)/bin/python -m slabmon.daemon.options example > systemd/slabmon.toml
 	$(VENV)/bin/python -m tests.vm.matrix > docs/support-matrix.md
 
 dashboards: dev ## Generate the Grafana dashboards from the metric catalogue (dashboards/*.json)
 	$(VENV)/bin/python -m dashboards.generate
 
 bench: venv ## Time a snapshot on synthetic tables (docs/snapshot.md)
-	$(VENV)/bin/python -m bench.snapshot
+	$(VENV)/bin/python -m benchmarks.snapshot
 
 bench-views: venv ## Time the views of a large host (docs/top.md)
-	$(VENV)/bin/python -m bench.views
+	$(VENV)/bin/python -m benchmarks.views
 
 bench-daemon: venv ## Memory and CPU of the daemon (SECONDS=3600 PAGE=1 HISTORY=file; docs/service.md)
-	$(VENV)/bin/python -m bench.daemon $(SECONDS) $(if $(PAGE),--page) $(if $(HISTORY),--history $(HISTORY))
+	$(VENV)/bin/python -m benchmarks.daemon $(SECONDS) $(if $(PAGE),--page) $(if $(HISTORY),--history $(HISTORY))
 
 bench-verdicts: venv ## Time the verdict engine on a large host (docs/verdicts.md)
-	$(VENV)/bin/python -m bench.verdicts
+	$(VENV)/bin/python -m benchmarks.verdicts
 
 verdicts: dev ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=308-315)
 	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),308-315)
 
 bench-store: venv ## Time and size of stored snapshots (docs/history.md)
-	$(VENV)/bin/python -m bench.store
+	$(VENV)/bin/python -m benchmarks.store
 
 bench-report: dev ## Time and size of reports of a large host (docs/report.md)
-	$(VENV)/bin/python -m bench.report
+	$(VENV)/bin/python -m benchmarks.report
 
 bench-scrape: venv ## Start, scrapes and memory of the daemon (docs/overhead.md)
-	$(VENV)/bin/python -m bench.scrape
+	$(VENV)/bin/python -m benchmarks.scrape
 
 bench-scale: dev ## Memory, snapshots and scrapes of larger hosts (docs/overhead.md)
-	$(VENV)/bin/python -m bench.scale
+	$(VENV)/bin/python -m benchmarks.scale
 
 bench-fleet: dev ## One Prometheus that scrapes 200 hosts, and the fleet dashboard (docs/fleet.md)
-	$(VENV)/bin/python -m bench.fleet > docs/fleet.json.new
+	$(VENV)/bin/python -m benchmarks.fleet > docs/fleet.json.new
 	mv docs/fleet.json.new docs/fleet.json
-	$(VENV)/bin/python -m bench.fleet_figures > docs/fleet.md.new
+	$(VENV)/bin/python -m benchmarks.fleet_figures > docs/fleet.md.new
 	mv docs/fleet.md.new docs/fleet.md
 
 overhead: dev ## Measure what slabmon costs, beside other tools, and write docs/overhead.md
 	$(VENV)/bin/slabmon bench --peers --format json > docs/overhead/bench.json
-	$(VENV)/bin/python -m bench.scrape > docs/overhead/daemon.json
-	$(VENV)/bin/python -m bench.scale > docs/overhead/scale.json
-	$(VENV)/bin/python -m bench.overhead
+	$(VENV)/bin/python -m benchmarks.scrape > docs/overhead/daemon.json
+	$(VENV)/bin/python -m benchmarks.scale > docs/overhead/scale.json
+	$(VENV)/bin/python -m benchmarks.overhead
 
 overhead-docs: dev ## Write docs/overhead.md from the results in docs/overhead/
-	$(VENV)/bin/python -m bench.overhead
+	$(VENV)/bin/python -m benchmarks.overhead
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 /*
  * What differs between kernels, in one place: offsets (OFF_*, from BTF), tracepoint argument
- * positions (ARG_*) and how an address is turned into its cache. slabmon/kernel/plan.py passes
+ * positions (ARG_*) and how an address is turned into its cache. slabmon/kernel/planning/plan.py passes
  * every macro used here as an integer.
  */
 #ifndef SLABMON_KERNEL_H

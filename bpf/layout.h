@@ -1,5 +1,5 @@
 /*
- * Records and limits shared by the BPF programs and slabmon/kernel/layout.py, which parses this
+ * Records and limits shared by the BPF programs and slabmon/kernel/bpf/layout.py, which parses this
  * file: keep to `#define NAME integer` and flat structs of u8, u32, u64, s32, s64 and char.
  */
 #ifndef SLABMON_LAYOUT_H
@@ -126,7 +126,7 @@ struct control {
 	u64 large_entries[LARGE_ENTRIES]; /* [start, end) of allocator entry points, see kernel.h */
 	u64 bulk_alloc_text[2];           /* [start, end) of kmem_cache_alloc_bulk() */
 	u64 exact_site[2];                /* [start, end) of call sites the filter selects */
-	u64 page_base;       /* where address 0 would have its struct page (short_way.h) */
+	u64 page_base;       /* where address 0 would have its struct page (vmemmap.h) */
 	u64 page_guess;      /* likely value of page_base */
 	u32 pages_asked;     /* objects that find_pages tried it with */
 	u32 pages_right;     /* and found the cache of */

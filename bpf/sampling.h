@@ -9,7 +9,7 @@
 
 /*
  * -ln(u / 2^32) * interval for a uniform 32-bit u. log2 by leading bit and a table with linear
- * interpolation, in units of 2^-26. tests/unit/sampler.py is the same in Python.
+ * interpolation, in units of 2^-26. tests/support/sampler.py is the same in Python.
  *
  * Here and below the sign bit of a difference stands for a comparison: each branch would double
  * the paths that the verifier follows.

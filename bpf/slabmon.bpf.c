@@ -72,7 +72,7 @@ BPF_F_TABLE("array", u32, struct alloc_lane_bytes, kmalloc_lanes, LANE_VALUES, B
 BPF_F_TABLE("array", u32, struct alloc_lane_bytes, cache_alloc_lanes, LANE_VALUES, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct free_lane_bytes, kfree_lanes, LANE_VALUES, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct free_lane_bytes, cache_free_lanes, LANE_VALUES, BPF_F_MMAPABLE);
-/* Tracked objects: the records, and what finds their places (places.h). */
+/* Tracked objects: the records, and what finds their places (pool.h). */
 BPF_F_TABLE("array", u32, struct sample_bytes, pool, PLACES, BPF_F_MMAPABLE);
 #if TAGS
 BPF_F_TABLE("array", u32, struct tag_line_bytes, tags, TAG_LINES, BPF_F_MMAPABLE);
@@ -287,9 +287,9 @@ static __always_inline s32 stack_id(struct bpf_raw_tracepoint_args *ctx)
 }
 
 #include "kernel.h"
-#include "short_way.h"
+#include "vmemmap.h"
 #include "sampling.h"
-#include "places.h"
+#include "pool.h"
 #include "tracking.h"
 #include "counting.h"
 #include "bulk.h"

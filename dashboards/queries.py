@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from slabmon.export.catalogue import CATALOGUE, DAEMON, VERDICTS, Metric
+from slabmon.export.metrics import CATALOGUE, DAEMON, VERDICTS, Metric
 
 _ALL: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE, *VERDICTS)
 METRICS = {metric.exposed: metric for metric in _ALL}

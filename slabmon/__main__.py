@@ -2,6 +2,6 @@
 
 import sys
 
-from slabmon.cli import main
+from slabmon.cli.main import main
 
 sys.exit(main())

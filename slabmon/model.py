@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from msgspec import Meta
 
-from slabmon.names import HARMLESS
+from slabmon.base.escape import HARMLESS
 
 LARGE_CACHE = "kmalloc-large"
 UNRESOLVED_CACHE = "[unresolved]"

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slabmon.analysis.sampling import Grouped
-from slabmon.errors import UsageError
+from slabmon.base.errors import UsageError
+from slabmon.base.escape import text
 from slabmon.model import Live, Snapshot, Tracked
-from slabmon.names import text
 
 NO_STACK = "[no stack]"
 # Values are looked up in a table if it has at most so many places per element.

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from slabmon.kernel import bpf
-from slabmon.kernel.plan import ALLOCATION_EVENTS
+from slabmon.kernel.bpf import syscall
+from slabmon.kernel.planning.plan import ALLOCATION_EVENTS
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.kernel.tracker import Tracker
@@ -55,11 +55,11 @@ class EmptyPrograms:
     about = "an empty raw tracepoint program on each of kmalloc, kfree and their kmem_cache twins"
 
     def __init__(self) -> None:
-        self._program = bpf.load("slabmon_floor", _EMPTY)
+        self._program = syscall.load("slabmon_floor", _EMPTY)
         self._links: list[int] = []
 
     def on(self) -> None:
-        self._links = [bpf.attach(self._program, event) for event in _EVENTS]
+        self._links = [syscall.attach(self._program, event) for event in _EVENTS]
 
     def off(self) -> None:
         for link in self._links:

@@ -14,7 +14,7 @@ from slabmon.bench.measure import Spread, added, count_events, measure, one_cpu
 from slabmon.bench.modes import FLOOR, NOTHING, Modes, Slabmon
 from slabmon.bench.peers import CYCLES, PEERS, measure_peer
 from slabmon.bench.workloads import Workload
-from slabmon.kernel import bpf
+from slabmon.kernel.bpf import syscall
 
 STATISTICS_SECONDS = 0.5
 
@@ -63,8 +63,8 @@ def measure_workload(workload: Workload, modes: Modes, cpu: int, rounds: int,
 def program_costs(workload: Workload, mode: Slabmon) -> dict[str, dict[str, float]]:
     """Run time of each program as the kernel's own statistics give it, which cost time too."""
     programs = mode.tracker.programs
-    before = {name: bpf.program_info(fd) for name, fd in programs.programs.items()}
-    statistics = bpf.enable_stats()
+    before = {name: syscall.program_info(fd) for name, fd in programs.programs.items()}
+    statistics = syscall.enable_stats()
     mode.on()
     try:
         end = time.monotonic() + STATISTICS_SECONDS
@@ -75,7 +75,7 @@ def program_costs(workload: Workload, mode: Slabmon) -> dict[str, dict[str, floa
         os.close(statistics)
     found = {}
     for name, fd in programs.programs.items():
-        now = bpf.program_info(fd)
+        now = syscall.program_info(fd)
         runs = now.runs - before[name].runs
         row: dict[str, float] = {
             "instructions": programs.instructions[name],

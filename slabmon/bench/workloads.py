@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import repeat
 from typing import ClassVar
 
-from slabmon.errors import UnsupportedHost
+from slabmon.base.errors import UnsupportedHost
 
 _PRIVATE, _CREATE, _REMOVE = 0, 0o1000, 0  # sys/ipc.h
 

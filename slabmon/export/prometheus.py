@@ -10,16 +10,9 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.core import Metric as Family
 
-from slabmon.analysis.verdicts.finding import Assessment
-from slabmon.export.catalogue import (
-    CATALOGUE,
-    DAEMON,
-    VERDICTS,
-    Daemon,
-    Metric,
-    Of,
-)
+from slabmon.export.metrics import CATALOGUE, DAEMON, VERDICTS, Daemon, Metric, Of
 from slabmon.export.series import KINDS, MAX_SERIES, OTHER, Chosen, Row, Rows, allot
+from slabmon.leaks.finding import Assessment
 from slabmon.model import Snapshot
 
 # Series of one row of a kind.

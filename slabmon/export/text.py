@@ -9,10 +9,10 @@ import json
 from typing import Any
 
 from slabmon.analysis.grouping import group_live
-from slabmon.analysis.table import Order, Table
-from slabmon.columns import HISTORY, Value
-from slabmon.export.human import texts
+from slabmon.base.format import texts
 from slabmon.model import Live, Snapshot
+from slabmon.views.columns import HISTORY, Value
+from slabmon.views.table import Order, Table
 
 SCHEMA = 1
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from slabmon.kernel.loader import Compiler
+from slabmon.kernel.loading.loader import Compiler
 from slabmon.kernel.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ def open_tracker(settings: Settings, continuity: Continuity | None = None) -> It
         early = continuity is None or not continuity.found
         compiler = stack.enter_context(Compiler()) if early else None
         # While the child starts.
-        from slabmon.apart import apart
-        from slabmon.kernel.cgroups import Cgroups
-        from slabmon.kernel.facts import probe
-        from slabmon.kernel.plan import make_plan
-        from slabmon.kernel.symbols import Symbols
+        from slabmon.kernel.planning.plan import make_plan
+        from slabmon.kernel.probe.cgroups import Cgroups
+        from slabmon.kernel.probe.facts import probe
+        from slabmon.kernel.symbols.kallsyms import Symbols
         from slabmon.kernel.tracker import Tracker
+        from slabmon.runtime.fork import apart
 
         cgroups = Cgroups()
         wanted = settings.exact and settings.exact.cgroup

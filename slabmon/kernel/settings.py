@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from slabmon.errors import UsageError
-from slabmon.limits import Limits, check_limits
+from slabmon.base.errors import UsageError
+from slabmon.base.limits import Limits, check_limits
 
 POOL_STEP = 4096  # POOL_STEP of bpf/layout.h
 TAG_WAYS, TAG_PROBES = 8, 5  # as there

@@ -11,24 +11,28 @@ from dataclasses import replace
 import numpy as np
 
 from slabmon.analysis.sampling import Grouped
-from slabmon.kernel import assemble, bpf, slabinfo
-from slabmon.kernel.caches import CacheDirectory
-from slabmon.kernel.cgroups import Cgroups
-from slabmon.kernel.closers import refused
-from slabmon.kernel.devices import History, Ledger, Walker
-from slabmon.kernel.facts import Facts
-from slabmon.kernel.feature import DEGRADED, OFF, ON, Feature
-from slabmon.kernel.filter_text import filtered_text
-from slabmon.kernel.gfp import STABLE_BITS, classifier
-from slabmon.kernel.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODULE_EVENT
-from slabmon.kernel.loader import Programs
-from slabmon.kernel.nodes import node_uses
-from slabmon.kernel.plan import ALLOCATION_EVENTS, Plan
-from slabmon.kernel.reader import Allocations, Reader, as_words
-from slabmon.kernel.ringbuf import RingBuffer
-from slabmon.kernel.stack_table import StackTable
-from slabmon.kernel.stacks import Stacks
-from slabmon.kernel.symbols import Location, Symbols
+from slabmon.base.escape import text
+from slabmon.kernel.bpf import syscall
+from slabmon.kernel.bpf.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODULE_EVENT
+from slabmon.kernel.bpf.ringbuf import RingBuffer
+from slabmon.kernel.devres.ledger import History, Ledger, Walker
+from slabmon.kernel.loading.loader import Programs
+from slabmon.kernel.planning.bulk_hooks import refused
+from slabmon.kernel.planning.exact_filter import filtered_text
+from slabmon.kernel.planning.feature import DEGRADED, OFF, ON, Feature
+from slabmon.kernel.planning.plan import ALLOCATION_EVENTS, Plan
+from slabmon.kernel.probe import slabinfo
+from slabmon.kernel.probe.cgroups import Cgroups
+from slabmon.kernel.probe.facts import Facts
+from slabmon.kernel.probe.gfp import STABLE_BITS, classifier
+from slabmon.kernel.session_state import Memory
+from slabmon.kernel.symbols.kallsyms import Location, Symbols
+from slabmon.kernel.tables import assemble
+from slabmon.kernel.tables.caches import CacheDirectory
+from slabmon.kernel.tables.lanes import Allocations, Reader, as_words
+from slabmon.kernel.tables.numa import node_uses
+from slabmon.kernel.tables.stack_table import StackTable
+from slabmon.kernel.tables.stacks import Stacks
 from slabmon.model import (
     Device,
     FeatureState,
@@ -40,9 +44,7 @@ from slabmon.model import (
     Tracked,
     Tracking,
 )
-from slabmon.names import text
 from slabmon.state.continuity import Continuity
-from slabmon.state.memory import Memory
 
 _DEVRES, _MODULE_LOAD = CONSTANTS["EVENT_DEVRES"], CONSTANTS["EVENT_MODULE_LOAD"]
 
@@ -179,7 +181,7 @@ class Tracker:
     def _losses(self) -> Counter[str]:
         losses = self.reader.losses()
         for name, program in self.programs.programs.items():
-            losses[f"recursion_{name.removeprefix('on_')}"] = bpf.program_info(
+            losses[f"recursion_{name.removeprefix('on_')}"] = syscall.program_info(
                 program
             ).recursion_misses
         if self.ledger is not None:
@@ -278,7 +280,7 @@ class Tracker:
             programs=tuple(
                 ProgramCost(name.removeprefix("on_"), cost.run_seconds, cost.runs)
                 for name, program in self.programs.programs.items()
-                for cost in [bpf.program_info(program)]
+                for cost in [syscall.program_info(program)]
             ),
             losses=dict(self._losses()),
             features={n: FeatureState(f.state, f.reason) for n, f in self.features.items()},

@@ -13,20 +13,20 @@ from typing import Any
 from tornado.template import Loader
 
 from slabmon import __version__
-from slabmon.analysis.table import Table
-from slabmon.analysis.window import Instant, Window
-from slabmon.columns import BYTES_PER_HOUR, Column, Value
-from slabmon.export.human import duration, human, texts
+from slabmon.base.format import duration, human, texts
+from slabmon.base.parse import show_moment
 from slabmon.model import Snapshot
 from slabmon.report import paths, tree
 from slabmon.report.charts import line_chart
-from slabmon.report.moments import GROWING, Subject
-from slabmon.report.sentences import Growth, grown, size, summary
-from slabmon.report.suspicions import suspicions
+from slabmon.report.leaks import suspicions
+from slabmon.report.selection import GROWING, Subject
+from slabmon.report.summary import Growth, grown, size, summary
 from slabmon.report.weights import changed, live
-from slabmon.units import show_moment
-from slabmon.view import View, by_view
-from slabmon.views import VIEWS
+from slabmon.views.catalogue import VIEWS
+from slabmon.views.columns import BYTES_PER_HOUR, Column, Value
+from slabmon.views.table import Table
+from slabmon.views.view import View, by_view
+from slabmon.views.window import Instant, Window
 
 _ASSETS = Path(__file__).parent / "assets"
 _SCRIPTS = ("common.js", "flame.js", "treemap.js", "report.js")

@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
-from slabmon.analysis.verdicts.observer import Observer
-from slabmon.analysis.window import WINDOW_SECONDS, History
-from slabmon.errors import SlabmonError
-from slabmon.export.verdicts import SHARE, from_dict
+from slabmon.base.errors import SlabmonError
+from slabmon.export.leaks import SHARE, from_dict
+from slabmon.leaks.observer import Observer
 from slabmon.sources import Past, Source
-from slabmon.sources.connected import ConnectedSource
-from slabmon.sources.depth import JUDGED, JUDGED_SECONDS, WINDOW
+from slabmon.sources.daemon import ConnectedSource
+from slabmon.sources.read_limit import JUDGED, JUDGED_SECONDS, WINDOW
+from slabmon.views.window import WINDOW_SECONDS, History
 
 if TYPE_CHECKING:
-    from slabmon.analysis.verdicts.finding import Assessment
+    from slabmon.leaks.finding import Assessment
     from slabmon.model import Snapshot
     from slabmon.store.recording import Moment
 

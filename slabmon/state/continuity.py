@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slabmon.kernel.facts import Facts
-from slabmon.kernel.feature import DEGRADED, ON, Feature
-from slabmon.kernel.loader import Programs, map_names
-from slabmon.kernel.plan import ALLOCATION_EVENTS, Plan
+from slabmon.kernel.loading.loader import Programs, map_names
+from slabmon.kernel.planning.feature import DEGRADED, ON, Feature
+from slabmon.kernel.planning.plan import ALLOCATION_EVENTS, Plan
+from slabmon.kernel.probe.facts import Facts
+from slabmon.kernel.session_state import Memory
+from slabmon.runtime.systemd import Notifier
+from slabmon.state.descriptor_store import DescriptorStore, Keeper, KeepError, Pins
 from slabmon.state.fingerprint import differences, fingerprint
-from slabmon.state.keeper import DescriptorStore, Keeper, KeepError, Pins
-from slabmon.state.memory import Memory
-from slabmon.state.record import Record, RecordTooLarge, create_map
+from slabmon.state.record_map import Record, RecordTooLarge, create_map
 from slabmon.state.settings import StateSettings
-from slabmon.systemd import Notifier
 
 log = logging.getLogger(__name__)
 RECORD = "map-slabmon_state"

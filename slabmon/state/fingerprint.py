@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from slabmon.kernel.facts import Facts
-from slabmon.kernel.plan import Plan
-from slabmon.kernel.sources import BPF_DIR
+from slabmon.kernel.bpf.sources import BPF_DIR
+from slabmon.kernel.planning.plan import Plan
+from slabmon.kernel.probe.facts import Facts
 
 # Of the record (state/record.py): grows when its content changes its meaning.
 FORMAT = 1

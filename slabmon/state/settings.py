@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from slabmon.errors import UsageError
+from slabmon.base.errors import UsageError
 
 BPFFS = Path("/sys/fs/bpf")
 

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from slabmon import model
-from slabmon.errors import UsageError
+from slabmon.base.errors import UsageError
 from slabmon.model import Snapshot, Stacked, Tracked
 
 CONTENT_TYPE = "application/vnd.slabmon.snapshot"

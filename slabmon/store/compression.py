@@ -12,7 +12,7 @@ else:
     try:
         from backports import zstd
     except ModuleNotFoundError:  # Debian 13 has its forerunner only
-        from slabmon.store import forerunner as zstd  # type: ignore[no-redef]
+        from slabmon.base import pyzstd_compat as zstd  # type: ignore[no-redef]
 
 # Level 6 takes a millisecond for 100 KB. Long distance matching finds the columns of tracked
 # objects again where they have moved by megabytes.

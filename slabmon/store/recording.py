@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from slabmon.errors import PermissionDenied, UsageError
+from slabmon.base.errors import PermissionDenied, UsageError
+from slabmon.base.escape import text
 from slabmon.model import Snapshot
-from slabmon.names import text
 from slabmon.store import codec
 from slabmon.store.compression import unpack
 

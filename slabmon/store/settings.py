@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from slabmon.errors import UsageError
-from slabmon.limits import Limits, check_limits
-from slabmon.units import duration, size
+from slabmon.base.errors import UsageError
+from slabmon.base.limits import Limits, check_limits
+from slabmon.base.parse import duration, size
 
 
 @dataclass(frozen=True)

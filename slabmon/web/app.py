@@ -10,14 +10,14 @@ from typing import Any
 from prometheus_client.exposition import choose_encoder
 from tornado.web import Application, RequestHandler
 
+from slabmon.export.leaks import SHARE, to_dict
 from slabmon.export.text import to_json
-from slabmon.export.verdicts import SHARE, to_dict
 from slabmon.store import codec
-from slabmon.web.handler import TEXT, Context, Handler
-from slabmon.web.page import ROUTES
-from slabmon.web.past import History, PastHandler
-from slabmon.web.readings import Now
-from slabmon.web.rendering import Body
+from slabmon.web.feeds.readings import Now
+from slabmon.web.handlers.base import TEXT, Context, Handler
+from slabmon.web.handlers.bodies import Body
+from slabmon.web.handlers.page import ROUTES
+from slabmon.web.handlers.past import History, PastHandler
 
 log = logging.getLogger(__name__)
 

@@ -14,21 +14,22 @@ import ssl
 import sys
 from pathlib import Path
 
-from slabmon.channel import MAX_REPORT, ORPHAN_SECONDS, Started
-from slabmon.errors import SlabmonError
-from slabmon.logs import LogSettings, set_up
-from slabmon.memory import be_frugal, collect_rarely
+from slabmon.base.errors import SlabmonError
+from slabmon.runtime.channel import MAX_REPORT, ORPHAN_SECONDS, Started
+from slabmon.runtime.logs import LogSettings, set_up
+from slabmon.runtime.malloc import be_frugal, collect_rarely
 from slabmon.store.settings import HistorySettings
-from slabmon.web import history, privileges
-from slabmon.web.access import Access
 from slabmon.web.app import make_app
-from slabmon.web.config import WebConfig, load
-from slabmon.web.handler import Context
-from slabmon.web.page import page_files
-from slabmon.web.readings import Channel
-from slabmon.web.server import Server
+from slabmon.web.feeds import history_writer
+from slabmon.web.feeds.readings import Channel
+from slabmon.web.handlers.base import Context
+from slabmon.web.handlers.page import page_files
+from slabmon.web.serving import privileges
+from slabmon.web.serving.access import Access
+from slabmon.web.serving.config import WebConfig, load
+from slabmon.web.serving.server import Server
+from slabmon.web.serving.tls import make_context
 from slabmon.web.settings import ProcessSettings
-from slabmon.web.tls import make_context
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +51,12 @@ def main(arguments: list[str]) -> int:
         user = privileges.find_user(settings.user)
         config = load(Path(settings.config_file)) if settings.config_file else config
         if config.users:
-            import slabmon.web.auth  # noqa: F401  (its files may not be readable later)
+            import slabmon.web.serving.auth  # noqa: F401  (its files may not be readable later)
         tls = make_context(config.tls) if config.tls else None
         files = page_files()
-        history.prepare(settings.history, user)
+        history_writer.prepare(settings.history, user)
         privileges.drop(user)
-        history.check(settings.history)
+        history_writer.check(settings.history)
         context = Context(settings, Access(config), files)
         privileges.limit(settings.max_connections)
     except SlabmonError as error:
@@ -85,7 +86,7 @@ async def serve(context: Context, kept: HistorySettings, tls: ssl.SSLContext | N
     readings = Channel(reader, writer, context.settings.budget_seconds, retired.set)
     await readings.first()
     context.source = readings
-    context.past = keeper = history.Keeper(kept, readings)
+    context.past = keeper = history_writer.Keeper(kept, readings)
     tasks = [asyncio.create_task(work) for work in (keeper.run(), context.live.keep(readings))]
     server = Server(make_app(context), context.connections, context.settings, tls)
     server.listen_on(listeners)

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
-from slabmon.errors import UsageError
+from slabmon.base.errors import UsageError
+from slabmon.base.limits import Limits, check_limits
 from slabmon.export.series import MAX_SERIES
-from slabmon.limits import Limits, check_limits
 from slabmon.store.settings import HistorySettings
 
 DEFAULT_ADDRESS = "127.0.0.1:7522"

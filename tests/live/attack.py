@@ -8,8 +8,8 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable
 
-from tests.unit.serving import Client
-from tests.unit.test_auth import basic
+from tests.support.serving import Client
+from tests.unit.web.serving.test_auth import basic
 
 _RIGHT = basic("alice", "secret")
 

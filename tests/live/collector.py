@@ -10,14 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from slabmon.births import Birth, execute
-from slabmon.channel import Answer
-from slabmon.loop import Loop
+from slabmon.daemon.spawn import Birth, execute
+from slabmon.daemon.supervisor import Supervisor
+from slabmon.daemon.web_process import WebProcess
+from slabmon.runtime.channel import Answer
+from slabmon.runtime.event_loop import Loop
 from slabmon.store.codec import encode
-from slabmon.supervisor import Supervisor
 from slabmon.web.settings import WebSettings
-from slabmon.webprocess import WebProcess
-from tests.unit.builders import snapshot
+from tests.support.builders import snapshot
 
 PATIENCE = 60.0
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from slabmon.export.text import to_json
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Settings
 from slabmon.state.continuity import Continuity
-from slabmon.state.keeper import Pins
+from slabmon.state.descriptor_store import Pins
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from slabmon.bench.modes import FLOOR, NOTHING, SLABMON
-from slabmon.cli import main
+from slabmon.cli.main import main
 
 pytestmark = pytest.mark.live
 

@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from slabmon.store.codec import CONTENT_TYPE
-from slabmon.views import VIEWS
+from slabmon.views.catalogue import VIEWS
 from tests.live.daemon import Daemon
-from tests.unit.certificates import Authority
-from tests.unit.serving import Client, run
-from tests.unit.test_auth import HASH, basic
+from tests.support.certificates import Authority
+from tests.support.serving import Client, run
+from tests.unit.web.serving.test_auth import HASH, basic
 
 pytestmark = pytest.mark.live
 

@@ -6,10 +6,10 @@ import struct
 
 import pytest
 
-from slabmon.kernel.plan import make_plan
+from slabmon.kernel.planning.plan import make_plan
 from slabmon.kernel.settings import Settings
-from tests.hot_path import MODES, compiled
-from tests.unit.hosts import facts
+from tests.support.hosts import facts
+from tests.support.hot_path import MODES, compiled
 
 pytestmark = pytest.mark.live
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from slabmon.store.recording import Recording
-from tests.unit.snapshots import show_everything
+from tests.support.snapshots import show_everything
 
 pytestmark = pytest.mark.live
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.live.kernel import left_behind, ours
 from tests.live.workload import messages
-from tests.pseudoterminal import on_terminal
+from tests.support.pseudoterminal import on_terminal
 
 pytestmark = pytest.mark.live
 

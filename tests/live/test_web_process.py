@@ -18,27 +18,27 @@ from pathlib import Path
 
 import pytest
 
-from slabmon import births, supervisor
-from slabmon.channel import Answer
-from slabmon.errors import UsageError
+from slabmon.base.errors import UsageError
+from slabmon.daemon import spawn, supervisor
+from slabmon.runtime.channel import Answer
 from slabmon.store.codec import encode
 from slabmon.web.settings import WebSettings
 from tests.live.collector import FakeCollector, wait_for
-from tests.unit.certificates import Authority
-from tests.unit.serving import Client, Reply, run
-from tests.unit.snapshots import synthetic
-from tests.unit.test_auth import HASH, basic
+from tests.support.certificates import Authority
+from tests.support.serving import Client, Reply, run
+from tests.support.snapshots import synthetic
+from tests.unit.web.serving.test_auth import HASH, basic
 
 pytestmark = pytest.mark.live
 
 NOBODY = WebSettings(user="nobody")
 
 
-BIRTHS = pytest.mark.parametrize("birth", [births.execute, births.copy])
+BIRTHS = pytest.mark.parametrize("birth", [spawn.execute, spawn.copy])
 
 
 @pytest.fixture(params=[False, True], ids=["open", "password"])
-def guarded(request: pytest.FixtureRequest, tmp_path: Path, birth: births.Birth
+def guarded(request: pytest.FixtureRequest, tmp_path: Path, birth: spawn.Birth
             ) -> Iterator[FakeCollector]:  # fmt: skip
     """With a password there is a second thread, which checks them."""
     path = tmp_path / "web.yml"
@@ -48,7 +48,7 @@ def guarded(request: pytest.FixtureRequest, tmp_path: Path, birth: births.Birth
 
 
 @pytest.fixture
-def born(tmp_path: Path, birth: births.Birth) -> Iterator[FakeCollector]:
+def born(tmp_path: Path, birth: spawn.Birth) -> Iterator[FakeCollector]:
     with FakeCollector(NOBODY, tmp_path / "s.sock", birth) as found:
         yield found
 
@@ -130,7 +130,7 @@ def test_nothing_is_open_but_its_sockets_and_its_channel(born: FakeCollector) ->
 
 @BIRTHS
 def test_its_surroundings_are_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-                                    birth: births.Birth) -> None:  # fmt: skip
+                                    birth: spawn.Birth) -> None:  # fmt: skip
     """Session, directory and signals, however it came into being."""
     monkeypatch.chdir(tmp_path)
     with FakeCollector(NOBODY, first=birth) as found:

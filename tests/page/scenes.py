@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import cache as once
 
 from slabmon.model import FeatureState, Live, Release, Snapshot
-from tests.unit.builders import Object, cache, device, site, snapshot, tracked
-from tests.unit.snapshots import synthetic
+from tests.support.builders import Object, cache, device, site, snapshot, tracked
+from tests.support.snapshots import synthetic
 
 EVIL = "<script>window.hurt=1</script><img src=x onerror=window.hurt=1>\"'&"
 # A task's name has 15 bytes; this one is a whole element all the same.

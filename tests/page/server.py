@@ -14,14 +14,14 @@ from slabmon.model import Snapshot
 from slabmon.store.codec import encode
 from slabmon.store.recording import Moment
 from slabmon.store.settings import HistorySettings
-from slabmon.web.access import Access
 from slabmon.web.app import make_app
-from slabmon.web.config import WebConfig
-from slabmon.web.handler import Context
-from slabmon.web.history import Keeper
-from slabmon.web.page import page_files
-from slabmon.web.readings import Now, Reading
-from slabmon.web.server import Server
+from slabmon.web.feeds.history_writer import Keeper
+from slabmon.web.feeds.readings import Now, Reading
+from slabmon.web.handlers.base import Context
+from slabmon.web.handlers.page import page_files
+from slabmon.web.serving.access import Access
+from slabmon.web.serving.config import WebConfig
+from slabmon.web.serving.server import Server
 from slabmon.web.settings import WebSettings
 from tests.page.scenes import PASSWORD, SCENES, USER
 

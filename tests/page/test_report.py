@@ -11,9 +11,9 @@ from playwright.sync_api import Browser, Page
 
 from slabmon.model import Release, Snapshot
 from slabmon.report.page import to_page
-from tests.unit.builders import Object, device
-from tests.unit.reported import SOME, host, subject
-from tests.unit.snapshots import synthetic
+from tests.support.builders import Object, device
+from tests.support.reported import SOME, host, subject
+from tests.support.snapshots import synthetic
 
 pytestmark = pytest.mark.browser
 

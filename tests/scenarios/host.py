@@ -1,7 +1,7 @@
 """A synthetic host: streams of allocations with known lives, seen as slabmon would see them.
 
 Each allocation of s bytes is sampled with probability 1 - exp(-s / R), independently: what the
-kernel's countdown with exponential gaps amounts to (ADR 7; tests/unit/test_sampling.py holds the
+kernel's countdown with exponential gaps amounts to (ADR 7; tests/unit/analysis/test_sampling.py holds the
 countdown to it). Counters are exact. Objects from before tracking began are not tracked, while
 their frees are counted.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from slabmon.analysis.sampling import probability
 from slabmon.kernel.settings import Settings
 from slabmon.model import Device, Host, Live, Slabinfo, Snapshot, Tracked, Tracking
-from tests.unit.builders import cache, site, snapshot
+from tests.support.builders import cache, site, snapshot
 
 SiteKey = tuple[str, int, str | None]
 BOOT_NS = 10**12

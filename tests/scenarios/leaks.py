@@ -6,17 +6,9 @@ import numpy as np
 
 from slabmon.model import Device
 from tests.scenarios.host import CacheFacts, Churn, Rng, Stream, World
-from tests.scenarios.load import (
-    HOUR,
-    background,
-    forever,
-    kmalloc,
-    place,
-    poisson,
-    steady,
-)
+from tests.scenarios.load import HOUR, background, forever, kmalloc, place, poisson, steady
 from tests.scenarios.scenario import Scenario, log_uniform, suspects
-from tests.unit.builders import device
+from tests.support.builders import device
 
 
 def slow_leak(rng: Rng) -> Scenario:

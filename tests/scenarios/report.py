@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slabmon.export.human import duration
+from slabmon.base.format import duration
 from tests.scenarios.catalogue import ENTRIES
 from tests.scenarios.score import Outcome, Score
 

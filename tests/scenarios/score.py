@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from slabmon.analysis.verdicts.finding import Finding
-from slabmon.analysis.verdicts.observer import Observer
+from slabmon.leaks.finding import Finding
+from slabmon.leaks.observer import Observer
 from tests.scenarios.catalogue import Entry
 from tests.scenarios.host import Simulation
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tests.unit.boards import GROUPS
+from tests.support.boards import GROUPS
 
 HOUR = 3.0  # seconds that stand for an hour
 PACE = "10s"  # ranges that rates are taken over; scrapes come every second

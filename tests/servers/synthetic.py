@@ -6,14 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from slabmon.analysis.verdicts.finding import SITE, STRONG, Assessment, Finding
-from slabmon.budget import STEPS
-from slabmon.export.catalogue import Daemon
+from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import Exporter
-from slabmon.kernel.gfp import CLASSES
+from slabmon.kernel.probe.gfp import CLASSES
+from slabmon.leaks.finding import SITE, STRONG, Assessment, Finding
 from slabmon.model import GfpClass, Live, PageOrder, Slabinfo, Snapshot
-from tests.unit import scraping
-from tests.unit.builders import cache, device, site, snapshot
+from slabmon.runtime.budget import STEPS
+from tests.support import scraping
+from tests.support.builders import cache, device, site, snapshot
 
 _MIB = 1 << 20
 _PARTS = ("collector", "web")

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slabmon.analysis.verdicts.observer import Observer
-from slabmon.export.catalogue import Daemon as Figures
+from slabmon.export.metrics import Daemon as Figures
 from slabmon.export.prometheus import Exporter
+from slabmon.leaks.observer import Observer
 from tests.live.daemon import Daemon
 from tests.live.workload import HEADER, messages
 from tests.scenarios.host import Simulation, Stream
@@ -30,7 +30,7 @@ from tests.scenarios.load import background, place, poisson
 from tests.servers.compressed import SCRAPES, write_rules
 from tests.servers.exposed import Received, exporter, webhook
 from tests.servers.processes import Server, alertmanager, prometheus, wait_for
-from tests.unit import scraping
+from tests.support import scraping
 
 pytestmark = [pytest.mark.servers, pytest.mark.live]
 LENGTH = 4096 - HEADER

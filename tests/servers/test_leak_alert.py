@@ -20,7 +20,7 @@ from tests.live.daemon import Daemon
 from tests.live.workload import HEADER, messages
 from tests.servers.exposed import webhook
 from tests.servers.processes import alertmanager, prometheus
-from tests.unit.boards import RULES
+from tests.support.boards import RULES
 
 pytestmark = [pytest.mark.servers, pytest.mark.live]
 ALERT = "SlabmonLeakSuspected"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.unit.boards import ALERTS, FOLDER, RECORDS, asked, parsed
+from tests.support.boards import ALERTS, FOLDER, RECORDS, asked, parsed
 
 pytestmark = pytest.mark.servers
 RULES, EXAMPLES = FOLDER / "rules", FOLDER / "examples"

@@ -20,7 +20,7 @@ from tests.servers.compressed import HOUR, PACE, SCRAPES, compressed, write_rule
 from tests.servers.exposed import exporter
 from tests.servers.processes import Server, prometheus, query, victoria_metrics, wait_for
 from tests.servers.synthetic import SyntheticHost
-from tests.unit.boards import ALERTS, RECORDS, Asked, asked
+from tests.support.boards import ALERTS, RECORDS, Asked, asked
 
 pytestmark = [pytest.mark.servers, pytest.mark.live]
 ASKED = list(asked())

@@ -11,23 +11,23 @@ from typing import Any
 
 import pytest
 
-from slabmon.analysis.table import Table
-from slabmon.analysis.window import Window
-from slabmon.columns import HISTORY
-from slabmon.export.catalogue import CATALOGUE
-from slabmon.export.human import human, texts
+from slabmon.base.format import human, texts
+from slabmon.export.metrics import CATALOGUE
 from slabmon.export.text import rows_to_json, to_csv, to_json, to_table
 from slabmon.model import Snapshot
 from slabmon.report import page as report
-from slabmon.top.batch import page
-from slabmon.top.browser import Browser
-from slabmon.top.layout import choices, lay_out
-from slabmon.views import VIEWS
-from slabmon.web import answers
-from slabmon.web.asked import Asked
-from slabmon.web.live import Moment
-from tests.unit.reported import subject
-from tests.unit.terminal import Terminal, host, on_terminal, start
+from slabmon.tui.batch import page
+from slabmon.tui.browser import Browser
+from slabmon.tui.layout import choices, lay_out
+from slabmon.views.catalogue import VIEWS
+from slabmon.views.columns import HISTORY
+from slabmon.views.table import Table
+from slabmon.views.window import Window
+from slabmon.web.feeds.live import Moment
+from slabmon.web.handlers import page_json
+from slabmon.web.handlers.query import Asked
+from tests.support.reported import subject
+from tests.support.terminal import Terminal, host, on_terminal, start
 
 FOUND = host(10)
 # Where the JSON document has the rows of a view, and what it calls the columns there.
@@ -150,7 +150,7 @@ def test_the_running_top_shows_the_same_text(name: str) -> None:
 @pytest.mark.parametrize("name", VIEWS)
 def test_the_page_shows_the_same_text_and_the_same_values(name: str) -> None:
     table = Table.of(VIEWS[name], FOUND)
-    sent = answers.table(Asked(name, every=True), Moment(Window.of(FOUND), 0.0))
+    sent = page_json.table(Asked(name, every=True), Moment(Window.of(FOUND), 0.0))
     shown = [i for i, column in enumerate(sent["columns"]) if column["kind"] != HISTORY]
     columns = [table.view.column(sent["columns"][i]["name"]) for i in shown]
     assert {column.name for column in columns} == {

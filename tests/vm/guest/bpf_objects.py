@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from slabmon.kernel.bpf import bpf
+from slabmon.kernel.bpf.syscall import bpf
 
 _NEXT_ID = {"programs": 11, "maps": 12, "links": 31}  # enum bpf_cmd: BPF_*_GET_NEXT_ID
 _LISTS = ("/sys/kernel/tracing/dynamic_events", "/sys/kernel/debug/kprobes/list")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slabmon.analysis.grouping import group_live
-from slabmon.kernel import facts
+from slabmon.kernel.probe import facts
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.kernel.tracker import Tracker

@@ -18,11 +18,11 @@ from typing import IO, Any
 import numpy as np
 import pytest
 
-from slabmon.analysis.verdicts.series import SCALES
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Filter, Settings
+from slabmon.leaks.series import SCALES
 from slabmon.model import Snapshot
-from slabmon.store.history import History
+from slabmon.store.writer import History
 from tests.vm.guest import planted as module
 from tests.vm.guest.test_lifecycle import SLABMON
 

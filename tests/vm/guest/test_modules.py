@@ -16,8 +16,8 @@ from slabmon.analysis.grouping import group_live
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.kernel.tracker import Tracker
-from slabmon.memory import be_frugal
 from slabmon.model import Live, Snapshot
+from slabmon.runtime.malloc import be_frugal
 from tests.vm.guest import planted as module
 from tests.vm.guest.observed import missed, planted_sites, traced_sites
 

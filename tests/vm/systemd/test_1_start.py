@@ -84,9 +84,9 @@ def test_what_it_logs_when_it_starts_has_fields() -> None:
     lines = host.run("journalctl", "--no-pager", "--output", "json", "--unit", "slabmon.service")
     found = [json.loads(line) for line in lines.splitlines() if '"LOGGER"' in line]
     (entry,) = [line for line in found if line["MESSAGE"].startswith("tracking since")]
-    assert (entry["LOGGER"], entry["PRIORITY"]) == ("slabmon.daemon", "6")
+    assert (entry["LOGGER"], entry["PRIORITY"]) == ("slabmon.daemon.main", "6")
     assert entry["SYSLOG_IDENTIFIER"] == "slabmon"
-    assert entry["CODE_FILE"].endswith("slabmon/daemon.py")
+    assert entry["CODE_FILE"].endswith("slabmon/daemon/main.py")
 
 
 def test_every_feature_of_this_kernel_works_inside_the_sandbox() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.certificates import Authority
-from tests.unit.test_auth import HASH, basic
+from tests.support.certificates import Authority
+from tests.unit.web.serving.test_auth import HASH, basic
 from tests.vm.systemd import host
 from tests.vm.systemd.story import configure, main_pid, web_pids
 

@@ -1,0 +1,142 @@
+"""Many hosts in one process, each with a path of its own: what `bench.fleet` scrapes.
+
+Each host is two moments of a synthetic snapshot, written by the daemon's own exporter. A scrape
+shows both extended in a straight line to now: rendering 200 hosts every 15 s would need more CPU
+than Prometheus.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from tornado.web import Application, RequestHandler
+
+from slabmon.export.metrics import Daemon
+from slabmon.export.prometheus import Exporter
+from slabmon.kernel.probe.gfp import CLASSES
+from slabmon.leaks.finding import SITE, STRONG, Assessment, Finding
+from slabmon.model import GfpClass, Live, Slabinfo, Snapshot
+from slabmon.runtime.budget import STEPS
+from tests.support.builders import cache, device, site, snapshot
+
+RELEASES = ("5.10.0-34", "6.1.0-37", "6.12.0-9", "6.12.0-11", "6.18.2")
+CACHES, MODULES, DRIVERS = 235, 60, 40
+STEP_SECONDS = 15.0
+_PARTS = ("collector", "web")
+
+
+class Host:
+    """One host; everything about it follows from its number."""
+
+    def __init__(self, number: int) -> None:
+        self._rng = np.random.default_rng(number)
+        self._number = number
+        self.sites = int(self._rng.integers(500, 1500))
+        self.devices = int(self._rng.integers(15, 80))
+        # Call sites and caches differ by orders of magnitude, as they do.
+        self._site_rates = self._rng.pareto(0.7, self.sites) + 1
+        self._cache_rates = self._rng.pareto(0.7, CACHES) + 1
+        exporter = Exporter()
+        first, second = (self._samples(exporter, step) for step in (1000, 1001))
+        self._names = list(first)
+        self._start = np.array(list(first.values()))
+        end = np.array([second.get(name, value) for name, value in first.items()])
+        self._slope = end - self._start
+        self._whole = (self._start % 1 == 0) & (end % 1 == 0)
+        self._since = time.monotonic()
+
+    @property
+    def series(self) -> int:
+        """Of one scrape."""
+        return len(self._names)
+
+    def scrape(self) -> bytes:
+        """As it is now."""
+        steps = (time.monotonic() - self._since) / STEP_SECONDS
+        values = self._start + steps * self._slope
+        values = np.where(self._whole, np.rint(values), values)  # counts are whole numbers
+        lines = [f"{name} {value!r}" for name, value
+                 in zip(self._names, values.tolist(), strict=True)]  # fmt: skip
+        return ("\n".join(lines) + "\n").encode()
+
+    def _samples(self, exporter: Exporter, step: int) -> dict[str, float]:
+        page = generate_latest(exporter.families(self._snapshot(step), self._daemon(step),
+                                                 self._assessment()))  # fmt: skip
+        lines = (line.rpartition(" ") for line in page.decode().splitlines() if line[0] != "#")
+        return {name: float(value) for name, _, value in lines}
+
+    def _snapshot(self, step: int) -> Snapshot:
+        plain = snapshot()
+        sites = [
+            site(f"function_{i}", i, f"module_{i % MODULES}" if i % 2 else None,
+                 allocs=int(step * rate), allocated_bytes=int(step * rate * 96),
+                 live=Live(int(rate), int((100 + step) * rate)))
+            for i, rate in enumerate(self._site_rates.tolist())
+        ]  # fmt: skip
+        caches = [
+            cache(f"cache_{i}", allocs=int(step * rate), frees=int(step * rate * 0.99),
+                  allocated_bytes=int(step * rate * 96), freed_bytes=int(step * rate * 95),
+                  requested_bytes=int(step * rate * 90), live=Live(int(rate), int(step * rate)),
+                  reclaimable=i % 12 == 0, slabinfo=Slabinfo(i, 2 * i, 96, int(4096 * rate * step)))
+            for i, rate in enumerate(self._cache_rates.tolist())
+        ]  # fmt: skip
+        return replace(
+            plain,
+            host=replace(plain.host, release=RELEASES[self._number % len(RELEASES)]),
+            sites=tuple(sites), caches=tuple(caches),
+            devices=tuple(
+                device(name=f"0000:{i:02x}:00.0", driver=f"driver_{i % DRIVERS}", resources=i + 1,
+                       managed_bytes=128 * i * step, slab_bytes=256 * i * step, added=i + 1)
+                for i in range(self.devices)
+            ),
+            gfp=tuple(GfpClass(name, 1000 * step, 64_000 * step, 0) for name in CLASSES),
+        )  # fmt: skip
+
+    def _daemon(self, step: int) -> Daemon:
+        report = {
+            "snapshot_seconds": 0.01, "budget_cpus": 0.02, "bpf_bytes": 48 << 20, "bpf_cpus": 0.003,
+            "web_restarts": 0, "web_configuration_failed": 0,
+            **{f"{part}_resident_bytes": 60 << 20 for part in _PARTS},
+            **{f"{part}_proportional_bytes": 30 << 20 for part in _PARTS},
+            **{f"{part}_cpu_seconds": 0.01 * step for part in _PARTS},
+            **{f"{part}_cpus": 0.001 * float(self._number % 7 + 1) for part in _PARTS},
+            **{f"budget_step_{number}": 0.0 for number in range(len(STEPS))},
+        }  # fmt: skip
+        return Daemon(report, True, 0.25, 0.01, {"timeout": 0, "unreadable": 0}, 3, {"refused": 0})
+
+    def _assessment(self) -> Assessment:
+        """One host in ten has a suspect."""
+        module = f"module_{self._number % 3}"
+        finding = Finding(
+            SITE, ("leak", 4), f"leak+0x4 [{module}]", module, (), (), ("cache_1",), (), STRONG,
+            3.6e6, 3e6, 4e6, 21_600.0, 2e7, 3e7, 1e-9, (), (),
+        )  # fmt: skip
+        return Assessment(90_000.0, 1215.0, 42, 0, 16 << 30, (finding,) * (self._number % 10 == 0))
+
+
+class _Metrics(RequestHandler):
+    def initialize(self, hosts: list[Host]) -> None:
+        self._hosts = hosts
+
+    def get(self, number: str) -> None:
+        self.set_header("Content-Type", CONTENT_TYPE_LATEST)
+        self.finish(self._hosts[int(number)].scrape())
+
+
+async def serve(port: int, count: int) -> None:
+    """Until it is killed. Prints the series of all hosts together when it listens."""
+    hosts = [Host(number) for number in range(count)]
+    application = Application([(r"/hosts/(\d+)/metrics", _Metrics, {"hosts": hosts})])
+    application.listen(port, "127.0.0.1")
+    sys.stdout.write(f"{sum(host.series for host in hosts)}\n")
+    sys.stdout.flush()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,184 @@
+"""docs/overhead.md and its figures, from the results in docs/overhead/: `make overhead-docs`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.overhead_figures import bars, curves, measured
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs/overhead"
+PAGE = ROOT / "docs/overhead.md"
+HEADER, LOG = RESULTS / "about.md", RESULTS / "log.md"
+
+
+def load(name: str) -> dict[str, Any]:
+    """Raw results."""
+    document: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return document
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """As Markdown."""
+    yield f"| {' | '.join(titles)} |"
+    yield "|" + "---|" * len(titles)
+    for row in rows:
+        yield f"| {' | '.join(str(cell) for cell in row)} |"
+    yield ""
+
+
+def _added(row: Mapping[str, Any]) -> str:
+    spread = row["added_ns"]
+    return f"{round(spread['median'])} ({round(spread['low'])} to {round(spread['high'])})"
+
+
+def _ratio(row: Mapping[str, Any]) -> str:
+    """None where empty programs took no measurable time."""
+    return "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
+
+
+def pairs(bench: Mapping[str, Any]) -> Iterator[str]:
+    """Slabmon and others under the first workload."""
+    first = bench["workloads"][0]
+    yield f"## A pair of kmalloc and kfree ({first['about']})"
+    yield ""
+    yield "![Nanoseconds added to a pair](overhead/pairs.svg)"
+    yield ""
+    rows = [(f"{name}: {row['about']}", _added(row), _ratio(row))
+            for name, row in measured(bench)]  # fmt: skip
+    yield from table(("", "ns added: median (quartiles)", "empty programs = 1"), rows)
+    for peer in bench["peers"]:
+        if "absent" in peer:
+            yield f"- {peer['name']} does not run here: `{peer['absent']}`"
+    yield ""
+
+
+def workloads(bench: Mapping[str, Any]) -> Iterator[str]:
+    """All of them, each pair of an allocation and its free."""
+    names = [mode["mode"] for mode in bench["workloads"][0]["modes"][1:]]
+    rows = []
+    for one in bench["workloads"]:
+        modes = {mode["mode"]: mode for mode in one["modes"]}
+        rows.append((
+            f"{one['workload']}: {one['about']}", f"{one['kmalloc_pairs']:g}",
+            f"{one['kmem_cache_pairs']:g}", f"{modes['nothing']['iteration_ns']['median']:,.0f}",
+            *(f"{round(modes[name]['added_ns']['median'])} ({_ratio(modes[name])})"
+              for name in names),
+        ))  # fmt: skip
+    yield "## Other workloads"
+    yield ""
+    yield "Median of the ns added to each pair, and in brackets against the empty programs."
+    yield ""
+    titles = ("an iteration", "kmalloc pairs", "kmem_cache pairs", "ns without", *names)
+    yield from table(titles, rows)
+
+
+def hot_path(known: Mapping[str, Any]) -> Iterator[str]:
+    """From the file that a test compares with."""
+    yield "## Instructions, calls, cache lines"
+    yield ""
+    yield (
+        "Of one event seen before, counted by running the compiled programs step by step: "
+        "instructions as the compiler emits them, calls of kernel functions that are not compiled "
+        "in line, 64-byte lines of maps and kernel memory. A test fails when an event takes more."
+    )
+    yield ""
+    events = ("kmalloc", "kfree", "kmem_cache_alloc", "kmem_cache_free")
+    rows = [(name, *(f"{row[e]['instructions']} / {row[e]['calls']} / {row[e]['lines']}"
+                     for e in events)) for name, row in known.items()]  # fmt: skip
+    yield from table(("mode, how caches are found", *events), rows)
+
+
+def verifier(programs: Mapping[str, Any]) -> Iterator[str]:
+    """What was loaded for the allocation events, mode by mode."""
+    yield "## Programs"
+    yield ""
+    yield (
+        "Instructions as loaded, and in brackets how many the verifier walked through "
+        "(`verified_insns`; its limit is a million). Run time as the kernel's own statistics give "
+        "it under the first workload, with what they cost themselves."
+    )
+    yield ""
+    events = ("kmalloc", "kfree", "kmem_cache_alloc", "kmem_cache_free")
+    titles = ("mode", *events, "kmalloc ns", "kfree ns")
+    rows = []
+    for name, of in programs.items():
+        sizes = (f"{of[e]['instructions']} ({of[e]['verified_instructions']:,})" for e in events)
+        rows.append((name, *sizes, *(f"{of[e]['mean_ns']:.0f}" for e in events[:2])))
+    yield from table(titles, rows)
+
+
+def daemon(found: Mapping[str, Any]) -> Iterator[str]:
+    """The user-space side."""
+    yield "## The daemon"
+    yield ""
+    rows = [
+        ("start to first metrics", f"{found['start_seconds']} s"),
+        ("scrape, the other CPU busy: median", f"{found['scrape_ms']['median']} ms"),
+        ("99th percentile", f"{found['scrape_ms']['p99']} ms"),
+        ("size of a scrape", f"{found['scrape_bytes']:,} bytes"),
+        ("CPU, scraped every second", f"{found['cpu_percent_scraped_each_second']} %"),
+        ("CPU, not scraped", f"{found['cpu_percent_not_scraped']} %"),
+        ("PSS of both processes", f"{found['pss_mib_total']} MiB"),
+    ]
+    yield from table(("", ""), rows)
+
+
+def scale(found: Mapping[str, Any]) -> Iterator[str]:
+    """Hosts that are not this one."""
+    yield "## Larger hosts"
+    yield ""
+    yield (
+        "Synthetic tables: 10,000 call sites, 1,000 caches, lanes as full as they may get. "
+        "Snapshots are CPU time of the daemon's own code; symbols, looked up once, are not in it. "
+        "Each CPU writes cache lines of its own; what all share is read only, but for the gate and "
+        "the tags of tracked objects, spread by hash: contention was reasoned, not measured."
+    )
+    yield ""
+    yield "![Time against size](overhead/scale.svg)"
+    yield ""
+    rows = [(h["cpus"], f"{h['objects']:,}", h["slots_per_lane"], f"{h['kernel_mib']:.0f}",
+             f"{h['snapshot_ms']:.0f}") for h in found["hosts"]]  # fmt: skip
+    yield from table(("CPUs", "tracked objects", "slots a lane", "kernel MiB", "snapshot ms"), rows)
+    rows = [(f"{s['sites']:,}", f"{s['caches']:,}", f"{s['devices']:,}", f"{s['ms']:.0f}",
+             f"{s['bytes']:,}") for s in found["scrapes"]]  # fmt: skip
+    yield from table(("sites", "caches", "devices", "scrape ms", "bytes"), rows)
+    yield "Label sets beyond the limits of docs/metrics.md are folded: the size stops growing."
+    yield ""
+
+
+def page() -> str:
+    """The whole document."""
+    bench = load("bench")
+    machine = bench["machine"]
+    with open(ROOT / "tests/support/hot_path.toml", "rb") as file:
+        known = tomllib.load(file)
+    lines = [
+        HEADER.read_text(),
+        f"Measured {machine['time'][:10]}: Linux {machine['kernel']}, {machine['cpu']}, "
+        f"{machine['cpus']} virtual CPUs of a shared host, Python {machine['python']}, load "
+        f"{machine['load']:.1f}; {bench['workloads'][0]['rounds']} rounds. Raw results: "
+        "[docs/overhead/](overhead/).",
+        "",
+        *pairs(bench), *workloads(bench), *hot_path(known),
+        *verifier(bench["programs"]), *daemon(load("daemon")),
+        *scale(load("scale")), LOG.read_text(),
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Writes the page and its figures."""
+    (RESULTS / "pairs.svg").write_text(bars(load("bench")))
+    (RESULTS / "scale.svg").write_text(curves(load("scale")))
+    PAGE.write_text(page())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

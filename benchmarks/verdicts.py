@@ -1,0 +1,58 @@
+"""CPU time and memory of the verdict engine on a large host: 10,000 call sites, 1,000 caches,
+5,000 devices, 100,000 tracked objects of which one in a hundred is replaced between readings.
+
+A benchmark, not a test: `make bench-verdicts`.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from slabmon.leaks.observer import Observer
+from slabmon.model import Snapshot
+from tests.support.snapshots import synthetic
+
+READINGS, STEP, SHARE = 150, 15.0, 100
+
+
+def later(base: Snapshot, number: int, rng: np.random.Generator) -> Snapshot:
+    """The host so many steps on."""
+    seconds = STEP * number
+    now = 10**14 + round(seconds * 1e9)
+    born = base.tracked.born_ns
+    fresh = rng.integers(0, len(born), len(born) // SHARE)
+    born[fresh] = now - rng.integers(0, round(STEP * 1e9), len(fresh), np.uint64)
+    caches = tuple(replace(cache, allocated_bytes=cache.allocated_bytes + 4096 * i * number)
+                   for i, cache in enumerate(base.caches))  # fmt: skip
+    return replace(base, caches=caches, tracking=replace(base.tracking, seconds=seconds),
+                   tracked=replace(base.tracked, born_ns=born, now_ns=now))  # fmt: skip
+
+
+def main() -> int:
+    """Prints median and longest CPU time of a reading with its assessment, and memory."""
+    rng = np.random.default_rng(7)
+    base = synthetic()
+    observer = Observer()
+    adding = []
+    for number in range(1, READINGS + 1):
+        snapshot = later(base, number, rng)
+        begin = time.process_time()
+        observer.add(snapshot)
+        adding.append(time.process_time() - begin)
+    milliseconds = np.array(adding) * 1e3
+    sys.stdout.write(f"reading median {np.median(milliseconds):6.1f} ms, "
+                     f"longest {milliseconds.max():6.1f} ms\n")  # fmt: skip
+    assessment = observer.assess()
+    size = len(pickle.dumps(observer.__dict__)) / 2**20
+    sys.stdout.write(f"state   {size:6.1f} MiB, the last snapshot included\n")
+    sys.stdout.write(f"series  {assessment.series} tests, {assessment.left_out} left out\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""CPU time of each view of a large host: from a new snapshot to the visible lines.
+
+A benchmark, not a test: `make bench-views`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from slabmon.base.format import texts
+from slabmon.model import Snapshot
+from slabmon.runtime.malloc import collect_rarely
+from slabmon.views.catalogue import VIEWS
+from slabmon.views.chart_history import Hour
+from slabmon.views.filtering import mask
+from slabmon.views.table import Table
+from slabmon.views.view import View
+from slabmon.views.window import History, Instant, Window
+from slabmon.web.feeds.live import Moment
+from slabmon.web.handlers import page_json
+from slabmon.web.handlers.query import Asked
+from tests.support.snapshots import grown, synthetic
+from tests.support.terminal import Script, Terminal, on_terminal
+
+ROUNDS, LINES, POINTS = 8, 50, 120
+
+
+def redraw(view: View, window: Window) -> None:
+    """What a refresh computes: order, filter, and the visible lines."""
+    table = Table(view, window)
+    order = table.order(keep=mask("live > 1k" if "live_bytes" in view.brief else "", table))
+    texts(table, order[:LINES], table.brief)
+
+
+def answer(name: str, window: Window) -> None:
+    """What the live page gets of a view."""
+    fresh = Window(Instant(window.snapshot), window.before, window.moments, window.trails)
+    page_json.encoded(page_json.table(Asked(name, filter="_7"), Moment(fresh, 0.0)))
+
+
+def measure(work: Callable[[], object]) -> float:
+    """Milliseconds of CPU time."""
+    begin = time.process_time()
+    work()
+    return (time.process_time() - begin) * 1e3
+
+
+def _add(history: History, snapshot: Snapshot, windows: list[Window]) -> None:
+    windows.append(history.add(snapshot))
+
+
+def on_screen(windows: list[Window], times: dict[str, list[float]]) -> None:
+    """Adds what top itself takes per view: a new window, the table, and all lines of the screen."""
+
+    async def work(terminal: Terminal) -> None:
+        app = terminal.app
+        for name in VIEWS:
+            app.show_view(name)
+            await terminal.pilot.pause()
+            for window in windows:
+                fresh = Window(Instant(window.snapshot), window.before, window.moments,
+                               window.trails)  # fmt: skip
+
+                def redraw(fresh: Window = fresh) -> None:
+                    app.browser.refresh(fresh)
+                    app.grid.redraw()
+                    app.screen._compositor.render_update(full=True)
+
+                times[name].append(measure(redraw))
+
+    on_terminal(work, Script(windows[0].snapshot), (140, LINES))
+
+
+def main() -> int:
+    """Prints median and longest CPU time per view in milliseconds: of a table alone, of a redraw
+    of the terminal, and of an answer to the live page."""
+    collect_rarely()  # as top and the web process do
+    history = History(VIEWS.values())
+    base = synthetic()
+    for number in range(POINTS):
+        history.add(grown(base, 5.0 * (number + 1)))
+    adding: list[float] = []
+    windows: list[Window] = []
+    tables: dict[str, list[float]] = {view: [] for view in VIEWS}
+    screens: dict[str, list[float]] = {view: [] for view in VIEWS}
+    pages: dict[str, list[float]] = {view: [] for view in VIEWS}
+    for number in range(ROUNDS):
+        snapshot = grown(base, 5.0 * (POINTS + number + 1))
+        adding.append(measure(partial(_add, history, snapshot, windows)))
+        for name, view in VIEWS.items():
+            tables[name].append(measure(partial(redraw, view, windows[-1])))
+            pages[name].append(measure(partial(answer, name, windows[-1])))
+    on_screen(windows[-4:], screens)
+    hour = Hour(VIEWS.values())
+    points = [measure(partial(hour.add, Instant(window.snapshot))) for window in windows[::2]]
+    sys.stdout.write(f"{'':20}  table: median, longest   screen: median, longest   "
+                     "page: median, longest (ms)\n")  # fmt: skip
+    for name in VIEWS:
+        figures = [f"{np.median(found):8.1f} {max(found):8.1f}"
+                   for found in (tables[name], screens[name], pages[name])]  # fmt: skip
+        sys.stdout.write(f"{name:20}  {figures[0]:>22}   {figures[1]:>23}   {figures[2]:>21}\n")
+    sys.stdout.write(f"taking a snapshot in: median {np.median(adding):.1f}, "
+                     f"longest {max(adding):.1f} ms; "
+                     f"a point of the hour: median {np.median(points):.1f} ms\n")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

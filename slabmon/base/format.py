@@ -1,0 +1,107 @@
+"""Values as people read them: units, signs, marks of doubt, small charts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from slabmon.base.escape import printable
+from slabmon.views.columns import (
+    BYTES,
+    BYTES_PER_HOUR,
+    BYTES_PER_SECOND,
+    ESTIMATE,
+    GROWTH,
+    GROWTH_ERROR,
+    OBSERVABLE,
+    PER_SECOND,
+    PERCENT,
+    SECONDS,
+    Column,
+    Value,
+)
+
+if TYPE_CHECKING:
+    from slabmon.views.table import Order, Table
+
+TREND_WIDTH = 12
+# Behind a live figure of what can be freed without any event: it is an upper bound.
+UNSEEN_FREES = "?"
+_BARS = "▁▂▃▄▅▆▇█"
+# A figure that moves by less than this share of itself is drawn flat.
+_FLAT = 0.01
+_SPANS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
+_FRACTIONS = ((1, "s"), (1e-3, "ms"), (1e-6, "us"))
+
+
+def human(value: Value, unit: str) -> str:
+    """A value for people: binary multiples of bytes, thousands apart, `-` for missing."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return trend(value)
+    if unit in (BYTES, BYTES_PER_SECOND):
+        return _bytes(value)
+    if unit == BYTES_PER_HOUR:
+        return ("+" if value > 0 else "") + _bytes(value)
+    if unit == SECONDS:
+        return duration(value)
+    if unit == PERCENT:
+        return f"{value * 100:.1f}%"
+    if unit == PER_SECOND and abs(value) < 100:
+        return f"{value:.1f}"
+    return f"{value:,.0f}" if isinstance(value, float) else f"{value:,}"
+
+
+def _bytes(value: float) -> str:
+    amount = float(value)
+    for suffix in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(amount) < 1024 or suffix == "TiB":
+            break
+        amount /= 1024
+    return f"{value:.0f} B" if suffix == "B" else f"{amount:.1f} {suffix}"
+
+
+def duration(seconds: float) -> str:
+    """3d04h, 2h05m, 4m10s, 12.5s, 3.2ms, 132ns."""
+    for step, name, small, small_name in _SPANS:
+        if seconds >= step:
+            whole = int(seconds)
+            return f"{whole // step}{name}{whole % step // small:02d}{small_name}"
+    for fraction, name in _FRACTIONS:
+        if seconds >= fraction or seconds == 0:
+            return f"{seconds / fraction:.1f}{name}"
+    return f"{seconds * 1e9:.0f}ns"
+
+
+def trend(values: Sequence[int], width: int = TREND_WIDTH) -> str:
+    """A line of bars from the lowest to the highest of these values, at most `width` of them:
+    each bar is the highest of its share of the values."""
+    count = min(width, len(values))
+    bars = [max(values[i * len(values) // count : (i + 1) * len(values) // count])
+            for i in range(count)]  # fmt: skip
+    low, high = min(bars, default=0), max(bars, default=0)
+    if high - low <= _FLAT * abs(high):
+        return _BARS[0 if high == 0 else 3] * count
+    return "".join(_BARS[(value - low) * (len(_BARS) - 1) // (high - low)] for value in bars)
+
+
+def texts(table: Table, order: Order, columns: Sequence[Column]) -> list[list[str]]:
+    """Rows of a table as text; live figures of what can be freed unseen are marked."""
+    seen = [True] * len(order)
+    if any(column.name == OBSERVABLE.name for column in table.view.columns):
+        seen = table.values(OBSERVABLE.name)[order].tolist()
+    return [[_shown(value, column, sure) for value, column in zip(row, columns, strict=True)]
+            for row, sure in zip(table.cells(order, columns), seen, strict=True)]  # fmt: skip
+
+
+def _shown(value: Value, column: Column, sure: bool) -> str:
+    if column.name == GROWTH_ERROR.name:
+        return human(value, BYTES)  # an error has no sign
+    text = human(value, column.unit)
+    doubtful = not sure and column.kind in (ESTIMATE, GROWTH) and text != "-"
+    return text + UNSEEN_FREES if doubtful else text

@@ -1,0 +1,29 @@
+"""Bounds of settings: a dataclass lists them as LIMITS and checks itself with check_limits()."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+
+from slabmon.base.errors import UsageError
+
+Limits = Mapping[str, tuple[float, float]]
+
+
+class Limited(Protocol):
+    """A dataclass with LIMITS by field name. A field that is None is not checked."""
+
+    LIMITS: ClassVar[Limits]
+
+
+def number(value: float) -> str:
+    """As a person writes it: 1073741824 and 0.05."""
+    return str(int(value)) if value == int(value) else str(value)
+
+
+def check_limits(settings: Limited) -> None:
+    """UsageError that begins with the name of the field that is out of bounds."""
+    for name, (low, high) in settings.LIMITS.items():
+        value = getattr(settings, name)
+        if value is not None and not low <= value <= high:
+            raise UsageError(f"{name} is {value}; it must be from {number(low)} to {number(high)}")

@@ -1,0 +1,69 @@
+"""slabmon check: what this host offers, what slabmon attaches, what is degraded and why."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Adds the subcommand and its options."""
+    parser = commands.add_parser(
+        "check", parents=[common], help="what this host offers and what is degraded",
+        description="Probes the host, plans, loads and attaches everything for an instant, and "
+        "reports each capability that is missing or reduced, with the reason.",
+    )  # fmt: skip
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    parser.add_argument("--strict", action="store_true",
+                        help="exit with 4 if the host lacks anything")  # fmt: skip
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs it; returns the exit code."""
+    from slabmon.kernel.planning.feature import ON
+    from slabmon.kernel.planning.plan import NOT_ASKED_FOR
+    from slabmon.kernel.session import open_tracker
+    from slabmon.kernel.settings import Settings
+    from slabmon.state.orphans import left_behind
+    from slabmon.state.settings import StateSettings
+
+    state = StateSettings()
+    left = left_behind(Path(state.pin_directory), Path(state.lock_file))
+    with open_tracker(Settings()) as tracker:
+        facts, plan, features = tracker.facts, tracker.plan, tracker.features
+        instructions = tracker.programs.instructions
+    attached = sorted([*plan.attach, *(f"{h.function}()" for h in plan.hooks.values())])
+    if options.format == "json":
+        document = {
+            "host": {
+                "release": facts.release, "machine": facts.machine, "cpus": facts.cpus,
+                "nodes": facts.nodes, "boot_id": facts.boot_id, "lockdown": facts.lockdown,
+                "fentry": not facts.fentry_refused, "recursion_guard": facts.recursion_guard,
+                "bpf_get_kmem_cache": facts.kfunc_get_cache is not None,
+                "site_decides_cache": facts.site_decides_cache,
+                "prototypes": {name: list(types) for name, types in facts.prototypes.items()},
+            },
+            "attach": attached,
+            "instructions": instructions,
+            "left_behind": left,
+            "features": {name: {"state": feature.state, "reason": feature.reason}
+                         for name, feature in features.items()},
+        }  # fmt: skip
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        sys.stdout.write(f"Linux {facts.release} {facts.machine}, {facts.cpus} CPUs\n")
+        sys.stdout.write(f"attaches: {', '.join(attached)}\n\n")
+        width = max(len(name) for name in features)
+        for name, feature in features.items():
+            sys.stdout.write(f"{name:{width}}  {feature.state:8}  {feature.reason}".rstrip() + "\n")
+        if left:
+            sys.stdout.write(
+                f"\nA daemon was killed and has left {left} kernel objects that go on counting: "
+                f"slabmon serve takes them over, rm -r {state.pin_directory} removes them.\n"
+            )
+    short = any(f.state != ON and f.reason != NOT_ASKED_FOR for f in features.values())
+    return 4 if options.strict and short else 0

@@ -1,0 +1,83 @@
+"""The command line: one subparser per module of slabmon.commands; main() alone ends the process."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+from slabmon import __version__
+from slabmon.base.errors import SlabmonError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the error line and exit code the contract promises."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        line = " ".join(message.split())
+        sys.stderr.write(f"slabmon: error: {line}; see '{self.prog} --help'\n")
+        raise SystemExit(2)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    from slabmon.cli import bench, check, leaks, record, replay, report, serve, snapshot, top
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS,
+                        help="show a traceback on errors")  # fmt: skip
+    common.add_argument("--version", action="version", version=f"slabmon {__version__}")
+    parser = Parser(
+        prog="slabmon", parents=[common],
+        description="Which device, driver, cache and call site holds kernel memory, live.",
+    )  # fmt: skip
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True,
+                                     parser_class=Parser)  # fmt: skip
+    for module in (serve, top, snapshot, leaks, report, record, replay, check, bench):
+        module.add_parser(commands, common)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command. Exit codes: 0 done, 2 usage or bad input, 3 permission, 4 unsupported
+    host, 70 internal error."""
+    options = build_parser().parse_args(arguments)
+    try:
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away, as `| head` does: nothing is wrong.
+        _discard_output()
+        return 0
+    except Exception as error:
+        if getattr(options, "debug", False):
+            raise
+        _discard_output()
+        code, message = describe(error)
+    sys.stderr.write(f"slabmon: error: {' '.join(message.split())}\n")
+    return code
+
+
+def describe(error: Exception) -> tuple[int, str]:
+    """Exit code and message of an error."""
+    if isinstance(error, SlabmonError):
+        return error.exit_code, str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return 70, "the output cannot be written: no space left on device"
+    return 70, f"{type(error).__name__}: {error}; this is a bug, report it with what --debug shows"
+
+
+def _discard_output() -> None:
+    """Keeps the interpreter from writing, and failing, once more when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""slabmon record: snapshots into a file, one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slabmon.base.errors import SlabmonError, UsageError
+from slabmon.base.parse import duration
+from slabmon.cli.source_options import add_connect, open_source, refuse_elsewhere
+from slabmon.kernel.settings import Filter, Settings
+from slabmon.runtime.signals import stop_signals
+from slabmon.sources import Source
+
+if TYPE_CHECKING:
+    from slabmon.store.writer import History
+
+MIN_INTERVAL_SECONDS = 0.1
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Adds the subcommand and its options."""
+    parser = commands.add_parser(
+        "record", parents=[common], help="record snapshots into a file, for replay",
+        description="Records snapshots into one file until SIGINT or SIGTERM. A file that is a "
+        "recording already is continued. Durations: 10s, 5m, 12h, 7d; sizes: 64M, 2G.",
+    )  # fmt: skip
+    parser.add_argument("-o", dest="output", type=Path, metavar="FILE", required=True)
+    parser.add_argument("--interval", default="10s", metavar="DURATION",
+                        help="between snapshots (default 10s)")  # fmt: skip
+    parser.add_argument("--seconds", metavar="DURATION", help="stop after so long")
+    parser.add_argument("--keep", metavar="DURATION", help="forget snapshots older than this")
+    parser.add_argument("--max-size", metavar="SIZE",
+                        help="forget the oldest while the file is larger")  # fmt: skip
+    parser.add_argument("--exact", metavar="FILTER", help="see `snapshot`")
+    parser.add_argument("--sample-bytes", type=int, metavar="N",
+                        help="mean allocated bytes between samples (default 131072)")  # fmt: skip
+    add_connect(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs it; returns the exit code."""
+    from slabmon.store.writer import History, Retention
+
+    refuse_elsewhere(options, "exact", "sample_bytes")
+    interval = duration(options.interval)
+    if interval < MIN_INTERVAL_SECONDS:
+        raise UsageError(f"--interval {options.interval} is below {MIN_INTERVAL_SECONDS} s")
+    retention = Retention.parse(options.keep, options.max_size)
+    settings = Settings(
+        sample_bytes=Settings.sample_bytes
+        if options.sample_bytes is None
+        else options.sample_bytes,
+        exact=Filter.parse(options.exact) if options.exact is not None else None,
+    )
+    end = float("inf") if options.seconds is None else duration(options.seconds)
+    with (
+        History(options.output, retention) as history,
+        open_source(options, settings) as source,
+    ):
+        sys.stderr.write(f"recording to {options.output} every {interval:g} s; Ctrl-C stops it\n")
+        sys.stderr.flush()
+        count = _record(source, history, interval, end)
+    sys.stderr.write(f"{count} snapshots recorded\n")
+    return 0
+
+
+def _record(source: Source, history: History, interval: float, seconds: float) -> int:
+    """Records until told to stop, or for so many seconds; returns how many snapshots."""
+    with stop_signals() as stopped:
+        start = time.monotonic()
+        history.append(source.snapshot(details=True))
+        count, failing = 1, False
+        due = start + interval
+        while due - start <= seconds and not stopped(due - time.monotonic()):
+            try:
+                snapshot = source.snapshot(details=True)
+            except SlabmonError as error:
+                if not failing:
+                    sys.stderr.write(f"slabmon: warning: {error}; goes on trying\n")
+                failing = True
+            else:
+                failing = False
+                history.append(snapshot)
+                count += 1
+            # What was missed while the host or we were busy is not caught up on.
+            due = max(due + interval, time.monotonic())
+        return count

@@ -1,0 +1,77 @@
+"""slabmon replay: a recording as if a daemon were running on it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from slabmon.base.errors import UsageError
+from slabmon.base.parse import moment, show_moment
+from slabmon.cli.source_options import take_times
+from slabmon.web.settings import DEFAULT_ADDRESS, WebSettings, parse_address
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Adds the subcommand and its options."""
+    parser = commands.add_parser(
+        "replay", parents=[common], help="serve a recording: metrics, JSON and a page",
+        description="Serves what a daemon would have served while FILE was recorded, from its "
+        "first snapshot to its last. top, leaks and report take recordings with --replay.",
+    )  # fmt: skip
+    take_times(parser)
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("--speed", type=float, default=1.0, metavar="N",
+                        help="recorded seconds per second (default 1; 0: stand still)")  # fmt: skip
+    parser.add_argument("--start", metavar="TIME",
+                        help="begin at 03:00, 2026-07-28T03:00 or so long before the end, -1h; "
+                        "default the first snapshot")  # fmt: skip
+    parser.add_argument("--web.listen-address", dest="listen_address", metavar="HOST:PORT",
+                        default=DEFAULT_ADDRESS, help=f"default {DEFAULT_ADDRESS}")  # fmt: skip
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs it; returns the exit code."""
+    if not math.isfinite(options.speed) or options.speed < 0:
+        raise UsageError(f"--speed {options.speed} is not a number of 0 or more")
+    settings = WebSettings(listen_address=options.listen_address)
+    import asyncio
+
+    from slabmon.daemon.spawn import SINGLE_THREADED
+
+    os.environ.update(SINGLE_THREADED)  # before numpy: threads would keep their privileges
+    from slabmon.runtime.listeners import bind_tcp
+    from slabmon.runtime.malloc import collect_rarely
+    from slabmon.sources.recording import ReplayedSource
+    from slabmon.web.feeds.replay import serve
+    from slabmon.web.handlers.base import Context
+    from slabmon.web.handlers.page import page_files
+    from slabmon.web.serving import privileges
+    from slabmon.web.serving.access import Access
+    from slabmon.web.serving.config import WebConfig
+
+    collect_rarely()
+    with ReplayedSource(options.file, options.speed) as source, ExitStack() as stack:
+        first, last = source.span()
+        if options.start is not None:
+            source.seek(moment(options.start, last))
+        sockets = bind_tcp(*parse_address(settings.listen_address))
+        for sock in sockets:
+            stack.enter_context(sock)
+        host, port = sockets[0].getsockname()[:2]
+        sys.stdout.write(
+            f"replaying {options.file} from {show_moment(first)} to {show_moment(last)} "
+            f"at {options.speed:g} times its speed.\n"
+            f"Open http://{f'[{host}]' if ':' in host else host}:{port}/. Stop with Ctrl-C.\n"
+        )
+        sys.stdout.flush()
+        context = Context(settings, Access(WebConfig()), page_files())
+        if os.geteuid() == 0:  # what talks HTTP has no privileges, here as in the daemon
+            privileges.drop(privileges.find_user(None))
+        asyncio.run(serve(source, context, sockets))
+    return 0

@@ -1,0 +1,85 @@
+"""slabmon snapshot: watch for a while, print once, leave nothing attached."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from slabmon.base.errors import UsageError
+from slabmon.kernel.settings import Filter, Settings
+from slabmon.runtime.progress import wait
+from slabmon.views.catalogue import VIEWS
+from slabmon.views.view import by_view
+
+_MAX_SECONDS = 24 * 3600
+
+
+def seconds(text: str) -> float:
+    """A duration of up to a day."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= _MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 86400")
+    return value
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Adds the subcommand and its options."""
+    parser = commands.add_parser(
+        "snapshot", parents=[common], help="watch for a while, print once",
+        description="Watches the kernel for a while, prints once, leaves nothing attached.",
+    )  # fmt: skip
+    parser.add_argument("--seconds", type=seconds, default=2.0, metavar="N",
+                        help="how long to watch (default 2)")  # fmt: skip
+    parser.add_argument("--format", choices=("json", "csv", "table"), default="table")
+    parser.add_argument("--view", choices=tuple(VIEWS),
+                        help="for csv and table; default caches (table: several)")  # fmt: skip
+    parser.add_argument("--by", metavar="DIM[,DIM]",
+                        help="live memory by dimensions of the tracked objects")  # fmt: skip
+    parser.add_argument("--exact", metavar="FILTER",
+                        help="track every allocation that matches KEY=VALUE[,KEY=VALUE]: "
+                        "cache, module, site, min_size, max_size, cgroup")  # fmt: skip
+    parser.add_argument("--pages", action="store_true", help="count page allocator events too")
+    parser.add_argument("--sample-bytes", type=int, default=Settings.sample_bytes, metavar="N",
+                        help="mean allocated bytes between samples (default 131072)")  # fmt: skip
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs it; returns the exit code."""
+    from slabmon.analysis.grouping import parse_dimensions
+    from slabmon.export import text
+    from slabmon.kernel.session import open_tracker
+    from slabmon.views.table import Table
+
+    if options.by is not None and options.view:
+        raise UsageError("--by and --view exclude each other; choose one")
+    if options.view == "pages" and not options.pages:
+        raise UsageError("the pages view needs --pages: page events are not counted by default")
+    by = parse_dimensions(options.by) if options.by is not None else ()
+    view = by_view(by) if by else VIEWS[options.view or "caches"]
+    settings = Settings(
+        sample_bytes=options.sample_bytes,
+        exact=Filter.parse(options.exact) if options.exact is not None else None,
+        pages=options.pages,
+    )
+    with open_tracker(settings) as tracker:
+        wait(options.seconds, "watching")
+        snapshot = tracker.snapshot(details=view.details)
+    if options.format == "json":
+        sys.stdout.write(text.to_json(snapshot, by) + "\n")
+        return 0
+    if options.format == "csv":
+        sys.stdout.write(text.to_csv(Table.of(view, snapshot)))
+    elif by or options.view:
+        sys.stdout.write(text.to_table(Table.of(view, snapshot)))
+    else:
+        for name in ("caches", "sites", "devices", "gfp"):
+            table = Table.of(VIEWS[name], snapshot)
+            sys.stdout.write(f"{name}\n{text.to_table(table, table.order()[:15])}\n")
+        lost = {reason: count for reason, count in snapshot.losses.items() if count}
+        sys.stdout.write(f"losses: {lost or 'none'}\n")
+    return 0

@@ -1,0 +1,1 @@
+"""The daemon: the collector and the control of its web process."""

@@ -1,0 +1,131 @@
+"""What `slabmon serve` runs with: a TOML file, and flags that win over it. Every doubt is an error
+that names the file and key, or the flag, and says how to write it."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slabmon.base.errors import UsageError
+from slabmon.daemon.options import OPTIONS, TABLES, Option
+from slabmon.kernel.settings import Settings
+from slabmon.runtime.budget import BudgetSettings
+from slabmon.runtime.logs import LogSettings
+from slabmon.state.settings import StateSettings
+from slabmon.store.settings import HistorySettings
+from slabmon.web.settings import WebSettings
+
+_KINDS = {str: "text in quotes", bool: "true or false", int: "a whole number", float: "a number"}
+_BY_KEY = {option.key: option for option in OPTIONS}
+_MOST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything, checked. One field for each table of options.TABLES."""
+
+    web: WebSettings = field(default_factory=WebSettings)
+    tracking: Settings = field(default_factory=Settings)
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
+    state: StateSettings = field(default_factory=StateSettings)
+    history: HistorySettings = field(default_factory=HistorySettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+    def value(self, option: Option) -> Any:
+        return getattr(getattr(self, option.table), option.name)
+
+    def changes(self, new: Config) -> list[Option]:
+        """The options whose values differ."""
+        return [option for option in OPTIONS if self.value(option) != new.value(option)]
+
+    def reloaded(self, new: Config) -> Config:
+        """This configuration with what a SIGHUP changes taken from the new one."""
+        values = {o.key: (new if o.live else self).value(o) for o in OPTIONS}
+        return _build(values)
+
+
+def load(path: Path | None, flags: Mapping[str, str]) -> Config:
+    """Reads the file, then lays flags, option keys to text, over it."""
+    values = read_file(path) if path else {}
+    if path:
+        _build(values, f"{path}: ")  # what is wrong in the file is not blamed on a flag
+    for key, text in flags.items():
+        values[key] = _from_flag(_BY_KEY[key], text)
+    return _build(values)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Option keys and values of a file."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise UsageError(f"{path} is larger than 1 MiB: that is no configuration")
+        document = tomllib.loads(data.decode())
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    values = {}
+    for table, content in document.items():
+        if table not in TABLES:
+            raise UsageError(f"{path}: unknown table [{table}]; {_near(table, TABLES)}")
+        if not isinstance(content, dict):
+            raise UsageError(f"{path}: {table} must be a table: write [{table}] above its keys")
+        for name, value in content.items():
+            option = _BY_KEY.get(f"{table}.{name}")
+            if option is None:
+                names = [option.name for option in OPTIONS if option.table == table]
+                raise UsageError(f"{path}: unknown key {table}.{name}; {_near(name, names)}")
+            values[option.key] = _of_type(option, value, f"{path}: {option.key}")
+    return values
+
+
+def _near(wrong: str, known: Any) -> str:
+    import difflib  # for whoever made a mistake only
+
+    close = difflib.get_close_matches(wrong, known, 1)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
+
+
+def _of_type(option: Option, value: Any, where: str) -> Any:
+    if option.type is float and type(value) is int:
+        value = float(value)
+    if type(value) is not option.type or value != value or value in (math.inf, -math.inf):
+        raise UsageError(
+            f"{where} must be {_KINDS[option.type]}, for example {option.name} = {option.sample}"
+        )
+    if not option.parse:
+        return value
+    try:
+        return option.parse(str(value))
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _from_flag(option: Option, text: str) -> Any:
+    value: Any = text
+    try:
+        if option.type is bool:
+            value = {"true": True, "false": False}.get(text, text)
+        elif option.type in (int, float):
+            value = int(text) if option.type is int else float(text)
+    except ValueError:
+        pass  # text, which is the wrong type
+    return _of_type(option, value, option.flag)
+
+
+def _build(values: Mapping[str, Any], where: str = "") -> Config:
+    """Sizes and combinations are judged by the dataclasses, whose errors begin with the key."""
+    tables: dict[str, Any] = {}
+    for table, kind in TABLES.items():
+        own = {k.partition(".")[2]: v for k, v in values.items() if k.startswith(f"{table}.")}
+        try:
+            tables[table] = kind(**own)
+        except UsageError as error:
+            raise UsageError(f"{where}{table}.{error}") from error
+    return Config(**tables)

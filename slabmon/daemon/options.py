@@ -1,0 +1,229 @@
+"""Every setting of the daemon: the one table behind configuration file, flags of `serve`,
+docs/configuration.md and the example file.
+
+Types, defaults and limits are those of the dataclasses; here is what a setting means, and whether
+it takes effect with a SIGHUP. `python -m slabmon.options docs` and `... example` print the two
+files that `make docs` writes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, get_args, get_type_hints
+
+from slabmon.base.limits import Limits, number
+from slabmon.kernel.settings import Filter, Settings
+from slabmon.runtime.budget import BudgetSettings
+from slabmon.runtime.logs import LogSettings
+from slabmon.state.settings import StateSettings
+from slabmon.store.settings import HistorySettings
+from slabmon.web.settings import WebSettings
+
+TABLES: Mapping[str, type] = {
+    "web": WebSettings,
+    "tracking": Settings,
+    "budget": BudgetSettings,
+    "state": StateSettings,
+    "history": HistorySettings,
+    "log": LogSettings,
+}
+_ABOUT = {
+    "web": "How it is reached. TLS and passwords are in the file that `config_file` names.",
+    "tracking": "What is counted and tracked, and how large the kernel's tables are.",
+    "budget": "What slabmon itself may cost.",
+    "state": "How counting goes on while no daemon runs.",
+    "history": "What was, for as long as it is kept: `GET /api/v1/snapshot?at=TIME`.",
+    "log": "What is logged. Under systemd to the journal, else to standard error.",
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting. `live`: a SIGHUP changes it; others need a restart. `unset`: what happens
+    without a value, where the default is none. `example`: shown where there is no default."""
+
+    table: str
+    name: str
+    help: str
+    live: bool = False
+    unset: str = ""
+    example: Any = None
+    parse: Callable[[str], Any] | None = None
+    flag_name: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.table}.{self.name}"
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.table}.{self.flag_name or self.name.replace('_', '-')}"
+
+    @property
+    def type(self) -> type:
+        """str, bool, int or float: what stands in the file."""
+        if self.parse:
+            return str
+        hint = get_type_hints(TABLES[self.table])[self.name]
+        found: type = next((kind for kind in get_args(hint) if kind is not type(None)), hint)
+        return found
+
+    @property
+    def default(self) -> Any:
+        return next(f.default for f in fields(TABLES[self.table]) if f.name == self.name)
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        limits: Limits = getattr(TABLES[self.table], "LIMITS", {})
+        return limits.get(self.name)
+
+    @property
+    def metavar(self) -> str:
+        """What stands for the value in a flag's help."""
+        return {bool: "true|false", int: "N", float: "N"}.get(self.type, "TEXT")
+
+    def written(self, value: Any) -> str:
+        """A value as TOML."""
+        if isinstance(value, bool):
+            return str(value).lower()
+        return f'"{value}"' if isinstance(value, str) else f"{value}"
+
+    @property
+    def sample(self) -> str:
+        """The default, else an example, as TOML."""
+        return self.written(self.example if self.default is None else self.default)
+
+
+def _absolute(path: str) -> str:
+    """Seen from the directory the daemon is started in; the web process is elsewhere."""
+    return path and os.path.abspath(path)
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("web", "listen_address", "HOST:PORT to listen on; an empty host means all "
+           "interfaces. The service listens where slabmon.socket says instead"),
+    Option("web", "socket_path", "unix socket for local clients, readable by the group slabmon; "
+           "an empty text means none. The service has it from slabmon.socket",
+           unset="/run/slabmon/slabmon.sock where it can be made",
+           example="/run/slabmon/slabmon.sock"),
+    Option("web", "config_file", "TLS and passwords, in exporter-toolkit's format (YAML); re-read "
+           "when it changes", live=True, unset="plain HTTP without a password",
+           example="/etc/slabmon/web.yml", flag_name="config.file", parse=_absolute),
+    Option("web", "telemetry_path", "where the metrics are", live=True),
+    Option("web", "max_series", "series of one scrape; caches, call sites and devices beyond "
+           "it are added up as `other`", live=True),
+    Option("web", "user", "whom the process that talks HTTP runs as", live=True,
+           unset="slabmon where it exists, else nobody", example="slabmon"),
+    Option("web", "budget_seconds", "how long a request waits for the kernel's tables to be read",
+           live=True),
+    Option("web", "max_connections", "connections at a time", live=True),
+    Option("web", "max_connections_per_client", "connections at a time from one address",
+           live=True),
+    Option("web", "request_seconds", "how long a client may take to send a request, or to send "
+           "the next one", live=True),
+    Option("web", "response_seconds", "how long a client may take to read an answer", live=True),
+    Option("tracking", "sample_bytes", "mean allocated bytes between samples: less is more exact "
+           "and costs more", live=True),
+    Option("tracking", "exact", "track every allocation that matches KEY=VALUE[,KEY=VALUE] "
+           "instead of sampling; keys: cache, module, site, min_size, max_size, cgroup",
+           unset="sampling", example="module=nvme", parse=Filter.parse),
+    Option("tracking", "pages", "count page allocator events too"),
+    Option("tracking", "stack_frames", "frames of kernel stacks kept for tracked objects; "
+           "0: no stacks"),
+    Option("tracking", "site_slots", "kinds of allocation each CPU has room for; a power of two",
+           unset="4096, less on machines with many CPUs", example=4096),
+    Option("tracking", "cache_slots", "caches each CPU has room for on the side of frees; a power "
+           "of two", unset="1024", example=1024),
+    Option("tracking", "samples", "tracked objects at a time; a multiple of 4096"),
+    Option("tracking", "caches", "caches whose names are kept"),
+    Option("tracking", "stacks", "distinct kernel stacks kept at a time"),
+    Option("budget", "cpu_percent", "percent of one CPU for each CPU of the host that slabmon may "
+           "use, BPF programs included; 0: no limit. Above it the sampling interval widens, then "
+           "collectors are shed", live=True),
+    Option("state", "keep", "keep counting in the kernel over restarts and crashes: in systemd's "
+           "file descriptor store, else pinned below pin_directory"),
+    Option("state", "lock_file", "only one daemon at a time holds it"),
+    Option("state", "pin_directory", "where kernel objects are pinned without systemd; a BPF file "
+           "system is mounted there if it is missing"),
+    Option("history", "path", "the recording that is kept, such as "
+           "/var/lib/slabmon/history/slabs.db; its directory is made for web.user if it is "
+           "missing; an empty text means none", live=True),
+    Option("history", "interval_seconds", "between snapshots", live=True),
+    Option("history", "keep", "how long snapshots are kept, such as 12h or 7d", live=True),
+    Option("history", "max_size", "the oldest are forgotten while the file is larger, such as 64M "
+           "or 2G", live=True),
+    Option("log", "level", "debug, info, warning or error", live=True),
+)  # fmt: skip
+
+
+def by_table() -> Iterator[tuple[str, list[Option]]]:
+    """Tables with their options, in order."""
+    for table in TABLES:
+        yield table, [option for option in OPTIONS if option.table == table]
+
+
+def _default_text(option: Option) -> str:
+    return option.unset if option.default is None else f"`{option.sample}`"
+
+
+def _limits_text(option: Option) -> str:
+    return " to ".join(number(limit) for limit in option.limits) if option.limits else ""
+
+
+def markdown() -> str:
+    """docs/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        "Generated by `make docs` from `slabmon/daemon/options.py`: do not edit.",
+        "",
+        "`slabmon serve --config FILE` reads a TOML file; every setting is also a flag, which wins "
+        "over the file.",
+        "`--config.check` checks both and exits. A mistake is one line that names the file and "
+        "the key, or the flag, and exit code 2.",
+        "",
+        "SIGHUP (`systemctl reload slabmon`) reads the file again. What is marked *live* changes "
+        "at once; a change of anything else is logged and waits for a restart. A file with a "
+        "mistake is logged and changes nothing. Without `--config`, SIGHUP ends the daemon as "
+        "SIGTERM does.",
+    ]
+    for table, options in by_table():
+        lines += ["", f"## [{table}]", "", _ABOUT[table], ""]
+        lines += ["| key | flag | default | limits | live | |", "|---|---|---|---|---|---|"]
+        for option in options:
+            lines.append(
+                f"| `{option.name}` | `{option.flag}` | {_default_text(option)} | "
+                f"{_limits_text(option)} | {'live' if option.live else ''} | {option.help} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def example() -> str:
+    """systemd/slabmon.toml: every setting, commented out."""
+    lines = [
+        "# slabmon's configuration. Every setting is shown with its default, or with an example",
+        "# where there is none. Check a change with: slabmon serve --config FILE --config.check",
+        "# Settings marked (live) take effect with: systemctl reload slabmon",
+    ]
+    for table, options in by_table():
+        lines += ["", f"# {_ABOUT[table]}", f"[{table}]"]
+        for option in options:
+            note = f" Without it: {option.unset}." if option.unset else ""
+            limits = f" From {_limits_text(option)}." if option.limits else ""
+            live = " (live)" if option.live else ""
+            text = f"{option.help[0].upper()}{option.help[1:]}.{limits}{note}{live}"
+            lines += ["", *_wrapped(text), f"#{option.name} = {option.sample}"]
+    return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str) -> list[str]:
+    import textwrap
+
+    return [f"# {line}" for line in textwrap.wrap(text, 96)]
+
+
+if __name__ == "__main__":
+    sys.stdout.write({"docs": markdown, "example": example}[sys.argv[1]]())

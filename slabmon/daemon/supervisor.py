@@ -1,0 +1,150 @@
+"""Keeps one web process running: starts, replaces when its files change, starts again when it
+dies, ever more slowly while it keeps dying."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
+from slabmon.daemon.spawn import Birth, execute
+from slabmon.daemon.web_process import WebProcess
+from slabmon.runtime.channel import Identity, Started, identity
+from slabmon.runtime.event_loop import Loop
+from slabmon.web.settings import WebSettings
+
+log = logging.getLogger(__name__)
+
+CHECK_SECONDS = 2.0
+# So many checks may pass until something is heard of a process, and until one that was to end did.
+SILENT_CHECKS, RETIRED_CHECKS = 15, 5
+FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+# A process that lived so long did not die of its start.
+STABLE_SECONDS = 60.0
+START_SECONDS = 60.0
+_ERRORS: dict[int, type[SlabmonError]] = {2: UsageError, 3: PermissionDenied}
+
+
+class Supervisor:
+    """`on_command` gets a web process and the command it sent, and answers it. `first` brings the
+    first web process into being; those after it are new programs."""
+
+    def __init__(
+        self, loop: Loop, settings: WebSettings, listeners: Sequence[socket.socket],
+        on_command: Callable[[WebProcess, bytes], None], first: Birth = execute,
+    ) -> None:  # fmt: skip
+        self._loop = loop
+        self._settings = settings
+        self._listeners = listeners
+        self._on_command = on_command
+        self._delay = FIRST_DELAY
+        self._started_at = 0.0
+        self._files: Mapping[str, Identity] = {}
+        self._first: Started | None = None
+        self._retired: list[WebProcess] = []
+        self.restarts = 0
+        self.configuration_failed = False
+        self._current: WebProcess | None = None
+        self._candidate: WebProcess | None = self._start(first)
+        loop.every(CHECK_SECONDS, self._check)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that serves now."""
+        return self._current.pid if self._current else None
+
+    @property
+    def tls(self) -> bool:
+        """Whether TCP clients of the first process had to speak TLS."""
+        return self._first is not None and self._first.tls
+
+    def _start(self, birth: Birth = execute) -> WebProcess:
+        self._started_at = time.monotonic()
+        return WebProcess(self._loop, self._settings, self._listeners, birth,
+                          self._on_command, self._on_started, self._on_gone)  # fmt: skip
+
+    def wait_until_started(self) -> None:
+        """Runs the loop until the first process has said how it came up; raises its error."""
+        deadline = time.monotonic() + START_SECONDS
+        while self._first is None and self._loop.running and time.monotonic() < deadline:
+            self._loop.step(1)
+        if self._first is None and self._loop.running:
+            raise SlabmonError("the web process did not start in time; see what it logged")
+        if self._first and self._first.error:
+            raise _ERRORS.get(self._first.exit_code, SlabmonError)(self._first.error)
+
+    def _on_started(self, process: WebProcess, started: Started) -> None:
+        self._files = started.files or self._files
+        self.configuration_failed = bool(started.error)
+        if self._first is None:
+            self._first = started
+        elif started.error:
+            log.error("the web process cannot start: %s", started.error)
+        if started.error:
+            return  # it ends, and _on_gone follows
+        if self._current:
+            log.info("web configuration changed: web process %d replaces %d",
+                     process.pid, self._current.pid)  # fmt: skip
+            self._current.retire()
+            self._retired.append(self._current)
+        self._current, self._candidate = process, None
+
+    def _on_gone(self, process: WebProcess, reason: str) -> None:
+        process.end(0)
+        if process is self._candidate and self._current:
+            self._candidate = None
+            log.error("the web process keeps its old configuration until the new one is valid")
+            return
+        self._current = self._candidate = None
+        if self._first is None:
+            self._first = Started(error=f"the web process ended early: {reason}", exit_code=70)
+            return
+        if time.monotonic() - self._started_at > STABLE_SECONDS:
+            self._delay = FIRST_DELAY
+        log.error("web process %d is gone (%s); another starts in %g s",
+                  process.pid, reason, self._delay)  # fmt: skip
+        self._loop.later(self._delay, self._restart)
+        self._delay = min(2 * self._delay, LONGEST_DELAY)
+
+    def _restart(self) -> None:
+        if not self._current and not self._candidate:
+            self.restarts += 1
+            self._candidate = self._start()
+
+    def _check(self) -> None:
+        """Replaces the process when a file it was configured from has changed, or when nothing is
+        heard of it any more. Counts checks, not time: if this process was held up, it was not the
+        other that was silent."""
+        for process in self._retired[:]:
+            process.checks += 1
+            if process.ended() or process.checks > RETIRED_CHECKS:
+                process.end(0)
+                self._retired.remove(process)
+        for process in filter(None, (self._current, self._candidate)):
+            process.checks += 1
+            if process.checks > SILENT_CHECKS:
+                process.give_up("it does not respond")
+        now = {path: identity(path) for path in self._files}
+        if self._current and not self._candidate and now != self._files:
+            self.reload()
+
+    def reload(self) -> None:
+        """Starts a process with what the files say now; the old one serves until it is up."""
+        if not self._candidate:
+            self._files = {path: identity(path) for path in self._files}
+            self._candidate = self._start()
+
+    def reconfigure(self, settings: WebSettings) -> None:
+        """Has a process with other settings serve, on the same sockets."""
+        self._settings = settings
+        self.reload()
+
+    def close(self) -> None:
+        """Ends all web processes."""
+        processes = [p for p in (self._current, self._candidate, *self._retired) if p]
+        for process in processes:
+            process.retire()
+        for process in processes:
+            process.end()

@@ -1,0 +1,147 @@
+"""One web process, seen from the collector: started, listened to, answered, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import subprocess
+from collections.abc import Callable, Iterable
+
+from slabmon.daemon.spawn import Birth
+from slabmon.runtime.channel import ALIVE, DETAILED, PLAIN, RETIRE, Answer, Garbage, Started
+from slabmon.runtime.event_loop import Loop
+from slabmon.web.settings import WebSettings
+
+log = logging.getLogger(__name__)
+
+END_SECONDS = 5.0
+
+
+class WebProcess:
+    """A child and our end of its channel. Never waits for the child, except in end().
+
+    `on_command` is called with each command when the answer before it has been taken; `on_started`
+    once; `on_gone` with the reason when the child ended or does not keep to the protocol.
+    """
+
+    def __init__(
+        self, loop: Loop, settings: WebSettings, listeners: Iterable[socket.socket], birth: Birth,
+        on_command: Callable[[WebProcess, bytes], None],
+        on_started: Callable[[WebProcess, Started], None],
+        on_gone: Callable[[WebProcess, str], None],
+    ) -> None:  # fmt: skip
+        self._loop = loop
+        self._on_command, self._on_started, self._on_gone = on_command, on_started, on_gone
+        self.started = False
+        # The supervisor's checks since anything was heard of it, or since it was to end.
+        self.checks = 0
+        self._over = False
+        self._received = b""
+        self._unsent = memoryview(b"")
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            self._process = birth(theirs.fileno(), [listener.fileno() for listener in listeners])
+        self.pid = self._process.pid
+        self._channel.sendall(settings.packed())
+        self._channel.setblocking(False)
+        loop.watch(self._channel, self._receive)
+
+    def _receive(self) -> None:
+        try:
+            data = self._channel.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self.checks = 0
+        if not data:
+            self.give_up(self._epitaph())
+        elif self.started:
+            self._command(data)
+        else:
+            self._start_message(data)
+
+    def _start_message(self, data: bytes) -> None:
+        self._received += data
+        try:
+            found = Started.unpack(self._received)
+        except Garbage as error:
+            self.give_up(str(error))
+            return
+        if found is None:
+            return
+        message, rest = found
+        self.started = not message.error
+        self._on_started(self, message)
+        if rest and not self._over:
+            self._command(rest)
+
+    def _command(self, data: bytes) -> None:
+        command = data.replace(ALIVE, b"")
+        if not command:
+            return
+        # A process that keeps to the protocol waits for the answer before it asks again.
+        if command not in (PLAIN, DETAILED):
+            self.give_up("it sent something that is not a command")
+            return
+        self._loop.unwatch(self._channel)
+        self._on_command(self, command)
+
+    def answer(self, answer: Answer) -> None:
+        """Sends an answer as fast as the child takes it; then listens for the next command."""
+        if self._over:
+            return
+        self._unsent = memoryview(answer.pack())
+        self._send()
+
+    def _send(self) -> None:
+        try:
+            sent = self._channel.send(self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.give_up(self._epitaph())
+            return
+        self._unsent = self._unsent[sent:]
+        if self._unsent:
+            self._loop.watch(self._channel, self._send, writable=True)
+        else:
+            self._loop.watch(self._channel, self._receive)
+
+    def _epitaph(self) -> str:
+        try:
+            code = self._process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return "it closed its channel"
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def give_up(self, reason: str) -> None:
+        """Has nothing to do with the child any more."""
+        self._over = True
+        self._loop.unwatch(self._channel)
+        self._on_gone(self, reason)
+
+    def retire(self) -> None:
+        """Asks the child to finish its requests and end."""
+        self._over = True
+        self.checks = 0
+        self._loop.unwatch(self._channel)
+        with contextlib.suppress(OSError):
+            # In the middle of an answer there is nothing to ask politely any more.
+            if not self._unsent:
+                self._channel.send(Answer(RETIRE).pack())
+
+    def ended(self) -> bool:
+        """Whether the child has ended."""
+        return self._process.poll() is not None
+
+    def end(self, seconds: float = END_SECONDS) -> None:
+        """Waits so long for the child to end, then kills it; closes the channel."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(OSError):
+                self._process.kill()
+                self._process.wait(END_SECONDS)
+        self._channel.close()

@@ -1,0 +1,189 @@
+"""Assessments as a document for programs (JSON) and as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypedDict
+
+from slabmon.base.escape import printable
+from slabmon.base.format import duration, human
+from slabmon.views.columns import BYTES, BYTES_PER_HOUR
+
+if TYPE_CHECKING:
+    from slabmon.leaks.finding import Assessment, Finding
+
+SCHEMA = 1
+SHARE = 0.1
+# Suspects exported as metrics one by one; the growth of more is added up.
+MAX_SUSPECTS = 20
+_DISMISSED_SHOWN = 10
+
+
+class Entry(TypedDict):
+    """One finding."""
+
+    kind: str
+    suspect: str
+    strength: str
+    growth_bytes_per_hour: int
+    low_bytes_per_hour: int
+    high_bytes_per_hour: int
+    window_seconds: float
+    grown_bytes: int
+    live_bytes: int
+    p: float
+    share_seconds: int | None
+    module: str | None
+    drivers: list[str]
+    devices: list[str]
+    caches: list[str]
+    sites: list[str]
+    evidence_for: list[str]
+    evidence_against: list[str]
+    dismissed: str
+
+
+class Document(TypedDict):
+    """What `slabmon leaks --format json` prints and GET /api/v1/leaks answers. Seconds, bytes,
+    bytes per hour; docs/verdicts.md says what they mean."""
+
+    schema: int
+    observed_seconds: float
+    needed_seconds: float
+    ready: bool
+    tested_series: int
+    left_out_series: int
+    share_of_memory: float
+    verdicts: list[Entry]
+    dismissed: list[Entry]
+
+
+def to_dict(assessment: Assessment, share: float = SHARE) -> Document:
+    """An assessment as a document, with projections of when a suspect holds this share of the
+    memory."""
+    amount = share * assessment.memory
+    return {
+        "schema": SCHEMA,
+        "observed_seconds": round(assessment.observed, 3),
+        "needed_seconds": assessment.needed,
+        "ready": assessment.ready,
+        "tested_series": assessment.series,
+        "left_out_series": assessment.left_out,
+        "share_of_memory": share,
+        "verdicts": [_finding(finding, amount) for finding in assessment.verdicts],
+        "dismissed": [_finding(finding, amount) for finding in assessment.dismissed],
+    }
+
+
+def _finding(finding: Finding, amount: float) -> Entry:
+    projected = finding.seconds_to(amount) if amount else None
+    return {
+        "kind": finding.kind, "suspect": finding.name, "strength": finding.strength,
+        "growth_bytes_per_hour": round(finding.growth), "low_bytes_per_hour": round(finding.low),
+        "high_bytes_per_hour": round(finding.high), "window_seconds": round(finding.window, 3),
+        "grown_bytes": round(finding.grown), "live_bytes": round(finding.live), "p": finding.p,
+        "share_seconds": None if projected is None else round(projected),
+        "module": finding.module or None, "drivers": list(finding.drivers),
+        "devices": list(finding.devices), "caches": list(finding.caches),
+        "sites": list(finding.sites), "evidence_for": list(finding.evidence_for),
+        "evidence_against": list(finding.evidence_against), "dismissed": finding.dismissed,
+    }  # fmt: skip
+
+
+def from_dict(document: Document) -> Assessment:
+    """The assessment that a document tells of, in whole bytes; the host's memory is not in it."""
+    from slabmon.leaks.finding import Assessment, Finding
+
+    def findings(entries: list[Entry]) -> tuple[Finding, ...]:
+        return tuple(
+            Finding(
+                entry["kind"], entry["suspect"], entry["suspect"], entry["module"] or "",
+                tuple(entry["drivers"]), tuple(entry["devices"]), tuple(entry["caches"]),
+                tuple(entry["sites"]), entry["strength"], entry["growth_bytes_per_hour"],
+                entry["low_bytes_per_hour"], entry["high_bytes_per_hour"],
+                entry["window_seconds"], entry["grown_bytes"], entry["live_bytes"], entry["p"],
+                tuple(entry["evidence_for"]), tuple(entry["evidence_against"]),
+                entry["dismissed"],
+            )
+            for entry in entries
+        )  # fmt: skip
+
+    return Assessment(
+        document["observed_seconds"], document["needed_seconds"], document["tested_series"],
+        document["left_out_series"], 0, findings(document["verdicts"]),
+        findings(document["dismissed"]),
+    )  # fmt: skip
+
+
+def suspects(assessment: Assessment, other: str) -> Iterable[tuple[tuple[str, ...], float]]:
+    """Kind, suspect, module, and growth in bytes per second. Not bounded as counters are: suspects
+    come and go, and gauges may."""
+    for finding in assessment.verdicts[:MAX_SUSPECTS]:
+        yield (finding.kind, finding.name, finding.module), finding.bytes_per_second
+    rest = [finding.bytes_per_second for finding in assessment.verdicts[MAX_SUSPECTS:]]
+    if rest:
+        yield (other,) * 3, sum(rest)
+
+
+def to_text(document: Document) -> str:
+    """A document of to_dict() for people."""
+    return "\n".join(_lines(document)) + "\n"
+
+
+def _lines(document: Document) -> Iterable[str]:
+    observed, needed = document["observed_seconds"], document["needed_seconds"]
+    yield from _conclusion(document)
+    for verdict in document["verdicts"]:
+        yield ""
+        yield from _verdict(verdict, document["share_of_memory"])
+    dismissed = document["dismissed"]
+    if dismissed:
+        yield ""
+        yield "Growth that is no verdict, and why:"
+        for finding in dismissed[:_DISMISSED_SHOWN]:
+            pace = human(finding["growth_bytes_per_hour"], BYTES_PER_HOUR)
+            yield printable(f"  {finding['kind']} {finding['suspect']}, {pace}/h: "
+                            f"{finding['dismissed']}")  # fmt: skip
+        if len(dismissed) > _DISMISSED_SHOWN:
+            yield f"  and {len(dismissed) - _DISMISSED_SHOWN} more (--format json)"
+    yield ""
+    tested = document["tested_series"]
+    yield f"Watched for {duration(observed)}; {tested} series were tested for growth." + (
+        f" {document['left_out_series']} could not be, for want of room."
+        if document["left_out_series"] else ""
+    )  # fmt: skip
+    if observed < needed:
+        yield f"A verdict needs {duration(needed)} at least, a slow leak more."
+
+
+def _conclusion(document: Document) -> Iterable[str]:
+    count = len(document["verdicts"])
+    if count:
+        yield f"{count} suspected leak{'s' if count > 1 else ''}."
+    elif document["ready"]:
+        yield "No leak is suspected."
+    else:
+        yield "Too early to tell: nothing can be concluded yet."
+
+
+def _verdict(verdict: Entry, share: float) -> Iterable[str]:
+    low, high = verdict["low_bytes_per_hour"], verdict["high_bytes_per_hour"]
+    yield printable(f"{verdict['kind']} {verdict['suspect']}: {verdict['strength']}")
+    line = (f"  grows by {human(verdict['growth_bytes_per_hour'], BYTES)}/h (95 % interval "
+            f"{human(low, BYTES)} to {human(high, BYTES)})")  # fmt: skip
+    line += f", holds {human(verdict['live_bytes'], BYTES)}"
+    if verdict["share_seconds"] is not None:
+        line += f"; {share:.0%} of memory in {duration(verdict['share_seconds'])}"
+    yield line
+    for title, value in (
+        ("module", [name for name in [verdict["module"]] if name]),
+        ("drivers", verdict["drivers"]), ("devices", verdict["devices"]),
+        ("caches", verdict["caches"]),
+        ("sites", verdict["sites"] if verdict["kind"] != "site" else []),
+    ):  # fmt: skip
+        if value:
+            yield printable(f"  {title}: {', '.join(value)}")
+    for title, sentences in (("for", verdict["evidence_for"]),
+                             ("against", verdict["evidence_against"])):  # fmt: skip
+        for sentence in sentences:
+            yield printable(f"  {title + ':':8} {sentence}")

@@ -1,0 +1,1 @@
+"""Managed (devres) resources of every device."""

@@ -1,0 +1,1 @@
+"""Compiling with bcc in a child process, loading and attaching."""

@@ -1,0 +1,1 @@
+"""From facts and settings to what is compiled, attached and degraded."""

@@ -1,0 +1,1 @@
+"""Facts about the running kernel: BTF, tracefs, slabinfo, cgroups, GFP bits, the direct map."""

@@ -1,0 +1,69 @@
+"""Where the kernel maps all memory, and the struct pages of it: what turns an address into its
+page where the kernel has no function for it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from slabmon.base.errors import UnsupportedHost
+
+# Variables that tell, by machine type.
+TELLTALES: Mapping[str, tuple[str, ...]] = {
+    "x86_64": ("page_offset_base", "vmemmap_base"),
+    "aarch64": ("vmcoreinfo_data",),
+}
+_ENOUGH_OBJECTS = 5  # of as many caches, for struct pages to be where they are believed
+_LONGEST = 1 << 16  # VMCOREINFO_BYTES (include/linux/vmcore_info.h): a page, of 64 KiB at most
+
+
+def find_memory(variables: Mapping[str, int], peek: Callable[[int], int]) -> tuple[int, int]:
+    """Addresses of the direct map and of the first page's struct page. `variables` are addresses
+    of TELLTALES, `peek` reads 64 bits of kernel memory.
+
+    x86-64 keeps both in variables. arm64 has them as constants of its build: the linear map begins
+    at -2^VA_BITS, and struct pages at VMEMMAP_START (virt_to_page(), arch/arm64/include/asm/
+    memory.h). It tells crash tools both (arch/arm64/kernel/vmcore_info.c, since 5.19).
+    """
+    direct_map, vmemmap = (variables.get(name) for name in TELLTALES["x86_64"])
+    if direct_map and vmemmap:
+        return peek(direct_map), peek(vmemmap)
+    [note] = TELLTALES["aarch64"]
+    text = _text(peek(variables[note]), peek)
+    told = dict(re.findall(r"^NUMBER\((VA_BITS|VMEMMAP_START)\)=(\w+)$", text, re.MULTILINE))
+    if len(told) != 2:
+        raise UnsupportedHost(
+            "the kernel's vmcoreinfo does not tell VA_BITS and VMEMMAP_START, as arm64 does since "
+            "5.19; please report this kernel"
+        )
+    return -(1 << int(told["VA_BITS"])) % (1 << 64), int(told["VMEMMAP_START"], 0)
+
+
+def _text(address: int, peek: Callable[[int], int]) -> str:
+    """The text at this address, up to its first 0."""
+    found = b""
+    while b"\0" not in found and len(found) < _LONGEST:
+        found += peek(address + len(found)).to_bytes(8, "little")
+    return found.partition(b"\0")[0].decode("ascii", "replace")
+
+
+def find_pages(control: np.void, try_base: Callable[[int], None], struct_bytes: int) -> None:
+    """Looks for the one address of all struct pages that puts every object tried into its own
+    cache, and tells the programs. Without it they ask the kernel for each object. `try_base` runs
+    find_pages of bpf/slabmon.bpf.c; with 0 that makes a guess."""
+    try_base(0)
+    guess = int(control["page_guess"])
+    gib = (1 << 30) // mmap.PAGESIZE * struct_bytes
+    # Memory has holes; a GiB of struct pages stands for 64 GiB of it.
+    most = 2 * (os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE >> 30) + 64
+    for number in (*range(most), *range(-most, 0)):
+        base = guess + number * gib & (1 << 64) - 1
+        try_base(base)
+        asked = int(control["pages_asked"])
+        if asked >= _ENOUGH_OBJECTS and asked == int(control["pages_right"]):
+            control["page_base"] = base
+            return

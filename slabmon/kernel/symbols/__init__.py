@@ -1,0 +1,1 @@
+"""Kernel text symbols, over module loads and unloads."""

@@ -1,0 +1,1 @@
+"""From BPF maps to the rows of a snapshot."""

@@ -1,0 +1,91 @@
+"""The moments of a recording, or of a daemon's history, that a report is about."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slabmon.analysis.delta import is_reset
+from slabmon.base.errors import UsageError
+from slabmon.base.parse import moment, show_moment
+from slabmon.runtime.progress import track
+from slabmon.sources import Past
+from slabmon.sources.read_limit import Depth
+from slabmon.store.recording import Moment
+from slabmon.views.catalogue import VIEWS
+from slabmon.views.window import History, Window
+
+if TYPE_CHECKING:
+    from slabmon.export.leaks import Document
+
+# Views whose growth a report shows.
+GROWING = ("caches", "sites", "devices")
+MAX_POINTS = 60
+_DEPTH = Depth(MAX_POINTS, 400_000, 4)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a report is about: the moment `now`; `before` if it is about what changed since then;
+    `window` ends now and goes back to the first moment whose history is known. `origin` tells
+    where it comes from; `leaks` what was said of leaks, None: nothing."""
+
+    origin: str
+    now: Moment
+    before: Moment | None
+    window: Window
+    leaks: Document | None = None
+
+
+def of_past(
+    past: Past, origin: str, start: str | None, end: str | None,
+    present: Moment | None = None, reach: float = math.inf,
+) -> Subject:  # fmt: skip
+    """The subject that --from and --to (None: not given) choose. Without --to it is about the
+    `present` if that is given; without --from its history goes back at most `reach` seconds."""
+    first, last = past.span()
+
+    def chosen(text: str) -> Moment:
+        time = moment(text, last)
+        # Times are given in seconds, and shown so.
+        if not int(first) <= time <= int(last) + 1:
+            raise UsageError(
+                f"{text} ({show_moment(time)}) lies outside of the {origin}, which goes from "
+                f"{show_moment(first)} to {show_moment(last)}"
+            )
+        return past.at(time)
+
+    now = (present or past.at(last)) if end is None else chosen(end)
+    before = None if start is None else chosen(start)
+    if before is not None:
+        check_pair(before, now)
+    begin = max(first, now.time - reach) if before is None else before.time
+    return Subject(origin, now, before, _window(past, begin, now))
+
+
+def check_pair(before: Moment, now: Moment) -> None:
+    """UsageError unless what changed from one to the other can be told."""
+    if before.time >= now.time:
+        raise UsageError(
+            f"--from ({show_moment(before.time)}) is not before --to ({show_moment(now.time)}): at "
+            "each time there is the snapshot last taken then; choose two"
+        )
+    if is_reset(before.snapshot, now.snapshot):
+        raise UsageError(
+            f"tracking began anew at {show_moment(now.snapshot.tracking.since)}, between the two "
+            "moments, so that their counters cannot be compared; choose both before or after it"
+        )
+
+
+def _window(past: Past, begin: float, now: Moment) -> Window:
+    history = growth_history()
+    times = past.times(begin, now.time, _DEPTH.points(now.snapshot))
+    for time in track(times, len(times), "reading the past"):
+        history.add(past.at(time).snapshot)
+    return history.add(now.snapshot)
+
+
+def growth_history() -> History:
+    """What makes windows of all snapshots that it is given, for the views of GROWING."""
+    return History([VIEWS[name] for name in GROWING], float("inf"), 0)

@@ -1,0 +1,145 @@
+"""Listening sockets, bound while still privileged: TCP, unix, or passed in by systemd."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import logging
+import os
+import socket
+import stat
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
+
+log = logging.getLogger(__name__)
+
+DEFAULT_SOCKET = "/run/slabmon/slabmon.sock"
+# Who may talk to the unix socket, beside root.
+GROUP = "slabmon"
+_BACKLOG = 1024
+_FIRST_PASSED = 3
+
+
+def inherited(environment: MutableMapping[str, str] = os.environ) -> list[tuple[str, int]]:
+    """Name and number of the descriptors systemd passed to this very process (sd_listen_fds(3)),
+    made non-inheritable. The variables are removed, so that no child takes them for its own."""
+    variables = {name: environment.pop(name, "") for name in
+                 ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}  # fmt: skip
+    count = variables["LISTEN_FDS"]
+    if variables["LISTEN_PID"] != str(os.getpid()) or not count.isdecimal():
+        return []
+    names = variables["LISTEN_FDNAMES"].split(":")
+    found = []
+    for position in range(min(int(count[:4]), 1024)):
+        number = _FIRST_PASSED + position
+        os.set_inheritable(number, False)
+        found.append((names[position] if position < len(names) else "", number))
+    return found
+
+
+def activated(descriptors: list[tuple[str, int]]) -> list[socket.socket]:
+    """Those of the descriptors that are listening stream sockets."""
+    found = []
+    for _, number in descriptors:
+        if not stat.S_ISSOCK(os.fstat(number).st_mode):
+            continue
+        listener = socket.socket(fileno=number)
+        if listener.type == socket.SOCK_STREAM and listener.getsockopt(
+            socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+        ):
+            found.append(listener)
+        else:
+            listener.detach()
+    return found
+
+
+def bind_tcp(host: str, port: int) -> list[socket.socket]:
+    """One socket per address of the host (empty: all interfaces), all on one port."""
+    try:
+        addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM,
+                                       flags=socket.AI_PASSIVE)  # fmt: skip
+        sockets: list[socket.socket] = []
+        for family, kind, protocol, _, address in addresses:
+            if sockets and port == 0:  # the port the kernel chose for the first address
+                address = (address[0], sockets[0].getsockname()[1], *address[2:])
+            sockets.append(_listen(socket.socket(family, kind, protocol), address))
+    except PermissionError as error:
+        raise PermissionDenied(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {host}:{port}: {error.strerror}; "
+            "is another slabmon running? choose another --web.listen-address"
+        ) from error
+    return sockets
+
+
+def _listen(listener: socket.socket, address: object) -> socket.socket:
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if listener.family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    try:
+        listener.bind(address)  # type: ignore[arg-type]
+    except OSError:
+        listener.close()
+        raise
+    listener.listen(_BACKLOG)
+    return listener
+
+
+class _UnixListener(socket.socket):
+    """Takes its file with it when it is closed."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self.getsockname())
+        super().close()
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """A socket for root and, where that group exists, members of GROUP. A stale socket file is
+    replaced, that of a living process is not."""
+    try:
+        path.parent.mkdir(mode=0o755, exist_ok=True)
+        if path.is_socket():
+            _remove_stale(path)
+        old_mask = os.umask(0o177)
+        try:
+            listener = _listen(_UnixListener(socket.AF_UNIX), str(path))
+        finally:
+            os.umask(old_mask)
+        with contextlib.suppress(KeyError):
+            os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+            os.chmod(path, 0o660)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {path}: {error.strerror or error}; "
+            "choose another --web.socket-path, or none with an empty one"
+        ) from error
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return
+    raise OSError(errno.EADDRINUSE, "another slabmon answers there")
+
+
+def bind_default_unix() -> socket.socket | None:
+    """The socket at DEFAULT_SOCKET, or None with a log line where it cannot be made."""
+    try:
+        return bind_unix(Path(DEFAULT_SOCKET))
+    except SlabmonError as error:
+        log.warning("no socket for local clients: %s", error)
+        return None

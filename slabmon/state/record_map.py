@@ -1,0 +1,81 @@
+"""What Python knows and the kernel does not, kept in a BPF map beside the other maps.
+
+A map lives exactly as long as the counters it belongs to, needs no disk, and a store to it
+survives kill -9. Two slots are written in turn, each with a checksum: a writer that dies halfway
+leaves the older one.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import struct
+import zlib
+from typing import Any
+
+from slabmon.kernel.bpf import syscall
+
+BYTES = 1 << 20
+_SLOT = BYTES // 2
+_ELEMENT = 4096
+_HEAD = struct.Struct("<QII")  # number, length, CRC-32 of number and payload
+
+
+class RecordTooLarge(ValueError):
+    """The state does not fit."""
+
+
+def create_map() -> int:
+    """A map for a record."""
+    return syscall.create_array("slabmon_state", _ELEMENT, BYTES // _ELEMENT)
+
+
+class Record:
+    """A document in a map. The descriptor belongs to whoever passed it, and has to last."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._number = 0
+
+    def _mapped(self) -> mmap.mmap:
+        """For a moment only: mapped, it counts as this process's memory."""
+        return mmap.mmap(self._descriptor, BYTES, mmap.MAP_SHARED)
+
+    def read(self) -> dict[str, Any] | None:
+        """The last document written whole; None when there is none."""
+        with self._mapped() as memory:
+            slots = [slot for i in (0, 1) if (slot := _slot(memory, i))]
+        found = max(slots, default=None, key=lambda slot: slot[0])
+        if found is None:
+            return None
+        self._number = found[0]
+        try:
+            document = json.loads(zlib.decompress(found[1]))
+        except (zlib.error, ValueError):
+            return None
+        return document if isinstance(document, dict) else None
+
+    def write(self, document: dict[str, Any]) -> None:
+        """Replaces the document; RecordTooLarge leaves the old one."""
+        payload = zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 1)
+        if len(payload) > _SLOT - _HEAD.size:
+            raise RecordTooLarge(f"{len(payload)} bytes, {_SLOT - _HEAD.size} at most")
+        self._number += 1
+        start = self._number % 2 * _SLOT
+        with self._mapped() as memory:
+            memory[start + _HEAD.size : start + _HEAD.size + len(payload)] = payload
+            _HEAD.pack_into(memory, start, self._number, len(payload),
+                            _checksum(self._number, payload))  # fmt: skip
+
+
+def _slot(memory: mmap.mmap, index: int) -> tuple[int, bytes] | None:
+    start = index * _SLOT
+    number, length, check = _HEAD.unpack_from(memory, start)
+    payload = memory[start + _HEAD.size : start + _HEAD.size + length]
+    if not number or length > _SLOT - _HEAD.size or check != _checksum(number, payload):
+        return None
+    return number, payload
+
+
+def _checksum(number: int, payload: bytes) -> int:
+    return zlib.crc32(payload, number & 0xFFFFFFFF)

@@ -1,0 +1,187 @@
+"""Writing a recording: append snapshots, forget old ones."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from slabmon.base.errors import PermissionDenied, UsageError
+from slabmon.base.parse import duration, size
+from slabmon.model import Snapshot
+from slabmon.store import codec
+from slabmon.store.compression import pack
+from slabmon.store.recording import (
+    APPLICATION_ID,
+    LONGEST_CHAIN,
+    SCHEMA,
+    VERSION,
+    Recording,
+    milliseconds,
+)
+
+# Small pages: a snapshot fills its own, so that little is left empty, and each append writes but
+# twice what it adds (docs/history.md).
+_PAGE_BYTES = 1024
+# A group goes on, within bounds, until what builds on its first snapshot takes so many times as
+# much: whole snapshots are then a small part of the file, and few steps lead to any other.
+CHAIN = 60
+CHAIN_RATIO = 8
+MIN_BYTES = 1 << 20
+_LOG_PAGES = 4096  # the write-ahead log stays at about 4 MiB
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What may be forgotten: snapshots older than `seconds`, and the oldest while the file
+    exceeds `bytes` (None: nothing). Snapshots that build on each other go together, the latest
+    of these groups never."""
+
+    seconds: float | None = None
+    bytes: int | None = None
+
+    @classmethod
+    def parse(cls, keep: str | None, max_size: str | None) -> Retention:
+        """From a duration such as `7d` and a size such as `500M`."""
+        limit = None if max_size is None else size(max_size)
+        if limit is not None and limit < MIN_BYTES:
+            raise UsageError(f"a maximal size of {max_size} is below {MIN_BYTES >> 20}M")
+        return cls(None if keep is None else duration(keep), limit)
+
+
+class History(Recording):
+    """A recording opened for writing, made if it is not there; one process at a time.
+
+    Each append is one transaction: whatever ends the process, at most the snapshot being written
+    is lost. When append() returns it is also on disk, unless `durable` is false: then nobody has
+    to wait for the disk, and a power cut can cost the last minutes.
+    """
+
+    def __init__(
+        self, path: Path, retention: Retention = Retention(), durable: bool = True
+    ) -> None:
+        self._retention = retention
+        self._durable = durable
+        self._previous = b""
+        self._key = self._number = self._whole_bytes = self._built_bytes = 0
+        super().__init__(path)
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            # Closed after the database: closing any descriptor of a file drops SQLite's locks.
+            self._lock = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except PermissionError as error:
+            raise PermissionDenied(f"cannot write {self.path}: {error.strerror}") from error
+        except OSError as error:
+            raise UsageError(f"cannot write {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return self._connect("mode=rw")
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise UsageError(
+                f"another process records to {self.path}; choose another file"
+            ) from error
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _check(self) -> None:
+        """Makes the file a recording if nothing is in it, and gets it ready."""
+        if not os.fstat(self._lock).st_size or self._is_blank():
+            self._create()
+        super()._check()
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
+        self._database.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+        (self._number,) = self._database.execute(
+            "SELECT coalesce(max(id), 0) FROM snapshots"
+        ).fetchone()
+        with self._transaction("IMMEDIATE"):
+            self._forget(time.time())
+        # Not execute(), which would free a single page: this statement goes on step by step.
+        self._database.executescript("PRAGMA incremental_vacuum")
+
+    def _is_blank(self) -> bool:
+        """Whether the file is a database that nobody has put anything into: our own, if we were
+        killed just there."""
+        (count,) = self._database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (application,) = self._database.execute("PRAGMA application_id").fetchone()
+        return (count, application) == (0, 0)
+
+    def _create(self) -> None:
+        self._database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        self._database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        with self._transaction("IMMEDIATE"):
+            for statement in SCHEMA:
+                self._database.execute(statement)
+            self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._database.execute(f"PRAGMA user_version = {VERSION}")
+
+    def append(self, snapshot: Snapshot, at: float | None = None) -> None:
+        """Writes a snapshot taken at Unix time `at` (None: now), and forgets what may go."""
+        now = time.time() if at is None else at
+        raw = codec.encode(snapshot)
+        number = self._number + 1
+        if self._group_ends(number):
+            self._key, self._previous, self._built_bytes = number, b"", 0
+        data = pack(raw, self._previous)
+        self._previous = b""  # unless all goes well, the next begins anew
+        with self._transaction("IMMEDIATE"):
+            self._database.execute(
+                "INSERT INTO snapshots VALUES (?, ?, ?, ?)",
+                (number, milliseconds(now), self._key, data),
+            )
+            self._forget(now)
+        self._number, self._previous = number, raw
+        if number == self._key:
+            self._whole_bytes = len(data)
+        else:
+            self._built_bytes += len(data)
+
+    def _group_ends(self, number: int) -> bool:
+        """Whether the snapshot of this number is to be a whole one."""
+        return (
+            not self._previous
+            or number - self._key >= LONGEST_CHAIN
+            or (number - self._key >= CHAIN
+                and self._built_bytes >= CHAIN_RATIO * self._whole_bytes)
+        )  # fmt: skip
+
+    def _forget(self, now: float) -> None:
+        if self._retention.seconds is not None:
+            oldest = milliseconds(now - self._retention.seconds)
+            self._database.execute(
+                "DELETE FROM snapshots WHERE id < (SELECT key FROM snapshots NOT INDEXED "
+                "WHERE time >= ? OR id = (SELECT max(id) FROM snapshots) ORDER BY id LIMIT 1)",
+                (oldest,),
+            )
+        while self._retention.bytes is not None and self._used_bytes() > self._retention.bytes:
+            found = self._database.execute(
+                "SELECT id FROM snapshots WHERE id = key AND id > (SELECT min(id) FROM snapshots) "
+                "ORDER BY id LIMIT 1"
+            ).fetchone()
+            if found is None:
+                return
+            self._database.execute("DELETE FROM snapshots WHERE id < ?", found)
+
+    def _used_bytes(self) -> int:
+        pages, free, size = (
+            self._database.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    def close(self) -> None:
+        """Closes the file, and leaves it a single one."""
+        with contextlib.suppress(sqlite3.Error):  # others read it: it stays with its log
+            self._database.execute("PRAGMA journal_mode = DELETE")
+        super().close()
+
+    def _release(self) -> None:
+        super()._release()
+        os.close(self._lock)

@@ -1,0 +1,299 @@
+"""The Textual application of top: it shows what browser, header and layout say."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from textual import events
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import BindingType
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Footer, Input, Static
+
+from slabmon.base.errors import SlabmonError, UsageError
+from slabmon.base.parse import moment
+from slabmon.sources import Source
+from slabmon.tui.browser import SORT_LETTERS
+from slabmon.tui.export import write
+from slabmon.tui.feed import Feed, Reading
+from slabmon.tui.grid import Grid
+from slabmon.tui.header import alarms, facts, joined, where
+from slabmon.tui.help import help_text, row_text
+from slabmon.tui.keys import BINDINGS, COMMANDS
+from slabmon.tui.prompt import Prompt
+from slabmon.tui.screens import TextScreen
+from slabmon.tui.start import Start
+from slabmon.tui.tabs import Tabs
+from slabmon.views.catalogue import VIEWS
+from slabmon.views.summary import summarize
+
+
+class TopApp(App[int]):
+    """Shows readings of a feed until quit or until `count` of them were shown."""
+
+    CSS = """
+    Screen { layout: vertical; }
+    #facts, #where { height: auto; }
+    #where { text-style: bold; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = list(BINDINGS)
+
+    class Read(Message):
+        """The feed has read."""
+
+        def __init__(self, reading: Reading) -> None:
+            self.reading = reading
+            super().__init__()
+
+    def __init__(self, source: Source, start: Start) -> None:
+        # The terminal's own colours, sixteen are enough, and none under NO_COLOR, which is decided
+        # in the constructor: a theme alone would come too late.
+        super().__init__(ansi_color=True)
+        self.theme = "ansi-dark"
+        self._start = start
+        self.feed = Feed(source, start.delay, self._pass_on)
+        self._count = 1
+        self._stopped = ""  # PAUSED: the display; HELD: the recording
+        self.failure: BaseException | None = None
+
+    def open(self) -> None:
+        """Opens the source; errors are the command's. close() is due from then on."""
+        self.reading = self.feed.open()
+        self.browser = self._start.browser(self.reading.window)
+
+    def close(self) -> None:
+        """Closes the source."""
+        self.feed.close()
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="facts", markup=False)
+        yield Tabs(list(VIEWS))
+        yield Static(id="where", markup=False)
+        yield Grid(self.browser)
+        yield Prompt()
+        yield Footer(show_command_palette=True)
+
+    def on_mount(self) -> None:
+        with contextlib.suppress(ValueError, RuntimeError):  # tests run beside the main thread
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, self.exit, 0)
+        self.set_interval(1.0, self._tell)
+        self.grid.focus()
+        self.feed.judge(self.browser.place.view.judged)
+        self._count_down()
+
+    def _pass_on(self, reading: Reading) -> None:
+        """Called in the feed's thread."""
+        self.post_message(self.Read(reading))
+
+    @property
+    def grid(self) -> Grid:
+        return self.screen_stack[0].query_one(Grid)
+
+    def _tell(self) -> None:
+        """Writes what stands above the table."""
+        if not self.screen_stack or not self.is_running:
+            return
+        screen, browser, width = self.screen_stack[0], self.browser, max(20, self.size.width)
+        shown = facts(summarize(browser.window), self.reading.own_ratio)
+        screen.query_one("#facts", Static).update("\n".join(joined(shown, width)))
+        screen.query_one(Tabs).show(browser.places[0].view.name)
+        line = [*alarms(self.reading, browser, self._stopped, self._start.delay),
+                *where(browser, self.grid.visible_rows)]  # fmt: skip
+        screen.query_one("#where", Static).update("\n".join(joined(line, width)))
+
+    def _show(self, arrived: bool = False) -> None:
+        """Draws the table anew; `arrived` at another place."""
+        if arrived:
+            self.feed.judge(self.browser.place.view.judged)
+            self.grid.arrive()
+        else:
+            self.grid.redraw()
+        self._tell()
+
+    def _fatal_error(self) -> None:
+        """Textual's hook, which would print a traceback: the command tells of the error instead,
+        when the terminal is itself again."""
+        self.failure = self._exception
+        self._close_messages_no_wait()
+
+    def on_grid_drawn(self) -> None:
+        """The range of visible rows."""
+        self._tell()
+
+    def on_top_app_read(self, message: Read) -> None:
+        """A new window, or why there is none."""
+        self.reading = message.reading
+        error = self.reading.error
+        if error is not None and not isinstance(error, SlabmonError):
+            self.failure = error
+            self.exit(70)
+        if self.reading.refused:
+            self.notify(self.reading.refused, severity="error", markup=False)
+        if error is None:
+            self._count += 1
+            if self._stopped != "PAUSED":
+                self.browser.refresh(self.reading.window)
+                self._show()
+        self._tell()
+        self._count_down()
+
+    def _count_down(self) -> None:
+        if self._start.count is not None and self._count >= self._start.count:
+            self.set_timer(self._start.delay, partial(self.exit, 0))  # it is to be read, too
+
+    def on_key(self, event: events.Key) -> None:
+        """Sort letters, and views by number."""
+        if self.focused is not self.grid:
+            return
+        letter = event.character or ""
+        if letter.isascii() and letter.isdecimal() and letter != "0":
+            self.show_view(list(VIEWS)[int(letter) - 1])
+        elif letter == "n" or letter in SORT_LETTERS:
+            if not self.browser.sort_letter(letter):
+                self.notify(f"{letter}: no such column in this view", severity="warning")
+            self._show()
+
+    def show_view(self, name: str) -> None:
+        """Goes to a view."""
+        self.browser.show(name)
+        self._show(arrived=True)
+
+    def sort_by(self, name: str) -> None:
+        """Orders by a column."""
+        self.browser.sort_by(name)
+        self._show()
+
+    def on_grid_heading_clicked(self, message: Grid.HeadingClicked) -> None:
+        """Orders by it."""
+        self.sort_by(message.column)
+
+    def on_tabs_chosen(self, message: Tabs.Chosen) -> None:
+        """Goes to the view that was clicked."""
+        self.show_view(message.name)
+
+    def on_grid_opened(self) -> None:
+        """What belongs to the row, else all of its figures."""
+        row = self.grid.row
+        if row is not None and self.browser.enter(row):
+            self._show(arrived=True)
+        else:
+            self.action_row()
+
+    def action_turn(self, step: int) -> None:
+        """The next view."""
+        if self.focused is self.grid:
+            self.browser.turn(step)
+            self._show(arrived=True)
+
+    async def action_back(self) -> None:
+        """Closes the prompt, else back, else no filter."""
+        if self.query_one(Prompt).kind:
+            self._close_prompt()
+        elif self.browser.back():
+            self._show(arrived=True)
+        elif self.browser.place.filter:
+            self.browser.filter("")
+            self._show()
+
+    def action_pause(self) -> None:
+        """Freezes the display, and the recording if it is one; or goes on."""
+        self._stopped = "" if self._stopped else "PAUSED"
+        self.feed.play(0.0 if self._stopped else 1.0)
+        if not self._stopped:
+            self.browser.refresh(self.reading.window)
+        self._show()
+
+    def action_mark(self, mark: bool) -> None:
+        """Differences from now on, or totals again."""
+        self.browser.mark = self.browser.window.now if mark else None
+        self.browser.refresh()
+        self._show()
+
+    def action_row(self) -> None:
+        """All figures of the row."""
+        row = self.grid.row
+        if row is not None:
+            self.push_screen(TextScreen(row_text(self.browser, row, self._text_width)))
+
+    def action_help(self) -> None:
+        """Keys, filters and columns."""
+        self.push_screen(TextScreen(help_text(self.browser.place.view, self._text_width)))
+
+    @property
+    def _text_width(self) -> int:
+        """Columns of text inside a screen above the table."""
+        return max(20, self.size.width * 9 // 10 - 6)
+
+    def action_step(self, seconds: int) -> None:
+        """So far on in the past, or back into it."""
+        if self._can_jump():
+            self._jump(self._moment + seconds)
+
+    @property
+    def _moment(self) -> float:
+        """The Unix time that is shown."""
+        return time.time() if self.reading.moment is None else self.reading.moment
+
+    def _jump(self, moment: float | None) -> None:
+        """A display that was paused would not show it; the past that was stops there instead."""
+        self._stopped = "HELD" if self._stopped else ""
+        self.feed.jump(moment)
+
+    def _can_jump(self) -> bool:
+        if not self.feed.seekable:
+            self.notify("programs of its own have no past; a recording, or a daemon with history, "
+                        "has", severity="warning")  # fmt: skip
+        return self.feed.seekable
+
+    def action_prompt(self, kind: str) -> None:
+        """Asks for a filter, a file or a time."""
+        if kind != "jump" or self._can_jump():
+            view = self.browser.place.view
+            values = {"filter": self.browser.place.filter,
+                      "export": f"slabmon-{view.origin or view.name.split()[0]}.csv"}  # fmt: skip
+            self.query_one(Prompt).ask(kind, values.get(kind, ""))
+
+    def _close_prompt(self) -> None:
+        self.query_one(Prompt).close()
+        self.grid.focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Does what was asked; the prompt stays open where that fails."""
+        kind, text = self.query_one(Prompt).kind, event.value
+        try:
+            if kind == "filter":
+                self.browser.filter(text)
+            elif kind == "export":
+                self.notify(write(self.browser, Path(text).expanduser()), markup=False)
+            else:
+                self._jump(None if text.strip() == "now" else moment(text, self._moment))
+        except UsageError as error:
+            self.notify(str(error), severity="error", markup=False)
+        else:
+            self._close_prompt()
+            self._show()
+
+    def action_command_palette(self) -> None:
+        """Above the table, so that what is chosen there is seen."""
+        if isinstance(self.screen, TextScreen):
+            self.pop_screen()
+        super().action_command_palette()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """What the command palette offers."""
+        for name, view in VIEWS.items():
+            yield SystemCommand(f"View {name}", view.title, partial(self.show_view, name))
+        for column in self.browser.table.columns:
+            yield SystemCommand(f"Order by {column.name}", column.help,
+                                partial(self.sort_by, column.name))  # fmt: skip
+        for title, help, action in COMMANDS:
+            yield SystemCommand(title, help, partial(self.run_action, action))

@@ -1,0 +1,60 @@
+"""top without a terminal: plain text again and again, for scripts and pipes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+from itertools import count
+
+from slabmon.base.errors import SlabmonError
+from slabmon.export.text import to_table
+from slabmon.runtime.signals import stop_signals
+from slabmon.sources import Source
+from slabmon.sources.lookback import AskedJudge, assessment, fill, past_of
+from slabmon.sources.recording import ReplayedSource
+from slabmon.tui.browser import Browser
+from slabmon.tui.header import facts
+from slabmon.tui.start import Start
+from slabmon.views.catalogue import VIEWS
+from slabmon.views.summary import summarize
+from slabmon.views.window import History
+
+
+def run(source: Source, start: Start) -> int:
+    """Prints until told to stop. A daemon that does not answer for a while is waited for; at the
+    beginning that is an error."""
+    past, replayed = past_of(source), isinstance(source, ReplayedSource)
+    judge = None
+    if past is not None and not replayed:  # a daemon knows better
+        judge = AskedJudge(lambda: assessment(past, None))
+        judge.wanted = VIEWS[start.view].judged
+    history = History(VIEWS.values(), judge=judge)
+    with source, stop_signals() as stopped:
+        if past is not None and not replayed:
+            with suppress(SlabmonError):  # not every daemon keeps history
+                fill(history, past, source.snapshot().taken)
+        browser = start.browser(history.add(source.snapshot(details=True)))
+        for number in count(1):
+            sys.stdout.write(page(browser))
+            sys.stdout.flush()
+            due = time.monotonic() + start.delay
+            fresh = False
+            while not fresh:
+                if number == start.count or stopped(due - time.monotonic()):
+                    return 0
+                due += start.delay
+                try:
+                    browser.refresh(history.add(source.snapshot(details=True)))
+                    fresh = True
+                except SlabmonError as error:
+                    sys.stderr.write(f"slabmon: warning: {error}; goes on trying\n")
+    return 0
+
+
+def page(browser: Browser) -> str:
+    """One screenful: the header's facts, and the table."""
+    at = time.strftime("%F %T", time.localtime(browser.window.snapshot.taken))
+    head = [f"slabmon top - {at} - {browser.crumbs}"]
+    head += facts(summarize(browser.window))
+    return "\n".join(head) + "\n\n" + to_table(browser.table, browser.order) + "\n"

@@ -1,0 +1,118 @@
+"""Which columns fit into a terminal, how wide they are, and the text of the visible rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+
+from slabmon.base.format import TREND_WIDTH, texts
+from slabmon.views.columns import HISTORY, Column
+from slabmon.views.table import Table
+
+GAP = 2
+_MIN_LABEL = 20
+DESCENDING, ASCENDING = "▼", "▲"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`starts` are the screen columns where the `columns` begin, `rows` one line of text per
+    visible row, all `width` cells wide."""
+
+    columns: tuple[Column, ...]
+    starts: tuple[int, ...]
+    heading: str
+    rows: tuple[str, ...]
+
+    def column_at(self, x: int) -> Column | None:
+        """The column shown at a screen column."""
+        found = [column for column, start in zip(self.columns, self.starts, strict=True)
+                 if start <= x]  # fmt: skip
+        return found[-1] if found else None
+
+
+def choices(table: Table) -> tuple[Column, ...]:
+    """All columns, those for people first."""
+    brief = table.brief
+    return brief + tuple(column for column in table.columns if column not in brief)
+
+
+def lay_out(
+    table: Table,
+    order: Sequence[int],
+    width: int,
+    skip: int = 0,
+    sort: tuple[str, bool] = ("", False),
+    known: dict[str, int] | None = None,
+) -> Layout:
+    """The table's rows of these numbers in `width` cells: the first column, and, behind the next
+    `skip` ones, as many as fit, the one that rows are ordered by among them.
+
+    `sort` is that column, which carries the arrow, and whether the order is inverted. `known`
+    remembers widths, so that columns do not jump as values change."""
+    known = {} if known is None else known
+    first, *others = choices(table)
+    layout = _fit(table, order, width, [first, *others[skip:]], sort, known)
+    ordered = [column for column in others if column.name == sort[0]]
+    if skip or not ordered or ordered[0] in layout.columns:
+        return layout
+    rest = [column for column in others if column not in ordered]
+    return _fit(table, order, width, [first, *ordered, *rest], sort, known)
+
+
+def _fit(
+    table: Table,
+    order: Sequence[int],
+    width: int,
+    shown: Sequence[Column],
+    sort: tuple[str, bool],
+    known: dict[str, int],
+) -> Layout:
+    cap = max(_MIN_LABEL, width * 2 // 5)
+    columns: list[Column] = []
+    widths: list[int] = []
+    lines: list[list[str]] = []
+    left = width
+    for column in shown:
+        cells = [row[0] for row in texts(table, order, [column])]
+        heading = _heading(column, sort)
+        wide = max([cell_len(heading), *(cell_len(cell) for cell in cells)])
+        if column.kind == HISTORY:
+            wide = max(wide, TREND_WIDTH)
+        wide = known[column.name] = max(wide, known.get(column.name, 0))
+        if not column.unit:
+            wide = min(wide, left if column is shown[-1] and len(columns) > 1 else cap)
+        if columns and wide > left:
+            break
+        columns.append(column)
+        widths.append(min(wide, left))
+        lines.append([_fitted(cell, column, widths[-1]) for cell in (heading, *cells)])
+        left -= wide + GAP
+    starts = [sum(widths[:i]) + GAP * i for i in range(len(widths))]
+    whole = [set_cell_size((" " * GAP).join(row), width) for row in zip(*lines, strict=True)]
+    return Layout(tuple(columns), tuple(starts), whole[0], tuple(whole[1:]))
+
+
+def _heading(column: Column, sort: tuple[str, bool]) -> str:
+    name, inverted = sort
+    if column.name != name:
+        return column.heading
+    up = inverted if column.unit else not inverted
+    return column.heading + (ASCENDING if up else DESCENDING)
+
+
+def _fitted(cell: str, column: Column, width: int) -> str:
+    """A cell in so many screen cells, marked where something is cut off. Of a stack the end is
+    kept: the function that allocates."""
+    size = cell_len(cell)
+    if size > width:
+        if column.name == "stack":
+            cell = cell[len(cell) - width + 1 :]
+            while cell_len(cell) > width - 1:
+                cell = cell[1:]
+            return set_cell_size("…" + cell, width)
+        return set_cell_size(set_cell_size(cell, width - 1).rstrip() + "…", width)
+    blank = " " * (width - size)
+    return blank + cell if column.unit and column.kind != HISTORY else cell + blank

@@ -1,0 +1,1 @@
+"""Views, columns and tables, shared by every output."""

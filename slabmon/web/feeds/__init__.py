@@ -1,0 +1,1 @@
+"""Where the web process takes its data from: readings, history, past moments."""

@@ -1,0 +1,130 @@
+"""Moments of the past as the page shows them: read piece by piece, with others answered between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from slabmon.leaks.finding import Assessment
+from slabmon.leaks.observer import Observer
+from slabmon.model import Snapshot
+from slabmon.sources import Past
+from slabmon.sources.read_limit import JUDGED, JUDGED_SECONDS, WINDOW, Depth
+from slabmon.views.catalogue import VIEWS
+from slabmon.views.chart_history import SPAN_SECONDS, Hour
+from slabmon.views.window import WINDOW_SECONDS, History, Instant, Window
+from slabmon.web.feeds.duty_cycle import Pace
+
+if TYPE_CHECKING:
+    from slabmon.store.recording import Moment
+
+_CHARTS = Depth(120, 600_000, 6)
+# Charts begin at multiples of so many seconds: neighbouring moments share them.
+_GRID_SECONDS = SPAN_SECONDS / 2
+# Of each kind so many are kept: they are as large as the host is.
+KEPT = Depth(4, 100_000, 1)
+WAIT_SECONDS = 25.0
+# For the next piece of work that has begun: of a large host even one piece, and what is left to
+# others after it, can take seconds.
+_PIECE_SECONDS = 60.0
+
+
+class Back:
+    """One of these per web process. Raises TimeoutError if too much is asked for, and what the
+    past itself raises."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._turn = asyncio.Lock()
+        self._kept: dict[str, OrderedDict[Hashable, Any]] = {}
+
+    async def window(self, past: Past, time: float, judged: bool = False) -> Window:
+        """What was to be seen at a Unix time, with the minutes before; with what could be said
+        of leaks then if it is to be `judged`."""
+        now = await self._at(past, time)
+
+        async def make() -> Window:
+            history = History(VIEWS.values(), judge=_Nobody())
+            # Rates are over the last interval, as they were then.
+            before = await self._at(past, now.time - 0.001)
+            points = WINDOW.points(now.snapshot)
+            times = past.times(now.time - WINDOW_SECONDS, now.time, points)
+            await self._each(past, {*times, before.time, now.time}, history.add)
+            return history.add(now.snapshot)
+
+        found: Window = await self._once("window", now, now.time, make)
+        if not judged:
+            return found
+        assessment = await self.assessment(past, time)
+        return replace(found, now=Instant(now.snapshot, lambda: assessment))
+
+    async def hour(self, past: Past, time: float) -> Hour:
+        """The hour around it, of the same tracking session."""
+        now = await self._at(past, time)
+        session = now.snapshot.host.boot_id, now.snapshot.tracking.since
+        begin = now.time // _GRID_SECONDS * _GRID_SECONDS - _GRID_SECONDS / 2
+        end = min(begin + SPAN_SECONDS, past.span()[1])
+
+        async def make() -> Hour:
+            hour = Hour(VIEWS.values(), float("inf"), 0.0)
+
+            def add(snapshot: Snapshot) -> None:
+                if (snapshot.host.boot_id, snapshot.tracking.since) == session:
+                    hour.add(Instant(snapshot))
+
+            await self._each(past, past.times(begin, end, _CHARTS.points(now.snapshot)), add)
+            return hour
+
+        found: Hour = await self._once("hour", now, (begin, end, session), make)
+        return found
+
+    async def assessment(self, past: Past, time: float) -> Assessment:
+        """What could be said of leaks then, from the hour before."""
+        now = await self._at(past, time)
+
+        async def make() -> Assessment:
+            judge = Observer()
+            times = past.times(now.time - JUDGED_SECONDS, now.time, JUDGED.points(now.snapshot))
+            await self._each(past, times, judge.add)
+            return judge.assess()
+
+        found: Assessment = await self._once("assessment", now, now.time, make)
+        return found
+
+    async def _at(self, past: Past, time: float) -> Moment:
+        return await self._pace.take(lambda: past.at(time))
+
+    async def _each(
+        self, past: Past, times: Iterable[float], work: Callable[[Snapshot], object]
+    ) -> None:
+        for time in sorted(times):
+            piece = lambda: work(past.at(time).snapshot)  # noqa: B023, E731  # done now
+            await self._pace.take(piece, _PIECE_SECONDS)
+
+    async def _once(
+        self, kind: str, now: Moment, key: Hashable, make: Callable[[], Awaitable[object]]
+    ) -> Any:
+        """What is kept, or made now; one at a time. Whoever waits for it may give up: it is
+        there the next time."""
+        async with asyncio.timeout(WAIT_SECONDS) as limit, self._turn:
+            limit.reschedule(None)
+            kept = self._kept.setdefault(kind, OrderedDict())
+            if key not in kept:
+                while len(kept) >= KEPT.points(now.snapshot):
+                    kept.popitem(last=False)
+                kept[key] = await make()
+            kept.move_to_end(key)
+            return kept[key]
+
+
+class _Nobody:
+    """Judges nothing."""
+
+    def add(self, snapshot: Snapshot) -> None:
+        pass
+
+    def assess(self) -> None:
+        return None

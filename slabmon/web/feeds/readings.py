@@ -1,0 +1,187 @@
+"""Readings from the collector: shared by requests that come together, never waited for longer
+than the budget."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from slabmon.model import Snapshot
+from slabmon.runtime.channel import (
+    ALIVE,
+    ALIVE_SECONDS,
+    DETAILED,
+    HEADER_BYTES,
+    PLAIN,
+    RETIRE,
+    Answer,
+    Garbage,
+    Header,
+)
+from slabmon.store.codec import BadSnapshot, decode
+
+log = logging.getLogger(__name__)
+
+# Requests that come together share one reading.
+SHARED_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One snapshot and the bytes it came as. `number` counts readings of this process, `at` is
+    the monotonic time it arrived, `seconds` how long that took from asking on."""
+
+    number: int
+    at: float
+    seconds: float
+    detailed: bool
+    snapshot: Snapshot
+    encoded: bytes
+
+    @property
+    def age(self) -> float:
+        """Seconds since it arrived."""
+        return time.monotonic() - self.at
+
+
+@dataclass(frozen=True)
+class Now:
+    """What a request has to work with: the last reading, if there ever was one, the collector's
+    last figures of itself, and an empty `problem`, or why the reading is an old one."""
+
+    reading: Reading | None
+    report: Mapping[str, float]
+    problem: str = ""
+
+
+class Asked(NamedTuple):
+    """A command under way; `answered` gets the problem there was, or an empty text."""
+
+    detailed: bool
+    at: float
+    answered: asyncio.Future[str]
+
+
+class Source(Protocol):
+    """Where requests get readings from."""
+
+    timeouts: int
+    failures: int
+
+    async def now(self, detailed: bool = False) -> Now:
+        """A reading of at most SHARED_SECONDS, or the last one and why there is none."""
+        ...
+
+
+class Channel:
+    """The web process's end of the channel. At most one command is under way."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
+                 budget: float, on_retire: Callable[[], None]) -> None:  # fmt: skip
+        self._reader, self._writer = reader, writer
+        self._budget = budget
+        self._on_retire = on_retire
+        self._last: Reading | None = None
+        self._report: Mapping[str, float] = {}
+        self._count = 0
+        self._under_way: Asked | None = None
+        self._broken = ""
+        self.closed = asyncio.Event()
+        self.timeouts = self.failures = 0
+        self._tasks = [asyncio.create_task(work()) for work in (self._receive, self._show_life)]
+
+    def _now(self, problem: str = "") -> Now:
+        return Now(self._last, self._report, problem)
+
+    async def now(self, detailed: bool = False) -> Now:
+        """See Source."""
+        deadline = asyncio.get_running_loop().time() + self._budget
+        while True:
+            last = None if self.closed.is_set() else self._last  # of a collector that is gone: old
+            if last and last.age <= SHARED_SECONDS and (last.detailed or not detailed):
+                return self._now()
+            if self._broken:
+                return self._now(self._broken)
+            asked = self._under_way or self._ask(detailed)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    problem = await asyncio.shield(asked.answered)
+            except TimeoutError:
+                self.timeouts += 1
+                return self._now(f"no reading within {self._budget:g} s")
+            if asked.detailed or not detailed:
+                return self._now(problem)
+
+    async def first(self) -> None:
+        """Waits for the first answer, however long the collector takes to begin."""
+        await (self._under_way or self._ask(False)).answered
+
+    def _ask(self, detailed: bool) -> Asked:
+        answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._under_way = Asked(detailed, time.monotonic(), answered)
+        self._writer.write(DETAILED if detailed else PLAIN)
+        return self._under_way
+
+    async def _show_life(self) -> None:
+        while not self._broken:
+            self._writer.write(ALIVE)
+            await asyncio.sleep(ALIVE_SECONDS)
+
+    async def _receive(self) -> None:
+        try:
+            while True:
+                header = Header.unpack(await self._reader.readexactly(HEADER_BYTES))
+                answer = header.answer(
+                    await self._reader.readexactly(header.report_bytes + header.body_bytes)
+                )
+                if answer.kind == RETIRE:
+                    self._broken = "this process is ending"
+                    self._settle(self._broken)
+                    self._on_retire()
+                    return
+                self._take(answer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self._broken = "the collector is gone"
+        except Garbage as error:
+            self._broken = f"the collector talks nonsense: {error}"
+        except Exception:
+            log.exception("an answer could not be taken")
+            self._broken = "an answer could not be taken"
+        log.error("no more readings: %s", self._broken)
+        self._settle(self._broken)
+        self._writer.close()
+        self.closed.set()
+
+    def _take(self, answer: Answer) -> None:
+        asked = self._under_way
+        if asked is None or (answer.kind == DETAILED) != asked.detailed:
+            raise Garbage("an answer nobody asked for")
+        self._report = answer.report
+        if not answer.ok:
+            self.failures += 1
+            self._settle("the kernel's tables cannot be read")
+            return
+        try:
+            snapshot = decode(answer.body)
+        except BadSnapshot as error:
+            raise Garbage(str(error)) from error
+        now = time.monotonic()
+        self._count += 1
+        self._last = Reading(self._count, now, now - asked.at, asked.detailed, snapshot,
+                             answer.body)  # fmt: skip
+        self._settle("")
+
+    def _settle(self, problem: str) -> None:
+        if self._under_way is not None:
+            self._under_way.answered.set_result(problem)
+            self._under_way = None
+
+    def close(self) -> None:
+        """Stops listening to the collector."""
+        for task in self._tasks:
+            task.cancel()
+        self._writer.close()

@@ -1,0 +1,61 @@
+"""The daemon's HTTP side over a recording: the same page, metrics and API, at another time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import Sequence
+
+from slabmon.base.errors import SlabmonError
+from slabmon.sources.recording import ReplayedSource
+from slabmon.store.codec import encode
+from slabmon.web.app import make_app
+from slabmon.web.feeds.readings import Now, Reading
+from slabmon.web.handlers.base import Context
+from slabmon.web.serving.server import Server
+
+log = logging.getLogger(__name__)
+
+
+class ReplayedReadings:
+    """A readings.Source over a recording: what was recorded last before the replay's moment."""
+
+    timeouts = failures = 0
+
+    def __init__(self, source: ReplayedSource) -> None:
+        self._source = source
+        self._moment = 0.0
+        self._last: Reading | None = None
+
+    async def now(self, detailed: bool = False) -> Now:
+        """See readings.Source. A damaged snapshot is a problem until the replay is past it."""
+        start = time.monotonic()
+        try:
+            moment, snapshot = self._source.recording.at(self._source.now)
+        except SlabmonError as error:
+            self.failures += 1
+            return Now(self._last, {}, str(error))
+        if self._last is None or moment != self._moment:
+            number = self._last.number + 1 if self._last else 1
+            now = time.monotonic()
+            self._last = Reading(number, now, now - start, True, snapshot, encode(snapshot))
+            self._moment = moment
+        return Now(self._last, {})
+
+
+async def serve(source: ReplayedSource, context: Context,
+                listeners: Sequence[socket.socket]) -> None:  # fmt: skip
+    """Answers requests until SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    context.source, context.past = ReplayedReadings(source), source
+    server = Server(make_app(context), context.connections, context.settings)
+    server.listen_on(listeners)
+    keeping = asyncio.create_task(context.live.keep(context.source))
+    await stop.wait()
+    keeping.cancel()
+    await server.drain()

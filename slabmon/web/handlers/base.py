@@ -1,0 +1,147 @@
+"""What all answers have in common: who is let in, headers, encodings, errors in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tornado.iostream import IOStream
+from tornado.web import RequestHandler
+
+from slabmon import __version__
+from slabmon.export.metrics import Daemon
+from slabmon.export.prometheus import Exporter
+from slabmon.sources import Past
+from slabmon.web.feeds.duty_cycle import Pace
+from slabmon.web.feeds.live import Live
+from slabmon.web.feeds.past_views import Back
+from slabmon.web.feeds.readings import Now, Source
+from slabmon.web.handlers.bodies import Body, Renderer
+from slabmon.web.serving.access import Access
+from slabmon.web.serving.connections import LOCAL, Connections
+from slabmon.web.settings import WebSettings
+
+_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass
+class Context:
+    """What handlers work with."""
+
+    settings: WebSettings
+    access: Access
+    files: Mapping[str, Body]
+    source: Source = field(init=False)
+    past: Past = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.connections = Connections(self.settings)
+        self.renderer = Renderer()
+        self.pace = Pace()
+        self.exporter = Exporter(self.settings.max_series)
+        self.live = Live()
+        self.back = Back(self.pace)
+
+    def daemon(self, now: Now) -> Daemon:
+        """The daemon's own figures at this moment."""
+        return Daemon(
+            report=now.report,
+            up=bool(now.reading) and not now.problem,
+            age=now.reading.age if now.reading else None,
+            scrape_seconds=now.reading.seconds if now.reading else None,
+            errors={"timeout": self.source.timeouts, "unreadable": self.source.failures},
+            connections=len(self.connections),
+            refused=self.connections.refused,
+            authentication_failures=self.access.failures,
+        )
+
+
+class Handler(RequestHandler):
+    """Common headers; GET and HEAD only; errors in one line of text."""
+
+    SUPPORTED_METHODS = ("GET", "HEAD")
+
+    @property
+    def context(self) -> Context:
+        """What the application was made with."""
+        found: Context = self.application.settings["context"]
+        return found
+
+    @property
+    def _stream(self) -> IOStream:
+        connection: Any = self.request.connection
+        stream: IOStream = connection.stream
+        return stream
+
+    def set_default_headers(self) -> None:
+        self.set_header("Server", f"slabmon/{__version__}")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Content-Security-Policy", _POLICY)
+        self.set_header("Cache-Control", "no-store")
+        for name, value in self.context.access.headers.items():
+            self.set_header(name, value)
+
+    async def prepare(self) -> None:
+        client = self.context.connections.request(self._stream)
+        if client == LOCAL:
+            return
+        refusal = await self.context.access.refusal(self.request, client)
+        if refusal:
+            for name, value in refusal.headers:
+                self.set_header(name, value)
+            self.problem(refusal.status, refusal.reason)
+
+    def on_finish(self) -> None:
+        self.context.connections.answered(self._stream)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        if status_code == 405:
+            self.set_header("Allow", ", ".join(self.SUPPORTED_METHODS))
+        if status_code == 503:
+            self.set_header("Retry-After", "1")
+        self.problem(status_code, self._reason)
+
+    def problem(self, status: int, reason: str) -> None:
+        """Ends the request with one line."""
+        self.set_status(status, reason)
+        self.set_header("Content-Type", TEXT)
+        self.finish(f"{status} {reason}\n")
+
+    async def head(self, *path: str) -> None:
+        await self.get(*path)
+
+    async def get(self, *_: str) -> None:
+        self.send_error(404)
+
+    async def send(self, body: Body) -> None:
+        """Answers with a body, compressed or not at all if the client says it may be."""
+        self.set_header("Content-Type", body.content_type)
+        self.set_header("Cache-Control", "private, no-cache")
+        self.set_header("Vary", "Accept, Accept-Encoding")
+        self.set_header("Etag", body.etag)
+        if self.check_etag_header():
+            self.set_status(304)
+            self.finish()
+            return
+        data = body.data
+        if _takes_gzip(self.request.headers.get("Accept-Encoding", "")):
+            self.set_header("Content-Encoding", "gzip")
+            data = body.compressed
+        if not self.context.connections.may_send(self._stream, len(data)):
+            self.clear()
+            self.problem(503, "too many answers are waiting for slow clients")
+            return
+        self.finish(data)
+
+    def compute_etag(self) -> None:
+        """Bodies bring their own."""
+
+
+def _takes_gzip(accepted: str) -> bool:
+    for coding in accepted.lower().split(","):
+        name, _, parameters = coding.partition(";")
+        if name.strip() in ("gzip", "*"):
+            return parameters.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False

@@ -1,0 +1,220 @@
+"""The web configuration file, in the format Prometheus' exporters share (exporter-toolkit): TLS,
+client certificates, basic authentication, headers, rate limit. Any doubt is an error that names
+the key."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from slabmon.base.errors import UsageError
+from slabmon.base.escape import text
+from slabmon.runtime.channel import Identity, identity
+
+_MAX_BYTES = 1 << 20
+# At most: 2^16 rounds take seconds, and there is one worker for all clients.
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53}")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+# The headers that may be set, and the values that make sense (None: any).
+_HEADERS: dict[str, tuple[str, ...] | None] = {
+    "Content-Security-Policy": None, "X-Frame-Options": ("deny", "sameorigin"),
+    "X-Content-Type-Options": ("nosniff",), "X-XSS-Protection": None,
+    "Strict-Transport-Security": None,
+}  # fmt: skip
+_CLIENT_AUTH = (
+    "NoClientCert", "RequestClientCert", "RequireClientCert", "RequireAnyClientCert",
+    "VerifyClientCertIfGiven", "RequireAndVerifyClientCert",
+)  # fmt: skip
+REQUIRED = ("RequireClientCert", "RequireAnyClientCert", "RequireAndVerifyClientCert")
+VERSIONS = ("TLS10", "TLS11", "TLS12", "TLS13")
+
+
+class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """tls_server_config. Contents as PEM, or the files that hold them."""
+
+    cert: str = ""
+    key: str = ""
+    client_ca: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    client_ca_file: str = ""
+    client_auth_type: str = ""
+    client_allowed_sans: tuple[str, ...] | None = None
+    min_version: str = "TLS12"
+    max_version: str = "TLS13"
+    cipher_suites: tuple[str, ...] = ()
+    prefer_server_cipher_suites: bool = True
+    curve_preferences: tuple[str, ...] = ()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything asks for TLS; versions and ciphers alone do not."""
+        return bool(self.cert or self.cert_file or self.key or self.key_file or self.client_ca
+                    or self.client_ca_file or self.client_auth_type)  # fmt: skip
+
+
+class _HttpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    http2: bool = True
+    headers: dict[str, str] = {}
+
+
+class _RateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    interval: str | int = 0
+    burst: int = 0
+
+
+class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tls_server_config: TlsConfig | None = None
+    http_server_config: _HttpConfig | None = None
+    basic_auth_users: dict[str, str] | None = None
+    rate_limit: _RateLimit | None = None
+
+
+@dataclass(frozen=True)
+class WebConfig:
+    """What a web configuration file says; without one, nothing.
+
+    `users` are bcrypt hashes by name, `interval` the seconds between requests (0: no limit) of
+    which `burst` may come at once, `files` what it was made of, as they were before they were
+    read.
+    """
+
+    tls: TlsConfig | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    users: dict[str, bytes] = field(default_factory=dict)
+    interval: float = 0.0
+    burst: int = 0
+    files: dict[str, Identity] = field(default_factory=dict)
+
+
+def load(path: Path) -> WebConfig:
+    """Reads a file; UsageError with its name and the key. Its own relative paths are relative to
+    its directory."""
+    before = identity(str(path))
+    try:
+        document = parse(_read(path))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    files = {str(path): before}
+    tls = document.tls
+    if tls is not None:
+        paths = {name: str(path.parent / value) for name in ("cert_file", "key_file",
+                                                             "client_ca_file")
+                 if (value := getattr(tls, name))}  # fmt: skip
+        files |= {name: identity(name) for name in paths.values()}
+        tls = msgspec.structs.replace(tls, **paths)
+    return WebConfig(
+        tls, document.headers, document.users, document.interval, document.burst, files
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        # A FIFO would have us wait for a writer.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsageError("it is not a regular file")
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"it cannot be read: {error.strerror}") from error
+    if len(data) > _MAX_BYTES:
+        raise UsageError(f"it is larger than {_MAX_BYTES} bytes")
+    return data
+
+
+def parse(data: bytes) -> WebConfig:
+    """Checks the text of a file; UsageError names the key. Files it names are not looked at."""
+    from slabmon.web.serving.plainyaml import NotYaml, parse_yaml  # takes 1 MiB that few need
+
+    try:
+        raw = parse_yaml(data)
+    except NotYaml as error:
+        reason = text(" ".join(str(error).split()).encode("utf-8", "backslashreplace"))
+        raise UsageError(f"it is not valid YAML: {reason}") from error
+    try:
+        document = msgspec.convert(raw if raw is not None else {}, _Document)
+    except (msgspec.ValidationError, RecursionError) as error:
+        reason = str(error).replace("$.", "")
+        raise UsageError(text(reason.encode("utf-8", "backslashreplace"))) from error
+    http = document.http_server_config or _HttpConfig()
+    limit = document.rate_limit or _RateLimit()
+    tls = document.tls_server_config
+    if tls is not None:
+        _check_tls(tls)
+    interval = _seconds(limit.interval)
+    if limit.burst < 0 or (interval and not limit.burst):
+        raise UsageError(f"rate_limit.burst is {limit.burst}; it must be at least 1")
+    return WebConfig(
+        tls if tls is not None and tls.enabled else None, _headers(http.headers),
+        _users(document.basic_auth_users or {}), interval, limit.burst,
+    )  # fmt: skip
+
+
+def _check_tls(tls: TlsConfig) -> None:
+    where = "tls_server_config"
+    for one in ("cert", "key", "client_ca"):
+        inline, file = getattr(tls, one), getattr(tls, one + "_file")
+        if "\0" in file:
+            raise UsageError(f"{where}.{one}_file is not a path")
+        if inline and file:
+            raise UsageError(f"{where}: {one} and {one}_file exclude each other; choose one")
+        if tls.enabled and one != "client_ca" and not (inline or file):
+            raise UsageError(f"{where}: one of {one} and {one}_file is missing")
+    kind = tls.client_auth_type or "NoClientCert"
+    if kind not in _CLIENT_AUTH:
+        raise UsageError(
+            f"{where}.client_auth_type is {kind!r}; it must be one of {', '.join(_CLIENT_AUTH)}"
+        )
+    authority = bool(tls.client_ca or tls.client_ca_file)
+    if authority and kind == "NoClientCert":
+        raise UsageError(f"{where}: a client CA needs a client_auth_type that asks for one")
+    if not authority and kind in (*REQUIRED, "VerifyClientCertIfGiven"):
+        raise UsageError(f"{where}.client_auth_type {kind} needs client_ca_file: certificates that "
+                         "nobody vouches for are never let in")  # fmt: skip
+    if tls.client_allowed_sans is not None and kind not in REQUIRED:
+        raise UsageError(f"{where}.client_allowed_sans needs client_auth_type "
+                         "RequireAndVerifyClientCert")  # fmt: skip
+    for name in ("min_version", "max_version"):
+        if getattr(tls, name) not in VERSIONS:
+            raise UsageError(f"{where}.{name} must be one of {', '.join(VERSIONS)}")
+    if VERSIONS.index(tls.min_version) > VERSIONS.index(tls.max_version):
+        raise UsageError(f"{where}: min_version is above max_version; nobody could connect")
+
+
+def _headers(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        where = f"http_server_config.headers.{name}"
+        if name not in _HEADERS:
+            raise UsageError(f"{where} cannot be set; these can: {', '.join(_HEADERS)}")
+        allowed = _HEADERS[name]
+        if value and allowed and value not in allowed:
+            raise UsageError(f"{where} must be {' or '.join(allowed)}")
+        if not value.isprintable() or not value.isascii():
+            raise UsageError(f"{where} must be printable ASCII")
+    return {name: value for name, value in headers.items() if value}
+
+
+def _users(users: dict[str, str]) -> dict[str, bytes]:
+    for name, hashed in users.items():
+        if not name or ":" in name:
+            raise UsageError(f"basic_auth_users: {name!r} is not a user name")
+        if not _BCRYPT.fullmatch(hashed):
+            raise UsageError(f"basic_auth_users.{name} is not a bcrypt hash of cost 4 to 16; make "
+                             f"one with: htpasswd -nBC 10 {name}")  # fmt: skip
+    return {name: hashed.encode() for name, hashed in users.items()}
+
+
+def _seconds(duration: str | int) -> float:
+    """A duration as Go writes it: 0, 100ms, 1m30s."""
+    if duration in (0, "0"):
+        return 0.0
+    found = _DURATION.findall(duration) if isinstance(duration, str) and len(duration) < 32 else []
+    if not found or "".join(map("".join, found)) != duration:
+        raise UsageError(f"rate_limit.interval is {duration!r}; write it as 1s, 100ms or 1m30s")
+    return float(sum(float(number) * _SECONDS[unit] for number, unit in found))

@@ -1,0 +1,81 @@
+"""The HTTP server: Tornado's, with limits on everything a client can make it spend."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterable
+from typing import Any
+
+# Imported by others when they first need it, which is too late: once privileges are given up the
+# files may lie where the web user cannot read, as in root's home directory.
+import numpy.ma  # noqa: F401
+import tornado.platform.asyncio  # noqa: F401
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
+from tornado.web import Application
+
+import slabmon.analysis.drivers  # noqa: F401
+from slabmon.web.serving.connections import Connections
+from slabmon.web.settings import WebSettings
+
+DRAIN_SECONDS = 3.0  # for requests under way when the process is to end
+_HEADER_BYTES, _BODY_BYTES, _BUFFER_BYTES = 16 << 10, 4 << 10, 64 << 10
+
+
+class _Listener(HTTPServer):
+    """An HTTP server whose connections are admitted and counted."""
+
+    def initialize(self, *arguments: Any, connections: Connections, **options: Any) -> None:  # type: ignore[override]
+        super().initialize(*arguments, **options)
+        self._admitted = connections
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        if self._admitted.admit(stream, address):
+            super().handle_stream(stream, address)
+
+    def on_close(self, server_conn: Any) -> None:
+        super().on_close(server_conn)
+        stream: IOStream = server_conn.stream
+        self._admitted.forget(stream)
+        # Its frames have the stream, and all that was read: cyclic garbage, and
+        # memory.collect_rarely() would let 3,000 such connections wait.
+        if stream.error is not None:
+            stream.error.with_traceback(None)
+
+
+class Server:
+    """All listeners of one web process. TLS is for TCP; a unix socket has its file mode."""
+
+    def __init__(self, application: Application, connections: Connections,
+                 settings: WebSettings, tls: ssl.SSLContext | None = None) -> None:  # fmt: skip
+        self._connections = connections
+
+        def listener(context: ssl.SSLContext | None) -> _Listener:
+            return _Listener(
+                application, connections=connections, ssl_options=context,
+                idle_connection_timeout=settings.request_seconds,
+                body_timeout=settings.request_seconds, max_header_size=_HEADER_BYTES,
+                max_body_size=_BODY_BYTES, max_buffer_size=_BUFFER_BYTES,
+            )  # fmt: skip
+
+        self._remote, self._local = listener(tls), listener(None)
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def listen_on(self, listeners: Iterable[socket.socket]) -> None:
+        """Begins to accept connections."""
+        for sock in listeners:
+            sock.setblocking(False)
+            server = self._local if sock.family == socket.AF_UNIX else self._remote
+            server.add_sockets([sock])
+        self._sweeper = asyncio.create_task(self._connections.sweep())
+
+    async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Stops accepting; ends idle connections, and the others once they are answered or after
+        so many seconds."""
+        self._remote.stop()
+        self._local.stop()
+        if self._sweeper:
+            self._sweeper.cancel()
+        await self._connections.end(seconds)

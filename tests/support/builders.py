@@ -1,0 +1,190 @@
+"""Synthetic rows and snapshots: every field has a plain default, tests name what they care for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from slabmon.kernel.bpf.layout import CONSTANTS
+from slabmon.kernel.probe.gfp import CLASSES, classifier
+from slabmon.model import (
+    Cache,
+    Device,
+    FeatureState,
+    GfpClass,
+    Host,
+    Live,
+    NodeUse,
+    PageOrder,
+    ProgramCost,
+    Release,
+    Site,
+    SizeBucket,
+    Slabinfo,
+    Snapshot,
+    Tracked,
+    Tracking,
+)
+
+KERNEL_FLAGS, ATOMIC_FLAGS = 0xCC0, 0x820
+NOW_NS = 10**18
+Comm = bytes
+
+
+def cache(name: str = "kmalloc-64", **fields: Any) -> Cache:
+    """A cache of 64-byte objects without any events."""
+    plain: dict[str, Any] = {
+        "name": name,
+        "object_size": 64,
+        "allocs": 0,
+        "frees": 0,
+        "failed": 0,
+        "requested_bytes": 0,
+        "allocated_bytes": 0,
+        "freed_bytes": 0,
+        "live": Live(),
+        "frees_observable": True,
+        "reclaimable": False,
+        "accounted": False,
+        "dma": False,
+        "unobserved_frees": 0,
+        "lifetimes": (0,) * CONSTANTS["LIFETIMES"],
+        "aliases": (),
+        "slabinfo": None,
+    }
+    return Cache(**{**plain, **fields})
+
+
+def site(
+    symbol: str = "alloc_thing", offset: int = 0x1C, module: str | None = None, **fields: Any
+) -> Site:
+    """A call site without any events."""
+    plain: dict[str, Any] = {
+        "symbol": symbol,
+        "offset": offset,
+        "module": module,
+        "allocs": 0,
+        "failed": 0,
+        "requested_bytes": 0,
+        "allocated_bytes": 0,
+        "live": Live(),
+    }
+    return Site(**{**plain, **fields})
+
+
+def device(bus: str = "pci", name: str = "0000:00:03.0", **fields: Any) -> Device:
+    """A device of one driver that holds nothing."""
+    plain: dict[str, Any] = {
+        "bus": bus,
+        "name": name,
+        "driver": "virtio-pci",
+        "module": "virtio_pci",
+        "resources": 0,
+        "managed_bytes": 0,
+        "slab_bytes": 0,
+        "added": 0,
+        "removed": 0,
+        "by_release": (),
+    }
+    return Device(**{**plain, **fields})
+
+
+@dataclass(frozen=True)
+class Object:
+    """One tracked object; `cache` and `site` index the snapshot's rows."""
+
+    cache: int = 0
+    site: int = 0
+    bytes: int = 64
+    interval: int = 0
+    age: float = 1.0
+    gfp: int = KERNEL_FLAGS
+    tgid: int = 100
+    cgroup: int = 1
+    comm: Comm = b"cat"
+    stack: int = -1
+
+
+def tracked(
+    objects: Sequence[Object] = (),
+    stacks: Mapping[int, tuple[str, ...]] | None = None,
+    cgroups: Mapping[int, str] | None = None,
+) -> Tracked:
+    """Columns of these objects. Cgroups without a name are called /<id>."""
+
+    def column(name: str, dtype: str) -> np.ndarray:
+        return np.array([getattr(thing, name) for thing in objects], dtype)
+
+    classify = classifier({})
+    numbers = {thing.cgroup for thing in objects}
+    return Tracked(
+        cache=column("cache", "i8"),
+        site=column("site", "i8"),
+        bytes=column("bytes", "u4"),
+        requested=column("bytes", "u4"),
+        interval=column("interval", "u4"),
+        born_ns=np.array([NOW_NS - round(thing.age * 1e9) for thing in objects], "u8"),
+        now_ns=NOW_NS,
+        gfp=column("gfp", "u8"),
+        tgid=column("tgid", "u4"),
+        cgroup=column("cgroup", "u8"),
+        comm=column("comm", "S16"),
+        stack=column("stack", "i4"),
+        stacks=dict(stacks or {}),
+        cgroups={**{number: f"/{number}" for number in numbers}, **(cgroups or {})},
+        gfp_class={thing.gfp: classify(thing.gfp) for thing in objects},
+    )
+
+
+def snapshot(**fields: Any) -> Snapshot:
+    """A host with one of everything; any field can be given."""
+    plain = Snapshot(
+        host=Host("6.12.0-test", "x86_64", 4, "7f0c0000-0000-4000-8000-000000000001"),
+        tracking=Tracking(since=1_700_000_000.25, seconds=12.5, mode="sampled", sample_bytes=65536),
+        caches=(
+            cache(
+                allocs=101,
+                frees=7,
+                failed=3,
+                requested_bytes=5_000,
+                allocated_bytes=6_464,
+                freed_bytes=448,
+                live=Live(94, 6_016, 500, 5_000, 7_000),
+                aliases=("other-64",),
+                slabinfo=Slabinfo(150, 200, 64, 16_384),
+            ),
+            cache("kmalloc-large", object_size=0, allocs=2, allocated_bytes=32_768),
+        ),
+        sites=(
+            site(allocs=100, allocated_bytes=6_400, live=Live(94, 6_016, 500, 5_000, 7_000)),
+            site("probe_card", 0x40, "card", allocs=3, failed=3, allocated_bytes=32_832),
+        ),
+        devices=(
+            device(
+                resources=3,
+                managed_bytes=300,
+                slab_bytes=512,
+                added=4,
+                removed=1,
+                by_release=(Release("devm_kzalloc_release", 3, 300),),
+                slab_by_cache={"kmalloc-192": 512},
+            ),
+            device("", "loose", driver=None, module=None, slab_bytes=None),
+        ),
+        gfp=tuple(GfpClass(name, number, 64 * number, 0) for number, name in enumerate(CLASSES)),
+        sizes=(SizeBucket(64, 90), SizeBucket(128, 13)),
+        nodes=(NodeUse(0, 60, 4_000), NodeUse(1, 43, 2_464)),
+        pages=(PageOrder(0, "kernel", 5, 0, 1), PageOrder(0, None, 0, 4, 0)),
+        programs=(ProgramCost("kmalloc", 0.25, 1_000), ProgramCost("kfree", 0.5, 2_000)),
+        losses={"site_slots_full": 0, "samples_full": 2},
+        features={
+            "kmalloc": FeatureState("on", ""),
+            "stacks": FeatureState("degraded", "a reason"),
+            "pages": FeatureState("off", "not asked for"),
+        },
+        tracked=tracked(),
+    )
+    return replace(plain, **fields)

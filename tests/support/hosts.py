@@ -1,0 +1,138 @@
+"""Facts of hosts that can run slabmon, one for each shape of the tracepoints over time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from slabmon.kernel.probe.btf import Function
+from slabmon.kernel.probe.facts import OFFSETS, Facts
+
+KMALLOC = ("unsigned long", "void *", "size_t", "size_t", "gfp_t")
+WITH_CACHE = ("unsigned long", "void *", "struct kmem_cache *", "size_t", "size_t", "gfp_t")
+COMMON = {
+    "kfree": ("unsigned long", "void *"),
+    "mm_page_alloc": ("struct page *", "unsigned int", "gfp_t", "int"),
+    "mm_page_free": ("struct page *", "unsigned int"),
+    "module_load": ("struct module *",),
+    "module_free": ("struct module *",),
+    "net_dev_queue": ("struct sk_buff *",),
+}
+DEVRES = {"devres_log": ("struct device *", "char *", "void *", "char *", "size_t")}
+
+
+def _nodes(kmalloc: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    return {
+        "kmalloc": kmalloc,
+        "kmem_cache_alloc": kmalloc,
+        "kmalloc_node": (*kmalloc, "int"),
+        "kmem_cache_alloc_node": (*kmalloc, "int"),
+    }
+
+
+# Arguments after the probe's own data, as BTF spells them.
+PROTOTYPES: dict[str, dict[str, tuple[str, ...]]] = {
+    "5.10": {**COMMON, **_nodes(KMALLOC), "kmem_cache_free": ("unsigned long", "void *")},
+    "6.0": {
+        **COMMON,
+        **DEVRES,
+        **_nodes(WITH_CACHE),
+        "kmem_cache_free": ("unsigned long", "void *", "char *"),
+    },
+    "6.1": {
+        **COMMON,
+        **DEVRES,
+        "kmalloc": (*KMALLOC, "int"),
+        "kmem_cache_alloc": (
+            "unsigned long", "void *", "struct kmem_cache *", "gfp_t", "int",
+        ),
+        "kmem_cache_free": ("unsigned long", "void *", "struct kmem_cache *"),
+    },
+}  # fmt: skip
+PROTOTYPES["6.12"] = PROTOTYPES["6.18"] = PROTOTYPES["7.3"] = PROTOTYPES["6.1"]
+KERNELS = tuple(PROTOTYPES)
+
+_CACHE = "struct kmem_cache *"
+_FREE_BULK = {"kmem_cache_free_bulk": Function(102, "void", (_CACHE, "size_t", "void * *"))}
+
+
+def _functions(alloc: str, returns: str, *sheaf: str) -> dict[str, Function]:
+    """`sheaf`: parameters of __kfree_rcu_sheaf(), where there is one."""
+    parameters = (_CACHE, "gfp_t", "size_t", "void * *")
+    found = {alloc: Function(101, returns, parameters), **_FREE_BULK}
+    return found | ({"__kfree_rcu_sheaf": Function(103, "bool", sheaf)} if sheaf else {})
+
+
+# Functions without an event, as BTF describes them.
+FUNCTIONS: dict[str, dict[str, Function]] = {
+    **dict.fromkeys(("5.10", "6.0", "6.1"), _functions("kmem_cache_alloc_bulk", "int")),
+    "6.12": _functions("kmem_cache_alloc_bulk_noprof", "int"),
+    "6.18": _functions("kmem_cache_alloc_bulk_noprof", "int", _CACHE, "void *"),
+    "7.3": _functions("kmem_cache_alloc_bulk_noprof", "bool", _CACHE, "void *", "bool"),
+}
+
+_OFFSETS = {name: 8 * number for number, name in enumerate(OFFSETS, 1)}
+_BEFORE_514 = {
+    name: offset
+    for name, offset in _OFFSETS.items()
+    if name not in ("OFF_DEVRES_NAME", "OFF_DEVRES_SIZE")
+}
+
+_PLAIN = Facts(
+    release="6.18.0",
+    machine="x86_64",
+    boot_id="7f0c0000-0000-4000-8000-000000000001",
+    cpus=4,
+    nodes=1,
+    page_bytes=4096,
+    root=True,
+    btf=True,
+    prototypes=PROTOTYPES["6.18"],
+    functions=FUNCTIONS["6.18"],
+    offsets=_OFFSETS,
+    sizes={"page": 64, "devres": 40},
+    kfunc_get_cache=98_765,
+    recursion_guard=True,
+    slab_test=(0xFF000000, 0xF5000000),
+    kallsyms=True,
+    page_symbols=True,
+    modules=True,
+    slabinfo=True,
+    lockdown="none",
+)
+
+
+def facts(kernel: str = "6.18", **changes: Any) -> Facts:
+    """A capable host with this kernel, but for the changes."""
+    old = {"5.10": (1 << 9, 1 << 9), "6.0": (1 << 9, 1 << 9), "6.1": (1 << 9, 1 << 9)}
+    plain = replace(
+        _PLAIN,
+        release=f"{kernel}.0",
+        prototypes=PROTOTYPES[kernel],
+        functions=FUNCTIONS[kernel],
+        offsets=_BEFORE_514 if kernel == "5.10" else _OFFSETS,
+        kfunc_get_cache=98_765 if kernel in ("6.18", "7.3") else None,
+        recursion_guard=kernel not in ("5.10", "6.0"),
+        slab_test=old.get(kernel, _PLAIN.slab_test),
+        slab_test_in_flags=kernel in old,
+    )
+    return replace(plain, **changes)
+
+
+SHORT_WAY_OFFSETS = {
+    "OFF_PAGE_COMPOUND_HEAD": 8, "OFF_PAGE_TYPE": 48, "OFF_SLAB_CACHE": 24,
+    "OFF_TASK_STACK_AREA": 16, "OFF_AREA_PAGES": 32, "OFF_TASK_FILES": 64, "OFF_TASK_FS": 72,
+    "OFF_TASK_MM": 80, "OFF_TASK_CRED": 88, "OFF_TASK_SIGNAL": 96, "OFF_TASK_SIGHAND": 104,
+}  # fmt: skip
+
+
+def short_way() -> Facts:
+    """A host of 6.18 where struct pages can be read in line."""
+    offsets = {**facts().offsets, **SHORT_WAY_OFFSETS}
+    return facts(kfunc_cast=777, number_type=55, slab_test=(0xFF000000, 0xF5000000),
+                 offsets=offsets)  # fmt: skip
+
+
+def without(mapping: Any, *names: str) -> dict[str, Any]:
+    """A copy without these keys."""
+    return {key: value for key, value in mapping.items() if key not in names}

@@ -1,0 +1,292 @@
+"""The BPF programs compiled for this process, with their maps as numpy arrays.
+
+The same C, the same defines and the same reader as on a kernel; only bcc, the helpers and the
+kernel's memory are replaced (tests/unit/native.h).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import random
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from slabmon.kernel.bpf import maps, syscall
+from slabmon.kernel.loading.loader import Programs, map_names
+from slabmon.kernel.planning.plan import Plan
+from slabmon.kernel.tables.lanes import Reader
+from tests.support import gcc
+from tests.support.kallsyms import CORE, Host
+
+HEADER = Path(__file__).parent / "native.h"
+WRAPPERS = f"""
+#include "{HEADER}"
+#include "slabmon.bpf.c"
+s64 native_gap(u32 uniform) {{ return exponential_gap(&get_shared()->control, uniform); }}
+u64 native_stands_for(u32 bytes, u32 interval)
+{{
+	return stands_for(&get_shared()->control, bytes, interval);
+}}
+u32 native_decade(u64 nanoseconds) {{ return lifetime_decade(nanoseconds); }}
+u64 native_key(u64 cache) {{ return cache_key(get_shared(), cache); }}
+"""
+OBJECTS = 0xFFFF888100000000  # where objects lie; nothing is ever read there
+GFP_KERNEL = 0xCC0
+BULK_ALLOC = CORE + 0x1C0  # kmem_cache_alloc_bulk(), up to _etext
+POINTERS = 2048  # most objects of one bulk call
+
+
+@functools.cache
+def compiled(defines: tuple[str, ...]) -> bytes:
+    """The shared library of one plan. Several tests use the same."""
+    flags = ["-shared", "-fPIC", "-w", "-fno-strict-aliasing", *defines]
+    with tempfile.TemporaryDirectory() as folder:
+        flags += ["-DKFUNC_GET_KMEM_CACHE=native_cache", "-DKFUNC_RDONLY_CAST=native_cast"]
+        return gcc.build(Path(folder), WRAPPERS, *flags).read_bytes()
+
+
+class Args(ctypes.Structure):
+    """struct bpf_raw_tracepoint_args."""
+
+    _fields_ = (("args", ctypes.c_uint64 * 12),)
+
+
+class Range(ctypes.Structure):
+    """struct native_range."""
+
+    _fields_ = (
+        ("start", ctypes.c_uint64),
+        ("end", ctypes.c_uint64),
+        ("value", ctypes.c_uint64),
+    )
+
+
+class Native:
+    """One compiled plan: events go in, a Reader reads the maps."""
+
+    def __init__(self, plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch,
+                 hidden: bool = False) -> None:  # fmt: skip
+        self.plan = plan
+        defines = {n: v for n, v in plan.defines.items() if not n.startswith("KFUNC_")}
+        library = folder / f"native-{len(list(folder.iterdir()))}.so"
+        values = [f"-D{name}_value={name}_values" for name in map_names(plan)]
+        library.write_bytes(compiled((*gcc.defines(defines), *values)))
+        self._library = ctypes.CDLL(str(library))  # a file of its own: memory of its own
+        self._library.native_gap.restype = ctypes.c_int64
+        self._library.native_stands_for.restype = ctypes.c_uint64
+        self._library.native_key.restype = ctypes.c_uint64
+        self._library.native_key.argtypes = [ctypes.c_uint64]
+        self._library.native_decade.argtypes = [ctypes.c_uint64]
+        self._kept: list[Any] = []
+        self._ranges = {"native_memory": 0, "native_slabs": 0}
+        self._pointers = self.memory(bytes(8 * POINTERS))
+        self._names = list(map_names(plan))
+        functions = [*plan.attach.values(), *plan.run, *plan.hooks]
+        self.programs = Programs({name: i for i, name in enumerate(self._names)},
+                                 {name: i for i, name in enumerate(functions)}, {})  # fmt: skip
+        monkeypatch.setattr(maps, "map_array", self._map_array)
+        monkeypatch.setattr(maps, "read_hash", self._read_hash)
+        monkeypatch.setattr(syscall, "run", lambda number, *args: self.run(functions[number], *args))
+        monkeypatch.setattr(syscall, "attach", lambda number: -1)
+        monkeypatch.setattr(
+            syscall, "set_tail_call", lambda fd, number: self._set_tail_call(fd, functions[number])
+        )
+        self.set("random", 2463534242)
+        self.set("stack", 5)
+        self.reader = Reader(self.programs, plan)
+        self.programs.attach_hooks(plan)
+        host = Host(folder, hidden)
+        for name in ("kmem_cache_alloc_bulk", "kmem_cache_alloc_bulk_noprof"):
+            host.extra += f"{0 if hidden else BULK_ALLOC:016x} T {name}\n"
+        host.write()
+        self.symbols = host.symbols()
+
+    def start(self, exact_site: tuple[int, int] = (0, 0), seed: int = 1) -> None:
+        """What the tracker does before it attaches."""
+        self.reader.prepare(self.symbols, exact_site, random.Random(seed))
+
+    def run(self, function: str, *args: int) -> None:
+        """One event; arguments become ctx->args."""
+        context = Args()
+        for position, value in enumerate(args):
+            context.args[position] = value & (1 << 64) - 1
+        self._library.native_run(getattr(self._library, function), ctypes.byref(context))
+
+    def set(self, name: str, value: int) -> None:
+        """A setting of tests/unit/native.h: cpu, tgid, cgroup, time, task, random, stack,
+        events_full, no_tail_calls, no_places."""
+        kind = ctypes.c_uint64 if name in ("time", "cgroup", "task") else ctypes.c_uint32
+        kind.in_dll(self._library, f"native_{name}").value = value
+
+    def _add_range(self, table: str, start: int, end: int, value: int) -> None:
+        ranges = (Range * 64).in_dll(self._library, table)
+        ranges[self._ranges[table]] = Range(start, end, value)
+        self._ranges[table] += 1
+
+    def memory(self, data: bytes) -> int:
+        """Kernel memory that can be read; returns its address, a multiple of 64."""
+        buffer = ctypes.create_string_buffer(len(data) + 128)
+        address = -(-ctypes.addressof(buffer) // 64) * 64
+        ctypes.memmove(address, data, len(data))
+        self._kept.append(buffer)
+        self._add_range("native_memory", address, address + len(data) + 1, 0)
+        return address
+
+    def rewrite(self, address: int, data: bytes) -> None:
+        """Changes memory() in place."""
+        ctypes.memmove(address, data, len(data))
+
+    def cache(self, name: bytes, size: int, flags: int = 0) -> int:
+        """A struct kmem_cache; returns its address."""
+        record = bytearray(512)
+        at = self.plan.defines
+        for macro, value, width in (
+            ("OFF_CACHE_NAME", self.memory(name + b"\0"), 8), ("OFF_CACHE_FLAGS", flags, 4),
+            ("OFF_CACHE_SIZE", size, 4), ("OFF_CACHE_OBJECT_SIZE", size, 4),
+        ):  # fmt: skip
+            record[at[macro] : at[macro] + width] = value.to_bytes(width, "little")
+        return self.memory(bytes(record))
+
+    def module(self, base: int, size: int, event: str = "on_module_load") -> None:
+        """A module's text comes or goes; it has no init text."""
+        record = bytearray(512)
+        at = self.plan.defines
+        for macro, value, width in (
+            ("OFF_MODULE_BASE", base, 8), ("OFF_MODULE_BYTES", size, 4),
+            ("OFF_MODULE_INIT_BASE", 0, 8), ("OFF_MODULE_INIT_BYTES", 0, 4),
+        ):  # fmt: skip
+            record[at[macro] : at[macro] + width] = value.to_bytes(width, "little")
+        self.run(event, self.memory(bytes(record)))
+
+    def slab(self, start: int, length: int, cache: int) -> None:
+        """Objects in this range belong to this cache."""
+        self._add_range("native_slabs", start, start + length, cache)
+
+    def kmalloc(self, site: int, address: int, requested: int, allocated: int,
+                gfp: int = GFP_KERNEL, node: int = -1, cpu: int = 0,
+                event: str = "on_kmalloc") -> None:  # fmt: skip
+        """A kmalloc event in the shape of this plan's kernel."""
+        self.set("cpu", cpu)
+        at = self.plan.defines
+        args = [0] * 12
+        args[0], args[1] = site, address
+        args[at["ARG_KMALLOC_REQUESTED"]] = requested
+        args[at["ARG_KMALLOC_ALLOCATED"]] = allocated
+        args[at["ARG_KMALLOC_GFP"]] = gfp
+        args[at["ARG_KMALLOC_NODE"] or at["ARG_KMALLOC_GFP"] + 1] = node
+        self.run(event, *args)
+
+    def cache_alloc(self, site: int, address: int, cache: int, gfp: int = GFP_KERNEL,
+                    node: int = -1, cpu: int = 0) -> None:  # fmt: skip
+        """A kmem_cache_alloc event in the shape of this plan's kernel."""
+        self.set("cpu", cpu)
+        at = self.plan.defines
+        args = [0] * 12
+        args[0], args[1] = site, address
+        args[at["ARG_CACHE_ALLOC_CACHE"] or 11] = cache
+        args[at["ARG_CACHE_ALLOC_GFP"]] = gfp
+        args[at["ARG_CACHE_ALLOC_NODE"] or 10] = node
+        self.run("on_kmem_cache_alloc", *args)
+
+    def kfree(self, address: int, cpu: int = 0) -> None:
+        self.set("cpu", cpu)
+        self.run("on_kfree", 0, address)
+
+    def cache_free(self, address: int, cache: int, cpu: int = 0) -> None:
+        self.set("cpu", cpu)
+        self.run("on_kmem_cache_free", 0, address, cache)
+
+    def callers(self, *frames: int) -> None:
+        """The stack of a traced function, innermost frame first; the program and its trampoline
+        come before."""
+        stack = (ctypes.c_uint64 * 8).in_dll(self._library, "native_frames")
+        stack[:] = [1, 2, *frames, *[0] * (6 - len(frames))]
+
+    def bulk_alloc(self, cache: int, addresses: Sequence[int], returned: int | None = None,
+                   gfp: int = GFP_KERNEL, cpu: int = 0) -> None:  # fmt: skip
+        """The end of kmem_cache_alloc_bulk(): it returns how many there are, or true."""
+        self.set("cpu", cpu)
+        count = len(addresses)
+        if returned is None:
+            returned = 1 if self.plan.defines["BULK_RETURN_MASK"] == 0xFF else count
+        args = (cache, gfp, count, self._list(addresses))
+        self.run("on_bulk_alloc", *args, *[0] * (11 - len(args)), returned)
+
+    def bulk_free(self, addresses: Sequence[int], cache: int = 0, cpu: int = 0) -> None:
+        """The beginning of kmem_cache_free_bulk(), for kfree_bulk() without a cache."""
+        self.set("cpu", cpu)
+        self.run("on_bulk_free", cache, len(addresses), self._list(addresses))
+
+    def rcu_free(self, address: int, returned: int, cpu: int = 0) -> None:
+        """The end of __kfree_rcu_sheaf()."""
+        self.set("cpu", cpu)
+        args = [int(not returned)] * 12
+        args[1] = address
+        args[11] = returned
+        self.run("on_rcu_free", *args)
+
+    def _list(self, addresses: Sequence[int]) -> int:
+        """An array of pointers, and behind it what must not be looked at. The next one lies where
+        this one did."""
+        behind = [OBJECTS + (1 << 23)] * (POINTERS - len(addresses))
+        self.rewrite(self._pointers, np.array([*addresses, *behind], "<u8").tobytes())
+        return self._pointers
+
+    def gap(self, uniform: int) -> int:
+        return int(self._library.native_gap(ctypes.c_uint32(uniform)))
+
+    def decade(self, nanoseconds: int) -> int:
+        return int(self._library.native_decade(nanoseconds))
+
+    def stands_for(self, size: int, interval: int) -> int:
+        return int(self._library.native_stands_for(ctypes.c_uint32(size), interval))
+
+    def fd(self, name: str) -> int:
+        """Descriptor of a map, as maps.map_array() takes it here."""
+        return self._names.index(name)
+
+    def key(self, cache: int) -> int:
+        return int(self._library.native_key(cache))
+
+    def tracked(self) -> list[int]:
+        """Addresses of all tracked objects, sorted."""
+        if self.plan.defines["TAGS"]:
+            tags = self._values("tags", np.dtype("<u8"), self.plan.defines["PLACES"])
+            return sorted(tags[tags != 0].tolist())
+        keys = self._values("samples", np.dtype("<u8"), self.used("samples"), "keys")
+        return sorted(keys.tolist())
+
+    def places_taken(self) -> int:
+        """Places of the pool that are not free."""
+        if self.plan.defines["TAGS"]:
+            return len(self.tracked())
+        return self.plan.settings.samples - self.used("free_places")
+
+    def used(self, name: str) -> int:
+        """Entries of a hash or stack, events of the ring buffer."""
+        return int(ctypes.c_uint32.in_dll(self._library, f"{name}_used").value)
+
+    def _set_tail_call(self, fd: int, function: str) -> None:
+        place = ctypes.c_void_p.in_dll(self._library, f"{self._names[fd]}_values")
+        place.value = ctypes.cast(getattr(self._library, function), ctypes.c_void_p).value
+
+    def _values(self, name: str, dtype: np.dtype, count: int, part: str = "values") -> np.ndarray:
+        kind = ctypes.c_char * (dtype.itemsize * count)
+        block: Any = kind.in_dll(self._library, f"{name}_{part}")
+        return np.frombuffer(block, dtype, count)
+
+    def _map_array(self, fd: int, dtype: np.dtype, count: int, writable: bool = False
+                   ) -> np.ndarray:  # fmt: skip
+        return self._values(self._names[fd], dtype, count)
+
+    def _read_hash(self, fd: int, keys: np.ndarray, values: np.ndarray) -> int:
+        name, used = self._names[fd], self.used(self._names[fd])
+        keys[:used] = self._values(name, keys.dtype, used, "keys")
+        values[:used] = self._values(name, values.dtype, used)
+        return used

@@ -1,0 +1,42 @@
+"""Recordings for tests: a host whose counters grow from moment to moment."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+from slabmon.model import Snapshot
+from slabmon.store.writer import History, Retention
+from tests.support.builders import cache
+from tests.support.snapshots import full
+
+START = 1_700_000_000.0
+STEP = 10.0
+
+
+def moment(number: int, noise: int = 256) -> Snapshot:
+    """The host at START + number * STEP. So many bytes of it nothing can compress."""
+    plain = full()
+    first = replace(plain.caches[0], allocs=101 + 7 * number)
+    others = tuple(cache(f"cache-{i}", allocs=i * number) for i in range(number % 5))
+    cgroups = {1: random.Random(number).randbytes(noise).hex()}
+    return replace(
+        plain,
+        caches=(first, plain.caches[1], *others),
+        tracking=replace(plain.tracking, seconds=12.5 + number * STEP),
+        tracked=replace(plain.tracked, cgroups=cgroups),
+    )
+
+
+def noisy(number: int) -> Snapshot:
+    """A moment of 8 KiB and more."""
+    return moment(number, 8192)
+
+
+def record(path: Path, count: int, retention: Retention | None = None) -> Path:
+    """A finished recording of this many moments."""
+    with History(path, retention or Retention()) as history:
+        for number in range(count):
+            history.append(moment(number), START + number * STEP)
+    return path

@@ -1,0 +1,59 @@
+"""Allocation slots of a few caches, read as the tracker reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from slabmon.kernel.probe.gfp import STABLE_BITS, classifier
+from slabmon.kernel.probe.slabinfo import Nature
+from slabmon.kernel.symbols.kallsyms import Location
+from slabmon.kernel.tables import assemble
+from slabmon.kernel.tables.caches import CacheDirectory
+from slabmon.kernel.tables.lanes import Frees, sum_allocations, sum_frees
+from slabmon.model import Cache, Live, Slabinfo
+from tests.support.records import alloc_slots, cache_record, free_slots, generations, kmalloc
+
+KMALLOC, DENTRY, RECLAIM = 0xFFFF888100010000, 0xFFFF888100020000, 0xFFFF888100030000
+GFP_KERNEL, GFP_ATOMIC = 0xCC0, 0x820
+NO_FREES = sum_frees(free_slots())
+Row = dict[str, Any]
+
+
+def directory() -> CacheDirectory:
+    found = CacheDirectory({})
+    records = np.concatenate([
+        cache_record(b"kmalloc-96", 96), cache_record(b"dentry", 192, object_size=185),
+        cache_record(b"kmalloc-rcl-96", 96, 0x20000),
+    ])  # fmt: skip
+    found.update(np.array([KMALLOC, DENTRY, RECLAIM], "<u8"), records, generations())
+    return found
+
+
+def locate(site: int, generation: int) -> Location:
+    return Location(f"f{site}", 0, f"module{generation}" if generation else None)
+
+
+def read(*rows: Row) -> assemble.Rows:
+    slots = sum_allocations(alloc_slots(*rows))
+    return assemble.read_rows(slots, directory(), locate, classifier({}), STABLE_BITS)
+
+
+KMALLOC_ROW = {"site": 1, "request": kmalloc(GFP_KERNEL, 96), "cache": KMALLOC, "count": 10,
+               "requested_bytes": 700}  # fmt: skip
+
+
+def caches(rows: assemble.Rows, frees: Frees = NO_FREES, large_freed: int = 0,
+           unobserved: dict[int, int] | None = None,
+           slabinfo: dict[str, Slabinfo] | None = None,
+           live: dict[str, Live] | None = None, interval: int = 0,
+           bulk_unseen: bool = True) -> dict[str, Cache]:  # fmt: skip
+    table = assemble.cache_sums(rows, frees, directory(), large_freed, unobserved or {})
+    aliases = {"kmalloc-96": ("alias",)}
+    found = assemble.cache_rows(
+        table, live or {}, slabinfo or {}, aliases, lambda _, size: Nature(size, True), interval,
+        bulk_unseen,
+    )  # fmt: skip
+    assert [row.name for row in found] == sorted(row.name for row in found)
+    return {row.name: row for row in found}

@@ -1,0 +1,114 @@
+"""slabmon record, over a source that needs no kernel."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import pytest
+
+from slabmon.base.errors import UnsupportedHost
+from slabmon.cli.main import main
+from slabmon.kernel import session
+from slabmon.model import Snapshot
+from slabmon.store.recording import Recording
+from tests.support.recordings import moment
+from tests.support.snapshots import assert_same
+
+
+class Kernel:
+    """What open_tracker() gives: counts its snapshots, fails or is interrupted at some."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.fails: set[int] = set()
+        self.interrupted_at = -1
+
+    def snapshot(self, details: bool = False) -> Snapshot:
+        assert details
+        number = self.taken
+        self.taken += 1
+        if number == self.interrupted_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if number in self.fails:
+            raise UnsupportedHost("tables are gone")
+        return moment(number)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    made = Kernel()
+
+    def open_tracker(_: object) -> AbstractContextManager[Kernel]:
+        return nullcontext(made)
+
+    monkeypatch.setattr(session, "open_tracker", open_tracker)
+    return made
+
+
+def numbers(path: Path) -> int:
+    """How many snapshots there are; each must be the one that was taken."""
+    with Recording(path) as found:
+        snapshots = [snapshot for _, snapshot in found.between()]
+    for number, snapshot in enumerate(snapshots):
+        assert_same(snapshot, moment(number))
+    return len(snapshots)
+
+
+def test_it_records_until_it_is_told_to_stop(
+    tmp_path: Path, kernel: Kernel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "slabs.db"
+    kernel.interrupted_at = 3
+    assert main(["record", "-o", str(path), "--interval", "0.1s"]) == 0
+    assert numbers(path) == kernel.taken == 4
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.splitlines()[-1] == "4 snapshots recorded"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_it_records_for_a_while(tmp_path: Path, kernel: Kernel) -> None:
+    path = tmp_path / "slabs.db"
+    assert main(["record", "-o", str(path), "--interval", "0.1", "--seconds", "0.35s"]) == 0
+    assert 2 <= numbers(path) <= 4
+
+
+def test_a_failure_in_between_is_told_once_and_recording_goes_on(
+    tmp_path: Path, kernel: Kernel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernel.fails, kernel.interrupted_at = {1, 2}, 3
+    assert main(["record", "-o", str(tmp_path / "slabs.db"), "--interval", "0.1"]) == 0
+    errors = capsys.readouterr().err
+    assert errors.count("tables are gone") == 1
+    assert "2 snapshots recorded" in errors
+
+
+def test_a_failure_at_the_start_is_an_error(tmp_path: Path, kernel: Kernel) -> None:
+    kernel.fails = {0}
+    assert main(["record", "-o", str(tmp_path / "slabs.db")]) == 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--interval", "0"], ["--interval", "x"], ["--keep", "x"], ["--max-size", "1K"],
+        ["--max-size", "x"], ["--seconds", "x"], ["--exact", "x"], ["--connect", "x"],
+    ],
+)  # fmt: skip
+def test_bad_options_make_no_file(tmp_path: Path, kernel: Kernel, wrong: list[str]) -> None:
+    assert main(["record", "-o", str(tmp_path / "slabs.db"), *wrong]) == 2
+    assert kernel.taken == 0
+
+
+def test_limits_are_kept(tmp_path: Path, kernel: Kernel) -> None:
+    path = tmp_path / "slabs.db"
+    for _ in range(2):
+        kernel.interrupted_at = kernel.taken
+        code = main(
+            ["record", "-o", str(path), "--interval", "0.1", "--keep", "1h", "--max-size", "1M"]
+        )
+        assert code == 0
+    assert numbers(path) == 2

@@ -1,0 +1,161 @@
+"""slabmon report on the command line: sources, formats, errors."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import pytest
+
+from slabmon.cli.main import main
+from slabmon.kernel import session
+from slabmon.model import Snapshot
+from slabmon.runtime import listeners
+from tests.support.recordings import moment, record
+
+
+class Kernel:
+    """What open_tracker() gives."""
+
+    taken = 0
+
+    def snapshot(self, details: bool = False) -> Snapshot:
+        self.taken += 1
+        return moment(self.taken)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Kernel:
+    made = Kernel()
+
+    def open_tracker(_: object) -> AbstractContextManager[Kernel]:
+        return nullcontext(made)
+
+    monkeypatch.setattr(session, "open_tracker", open_tracker)
+    monkeypatch.setattr(listeners, "DEFAULT_SOCKET", str(tmp_path / "nobody.sock"))
+    return made
+
+
+@pytest.fixture
+def slabs(tmp_path: Path) -> str:
+    return str(record(tmp_path / "slabs.db", 30))
+
+
+def run(*arguments: str) -> int:
+    return main(["report", *arguments])
+
+
+@pytest.mark.usefixtures("kernel")
+def test_each_format_is_written(slabs: str, tmp_path: Path) -> None:
+    for name, begin in (("html", b"<!DOCTYPE html>"), ("folded", b"probe_card_[card]")):
+        path = tmp_path / f"out.{name}"
+        assert run("--replay", slabs, "--format", name, "-o", str(path)) == 0
+        assert begin in path.read_bytes()
+    path = tmp_path / "out.pb.gz"
+    assert run("--replay", slabs, "--format", "pprof", "-o", str(path)) == 0
+    assert b"probe_card" in gzip.decompress(path.read_bytes())
+
+
+@pytest.mark.usefixtures("kernel")
+def test_without_a_file_it_goes_to_standard_output(
+    slabs: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert run("--replay", slabs) == 0
+    output, errors = capfdbinary.readouterr()
+    assert output.startswith(b"<!DOCTYPE html>")
+    assert errors == b""
+
+
+@pytest.mark.parametrize("times", [("--from", "-2m"), ("--from=-2m", "--to", "-30")])
+@pytest.mark.usefixtures("kernel")
+def test_moments_before_the_end_need_no_equals_sign(
+    slabs: str, times: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "out.html"
+    assert run("--replay", slabs, "-o", str(path), *times) == 0
+    assert "Change of live bytes by kernel stack" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--from", "-5m"], "need a past: give a recording with --replay, or a daemon"),
+        (["--to", "-5m"], "need a past"),
+        (["--to", "-5m", "--seconds", "3"], "does not go with --from and --to"),
+        (["--replay", "SLABS", "--seconds", "3"], "--seconds does not go with --replay"),
+        (["--replay", "SLABS", "--connect", "http://x:1"], "exclude each other"),
+        (["--replay", "SLABS", "--from", "-5h"], "lies outside of the recording"),
+        (["--replay", "SLABS", "--from", "soon"], "'soon' is no time"),
+        (["--replay", "SLABS", "--by", "colour"], "is not one of cache, site"),
+        (["--replay", "SLABS", "--format", "folded", "--value", "allocated", "--by", "cache"],
+         "what was freed is known by stack or call site alone"),
+        (["--replay", "/absent.db"], "there is no recording /absent.db"),
+        (["--format", "svg"], "invalid choice"),
+        (["--seconds", "-1"], "is not a number of seconds"),
+        (["--replay", "SLABS", "-o", "/absent/out.html"], "cannot write /absent/out.html"),
+    ],
+)  # fmt: skip
+def test_errors_are_one_line_and_exit_code_2(
+    kernel: Kernel, slabs: str, capsys: pytest.CaptureFixture[str],
+    arguments: list[str], message: str,
+) -> None:  # fmt: skip
+    try:
+        code = run(*(slabs if argument == "SLABS" else argument for argument in arguments))
+    except SystemExit as error:
+        code = int(str(error))
+    output, errors = capsys.readouterr()
+    assert (code, output, errors.count("\n")) == (2, "", 1)
+    assert message in errors
+    assert kernel.taken == 0
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_page_does_not_fill_a_terminal(
+    slabs: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "isatty", lambda _: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert run("--replay", slabs) == 2
+    assert "give -o FILE" in capsys.readouterr().err
+    assert run("--replay", slabs, "--format", "folded") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "waits"),
+    [((), [1.0] * 10), (("--seconds", "0"), []), (("--seconds", "118"), [2.0] * 59)],
+)
+def test_programs_of_its_own_are_watched_for_a_while(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    options: tuple[str, ...], waits: list[float],
+) -> None:  # fmt: skip
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(time, "monotonic", lambda: sum(slept))
+    path = tmp_path / "out.html"
+    assert run("-o", str(path), *options) == 0
+    assert slept == waits
+    assert kernel.taken == len(waits) + 1
+    assert ("no cache, call site or device grew." in path.read_text()) == bool(waits)
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_moment_that_is_not_the_last(slabs: str, tmp_path: Path) -> None:
+    path = tmp_path / "out.folded"
+    assert run("--replay", slabs, "--to", "-100", "--format", "folded", "-o", str(path)) == 0
+    assert path.read_text()
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_profile_without_its_library_says_what_to_install(
+    slabs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.delitem(sys.modules, "slabmon.report.pprof", raising=False)
+    monkeypatch.delitem(sys.modules, "slabmon.report.profile_proto", raising=False)
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    assert run("--replay", slabs, "--format", "pprof", "-o", str(tmp_path / "x")) == 4
+    assert "python3-protobuf" in capsys.readouterr().err

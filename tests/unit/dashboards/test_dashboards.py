@@ -1,0 +1,172 @@
+"""The dashboards: made of the catalogue, and what grafana's dashboard-linter asks for.
+
+Its rules: https://github.com/grafana/dashboard-linter/blob/main/docs/index.md
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dashboards.generate import BOARDS as MADE
+from dashboards.generate import text
+from dashboards.queries import METRICS
+from tests.support.boards import BOARDS, FOLDER, RECORDS, Asked, asked, panels, parsed
+
+ASKED = list(asked())
+NOT_SLABMONS = {"up"}
+LINE = 24
+DEVICE_VARIABLES = ["bus", "driver", "device", "module"]
+
+
+def _variables(board: str) -> dict[str, dict[str, Any]]:
+    return {found["name"]: found for found in BOARDS[board]["templating"]["list"]}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_is_committed_is_what_the_generator_makes(name: str) -> None:
+    assert (FOLDER / name).read_text() == text(MADE[name]), "run: make dashboards"
+
+
+def test_no_other_dashboard_is_committed() -> None:
+    assert set(BOARDS) == set(MADE)
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_data_source_job_and_instance_are_chosen_by_variables(name: str) -> None:
+    found = _variables(name)
+    more = DEVICE_VARIABLES if name == "device.json" else []
+    assert list(found) == ["datasource", "job", "instance", *more]
+    source = found.pop("datasource")
+    assert (source["type"], source["query"], source["label"]) == (
+        "datasource", "prometheus", "Data source",
+    )  # fmt: skip
+    for variable in found.values():
+        assert variable["type"] == "query"
+        assert variable["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert variable["label"] == variable["name"].capitalize()
+        assert variable["multi"]
+        assert variable["includeAll"]
+        assert variable["allValue"] == (".*" if variable["name"] in more else ".+")
+        assert variable["refresh"] == 2, "when the time range changes"
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_variables_are_looked_up_by_valid_queries(name: str) -> None:
+    for variable in list(_variables(name).values())[1:]:
+        match = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
+        assert match
+        expr = re.sub(r"\$\w+", ".*", match[1])
+        (series,) = parsed(expr).names
+        assert match[2] in ("job", "instance") or match[2] in METRICS[series].labels
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_dashboards_are_found_described_linked_and_not_edited_in_place(name: str) -> None:
+    board = BOARDS[name]
+    assert board["uid"] == f"slabmon-{name.removesuffix('.json')}"
+    assert board["title"].startswith("slabmon / ")
+    assert board["description"].endswith(".")
+    assert board["editable"] is False
+    assert board["tags"] == ["slabmon"]
+    assert board["links"][0]["tags"] == ["slabmon"]
+    assert board["links"][0]["includeVars"]
+    assert board["links"][0]["keepTime"]
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_panel_has_title_description_unit_source_and_queries(name: str) -> None:
+    for panel in panels(name):
+        assert panel["title"]
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert panel["targets"], panel["title"]
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_panels_have_titles_and_numbers_of_their_own(name: str) -> None:
+    titles = [panel["title"] for panel in panels(name)]
+    numbers = [panel["id"] for panel in BOARDS[name]["panels"]]
+    assert len(set(titles)) == len(titles)
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_panels_fill_lines_without_overlap(name: str) -> None:
+    taken: set[tuple[int, int]] = set()
+    lines: dict[int, int] = {}
+    for panel in BOARDS[name]["panels"]:
+        at = panel["gridPos"]
+        cells = {(at["x"] + i, at["y"] + j) for i in range(at["w"]) for j in range(at["h"])}
+        assert not cells & taken, panel["title"]
+        taken |= cells
+        lines[at["y"]] = lines.get(at["y"], 0) + at["w"]
+    assert set(lines.values()) == {LINE}, lines
+
+
+@pytest.mark.parametrize("query", ASKED, ids=lambda query: query.id)
+def test_queries_are_valid_and_ask_for_what_is_there(query: Asked) -> None:
+    names = set(parsed(query.filled()).names)
+    assert names <= {*METRICS, *RECORDS, *NOT_SLABMONS}
+    assert query.target["datasource"]["uid"] == "${datasource}"
+
+
+@pytest.mark.parametrize("query", ASKED, ids=lambda query: query.id)
+def test_every_selector_keeps_to_the_hosts_chosen(query: Asked) -> None:
+    """Sums over all hosts of a kernel release have no instance."""
+    found = parsed(query.filled(job="JOB", instance="INSTANCE"))
+    for selector in found.selectors:
+        values = {matcher.name: matcher.value for matcher in selector.matchers.matchers}
+        assert values["job"] == "JOB"
+        assert (selector.name or "").startswith("release_") or values["instance"] == "INSTANCE"
+
+
+@pytest.mark.parametrize("query", ASKED, ids=lambda query: query.id)
+def test_counters_are_asked_for_their_pace_and_gauges_are_not(query: Asked) -> None:
+    found = parsed(query.filled())
+    for name in found.names:
+        counter = name in METRICS and METRICS[name].kind == "counter"
+        assert found.in_rate[name] == (found.names[name] if counter else 0), name
+
+
+@pytest.mark.parametrize("query", ASKED, ids=lambda query: query.id)
+def test_paces_are_taken_over_what_grafana_finds_fit(query: Asked) -> None:
+    assert set(re.findall(r"\[(.*?)\]", query.expr)) <= {"$__rate_interval"}
+
+
+@pytest.mark.parametrize("query", ASKED, ids=lambda query: query.id)
+def test_curves_have_legends_and_tables_have_columns(query: Asked) -> None:
+    if query.panel["type"] == "table":
+        shown = query.panel["transformations"][0]["options"]["include"]["names"]
+        assert shown[-1] == "Value"
+        assert query.target["instant"]
+        assert query.target["format"] == "table"
+    else:
+        assert query.target["legendFormat"]
+
+
+def test_every_metric_is_on_a_dashboard() -> None:
+    shown = {name for query in ASKED for name in parsed(query.filled()).names}
+    behind = {name for record in shown & set(RECORDS) for name in parsed(RECORDS[record]).names}
+    assert set(METRICS) <= shown | behind
+
+
+def test_every_recorded_series_is_on_the_dashboard_of_the_fleet() -> None:
+    shown = {name for query in ASKED if query.board == "fleet.json"
+             for name in parsed(query.filled()).names}  # fmt: skip
+    assert set(RECORDS) - shown <= {"instance_driver:slabmon_device_managed_bytes:sum"}
+
+
+def test_links_between_dashboards_lead_somewhere() -> None:
+    there = {board["uid"] for board in BOARDS.values()}
+    for path in FOLDER.glob("*.json"):
+        found = set(re.findall(r"/d/([\w-]+)", path.read_text()))
+        assert found <= there
+
+
+def test_the_generator_stays_readable() -> None:
+    assert all(len(path.read_text().splitlines()) < 300 for path in Path(FOLDER).glob("*.py"))

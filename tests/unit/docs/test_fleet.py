@@ -1,0 +1,21 @@
+"""docs/fleet.md is what its results and the exporter say."""
+
+from __future__ import annotations
+
+from benchmarks import fleet_figures
+from slabmon.export.prometheus import FAMILIES
+from slabmon.export.series import KINDS, MAX_SERIES, RESERVED
+
+
+def test_the_figures_are_those_of_the_results() -> None:
+    text = fleet_figures.PAGE.read_text()
+    assert text == fleet_figures.page(text, fleet_figures.load()), "run `make bench-fleet`"
+
+
+def test_the_bound_is_described_as_it_is() -> None:
+    text = " ".join(fleet_figures.PAGE.read_text().split())
+    assert f"{MAX_SERIES:,} by default" in text
+    assert f"{RESERVED} of them" in text
+    for kind, rule in KINDS.items():
+        assert f"{rule.share:.0%}".replace("%", " %") in text
+        assert f"({FAMILIES[kind]} " in text

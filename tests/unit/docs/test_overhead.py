@@ -1,0 +1,15 @@
+"""docs/overhead.md is what its results say."""
+
+from __future__ import annotations
+
+from benchmarks import overhead, overhead_figures
+
+
+def test_the_page_is_that_of_the_results() -> None:
+    assert overhead.PAGE.read_text() == overhead.page(), "run `make overhead-docs`"
+
+
+def test_the_figures_are_those_of_the_results() -> None:
+    bars, curves = (overhead.RESULTS / name for name in ("pairs.svg", "scale.svg"))
+    assert bars.read_text() == overhead_figures.bars(overhead.load("bench"))
+    assert curves.read_text() == overhead_figures.curves(overhead.load("scale"))

@@ -1,0 +1,94 @@
+"""The metric catalogue and the page made from it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slabmon.export.metrics import CATALOGUE, DAEMON, Metric, markdown
+from slabmon.export.series import KINDS
+
+# What users' dashboards rely on: name and labels.
+PROMISED = {
+    "slabmon_cache_allocations_total": ("cache",),
+    "slabmon_cache_frees_total": ("cache",),
+    "slabmon_cache_requested_bytes_total": ("cache",),
+    "slabmon_cache_allocated_bytes_total": ("cache",),
+    "slabmon_cache_live_bytes": ("cache",),
+    "slabmon_cache_live_objects": ("cache",),
+    "slabmon_device_managed_bytes": ("bus", "device", "driver"),
+    "slabmon_device_managed_resources": ("bus", "device", "driver"),
+    "slabmon_site_live_bytes": ("site", "module"),
+    "slabmon_site_allocations_total": ("site", "module"),
+    "slabmon_gfp_allocations_total": ("class",),
+    "slabmon_allocation_failures_total": ("cache",),
+    "slabmon_lost_events_total": ("reason",),
+    "slabmon_bpf_run_seconds_total": ("program",),
+    "slabmon_bpf_runs_total": ("program",),
+    "slabmon_feature_state": ("feature", "state"),
+    "slabmon_tracking_since_seconds": (),
+    "slabmon_build_info": None,
+    "slabmon_up": (),
+}
+ALL: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE)
+METRICS = {metric.exposed: metric for metric in ALL}
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_promised_metrics_are_there_with_their_labels(name: str) -> None:
+    labels = PROMISED[name]
+    assert name in METRICS
+    assert labels is None or METRICS[name].labels == labels
+
+
+def test_names_are_unique() -> None:
+    assert len(METRICS) == len(ALL)
+
+
+@pytest.mark.parametrize("metric", ALL, ids=lambda metric: metric.name)
+def test_names_help_and_units_follow_the_conventions(metric: object) -> None:
+    found = METRICS[metric.exposed]  # type: ignore[attr-defined]
+    assert re.fullmatch(r"slabmon_[a-z_]+", found.name)
+    assert found.kind in ("counter", "gauge")
+    assert not found.name.endswith("_total"), "added for counters when exposed"
+    assert found.help.endswith(".")
+    assert found.unit in ("", "bytes", "seconds")
+    if found.unit:
+        assert found.name.endswith("_" + found.unit)
+    assert all(re.fullmatch("[a-z]+", label) for label in found.labels)
+
+
+def test_no_metric_has_a_process_id_as_label() -> None:
+    assert not {"pid", "tgid", "comm", "process"} & {
+        label for metric in ALL for label in metric.labels
+    }
+
+
+def test_what_is_named_by_the_kernel_is_bounded() -> None:
+    for metric in ALL:
+        for label, bound in (("cache", "cache"), ("site", "site"), ("device", "device")):
+            if label in metric.labels:
+                assert metric.bound == bound
+        if metric.bound:
+            assert metric.bound in KINDS
+
+
+def test_the_page_lists_every_metric_with_type_and_help() -> None:
+    page = markdown()
+    for metric in ALL:
+        labels = ", ".join(metric.labels)
+        assert f"| `{metric.exposed}` | {metric.kind} | {labels} | {metric.help} |" in page
+
+
+def test_the_page_is_a_table_of_four_columns() -> None:
+    rows = [line for line in markdown().splitlines() if line.startswith("|")]
+    assert {row.count("|") for row in rows} == {5}
+
+
+def test_the_documentation_is_generated_from_the_catalogue() -> None:
+    """`make docs` writes it."""
+    page = Path(__file__).parents[2] / "docs" / "metrics.md"
+    assert page.read_text() == markdown()

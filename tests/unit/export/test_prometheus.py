@@ -1,0 +1,241 @@
+"""Snapshots as Prometheus metrics, read back with the parsers of prometheus_client."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.metrics_core import Metric
+
+from slabmon.export.metrics import CATALOGUE, DAEMON, Daemon
+from slabmon.export.metrics import Metric as Known
+from slabmon.export.prometheus import Exporter, merge
+from slabmon.export.series import MAX_SERIES, OTHER
+from slabmon.model import GfpClass, Live, NodeUse, PageOrder, SizeBucket, Slabinfo, Snapshot
+from tests.support import scraping
+from tests.support.builders import cache, device, site, snapshot
+
+Series = tuple[str, tuple[tuple[str, str], ...]]
+Values = dict[Series, float]
+
+
+DAEMON_NOW = Daemon(
+    report={
+        "snapshot_seconds": 0.125, "collector_cpu_seconds": 2, "web_cpu_seconds": 3,
+        "collector_resident_bytes": 4, "web_resident_bytes": 5, "collector_proportional_bytes": 6,
+        "web_proportional_bytes": 7, "bpf_bytes": 8, "web_restarts": 9,
+        "budget_cpus": 0.02, "budget_step_0": 1, "bpf_cpus": 0.01,
+        "web_configuration_failed": 0,
+    },
+    age=0.25, scrape_seconds=0.5, errors={"timeout": 1}, connections=2, refused={"slow": 3},
+)  # fmt: skip
+ALL: tuple[Known[Any], ...] = (*DAEMON, *CATALOGUE)
+
+
+class Scraper:
+    """One daemon's exporter; each scrape shows another snapshot."""
+
+    def __init__(self) -> None:
+        self._exporter = Exporter()
+
+    def text(self, now: Snapshot | None, daemon: Daemon = DAEMON_NOW) -> str:
+        return scraping.text(self._exporter.families(now, daemon))
+
+    def openmetrics(self, now: Snapshot) -> str:
+        return scraping.openmetrics(self._exporter.families(now, DAEMON_NOW))
+
+    def values(self, now: Snapshot) -> Values:
+        """Samples by name and labels; a duplicate is an error."""
+        return _values(scraping.parse_text(self.text(now)))
+
+
+def _values(families: Iterable[Metric]) -> Values:
+    found: Values = {}
+    for family in families:
+        for sample in family.samples:
+            series = sample.name, tuple(sorted(sample.labels.items()))
+            assert series not in found, series
+            found[series] = sample.value
+    return found
+
+
+def of(values: Values, name: str) -> dict[tuple[str, ...], float]:
+    """Values of one metric by the values of its labels, in order of label name."""
+    return {
+        tuple(label for _, label in labels): value
+        for (metric, labels), value in values.items()
+        if metric == name
+    }
+
+
+@pytest.fixture
+def scraper() -> Scraper:
+    return Scraper()
+
+
+def test_values_are_those_of_the_snapshot(scraper: Scraper) -> None:
+    found = scraper.values(snapshot())
+    caches = {("kmalloc-64",): 101.0, ("kmalloc-large",): 2.0}
+    assert of(found, "slabmon_cache_allocations_total") == caches
+    assert of(found, "slabmon_cache_live_bytes")["kmalloc-64",] == 6016
+    assert of(found, "slabmon_cache_slab_bytes") == {("kmalloc-64",): 16_384.0}
+    assert of(found, "slabmon_allocation_failures_total")["kmalloc-64",] == 3
+    assert of(found, "slabmon_site_allocations_total") == {
+        ("", "alloc_thing+0x1c"): 100.0, ("card", "probe_card+0x40"): 3.0,
+    }  # fmt: skip
+    assert of(found, "slabmon_device_managed_bytes")["pci", "0000:00:03.0", "virtio-pci"] == 300
+    assert of(found, "slabmon_device_slab_bytes") == {("pci", "0000:00:03.0", "virtio-pci"): 512.0}
+    assert of(found, "slabmon_gfp_allocations_total")["atomic",] == 1
+    assert of(found, "slabmon_lost_events_total")["samples_full",] == 2
+    assert of(found, "slabmon_bpf_runs_total")["kfree",] == 2000
+    assert of(found, "slabmon_bpf_run_seconds_total")["kmalloc",] == 0.25
+    assert of(found, "slabmon_feature_state")["stacks", "degraded"] == 1
+    assert of(found, "slabmon_feature_state")["stacks", "on"] == 0
+    assert of(found, "slabmon_tracking_since_seconds") == {(): 1_700_000_000.25}
+    assert of(found, "slabmon_up") == {(): 1.0}
+    assert of(found, "slabmon_snapshot_seconds") == {(): 0.125}
+
+
+def test_openmetrics_has_the_same_samples(scraper: Scraper) -> None:
+    now = snapshot()
+    other = _values(scraping.parse_openmetrics(scraper.openmetrics(now)))
+    assert scraper.values(now) == other
+
+
+def test_each_family_has_help_and_the_type_of_the_catalogue(scraper: Scraper) -> None:
+    families = {
+        family.name: family
+        for family in scraping.parse_openmetrics(scraper.openmetrics(snapshot()))
+    }
+    for metric in ALL:
+        assert families[metric.name].type == metric.kind
+        assert families[metric.name].documentation == metric.help
+
+
+def test_only_slabmons_own_metrics_are_exported(scraper: Scraper) -> None:
+    assert all(name.startswith("slabmon_") for name, _ in scraper.values(snapshot()))
+
+
+def test_every_metric_of_the_catalogue_has_a_sample(scraper: Scraper) -> None:
+    now = snapshot()
+    everything = replace(now, caches=(*now.caches, cache("dentry", reclaimable=True)))
+    names = {name for name, _ in scraper.values(everything)}
+    assert {metric.exposed for metric in ALL} <= names
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+
+
+@given(st.lists(NAMES, max_size=6), st.lists(st.tuples(NAMES, NAMES, NAMES), max_size=4))
+def test_any_names_make_a_scrape_without_duplicates(
+    names: list[str], devices: list[tuple[str, str, str]]
+) -> None:
+    """Rows of equal labels are added up: one duplicate would fail the whole scrape."""
+    now = snapshot(
+        caches=tuple(cache(name, allocs=1) for name in names),
+        sites=tuple(site(name, 1, name, allocs=1) for name in names),
+        devices=tuple(device(bus, name, driver=driver, resources=1)
+                      for bus, name, driver in devices),
+    )  # fmt: skip
+    scraper = Scraper()
+    for values in (
+        scraper.values(now),
+        _values(scraping.parse_openmetrics(scraper.openmetrics(now))),
+    ):
+        wanted = {(name,): float(count) for name, count in Counter(names).items()}
+        assert of(values, "slabmon_cache_allocations_total") == wanted
+        held = of(values, "slabmon_device_managed_resources")
+        assert sum(held.values()) == len(devices)
+
+
+def grown(step: int, sites: int) -> Snapshot:
+    """The step-th of a sequence: every counter has grown, and there are more sites."""
+    amount = [1 + (i * 37 + 11) % 101 for i in range(sites)]
+    return snapshot(
+        sites=tuple(
+            site(f"f{i}", i, None, allocs=step * n, allocated_bytes=step * n * 64, failed=step,
+                 live=Live(n, 64 * n))
+            for i, n in enumerate(amount)
+        ),
+        caches=tuple(
+            cache(f"c{i}", allocs=step * n, frees=step, failed=step, requested_bytes=step * n,
+                  allocated_bytes=step * n, freed_bytes=step, unobserved_frees=step,
+                  slabinfo=Slabinfo(1, 1, 64, 4096) if i % 2 else None)
+            for i, n in enumerate(amount)
+        ),
+        gfp=(GfpClass("kernel", step, step, step),),
+        sizes=(SizeBucket(64, step),),
+        nodes=(NodeUse(0, step, step),),
+        pages=(PageOrder(0, "kernel", step, 0, 0), PageOrder(0, None, 0, step, 0)),
+        losses={"samples_full": step},
+    )  # fmt: skip
+
+
+def test_counters_never_fall_while_there_are_more_rows_than_series(scraper: Scraper) -> None:
+    before: Values = {}
+    for step, rows in enumerate([10, 150, 400, 400, 2000], 1):
+        now = scraper.values(grown(step, rows))
+        assert len(now) <= MAX_SERIES
+        for series in before.keys() & now.keys():
+            if series[0].endswith("_total"):
+                assert now[series] >= before[series], series
+        before = now
+
+
+def test_rows_beyond_the_bound_are_added_up_and_counted(scraper: Scraper) -> None:
+    now = grown(3, 2000)
+    found = scraper.values(now)
+    series = of(found, "slabmon_site_allocations_total")
+    assert series[OTHER, OTHER] > 0
+    assert sum(series.values()) == sum(row.allocs for row in now.sites)
+    folded = of(found, "slabmon_folded_series")
+    assert folded["site",] == 2000 - (len(series) - 1)
+    assert folded["cache",] == 2000 - (len(of(found, "slabmon_cache_allocations_total")) - 1)
+    assert folded["device",] == 0
+
+
+def test_the_largest_keep_a_series_of_their_own(scraper: Scraper) -> None:
+    now = grown(1, 2000)
+    series = of(scraper.values(now), "slabmon_site_allocations_total")
+    del series[OTHER, OTHER]
+    left_out = {row.allocs for row in now.sites if ("", row.label) not in series}
+    assert max(left_out) <= min(series.values())
+
+
+def test_equal_label_sets_are_added_up() -> None:
+    assert merge([(("a",), 1), (("b",), 2), (("a",), 3)]) == {("a",): 4, ("b",): 2}
+
+
+def test_folded_caches_do_not_claim_a_sum_of_yes_and_no(scraper: Scraper) -> None:
+    """cache_frees_observable is 0 or 1, for the folded ones as well."""
+    values = of(scraper.values(grown(1, 2000)), "slabmon_cache_frees_observable")
+    assert set(values.values()) <= {0.0, 1.0}
+
+
+def test_the_daemon_tells_its_own_figures(scraper: Scraper) -> None:
+    found = scraper.values(snapshot())
+    assert of(found, "slabmon_snapshot_age_seconds") == {(): 0.25}
+    assert of(found, "slabmon_scrape_duration_seconds") == {(): 0.5}
+    assert of(found, "slabmon_scrape_errors_total") == {("timeout",): 1.0}
+    assert of(found, "slabmon_process_cpu_seconds_total") == {("collector",): 2.0, ("web",): 3.0}
+    assert of(found, "slabmon_bpf_memory_bytes") == {(): 8.0}
+    assert of(found, "slabmon_http_refused_connections_total") == {("slow",): 3.0}
+
+
+def test_without_a_snapshot_only_the_daemon_is_told_of() -> None:
+    """What is not known has no sample; that nothing is known has one."""
+    found = _values(scraping.parse_text(Scraper().text(None, Daemon(up=False))))
+    assert of(found, "slabmon_up") == {(): 0.0}
+    assert {name for name, _ in found} <= {metric.exposed for metric in DAEMON}
+    assert not of(found, "slabmon_snapshot_age_seconds")
+
+
+def test_openmetrics_names_units(scraper: Scraper) -> None:
+    page = scraper.openmetrics(snapshot())
+    for metric in ALL:
+        assert (f"# UNIT {metric.name} {metric.unit}\n" in page) == bool(metric.unit), metric.name

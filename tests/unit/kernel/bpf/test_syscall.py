@@ -1,0 +1,192 @@
+"""The bpf() calls, as the kernel would read them (union bpf_attr, include/uapi/linux/bpf.h)."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from slabmon.kernel.bpf import syscall
+from slabmon.kernel.loading.loader import Programs
+from slabmon.kernel.planning.plan import Plan, make_plan
+from slabmon.kernel.settings import Settings
+from tests.support.hosts import facts
+
+PROG_LOAD, MAP_UPDATE, LINK = 5, 2, 17
+RAW_TRACEPOINT, TRACING = 17, 26
+NOTHING = bytes(16)
+Answer = Callable[[int, bytes], int]
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
+    """Sets who answers in the kernel's place: command and attributes to a descriptor."""
+
+    def by(reply: Answer) -> None:
+        monkeypatch.setattr(syscall, "bpf", lambda command, data: reply(command, bytes(data)))
+
+    return by
+
+
+def words(data: bytes, *places: int) -> list[int]:
+    return [struct.unpack_from("<I", data, place)[0] for place in places]
+
+
+def pointer(data: bytes, place: int) -> int:
+    return int(struct.unpack_from("<Q", data, place)[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "btf_id", "fields"),
+    [
+        ("", 0, [RAW_TRACEPOINT, 2, 0, 0]),
+        ("fentry", 4321, [TRACING, 2, 24, 4321]),
+        ("fexit", 4321, [TRACING, 2, 25, 4321]),
+    ],
+)
+def test_a_program_is_loaded_for_its_function(
+    answer: Callable[[Answer], None], kind: str, btf_id: int, fields: list[int]
+) -> None:
+    """Type, instructions, expected_attach_type and attach_btf_id."""
+    seen = []
+
+    def reply(command: int, data: bytes) -> int:
+        assert command == PROG_LOAD
+        assert ctypes.string_at(pointer(data, 8), 16) == NOTHING
+        assert ctypes.string_at(pointer(data, 16)) == b"GPL"
+        assert data[48:64] == b"on_bulk_alloc\0\0\0"
+        seen.append(words(data, 0, 4, 68, 108))
+        return 9
+
+    answer(reply)
+    assert syscall.load("on_bulk_alloc", NOTHING, kind, btf_id) == 9
+    assert seen == [fields]
+
+
+def test_an_error_carries_what_the_verifier_says(answer: Callable[[Answer], None]) -> None:
+    levels = []
+
+    def reply(command: int, data: bytes) -> int:
+        levels.append(words(data, 24)[0])
+        if levels[-1]:
+            ctypes.memmove(pointer(data, 32), b"line\nR1 is no pointer\n\0", 23)
+        raise OSError(errno.EACCES, "Permission denied")
+
+    answer(reply)
+    with pytest.raises(OSError, match=r"verifier: line \| R1 is no pointer") as caught:
+        syscall.load("x", NOTHING)
+    assert caught.value.errno == errno.EACCES
+    assert levels == [0, 1], "the log is asked for only when there is an error"
+
+
+@pytest.mark.parametrize("tracepoint", ["kmalloc", ""])
+def test_a_program_is_attached_to_a_tracepoint_or_to_its_function(
+    answer: Callable[[Answer], None], tracepoint: str
+) -> None:
+    def reply(command: int, data: bytes) -> int:
+        name, program = struct.unpack_from("<QI", data)
+        assert (command, program) == (LINK, 9)
+        assert (ctypes.string_at(name).decode() if name else "") == tracepoint
+        return 11
+
+    answer(reply)
+    assert syscall.attach(9, tracepoint) == 11
+
+
+def test_a_tail_call_goes_to_place_0(answer: Callable[[Answer], None]) -> None:
+    def reply(command: int, data: bytes) -> int:
+        assert (command, words(data, 0)) == (MAP_UPDATE, [5])
+        found = [ctypes.c_uint32.from_address(pointer(data, place)).value for place in (8, 16)]
+        assert found == [0, 9]
+        assert pointer(data, 24) == 0
+        return 0
+
+    answer(reply)
+    syscall.set_tail_call(5, 9)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_fentry_is_tried_and_nothing_is_left_open(answer: Callable[[Answer], None]) -> None:
+    commands = []
+
+    def reply(command: int, data: bytes) -> int:
+        commands.append(command)
+        return os.open(os.devnull, os.O_RDONLY)
+
+    answer(reply)
+    before = descriptors()
+    assert syscall.refuses_fentry(4321) == ""
+    assert (commands, descriptors()) == ([PROG_LOAD, LINK], before)
+
+
+@pytest.mark.parametrize("refused", [PROG_LOAD, LINK])
+def test_a_refusal_is_told_and_nothing_is_left_open(
+    answer: Callable[[Answer], None], refused: int
+) -> None:
+    def reply(command: int, data: bytes) -> int:
+        if command == refused:
+            raise OSError(errno.EPERM, "Operation not permitted")
+        return os.open(os.devnull, os.O_RDONLY)
+
+    answer(reply)
+    before = descriptors()
+    assert syscall.refuses_fentry(4321) == "Operation not permitted"
+    assert descriptors() == before
+
+
+def hooked() -> tuple[Plan, Programs]:
+    plan = make_plan(facts(), Settings())
+    maps = {"bulk_alloc_next": 1, "bulk_free_next": 2}
+    return plan, Programs(maps, {"on_bulk_alloc": 11, "on_bulk_free": 12, "on_rcu_free": 13}, {})
+
+
+def test_programs_can_call_themselves_before_they_are_attached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[tuple[int, ...]] = []
+
+    def note(*args: int) -> int:
+        done.append(args)
+        return 99
+
+    monkeypatch.setattr(syscall, "set_tail_call", note)
+    monkeypatch.setattr(syscall, "attach", note)
+    plan, programs = hooked()
+    programs.attach_hooks(plan)
+    assert sorted(done) == [(1, 11), (2, 12), (11,), (12,), (13,)]
+    assert done.index((1, 11)) < done.index((11,))
+    assert done.index((2, 12)) < done.index((12,))
+
+
+def test_a_function_that_is_refused_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(program: int) -> int:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(syscall, "set_tail_call", lambda *args: None)
+    monkeypatch.setattr(syscall, "attach", refuse)
+    plan, programs = hooked()
+    failed = programs.attach_hooks(plan)
+    assert failed.keys() == plan.hooks.keys()
+    assert all("busy" in reason for reason in failed.values())
+
+
+def test_a_program_that_was_not_loaded_keeps_its_reason() -> None:
+    plan, loaded = hooked()
+    programs = Programs(loaded.maps, {}, {}, refused={"on_bulk_free": "too old"})
+    failed = programs.attach_hooks(plan)
+    assert failed["on_bulk_free"] == "too old"
+    assert failed["on_bulk_alloc"] == "refused before the restart"
+
+
+def test_a_plan_without_hooks_attaches_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syscall, "attach", pytest.fail)
+    plan, programs = hooked()
+    programs.attach_hooks(replace(plan, hooks={}))

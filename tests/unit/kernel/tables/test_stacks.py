@@ -1,0 +1,63 @@
+"""Stacks by name: read once, named by the modules of the time, without our own programs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from slabmon.kernel.symbols.kallsyms import Location
+from slabmon.kernel.tables.stacks import Stacks
+
+STORED = {3: [11, 21, 31], 4: [21], 5: []}
+NAMES = {10: ("bpf_trace_run3", None), 20: ("kmalloc", None), 30: ("probe", "card")}
+
+
+class Map:
+    def __init__(self) -> None:
+        self.read: list[int] = []
+
+    def __call__(self, number: int) -> list[int]:
+        self.read.append(number)
+        return STORED[number]
+
+
+def locate(address: int, generation: int) -> Location:
+    name, module = NAMES[address]
+    return Location(f"{name}{generation or ''}", 0, module)
+
+
+def test_stacks_are_named_from_the_allocator_on() -> None:
+    stacks = Stacks(Map(), locate)
+    assert stacks.names([-17, 3, 4], 0) == {3: ("kmalloc", "probe [card]"), 4: ("kmalloc",)}
+
+
+def test_each_is_read_once_while_it_is_needed() -> None:
+    found = Map()
+    stacks = Stacks(found, locate)
+    for _ in range(3):
+        stacks.names([3, 4], 0)
+    assert found.read == [3, 4]
+    stacks.names([4], 0)
+    stacks.names([3, 4], 0)
+    assert found.read == [3, 4, 3]
+
+
+def test_a_stack_that_is_not_there_is_looked_for_again() -> None:
+    found = Map()
+    stacks = Stacks(found, locate)
+    assert stacks.names([5], 0) == stacks.names([5], 0) == {5: ()}
+    assert found.read == [5, 5]
+
+
+def test_a_number_that_passed_to_another_stack_is_read_again() -> None:
+    found = Map()
+    stacks = Stacks(found, locate)
+    stacks.names([3, 4], 0)
+    stacks.forget(np.array([4, 9]))
+    stacks.names([3, 4], 0)
+    assert found.read == [3, 4, 4]
+
+
+def test_other_modules_give_other_names() -> None:
+    stacks = Stacks(Map(), locate)
+    assert stacks.names([4], 0) == {4: ("kmalloc",)}
+    assert stacks.names([4], 2) == {4: ("kmalloc2",)}

@@ -1,0 +1,148 @@
+"""The verdict engine's memory: what it follows, forgets, and says of too little."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from slabmon.leaks import series
+from slabmon.leaks.finding import Assessment
+from slabmon.leaks.observer import Observer, Patience
+from slabmon.leaks.survivors import Flow, Old
+from slabmon.model import Snapshot
+from tests.scenarios.host import CacheFacts, Simulation, Stream, World
+from tests.support.builders import NOW_NS, Object, device, tracked
+
+END, STEP = 2400.0, 15.0
+
+
+def leak(count: int = 2000, size: int = 1024, end: float = END) -> Stream:
+    births = np.linspace(0.1, end, count)
+    return Stream(("leak", 4, "mod"), f"kmalloc-{size}", size, births, np.full(count, np.inf))
+
+
+def watch(world: World, end: float = END, patience: Patience | None = None) -> Assessment:
+    observer = Observer(patience or Patience())
+    for shown in Simulation(world, np.random.default_rng(5)).run(end, STEP):
+        observer.add(shown)
+    return observer.assess()
+
+
+def names(assessment: Assessment) -> list[tuple[str, str]]:
+    return [(finding.kind, finding.name) for finding in assessment.verdicts]
+
+
+def test_a_leak_is_named_with_what_is_behind_it() -> None:
+    world = World([leak()], sample_bytes=0)
+    world.devices.append(lambda t: device("pci", "card", driver="drv", module="mod"))
+    (found,) = watch(world).verdicts
+    assert (found.kind, found.name, found.module) == ("site", "leak+0x4 [mod]", "mod")
+    assert (found.drivers, found.devices, found.caches) == (("drv",), ("card",), ("kmalloc-1024",))
+    true = 2000 * 1024 / END * 3600
+    assert found.low <= true <= found.high
+    assert found.growth == pytest.approx(true, rel=0.02)
+    assert found.evidence_for
+    assert found.evidence_against
+    assert found.seconds_to(found.live + found.growth) == pytest.approx(3600)
+
+
+def test_nothing_is_said_before_there_was_time() -> None:
+    found = watch(World([leak()], sample_bytes=0), 600)
+    assert not found.ready
+    assert not found.verdicts
+    assert not found.dismissed
+
+
+def test_less_patience_is_quicker() -> None:
+    found = watch(World([leak()], sample_bytes=0), 600, Patience(200, 30))
+    assert names(found) == [("site", "leak+0x4 [mod]")]
+
+
+def test_a_new_session_begins_anew() -> None:
+    world = World([leak()], sample_bytes=0, reset=1500.0)
+    found = watch(world)
+    assert found.observed == pytest.approx(END - 1500, abs=STEP)
+    assert not found.verdicts
+
+
+def test_frees_that_cannot_be_seen_are_no_evidence() -> None:
+    hidden = leak()
+    hidden.unseen, hidden.deaths = np.ones(2000, bool), hidden.births + 5
+    world = World([hidden], caches={"kmalloc-1024": CacheFacts(observable=False)}, sample_bytes=0)
+    found = watch(world)
+    assert not found.verdicts
+
+
+def test_reclaimable_growth_is_dismissed_and_says_so() -> None:
+    world = World([leak()], caches={"kmalloc-1024": CacheFacts(reclaimable=True)}, sample_bytes=0)
+    found = watch(world)
+    assert not found.verdicts
+    assert "reclaimable" in found.dismissed[0].dismissed
+
+
+def test_growth_of_a_device_is_exact() -> None:
+    world = World([leak(1)], sample_bytes=0)
+    world.devices.append(lambda t: device("pci", "hub", managed_bytes=256 * int(t / 60)))
+    assert ("device", "pci:hub") in names(watch(world))
+
+
+def test_a_snapshot_that_was_seen_changes_nothing() -> None:
+    shown = list(Simulation(World([leak()]), np.random.default_rng(5)).run(300, STEP))
+    observer = Observer()
+    for snapshot in shown:
+        observer.add(snapshot)
+    before = observer.assess()
+    observer.add(shown[-1])
+    assert observer.assess() == before
+
+
+def test_series_are_bounded_and_the_largest_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("series", "observer"):
+        monkeypatch.setattr(f"slabmon.leaks.{module}.MAX_SERIES", 16)
+    monkeypatch.setattr("slabmon.leaks.observer._ROOM", 4)
+    world = World([leak()], sample_bytes=0)
+    for i in range(40):
+        births = np.linspace(0, END, 30)
+        world.streams.append(Stream((f"site_{i}", i, None), "kmalloc-64", 64, births,
+                                    births + 300))  # fmt: skip
+    observer = Observer()
+    for snapshot in Simulation(world, np.random.default_rng(5)).run(END, STEP):
+        observer.add(snapshot)
+        observer.assess()
+        assert len(observer._subjects.number) <= 16
+    assert ("site", "leak+0x4 [mod]") in names(observer.assess())
+    assert observer.assess().left_out
+
+
+def empty(seconds: float) -> Snapshot:
+    world = World([leak()])
+    return replace(Simulation(world, np.random.default_rng(5)).at(seconds), sites=(), caches=(),
+                   devices=(), tracked=tracked())  # fmt: skip
+
+
+def test_a_host_without_anything() -> None:
+    observer = Observer(Patience(100, 0))
+    for number in range(1, 60):
+        observer.add(empty(number * STEP))
+        assert not observer.assess().verdicts
+
+
+def test_points_are_bounded() -> None:
+    scale = series.Scale(1.0, 0.0)
+    for number in range(3 * series.POINTS):
+        scale.add(float(number), np.zeros(0), np.zeros(0), 0.0)
+    assert len(scale.points) == len(scale.moments) == series.POINTS
+
+
+def test_old_objects_come_and_go() -> None:
+    old, flow = Old(60.0), Flow()
+    flow.grow(1)
+    objects = [Object(bytes=100, age=61), Object(bytes=50, age=70), Object(bytes=9, age=5)]
+    for listed in (objects, objects[:1], objects[:1]):
+        found = tracked(listed)
+        chosen = old.select(found)
+        assert (found.born_ns[chosen] <= NOW_NS - 60e9).all()
+        old.look(found, chosen, np.zeros((1, len(chosen)), int), flow)
+    assert (flow.come[0], flow.gone[0], flow.variance[0]) == (150, 50, 100**2 + 50**2 + 50**2)

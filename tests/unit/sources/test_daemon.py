@@ -1,0 +1,241 @@
+"""Snapshots from a daemon: over TCP and Unix sockets, and what happens when it misbehaves."""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
+from slabmon.sources.daemon import ConnectedSource
+from slabmon.store import codec
+from tests.support.snapshots import assert_same, full
+
+BODY = codec.encode(full())
+
+
+class Daemon(BaseHTTPRequestHandler):
+    """Answers as a daemon would, unless a test changes its server's `answers`."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        server = self.server
+        assert isinstance(server, Tcp | Unix)
+        server.requests.append((self.path, dict(self.headers)))
+        status, kind, body, length = server.answers
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        if server.taken is not None:
+            self.send_header("Slabmon-Time", server.taken)
+        self.send_header("Content-Length", str(length if length is not None else len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = server.one_each or length is not None
+
+    def address_string(self) -> str:
+        return "client"  # a Unix socket has none
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _Server(socketserver.ThreadingMixIn):
+    daemon_threads = True
+    one_each = False
+    taken: str | None = "1699999995.125"
+
+    def begin(self) -> None:
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.answers: tuple[int, str, bytes, int | None] = (200, codec.CONTENT_TYPE, BODY, None)
+
+
+class Tcp(_Server, socketserver.TCPServer):
+    pass
+
+
+class Unix(_Server, socketserver.UnixStreamServer):
+    pass
+
+
+@contextmanager
+def running(server: Tcp | Unix) -> Iterator[None]:
+    server.begin()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def daemon() -> Iterator[Tcp]:
+    server = Tcp(("127.0.0.1", 0), Daemon)
+    with running(server):
+        yield server
+
+
+def url(daemon: Tcp) -> str:
+    return f"http://127.0.0.1:{daemon.server_address[1]}"
+
+
+def test_a_snapshot_arrives_as_it_was(daemon: Tcp) -> None:
+    with ConnectedSource(url(daemon)) as source:
+        assert_same(source.snapshot(), full())
+    path, headers = daemon.requests[0]
+    assert path == "/api/v1/snapshot"
+    assert headers["Accept"] == codec.CONTENT_TYPE
+
+
+def test_paths_of_proxies_come_first(daemon: Tcp) -> None:
+    with ConnectedSource(f"{url(daemon)}/host-7/") as source:
+        source.snapshot(details=True)
+    assert daemon.requests[0][0] == "/host-7/api/v1/snapshot"
+
+
+def test_a_connection_is_kept(daemon: Tcp) -> None:
+    with ConnectedSource(url(daemon)) as source:
+        source.snapshot()
+        kept = source._connection.sock
+        source.snapshot()
+        assert source._connection.sock is kept
+
+
+def test_a_daemon_that_closed_the_connection_is_asked_again(daemon: Tcp) -> None:
+    daemon.one_each = True
+    with ConnectedSource(url(daemon)) as source:
+        for _ in range(3):
+            assert_same(source.snapshot(), full())
+    assert {path for path, _ in daemon.requests} == {"/api/v1/snapshot"}
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "slabmon.sock")
+    with running(Unix(path, Daemon)):
+        for form in (f"unix:{path}", f"unix://{path}"):
+            with ConnectedSource(form) as source:
+                assert_same(source.snapshot(), full())
+
+
+def test_a_password_is_sent_and_never_shown(daemon: Tcp) -> None:
+    with ConnectedSource(url(daemon).replace("//", "//me:p%40ss@")) as source:
+        source.snapshot()
+        daemon.answers = (401, "text/plain", b"", None)
+        with pytest.raises(PermissionDenied, match="401") as refused:
+            source.snapshot()
+    assert daemon.requests[0][1]["Authorization"] == "Basic bWU6cEBzcw=="
+    assert "p%40ss" not in str(refused.value)
+    assert "p%40ss" not in source.url
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ((200, "text/html", b"<p>", None), "does not answer as slabmon does"),
+        ((404, "text/plain", b"", None), "404"),
+        ((503, "text/plain", b"", None), "503"),
+        ((503, "text/plain", b"503 no reading within 1 s\n", None), "503 no reading within"),
+        ((503, "text/plain", b"503 \x1b[2J", None), r"503 .x1b"),
+        ((200, codec.CONTENT_TYPE, b"nonsense", None), "not a slabmon snapshot"),
+        ((200, codec.CONTENT_TYPE, BODY[:-1], None), "damaged"),
+        ((200, codec.CONTENT_TYPE, BODY[:-1], len(BODY)), "damaged"),
+        ((302, "text/plain", b"", None), "302"),
+    ],
+)  # fmt: skip
+def test_a_wrong_answer_is_one_clear_error_and_the_next_can_be_right(
+    daemon: Tcp, answer: tuple[int, str, bytes, int | None], says: str
+) -> None:
+    right = daemon.answers
+    with ConnectedSource(url(daemon)) as source:
+        daemon.answers = answer
+        with pytest.raises(UsageError, match=says) as refused:
+            source.snapshot()
+        assert url(daemon) in str(refused.value)
+        daemon.answers = right
+        assert_same(source.snapshot(), full())
+
+
+def test_the_past_is_asked_for(daemon: Tcp) -> None:
+    with ConnectedSource(url(daemon)) as source:
+        found = source.at(1_700_000_000.25)
+        assert found.time == 1_699_999_995.125
+        assert_same(found.snapshot, full())
+        body = b'{"first": 1.5, "last": 7, "times": [2, 3.25]}'
+        daemon.answers = (200, "application/json", body, None)
+        assert source.span() == (1.5, 7.0)
+        assert source.times(2, 4, 9999) == [2.0, 3.25]
+    assert [path for path, _ in daemon.requests] == [
+        "/api/v1/snapshot?at=1700000000.250", "/api/v1/history",
+        "/api/v1/history?from=2.000&to=4.000&most=1000",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"",
+        b"[]",
+        b'{"first": "x", "last": 1}',
+        b"[" * 4096,
+        b"1",
+        b'{"first": 1e999, "last": 2, "times": 7}',
+    ],
+)
+def test_a_history_that_is_none_is_an_error(daemon: Tcp, wrong: bytes) -> None:
+    daemon.answers = (200, "application/json", wrong, None)
+    with ConnectedSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
+        source.span()
+    with ConnectedSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
+        source.times(0, 1, 2)
+
+
+@pytest.mark.parametrize("taken", [None, "x", "nan", "inf"])
+def test_a_snapshot_of_no_time_is_an_error(daemon: Tcp, taken: str | None) -> None:
+    daemon.taken = taken
+    with ConnectedSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
+        source.at(1.0)
+
+
+def test_an_endless_answer_is_cut_off(daemon: Tcp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "MAX_BYTES", len(BODY) - 1)
+    with ConnectedSource(url(daemon)) as source, pytest.raises(UsageError, match="limit"):
+        source.snapshot()
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    server = Tcp(("127.0.0.1", 0), Daemon)
+    address = url(server)
+    server.server_close()
+    for place in (address, address.replace("http", "https"), f"unix:{tmp_path}/none"):
+        with ConnectedSource(place) as source, pytest.raises(UsageError, match="is it running"):
+            source.snapshot()
+
+
+def test_a_port_that_speaks_no_tls(daemon: Tcp) -> None:
+    address = url(daemon).replace("http", "https")
+    with ConnectedSource(address) as source, pytest.raises(UsageError, match="cannot reach"):
+        source.snapshot()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "localhost:7522", "ftp://x", "http://", "http://[::1", "http://h:99999999", "http://h:x",
+     "unix:", "http://h/\n", "http://" + "x" * 80 + "." + "y" * 80],
+)  # fmt: skip
+def test_what_is_no_url_is_one_clear_error(wrong: str) -> None:
+    with pytest.raises(SlabmonError) as refused, ConnectedSource(wrong) as source:
+        source.snapshot()
+    assert refused.value.exit_code == 2
+
+
+def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="certificates"):
+        ConnectedSource("https://localhost", tmp_path / "none.pem")

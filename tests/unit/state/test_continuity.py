@@ -1,0 +1,211 @@
+"""Adoption: when what an earlier daemon left is used, when not, and why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+import pytest
+
+from slabmon.kernel.loading.loader import Programs, map_names
+from slabmon.kernel.planning.plan import Plan, make_plan
+from slabmon.kernel.probe.facts import Facts
+from slabmon.kernel.settings import Filter, Settings
+from slabmon.runtime.systemd import Notifier
+from slabmon.state import continuity as module
+from slabmon.state.continuity import RECORD, Continuity, find_continuity
+from slabmon.state.descriptor_store import KeepError
+from slabmon.state.fingerprint import differences, fingerprint
+from slabmon.state.record_map import BYTES, Record
+from slabmon.state.settings import StateSettings
+from tests.support.hosts import facts as facts_of
+from tests.unit.state.test_record_map import MEMORY
+
+
+class Place:
+    """A keeper in memory."""
+
+    where = "a drawer"
+
+    def __init__(self) -> None:
+        self.objects: dict[str, int] = {}
+        self.broken = False
+        self.finished = False
+
+    def take(self) -> dict[str, int]:
+        return {name: os.dup(fd) for name, fd in self.objects.items()}
+
+    def keep(self, objects: Mapping[str, int]) -> None:
+        if self.broken:
+            raise KeepError("it is full")
+        self.objects |= {name: os.dup(fd) for name, fd in objects.items()}
+
+    def forget(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self.objects:
+                os.close(self.objects.pop(name))
+
+    def finish(self) -> None:
+        self.finished = True
+        self.forget(list(self.objects))
+
+
+def memory_file() -> int:
+    descriptor = os.memfd_create("object")
+    os.ftruncate(descriptor, BYTES)
+    return descriptor
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setattr(module, "create_map", memory_file)
+    result = Place()
+    yield result
+    result.forget(list(result.objects))
+
+
+FACTS = facts_of("6.18")
+PLAN = make_plan(FACTS, Settings())
+
+
+def session(place: Place, facts: Facts = FACTS, plan: Plan = PLAN) -> tuple[Continuity, bool]:
+    """One daemon's start; whether it adopted."""
+    continuity = Continuity(place)
+    adopted = continuity.adopt(facts, plan)
+    loaded = dict.fromkeys((*plan.attach.values(), *plan.run), 99)
+    loaded |= dict.fromkeys(plan.hooks.keys() - {"on_bulk_alloc"}, 99)  # refused
+    programs = adopted or Programs(
+        {name: memory_file() for name in map_names(plan)},
+        {name: memory_file() for name in loaded}, loaded,
+        {name: memory_file() for name in (*plan.attach, *(plan.hooks.keys() & loaded.keys()))},
+    )  # fmt: skip
+    continuity.begin(programs, MEMORY)
+    programs.close()
+    return continuity, adopted is not None
+
+
+def test_what_a_crashed_daemon_left_is_adopted(place: Place) -> None:
+    first, adopted = session(place)
+    assert not adopted
+    assert first.feature.state == "on"
+    kept = dict(place.objects)
+    second, adopted = session(place)
+    assert adopted
+    assert second.memory == MEMORY
+    assert place.objects == kept, "nothing is kept twice"
+    second.close(wanted=False)
+    assert place.objects == kept
+    third, adopted = session(place)
+    assert adopted
+    third.close(wanted=True)
+    assert not place.objects
+
+
+@pytest.mark.parametrize(
+    ("facts", "settings", "reason"),
+    [
+        (replace(FACTS, boot_id="other"), Settings(), "another boot"),
+        (replace(FACTS, release="6.19"), Settings(), "the kernel is another"),
+        (FACTS, Settings(samples=4096), "SAMPLES was 131072, is 4096"),
+        (FACTS, Settings(pages=True), "other tracepoints"),
+        (FACTS, Settings(exact=Filter(site="probe")), "filter of exact mode"),
+        (replace(FACTS, offsets={**FACTS.offsets, "OFF_CACHE_NAME": 4}), Settings(), "was"),
+    ],
+)
+def test_what_differs_is_loaded_anew_and_the_reason_logged(
+    place: Place, caplog: pytest.LogCaptureFixture, facts: Facts, settings: Settings, reason: str
+) -> None:
+    session(place)
+    old = dict(place.objects)
+    continuity, adopted = session(place, facts, make_plan(facts, settings))
+    assert not adopted
+    assert continuity.memory is None
+    assert reason in caplog.text
+    assert set(place.objects) >= {RECORD, "map-pool"}
+    assert place.objects != old
+
+
+def test_the_sampling_interval_is_no_reason(place: Place) -> None:
+    session(place)
+    assert session(place, plan=make_plan(FACTS, Settings(sample_bytes=4096)))[1]
+
+
+@pytest.mark.parametrize("name", ["map-pool", "program-on_kfree", "link-kmalloc", RECORD])
+def test_what_is_incomplete_is_not_adopted(
+    place: Place, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    session(place)
+    place.forget([name])
+    assert not session(place)[1]
+    assert "incomplete" in caplog.text
+    assert session(place)[1], "and what was loaded anew is complete"
+
+
+def test_a_missing_attachment_of_an_extra_is_no_obstacle(place: Place) -> None:
+    session(place)
+    place.forget(["link-devres_log"])
+    assert session(place)[1]
+
+
+def test_a_damaged_record_is_not_adopted(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    session(place)
+    record = Record(place.objects[RECORD])
+    record.read()
+    document = {"fingerprint": fingerprint(FACTS, PLAN), "instructions": {}}
+    record.write({**document, "memory": {"since": []}})
+    assert not session(place)[1]
+    assert "damaged" in caplog.text
+
+
+def test_where_nothing_can_be_kept_counting_goes_on_and_says_so(place: Place) -> None:
+    place.broken = True
+    continuity, _ = session(place)
+    assert continuity.feature.state == "degraded"
+    assert "it is full" in continuity.feature.reason
+    continuity.save(MEMORY)
+    continuity.close(wanted=False)
+    assert place.finished
+
+
+def test_a_full_record_drops_places_first_and_then_gives_up(place: Place) -> None:
+    continuity, _ = session(place)
+    big = os.urandom(BYTES).hex()
+    place_name = next(iter(MEMORY.locations.values()))._replace(symbol=big)
+    continuity.save(replace(MEMORY, locations={(1, 1): place_name}))
+    assert continuity.feature.state == "degraded"
+    assert session(place)[0].memory == MEMORY.without_places()
+    continuity.save(replace(MEMORY, caches=((1, big, True),)))
+    assert "starts the counters again" in continuity.feature.reason
+    assert not place.objects
+
+
+def test_many_differences_are_cut_short() -> None:
+    assert differences({}, {f"define A{i}": i for i in range(9)})[-1] == "and 6 more differences"
+    assert differences({"define A": 1}, {}) == ["A was 1, is None"]
+
+
+def test_what_is_detached_for_a_while_is_not_kept_meanwhile(place: Place) -> None:
+    continuity = Continuity(place)
+    continuity.adopt(FACTS, PLAN)
+    programs = Programs({}, {}, {}, {"kfree": memory_file(), "mm_page_free": memory_file()})
+    continuity.begin(programs, MEMORY)
+    assert set(place.objects) == {"link-kfree", "link-mm_page_free", RECORD}
+    programs.detach({"mm_page_free", "mm_page_alloc"})
+    continuity.update(programs)
+    assert set(place.objects) == {"link-kfree", RECORD}
+    programs._links["mm_page_free"] = memory_file()
+    continuity.update(programs)
+    assert set(place.objects) == {"link-kfree", "link-mm_page_free", RECORD}
+    programs.close()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_is_not_to_be_kept_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, place: Place, keep: bool
+) -> None:
+    session(place)
+    monkeypatch.setattr(module, "Pins", lambda directory: place)
+    found = find_continuity(StateSettings(keep=keep), Notifier(None), [])
+    assert (found is not None) == keep
+    assert bool(place.objects) == keep

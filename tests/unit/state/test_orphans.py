@@ -1,0 +1,23 @@
+"""What is told of a daemon that was killed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from slabmon.state.orphans import left_behind
+
+
+def test_what_is_pinned_while_no_daemon_runs_is_left_behind(tmp_path: Path) -> None:
+    pins, lock = tmp_path / "pins", tmp_path / "lock"
+    assert left_behind(pins, lock) == 0
+    pins.mkdir()
+    for name in ("map-pool", "program-on_kfree", "link-kfree", "of_others"):
+        (pins / name).touch()
+    assert left_behind(pins, lock) == 3
+    lock.write_text(f"{os.getpid()}\n")
+    assert left_behind(pins, lock) == 0, "a daemon runs"
+    lock.write_text("4194304999\n")
+    assert left_behind(pins, lock) == 3
+    lock.write_text("")
+    assert left_behind(pins, lock) == 3

@@ -1,0 +1,190 @@
+"""top -b, and the options of top."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slabmon.base.errors import UsageError
+from slabmon.cli.main import main
+from slabmon.model import Snapshot
+from slabmon.store.writer import History
+from slabmon.tui import batch
+from slabmon.tui.browser import SORT_LETTERS, letter_column
+from slabmon.tui.header import joined
+from slabmon.tui.start import Start
+from slabmon.views.catalogue import VIEWS
+from slabmon.views.window import Window
+from tests.support.terminal import GONE, Script, host, start
+
+
+class Steps(Script):
+    """Shows one thing after the other."""
+
+    def __init__(self, *steps: Snapshot | Exception) -> None:
+        super().__init__(steps[0])
+        self.steps = list(steps)
+
+    def snapshot(self, details: bool = False) -> Snapshot:
+        self.now = self.steps.pop(0)
+        return super().snapshot(details)
+
+
+def batched(source: Any, **options: Any) -> tuple[str, str]:
+    output, errors = io.StringIO(), io.StringIO()
+    with redirect_stdout(output), redirect_stderr(errors):
+        assert batch.run(source, start(delay=0.01, **options)) == 0
+    return output.getvalue(), errors.getvalue()
+
+
+def test_so_many_pages_and_no_more() -> None:
+    source = Steps(host(10), host(20), host(30))
+    output, errors = batched(source, count=3)
+    assert output.count("slabmon top - ") == 3
+    assert "tracking 30.0s" in output
+    assert not errors
+    assert not source.steps
+    assert (source.opened, source.closed) == (1, 1)
+
+
+def test_a_daemon_that_is_away_for_a_while_is_waited_for() -> None:
+    output, errors = batched(Steps(host(10), GONE, GONE, host(20)), count=2)
+    assert output.count("slabmon top - ") == 2
+    assert errors.count("cannot reach slabmon") == 2
+
+
+def test_a_daemon_that_is_not_there_is_an_error() -> None:
+    source = Script(GONE)
+    with pytest.raises(UsageError, match="cannot reach"):
+        batched(source)
+    assert source.closed == 1
+
+
+def test_order_filter_and_view_are_as_asked_for() -> None:
+    output, _ = batched(Script(host(10)), count=1, sort="-name", filter="live > 1K")
+    lines = output.splitlines()
+    rows = lines[lines.index("") + 2 :]
+    assert [row.split()[0] for row in rows if row] == ["kmalloc-large", "kmalloc-64", "dentry"]
+    output, _ = batched(Script(host(10)), count=1, view="drivers", sort="n")
+    assert "nvme" in output
+
+
+@pytest.mark.parametrize(("sort", "column"), [("live", "live_bytes"), ("-live", "live_bytes"),
+                                              ("a", "active_objects"), ("u", "use_ratio"),
+                                              ("p90", "age_p90_seconds"), ("n", "name"),
+                                              ("growth", "growth_bytes_per_hour")])  # fmt: skip
+def test_columns_are_named_in_any_way(sort: str, column: str) -> None:
+    if sort == "p90":
+        sort = "p90 age"
+    if sort == "growth":
+        sort = "growth_b"
+    browser = start(sort=sort).browser(Window.of(host(10), host(20)))
+    assert browser.sort == column
+    assert browser.place.inverted == sort.startswith("-")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_sort_letters_are_columns_of_their_view(view: str) -> None:
+    for letter in (*SORT_LETTERS, "n"):
+        column = letter_column(VIEWS[view], letter)
+        assert column is None or column in VIEWS[view].columns
+    assert letter_column(VIEWS[view], "n") is not None
+
+
+def test_every_sort_letter_of_slabtop_means_something_for_caches() -> None:
+    assert all(letter_column(VIEWS["caches"], letter) for letter in "abclnopsuv"[:10])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-n", "0"], ["-n", "-1"], ["-n", "many"], ["-n", "1000000001"], ["-n", "1.5"],
+        ["-d", "0"], ["-d", "0.05"], ["-d", "nan"], ["-d", "inf"], ["-d", "3601"], ["-d", "soon"],
+        ["-s", "colour"], ["-s", "live_"], ["--view", "nothing"], ["--view", "gfp", "-s", "c"],
+        ["--connect", "ftp://x"], ["--replay", "/absent", "-b"],
+        ["--replay", "/absent", "--connect", "http://x:1"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_bad_options_are_one_error_line(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(["top", *options])
+    except SystemExit as ended:
+        code = int(str(ended.code))
+    errors = capsys.readouterr().err
+    assert code == 2
+    assert errors.startswith("slabmon: error: ")
+    assert errors.count("\n") == 1
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "recording"
+    with History(path) as history:
+        taken = host(10)
+        history.append(taken.__class__(**{**vars(taken), "caches": taken.caches[:3]}), at=1e9)
+    return path
+
+
+def shell(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "slabmon", "top", *arguments],
+                          capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
+
+
+def test_batch_does_without_a_terminal_and_without_textual(recording: Path) -> None:
+    code = ("import sys; from slabmon.cli import main; "
+            f"assert main(['top', '--replay', {str(recording)!r}, '-b', '-n', '1']) == 0; "
+            "assert 'textual' not in sys.modules and 'rich' not in sys.modules")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          timeout=120, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "kmalloc-64" in done.stdout
+
+
+def test_a_wrong_filter_is_one_error_line(recording: Path) -> None:
+    done = shell("--replay", recording, "-b", "--filter", "colour > 3")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_a_terminal_it_says_what_to_do(recording: Path) -> None:
+    done = shell("--replay", recording)
+    assert done.returncode == 2
+    assert "use -b" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_goes_away_is_no_error(recording: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "slabmon", "top", "--replay", recording, "-b", "-d", "0.1"],
+            stdout=writing, stderr=subprocess.PIPE, timeout=120, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_the_header_loses_nothing(width: int) -> None:
+    parts = ["short", "a" * 19, "b" * 30, "c", "words that are broken where there is no room"]
+    lines = joined(parts, width)
+    assert all(len(line) <= width for line in lines)
+    whole = "".join(lines).replace(" ", "").replace("|", "")
+    assert whole == "".join(parts).replace(" ", "")
+
+
+def test_a_start_is_checked_before_anything_is_opened() -> None:
+    with pytest.raises(UsageError):
+        Start(2.0, None, "caches", "colour", "").check()

@@ -1,0 +1,78 @@
+"""The screens of top at several widths, as they stand in the documentation.
+
+SLABMON_WRITE_SCREENS=1 writes them anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.terminal import Terminal, host, on_terminal, start
+
+SCREENS = Path(__file__).parents[2] / "docs" / "screens"
+# Name: keys from the caches view on.
+PLACES: dict[str, tuple[str, ...]] = {
+    "caches": (),
+    "caches-inverted": ("u", "u"),
+    "caches-sites": ("enter",),
+    "caches-sites-stacks": ("enter", "enter"),
+    "sites": ("2",),
+    "devices": ("3",),
+    "devices-resources": ("3", "enter"),
+    "devices-caches": ("3", "enter", "tab"),
+    "drivers": ("6",),
+    "drivers-devices": ("6", "j", "enter"),
+    "cgroups": ("7",),
+    "processes": ("8",),
+    "gfp": ("9",),
+    "losses": ("9", "tab", "tab", "tab", "tab"),
+    "features": ("shift+tab",),
+    "help": ("question_mark",),
+    "row": ("i",),
+    "caches-paused-mark": ("m", "space"),
+    "filter": ("slash", *"live", "space", "greater_than_sign", "space", *"1k"),
+}
+
+
+@pytest.fixture(autouse=True)
+def same_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Neither the time zone nor the CPU time of the test changes what is shown."""
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setattr(time, "process_time", lambda: 0.0)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_screens_are_as_documented(width: int) -> None:
+    write = bool(os.environ.get("SLABMON_WRITE_SCREENS"))
+
+    async def work(terminal: Terminal) -> None:
+        app = terminal.app
+        await terminal.feed(host(20))
+        await terminal.feed(host(30))
+        for name, keys in PLACES.items():
+            app.browser = app.grid.browser = start().browser(app.reading.window)
+            app.grid.arrive()
+            await terminal.press(*keys)
+            shown = terminal.text + "\n"
+            path = SCREENS / f"{name}-{width}.txt"
+            if write:
+                path.write_text(shown)
+                if name == "caches":  # without the fonts that a viewer would fetch
+                    svg = re.sub(r"@font-face \{.*?\}", "", app.export_screenshot(), flags=re.S)
+                    (SCREENS / f"top-{width}.svg").write_text(svg)
+            assert shown == path.read_text(), name
+            assert all(len(line) <= width for line in terminal.lines)
+            if len(app.screen_stack) > 1:
+                await terminal.press("escape")
+
+    on_terminal(work, size=(width, 24))

@@ -1,0 +1,74 @@
+"""top on a real (pseudo) terminal: it starts, obeys, and leaves it as it was."""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slabmon.store.writer import History
+from tests.support.pseudoterminal import COLOURS, on_terminal
+from tests.support.terminal import host
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> str:
+    path = tmp_path / "recording"
+    with History(path) as history:
+        taken = host(10)
+        history.append(replace(taken, caches=taken.caches[:3]), at=1e9)
+    return str(path)
+
+
+@pytest.mark.parametrize("way", ["q", "\x03", signal.SIGINT, signal.SIGTERM])
+def test_it_leaves_the_terminal_as_it_was(recording: str, way: str | signal.Signals) -> None:
+    with on_terminal("top", "--replay", recording) as terminal:
+        terminal.wait_for("kmalloc-large")
+        terminal.wait_for("palette")
+        if isinstance(way, str):
+            terminal.type(way)
+        else:
+            terminal.process.send_signal(way)
+        assert terminal.end() == 0
+        assert terminal.restored
+        assert "Traceback" not in terminal.output
+
+
+@pytest.mark.parametrize("term", ["xterm", "linux", "vt100"])
+def test_without_colour_no_colour_is_set(recording: str, term: str) -> None:
+    with on_terminal(
+        "top", "--replay", recording, "-n", "1", "-d", "1", NO_COLOR="1", TERM=term
+    ) as terminal:
+        assert terminal.end() == 0
+        assert "kmalloc-large" in terminal.text
+        assert not COLOURS.search(terminal.output)
+
+
+def test_sixteen_colours_are_enough(recording: str) -> None:
+    with on_terminal(
+        "top", "--replay", recording, "-n", "1", "-d", "1", TERM="xterm-16color"
+    ) as terminal:
+        assert terminal.end() == 0
+        assert COLOURS.search(terminal.output)
+        assert not re.search(r"[\[;][34]8;[25];", terminal.output)
+
+
+def test_an_error_leaves_the_terminal_alone(tmp_path: Path) -> None:
+    with on_terminal("top", "--replay", str(tmp_path / "absent")) as terminal:
+        assert terminal.end() == 2
+        assert "slabmon: error: " in terminal.output
+        assert "\x1b[?1049h" not in terminal.output
+
+
+def test_help_is_scrolled_on_a_small_terminal(recording: str) -> None:
+    with on_terminal("top", "--replay", recording, columns=60, lines=16) as terminal:
+        terminal.wait_for("kmalloc-large")
+        terminal.type("?")
+        terminal.wait_for("Keys")
+        terminal.type("G")
+        terminal.wait_for("age_p90_seconds")
+        terminal.type("qq")
+        assert terminal.end() == 0

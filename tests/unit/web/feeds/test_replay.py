@@ -1,0 +1,118 @@
+"""slabmon replay: a recording through the daemon's own pages."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from tornado.httpclient import HTTPResponse
+from tornado.testing import AsyncHTTPTestCase
+from tornado.web import Application
+
+from slabmon.cli.main import main
+from slabmon.export.text import to_json
+from slabmon.sources.recording import ReplayedSource
+from slabmon.store.codec import CONTENT_TYPE, decode
+from slabmon.web.app import make_app
+from slabmon.web.feeds.live import Live
+from slabmon.web.feeds.replay import ReplayedReadings
+from slabmon.web.handlers.base import Context
+from slabmon.web.handlers.page import page_files
+from slabmon.web.serving.access import Access
+from slabmon.web.serving.config import WebConfig
+from slabmon.web.settings import WebSettings
+from tests.support.recordings import START, STEP, moment, record
+from tests.support.snapshots import assert_same
+
+COUNT = 70
+
+
+class Replay(AsyncHTTPTestCase):
+    """A server over a recording whose replay stands still until a test moves it."""
+
+    @pytest.fixture(autouse=True)
+    def recording(self, tmp_path: Path) -> None:
+        self.path = record(tmp_path / "slabs.db", COUNT)
+
+    def get_app(self) -> Application:
+        self.replay = ReplayedSource(self.path, 0).__enter__()
+        self.addCleanup(self.replay.__exit__, None, None, None)
+        context = Context(WebSettings(), Access(WebConfig()), page_files())
+        context.source, context.past = ReplayedReadings(self.replay), self.replay
+        return make_app(context)
+
+    def get(self, path: str, **headers: str) -> HTTPResponse:
+        return self.fetch(path, headers=headers)
+
+    def test_every_surface_shows_the_moment_it_is_at(self) -> None:
+        for number in (0, 7, COUNT - 1, 3):
+            self.replay.seek(START + number * STEP)
+            expected = moment(number)
+            document = json.loads(self.get("/api/v1/snapshot").body)
+            assert document == json.loads(to_json(expected))
+            encoded = self.get("/api/v1/snapshot", Accept=CONTENT_TYPE)
+            assert_same(decode(encoded.body), expected)
+            allocs = expected.caches[0].allocs
+            metrics = self.get("/metrics").body.decode()
+            assert f'allocations_total{{cache="kmalloc-64"}} {float(allocs)}\n' in metrics
+            self._app.settings["context"].live = Live()  # else a page of a second ago is as good
+            page = self.get("/api/v1/table?view=caches").body.decode()
+            names = [f"cache-{i}" for i in range(5) if f"cache-{i}" in page]
+            assert names == [f"cache-{i}" for i in range(number % 5)]
+            assert self.get("/readyz").code == 200
+
+    def test_a_damaged_moment_is_told_and_passed(self) -> None:
+        with sqlite3.connect(self.path) as database:
+            database.execute("UPDATE snapshots SET data = x'00' WHERE id = 5")
+        database.close()
+        assert self.get("/readyz").code == 200
+        self.replay.seek(START + 10 * STEP)
+        assert self.get("/readyz").code == 503
+        assert b"slabs.db" in self.get("/api/v1/snapshot").body
+        assert b"slabmon_up 0.0" in self.get("/metrics").body
+        self.replay.seek(START + 65 * STEP)
+        assert self.get("/readyz").code == 200
+
+
+def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    path = record(tmp_path / "slabs.db", 3)
+    command = [sys.executable, "-m", "slabmon", "replay", str(path), "--speed", "0",
+               "--start", f"-{STEP:g}s", "--web.listen-address", "127.0.0.1:0"]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert str(path) in process.stdout.readline()
+            url = process.stdout.readline().split()[1]
+            with urllib.request.urlopen(f"{url.rstrip('.')}api/v1/snapshot", timeout=30) as answer:
+                assert json.load(answer) == json.loads(to_json(moment(1)))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["none.db"], ["text"], ["--speed", "-1", "good.db"], ["--speed", "nan", "good.db"],
+        ["--start", "noon", "good.db"], ["--web.listen-address", "x", "good.db"], ["empty.db"],
+    ],
+)  # fmt: skip
+def test_what_cannot_be_replayed_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: list[str]
+) -> None:
+    record(tmp_path / "good.db", 1)
+    record(tmp_path / "empty.db", 0)
+    (tmp_path / "text").write_text("hello")
+    os.chdir(tmp_path)
+    assert main(["replay", *wrong]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("slabmon: error: ")
+    assert errors.count("\n") == 1

@@ -1,0 +1,287 @@
+"""The daemon's history: kept by the web process, answered over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import pwd
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from tornado.httpclient import HTTPResponse
+from tornado.testing import AsyncHTTPTestCase
+from tornado.web import Application
+
+from slabmon.base.errors import UsageError
+from slabmon.export.text import to_json
+from slabmon.store.codec import CONTENT_TYPE, decode, encode
+from slabmon.store.recording import Recording
+from slabmon.store.settings import HistorySettings
+from slabmon.store.writer import History
+from slabmon.web.app import make_app
+from slabmon.web.feeds import duty_cycle, history_writer
+from slabmon.web.feeds.duty_cycle import Pace
+from slabmon.web.feeds.history_writer import Keeper
+from slabmon.web.feeds.readings import Now, Reading
+from slabmon.web.handlers.base import Context
+from slabmon.web.handlers.page import page_files
+from slabmon.web.serving.access import Access
+from slabmon.web.serving.config import WebConfig
+from slabmon.web.settings import ProcessSettings, WebSettings
+from tests.support.recordings import START, STEP, moment, record
+from tests.support.snapshots import assert_same
+
+
+class Readings:
+    """Readings as the collector would give them, some of them failing."""
+
+    timeouts = failures = 0
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.fails: set[int] = set()
+
+    async def now(self, detailed: bool = False) -> Now:
+        assert detailed
+        number = self.asked
+        self.asked += 1
+        if number in self.fails:
+            return Now(None, {}, "no reading")
+        snapshot = moment(number)
+        return Now(Reading(number, time.monotonic(), 0.0, True, snapshot, encode(snapshot)), {})
+
+
+def kept(path: Path) -> int:
+    with Recording(path) as found:
+        return len(found.times())
+
+
+async def keep(settings: HistorySettings, readings: Readings, rounds: int) -> Keeper:
+    """Runs a keeper for so many readings, with no more between them than two moments differ by."""
+    keeper = Keeper(settings, readings)
+    real = asyncio.sleep
+
+    async def sleep(_: float) -> None:
+        if readings.asked >= rounds:
+            raise asyncio.CancelledError
+        await real(0.002)  # recordings keep milliseconds
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "sleep", sleep)
+        with pytest.raises(asyncio.CancelledError):
+            await keeper.run()
+    return keeper
+
+
+def test_readings_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "slabs.db"
+    readings = Readings()
+    readings.fails = {1, 2}
+    keeper = asyncio.run(keep(HistorySettings(str(path)), readings, 5))
+    try:
+        assert kept(path) == 3
+        first, last = keeper.span()
+        assert_same(keeper.at(last).snapshot, moment(4))
+        assert_same(keeper.at(first).snapshot, moment(0))
+    finally:
+        keeper.close()
+
+
+def test_without_a_path_nothing_is_asked_for() -> None:
+    readings = Readings()
+    asyncio.run(Keeper(HistorySettings(), readings).run())
+    assert readings.asked == 0
+
+
+def test_a_file_that_another_has_is_taken_over_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "slabs.db"
+    readings = Readings()
+    settings = HistorySettings(str(path))
+    with History(path):
+        asyncio.run(keep(settings, readings, 4)).close()
+        assert caplog.text.count("another process records") == 1
+    asyncio.run(keep(settings, readings, 6)).close()
+    assert kept(path) == 2
+
+
+def test_settings_travel_to_the_web_process() -> None:
+    web, kept = WebSettings(user="nobody"), HistorySettings("/x", 5, "1h", "2M")
+    line = ProcessSettings.of(web, kept).packed()
+    assert line.count(b"\n") == 1
+    assert ProcessSettings.unpack(line) == ProcessSettings.of(web, kept)
+    assert ProcessSettings.unpack(web.packed()).history == HistorySettings()
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"path": "x.db"}, "path"), ({"interval_seconds": 0}, "interval_seconds"),
+        ({"keep": "x"}, "keep"), ({"max_size": "x"}, "max_size"), ({"max_size": "1K"}, "max_size"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_name_their_key(fields: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{says}\b"):
+        HistorySettings(**fields)  # type: ignore[arg-type]
+
+
+def test_the_directory_is_made_for_the_user(tmp_path: Path) -> None:
+    own = pwd.getpwuid(os.getuid())
+    settings = HistorySettings(str(tmp_path / "history" / "slabs.db"))
+    history_writer.prepare(settings, own)
+    history_writer.prepare(settings, own)
+    history_writer.check(settings)
+    assert (tmp_path / "history").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_directory_that_cannot_be_is_one_clear_error(tmp_path: Path) -> None:
+    settings = HistorySettings(str(tmp_path / "none" / "history" / "slabs.db"))
+    with pytest.raises(UsageError, match=r"history\.path"):
+        history_writer.prepare(settings, pwd.getpwuid(os.getuid()))
+    with pytest.raises(UsageError, match=r"history\.path"):
+        history_writer.check(settings)
+    history_writer.prepare(HistorySettings(), pwd.getpwuid(os.getuid()))
+    history_writer.check(HistorySettings())
+
+
+def test_a_directory_that_may_not_be_given_away_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "chown", refuse)
+    folder = tmp_path / "history"
+    with pytest.raises(UsageError, match=f"install -d .* {folder}"):
+        history_writer.prepare(HistorySettings(f"{folder}/slabs.db"), pwd.getpwuid(os.getuid()))
+    assert not folder.exists()
+
+
+def test_work_comes_one_after_the_other_with_pauses() -> None:
+    begun: list[float] = []
+
+    def work() -> float:
+        begun.append(time.monotonic())
+        time.sleep(0.02)
+        return begun[-1]
+
+    async def three() -> list[float]:
+        turns = Pace()
+        return await asyncio.gather(*(turns.take(work) for _ in range(3)))
+
+    assert asyncio.run(three()) == begun
+    assert all(after - before >= 0.08 for before, after in pairwise(begun))
+
+
+def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duty_cycle, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(duty_cycle, "_PAUSE", 1000)
+
+    async def two() -> list[object]:
+        turns = Pace()
+        done = (turns.take(lambda: time.sleep(0.01)) for _ in range(2))
+        return list(await asyncio.gather(*done, return_exceptions=True))
+
+    first, second = asyncio.run(two())
+    assert first is None
+    assert isinstance(second, TimeoutError)
+
+
+class Answers(AsyncHTTPTestCase):
+    """The API over a daemon's recording."""
+
+    @pytest.fixture(autouse=True)
+    def recording(self, tmp_path: Path) -> None:
+        self.path = record(tmp_path / "slabs.db", 7)
+
+    def get_app(self) -> Application:
+        context = Context(WebSettings(), Access(WebConfig()), page_files())
+        context.source = readings = Readings()
+        context.past = self.keeper = Keeper(HistorySettings(str(self.path)), readings)
+        self.addCleanup(self.keeper.close)
+        return make_app(context)
+
+    def get(self, path: str, **headers: str) -> HTTPResponse:
+        return self.fetch(path, headers=headers)
+
+    def test_the_past_is_answered(self) -> None:
+        self.keeper._opened()
+        span = json.loads(self.get("/api/v1/history").body)
+        assert span == {"first": START, "last": START + 6 * STEP}
+        for number in (0, 6, 3):
+            path = f"/api/v1/snapshot?at={START + number * STEP + 1}"
+            assert json.loads(self.get(path).body) == json.loads(to_json(moment(number)))
+            assert_same(decode(self.get(path, Accept=CONTENT_TYPE).body), moment(number))
+        assert self.get("/api/v1/snapshot?at=2023-11-14T22:13:20%2B00:00").code == 200
+
+    def test_moments_in_between_are_told(self) -> None:
+        self.keeper._opened()
+        path = f"/api/v1/history?from={START + 5}&to={START + 45}&most="
+        assert json.loads(self.get(f"{path}9").body)["times"] == [
+            START + number * STEP for number in (1, 2, 3, 4)
+        ]
+        assert json.loads(self.get(f"{path}2").body)["times"] == [START + 10, START + 40]
+        for wrong in ("1", "1001", "x", "nan"):
+            assert self.get(f"{path}{wrong}").code == 400
+        assert self.get("/api/v1/history?from=5").code == 400
+
+    def test_the_page_is_shown_what_was(self) -> None:
+        self.keeper._opened()
+        for number in (3, 6, 3):
+            at = START + number * STEP + 1
+            shown = json.loads(self.get(f"/api/v1/table?view=caches&sort=name&at={at}").body)
+            names = [row["key"] for row in shown["rows"]]
+            assert [f"cache-{i}" for i in range(number % 5)] == names[: number % 5]
+            assert shown["history"] == [START, START + 6 * STEP]
+            facts = {fact["name"]: fact["text"] for fact in shown["header"]["facts"]}
+            assert facts["tracking"] == f"{12.5 + number * STEP:g}s" or number == 6
+            assert "daemon" not in facts  # what it cost then is not recorded
+            assert "growth over" in shown["header"]["facts"][3]["help"]
+            chart = json.loads(self.get(f"/api/v1/chart?view=caches&at={at}").body)
+            assert len(chart["times"]) == 7  # all there is of that hour
+        rows = json.loads(self.get(f"/api/v1/table.json?view=caches&at={START}").body)
+        assert {row["allocs"] for row in rows} == {c.allocs for c in moment(0).caches}
+        leaks = json.loads(self.get(f"/api/v1/leaks?at={START + 35}").body)
+        assert leaks["observed_seconds"] == 3 * STEP
+
+    def test_the_page_without_history(self) -> None:
+        assert b"not open yet" in self.get("/api/v1/table?at=5").body
+        self.keeper._settings = HistorySettings()
+        for path in ("table?at=5", "chart?at=5", "leaks?at=5"):
+            answer = self.get(f"/api/v1/{path}")
+            assert answer.code == 404
+            assert b"history.path" in answer.body
+        for path in ("table", "chart", "leaks"):
+            assert self.get(f"/api/v1/{path}?at=soon").code == 400
+
+    def test_a_page_that_is_paused_keeps_its_moment(self) -> None:
+        live = self._app.settings["context"].live
+        first = json.loads(self.get("/api/v1/table").body)
+        at = first["header"]["at"]
+
+        def later() -> None:  # as if a shared window had become too old
+            live._at -= 60
+
+        for _ in range(5):
+            later()
+            held = json.loads(self.get(f"/api/v1/table?at={at}").body)
+            assert held["header"]["at"] == at
+            assert held["rows"] == first["rows"]
+            assert json.loads(self.get("/api/v1/table").body)["header"]["at"] > at
+
+    def test_what_is_no_time_is_refused(self) -> None:
+        answer = self.get("/api/v1/snapshot?at=no%0don")
+        assert answer.code == 400
+        assert answer.body.startswith(b"400 'no\\ron' is no time; give 03:00")
+
+    def test_without_a_history_there_is_none(self) -> None:
+        self.keeper._settings = HistorySettings()
+        for path in ("/api/v1/history", "/api/v1/snapshot?at=0"):
+            answer = self.get(path)
+            assert answer.code == 404
+            assert b"history.path" in answer.body
