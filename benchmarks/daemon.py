@@ -21,9 +21,12 @@ from tests.live.daemon import Daemon
 SCRAPE_SECONDS, PAGE_EVERY, SHOW_EVERY = 5.0, 6, 12
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = (
-    "api/v1/table?view=caches", "api/v1/table?view=sites", "api/v1/table?view=devices",
-    "api/v1/chart?view=caches", "api/v1/leaks",
-)  # fmt: skip
+    "api/v1/table?view=caches",
+    "api/v1/table?view=sites",
+    "api/v1/table?view=devices",
+    "api/v1/chart?view=caches",
+    "api/v1/leaks",
+)
 
 
 def family(pid: int) -> list[int]:
@@ -86,11 +89,15 @@ def show(pids: list[int], since: dict[int, tuple[float, float]]) -> None:
         total += used["pss"]
         anonymous += used["anon"]
         spent += share
-        parts.append(f"{used['pss']:.1f} MiB (anon {used['anon']:.1f} file {used['file']:.1f}) "
-                     f"{share:.2f} %")  # fmt: skip
+        parts.append(
+            f"{used['pss']:.1f} MiB (anon {used['anon']:.1f} file {used['file']:.1f}) {share:.2f} %"
+        )
     alone = anonymous + files_alone(pids)
-    print(f"  PSS {total:.1f} MiB, {alone:.1f} if nothing else shared its files, "
-          f"CPU {spent:.2f} %:", " | ".join(parts), flush=True)  # fmt: skip
+    print(
+        f"  PSS {total:.1f} MiB, {alone:.1f} if nothing else shared its files, CPU {spent:.2f} %:",
+        " | ".join(parts),
+        flush=True,
+    )
 
 
 def main(seconds: float, page: bool, history: str) -> None:
@@ -117,8 +124,10 @@ def main(seconds: float, page: bool, history: str) -> None:
                         fetch(f"{url}/{path}")
                 if count % SHOW_EVERY == 0:
                     times.sort()
-                    print(f"{time.monotonic() - begun:6.0f} s: scrape of {size >> 10} KiB in "
-                          f"{times[len(times) // 2]:.0f} ms, at most {times[-1]:.0f}")  # fmt: skip
+                    print(
+                        f"{time.monotonic() - begun:6.0f} s: scrape of {size >> 10} KiB in "
+                        f"{times[len(times) // 2]:.0f} ms, at most {times[-1]:.0f}"
+                    )
                     show(family(daemon.process.pid), since)
                     times = []
                 count += 1

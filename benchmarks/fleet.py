@@ -47,8 +47,13 @@ def shortened(text: str) -> str:
 def process(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[str]]:
     """Ends with the block, or with this program."""
     with log.open("w") as errors:
-        started = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], text=True,
-                                   stdout=subprocess.PIPE, stderr=errors, cwd=ROOT)  # fmt: skip
+        started = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *command],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd=ROOT,
+        )
     try:
         yield started
     finally:
@@ -79,8 +84,11 @@ class Prometheus:
         """A metric of Prometheus itself, which does not scrape itself here."""
         with urllib.request.urlopen(f"{self._url}/metrics", timeout=30) as answer:
             lines = answer.read().decode().splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines
-                   if re.split("[{ ]", line, maxsplit=1)[0] == name)  # fmt: skip
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in lines
+            if re.split("[{ ]", line, maxsplit=1)[0] == name
+        )
 
     def snapshot(self) -> str:
         """Writes everything so far into a directory of this name."""
@@ -109,11 +117,15 @@ class Prometheus:
             if instant:
                 found = self.get("query", query=expr, time=now)["result"]
             else:
-                found = self.get("query_range", query=expr, start=now - WINDOW, end=now,
-                                 step=STEP)["result"]  # fmt: skip
+                found = self.get("query_range", query=expr, start=now - WINDOW, end=now, step=STEP)[
+                    "result"
+                ]
             times.append((time.perf_counter() - start) * 1e3)
-        return {"median_ms": round(median(times), 1), "max_ms": round(max(times), 1),
-                "series": len(found)}  # fmt: skip
+        return {
+            "median_ms": round(median(times), 1),
+            "max_ms": round(max(times), 1),
+            "series": len(found),
+        }
 
 
 def configured(folder: Path, hosts: int) -> Path:
@@ -121,13 +133,25 @@ def configured(folder: Path, hosts: int) -> Path:
     rules = folder / "slabmon.yml"
     rules.write_text(shortened((ROOT / "dashboards/rules/slabmon.yml").read_text()))
     relabel = [
-        {"source_labels": ["__address__"], "regex": "(.*);(.*)", "target_label": "instance",
-         "replacement": "host$2"},
-        {"source_labels": ["__address__"], "regex": "(.*);(.*)", "target_label": "__metrics_path__",
-         "replacement": "/hosts/$2/metrics"},
-        {"source_labels": ["__address__"], "regex": "(.*);(.*)", "target_label": "__address__",
-         "replacement": "127.0.0.1:$1"},
-    ]  # fmt: skip
+        {
+            "source_labels": ["__address__"],
+            "regex": "(.*);(.*)",
+            "target_label": "instance",
+            "replacement": "host$2",
+        },
+        {
+            "source_labels": ["__address__"],
+            "regex": "(.*);(.*)",
+            "target_label": "__metrics_path__",
+            "replacement": "/hosts/$2/metrics",
+        },
+        {
+            "source_labels": ["__address__"],
+            "regex": "(.*);(.*)",
+            "target_label": "__address__",
+            "replacement": "127.0.0.1:$1",
+        },
+    ]
     port = free_port()
     (folder / "port").write_text(str(port))
     targets = [f"{port};{number}" for number in range(hosts)]
@@ -135,10 +159,13 @@ def configured(folder: Path, hosts: int) -> Path:
         "global": {"scrape_interval": f"{PACE}s", "evaluation_interval": f"{PACE}s"},
         "rule_files": [str(rules)],
         "scrape_configs": [
-            {"job_name": "slabmon", "relabel_configs": relabel,
-             "static_configs": [{"targets": targets}]},
+            {
+                "job_name": "slabmon",
+                "relabel_configs": relabel,
+                "static_configs": [{"targets": targets}],
+            },
         ],
-    }  # fmt: skip
+    }
     file = folder / "prometheus.yml"
     file.write_text(yaml.safe_dump(config))
     return file
@@ -175,12 +202,16 @@ def measured(api: Prometheus, server: psutil.Process, seconds: int) -> dict[str,
     lasted = time.monotonic() - begin
     ran, waited = (now - then for now, then in zip(scheduled(server), (ran, waited), strict=True))
     rules = [
-        {"group": group["name"], "rules": len(group["rules"]),
-         "evaluation_ms": round(group["evaluationTime"] * 1e3, 1)}
+        {
+            "group": group["name"],
+            "rules": len(group["rules"]),
+            "evaluation_ms": round(group["evaluationTime"] * 1e3, 1),
+        }
         for group in api.get("rules")["groups"]
-    ]  # fmt: skip
+    ]
     return {
-        "seconds": round(lasted), "samples_per_scrape_round": int(samples),
+        "seconds": round(lasted),
+        "samples_per_scrape_round": int(samples),
         "samples_per_second": round((api.own(appended) - first) / lasted),
         "series": int(api.own("prometheus_tsdb_head_series")),
         "recorded_series": {
@@ -203,7 +234,7 @@ def measured(api: Prometheus, server: psutil.Process, seconds: int) -> dict[str,
             api.value(f"sum(count_over_time(up[{seconds}s]) - sum_over_time(up[{seconds}s]))")
         ),
         "rules": rules,
-    }  # fmt: skip
+    }
 
 
 def stored(api: Prometheus, data: Path) -> dict[str, Any]:
@@ -214,8 +245,11 @@ def stored(api: Prometheus, data: Path) -> dict[str, Any]:
     samples = sum(block["stats"]["numSamples"] for block in meta)
     chunks = sum(file.stat().st_size for file in files if file.parent.name == "chunks")
     index = sum(file.stat().st_size for file in files if file.name == "index")
-    return {"samples": samples, "chunk_bytes_per_sample": round(chunks / max(1, samples), 2),
-            "index_mib": round(index / MIB, 1)}  # fmt: skip
+    return {
+        "samples": samples,
+        "chunk_bytes_per_sample": round(chunks / max(1, samples), 2),
+        "index_mib": round(index / MIB, 1),
+    }
 
 
 def main(hosts: int = HOSTS, seconds: int = SECONDS) -> int:
@@ -223,12 +257,20 @@ def main(hosts: int = HOSTS, seconds: int = SECONDS) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config, port = configured(folder, hosts), free_port()
-        fleet = [sys.executable, "-m", "bench.fleet_hosts", (folder / "port").read_text(),
-                 str(hosts)]  # fmt: skip
+        fleet = [
+            sys.executable,
+            "-m",
+            "bench.fleet_hosts",
+            (folder / "port").read_text(),
+            str(hosts),
+        ]
         command = [
-            "prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}",
-            f"--web.listen-address=127.0.0.1:{port}", "--web.enable-admin-api",
-        ]  # fmt: skip
+            "prometheus",
+            f"--config.file={config}",
+            f"--storage.tsdb.path={folder / 'tsdb'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--web.enable-admin-api",
+        ]
         with process(fleet, folder / "hosts.log") as serving:
             assert serving.stdout is not None
             if not serving.stdout.readline():
@@ -239,16 +281,22 @@ def main(hosts: int = HOSTS, seconds: int = SECONDS) -> int:
                 load = measured(api, server, seconds)
                 queries = {title: api.timed(expr, instant) for title, expr, instant in panels()}
                 document = {
-                    "hosts": hosts, "interval_seconds": PACE, "cpus": os.cpu_count(),
+                    "hosts": hosts,
+                    "interval_seconds": PACE,
+                    "cpus": os.cpu_count(),
                     "load_average": [round(value, 1) for value in os.getloadavg()],
                     "prometheus": subprocess.run(
-                        ["prometheus", "--version"], capture_output=True, text=True, check=True,
+                        ["prometheus", "--version"],
+                        capture_output=True,
+                        text=True,
+                        check=True,
                     ).stdout.split()[2],
-                    "ingestion": load, "resident_with_queries_mib": round(
-                        server.memory_info().rss / MIB),
+                    "ingestion": load,
+                    "resident_with_queries_mib": round(server.memory_info().rss / MIB),
                     "block": stored(api, folder / "tsdb"),
-                    "range": {"seconds": WINDOW, "step": STEP}, "panels": queries,
-                }  # fmt: skip
+                    "range": {"seconds": WINDOW, "step": STEP},
+                    "panels": queries,
+                }
     sys.stdout.write(json.dumps(document, indent=1) + "\n")
     return 0
 

@@ -39,27 +39,45 @@ def _measured(found: Mapping[str, Any]) -> Iterator[str]:
     )
     yield ""
     rules = ", ".join(f"{group['group']} {group['evaluation_ms']:.0f}" for group in load["rules"])
-    yield from table(("", ""), [
-        ("series of a scrape, mean of the hosts",
-         f"{load['samples_per_scrape_round'] / found['hosts']:,.0f}"),
-        ("series in memory, recorded ones included", f"{load['series']:,}"),
-        ("recorded series: of hosts; of their modules and drivers; of kernel releases",
-         "; ".join(f"{count:,}" for count in recorded.values())),
-        (f"samples per second, scraped every {found['interval_seconds']} s",
-         f"{load['samples_per_second']:,}"),
-        ("scrapes that failed", load["failed_scrapes"]),
-        ("CPU, scrapes and rules, in percent of one", f"{load['cpu_percent_of_one']:.0f}"),
-        ("part of the time it had work in which others had the CPU",
-         f"{load['waited_for_cpu_percent']:.0f} %"),
-        ("rounds of rules that were left out for it", load["missed_rule_rounds"]),
-        ("resident memory: highest; after the queries below",
-         f"{load['resident_peak_mib']:,} MiB; {found['resident_with_queries_mib']:,} MiB"),
-        ("time of a scrape: median; 99 %",
-         f"{load['scrape_ms_median']:g} ms; {load['scrape_ms_p99']:g} ms"),
-        ("evaluation of rules, in ms", rules),
-        (f"bytes on disk per sample, of {block['samples']:,} (chunks of few samples: more than "
-         "after hours)", f"{block['chunk_bytes_per_sample']:g}"),
-    ])  # fmt: skip
+    yield from table(
+        ("", ""),
+        [
+            (
+                "series of a scrape, mean of the hosts",
+                f"{load['samples_per_scrape_round'] / found['hosts']:,.0f}",
+            ),
+            ("series in memory, recorded ones included", f"{load['series']:,}"),
+            (
+                "recorded series: of hosts; of their modules and drivers; of kernel releases",
+                "; ".join(f"{count:,}" for count in recorded.values()),
+            ),
+            (
+                f"samples per second, scraped every {found['interval_seconds']} s",
+                f"{load['samples_per_second']:,}",
+            ),
+            ("scrapes that failed", load["failed_scrapes"]),
+            ("CPU, scrapes and rules, in percent of one", f"{load['cpu_percent_of_one']:.0f}"),
+            (
+                "part of the time it had work in which others had the CPU",
+                f"{load['waited_for_cpu_percent']:.0f} %",
+            ),
+            ("rounds of rules that were left out for it", load["missed_rule_rounds"]),
+            (
+                "resident memory: highest; after the queries below",
+                f"{load['resident_peak_mib']:,} MiB; {found['resident_with_queries_mib']:,} MiB",
+            ),
+            (
+                "time of a scrape: median; 99 %",
+                f"{load['scrape_ms_median']:g} ms; {load['scrape_ms_p99']:g} ms",
+            ),
+            ("evaluation of rules, in ms", rules),
+            (
+                f"bytes on disk per sample, of {block['samples']:,} (chunks of few samples: more "
+                "than after hours)",
+                f"{block['chunk_bytes_per_sample']:g}",
+            ),
+        ],
+    )
 
 
 def _sizes(found: Mapping[str, Any]) -> Iterator[str]:
@@ -73,20 +91,43 @@ def _sizes(found: Mapping[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield from table(
-        ("hosts", "every", "series: everything", "samples/s", "memory", f"disk, {DAYS} days",
-         "series: few"),
-        [_size(load, found["block"], count, every, each, few, pace)
-         for count, every in ((10, 15), (1_000, 15), (1_000, 60), (100_000, 60))],
-    )  # fmt: skip
+        (
+            "hosts",
+            "every",
+            "series: everything",
+            "samples/s",
+            "memory",
+            f"disk, {DAYS} days",
+            "series: few",
+        ),
+        [
+            _size(load, found["block"], count, every, each, few, pace)
+            for count, every in ((10, 15), (1_000, 15), (1_000, 60), (100_000, 60))
+        ],
+    )
 
 
-def _size(load: Mapping[str, Any], block: Mapping[str, Any], count: int, every: int, each: float,
-          few: float, pace: int) -> tuple[str, ...]:  # fmt: skip
+def _size(
+    load: Mapping[str, Any],
+    block: Mapping[str, Any],
+    count: int,
+    every: int,
+    each: float,
+    few: float,
+    pace: int,
+) -> tuple[str, ...]:
     series, samples = count * each, count * each / every
     memory = load["resident_peak_mib"] / load["series"] * series / 1024
     disk = samples * SECONDS_OF_DAY * DAYS * block["chunk_bytes_per_sample"] / (1 << 30)
-    return (f"{count:,}", f"{every} s", f"{series:,.0f}", f"{samples:,.0f}", f"{memory:,.1f} GiB",
-            f"{disk:,.0f} GiB", f"{count * few:,.0f}")  # fmt: skip
+    return (
+        f"{count:,}",
+        f"{every} s",
+        f"{series:,.0f}",
+        f"{samples:,.0f}",
+        f"{memory:,.1f} GiB",
+        f"{disk:,.0f} GiB",
+        f"{count * few:,.0f}",
+    )
 
 
 def _panels(found: Mapping[str, Any]) -> Iterator[str]:
@@ -97,10 +138,13 @@ def _panels(found: Mapping[str, Any]) -> Iterator[str]:
         "shortened to minutes: a run has no more past."
     )
     yield ""
-    yield from table(("panel and query", "median, ms", "longest, ms", "series"), [
-        (name, f"{one['median_ms']:g}", f"{one['max_ms']:g}", one["series"])
-        for name, one in found["panels"].items()
-    ])  # fmt: skip
+    yield from table(
+        ("panel and query", "median, ms", "longest, ms", "series"),
+        [
+            (name, f"{one['median_ms']:g}", f"{one['max_ms']:g}", one["series"])
+            for name, one in found["panels"].items()
+        ],
+    )
 
 
 def page(text: str, found: Mapping[str, Any]) -> str:

@@ -60,62 +60,103 @@ class Host:
         steps = (time.monotonic() - self._since) / STEP_SECONDS
         values = self._start + steps * self._slope
         values = np.where(self._whole, np.rint(values), values)  # counts are whole numbers
-        lines = [f"{name} {value!r}" for name, value
-                 in zip(self._names, values.tolist(), strict=True)]  # fmt: skip
+        lines = [
+            f"{name} {value!r}" for name, value in zip(self._names, values.tolist(), strict=True)
+        ]
         return ("\n".join(lines) + "\n").encode()
 
     def _samples(self, exporter: Exporter, step: int) -> dict[str, float]:
-        page = generate_latest(exporter.families(self._snapshot(step), self._daemon(step),
-                                                 self._assessment()))  # fmt: skip
+        page = generate_latest(
+            exporter.families(self._snapshot(step), self._daemon(step), self._assessment())
+        )
         lines = (line.rpartition(" ") for line in page.decode().splitlines() if line[0] != "#")
         return {name: float(value) for name, _, value in lines}
 
     def _snapshot(self, step: int) -> Snapshot:
         plain = snapshot()
         sites = [
-            site(f"function_{i}", i, f"module_{i % MODULES}" if i % 2 else None,
-                 allocs=int(step * rate), allocated_bytes=int(step * rate * 96),
-                 live=Live(int(rate), int((100 + step) * rate)))
+            site(
+                f"function_{i}",
+                i,
+                f"module_{i % MODULES}" if i % 2 else None,
+                allocs=int(step * rate),
+                allocated_bytes=int(step * rate * 96),
+                live=Live(int(rate), int((100 + step) * rate)),
+            )
             for i, rate in enumerate(self._site_rates.tolist())
-        ]  # fmt: skip
+        ]
         caches = [
-            cache(f"cache_{i}", allocs=int(step * rate), frees=int(step * rate * 0.99),
-                  allocated_bytes=int(step * rate * 96), freed_bytes=int(step * rate * 95),
-                  requested_bytes=int(step * rate * 90), live=Live(int(rate), int(step * rate)),
-                  reclaimable=i % 12 == 0, slabinfo=Slabinfo(i, 2 * i, 96, int(4096 * rate * step)))
+            cache(
+                f"cache_{i}",
+                allocs=int(step * rate),
+                frees=int(step * rate * 0.99),
+                allocated_bytes=int(step * rate * 96),
+                freed_bytes=int(step * rate * 95),
+                requested_bytes=int(step * rate * 90),
+                live=Live(int(rate), int(step * rate)),
+                reclaimable=i % 12 == 0,
+                slabinfo=Slabinfo(i, 2 * i, 96, int(4096 * rate * step)),
+            )
             for i, rate in enumerate(self._cache_rates.tolist())
-        ]  # fmt: skip
+        ]
         return replace(
             plain,
             host=replace(plain.host, release=RELEASES[self._number % len(RELEASES)]),
-            sites=tuple(sites), caches=tuple(caches),
+            sites=tuple(sites),
+            caches=tuple(caches),
             devices=tuple(
-                device(name=f"0000:{i:02x}:00.0", driver=f"driver_{i % DRIVERS}", resources=i + 1,
-                       managed_bytes=128 * i * step, slab_bytes=256 * i * step, added=i + 1)
+                device(
+                    name=f"0000:{i:02x}:00.0",
+                    driver=f"driver_{i % DRIVERS}",
+                    resources=i + 1,
+                    managed_bytes=128 * i * step,
+                    slab_bytes=256 * i * step,
+                    added=i + 1,
+                )
                 for i in range(self.devices)
             ),
             gfp=tuple(GfpClass(name, 1000 * step, 64_000 * step, 0) for name in CLASSES),
-        )  # fmt: skip
+        )
 
     def _daemon(self, step: int) -> Daemon:
         report = {
-            "snapshot_seconds": 0.01, "budget_cpus": 0.02, "bpf_bytes": 48 << 20, "bpf_cpus": 0.003,
-            "web_restarts": 0, "web_configuration_failed": 0,
+            "snapshot_seconds": 0.01,
+            "budget_cpus": 0.02,
+            "bpf_bytes": 48 << 20,
+            "bpf_cpus": 0.003,
+            "web_restarts": 0,
+            "web_configuration_failed": 0,
             **{f"{part}_resident_bytes": 60 << 20 for part in _PARTS},
             **{f"{part}_proportional_bytes": 30 << 20 for part in _PARTS},
             **{f"{part}_cpu_seconds": 0.01 * step for part in _PARTS},
             **{f"{part}_cpus": 0.001 * float(self._number % 7 + 1) for part in _PARTS},
             **{f"budget_step_{number}": 0.0 for number in range(len(STEPS))},
-        }  # fmt: skip
+        }
         return Daemon(report, True, 0.25, 0.01, {"timeout": 0, "unreadable": 0}, 3, {"refused": 0})
 
     def _assessment(self) -> Assessment:
         """One host in ten has a suspect."""
         module = f"module_{self._number % 3}"
         finding = Finding(
-            SITE, ("leak", 4), f"leak+0x4 [{module}]", module, (), (), ("cache_1",), (), STRONG,
-            3.6e6, 3e6, 4e6, 21_600.0, 2e7, 3e7, 1e-9, (), (),
-        )  # fmt: skip
+            SITE,
+            ("leak", 4),
+            f"leak+0x4 [{module}]",
+            module,
+            (),
+            (),
+            ("cache_1",),
+            (),
+            STRONG,
+            3.6e6,
+            3e6,
+            4e6,
+            21_600.0,
+            2e7,
+            3e7,
+            1e-9,
+            (),
+            (),
+        )
         return Assessment(90_000.0, 1215.0, 42, 0, 16 << 30, (finding,) * (self._number % 10 == 0))
 
 

@@ -49,8 +49,7 @@ def pairs(bench: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "![Nanoseconds added to a pair](overhead/pairs.svg)"
     yield ""
-    rows = [(f"{name}: {row['about']}", _added(row), _ratio(row))
-            for name, row in measured(bench)]  # fmt: skip
+    rows = [(f"{name}: {row['about']}", _added(row), _ratio(row)) for name, row in measured(bench)]
     yield from table(("", "ns added: median (quartiles)", "empty programs = 1"), rows)
     for peer in bench["peers"]:
         if "absent" in peer:
@@ -64,12 +63,18 @@ def workloads(bench: Mapping[str, Any]) -> Iterator[str]:
     rows = []
     for one in bench["workloads"]:
         modes = {mode["mode"]: mode for mode in one["modes"]}
-        rows.append((
-            f"{one['workload']}: {one['about']}", f"{one['kmalloc_pairs']:g}",
-            f"{one['kmem_cache_pairs']:g}", f"{modes['nothing']['iteration_ns']['median']:,.0f}",
-            *(f"{round(modes[name]['added_ns']['median'])} ({_ratio(modes[name])})"
-              for name in names),
-        ))  # fmt: skip
+        rows.append(
+            (
+                f"{one['workload']}: {one['about']}",
+                f"{one['kmalloc_pairs']:g}",
+                f"{one['kmem_cache_pairs']:g}",
+                f"{modes['nothing']['iteration_ns']['median']:,.0f}",
+                *(
+                    f"{round(modes[name]['added_ns']['median'])} ({_ratio(modes[name])})"
+                    for name in names
+                ),
+            )
+        )
     yield "## Other workloads"
     yield ""
     yield "Median of the ns added to each pair, and in brackets against the empty programs."
@@ -89,8 +94,13 @@ def hot_path(known: Mapping[str, Any]) -> Iterator[str]:
     )
     yield ""
     events = ("kmalloc", "kfree", "kmem_cache_alloc", "kmem_cache_free")
-    rows = [(name, *(f"{row[e]['instructions']} / {row[e]['calls']} / {row[e]['lines']}"
-                     for e in events)) for name, row in known.items()]  # fmt: skip
+    rows = [
+        (
+            name,
+            *(f"{row[e]['instructions']} / {row[e]['calls']} / {row[e]['lines']}" for e in events),
+        )
+        for name, row in known.items()
+    ]
     yield from table(("mode, how caches are found", *events), rows)
 
 
@@ -142,11 +152,27 @@ def scale(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "![Time against size](overhead/scale.svg)"
     yield ""
-    rows = [(h["cpus"], f"{h['objects']:,}", h["slots_per_lane"], f"{h['kernel_mib']:.0f}",
-             f"{h['snapshot_ms']:.0f}") for h in found["hosts"]]  # fmt: skip
+    rows = [
+        (
+            h["cpus"],
+            f"{h['objects']:,}",
+            h["slots_per_lane"],
+            f"{h['kernel_mib']:.0f}",
+            f"{h['snapshot_ms']:.0f}",
+        )
+        for h in found["hosts"]
+    ]
     yield from table(("CPUs", "tracked objects", "slots a lane", "kernel MiB", "snapshot ms"), rows)
-    rows = [(f"{s['sites']:,}", f"{s['caches']:,}", f"{s['devices']:,}", f"{s['ms']:.0f}",
-             f"{s['bytes']:,}") for s in found["scrapes"]]  # fmt: skip
+    rows = [
+        (
+            f"{s['sites']:,}",
+            f"{s['caches']:,}",
+            f"{s['devices']:,}",
+            f"{s['ms']:.0f}",
+            f"{s['bytes']:,}",
+        )
+        for s in found["scrapes"]
+    ]
     yield from table(("sites", "caches", "devices", "scrape ms", "bytes"), rows)
     yield "Label sets beyond the limits of docs/metrics.md are folded: the size stops growing."
     yield ""
@@ -165,10 +191,14 @@ def page() -> str:
         f"{machine['load']:.1f}; {bench['workloads'][0]['rounds']} rounds. Raw results: "
         "[docs/overhead/](overhead/).",
         "",
-        *pairs(bench), *workloads(bench), *hot_path(known),
-        *verifier(bench["programs"]), *daemon(load("daemon")),
-        *scale(load("scale")), LOG.read_text(),
-    ]  # fmt: skip
+        *pairs(bench),
+        *workloads(bench),
+        *hot_path(known),
+        *verifier(bench["programs"]),
+        *daemon(load("daemon")),
+        *scale(load("scale")),
+        LOG.read_text(),
+    ]
     return "\n".join(lines)
 
 

@@ -34,20 +34,26 @@ def bars(bench: Mapping[str, Any]) -> str:
     ]
     for tick in (100, 300, 1000, 3000, 10000):
         out.append(f'<path d="M{x(tick):.0f} 8V{height - 30}" stroke="#ddd"/>')
-        out.append(f'<text x="{x(tick):.0f}" y="{height - 12}" text-anchor="middle" fill="#555">'
-                   f"{tick:,} ns</text>")  # fmt: skip
+        out.append(
+            f'<text x="{x(tick):.0f}" y="{height - 12}" text-anchor="middle" fill="#555">'
+            f"{tick:,} ns</text>"
+        )
     ours = {mode["mode"] for mode in bench["workloads"][0]["modes"]}
     for number, (name, row) in enumerate(rows):
         y, spread = 12 + number * _ROW, row["added_ns"]
         end = x(spread["median"])
         colour = "#2b6cb0" if name in ours else "#a0aec0"
         out.append(f'<text x="{_LABEL - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>')
-        out.append(f'<rect x="{_LABEL}" y="{y}" width="{end - _LABEL:.0f}" height="16" '
-                   f'fill="{colour}"/>')  # fmt: skip
-        out.append(f'<path d="M{x(spread["low"]):.0f} {y + 8}H{x(spread["high"]):.0f}" '
-                   'stroke="#000"/>')  # fmt: skip
-        out.append(f'<text x="{max(end, x(spread["high"])) + 6:.0f}" y="{y + 13}">'
-                   f"{spread['median']:,.0f}</text>")  # fmt: skip
+        out.append(
+            f'<rect x="{_LABEL}" y="{y}" width="{end - _LABEL:.0f}" height="16" fill="{colour}"/>'
+        )
+        out.append(
+            f'<path d="M{x(spread["low"]):.0f} {y + 8}H{x(spread["high"]):.0f}" stroke="#000"/>'
+        )
+        out.append(
+            f'<text x="{max(end, x(spread["high"])) + 6:.0f}" y="{y + 13}">'
+            f"{spread['median']:,.0f}</text>"
+        )
     return "\n".join([*out, "</svg>"]) + "\n"
 
 
@@ -62,15 +68,20 @@ def curves(found: Mapping[str, Any]) -> str:
     }
     scrapes = {"": sorted((s["sites"], s["ms"]) for s in found["scrapes"])}
     width = 2 * (_WIDE + _MARGIN) + 24
-    return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HIGH + 92}" '
-        'font-family="sans-serif" font-size="13" role="img">',
-        "<title>Milliseconds of CPU time against the size of the host</title>",
-        f'<rect width="{width}" height="{_HIGH + 92}" fill="#fff"/>',
-        *_plot(_MARGIN, "snapshot, ms, by CPUs", snapshots),
-        *_plot(_WIDE + 2 * _MARGIN, "scrape, ms, by call sites", scrapes),
-        "</svg>",
-    ]) + "\n"  # fmt: skip
+    return (
+        "\n".join(
+            [
+                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HIGH + 92}" '
+                'font-family="sans-serif" font-size="13" role="img">',
+                "<title>Milliseconds of CPU time against the size of the host</title>",
+                f'<rect width="{width}" height="{_HIGH + 92}" fill="#fff"/>',
+                *_plot(_MARGIN, "snapshot, ms, by CPUs", snapshots),
+                *_plot(_WIDE + 2 * _MARGIN, "scrape, ms, by call sites", scrapes),
+                "</svg>",
+            ]
+        )
+        + "\n"
+    )
 
 
 def _plot(left: int, title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> list[str]:
@@ -82,12 +93,13 @@ def _plot(left: int, title: str, lines: Mapping[str, Sequence[tuple[float, float
     def place(x: float, y: float) -> str:
         return f"{left + x / widest * length:.0f} {bottom - y / highest * _HIGH:.0f}"
 
-    out = [f'<text x="{left}" y="18">{escape(title)}</text>',
-           f'<path d="M{left} {top}V{bottom}H{left + length}" fill="none" stroke="#555"/>',
-           f'<text x="{left - 6}" y="{top + 5}" text-anchor="end" fill="#555">'
-           f"{highest:,.0f}</text>",
-           f'<text x="{left + length}" y="{bottom + 18}" text-anchor="middle" fill="#555">'
-           f"{widest:,}</text>"]  # fmt: skip
+    out = [
+        f'<text x="{left}" y="18">{escape(title)}</text>',
+        f'<path d="M{left} {top}V{bottom}H{left + length}" fill="none" stroke="#555"/>',
+        f'<text x="{left - 6}" y="{top + 5}" text-anchor="end" fill="#555">{highest:,.0f}</text>',
+        f'<text x="{left + length}" y="{bottom + 18}" text-anchor="middle" fill="#555">'
+        f"{widest:,}</text>",
+    ]
     for number, (name, line) in enumerate(lines.items()):
         colour = _COLOURS[number]
         path = "L".join(place(*point) for point in line)
@@ -96,6 +108,8 @@ def _plot(left: int, title: str, lines: Mapping[str, Sequence[tuple[float, float
             x, y = place(*point).split()
             out.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>')
         if name:
-            out.append(f'<text x="{left}" y="{bottom + 36 + 18 * number}" fill="{colour}">'
-                       f"{escape(name)}</text>")  # fmt: skip
+            out.append(
+                f'<text x="{left}" y="{bottom + 36 + 18 * number}" fill="{colour}">'
+                f"{escape(name)}</text>"
+            )
     return out

@@ -38,9 +38,11 @@ def at(base: Snapshot, number: int) -> Snapshot:
     born = base.tracked.born_ns.copy()
     born[number % 3 :: 3] += number
     return replace(
-        base, sites=sites, tracking=replace(base.tracking, seconds=seconds),
+        base,
+        sites=sites,
+        tracking=replace(base.tracking, seconds=seconds),
         tracked=replace(base.tracked, born_ns=born),
-    )  # fmt: skip
+    )
 
 
 def main() -> int:
@@ -55,14 +57,26 @@ def main() -> int:
             used = resource.getrusage(resource.RUSAGE_CHILDREN)
             begin = time.monotonic()
             subprocess.run(
-                [sys.executable, "-m", "slabmon", "report", "--replay", recording, "-o", output,
-                 *options], check=True,
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "slabmon",
+                    "report",
+                    "--replay",
+                    recording,
+                    "-o",
+                    output,
+                    *options,
+                ],
+                check=True,
+            )
             wall = time.monotonic() - begin
             now = resource.getrusage(resource.RUSAGE_CHILDREN)
             cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
-            sys.stdout.write(f"{name:27} {wall:5.1f} s, CPU {cpu:4.1f} s, "
-                             f"{output.stat().st_size / 1e6:6.2f} MB\n")  # fmt: skip
+            sys.stdout.write(
+                f"{name:27} {wall:5.1f} s, CPU {cpu:4.1f} s, "
+                f"{output.stat().st_size / 1e6:6.2f} MB\n"
+            )
     return 0
 
 

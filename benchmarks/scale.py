@@ -67,8 +67,9 @@ class Host:
             lanes["slots"]["count"][:, : cache.shape[1]] = 1000
         self._track(objects, names, rng)
 
-    def _map_array(self, number: int, dtype: np.dtype, count: int, writable: bool = False
-                   ) -> np.ndarray:  # fmt: skip
+    def _map_array(
+        self, number: int, dtype: np.dtype, count: int, writable: bool = False
+    ) -> np.ndarray:
         if number not in self._arrays:
             self._arrays[number] = np.zeros(dtype.itemsize * count, np.uint8)
         return self._arrays[number].view(dtype)
@@ -103,9 +104,12 @@ class Host:
             samples, frees, slots = reader.samples(), reader.frees(), reader.slots()
         used = slots["site"] != 0
         rows = assemble.read_rows(
-            Allocations.of(as_words(slots)[used].view(ALLOC_SLOT).ravel()), self.directory,
-            lambda address, _: self.locations[address], classifier({}), STABLE_BITS,
-        )  # fmt: skip
+            Allocations.of(as_words(slots)[used].view(ALLOC_SLOT).ravel()),
+            self.directory,
+            lambda address, _: self.locations[address],
+            classifier({}),
+            STABLE_BITS,
+        )
         row = (np.cumsum(used) - 1)[samples["slot"]]
         grouped = Grouped(samples["allocated_bytes"], samples["interval"], 65536)
         grouped.by(rows.cache_of[row], len(rows.caches))
@@ -143,8 +147,13 @@ def scrape(sites: int, caches: int, devices: int) -> dict[str, Any]:
     def text() -> bytes:
         return generate_latest(exporter.families(snapshot, Daemon()))
 
-    return {"sites": sites, "caches": caches, "devices": devices, "ms": timed(text),
-            "bytes": len(text())}  # fmt: skip
+    return {
+        "sites": sites,
+        "caches": caches,
+        "devices": devices,
+        "ms": timed(text),
+        "bytes": len(text()),
+    }
 
 
 def main() -> int:
@@ -158,10 +167,15 @@ def main() -> int:
         (256, OBJECTS),
     ):
         host = Host(cpus, objects)
-        hosts.append({
-            "cpus": cpus, "objects": objects, "kernel_mib": round(host.kernel_bytes() / 2**20, 1),
-            "slots_per_lane": host.plan.defines["ALLOC_SLOTS"], "snapshot_ms": timed(host.snapshot),
-        })  # fmt: skip
+        hosts.append(
+            {
+                "cpus": cpus,
+                "objects": objects,
+                "kernel_mib": round(host.kernel_bytes() / 2**20, 1),
+                "slots_per_lane": host.plan.defines["ALLOC_SLOTS"],
+                "snapshot_ms": timed(host.snapshot),
+            }
+        )
     scrapes = [scrape(SITES // part, CACHES // part, DEVICES // part) for part in (10, 4, 2, 1)]
     sys.stdout.write(json.dumps({"hosts": hosts, "scrapes": scrapes}, indent=1) + "\n")
     return 0

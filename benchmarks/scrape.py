@@ -36,10 +36,23 @@ def daemon(folder: str) -> Iterator[tuple[psutil.Process, float]]:
     """A running daemon and the seconds from its start to its first metrics."""
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "slabmon", "serve", "--web.listen-address", ADDRESS,
-         "--web.socket-path", "", "--state.keep", "false", "--state.lock-file", f"{folder}/lock"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "slabmon",
+            "serve",
+            "--web.listen-address",
+            ADDRESS,
+            "--web.socket-path",
+            "",
+            "--state.keep",
+            "false",
+            "--state.lock-file",
+            f"{folder}/lock",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         while True:
             try:
@@ -93,19 +106,24 @@ def main() -> int:
         before, begin = cpu_seconds(processes), time.perf_counter()
         time.sleep(SECONDS / 2)
         idle = (cpu_seconds(processes) - before) / (time.perf_counter() - begin)
-        pss = {Path(f"/proc/{p.pid}/comm").read_text().strip() + f" {i}": p.memory_full_info().pss
-               for i, p in enumerate(processes)}  # fmt: skip
+        pss = {
+            Path(f"/proc/{p.pid}/comm").read_text().strip() + f" {i}": p.memory_full_info().pss
+            for i, p in enumerate(processes)
+        }
     milliseconds = times[:, 0] * 1e3
     document = {
         "start_seconds": round(started, 2),
-        "scrape_ms": {"median": round(float(np.median(milliseconds)), 1),
-                      "p99": round(float(np.percentile(milliseconds, 99)), 1)},
-        "scrape_bytes": int(times[-1, 1]), "scrapes": SCRAPES,
+        "scrape_ms": {
+            "median": round(float(np.median(milliseconds)), 1),
+            "p99": round(float(np.percentile(milliseconds, 99)), 1),
+        },
+        "scrape_bytes": int(times[-1, 1]),
+        "scrapes": SCRAPES,
         "cpu_percent_scraped_each_second": round(100 * each_second, 2),
         "cpu_percent_not_scraped": round(100 * idle, 2),
         "pss_mib": {name: round(value / (1 << 20), 1) for name, value in pss.items()},
         "pss_mib_total": round(sum(pss.values()) / (1 << 20), 1),
-    }  # fmt: skip
+    }
     sys.stdout.write(json.dumps(document, indent=1) + "\n")
     return 0
 

@@ -23,9 +23,10 @@ from slabmon.store.writer import CHAIN, CHAIN_RATIO, History
 from tests.support.snapshots import COLUMNS, synthetic
 
 HOSTS = {
-    "small": (240, 150, 20, 400), "medium": (400, 3_000, 500, 20_000),
+    "small": (240, 150, 20, 400),
+    "medium": (400, 3_000, 500, 20_000),
     "large": (1_000, 10_000, 5_000, 100_000),
-}  # fmt: skip
+}
 WEEK_SECONDS = 7 * 86400
 ROUNDS = 9
 
@@ -51,13 +52,14 @@ def later(snapshot: Snapshot, rng: np.random.Generator) -> Snapshot:
         snapshot,
         sites=tuple(
             site._replace(allocs=site.allocs + 3, allocated_bytes=site.allocated_bytes + 192)
-            if i in busy else site
+            if i in busy
+            else site
             for i, site in enumerate(snapshot.sites)
         ),
         tracked=replace(
             tracked, **{name: getattr(tracked, name)[kept] for name in COLUMNS["tracked"]}
         ),
-    )  # fmt: skip
+    )
 
 
 def synthetic_hosts() -> None:
@@ -83,9 +85,11 @@ def synthetic_hosts() -> None:
                     n for (n,) in database.execute("SELECT length(data) FROM snapshots")
                 )
             database.close()
-        print(f"{name}: {len(data) / 1e3:.0f} KB, encode {encoding:.1f} ms, decode "
-              f"{decoding:.1f} ms; in a file whole {whole / 1e3:.1f} KB, later "
-              f"{sum(deltas) / 3e3:.1f} KB, append {appending:.1f} ms")  # fmt: skip
+        print(
+            f"{name}: {len(data) / 1e3:.0f} KB, encode {encoding:.1f} ms, decode "
+            f"{decoding:.1f} ms; in a file whole {whole / 1e3:.1f} KB, later "
+            f"{sum(deltas) / 3e3:.1f} KB, append {appending:.1f} ms"
+        )
 
 
 def a_week_of(path: Path) -> None:
@@ -103,14 +107,20 @@ def a_week_of(path: Path) -> None:
     group = min(LONGEST_CHAIN, max(CHAIN, CHAIN_RATIO * max(whole) / delta))
     mean = delta + max(whole) / group
     share = path.stat().st_size / sum(whole + deltas)
-    print(f"{path.name}: {len(times)} snapshots in {times[-1] - times[0]:.0f} s, at the end "
-          f"{len(last.sites)} sites, {len(last.tracked.bytes)} tracked objects")  # fmt: skip
-    print(f"  encoded {len(encode(last)) / 1e3:.0f} KB; whole {max(whole) / 1e3:.1f} KB; later "
-          f"mean {delta / 1e3:.2f} KB, from {min(deltas) / 1e3:.2f} to "
-          f"{max(deltas) / 1e3:.2f}")  # fmt: skip
+    print(
+        f"{path.name}: {len(times)} snapshots in {times[-1] - times[0]:.0f} s, at the end "
+        f"{len(last.sites)} sites, {len(last.tracked.bytes)} tracked objects"
+    )
+    print(
+        f"  encoded {len(encode(last)) / 1e3:.0f} KB; whole {max(whole) / 1e3:.1f} KB; later "
+        f"mean {delta / 1e3:.2f} KB, from {min(deltas) / 1e3:.2f} to "
+        f"{max(deltas) / 1e3:.2f}"
+    )
     count = WEEK_SECONDS / step
-    print(f"  a week every {step:.0f} s at this rate: {count:.0f} snapshots of {mean / 1e3:.2f} KB "
-          f"and SQLite's share: {count * mean * share / 1e6:.0f} MB")  # fmt: skip
+    print(
+        f"  a week every {step:.0f} s at this rate: {count:.0f} snapshots of {mean / 1e3:.2f} KB "
+        f"and SQLite's share: {count * mean * share / 1e6:.0f} MB"
+    )
 
 
 if __name__ == "__main__":

@@ -27,10 +27,16 @@ def later(base: Snapshot, number: int, rng: np.random.Generator) -> Snapshot:
     born = base.tracked.born_ns
     fresh = rng.integers(0, len(born), len(born) // SHARE)
     born[fresh] = now - rng.integers(0, round(STEP * 1e9), len(fresh), np.uint64)
-    caches = tuple(replace(cache, allocated_bytes=cache.allocated_bytes + 4096 * i * number)
-                   for i, cache in enumerate(base.caches))  # fmt: skip
-    return replace(base, caches=caches, tracking=replace(base.tracking, seconds=seconds),
-                   tracked=replace(base.tracked, born_ns=born, now_ns=now))  # fmt: skip
+    caches = tuple(
+        replace(cache, allocated_bytes=cache.allocated_bytes + 4096 * i * number)
+        for i, cache in enumerate(base.caches)
+    )
+    return replace(
+        base,
+        caches=caches,
+        tracking=replace(base.tracking, seconds=seconds),
+        tracked=replace(base.tracked, born_ns=born, now_ns=now),
+    )
 
 
 def main() -> int:
@@ -45,8 +51,9 @@ def main() -> int:
         observer.add(snapshot)
         adding.append(time.process_time() - begin)
     milliseconds = np.array(adding) * 1e3
-    sys.stdout.write(f"reading median {np.median(milliseconds):6.1f} ms, "
-                     f"longest {milliseconds.max():6.1f} ms\n")  # fmt: skip
+    sys.stdout.write(
+        f"reading median {np.median(milliseconds):6.1f} ms, longest {milliseconds.max():6.1f} ms\n"
+    )
     assessment = observer.assess()
     size = len(pickle.dumps(observer.__dict__)) / 2**20
     sys.stdout.write(f"state   {size:6.1f} MiB, the last snapshot included\n")

@@ -63,8 +63,9 @@ def on_screen(windows: list[Window], times: dict[str, list[float]]) -> None:
             app.show_view(name)
             await terminal.pilot.pause()
             for window in windows:
-                fresh = Window(Instant(window.snapshot), window.before, window.moments,
-                               window.trails)  # fmt: skip
+                fresh = Window(
+                    Instant(window.snapshot), window.before, window.moments, window.trails
+                )
 
                 def redraw(fresh: Window = fresh) -> None:
                     app.browser.refresh(fresh)
@@ -98,15 +99,20 @@ def main() -> int:
     on_screen(windows[-4:], screens)
     hour = Hour(VIEWS.values())
     points = [measure(partial(hour.add, Instant(window.snapshot))) for window in windows[::2]]
-    sys.stdout.write(f"{'':20}  table: median, longest   screen: median, longest   "
-                     "page: median, longest (ms)\n")  # fmt: skip
+    sys.stdout.write(
+        f"{'':20}  table: median, longest   screen: median, longest   page: median, longest (ms)\n"
+    )
     for name in VIEWS:
-        figures = [f"{np.median(found):8.1f} {max(found):8.1f}"
-                   for found in (tables[name], screens[name], pages[name])]  # fmt: skip
+        figures = [
+            f"{np.median(found):8.1f} {max(found):8.1f}"
+            for found in (tables[name], screens[name], pages[name])
+        ]
         sys.stdout.write(f"{name:20}  {figures[0]:>22}   {figures[1]:>23}   {figures[2]:>21}\n")
-    sys.stdout.write(f"taking a snapshot in: median {np.median(adding):.1f}, "
-                     f"longest {max(adding):.1f} ms; "
-                     f"a point of the hour: median {np.median(points):.1f} ms\n")  # fmt: skip
+    sys.stdout.write(
+        f"taking a snapshot in: median {np.median(adding):.1f}, "
+        f"longest {max(adding):.1f} ms; "
+        f"a point of the hour: median {np.median(points):.1f} ms\n"
+    )
     return 0
 
 

@@ -29,12 +29,17 @@ TO_HOST_FROM_TABLE = TO_HOST.replace("${__field.labels.instance}", "${__data.fie
 def choice(name: str, label: str, query: str, all_value: str) -> dashboard.QueryVariable:
     """A variable of several values, all of them by default."""
     return (
-        dashboard.QueryVariable(name).label(label).query(query).datasource(SOURCE)
+        dashboard.QueryVariable(name)
+        .label(label)
+        .query(query)
+        .datasource(SOURCE)
         .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
-        .sort(model.VariableSort.ALPHABETICAL_ASC).multi(True).include_all(True)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
         .all_value(all_value)
         .current(model.VariableOption(selected=True, text="All", value="$__all"))
-    )  # fmt: skip
+    )
 
 
 def label_choice(name: str, metric_name: str) -> dashboard.QueryVariable:
@@ -45,23 +50,41 @@ def label_choice(name: str, metric_name: str) -> dashboard.QueryVariable:
     return choice(name, name.capitalize(), query, ".*")
 
 
-def board(uid: str, title: str, description: str,
-          rows: Mapping[str, Sequence[Panel]],
-          more: Sequence[dashboard.QueryVariable] = ()) -> dashboard.Dashboard:  # fmt: skip
+def board(
+    uid: str,
+    title: str,
+    description: str,
+    rows: Mapping[str, Sequence[Panel]],
+    more: Sequence[dashboard.QueryVariable] = (),
+) -> dashboard.Dashboard:
     """A dashboard of titled rows of panels, whose widths fill lines of 24. `more`: variables
     besides data source, job and instance."""
     found = (
-        dashboard.Dashboard(title).uid(uid).description(description).tags([TAG]).readonly()
-        .refresh("1m").time("now-6h", "now").timezone("browser")
+        dashboard.Dashboard(title)
+        .uid(uid)
+        .description(description)
+        .tags([TAG])
+        .readonly()
+        .refresh("1m")
+        .time("now-6h", "now")
+        .timezone("browser")
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
-        .link(dashboard.DashboardLink("slabmon").type(model.DashboardLinkType.DASHBOARDS)
-              .tags([TAG]).as_dropdown(True).include_vars(True).keep_time(True))
-        .with_variable(dashboard.DatasourceVariable("datasource").label("Data source")
-                       .type("prometheus"))
+        .link(
+            dashboard.DashboardLink("slabmon")
+            .type(model.DashboardLinkType.DASHBOARDS)
+            .tags([TAG])
+            .as_dropdown(True)
+            .include_vars(True)
+            .keep_time(True)
+        )
+        .with_variable(
+            dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
+        )
         .with_variable(choice("job", "Job", f"label_values({HOSTS}, job)", ".+"))
-        .with_variable(choice("instance", "Instance",
-                              f'label_values({HOSTS}{{job=~"$job"}}, instance)', ".+"))
-    )  # fmt: skip
+        .with_variable(
+            choice("instance", "Instance", f'label_values({HOSTS}{{job=~"$job"}}, instance)', ".+")
+        )
+    )
     for variable in more:
         found = found.with_variable(variable)
     number = 0

@@ -12,42 +12,83 @@ def panels() -> list[Panel]:
     """A row of the host's dashboard."""
     per_run = f"{rate('bpf_run_seconds_total')} / ({rate('bpf_runs_total')} > 0)"
     return [
-        series("CPU time, and the budget", about("cost_cpus", "In CPUs: 0.01 is a hundredth of "
-               "one."), "short",
-               Query(f"sum by (instance, part) ({gauge('cost_cpus')})", PART),
-               Query(f"sum by (instance) ({gauge('budget_cpus')})", "{{instance}} budget")),
+        series(
+            "CPU time, and the budget",
+            about("cost_cpus", "In CPUs: 0.01 is a hundredth of one."),
+            "short",
+            Query(f"sum by (instance, part) ({gauge('cost_cpus')})", PART),
+            Query(f"sum by (instance) ({gauge('budget_cpus')})", "{{instance}} budget"),
+        ),
         of_metric("CPU time of the processes", "process_cpu_seconds_total", legend=PART),
-        series("Time of a BPF program's run", "Mean time of a run, in the windows in which the "
-               "kernel measures it.", "s", Query(top(per_run), "{{instance}} {{program}}")),
-        of_metric("Measured runs of BPF programs", "bpf_runs_total",
-                  legend="{{instance}} {{program}}"),
-        series("Memory", "Resident memory of the processes, shared pages in part, and of BPF maps "
-               "and programs.", "bytes",
-               Query(f"sum by (instance, part) ({gauge('process_proportional_bytes')})", PART),
-               Query(f"sum by (instance) ({gauge('bpf_memory_bytes')})", "{{instance}} BPF")),
+        series(
+            "Time of a BPF program's run",
+            "Mean time of a run, in the windows in which the kernel measures it.",
+            "s",
+            Query(top(per_run), "{{instance}} {{program}}"),
+        ),
+        of_metric(
+            "Measured runs of BPF programs", "bpf_runs_total", legend="{{instance}} {{program}}"
+        ),
+        series(
+            "Memory",
+            "Resident memory of the processes, shared pages in part, and of BPF maps and programs.",
+            "bytes",
+            Query(f"sum by (instance, part) ({gauge('process_proportional_bytes')})", PART),
+            Query(f"sum by (instance) ({gauge('bpf_memory_bytes')})", "{{instance}} BPF"),
+        ),
         of_metric("Resident memory", "process_resident_bytes", legend=PART),
-        rows("Given up for the budget", about("budget_step_taken"), "short",
-             f"{gauge('budget_step_taken')} == 1",
-             {"instance": "Host", "step": "Step", "Value": "Taken"}, width=6),
+        rows(
+            "Given up for the budget",
+            about("budget_step_taken"),
+            "short",
+            f"{gauge('budget_step_taken')} == 1",
+            {"instance": "Host", "step": "Step", "Value": "Taken"},
+            width=6,
+        ),
         of_metric("Sampling interval", "sample_bytes", legend="{{instance}}", width=6),
         of_metric("Label sets folded", "folded_series", legend="{{instance}} {{family}}", width=6),
-        of_metric("Series that changed places", "folded_moves_total",
-                  legend="{{instance}} {{family}}", width=6),
+        of_metric(
+            "Series that changed places",
+            "folded_moves_total",
+            legend="{{instance}} {{family}}",
+            width=6,
+        ),
         of_metric("Time of a reading", "snapshot_seconds", legend="{{instance}}", width=8),
-        of_metric("Time to have a reading", "scrape_duration_seconds", legend="{{instance}}",
-                  width=8),
+        of_metric(
+            "Time to have a reading", "scrape_duration_seconds", legend="{{instance}}", width=8
+        ),
         of_metric("Age of the reading", "snapshot_age_seconds", legend="{{instance}}", width=8),
         of_metric("Connections", "http_connections", legend="{{instance}}", width=6),
-        of_metric("Connections refused", "http_refused_connections_total",
-                  legend="{{instance}} {{reason}}", width=6),
-        of_metric("Wrong passwords", "http_authentication_failures_total", legend="{{instance}}",
-                  width=6),
-        series("Web process", "Processes started because one had died, and whether its "
-               "configuration on disk is refused.", "short",
-               Query(f"{rate('web_restarts_total')}", "{{instance}} restarts/s"),
-               Query(f"{gauge('web_configuration_failed')}", "{{instance}} configuration refused"),
-               width=6),
-        rows("Versions", about("build_info"), "short", gauge("build_info"),
-             {"instance": "Host", "version": "slabmon", "release": "Kernel",
-              "machine": "Machine", "Value": "Is"}, width=24),
-    ]  # fmt: skip
+        of_metric(
+            "Connections refused",
+            "http_refused_connections_total",
+            legend="{{instance}} {{reason}}",
+            width=6,
+        ),
+        of_metric(
+            "Wrong passwords", "http_authentication_failures_total", legend="{{instance}}", width=6
+        ),
+        series(
+            "Web process",
+            "Processes started because one had died, and whether its "
+            "configuration on disk is refused.",
+            "short",
+            Query(f"{rate('web_restarts_total')}", "{{instance}} restarts/s"),
+            Query(f"{gauge('web_configuration_failed')}", "{{instance}} configuration refused"),
+            width=6,
+        ),
+        rows(
+            "Versions",
+            about("build_info"),
+            "short",
+            gauge("build_info"),
+            {
+                "instance": "Host",
+                "version": "slabmon",
+                "release": "Kernel",
+                "machine": "Machine",
+                "Value": "Is",
+            },
+            width=24,
+        ),
+    ]

@@ -21,65 +21,135 @@ def _devices() -> list[Panel]:
     added = rate("device_resources_added_total", *CHOSEN)
     removed = rate("device_resources_removed_total", *CHOSEN)
     return [
-        number("Devices", "Devices that hold managed resources.", "short", f"count({resources})",
-               width=6),
-        number("Managed memory", about("device_managed_bytes"), "bytes", f"sum({managed})",
-               width=6),
-        number("Slab memory behind it", about("device_slab_bytes"), "bytes", f"sum({slabs})",
-               width=6),
-        number("Managed resources", about("device_managed_resources"), "short",
-               f"sum({resources})", width=6),
-        rows("Devices by managed memory", about("device_managed_bytes"), "bytes",
-             top(managed, 50), {**COLUMNS, "Value": "Managed"}),
-        rows("Growth of an hour", "Managed memory now less what it was an hour ago. A driver that "
-             "is bound and unbound has to come back to where it was.", "bytes",
-             top(f"{managed} - {gauge('device_managed_bytes', *CHOSEN)} offset 1h", 50),
-             {**COLUMNS, "Value": "Growth"}),
-        of_metric("Managed memory by device", "device_managed_bytes", legend=DEVICE,
-                  matchers=CHOSEN),
+        number(
+            "Devices",
+            "Devices that hold managed resources.",
+            "short",
+            f"count({resources})",
+            width=6,
+        ),
+        number(
+            "Managed memory", about("device_managed_bytes"), "bytes", f"sum({managed})", width=6
+        ),
+        number(
+            "Slab memory behind it", about("device_slab_bytes"), "bytes", f"sum({slabs})", width=6
+        ),
+        number(
+            "Managed resources",
+            about("device_managed_resources"),
+            "short",
+            f"sum({resources})",
+            width=6,
+        ),
+        rows(
+            "Devices by managed memory",
+            about("device_managed_bytes"),
+            "bytes",
+            top(managed, 50),
+            {**COLUMNS, "Value": "Managed"},
+        ),
+        rows(
+            "Growth of an hour",
+            "Managed memory now less what it was an hour ago. A driver that "
+            "is bound and unbound has to come back to where it was.",
+            "bytes",
+            top(f"{managed} - {gauge('device_managed_bytes', *CHOSEN)} offset 1h", 50),
+            {**COLUMNS, "Value": "Growth"},
+        ),
+        of_metric(
+            "Managed memory by device", "device_managed_bytes", legend=DEVICE, matchers=CHOSEN
+        ),
         of_metric("Slab memory by device", "device_slab_bytes", legend=DEVICE, matchers=CHOSEN),
-        of_metric("Resources by device", "device_managed_resources", legend=DEVICE,
-                  matchers=CHOSEN),
-        series("Managed memory by driver", about("device_managed_bytes"), "bytes",
-               Query(top(f"sum by (instance, driver) ({managed})"), "{{instance}} {{driver}}")),
-        of_metric("Resources added", "device_resources_added_total", legend=DEVICE,
-                  matchers=CHOSEN, width=8),
-        of_metric("Resources removed", "device_resources_removed_total", legend=DEVICE,
-                  matchers=CHOSEN, width=8),
-        series("Added less removed", "Above nothing for long: the driver gathers resources.", "cps",
-               Query(top(f"{added} - {removed}"), DEVICE), width=8),
-    ]  # fmt: skip
+        of_metric(
+            "Resources by device", "device_managed_resources", legend=DEVICE, matchers=CHOSEN
+        ),
+        series(
+            "Managed memory by driver",
+            about("device_managed_bytes"),
+            "bytes",
+            Query(top(f"sum by (instance, driver) ({managed})"), "{{instance}} {{driver}}"),
+        ),
+        of_metric(
+            "Resources added",
+            "device_resources_added_total",
+            legend=DEVICE,
+            matchers=CHOSEN,
+            width=8,
+        ),
+        of_metric(
+            "Resources removed",
+            "device_resources_removed_total",
+            legend=DEVICE,
+            matchers=CHOSEN,
+            width=8,
+        ),
+        series(
+            "Added less removed",
+            "Above nothing for long: the driver gathers resources.",
+            "cps",
+            Query(top(f"{added} - {removed}"), DEVICE),
+            width=8,
+        ),
+    ]
 
 
 def _sites() -> list[Panel]:
     return [
         of_metric("Live memory by call site", "site_live_bytes", legend=SITE, matchers=(MODULE,)),
-        series("Live memory by module", "Call sites of a module together; no name: the kernel "
-               "itself, drivers built into it included.", "bytes",
-               Query(top(f"sum by (instance, module) ({gauge('site_live_bytes', MODULE)})"),
-                     "{{instance}} {{module}}")),
-        of_metric("Allocations by call site", "site_allocations_total", legend=SITE,
-                  matchers=(MODULE,)),
-        of_metric("Bytes handed out by call site", "site_allocated_bytes_total", legend=SITE,
-                  matchers=(MODULE,)),
-        of_metric("Failed allocations by call site", "site_allocation_failures_total", legend=SITE,
-                  matchers=(MODULE,)),
-        rows("Suspects", about("leak_suspect_bytes_per_second", "`slabmon leaks` on the host names "
-             "the devices behind them."), "binBps",
-             gauge("leak_suspect_bytes_per_second", MODULE),
-             {"instance": "Host", "kind": "Kind", "suspect": "Suspect", "module": "Module",
-              "Value": "Growth"}),
-    ]  # fmt: skip
+        series(
+            "Live memory by module",
+            "Call sites of a module together; no name: the kernel "
+            "itself, drivers built into it included.",
+            "bytes",
+            Query(
+                top(f"sum by (instance, module) ({gauge('site_live_bytes', MODULE)})"),
+                "{{instance}} {{module}}",
+            ),
+        ),
+        of_metric(
+            "Allocations by call site", "site_allocations_total", legend=SITE, matchers=(MODULE,)
+        ),
+        of_metric(
+            "Bytes handed out by call site",
+            "site_allocated_bytes_total",
+            legend=SITE,
+            matchers=(MODULE,),
+        ),
+        of_metric(
+            "Failed allocations by call site",
+            "site_allocation_failures_total",
+            legend=SITE,
+            matchers=(MODULE,),
+        ),
+        rows(
+            "Suspects",
+            about(
+                "leak_suspect_bytes_per_second",
+                "`slabmon leaks` on the host names the devices behind them.",
+            ),
+            "binBps",
+            gauge("leak_suspect_bytes_per_second", MODULE),
+            {
+                "instance": "Host",
+                "kind": "Kind",
+                "suspect": "Suspect",
+                "module": "Module",
+                "Value": "Growth",
+            },
+        ),
+    ]
 
 
 def make() -> Dashboard:
     """The dashboard."""
-    variables = [label_choice(name, "device_managed_resources")
-                 for name in ("bus", "driver", "device")]  # fmt: skip
+    variables = [
+        label_choice(name, "device_managed_resources") for name in ("bus", "driver", "device")
+    ]
     return board(
-        "slabmon-device", "slabmon / Device and driver",
+        "slabmon-device",
+        "slabmon / Device and driver",
         "Managed (devm) resources of devices and the call sites of modules. Bus, driver and device "
         "choose devices; module chooses call sites and suspects.",
         {"Devices": _devices(), "Call sites of the module": _sites()},
         [*variables, label_choice("module", "site_live_bytes")],
-    )  # fmt: skip
+    )

@@ -26,77 +26,154 @@ def _targets(queries: Sequence[Query], instant: bool = False) -> list[prometheus
     return found
 
 
-def series(title: str, description: str, unit: str, *queries: Query, width: int = 12,
-           stacked: bool = False, link: str = "") -> graph.Panel:  # fmt: skip
+def series(
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    width: int = 12,
+    stacked: bool = False,
+    link: str = "",
+) -> graph.Panel:
     """Values over time. `link`: where a series leads, by a data link's URL."""
     panel = (
-        graph.Panel().title(title).description(description).unit(unit).datasource(SOURCE)
-        .span(width).height(8).fill_opacity(10).show_points(kinds.VisibilityMode.NEVER)
+        graph.Panel()
+        .title(title)
+        .description(description)
+        .unit(unit)
+        .datasource(SOURCE)
+        .span(width)
+        .height(8)
+        .fill_opacity(10)
+        .show_points(kinds.VisibilityMode.NEVER)
         .targets(_targets(queries))  # type: ignore[arg-type]
-        .legend(common.VizLegendOptions().display_mode(kinds.LegendDisplayMode.TABLE)
-                .placement(kinds.LegendPlacement.BOTTOM).show_legend(True).calcs(["lastNotNull"]))
-        .tooltip(common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI)
-                 .sort(kinds.SortOrder.DESCENDING))
-    )  # fmt: skip
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(kinds.LegendDisplayMode.TABLE)
+            .placement(kinds.LegendPlacement.BOTTOM)
+            .show_legend(True)
+            .calcs(["lastNotNull"])
+        )
+        .tooltip(
+            common.VizTooltipOptions()
+            .mode(kinds.TooltipDisplayMode.MULTI)
+            .sort(kinds.SortOrder.DESCENDING)
+        )
+    )
     if stacked:
         panel = panel.stacking(common.StackingConfig().mode(kinds.StackingMode.NORMAL))
     return panel.data_links([_link(link)]) if link else panel
 
 
-def of_metric(title: str, name: str, *, legend: str, more: str = "", width: int = 12,
-              matchers: Sequence[str] = (), link: str = "") -> graph.Panel:  # fmt: skip
+def of_metric(
+    title: str,
+    name: str,
+    *,
+    legend: str,
+    more: str = "",
+    width: int = 12,
+    matchers: Sequence[str] = (),
+    link: str = "",
+) -> graph.Panel:
     """The ten largest series of one metric; a counter's paces."""
     expr = (rate if metric(name).kind == "counter" else gauge)(name, *matchers)
-    return series(title, about(name, more), unit_of(name), Query(top(expr), legend), width=width,
-                  link=link)  # fmt: skip
+    return series(
+        title, about(name, more), unit_of(name), Query(top(expr), legend), width=width, link=link
+    )
 
 
-def number(title: str, description: str, unit: str, expr: str, *, alarm: float | None = None,
-           low: bool = False, width: int = 4) -> stat.Panel:  # fmt: skip
+def number(
+    title: str,
+    description: str,
+    unit: str,
+    expr: str,
+    *,
+    alarm: float | None = None,
+    low: bool = False,
+    width: int = 4,
+) -> stat.Panel:
     """One figure. It turns red from `alarm` on, or below it if `low`."""
     steps = [model.Threshold(None, "green")]
     if alarm is not None:
-        steps = [model.Threshold(None, "red" if low else "green"),
-                 model.Threshold(alarm, "green" if low else "red")]  # fmt: skip
+        steps = [
+            model.Threshold(None, "red" if low else "green"),
+            model.Threshold(alarm, "green" if low else "red"),
+        ]
     return (
-        stat.Panel().title(title).description(description).unit(unit).datasource(SOURCE)
-        .span(width).height(4).targets(_targets([Query(expr, title)]))  # type: ignore[arg-type]
+        stat.Panel()
+        .title(title)
+        .description(description)
+        .unit(unit)
+        .datasource(SOURCE)
+        .span(width)
+        .height(4)
+        .targets(_targets([Query(expr, title)]))  # type: ignore[arg-type]
         .thresholds(dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps))
         .color_mode(kinds.BigValueColorMode.VALUE)
         .graph_mode(kinds.BigValueGraphMode.AREA)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-    )  # fmt: skip
+    )
 
 
-def rows(title: str, description: str, unit: str, expr: str, columns: Mapping[str, str], *,
-         width: int = 12, link: str = "") -> table.Panel:  # fmt: skip
+def rows(
+    title: str,
+    description: str,
+    unit: str,
+    expr: str,
+    columns: Mapping[str, str],
+    *,
+    width: int = 12,
+    link: str = "",
+) -> table.Panel:
     """What is now, largest first. `columns`: labels to show and their titles, in order, and
     `Value`; `link` is followed from any cell."""
     order = {label: index for index, label in enumerate(columns)}
     target = _targets([Query(expr)], instant=True)[0].format(PromQueryFormat.TABLE)
     panel = (
-        table.Panel().title(title).description(description).unit(unit).datasource(SOURCE)
-        .span(width).height(8).targets([target]).filterable(True)
+        table.Panel()
+        .title(title)
+        .description(description)
+        .unit(unit)
+        .datasource(SOURCE)
+        .span(width)
+        .height(8)
+        .targets([target])
+        .filterable(True)
         .sort_by([common.TableSortByFieldState().display_name(columns["Value"]).desc(True)])
-        .transformations([
-            model.DataTransformerConfig("filterFieldsByName",
-                                        options={"include": {"names": list(columns)}}),
-            model.DataTransformerConfig("organize", options={
-                "indexByName": order, "renameByName": dict(columns), "excludeByName": {}}),
-        ])
-    )  # fmt: skip
+        .transformations(
+            [
+                model.DataTransformerConfig(
+                    "filterFieldsByName", options={"include": {"names": list(columns)}}
+                ),
+                model.DataTransformerConfig(
+                    "organize",
+                    options={
+                        "indexByName": order,
+                        "renameByName": dict(columns),
+                        "excludeByName": {},
+                    },
+                ),
+            ]
+        )
+    )
     return panel.data_links([_link(link)]) if link else panel
 
 
 def bars(title: str, description: str, unit: str, query: Query, width: int = 12) -> bargauge.Panel:
     """Figures beside each other, as they are now."""
     return (
-        bargauge.Panel().title(title).description(description).unit(unit).datasource(SOURCE)
-        .span(width).height(8).targets(_targets([query]))  # type: ignore[arg-type]
+        bargauge.Panel()
+        .title(title)
+        .description(description)
+        .unit(unit)
+        .datasource(SOURCE)
+        .span(width)
+        .height(8)
+        .targets(_targets([query]))  # type: ignore[arg-type]
         .display_mode(kinds.BarGaugeDisplayMode.BASIC)
         .orientation(kinds.VizOrientation.HORIZONTAL)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-    )  # fmt: skip
+    )
 
 
 def _link(url: str) -> dashboard.DashboardLink:

@@ -14,8 +14,14 @@ from collections.abc import Iterator
 import pytest
 
 CHROMIUM = "/usr/bin/chromium"
-SERVERS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool", "victoria-metrics",
-           "vmalert")  # fmt: skip
+SERVERS = (
+    "prometheus",
+    "promtool",
+    "prometheus-alertmanager",
+    "amtool",
+    "victoria-metrics",
+    "vmalert",
+)
 _REQUIRED = set(filter(None, os.environ.get("SLABMON_REQUIRE", "").split(",")))
 
 

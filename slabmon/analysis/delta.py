@@ -8,8 +8,13 @@ from typing import Any
 from slabmon.model import Cache, Site, Snapshot
 
 _CACHE_COUNTERS = (
-    "allocs", "frees", "failed", "requested_bytes", "allocated_bytes", "freed_bytes",
-)  # fmt: skip
+    "allocs",
+    "frees",
+    "failed",
+    "requested_bytes",
+    "allocated_bytes",
+    "freed_bytes",
+)
 _SITE_COUNTERS = ("allocs", "failed", "requested_bytes", "allocated_bytes")
 
 

@@ -68,8 +68,9 @@ def drivers(snapshot: Snapshot) -> Groups:
     of_site = np.array([number[key] for key in owners], int)
     for name in ("sites", *_COUNTERS):
         counts = [getattr(s, name) for s in snapshot.sites] if name in _COUNTERS else None
-        for owner, total in zip(rows.values(), np.bincount(of_site, counts, len(rows)).tolist(),
-                                strict=True):  # fmt: skip
+        for owner, total in zip(
+            rows.values(), np.bincount(of_site, counts, len(rows)).tolist(), strict=True
+        ):
             setattr(owner, name, int(total))
     tracked, interval = snapshot.tracked, snapshot.tracking.sample_bytes
     members = of_site[tracked.site]

@@ -142,8 +142,11 @@ def groups(snapshot: Snapshot, by: Sequence[str], where: Sequence[tuple[str, str
     mask = selected(snapshot, where)
     if not mask.any():
         return Groups([], members)
-    columns = [(index[mask], label) for name in by
-               for index, label in [DIMENSIONS[name](snapshot, tracked)]]  # fmt: skip
+    columns = [
+        (index[mask], label)
+        for name in by
+        for index, label in [DIMENSIONS[name](snapshot, tracked)]
+    ]
     group = np.zeros(int(mask.sum()), np.int64)
     for index, _ in columns:
         # Numbered anew after each dimension: products of all would exceed 64 bits.
@@ -156,8 +159,10 @@ def groups(snapshot: Snapshot, by: Sequence[str], where: Sequence[tuple[str, str
     )
     members[mask] = group
     labels = [[label(i) for i in index[some].tolist()] for index, label in columns]
-    rows = [Group(names, estimate) for names, estimate in
-            zip(zip(*labels, strict=True), live, strict=True)]  # fmt: skip
+    rows = [
+        Group(names, estimate)
+        for names, estimate in zip(zip(*labels, strict=True), live, strict=True)
+    ]
     return Groups(rows, members)
 
 

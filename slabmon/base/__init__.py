@@ -1,1 +1,1 @@
-"""Leaf modules that import nothing else of slabmon: errors, limits, parsing, formatting, compression."""
+"""Modules that import nothing else of slabmon: errors, limits, parsing, formatting, zstd."""

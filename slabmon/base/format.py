@@ -82,8 +82,9 @@ def trend(values: Sequence[int], width: int = TREND_WIDTH) -> str:
     """A line of bars from the lowest to the highest of these values, at most `width` of them:
     each bar is the highest of its share of the values."""
     count = min(width, len(values))
-    bars = [max(values[i * len(values) // count : (i + 1) * len(values) // count])
-            for i in range(count)]  # fmt: skip
+    bars = [
+        max(values[i * len(values) // count : (i + 1) * len(values) // count]) for i in range(count)
+    ]
     low, high = min(bars, default=0), max(bars, default=0)
     if high - low <= _FLAT * abs(high):
         return _BARS[0 if high == 0 else 3] * count
@@ -95,8 +96,10 @@ def texts(table: Table, order: Order, columns: Sequence[Column]) -> list[list[st
     seen = [True] * len(order)
     if any(column.name == OBSERVABLE.name for column in table.view.columns):
         seen = table.values(OBSERVABLE.name)[order].tolist()
-    return [[_shown(value, column, sure) for value, column in zip(row, columns, strict=True)]
-            for row, sure in zip(table.cells(order, columns), seen, strict=True)]  # fmt: skip
+    return [
+        [_shown(value, column, sure) for value, column in zip(row, columns, strict=True)]
+        for row, sure in zip(table.cells(order, columns), seen, strict=True)
+    ]
 
 
 def _shown(value: Value, column: Column, sure: bool) -> str:

@@ -15,9 +15,13 @@ from pyzstd import (
 from pyzstd import compress as _compress
 
 __all__ = [
-    "CompressionParameter", "ZstdDecompressor", "ZstdDict", "ZstdError", "compress",
+    "CompressionParameter",
+    "ZstdDecompressor",
+    "ZstdDict",
+    "ZstdError",
+    "compress",
     "get_frame_info",
-]  # fmt: skip
+]
 
 
 class CompressionParameter:

@@ -66,8 +66,9 @@ def iterations_of(workload: Workload) -> int:
     return max(10, int(BLOCK_SECONDS * 1e9 / block(workload, 200)))
 
 
-def measure(workload: Workload, modes: Sequence[Mode], rounds: int,
-            found: dict[str, list[float]]) -> Iterator[None]:  # fmt: skip
+def measure(
+    workload: Workload, modes: Sequence[Mode], rounds: int, found: dict[str, list[float]]
+) -> Iterator[None]:
     """Puts nanoseconds per iteration of each mode into `found`, a round at a step. The order
     changes from round to round, so that no mode always follows the same one."""
     iterations = iterations_of(workload)
@@ -83,8 +84,9 @@ def measure(workload: Workload, modes: Sequence[Mode], rounds: int,
         yield
 
 
-def added(times: dict[str, list[float]], name: str, pairs: float = 1.0,
-          base: str = NOTHING) -> Spread:  # fmt: skip
+def added(
+    times: dict[str, list[float]], name: str, pairs: float = 1.0, base: str = NOTHING
+) -> Spread:
     """What a mode adds to the base, by rounds, for each of `pairs` in an iteration."""
     return Spread.of([(a - b) / pairs for a, b in zip(times[name], times[base], strict=True)])
 
@@ -106,8 +108,10 @@ def count_events(workload: Workload, mode: Slabmon, cpu: int) -> Events:
     least of several blocks is nearest."""
     iterations, tries = 200, 15
     nesting = mode.tracker.plan.defines["NESTING"]
-    lanes = [lane[cpu * nesting : (cpu + 1) * nesting]["slots"]["count"]
-             for lane in mode.tracker.reader.alloc_lanes[:2]]  # fmt: skip
+    lanes = [
+        lane[cpu * nesting : (cpu + 1) * nesting]["slots"]["count"]
+        for lane in mode.tracker.reader.alloc_lanes[:2]
+    ]
     seen: list[list[float]] = [[], []]
     mode.on()
     try:

@@ -56,21 +56,49 @@ class Peer:
 
 
 PEERS = (
-    Peer("bcc memleak", "every object with its stack, summed by stack (kernel mode)",
-         ("memleak-bpfcc", "3600"), "bpfcc-tools", "Attaching"),
-    Peer("libbpf-tools memleak", "the same, compiled beforehand", ("memleak", "3600"),
-         "libbpf-tools", "racing"),
+    Peer(
+        "bcc memleak",
+        "every object with its stack, summed by stack (kernel mode)",
+        ("memleak-bpfcc", "3600"),
+        "bpfcc-tools",
+        "Attaching",
+    ),
+    Peer(
+        "libbpf-tools memleak",
+        "the same, compiled beforehand",
+        ("memleak", "3600"),
+        "libbpf-tools",
+        "racing",
+    ),
     Peer("slabratetop", "allocations per cache", ("slabratetop", "-C", "3600"), "libbpf-tools"),
-    Peer("bpftrace, tracking", "every kmalloc until its kfree", ("bpftrace", "-e", _TRACK),
-         "bpftrace", "Attaching"),
-    Peer("bpftrace, counting", "kmalloc events by call site", ("bpftrace", "-e", _COUNT),
-         "bpftrace", "Attaching"),
-    Peer("ftrace", "kmalloc and kfree events into a ring buffer", ("sh", "-c", _FTRACE),
-         "dash", "ready"),
-    Peer("perf record", "kmalloc and kfree events into a file",
-         ("perf", "record", "-a", "-e", "kmem:kmalloc", "-e", "kmem:kfree", "-o", "perf.data"),
-         "linux-perf"),
-)  # fmt: skip
+    Peer(
+        "bpftrace, tracking",
+        "every kmalloc until its kfree",
+        ("bpftrace", "-e", _TRACK),
+        "bpftrace",
+        "Attaching",
+    ),
+    Peer(
+        "bpftrace, counting",
+        "kmalloc events by call site",
+        ("bpftrace", "-e", _COUNT),
+        "bpftrace",
+        "Attaching",
+    ),
+    Peer(
+        "ftrace",
+        "kmalloc and kfree events into a ring buffer",
+        ("sh", "-c", _FTRACE),
+        "dash",
+        "ready",
+    ),
+    Peer(
+        "perf record",
+        "kmalloc and kfree events into a file",
+        ("perf", "record", "-a", "-e", "kmem:kmalloc", "-e", "kmem:kfree", "-o", "perf.data"),
+        "linux-perf",
+    ),
+)
 
 
 class Absent(Exception):
@@ -92,10 +120,14 @@ class Running:
             # A benchmark in the background of a script has its tools ignore the interrupt that
             # is to end them.
             self.process = subprocess.Popen(
-                ("env", "--default-signal=INT", *self.peer.command), cwd=self.folder,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                ("env", "--default-signal=INT", *self.peer.command),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )  # fmt: skip
+            )
 
     @property
     def _path(self) -> str:
@@ -145,13 +177,17 @@ def running(peer: Peer) -> Iterator[Running]:
             started.stop()
 
 
-def measure_peer(peer: Peer, workload: Workload, pairs: float, found: dict[str, Any],
-                 cpus: set[int]) -> Iterator[None]:  # fmt: skip
+def measure_peer(
+    peer: Peer, workload: Workload, pairs: float, found: dict[str, Any], cpus: set[int]
+) -> Iterator[None]:
     """What a peer adds to a pair, or why it is absent, into `found`; a cycle at a step. The tool
     itself may run on `cpus`."""
-    found |= {"name": peer.name, "about": peer.about, "package": peer.package,
-              "command": " ".join(peer.command) if len(" ".join(peer.command)) < 200
-              else peer.command[0]}  # fmt: skip
+    found |= {
+        "name": peer.name,
+        "about": peer.about,
+        "package": peer.package,
+        "command": " ".join(peer.command) if len(" ".join(peer.command)) < 200 else peer.command[0],
+    }
     iterations = iterations_of(workload)
     own = os.sched_getaffinity(0)
     differences: list[float] = []

@@ -27,15 +27,20 @@ def machine() -> dict[str, Any]:
             model = line.partition(":")[2].strip()
             break
     return {
-        "cpu": model, "cpus": os.cpu_count(), "kernel": platform.release(),
-        "machine": platform.machine(), "python": platform.python_version(),
-        "slabmon": __version__, "load": os.getloadavg()[0],
+        "cpu": model,
+        "cpus": os.cpu_count(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "slabmon": __version__,
+        "load": os.getloadavg()[0],
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }  # fmt: skip
+    }
 
 
-def measure_workload(workload: Workload, modes: Modes, cpu: int, rounds: int,
-                     found: dict[str, Any]) -> Iterator[None]:  # fmt: skip
+def measure_workload(
+    workload: Workload, modes: Modes, cpu: int, rounds: int, found: dict[str, Any]
+) -> Iterator[None]:
     """One workload in all modes, a round at a step. `added` is per pair of an allocation and its
     free, `ratio` the median against that of the empty programs."""
     workload.run(500)
@@ -54,10 +59,14 @@ def measure_workload(workload: Workload, modes: Modes, cpu: int, rounds: int,
             row["ratio"] = round(spread.median / floor, 2) if floor > 0 else None
         rows.append(row)
     found |= {
-        "workload": workload.name, "about": workload.about, "rounds": rounds,
-        "kmalloc_pairs": events.kmalloc, "kmem_cache_pairs": events.kmem_cache,
-        "modes": rows, "blocks_ns": {n: [round(t, 1) for t in v] for n, v in times.items()},
-    }  # fmt: skip
+        "workload": workload.name,
+        "about": workload.about,
+        "rounds": rounds,
+        "kmalloc_pairs": events.kmalloc,
+        "kmem_cache_pairs": events.kmem_cache,
+        "modes": rows,
+        "blocks_ns": {n: [round(t, 1) for t in v] for n, v in times.items()},
+    }
 
 
 def program_costs(workload: Workload, mode: Slabmon) -> dict[str, dict[str, float]]:
@@ -88,8 +97,9 @@ def program_costs(workload: Workload, mode: Slabmon) -> dict[str, dict[str, floa
     return found
 
 
-def measure_peers(workload: Workload, row: dict[str, Any], cpus: set[int],
-                  found: list[dict[str, Any]]) -> Iterator[None]:  # fmt: skip
+def measure_peers(
+    workload: Workload, row: dict[str, Any], cpus: set[int], found: list[dict[str, Any]]
+) -> Iterator[None]:
     """All peers under one workload, beside what `row` says of slabmon; a cycle of one at a step."""
     floor = next(mode for mode in row["modes"] if mode["mode"] == FLOOR)["added_ns"]["median"]
     for peer in PEERS:
@@ -104,8 +114,13 @@ def steps_of(kinds: Sequence[type[Workload]], rounds: int, peers: bool) -> int:
     return len(kinds) * rounds + (len(PEERS) * CYCLES if peers else 0)
 
 
-def run(kinds: Sequence[type[Workload]], rounds: int, cpu: int | None, peers: bool,
-        document: dict[str, Any]) -> Iterator[None]:  # fmt: skip
+def run(
+    kinds: Sequence[type[Workload]],
+    rounds: int,
+    cpu: int | None,
+    peers: bool,
+    document: dict[str, Any],
+) -> Iterator[None]:
     """Measures the workloads into the document, a round of one at a step; then other tools, under
     the first workload."""
     document |= {"schema": 1, "machine": machine(), "workloads": []}

@@ -14,11 +14,13 @@ DEFAULT_ROUNDS = 100
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the subcommand and its options."""
     parser = commands.add_parser(
-        "bench", parents=[common], help="the cost of slabmon on this host",
+        "bench",
+        parents=[common],
+        help="the cost of slabmon on this host",
         description="Runs small loops of system calls on one CPU with slabmon attached and not, "
         "in turns, and tells what each pair of an allocation and its free costs more: beside no "
         "program, and beside empty programs on the same events, less than which none can cost.",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--workload",
         metavar="NAME",
@@ -73,14 +75,18 @@ def run(options: argparse.Namespace) -> int:
 def table(document: dict[str, Any]) -> Iterator[str]:
     """The document for a person."""
     machine = document["machine"]
-    yield (f"Linux {machine['kernel']}, {machine['cpu']}, {machine['cpus']} CPUs, measured on CPU "
-           f"{machine['measured_cpu']}, load {machine['load']:.1f}")  # fmt: skip
+    yield (
+        f"Linux {machine['kernel']}, {machine['cpu']}, {machine['cpus']} CPUs, measured on CPU "
+        f"{machine['measured_cpu']}, load {machine['load']:.1f}"
+    )
     yield "Nanoseconds added to a pair of an allocation and its free: median (quartiles)"
     for workload in document["workloads"]:
         yield ""
-        yield (f"{workload['workload']}: {workload['about']}; {workload['kmalloc_pairs']:g} "
-               f"kmalloc and {workload['kmem_cache_pairs']:g} kmem_cache pairs in "
-               f"{workload['modes'][0]['iteration_ns']['median']:.0f} ns")  # fmt: skip
+        yield (
+            f"{workload['workload']}: {workload['about']}; {workload['kmalloc_pairs']:g} "
+            f"kmalloc and {workload['kmem_cache_pairs']:g} kmem_cache pairs in "
+            f"{workload['modes'][0]['iteration_ns']['median']:.0f} ns"
+        )
         for row in workload["modes"][1:]:
             yield _row(row["mode"], row)
     if document.get("peers"):

@@ -12,13 +12,16 @@ from typing import Any
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the subcommand and its options."""
     parser = commands.add_parser(
-        "check", parents=[common], help="what this host offers and what is degraded",
+        "check",
+        parents=[common],
+        help="what this host offers and what is degraded",
         description="Probes the host, plans, loads and attaches everything for an instant, and "
         "reports each capability that is missing or reduced, with the reason.",
-    )  # fmt: skip
+    )
     parser.add_argument("--format", choices=("table", "json"), default="table")
-    parser.add_argument("--strict", action="store_true",
-                        help="exit with 4 if the host lacks anything")  # fmt: skip
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 4 if the host lacks anything"
+    )
     parser.set_defaults(run=run)
 
 
@@ -40,9 +43,14 @@ def run(options: argparse.Namespace) -> int:
     if options.format == "json":
         document = {
             "host": {
-                "release": facts.release, "machine": facts.machine, "cpus": facts.cpus,
-                "nodes": facts.nodes, "boot_id": facts.boot_id, "lockdown": facts.lockdown,
-                "fentry": not facts.fentry_refused, "recursion_guard": facts.recursion_guard,
+                "release": facts.release,
+                "machine": facts.machine,
+                "cpus": facts.cpus,
+                "nodes": facts.nodes,
+                "boot_id": facts.boot_id,
+                "lockdown": facts.lockdown,
+                "fentry": not facts.fentry_refused,
+                "recursion_guard": facts.recursion_guard,
                 "bpf_get_kmem_cache": facts.kfunc_get_cache is not None,
                 "site_decides_cache": facts.site_decides_cache,
                 "prototypes": {name: list(types) for name, types in facts.prototypes.items()},
@@ -50,9 +58,11 @@ def run(options: argparse.Namespace) -> int:
             "attach": attached,
             "instructions": instructions,
             "left_behind": left,
-            "features": {name: {"state": feature.state, "reason": feature.reason}
-                         for name, feature in features.items()},
-        }  # fmt: skip
+            "features": {
+                name: {"state": feature.state, "reason": feature.reason}
+                for name, feature in features.items()
+            },
+        }
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         sys.stdout.write(f"Linux {facts.release} {facts.machine}, {facts.cpus} CPUs\n")

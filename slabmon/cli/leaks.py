@@ -37,16 +37,21 @@ def percent(text: str) -> float:
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the subcommand and its options."""
     parser = commands.add_parser(
-        "leaks", parents=[common], help="which growth is a leak, and why",
+        "leaks",
+        parents=[common],
+        help="which growth is a leak, and why",
         description="Says what leaks, with the evidence for and against: as the daemon sees it "
         "that --connect names or that runs here, of a recording, else by watching this host "
         "through programs of its own (as root). A verdict takes 21 minutes of watching at least.",
-    )  # fmt: skip
+    )
     add_connect(parser)
     add_replay(parser)
-    parser.add_argument("--seconds", metavar="DURATION",
-                        help="watch for so long, be it too short for a verdict (default: a daemon "
-                        "is asked what it has seen; own programs watch for 25m)")  # fmt: skip
+    parser.add_argument(
+        "--seconds",
+        metavar="DURATION",
+        help="watch for so long, be it too short for a verdict (default: a daemon "
+        "is asked what it has seen; own programs watch for 25m)",
+    )
     parser.add_argument(
         "--share",
         type=percent,
@@ -54,8 +59,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="PERCENT",
         help="project when a suspect holds so much of the memory (default 10)",
     )
-    parser.add_argument("--exact", metavar="FILTER",
-                        help="track every allocation that matches, see `snapshot`")  # fmt: skip
+    parser.add_argument(
+        "--exact", metavar="FILTER", help="track every allocation that matches, see `snapshot`"
+    )
     parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.set_defaults(run=run)
 

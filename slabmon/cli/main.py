@@ -27,15 +27,18 @@ def build_parser() -> argparse.ArgumentParser:
     from slabmon.cli import bench, check, leaks, record, replay, report, serve, snapshot, top
 
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS,
-                        help="show a traceback on errors")  # fmt: skip
+    common.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show a traceback on errors"
+    )
     common.add_argument("--version", action="version", version=f"slabmon {__version__}")
     parser = Parser(
-        prog="slabmon", parents=[common],
+        prog="slabmon",
+        parents=[common],
         description="Which device, driver, cache and call site holds kernel memory, live.",
-    )  # fmt: skip
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True,
-                                     parser_class=Parser)  # fmt: skip
+    )
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=Parser
+    )
     for module in (serve, top, snapshot, leaks, report, record, replay, check, bench):
         module.add_parser(commands, common)
     return parser

@@ -24,20 +24,28 @@ MIN_INTERVAL_SECONDS = 0.1
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the subcommand and its options."""
     parser = commands.add_parser(
-        "record", parents=[common], help="record snapshots into a file, for replay",
+        "record",
+        parents=[common],
+        help="record snapshots into a file, for replay",
         description="Records snapshots into one file until SIGINT or SIGTERM. A file that is a "
         "recording already is continued. Durations: 10s, 5m, 12h, 7d; sizes: 64M, 2G.",
-    )  # fmt: skip
+    )
     parser.add_argument("-o", dest="output", type=Path, metavar="FILE", required=True)
-    parser.add_argument("--interval", default="10s", metavar="DURATION",
-                        help="between snapshots (default 10s)")  # fmt: skip
+    parser.add_argument(
+        "--interval", default="10s", metavar="DURATION", help="between snapshots (default 10s)"
+    )
     parser.add_argument("--seconds", metavar="DURATION", help="stop after so long")
     parser.add_argument("--keep", metavar="DURATION", help="forget snapshots older than this")
-    parser.add_argument("--max-size", metavar="SIZE",
-                        help="forget the oldest while the file is larger")  # fmt: skip
+    parser.add_argument(
+        "--max-size", metavar="SIZE", help="forget the oldest while the file is larger"
+    )
     parser.add_argument("--exact", metavar="FILTER", help="see `snapshot`")
-    parser.add_argument("--sample-bytes", type=int, metavar="N",
-                        help="mean allocated bytes between samples (default 131072)")  # fmt: skip
+    parser.add_argument(
+        "--sample-bytes",
+        type=int,
+        metavar="N",
+        help="mean allocated bytes between samples (default 131072)",
+    )
     add_connect(parser)
     parser.set_defaults(run=run)
 

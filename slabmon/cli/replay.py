@@ -19,19 +19,34 @@ from slabmon.web.settings import DEFAULT_ADDRESS, WebSettings, parse_address
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the subcommand and its options."""
     parser = commands.add_parser(
-        "replay", parents=[common], help="serve a recording: metrics, JSON and a page",
+        "replay",
+        parents=[common],
+        help="serve a recording: metrics, JSON and a page",
         description="Serves what a daemon would have served while FILE was recorded, from its "
         "first snapshot to its last. top, leaks and report take recordings with --replay.",
-    )  # fmt: skip
+    )
     take_times(parser)
     parser.add_argument("file", type=Path, metavar="FILE")
-    parser.add_argument("--speed", type=float, default=1.0, metavar="N",
-                        help="recorded seconds per second (default 1; 0: stand still)")  # fmt: skip
-    parser.add_argument("--start", metavar="TIME",
-                        help="begin at 03:00, 2026-07-28T03:00 or so long before the end, -1h; "
-                        "default the first snapshot")  # fmt: skip
-    parser.add_argument("--web.listen-address", dest="listen_address", metavar="HOST:PORT",
-                        default=DEFAULT_ADDRESS, help=f"default {DEFAULT_ADDRESS}")  # fmt: skip
+    parser.add_argument(
+        "--speed",
+        type=float,
+        default=1.0,
+        metavar="N",
+        help="recorded seconds per second (default 1; 0: stand still)",
+    )
+    parser.add_argument(
+        "--start",
+        metavar="TIME",
+        help="begin at 03:00, 2026-07-28T03:00 or so long before the end, -1h; "
+        "default the first snapshot",
+    )
+    parser.add_argument(
+        "--web.listen-address",
+        dest="listen_address",
+        metavar="HOST:PORT",
+        default=DEFAULT_ADDRESS,
+        help=f"default {DEFAULT_ADDRESS}",
+    )
     parser.set_defaults(run=run)
 
 

@@ -33,34 +33,61 @@ DAEMON_SECONDS = 3600.0
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the subcommand and its options."""
     parser = commands.add_parser(
-        "report", parents=[common], help="one page about it all, or a profile for other tools",
+        "report",
+        parents=[common],
+        help="one page about it all, or a profile for other tools",
         description="Reports on one moment, or with --from on what changed between two: of the "
         "recording that --replay names, of the daemon that --connect names or that runs here, else "
         "through programs of its own (as root). Times: 03:00, 2026-03-01T03:00 (local time, or "
         "with Z or an offset), -10m (before the end).",
-    )  # fmt: skip
+    )
     take_times(parser)
-    parser.add_argument("--format", choices=FORMATS, default="html",
-                        help="one HTML page, a gzip'ed pprof profile, or folded stacks "
-                        "(default html)")  # fmt: skip
-    parser.add_argument("-o", dest="output", type=Path, metavar="FILE",
-                        help="default: standard output, if that is no terminal")  # fmt: skip
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="html",
+        help="one HTML page, a gzip'ed pprof profile, or folded stacks (default html)",
+    )
+    parser.add_argument(
+        "-o",
+        dest="output",
+        type=Path,
+        metavar="FILE",
+        help="default: standard output, if that is no terminal",
+    )
     add_connect(parser)
     add_replay(parser)
-    parser.add_argument("--seconds", type=seconds, metavar="N",
-                        help="how long to watch, for growth (default 10 with programs of its "
-                        "own; a daemon's history needs no watching)")  # fmt: skip
-    parser.add_argument("--from", dest="start", metavar="TIME",
-                        help="of a recording or of a daemon's history: what changed "
-                        "since then")  # fmt: skip
-    parser.add_argument("--to", dest="end", metavar="TIME",
-                        help="the moment, or the end of the change "
-                        "(default: the last)")  # fmt: skip
-    parser.add_argument("--value", choices=("live", "stacked", "allocated"), default="live",
-                        help="what folded stacks count, and pages and profiles show first: live "
-                        "or allocated memory by stack, or allocated by call site")  # fmt: skip
-    parser.add_argument("--by", metavar="DIM[,DIM]", help="live memory by dimensions too; "
-                        "folded stacks by these alone")  # fmt: skip
+    parser.add_argument(
+        "--seconds",
+        type=seconds,
+        metavar="N",
+        help="how long to watch, for growth (default 10 with programs of its "
+        "own; a daemon's history needs no watching)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="TIME",
+        help="of a recording or of a daemon's history: what changed since then",
+    )
+    parser.add_argument(
+        "--to",
+        dest="end",
+        metavar="TIME",
+        help="the moment, or the end of the change (default: the last)",
+    )
+    parser.add_argument(
+        "--value",
+        choices=("live", "stacked", "allocated"),
+        default="live",
+        help="what folded stacks count, and pages and profiles show first: live "
+        "or allocated memory by stack, or allocated by call site",
+    )
+    parser.add_argument(
+        "--by",
+        metavar="DIM[,DIM]",
+        help="live memory by dimensions too; folded stacks by these alone",
+    )
     parser.set_defaults(run=run)
 
 
@@ -133,15 +160,20 @@ def _subject(options: argparse.Namespace) -> Subject:
 
     source = open_nearest(options, Settings())
     if isinstance(source, LiveSource) and _looks_back(options):
-        raise UsageError("--from and --to need a past: give a recording with --replay, or a daemon "
-                         "that keeps history with --connect")  # fmt: skip
+        raise UsageError(
+            "--from and --to need a past: give a recording with --replay, or a daemon "
+            "that keeps history with --connect"
+        )
     with source:
         if isinstance(source, ReplayedSource):
             return _recorded(options, source)
         if isinstance(source, ConnectedSource):
             return _of_daemon(options, source)
-        return _watched(source, OWN_SECONDS if options.seconds is None else options.seconds,
-                        "programs of its own")  # fmt: skip
+        return _watched(
+            source,
+            OWN_SECONDS if options.seconds is None else options.seconds,
+            "programs of its own",
+        )
 
 
 def _recorded(options: argparse.Namespace, source: ReplayedSource) -> Subject:
@@ -164,8 +196,14 @@ def _of_daemon(options: argparse.Namespace, daemon: ConnectedSource) -> Subject:
             kept = bool(daemon.span())
     if kept:
         present = daemon.snapshot(details=True)
-        found = of_past(daemon, "history of the daemon", options.start, options.end,
-                        Moment(present.taken, present), DAEMON_SECONDS)  # fmt: skip
+        found = of_past(
+            daemon,
+            "history of the daemon",
+            options.start,
+            options.end,
+            Moment(present.taken, present),
+            DAEMON_SECONDS,
+        )
     else:
         found = _watched(daemon, options.seconds or 0.0, "a running daemon")
     if options.format != "html":

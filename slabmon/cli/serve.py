@@ -15,12 +15,18 @@ from slabmon.daemon.options import by_table
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the subcommand and its options: one flag for each setting."""
     parser = commands.add_parser(
-        "serve", parents=[common], help="run the daemon: metrics, JSON and a page",
+        "serve",
+        parents=[common],
+        help="run the daemon: metrics, JSON and a page",
         description="Runs in the foreground until SIGINT or SIGTERM. Flags win over the file.",
-    )  # fmt: skip
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML configuration")
-    parser.add_argument("--config.check", dest="config_check", action="store_true",
-                        help="check the configuration and exit")  # fmt: skip
+    parser.add_argument(
+        "--config.check",
+        dest="config_check",
+        action="store_true",
+        help="check the configuration and exit",
+    )
     for table, options in by_table():
         group = parser.add_argument_group(table)
         for option in options:
@@ -36,9 +42,11 @@ def run(options: argparse.Namespace) -> int:
 
     path = options.config and Path(os.path.abspath(options.config))
     flags = {
-        option.key: text for _, found in by_table() for option in found
+        option.key: text
+        for _, found in by_table()
+        for option in found
         if (text := getattr(options, option.key)) is not None
-    }  # fmt: skip
+    }
     config = load(path, flags)
     if options.config_check:
         if config.web.config_file:
@@ -46,8 +54,10 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write("configuration is valid\n")
         return 0
     if os.geteuid() != 0:
-        raise PermissionDenied("slabmon serve has to be started as root; it loads BPF programs "
-                               "and runs what talks HTTP as another user")  # fmt: skip
+        raise PermissionDenied(
+            "slabmon serve has to be started as root; it loads BPF programs "
+            "and runs what talks HTTP as another user"
+        )
     from slabmon.daemon.spawn import SINGLE_THREADED
 
     os.environ.update(SINGLE_THREADED)  # before numpy: only a process of one thread can be copied

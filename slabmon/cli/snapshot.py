@@ -29,22 +29,35 @@ def seconds(text: str) -> float:
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the subcommand and its options."""
     parser = commands.add_parser(
-        "snapshot", parents=[common], help="watch for a while, print once",
+        "snapshot",
+        parents=[common],
+        help="watch for a while, print once",
         description="Watches the kernel for a while, prints once, leaves nothing attached.",
-    )  # fmt: skip
-    parser.add_argument("--seconds", type=seconds, default=2.0, metavar="N",
-                        help="how long to watch (default 2)")  # fmt: skip
+    )
+    parser.add_argument(
+        "--seconds", type=seconds, default=2.0, metavar="N", help="how long to watch (default 2)"
+    )
     parser.add_argument("--format", choices=("json", "csv", "table"), default="table")
-    parser.add_argument("--view", choices=tuple(VIEWS),
-                        help="for csv and table; default caches (table: several)")  # fmt: skip
-    parser.add_argument("--by", metavar="DIM[,DIM]",
-                        help="live memory by dimensions of the tracked objects")  # fmt: skip
-    parser.add_argument("--exact", metavar="FILTER",
-                        help="track every allocation that matches KEY=VALUE[,KEY=VALUE]: "
-                        "cache, module, site, min_size, max_size, cgroup")  # fmt: skip
+    parser.add_argument(
+        "--view", choices=tuple(VIEWS), help="for csv and table; default caches (table: several)"
+    )
+    parser.add_argument(
+        "--by", metavar="DIM[,DIM]", help="live memory by dimensions of the tracked objects"
+    )
+    parser.add_argument(
+        "--exact",
+        metavar="FILTER",
+        help="track every allocation that matches KEY=VALUE[,KEY=VALUE]: "
+        "cache, module, site, min_size, max_size, cgroup",
+    )
     parser.add_argument("--pages", action="store_true", help="count page allocator events too")
-    parser.add_argument("--sample-bytes", type=int, default=Settings.sample_bytes, metavar="N",
-                        help="mean allocated bytes between samples (default 131072)")  # fmt: skip
+    parser.add_argument(
+        "--sample-bytes",
+        type=int,
+        default=Settings.sample_bytes,
+        metavar="N",
+        help="mean allocated bytes between samples (default 131072)",
+    )
     parser.set_defaults(run=run)
 
 

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 def add_connect(parser: argparse.ArgumentParser) -> None:
     """Adds --connect and what goes with it."""
-    parser.add_argument("--connect", metavar="URL",
-                        help="a running daemon: http://HOST:PORT, https://HOST:PORT, unix:/PATH; "
-                        "default: programs of its own")  # fmt: skip
-    parser.add_argument("--ca-file", type=Path, metavar="FILE",
-                        help="certificates that https:// is verified with")  # fmt: skip
+    parser.add_argument(
+        "--connect",
+        metavar="URL",
+        help="a running daemon: http://HOST:PORT, https://HOST:PORT, unix:/PATH; "
+        "default: programs of its own",
+    )
+    parser.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="certificates that https:// is verified with"
+    )
 
 
 def add_replay(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +40,9 @@ def take_times(parser: argparse.ArgumentParser) -> None:
 
 def refuse_elsewhere(options: argparse.Namespace, *names: str) -> None:
     """UsageError if options that are about programs of its own come with another source."""
-    source = next((name for name in ("connect", "replay")
-                   if getattr(options, name, None) is not None), "")  # fmt: skip
+    source = next(
+        (name for name in ("connect", "replay") if getattr(options, name, None) is not None), ""
+    )
     for name in names:
         if source and getattr(options, name) not in (None, False):
             raise UsageError(

@@ -49,26 +49,47 @@ def count(text: str) -> int:
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the subcommand and its options."""
     parser = commands.add_parser(
-        "top", parents=[common], help="the terminal view, live",
+        "top",
+        parents=[common],
+        help="the terminal view, live",
         description="Shows who holds kernel memory, live: of the daemon that --connect names or "
         "that runs here, of a recording, else through programs of its own (as root).",
-    )  # fmt: skip
+    )
     add_connect(parser)
     add_replay(parser)
-    parser.add_argument("-b", dest="batch", action="store_true",
-                        help="batch: plain text each time, for scripts and pipes")  # fmt: skip
-    parser.add_argument("-n", dest="count", type=count, metavar="N",
-                        help="end after N readings (default: go on)")  # fmt: skip
-    parser.add_argument("-d", dest="delay", type=delay, default=2.0, metavar="SECONDS",
-                        help="between readings (default 2)")  # fmt: skip
-    parser.add_argument("-s", dest="sort", default="", metavar="COLUMN",
-                        help="order by a column or one of slabtop's letters; -COLUMN inverts "
-                        "(write -s=-COLUMN)")  # fmt: skip
+    parser.add_argument(
+        "-b",
+        dest="batch",
+        action="store_true",
+        help="batch: plain text each time, for scripts and pipes",
+    )
+    parser.add_argument(
+        "-n", dest="count", type=count, metavar="N", help="end after N readings (default: go on)"
+    )
+    parser.add_argument(
+        "-d",
+        dest="delay",
+        type=delay,
+        default=2.0,
+        metavar="SECONDS",
+        help="between readings (default 2)",
+    )
+    parser.add_argument(
+        "-s",
+        dest="sort",
+        default="",
+        metavar="COLUMN",
+        help="order by a column or one of slabtop's letters; -COLUMN inverts (write -s=-COLUMN)",
+    )
     parser.add_argument("--view", choices=tuple(VIEWS), default="caches", help="default caches")
-    parser.add_argument("--filter", default="", metavar="TEXT",
-                        help="rows to show, for example 'kmalloc live > 1M'")  # fmt: skip
-    parser.add_argument("--pages", action="store_true",
-                        help="count page allocator events too, in programs of its own")  # fmt: skip
+    parser.add_argument(
+        "--filter", default="", metavar="TEXT", help="rows to show, for example 'kmalloc live > 1M'"
+    )
+    parser.add_argument(
+        "--pages",
+        action="store_true",
+        help="count page allocator events too, in programs of its own",
+    )
     parser.set_defaults(run=run)
 
 
@@ -77,8 +98,7 @@ def run(options: argparse.Namespace) -> int:
     from slabmon.tui.start import Start
 
     refuse_elsewhere(options, "pages")
-    start = Start(options.delay, options.count, options.view, options.sort,
-                  options.filter)  # fmt: skip
+    start = Start(options.delay, options.count, options.view, options.sort, options.filter)
     start.check()
     # The daemon that runs here may not count pages.
     nearest = open_source if options.pages else open_nearest

@@ -38,8 +38,13 @@ class Service:
     """One thread: the loop's. Start it before anything of the kernel is read: the web process is a
     copy of this one."""
 
-    def __init__(self, loop: Loop, settings: WebSettings, listeners: Sequence[socket],
-                 on_work: Callable[[], object]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        loop: Loop,
+        settings: WebSettings,
+        listeners: Sequence[socket],
+        on_work: Callable[[], object],
+    ) -> None:
         """`on_work` is called after each round of upkeep that succeeded."""
         self._loop = loop
         self._on_work = on_work

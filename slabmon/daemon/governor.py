@@ -22,10 +22,14 @@ class Governor:
         self._settings = settings
         self.sample_bytes = tracker.plan.settings.sample_bytes
         own = tracker.plan.settings
-        self.level = Level(available=tuple(
-            step for step in STEPS
-            if not (step.widen > 1 and own.exact) and not (step.shed == "pages" and not own.pages)
-        ))  # fmt: skip
+        self.level = Level(
+            available=tuple(
+                step
+                for step in STEPS
+                if not (step.widen > 1 and own.exact)
+                and not (step.shed == "pages" and not own.pages)
+            )
+        )
         self._bpf = 0.0
         self._window = (0.0, 0.0)  # when it opened, run time then
         self._processes: tuple[float, float, float] | None = None
@@ -69,13 +73,18 @@ class Governor:
             step = max(level.taken, old.taken, key=len)[-1]
             log.log(
                 logging.WARNING if level.steps > old.steps else logging.INFO,
-                "cost %.2f %% of a CPU, budget %.2f %%: %s%s", 100 * self.cost.total,
-                100 * self.limit, step.name, "" if level.steps > old.steps else ", undone",
-            )  # fmt: skip
+                "cost %.2f %% of a CPU, budget %.2f %%: %s%s",
+                100 * self.cost.total,
+                100 * self.limit,
+                step.name,
+                "" if level.steps > old.steps else ", undone",
+            )
             self._apply()
         elif helpless and not self._helpless:
-            log.warning("the cost is above the budget and nothing is left to give up: counting "
-                        "itself goes on")  # fmt: skip
+            log.warning(
+                "the cost is above the budget and nothing is left to give up: counting "
+                "itself goes on"
+            )
         self._helpless = helpless
 
     def reconfigure(self, settings: BudgetSettings, sample_bytes: int) -> None:
@@ -93,6 +102,7 @@ class Governor:
         for number, step in enumerate(STEPS):
             found[f"budget_step_{number}"] = float(step in self.level.taken)
         if self.cost is not None:
-            found |= {f"{part}_cpus": getattr(self.cost, part)
-                      for part in ("collector", "web", "bpf")}  # fmt: skip
+            found |= {
+                f"{part}_cpus": getattr(self.cost, part) for part in ("collector", "web", "bpf")
+            }
         return found

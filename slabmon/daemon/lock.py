@@ -30,8 +30,11 @@ def only_daemon(path: Path) -> Iterator[bool]:
             "--state.lock-file"
         ) from error
     except OSError as error:
-        log.warning("no lock file at %s (%s): nothing keeps a second daemon from starting",
-                    path, error.strerror)  # fmt: skip
+        log.warning(
+            "no lock file at %s (%s): nothing keeps a second daemon from starting",
+            path,
+            error.strerror,
+        )
         yield False
         return
     try:

@@ -133,8 +133,10 @@ def _listen(
     found = listeners.activated(passed)
     if found:
         if web.listen_address != WebSettings.listen_address:
-            log.warning("systemd passed sockets: web.listen_address is not used; "
-                        "see systemctl edit slabmon.socket")  # fmt: skip
+            log.warning(
+                "systemd passed sockets: web.listen_address is not used; "
+                "see systemctl edit slabmon.socket"
+            )
         return found
     deadline = time.monotonic() + patience
     while not found:

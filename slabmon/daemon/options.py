@@ -103,60 +103,137 @@ def _absolute(path: str) -> str:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("web", "listen_address", "HOST:PORT to listen on; an empty host means all "
-           "interfaces. The service listens where slabmon.socket says instead"),
-    Option("web", "socket_path", "unix socket for local clients, readable by the group slabmon; "
-           "an empty text means none. The service has it from slabmon.socket",
-           unset="/run/slabmon/slabmon.sock where it can be made",
-           example="/run/slabmon/slabmon.sock"),
-    Option("web", "config_file", "TLS and passwords, in exporter-toolkit's format (YAML); re-read "
-           "when it changes", live=True, unset="plain HTTP without a password",
-           example="/etc/slabmon/web.yml", flag_name="config.file", parse=_absolute),
+    Option(
+        "web",
+        "listen_address",
+        "HOST:PORT to listen on; an empty host means all "
+        "interfaces. The service listens where slabmon.socket says instead",
+    ),
+    Option(
+        "web",
+        "socket_path",
+        "unix socket for local clients, readable by the group slabmon; "
+        "an empty text means none. The service has it from slabmon.socket",
+        unset="/run/slabmon/slabmon.sock where it can be made",
+        example="/run/slabmon/slabmon.sock",
+    ),
+    Option(
+        "web",
+        "config_file",
+        "TLS and passwords, in exporter-toolkit's format (YAML); re-read when it changes",
+        live=True,
+        unset="plain HTTP without a password",
+        example="/etc/slabmon/web.yml",
+        flag_name="config.file",
+        parse=_absolute,
+    ),
     Option("web", "telemetry_path", "where the metrics are", live=True),
-    Option("web", "max_series", "series of one scrape; caches, call sites and devices beyond "
-           "it are added up as `other`", live=True),
-    Option("web", "user", "whom the process that talks HTTP runs as", live=True,
-           unset="slabmon where it exists, else nobody", example="slabmon"),
-    Option("web", "budget_seconds", "how long a request waits for the kernel's tables to be read",
-           live=True),
+    Option(
+        "web",
+        "max_series",
+        "series of one scrape; caches, call sites and devices beyond it are added up as `other`",
+        live=True,
+    ),
+    Option(
+        "web",
+        "user",
+        "whom the process that talks HTTP runs as",
+        live=True,
+        unset="slabmon where it exists, else nobody",
+        example="slabmon",
+    ),
+    Option(
+        "web",
+        "budget_seconds",
+        "how long a request waits for the kernel's tables to be read",
+        live=True,
+    ),
     Option("web", "max_connections", "connections at a time", live=True),
-    Option("web", "max_connections_per_client", "connections at a time from one address",
-           live=True),
-    Option("web", "request_seconds", "how long a client may take to send a request, or to send "
-           "the next one", live=True),
+    Option(
+        "web", "max_connections_per_client", "connections at a time from one address", live=True
+    ),
+    Option(
+        "web",
+        "request_seconds",
+        "how long a client may take to send a request, or to send the next one",
+        live=True,
+    ),
     Option("web", "response_seconds", "how long a client may take to read an answer", live=True),
-    Option("tracking", "sample_bytes", "mean allocated bytes between samples: less is more exact "
-           "and costs more", live=True),
-    Option("tracking", "exact", "track every allocation that matches KEY=VALUE[,KEY=VALUE] "
-           "instead of sampling; keys: cache, module, site, min_size, max_size, cgroup",
-           unset="sampling", example="module=nvme", parse=Filter.parse),
+    Option(
+        "tracking",
+        "sample_bytes",
+        "mean allocated bytes between samples: less is more exact and costs more",
+        live=True,
+    ),
+    Option(
+        "tracking",
+        "exact",
+        "track every allocation that matches KEY=VALUE[,KEY=VALUE] "
+        "instead of sampling; keys: cache, module, site, min_size, max_size, cgroup",
+        unset="sampling",
+        example="module=nvme",
+        parse=Filter.parse,
+    ),
     Option("tracking", "pages", "count page allocator events too"),
-    Option("tracking", "stack_frames", "frames of kernel stacks kept for tracked objects; "
-           "0: no stacks"),
-    Option("tracking", "site_slots", "kinds of allocation each CPU has room for; a power of two",
-           unset="4096, less on machines with many CPUs", example=4096),
-    Option("tracking", "cache_slots", "caches each CPU has room for on the side of frees; a power "
-           "of two", unset="1024", example=1024),
+    Option(
+        "tracking", "stack_frames", "frames of kernel stacks kept for tracked objects; 0: no stacks"
+    ),
+    Option(
+        "tracking",
+        "site_slots",
+        "kinds of allocation each CPU has room for; a power of two",
+        unset="4096, less on machines with many CPUs",
+        example=4096,
+    ),
+    Option(
+        "tracking",
+        "cache_slots",
+        "caches each CPU has room for on the side of frees; a power of two",
+        unset="1024",
+        example=1024,
+    ),
     Option("tracking", "samples", "tracked objects at a time; a multiple of 4096"),
     Option("tracking", "caches", "caches whose names are kept"),
     Option("tracking", "stacks", "distinct kernel stacks kept at a time"),
-    Option("budget", "cpu_percent", "percent of one CPU for each CPU of the host that slabmon may "
-           "use, BPF programs included; 0: no limit. Above it the sampling interval widens, then "
-           "collectors are shed", live=True),
-    Option("state", "keep", "keep counting in the kernel over restarts and crashes: in systemd's "
-           "file descriptor store, else pinned below pin_directory"),
+    Option(
+        "budget",
+        "cpu_percent",
+        "percent of one CPU for each CPU of the host that slabmon may "
+        "use, BPF programs included; 0: no limit. Above it the sampling interval widens, then "
+        "collectors are shed",
+        live=True,
+    ),
+    Option(
+        "state",
+        "keep",
+        "keep counting in the kernel over restarts and crashes: in systemd's "
+        "file descriptor store, else pinned below pin_directory",
+    ),
     Option("state", "lock_file", "only one daemon at a time holds it"),
-    Option("state", "pin_directory", "where kernel objects are pinned without systemd; a BPF file "
-           "system is mounted there if it is missing"),
-    Option("history", "path", "the recording that is kept, such as "
-           "/var/lib/slabmon/history/slabs.db; its directory is made for web.user if it is "
-           "missing; an empty text means none", live=True),
+    Option(
+        "state",
+        "pin_directory",
+        "where kernel objects are pinned without systemd; a BPF file "
+        "system is mounted there if it is missing",
+    ),
+    Option(
+        "history",
+        "path",
+        "the recording that is kept, such as "
+        "/var/lib/slabmon/history/slabs.db; its directory is made for web.user if it is "
+        "missing; an empty text means none",
+        live=True,
+    ),
     Option("history", "interval_seconds", "between snapshots", live=True),
     Option("history", "keep", "how long snapshots are kept, such as 12h or 7d", live=True),
-    Option("history", "max_size", "the oldest are forgotten while the file is larger, such as 64M "
-           "or 2G", live=True),
+    Option(
+        "history",
+        "max_size",
+        "the oldest are forgotten while the file is larger, such as 64M or 2G",
+        live=True,
+    ),
     Option("log", "level", "debug, info, warning or error", live=True),
-)  # fmt: skip
+)
 
 
 def by_table() -> Iterator[tuple[str, list[Option]]]:

@@ -55,9 +55,13 @@ def execute(channel: int, listeners: Sequence[int]) -> Child:
     # -P: whatever lies in the working directory is not to be imported.
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "slabmon.web.process", str(channel), *map(str, listeners)],
-        pass_fds=(channel, *listeners), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        start_new_session=True, cwd="/", env=_environment(),
-    )  # fmt: skip
+        pass_fds=(channel, *listeners),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+        env=_environment(),
+    )
 
 
 def _environment() -> dict[str, str]:

@@ -32,9 +32,13 @@ class Supervisor:
     first web process into being; those after it are new programs."""
 
     def __init__(
-        self, loop: Loop, settings: WebSettings, listeners: Sequence[socket.socket],
-        on_command: Callable[[WebProcess, bytes], None], first: Birth = execute,
-    ) -> None:  # fmt: skip
+        self,
+        loop: Loop,
+        settings: WebSettings,
+        listeners: Sequence[socket.socket],
+        on_command: Callable[[WebProcess, bytes], None],
+        first: Birth = execute,
+    ) -> None:
         self._loop = loop
         self._settings = settings
         self._listeners = listeners
@@ -62,8 +66,15 @@ class Supervisor:
 
     def _start(self, birth: Birth = execute) -> WebProcess:
         self._started_at = time.monotonic()
-        return WebProcess(self._loop, self._settings, self._listeners, birth,
-                          self._on_command, self._on_started, self._on_gone)  # fmt: skip
+        return WebProcess(
+            self._loop,
+            self._settings,
+            self._listeners,
+            birth,
+            self._on_command,
+            self._on_started,
+            self._on_gone,
+        )
 
     def wait_until_started(self) -> None:
         """Runs the loop until the first process has said how it came up; raises its error."""
@@ -85,8 +96,11 @@ class Supervisor:
         if started.error:
             return  # it ends, and _on_gone follows
         if self._current:
-            log.info("web configuration changed: web process %d replaces %d",
-                     process.pid, self._current.pid)  # fmt: skip
+            log.info(
+                "web configuration changed: web process %d replaces %d",
+                process.pid,
+                self._current.pid,
+            )
             self._current.retire()
             self._retired.append(self._current)
         self._current, self._candidate = process, None
@@ -103,8 +117,9 @@ class Supervisor:
             return
         if time.monotonic() - self._started_at > STABLE_SECONDS:
             self._delay = FIRST_DELAY
-        log.error("web process %d is gone (%s); another starts in %g s",
-                  process.pid, reason, self._delay)  # fmt: skip
+        log.error(
+            "web process %d is gone (%s); another starts in %g s", process.pid, reason, self._delay
+        )
         self._loop.later(self._delay, self._restart)
         self._delay = min(2 * self._delay, LONGEST_DELAY)
 

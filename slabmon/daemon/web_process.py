@@ -26,11 +26,15 @@ class WebProcess:
     """
 
     def __init__(
-        self, loop: Loop, settings: WebSettings, listeners: Iterable[socket.socket], birth: Birth,
+        self,
+        loop: Loop,
+        settings: WebSettings,
+        listeners: Iterable[socket.socket],
+        birth: Birth,
         on_command: Callable[[WebProcess, bytes], None],
         on_started: Callable[[WebProcess, Started], None],
         on_gone: Callable[[WebProcess, str], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._loop = loop
         self._on_command, self._on_started, self._on_gone = on_command, on_started, on_gone
         self.started = False

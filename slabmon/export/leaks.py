@@ -78,16 +78,26 @@ def to_dict(assessment: Assessment, share: float = SHARE) -> Document:
 def _finding(finding: Finding, amount: float) -> Entry:
     projected = finding.seconds_to(amount) if amount else None
     return {
-        "kind": finding.kind, "suspect": finding.name, "strength": finding.strength,
-        "growth_bytes_per_hour": round(finding.growth), "low_bytes_per_hour": round(finding.low),
-        "high_bytes_per_hour": round(finding.high), "window_seconds": round(finding.window, 3),
-        "grown_bytes": round(finding.grown), "live_bytes": round(finding.live), "p": finding.p,
+        "kind": finding.kind,
+        "suspect": finding.name,
+        "strength": finding.strength,
+        "growth_bytes_per_hour": round(finding.growth),
+        "low_bytes_per_hour": round(finding.low),
+        "high_bytes_per_hour": round(finding.high),
+        "window_seconds": round(finding.window, 3),
+        "grown_bytes": round(finding.grown),
+        "live_bytes": round(finding.live),
+        "p": finding.p,
         "share_seconds": None if projected is None else round(projected),
-        "module": finding.module or None, "drivers": list(finding.drivers),
-        "devices": list(finding.devices), "caches": list(finding.caches),
-        "sites": list(finding.sites), "evidence_for": list(finding.evidence_for),
-        "evidence_against": list(finding.evidence_against), "dismissed": finding.dismissed,
-    }  # fmt: skip
+        "module": finding.module or None,
+        "drivers": list(finding.drivers),
+        "devices": list(finding.devices),
+        "caches": list(finding.caches),
+        "sites": list(finding.sites),
+        "evidence_for": list(finding.evidence_for),
+        "evidence_against": list(finding.evidence_against),
+        "dismissed": finding.dismissed,
+    }
 
 
 def from_dict(document: Document) -> Assessment:
@@ -97,22 +107,38 @@ def from_dict(document: Document) -> Assessment:
     def findings(entries: list[Entry]) -> tuple[Finding, ...]:
         return tuple(
             Finding(
-                entry["kind"], entry["suspect"], entry["suspect"], entry["module"] or "",
-                tuple(entry["drivers"]), tuple(entry["devices"]), tuple(entry["caches"]),
-                tuple(entry["sites"]), entry["strength"], entry["growth_bytes_per_hour"],
-                entry["low_bytes_per_hour"], entry["high_bytes_per_hour"],
-                entry["window_seconds"], entry["grown_bytes"], entry["live_bytes"], entry["p"],
-                tuple(entry["evidence_for"]), tuple(entry["evidence_against"]),
+                entry["kind"],
+                entry["suspect"],
+                entry["suspect"],
+                entry["module"] or "",
+                tuple(entry["drivers"]),
+                tuple(entry["devices"]),
+                tuple(entry["caches"]),
+                tuple(entry["sites"]),
+                entry["strength"],
+                entry["growth_bytes_per_hour"],
+                entry["low_bytes_per_hour"],
+                entry["high_bytes_per_hour"],
+                entry["window_seconds"],
+                entry["grown_bytes"],
+                entry["live_bytes"],
+                entry["p"],
+                tuple(entry["evidence_for"]),
+                tuple(entry["evidence_against"]),
                 entry["dismissed"],
             )
             for entry in entries
-        )  # fmt: skip
+        )
 
     return Assessment(
-        document["observed_seconds"], document["needed_seconds"], document["tested_series"],
-        document["left_out_series"], 0, findings(document["verdicts"]),
+        document["observed_seconds"],
+        document["needed_seconds"],
+        document["tested_series"],
+        document["left_out_series"],
+        0,
+        findings(document["verdicts"]),
         findings(document["dismissed"]),
-    )  # fmt: skip
+    )
 
 
 def suspects(assessment: Assessment, other: str) -> Iterable[tuple[tuple[str, ...], float]]:
@@ -142,16 +168,18 @@ def _lines(document: Document) -> Iterable[str]:
         yield "Growth that is no verdict, and why:"
         for finding in dismissed[:_DISMISSED_SHOWN]:
             pace = human(finding["growth_bytes_per_hour"], BYTES_PER_HOUR)
-            yield printable(f"  {finding['kind']} {finding['suspect']}, {pace}/h: "
-                            f"{finding['dismissed']}")  # fmt: skip
+            yield printable(
+                f"  {finding['kind']} {finding['suspect']}, {pace}/h: {finding['dismissed']}"
+            )
         if len(dismissed) > _DISMISSED_SHOWN:
             yield f"  and {len(dismissed) - _DISMISSED_SHOWN} more (--format json)"
     yield ""
     tested = document["tested_series"]
     yield f"Watched for {duration(observed)}; {tested} series were tested for growth." + (
         f" {document['left_out_series']} could not be, for want of room."
-        if document["left_out_series"] else ""
-    )  # fmt: skip
+        if document["left_out_series"]
+        else ""
+    )
     if observed < needed:
         yield f"A verdict needs {duration(needed)} at least, a slow leak more."
 
@@ -169,21 +197,26 @@ def _conclusion(document: Document) -> Iterable[str]:
 def _verdict(verdict: Entry, share: float) -> Iterable[str]:
     low, high = verdict["low_bytes_per_hour"], verdict["high_bytes_per_hour"]
     yield printable(f"{verdict['kind']} {verdict['suspect']}: {verdict['strength']}")
-    line = (f"  grows by {human(verdict['growth_bytes_per_hour'], BYTES)}/h (95 % interval "
-            f"{human(low, BYTES)} to {human(high, BYTES)})")  # fmt: skip
+    line = (
+        f"  grows by {human(verdict['growth_bytes_per_hour'], BYTES)}/h (95 % interval "
+        f"{human(low, BYTES)} to {human(high, BYTES)})"
+    )
     line += f", holds {human(verdict['live_bytes'], BYTES)}"
     if verdict["share_seconds"] is not None:
         line += f"; {share:.0%} of memory in {duration(verdict['share_seconds'])}"
     yield line
     for title, value in (
         ("module", [name for name in [verdict["module"]] if name]),
-        ("drivers", verdict["drivers"]), ("devices", verdict["devices"]),
+        ("drivers", verdict["drivers"]),
+        ("devices", verdict["devices"]),
         ("caches", verdict["caches"]),
         ("sites", verdict["sites"] if verdict["kind"] != "site" else []),
-    ):  # fmt: skip
+    ):
         if value:
             yield printable(f"  {title}: {', '.join(value)}")
-    for title, sentences in (("for", verdict["evidence_for"]),
-                             ("against", verdict["evidence_against"])):  # fmt: skip
+    for title, sentences in (
+        ("for", verdict["evidence_for"]),
+        ("against", verdict["evidence_against"]),
+    ):
         for sentence in sentences:
             yield printable(f"  {title + ':':8} {sentence}")

@@ -131,162 +131,446 @@ def _optional(value: float | None) -> list[Row]:
 _CACHE, _SITE, _DEVICE = ("cache",), ("site", "module"), ("bus", "device", "driver")
 
 CATALOGUE: tuple[Metric[Snapshot], ...] = (
-    _gauge("build_info", "Version of slabmon, kernel release and machine type; always 1.",
-           ("version", "release", "machine"),
-           lambda s: [((__version__, s.host.release, s.host.machine), 1)]),
-    _gauge("tracking_since_seconds", "Unix time tracking began; all counters count from here.",
-           (), lambda s: [((), s.tracking.since)], unit="seconds"),
-    _gauge("sample_bytes", "Mean allocated bytes between samples; 0 in exact mode.", (),
-           lambda s: [((), s.tracking.sample_bytes)], unit="bytes"),
-    _counter("cache_allocations", "Objects allocated from this slab cache since tracking began.",
-             _CACHE, _caches("allocs"), "cache"),
-    _counter("cache_frees", "Objects freed to this slab cache since tracking began.",
-             _CACHE, _caches("frees"), "cache"),
-    _counter("cache_requested_bytes", "Bytes asked for.", _CACHE, _caches("requested_bytes"),
-             "cache", "bytes"),
-    _counter("cache_allocated_bytes", "Bytes handed out, rounding to the object size included.",
-             _CACHE, _caches("allocated_bytes"), "cache", "bytes"),
-    _counter("cache_freed_bytes", "Bytes given back.", _CACHE, _caches("freed_bytes"), "cache",
-             "bytes"),
-    _counter("allocation_failures", "Allocations that returned NULL.", _CACHE, _caches("failed"),
-             "cache"),
-    _gauge("cache_live_bytes", "Bytes allocated since tracking began and not freed, estimated.",
-           _CACHE, _live("bytes"), "cache", "bytes"),
-    _gauge("cache_live_stderr_bytes", "Standard error of slabmon_cache_live_bytes.", _CACHE,
-           _live("stderr_bytes"), "cache", "bytes"),
-    _gauge("cache_live_objects", "Objects allocated since tracking began and not freed, estimated.",
-           _CACHE, _live("objects"), "cache"),
-    Metric("slabmon_cache_frees_observable", "gauge", "0 where frees are known to escape every "
-           "tracepoint.", _CACHE, _caches("frees_observable"), "cache", additive=False),
-    Metric("slabmon_cache_reclaimable", "gauge", "1 for caches that the kernel shrinks under "
-           "memory pressure; others have no series.", _CACHE,
-           lambda s: (((c.name,), 1) for c in s.caches if c.reclaimable), "cache", additive=False),
-    _counter("cache_unobserved_frees", "Tracked objects found freed although no free was seen.",
-             _CACHE, _caches("unobserved_frees"), "cache"),
-    _gauge("cache_slab_bytes", "Memory of all slabs of the cache, from /proc/slabinfo.", _CACHE,
-           _slabinfo("slab_bytes"), "cache", "bytes"),
-    _gauge("cache_active_objects", "Active objects of the cache, from /proc/slabinfo: an upper "
-           "bound, free objects in per-CPU slabs count as active.", _CACHE,
-           _slabinfo("active_objects"), "cache"),
-    _counter("site_allocations", "Allocations made by this call site since tracking began.",
-             _SITE, _sites(lambda site: site.allocs), "site"),
-    _counter("site_allocated_bytes", "Bytes handed out to this call site.", _SITE,
-             _sites(lambda site: site.allocated_bytes), "site", "bytes"),
-    _counter("site_allocation_failures", "Allocations of this call site that returned NULL.",
-             _SITE, _sites(lambda site: site.failed), "site"),
-    _gauge("site_live_bytes", "Bytes allocated by this call site and not freed, estimated.",
-           _SITE, _sites(lambda site: site.live.bytes), "site", "bytes"),
-    _gauge("device_managed_resources", "Managed resources (devres) the device holds now.",
-           _DEVICE, _devices(lambda d: d.resources), "device"),
-    _gauge("device_managed_bytes", "Sum of the devres sizes the device holds now.", _DEVICE,
-           _devices(lambda d: d.managed_bytes), "device", "bytes"),
-    _gauge("device_slab_bytes", "Bytes the slab objects behind its managed resources occupy.",
-           _DEVICE, _devices(lambda d: d.slab_bytes), "device", "bytes"),
-    _counter("device_resources_added", "Managed resources added since tracking began.", _DEVICE,
-             _devices(lambda d: d.added), "device"),
-    _counter("device_resources_removed", "Managed resources removed since tracking began.",
-             _DEVICE, _devices(lambda d: d.removed), "device"),
-    _counter("gfp_allocations", "Allocations by class of GFP flags.", ("class",),
-             lambda s: (((row.name,), row.allocs) for row in s.gfp)),
-    _counter("gfp_allocated_bytes", "Bytes handed out by class of GFP flags.", ("class",),
-             lambda s: (((row.name,), row.allocated_bytes) for row in s.gfp), unit="bytes"),
-    _counter("gfp_allocation_failures", "Allocations that returned NULL by class of GFP flags.",
-             ("class",), lambda s: (((row.name,), row.failed) for row in s.gfp)),
-    _counter("request_size_allocations", "kmalloc requests by size: at most `le` bytes and more "
-             "than the bucket before (not cumulative).", ("le",),
-             lambda s: (((str(row.le),), row.allocs) for row in s.sizes)),
-    _counter("node_allocations", "Allocations by preferred NUMA node, where there are several.",
-             ("node",), lambda s: (((str(row.node),), row.allocs) for row in s.nodes)),
-    _counter("page_allocations", "Page allocator calls by order and GFP class, where enabled.",
-             ("order", "class"), lambda s: (((str(row.order), row.gfp_class), row.allocs)
-                                            for row in s.pages if row.gfp_class is not None)),
-    _counter("page_frees", "Page allocator frees by order, where enabled.", ("order",),
-             lambda s: (((str(row.order),), row.frees) for row in s.pages
-                        if row.gfp_class is None)),
-    _counter("lost_events", "What slabmon knows it missed, by reason.", ("reason",),
-             lambda s: (((reason,), count) for reason, count in s.losses.items())),
-    _counter("bpf_run_seconds", "Time in each BPF program while statistics were enabled: one "
-             "second in sixty.", ("program",),
-             lambda s: (((row.name,), row.run_seconds) for row in s.programs), unit="seconds"),
-    _counter("bpf_runs", "Runs of each BPF program while statistics were enabled.", ("program",),
-             lambda s: (((row.name,), row.runs) for row in s.programs)),
-    _gauge("feature_state", "1 for the state each capability is in: on, degraded or off.",
-           ("feature", "state"),
-           lambda s: (((name, state), float(feature.state == state))
-                      for name, feature in s.features.items()
-                      for state in ("on", "degraded", "off"))),
-)  # fmt: skip
+    _gauge(
+        "build_info",
+        "Version of slabmon, kernel release and machine type; always 1.",
+        ("version", "release", "machine"),
+        lambda s: [((__version__, s.host.release, s.host.machine), 1)],
+    ),
+    _gauge(
+        "tracking_since_seconds",
+        "Unix time tracking began; all counters count from here.",
+        (),
+        lambda s: [((), s.tracking.since)],
+        unit="seconds",
+    ),
+    _gauge(
+        "sample_bytes",
+        "Mean allocated bytes between samples; 0 in exact mode.",
+        (),
+        lambda s: [((), s.tracking.sample_bytes)],
+        unit="bytes",
+    ),
+    _counter(
+        "cache_allocations",
+        "Objects allocated from this slab cache since tracking began.",
+        _CACHE,
+        _caches("allocs"),
+        "cache",
+    ),
+    _counter(
+        "cache_frees",
+        "Objects freed to this slab cache since tracking began.",
+        _CACHE,
+        _caches("frees"),
+        "cache",
+    ),
+    _counter(
+        "cache_requested_bytes",
+        "Bytes asked for.",
+        _CACHE,
+        _caches("requested_bytes"),
+        "cache",
+        "bytes",
+    ),
+    _counter(
+        "cache_allocated_bytes",
+        "Bytes handed out, rounding to the object size included.",
+        _CACHE,
+        _caches("allocated_bytes"),
+        "cache",
+        "bytes",
+    ),
+    _counter(
+        "cache_freed_bytes", "Bytes given back.", _CACHE, _caches("freed_bytes"), "cache", "bytes"
+    ),
+    _counter(
+        "allocation_failures", "Allocations that returned NULL.", _CACHE, _caches("failed"), "cache"
+    ),
+    _gauge(
+        "cache_live_bytes",
+        "Bytes allocated since tracking began and not freed, estimated.",
+        _CACHE,
+        _live("bytes"),
+        "cache",
+        "bytes",
+    ),
+    _gauge(
+        "cache_live_stderr_bytes",
+        "Standard error of slabmon_cache_live_bytes.",
+        _CACHE,
+        _live("stderr_bytes"),
+        "cache",
+        "bytes",
+    ),
+    _gauge(
+        "cache_live_objects",
+        "Objects allocated since tracking began and not freed, estimated.",
+        _CACHE,
+        _live("objects"),
+        "cache",
+    ),
+    Metric(
+        "slabmon_cache_frees_observable",
+        "gauge",
+        "0 where frees are known to escape every tracepoint.",
+        _CACHE,
+        _caches("frees_observable"),
+        "cache",
+        additive=False,
+    ),
+    Metric(
+        "slabmon_cache_reclaimable",
+        "gauge",
+        "1 for caches that the kernel shrinks under memory pressure; others have no series.",
+        _CACHE,
+        lambda s: (((c.name,), 1) for c in s.caches if c.reclaimable),
+        "cache",
+        additive=False,
+    ),
+    _counter(
+        "cache_unobserved_frees",
+        "Tracked objects found freed although no free was seen.",
+        _CACHE,
+        _caches("unobserved_frees"),
+        "cache",
+    ),
+    _gauge(
+        "cache_slab_bytes",
+        "Memory of all slabs of the cache, from /proc/slabinfo.",
+        _CACHE,
+        _slabinfo("slab_bytes"),
+        "cache",
+        "bytes",
+    ),
+    _gauge(
+        "cache_active_objects",
+        "Active objects of the cache, from /proc/slabinfo: an upper "
+        "bound, free objects in per-CPU slabs count as active.",
+        _CACHE,
+        _slabinfo("active_objects"),
+        "cache",
+    ),
+    _counter(
+        "site_allocations",
+        "Allocations made by this call site since tracking began.",
+        _SITE,
+        _sites(lambda site: site.allocs),
+        "site",
+    ),
+    _counter(
+        "site_allocated_bytes",
+        "Bytes handed out to this call site.",
+        _SITE,
+        _sites(lambda site: site.allocated_bytes),
+        "site",
+        "bytes",
+    ),
+    _counter(
+        "site_allocation_failures",
+        "Allocations of this call site that returned NULL.",
+        _SITE,
+        _sites(lambda site: site.failed),
+        "site",
+    ),
+    _gauge(
+        "site_live_bytes",
+        "Bytes allocated by this call site and not freed, estimated.",
+        _SITE,
+        _sites(lambda site: site.live.bytes),
+        "site",
+        "bytes",
+    ),
+    _gauge(
+        "device_managed_resources",
+        "Managed resources (devres) the device holds now.",
+        _DEVICE,
+        _devices(lambda d: d.resources),
+        "device",
+    ),
+    _gauge(
+        "device_managed_bytes",
+        "Sum of the devres sizes the device holds now.",
+        _DEVICE,
+        _devices(lambda d: d.managed_bytes),
+        "device",
+        "bytes",
+    ),
+    _gauge(
+        "device_slab_bytes",
+        "Bytes the slab objects behind its managed resources occupy.",
+        _DEVICE,
+        _devices(lambda d: d.slab_bytes),
+        "device",
+        "bytes",
+    ),
+    _counter(
+        "device_resources_added",
+        "Managed resources added since tracking began.",
+        _DEVICE,
+        _devices(lambda d: d.added),
+        "device",
+    ),
+    _counter(
+        "device_resources_removed",
+        "Managed resources removed since tracking began.",
+        _DEVICE,
+        _devices(lambda d: d.removed),
+        "device",
+    ),
+    _counter(
+        "gfp_allocations",
+        "Allocations by class of GFP flags.",
+        ("class",),
+        lambda s: (((row.name,), row.allocs) for row in s.gfp),
+    ),
+    _counter(
+        "gfp_allocated_bytes",
+        "Bytes handed out by class of GFP flags.",
+        ("class",),
+        lambda s: (((row.name,), row.allocated_bytes) for row in s.gfp),
+        unit="bytes",
+    ),
+    _counter(
+        "gfp_allocation_failures",
+        "Allocations that returned NULL by class of GFP flags.",
+        ("class",),
+        lambda s: (((row.name,), row.failed) for row in s.gfp),
+    ),
+    _counter(
+        "request_size_allocations",
+        "kmalloc requests by size: at most `le` bytes and more "
+        "than the bucket before (not cumulative).",
+        ("le",),
+        lambda s: (((str(row.le),), row.allocs) for row in s.sizes),
+    ),
+    _counter(
+        "node_allocations",
+        "Allocations by preferred NUMA node, where there are several.",
+        ("node",),
+        lambda s: (((str(row.node),), row.allocs) for row in s.nodes),
+    ),
+    _counter(
+        "page_allocations",
+        "Page allocator calls by order and GFP class, where enabled.",
+        ("order", "class"),
+        lambda s: (
+            ((str(row.order), row.gfp_class), row.allocs)
+            for row in s.pages
+            if row.gfp_class is not None
+        ),
+    ),
+    _counter(
+        "page_frees",
+        "Page allocator frees by order, where enabled.",
+        ("order",),
+        lambda s: (((str(row.order),), row.frees) for row in s.pages if row.gfp_class is None),
+    ),
+    _counter(
+        "lost_events",
+        "What slabmon knows it missed, by reason.",
+        ("reason",),
+        lambda s: (((reason,), count) for reason, count in s.losses.items()),
+    ),
+    _counter(
+        "bpf_run_seconds",
+        "Time in each BPF program while statistics were enabled: one second in sixty.",
+        ("program",),
+        lambda s: (((row.name,), row.run_seconds) for row in s.programs),
+        unit="seconds",
+    ),
+    _counter(
+        "bpf_runs",
+        "Runs of each BPF program while statistics were enabled.",
+        ("program",),
+        lambda s: (((row.name,), row.runs) for row in s.programs),
+    ),
+    _gauge(
+        "feature_state",
+        "1 for the state each capability is in: on, degraded or off.",
+        ("feature", "state"),
+        lambda s: (
+            ((name, state), float(feature.state == state))
+            for name, feature in s.features.items()
+            for state in ("on", "degraded", "off")
+        ),
+    ),
+)
 
 
 DAEMON: tuple[Metric[Daemon], ...] = (
-    _gauge("up", "1 when the kernel's tables could be read for this scrape; 0 when what is shown "
-           "is an old reading, or none.", (), lambda d: [((), d.up)]),
-    _gauge("snapshot_age_seconds", "Age of the reading shown.", (), lambda d: _optional(d.age),
-           unit="seconds"),
-    _gauge("snapshot_seconds", "Time the last reading of the kernel's tables took.", (),
-           _reported("snapshot_seconds"), unit="seconds"),
-    _gauge("scrape_duration_seconds", "Time from asking the collector for this reading to having "
-           "it.", (), lambda d: _optional(d.scrape_seconds), unit="seconds"),
-    _counter("scrape_errors", "Requests that got no new reading: the collector did not answer in "
-             "time, or could not read the tables.", ("reason",),
-             lambda d: (((reason,), count) for reason, count in d.errors.items())),
-    _gauge("process_resident_bytes", "Resident memory of each part of the daemon.",
-           ("part",), _by_part("resident_bytes"), unit="bytes"),
-    _gauge("process_proportional_bytes", "The same, a page shared by n processes counted as an "
-           "n-th; 0 where the kernel does not tell.", ("part",),
-           _by_part("proportional_bytes"), unit="bytes"),
-    _counter("process_cpu_seconds", "CPU time of each part of the daemon.", ("part",),
-             _by_part("cpu_seconds"), unit="seconds"),
-    _gauge("cost_cpus", "CPUs each part used on average over the last minute; BPF programs over "
-           "the last window of statistics.", ("part",), _by_part("cpus", "bpf")),
+    _gauge(
+        "up",
+        "1 when the kernel's tables could be read for this scrape; 0 when what is shown "
+        "is an old reading, or none.",
+        (),
+        lambda d: [((), d.up)],
+    ),
+    _gauge(
+        "snapshot_age_seconds",
+        "Age of the reading shown.",
+        (),
+        lambda d: _optional(d.age),
+        unit="seconds",
+    ),
+    _gauge(
+        "snapshot_seconds",
+        "Time the last reading of the kernel's tables took.",
+        (),
+        _reported("snapshot_seconds"),
+        unit="seconds",
+    ),
+    _gauge(
+        "scrape_duration_seconds",
+        "Time from asking the collector for this reading to having it.",
+        (),
+        lambda d: _optional(d.scrape_seconds),
+        unit="seconds",
+    ),
+    _counter(
+        "scrape_errors",
+        "Requests that got no new reading: the collector did not answer in "
+        "time, or could not read the tables.",
+        ("reason",),
+        lambda d: (((reason,), count) for reason, count in d.errors.items()),
+    ),
+    _gauge(
+        "process_resident_bytes",
+        "Resident memory of each part of the daemon.",
+        ("part",),
+        _by_part("resident_bytes"),
+        unit="bytes",
+    ),
+    _gauge(
+        "process_proportional_bytes",
+        "The same, a page shared by n processes counted as an "
+        "n-th; 0 where the kernel does not tell.",
+        ("part",),
+        _by_part("proportional_bytes"),
+        unit="bytes",
+    ),
+    _counter(
+        "process_cpu_seconds",
+        "CPU time of each part of the daemon.",
+        ("part",),
+        _by_part("cpu_seconds"),
+        unit="seconds",
+    ),
+    _gauge(
+        "cost_cpus",
+        "CPUs each part used on average over the last minute; BPF programs over "
+        "the last window of statistics.",
+        ("part",),
+        _by_part("cpus", "bpf"),
+    ),
     _gauge("budget_cpus", "CPUs slabmon may use; 0: no limit.", (), _reported("budget_cpus")),
-    _gauge("budget_step_taken", "1 while this is given up to stay within the budget.", ("step",),
-           lambda d: [((step.name,), d.report[f"budget_step_{number}"])
-                      for number, step in enumerate(STEPS) if f"budget_step_{number}" in d.report]),
-    _gauge("bpf_memory_bytes", "Memory of slabmon's BPF maps and programs, as the kernel accounts "
-           "it.", (), _reported("bpf_bytes"), unit="bytes"),
-    _counter("web_restarts", "Web processes started because one had died.", (),
-             _reported("web_restarts")),
-    _gauge("web_configuration_failed", "1 while the web configuration or a certificate on disk is "
-           "invalid and the one before stays in force.", (),
-           _reported("web_configuration_failed")),
+    _gauge(
+        "budget_step_taken",
+        "1 while this is given up to stay within the budget.",
+        ("step",),
+        lambda d: [
+            ((step.name,), d.report[f"budget_step_{number}"])
+            for number, step in enumerate(STEPS)
+            if f"budget_step_{number}" in d.report
+        ],
+    ),
+    _gauge(
+        "bpf_memory_bytes",
+        "Memory of slabmon's BPF maps and programs, as the kernel accounts it.",
+        (),
+        _reported("bpf_bytes"),
+        unit="bytes",
+    ),
+    _counter(
+        "web_restarts", "Web processes started because one had died.", (), _reported("web_restarts")
+    ),
+    _gauge(
+        "web_configuration_failed",
+        "1 while the web configuration or a certificate on disk is "
+        "invalid and the one before stays in force.",
+        (),
+        _reported("web_configuration_failed"),
+    ),
     _gauge("http_connections", "Open connections.", (), lambda d: [((), d.connections)]),
-    _counter("http_refused_connections", "Connections closed for a limit: evicted waiting for a "
-             "request, refused at once, or slow to take their answer.", ("reason",),
-             lambda d: (((reason,), count) for reason, count in d.refused.items())),
-    _counter("http_authentication_failures", "Requests with a wrong user name or password.", (),
-             lambda d: [((), d.authentication_failures)]),
-    _gauge("folded_series", f"Label sets added up under `{OTHER}`.", ("family",),
-           lambda d: (((kind,), count) for kind, count in d.folded.items())),
-    _counter("folded_moves", f"Label sets that lost their own series to `{OTHER}`.", ("family",),
-             lambda d: (((kind,), n) for kind, n in d.moved.items())),
-)  # fmt: skip
+    _counter(
+        "http_refused_connections",
+        "Connections closed for a limit: evicted waiting for a "
+        "request, refused at once, or slow to take their answer.",
+        ("reason",),
+        lambda d: (((reason,), count) for reason, count in d.refused.items()),
+    ),
+    _counter(
+        "http_authentication_failures",
+        "Requests with a wrong user name or password.",
+        (),
+        lambda d: [((), d.authentication_failures)],
+    ),
+    _gauge(
+        "folded_series",
+        f"Label sets added up under `{OTHER}`.",
+        ("family",),
+        lambda d: (((kind,), count) for kind, count in d.folded.items()),
+    ),
+    _counter(
+        "folded_moves",
+        f"Label sets that lost their own series to `{OTHER}`.",
+        ("family",),
+        lambda d: (((kind,), n) for kind, n in d.moved.items()),
+    ),
+)
 
 
 VERDICTS: tuple[Metric[Assessment], ...] = (
-    _gauge("leak_suspect_bytes_per_second", "Growth of a suspected leak: a call site, cache, "
-           f"driver (module) or device. The {MAX_SUSPECTS} that grow fastest.",
-           ("kind", "suspect", "module"), lambda a: suspects(a, OTHER)),
-    _gauge("leak_suspects", "Suspected leaks by strength of the evidence.", ("strength",),
-           lambda a: [((strength,), sum(f.strength == strength for f in a.verdicts))
-                      for strength in STRENGTHS]),
-    _gauge("leak_dismissed", "Growth beyond chance that is no verdict: reclaimable, a warm-up, "
-           "periodic, ...", (), lambda a: [((), len(a.dismissed))]),
-    _gauge("leak_observed_seconds", "For how long growth has been watched.", (),
-           lambda a: [((), a.observed)], unit="seconds"),
-    _gauge("leak_verdicts_ready", "1 when it has been watched long enough for any verdict.", (),
-           lambda a: [((), a.ready)]),
-)  # fmt: skip
+    _gauge(
+        "leak_suspect_bytes_per_second",
+        "Growth of a suspected leak: a call site, cache, "
+        f"driver (module) or device. The {MAX_SUSPECTS} that grow fastest.",
+        ("kind", "suspect", "module"),
+        lambda a: suspects(a, OTHER),
+    ),
+    _gauge(
+        "leak_suspects",
+        "Suspected leaks by strength of the evidence.",
+        ("strength",),
+        lambda a: [
+            ((strength,), sum(f.strength == strength for f in a.verdicts)) for strength in STRENGTHS
+        ],
+    ),
+    _gauge(
+        "leak_dismissed",
+        "Growth beyond chance that is no verdict: reclaimable, a warm-up, periodic, ...",
+        (),
+        lambda a: [((), len(a.dismissed))],
+    ),
+    _gauge(
+        "leak_observed_seconds",
+        "For how long growth has been watched.",
+        (),
+        lambda a: [((), a.observed)],
+        unit="seconds",
+    ),
+    _gauge(
+        "leak_verdicts_ready",
+        "1 when it has been watched long enough for any verdict.",
+        (),
+        lambda a: [((), a.ready)],
+    ),
+)
 
 
 def markdown() -> str:
     """docs/metrics.md."""
     lines = [
-        "# Metrics", "", "Made from `slabmon/export/metrics.py` by `make docs`. Counters count "
-        "since tracking began (`slabmon_tracking_since_seconds`) and never fall meanwhile.", "",
-        BOUNDS, "",
-        "| metric | type | labels | meaning |", "|---|---|---|---|",
-    ]  # fmt: skip
+        "# Metrics",
+        "",
+        "Made from `slabmon/export/metrics.py` by `make docs`. Counters count "
+        "since tracking began (`slabmon_tracking_since_seconds`) and never fall meanwhile.",
+        "",
+        BOUNDS,
+        "",
+        "| metric | type | labels | meaning |",
+        "|---|---|---|---|",
+    ]
     metrics: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE, *VERDICTS)
     for metric in metrics:
         labels = ", ".join(metric.labels)

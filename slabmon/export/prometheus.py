@@ -71,8 +71,12 @@ class Exporter:
     def _family(self, metric: Metric[Of], source: Of) -> Family:
         counter = metric.kind == "counter"
         kind = CounterMetricFamily if counter else GaugeMetricFamily
-        family = kind(metric.name, metric.help, labels=metric.labels, unit=metric.unit
-                      if metric.name.endswith(f"_{metric.unit}") else "")  # fmt: skip
+        family = kind(
+            metric.name,
+            metric.help,
+            labels=metric.labels,
+            unit=metric.unit if metric.name.endswith(f"_{metric.unit}") else "",
+        )
         merged = merge(metric.rows(source))
         if metric.bound:
             merged = self._chosen[metric.bound].fold(metric.name, merged, counter)

@@ -56,14 +56,31 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "cache": Kind(0.58, lambda s: s.caches, lambda c: (c.name,), lambda c: (
-        c.allocated_bytes, c.allocs, c.live.bytes, c.failed,
-        c.slabinfo.slab_bytes if c.slabinfo else 0)),
-    "site": Kind(0.25, lambda s: s.sites, lambda row: (row.label, row.module or ""), lambda row: (
-        row.allocated_bytes, row.allocs, row.live.bytes, row.failed)),
-    "device": Kind(0.17, lambda s: s.devices, lambda d: (d.bus, d.name, d.driver or ""), lambda d: (
-        d.managed_bytes, d.resources, d.added + d.removed)),
-}  # fmt: skip
+    "cache": Kind(
+        0.58,
+        lambda s: s.caches,
+        lambda c: (c.name,),
+        lambda c: (
+            c.allocated_bytes,
+            c.allocs,
+            c.live.bytes,
+            c.failed,
+            c.slabinfo.slab_bytes if c.slabinfo else 0,
+        ),
+    ),
+    "site": Kind(
+        0.25,
+        lambda s: s.sites,
+        lambda row: (row.label, row.module or ""),
+        lambda row: (row.allocated_bytes, row.allocs, row.live.bytes, row.failed),
+    ),
+    "device": Kind(
+        0.17,
+        lambda s: s.devices,
+        lambda d: (d.bus, d.name, d.driver or ""),
+        lambda d: (d.managed_bytes, d.resources, d.added + d.removed),
+    ),
+}
 
 BOUNDS = (
     f"A host has at most `web.max_series` series ({MAX_SERIES} by default). {RESERVED} of them are "
@@ -115,8 +132,11 @@ class Chosen:
         kept = sorted((scores[row], row) for row in before)
         kept = kept[max(0, len(kept) - self._limit) :]
         members = {row for _, row in kept}
-        waiting = sorted((score, row) for row, score in scores.items()
-                         if row not in members and set(row) != {OTHER})  # fmt: skip
+        waiting = sorted(
+            (score, row)
+            for row, score in scores.items()
+            if row not in members and set(row) != {OTHER}
+        )
         for _ in range(min(self._limit - len(kept), len(waiting))):
             members.add(waiting.pop()[1])
         for score, row in kept:

@@ -19,10 +19,12 @@ SCHEMA = 1
 
 def _live(live: Live) -> dict[str, int]:
     return {
-        "live_objects": live.objects, "live_bytes": live.bytes,
-        "live_stderr_bytes": live.stderr_bytes, "live_low_bytes": live.low_bytes,
+        "live_objects": live.objects,
+        "live_bytes": live.bytes,
+        "live_stderr_bytes": live.stderr_bytes,
+        "live_low_bytes": live.low_bytes,
         "live_high_bytes": live.high_bytes,
-    }  # fmt: skip
+    }
 
 
 def _row(row: Any) -> dict[str, Any]:

@@ -53,8 +53,12 @@ class Memory:
                 events_taken=_count(document["events_taken"]),
                 modules=symbols.History(
                     tuple(
-                        (_text(name), [(_count(a), _count(b)) for a, b in ranges],
-                         _count(first), _count(last))
+                        (
+                            _text(name),
+                            [(_count(a), _count(b)) for a, b in ranges],
+                            _count(first),
+                            _count(last),
+                        )
                         for name, ranges, first, last in modules
                     ),
                     _count(confirmed),
@@ -71,13 +75,19 @@ class Memory:
                 ),
                 ledger=devices.History(
                     tuple(
-                        (devices.Names(_text(bus), _text(name), _optional(driver),
-                                       _optional(module)), _count(added), _count(removed))
+                        (
+                            devices.Names(
+                                _text(bus), _text(name), _optional(driver), _optional(module)
+                            ),
+                            _count(added),
+                            _count(removed),
+                        )
                         for (bus, name, driver, module), added, removed in ledger
                     ),
-                    _count(disagreements), _count(failed_walks),
+                    _count(disagreements),
+                    _count(failed_walks),
                 ),
-            )  # fmt: skip
+            )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a state document: {error!r}") from error
 

@@ -52,8 +52,15 @@ _DEVRES, _MODULE_LOAD = CONSTANTS["EVENT_DEVRES"], CONSTANTS["EVENT_MODULE_LOAD"
 class Tracker:
     """One session. Made by `open_tracker`; holds everything attached until close()."""
 
-    def __init__(self, facts: Facts, plan: Plan, programs: Programs, symbols: Symbols,
-                 cgroups: Cgroups, continuity: Continuity | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        facts: Facts,
+        plan: Plan,
+        programs: Programs,
+        symbols: Symbols,
+        cgroups: Cgroups,
+        continuity: Continuity | None = None,
+    ) -> None:
         self.facts = facts
         self.plan = plan
         self.programs = programs
@@ -70,9 +77,10 @@ class Tracker:
         self._aliases: dict[str, tuple[str, ...]] = {}
         self.reader = Reader(programs, plan)
         self._ring = RingBuffer(
-            programs.maps["events"], plan.defines["EVENT_PAGES"] * facts.page_bytes,
+            programs.maps["events"],
+            plan.defines["EVENT_PAGES"] * facts.page_bytes,
             start=memory.events_taken if memory else 0,
-        )  # fmt: skip
+        )
         self._locations: dict[tuple[int, int], Location] = {}
         self._stack_table = StackTable(programs, plan, self.reader.without_stack)
         self._stacks = Stacks(self._stack_table.frames, self._location)
@@ -94,8 +102,12 @@ class Tracker:
         self.features.update({event: Feature(OFF, reason) for event, reason in failed.items()})
         self.ledger = None
         if self.features["device_inventory"].state != OFF:
-            walker = Walker(programs, self._function_name, plan.defines["DEVRES_HEADER"],
-                            bool(plan.defines["DEVRES_NAMED"]))  # fmt: skip
+            walker = Walker(
+                programs,
+                self._function_name,
+                plan.defines["DEVRES_HEADER"],
+                bool(plan.defines["DEVRES_NAMED"]),
+            )
             self.ledger = Ledger(walker, self.features["devres_log"].state != OFF)
             if memory:
                 self.ledger.recall(memory.ledger)
@@ -113,11 +125,14 @@ class Tracker:
 
     def _memory(self) -> Memory:
         return Memory(
-            self.since, self._started, self._ring.position, self.symbols.history(),
+            self.since,
+            self._started,
+            self._ring.position,
+            self.symbols.history(),
             {key: place for key, place in self._locations.items() if place.module},
             tuple(self._directory.names()),
             self.ledger.history() if self.ledger else History((), 0, 0),
-        )  # fmt: skip
+        )
 
     def _save(self) -> None:
         """What clients were told, or events that are about to be given up, is written down."""
@@ -143,8 +158,10 @@ class Tracker:
             event = np.frombuffer(record, MODULE_EVENT, 1)[0]
             modules_changed = True
             if kind == _MODULE_LOAD:
-                ranges = [(int(event[b]), int(event[b]) + int(event[n]))
-                          for b, n in (("base", "bytes"), ("init_base", "init_bytes"))]  # fmt: skip
+                ranges = [
+                    (int(event[b]), int(event[b]) + int(event[n]))
+                    for b, n in (("base", "bytes"), ("init_base", "init_bytes"))
+                ]
                 self.symbols.module_loaded(text(event["name"]), ranges, int(event["generation"]))
             else:
                 self.symbols.module_freed(text(event["name"]), int(event["generation"]))
@@ -199,16 +216,22 @@ class Tracker:
         stacks = np.union1d(samples["stack"], stacked.stack).tolist() if stacked else []
         cgroups = np.unique(samples["cgroup"]).tolist() if stacked else []
         tracked = Tracked(
-            cache=name_of[rows.cache_of][row], site=rows.place_of[row],
-            bytes=samples["allocated_bytes"], requested=samples["requested_bytes"],
-            interval=samples["interval"], born_ns=samples["time_ns"],
-            now_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC), gfp=rows.flags[row],
-            tgid=samples["tgid"], cgroup=samples["cgroup"], comm=samples["comm"],
+            cache=name_of[rows.cache_of][row],
+            site=rows.place_of[row],
+            bytes=samples["allocated_bytes"],
+            requested=samples["requested_bytes"],
+            interval=samples["interval"],
+            born_ns=samples["time_ns"],
+            now_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+            gfp=rows.flags[row],
+            tgid=samples["tgid"],
+            cgroup=samples["cgroup"],
+            comm=samples["comm"],
             stack=samples["stack"],
             stacks=self._stacks.names(stacks, int(self.reader.control["module_generation"])),
             cgroups=self._cgroups.names(cgroups),
             gfp_class={f: self._classify(f) for f in np.unique(rows.flags).tolist()},
-        )  # fmt: skip
+        )
         return tracked, names
 
     def _rows(self, slots: Allocations) -> assemble.Rows:
@@ -248,9 +271,14 @@ class Tracker:
         live_caches = grouped.by(tracked.cache, len(cache_names))
         live_sites = grouped.by(tracked.site, len(rows.places))
         caches = assemble.cache_rows(
-            table, dict(zip(cache_names, live_caches, strict=True)), info, self._aliases,
-            slabinfo.nature, interval, self._bulk_unseen,
-        )  # fmt: skip
+            table,
+            dict(zip(cache_names, live_caches, strict=True)),
+            info,
+            self._aliases,
+            slabinfo.nature,
+            interval,
+            self._bulk_unseen,
+        )
         sites = assemble.site_rows(rows, dict(zip(rows.places, live_sites, strict=True)), interval)
         cache_row = {row.name: i for i, row in enumerate(caches)}
         site_row = {site[:3]: i for i, site in enumerate(sites)}
@@ -266,10 +294,16 @@ class Tracker:
         self._save()
         settings = self.plan.settings
         return Snapshot(
-            host=Host(self.facts.release, self.facts.machine, self.facts.cpus, self.facts.boot_id,
-                      os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
-            tracking=Tracking(self.since, seconds, "exact" if settings.exact else "sampled",
-                              interval),
+            host=Host(
+                self.facts.release,
+                self.facts.machine,
+                self.facts.cpus,
+                self.facts.boot_id,
+                os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            ),
+            tracking=Tracking(
+                self.since, seconds, "exact" if settings.exact else "sampled", interval
+            ),
             caches=caches,
             sites=sites,
             devices=devices,
@@ -284,8 +318,9 @@ class Tracker:
             ),
             losses=dict(self._losses()),
             features={n: FeatureState(f.state, f.reason) for n, f in self.features.items()},
-            tracked=tracked, stacked=stacked or Stacked(),
-        )  # fmt: skip
+            tracked=tracked,
+            stacked=stacked or Stacked(),
+        )
 
     def _slabinfo(self) -> dict[str, Slabinfo]:
         if not self.facts.slabinfo or "slabinfo" in self.shed:

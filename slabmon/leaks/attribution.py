@@ -50,14 +50,22 @@ def behind(now: Snapshot, kind: str, key: Hashable, start: float, age: float) ->
         device = next((d for d in now.devices if device_key(d) == key), None)
         if device is None:
             return None
-        return Behind(f"{device.bus}:{device.name}", device.managed_bytes, device.module or "",
-                      (device.driver,) if device.driver else (), (device.name,),
-                      tuple(list(device.slab_by_cache)[:_NAMED]))  # fmt: skip
+        return Behind(
+            f"{device.bus}:{device.name}",
+            device.managed_bytes,
+            device.module or "",
+            (device.driver,) if device.driver else (),
+            (device.name,),
+            tuple(list(device.slab_by_cache)[:_NAMED]),
+        )
     sites: set[int] | None = None
     caches: set[int] | None = None
     if kind in (SITE, DRIVER):
-        sites = {i for i, site in enumerate(now.sites)
-                 if (site_key(site) if kind == SITE else site.owner) == key}  # fmt: skip
+        sites = {
+            i
+            for i, site in enumerate(now.sites)
+            if (site_key(site) if kind == SITE else site.owner) == key
+        }
         if not sites:
             return None
         some = now.sites[min(sites)]
@@ -77,8 +85,9 @@ def behind(now: Snapshot, kind: str, key: Hashable, start: float, age: float) ->
     return replace(found, name=name, live=live, module=module, drivers=drivers, devices=devices)
 
 
-def _survivors(now: Snapshot, sites: set[int] | None, caches: set[int] | None, start: float,
-               age: float) -> Behind:  # fmt: skip
+def _survivors(
+    now: Snapshot, sites: set[int] | None, caches: set[int] | None, start: float, age: float
+) -> Behind:
     tracked = now.tracked
     ages = tracked.age
     mask = (ages >= age) & (ages <= now.tracking.seconds - start + age)
@@ -96,12 +105,16 @@ def _survivors(now: Snapshot, sites: set[int] | None, caches: set[int] | None, s
         for column in (by_cache, by_site)
     )
     return Behind(
-        "", 0.0, samples=len(which), objects=float(weight.sum()),
-        bytes_by_cache=bytes_by_cache, bytes_by_site=bytes_by_site,
+        "",
+        0.0,
+        samples=len(which),
+        objects=float(weight.sum()),
+        bytes_by_cache=bytes_by_cache,
+        bytes_by_site=bytes_by_site,
         caches=tuple(now.caches[i].name for i in list(bytes_by_cache)[:_NAMED]),
         sites=tuple(now.sites[i].full_label for i in list(bytes_by_site)[:_NAMED]),
         oldest=float(ages[which].max(initial=0.0)),
-    )  # fmt: skip
+    )
 
 
 def _devices(now: Snapshot, module: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -113,8 +126,9 @@ def _devices(now: Snapshot, module: str) -> tuple[tuple[str, ...], tuple[str, ..
 
 def share(about: Behind, now: Snapshot, of: str) -> float:
     """Share of the survivors' bytes that lies in caches with this property."""
-    chosen: float = sum(size for i, size in about.bytes_by_cache.items()
-                        if getattr(now.caches[i], of))  # fmt: skip
+    chosen: float = sum(
+        size for i, size in about.bytes_by_cache.items() if getattr(now.caches[i], of)
+    )
     return chosen / about.bytes if about.bytes else 0.0
 
 
@@ -153,8 +167,9 @@ def explained(findings: list[tuple[Finding, Behind]]) -> Iterable[Finding]:
                 continue
             elif by_innocent:
                 main = innocent[next(i for i in about.bytes_by_site if i in innocent)]
-                found.append(replace(finding, dismissed=f"most of it is {main.name}: "
-                                     f"{main.dismissed}"))  # fmt: skip
+                found.append(
+                    replace(finding, dismissed=f"most of it is {main.name}: {main.dismissed}")
+                )
             else:
                 found.append(finding)
                 guilty |= sites if kind == DRIVER else set()

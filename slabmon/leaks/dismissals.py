@@ -35,8 +35,20 @@ def size(value: float) -> str:
 
 def examine(case: Case, found: Grown, kind: str, about: Behind) -> str:
     """Why it is no verdict, "" if nothing says so."""
-    for check in (_reclaimable, _booting, _new_module, _burst, _slowed, _declining, _turned_over,
-                  _fell_before, _stopped, _unconfirmed, _lost, _replaced):  # fmt: skip
+    for check in (
+        _reclaimable,
+        _booting,
+        _new_module,
+        _burst,
+        _slowed,
+        _declining,
+        _turned_over,
+        _fell_before,
+        _stopped,
+        _unconfirmed,
+        _lost,
+        _replaced,
+    ):
         problem = check(case, found, kind, about)
         if problem:
             return problem
@@ -44,8 +56,11 @@ def examine(case: Case, found: Grown, kind: str, about: Behind) -> str:
 
 
 def _reclaimable(case: Case, found: Grown, kind: str, about: Behind) -> str:
-    part = float(cache_of(case.now, about.name).reclaimable) if kind == NET else share(
-        about, case.now, "reclaimable")  # fmt: skip
+    part = (
+        float(cache_of(case.now, about.name).reclaimable)
+        if kind == NET
+        else share(about, case.now, "reclaimable")
+    )
     if part >= MIXED:
         return f"{part:.0%} of it is reclaimable: the kernel gives it back under memory pressure"
     return ""
@@ -103,8 +118,10 @@ def _declining(case: Case, found: Grown, kind: str, about: Behind) -> str:
 
 def _turned_over(case: Case, found: Grown, kind: str, about: Behind) -> str:
     if found.turnover > TURNOVER:
-        return (f"{found.turnover:.0%} of what outlived {duration(found.stretch.age)} was freed "
-                "since: it turns over")  # fmt: skip
+        return (
+            f"{found.turnover:.0%} of what outlived {duration(found.stretch.age)} was freed "
+            "since: it turns over"
+        )
     return ""
 
 
@@ -161,8 +178,10 @@ def _unconfirmed(case: Case, found: Grown, kind: str, about: Behind) -> str:
         grown = float(stretch.level[-1, row] - stretch.level[0, row])
         freed = float(stretch.gone[-1, row] - stretch.gone[0, row])
     if grown < MIXED * found.total or freed > TURNOVER * (freed + grown):
-        return (f"of its objects that outlived {duration(stretch.age)}, {size(freed)} were freed "
-                f"and {size(max(0.0, grown))} more live: samples do not confirm it")  # fmt: skip
+        return (
+            f"of its objects that outlived {duration(stretch.age)}, {size(freed)} were freed "
+            f"and {size(max(0.0, grown))} more live: samples do not confirm it"
+        )
     return ""
 
 
@@ -195,9 +214,11 @@ def _replaced(case: Case, found: Grown, kind: str, about: Behind) -> str:
     doubt = np.sqrt(variance) * (1 if case.now.tracking.mode == "exact" else -1)
     if net + doubt < CONFIRMED * claimed:
         error = size(float(np.sqrt(variance)))
-        return (f"its caches, exactly counted, grew by {size(max(0.0, net))} (error {error}) "
-                "beyond what else grows there, which does not confirm it: it may replace what was "
-                "allocated before tracking began")  # fmt: skip
+        return (
+            f"its caches, exactly counted, grew by {size(max(0.0, net))} (error {error}) "
+            "beyond what else grows there, which does not confirm it: it may replace what was "
+            "allocated before tracking began"
+        )
     if kind == SITE:
         for name, rate in claims.items():
             case.claimed[name] = case.claimed.get(name, 0.0) + rate

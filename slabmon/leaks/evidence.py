@@ -27,17 +27,23 @@ def favouring(case: Case, found: Grown, finding: Finding, about: Behind) -> tupl
 
 def _favouring(case: Case, found: Grown, finding: Finding, about: Behind) -> Iterable[str]:
     steps = np.diff(found.levels)
-    yield (f"it grew by {size(found.total)} in {duration(finding.window)}, in "
-           f"{int((steps > 0).sum())} of {len(steps)} equal parts of that time")  # fmt: skip
+    yield (
+        f"it grew by {size(found.total)} in {duration(finding.window)}, in "
+        f"{int((steps > 0).sum())} of {len(steps)} equal parts of that time"
+    )
     if found.pace.first:
         steady = found.hours * (len(steps) - found.pace.first) * 3600
         yield f"it has grown at its present pace for {duration(steady)}"
-    yield (f"the chance of such growth from noise of sampling and demand is {found.p:.0e}, "
-           "corrected for the number of series tested")  # fmt: skip
+    yield (
+        f"the chance of such growth from noise of sampling and demand is {found.p:.0e}, "
+        "corrected for the number of series tested"
+    )
     if about.samples:
         if finding.kind != DEVICE:
-            yield (f"of what outlived {duration(found.stretch.age)}, "
-                   f"{found.turnover:.0%} was freed since")  # fmt: skip
+            yield (
+                f"of what outlived {duration(found.stretch.age)}, "
+                f"{found.turnover:.0%} was freed since"
+            )
         yield f"the oldest object of this growth is {duration(about.oldest)} old"
         yield from _lifetimes(case, about)
     if finding.kind == DEVICE:
@@ -54,8 +60,10 @@ def _lifetimes(case: Case, about: Behind) -> Iterable[str]:
         return
     decade = int(np.searchsorted(counts, _MOST * counts[-1]))
     if decade < len(counts) - 1 and 10.0 ** (decade - 5) < about.oldest:
-        yield (f"{_MOST:.0%} of the sampled objects of {cache.name} that were freed lived less "
-               f"than {duration(10.0 ** (decade - 5))}")  # fmt: skip
+        yield (
+            f"{_MOST:.0%} of the sampled objects of {cache.name} that were freed lived less "
+            f"than {duration(10.0 ** (decade - 5))}"
+        )
 
 
 def contrary(case: Case, found: Grown, finding: Finding, about: Behind) -> tuple[str, ...]:
@@ -65,8 +73,10 @@ def contrary(case: Case, found: Grown, finding: Finding, about: Behind) -> tuple
 
 def _contrary(case: Case, found: Grown, finding: Finding, about: Behind) -> Iterable[str]:
     if finding.window < _DAY:
-        yield (f"watched for {duration(finding.window)}: a slower warm-up, or a load that rises "
-               "and falls with the day, looks the same so far")  # fmt: skip
+        yield (
+            f"watched for {duration(finding.window)}: a slower warm-up, or a load that rises "
+            "and falls with the day, looks the same so far"
+        )
     if case.now.tracking.mode != "exact" and 0 < about.samples < _FEW:
         yield f"estimated from {about.samples} sampled objects"
     part = share(about, case.now, "reclaimable")
@@ -77,8 +87,10 @@ def _contrary(case: Case, found: Grown, finding: Finding, about: Behind) -> Iter
         yield f"{lost:.0f} events were lost in that time, frees perhaps"
     kind = case.subjects[found.row][0]
     if kind == NET and not cache_of(case.now, about.name).frees_observable:
-        yield ("not all frees of this cache can be seen; it is judged by the active objects of "
-               "/proc/slabinfo, an upper bound")  # fmt: skip
+        yield (
+            "not all frees of this cache can be seen; it is judged by the active objects of "
+            "/proc/slabinfo, an upper bound"
+        )
     elif kind == NET:
         yield "too slow for samples: who allocates is not known; track the cache exactly"
     if finding.kind == CACHE and len(about.sites) > 1:

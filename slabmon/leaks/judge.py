@@ -114,8 +114,14 @@ def _established(case: Case) -> tuple[list[Grown], int]:
             best = grown.get(row)
             if best is None or best.stretch.seconds < stretch.seconds:
                 levels = blocks(stretch.level[:, row : row + 1])[:, 0]
-                grown[row] = Grown(row, stretch, levels, float(mean[i]), float(mine[i]),
-                                   pace(levels, _grain(stretch.level[:, row])))  # fmt: skip
+                grown[row] = Grown(
+                    row,
+                    stretch,
+                    levels,
+                    float(mean[i]),
+                    float(mine[i]),
+                    pace(levels, _grain(stretch.level[:, row])),
+                )
     return list(grown.values()), len(p)
 
 
@@ -134,19 +140,31 @@ def _finding(case: Case, found: Grown) -> tuple[Finding, Behind] | None:
     per_hour = 1 / found.hours
     window = found.stretch.seconds
     made = Finding(
-        kind=CACHE if kind == NET else kind, key=key if kind != NET else about.name,
-        name=about.name, module=about.module, drivers=about.drivers, devices=about.devices,
-        caches=about.caches, sites=about.sites, strength=_strength(window),
-        growth=found.pace.growth * per_hour, low=found.pace.low * per_hour,
+        kind=CACHE if kind == NET else kind,
+        key=key if kind != NET else about.name,
+        name=about.name,
+        module=about.module,
+        drivers=about.drivers,
+        devices=about.devices,
+        caches=about.caches,
+        sites=about.sites,
+        strength=_strength(window),
+        growth=found.pace.growth * per_hour,
+        low=found.pace.low * per_hour,
         high=found.pace.high * per_hour,
-        window=window, grown=found.total, live=about.live, p=found.p,
-        evidence_for=(), evidence_against=(),
-    )  # fmt: skip
+        window=window,
+        grown=found.total,
+        live=about.live,
+        p=found.p,
+        evidence_for=(),
+        evidence_against=(),
+    )
     return replace(
-        made, dismissed=dismissals.examine(case, found, kind, about),
+        made,
+        dismissed=dismissals.examine(case, found, kind, about),
         evidence_for=evidence.favouring(case, found, made, about),
         evidence_against=evidence.contrary(case, found, made, about),
-    ), about  # fmt: skip
+    ), about
 
 
 def _strength(window: float) -> str:

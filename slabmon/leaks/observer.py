@@ -78,8 +78,13 @@ class Observer:
         exact[list(levels)] = list(levels.values())
         for row, value in self._allocated(snapshot):
             allocated[row] = value
-        lost = float(sum(lost for reason, lost in snapshot.losses.items()
-                         if reason in _LOST_FREES or reason.startswith(_LOST_PREFIX)))  # fmt: skip
+        lost = float(
+            sum(
+                lost
+                for reason, lost in snapshot.losses.items()
+                if reason in _LOST_FREES or reason.startswith(_LOST_PREFIX)
+            )
+        )
         for scale, which, members in zip(due, chosen, rows, strict=True):
             scale.flow.grow(count)
             scale.old.look(snapshot.tracked, which, members, scale.flow)
@@ -108,8 +113,9 @@ class Observer:
         """Levels that need no sampling, since each was first seen."""
         for cache in snapshot.caches:
             if cache.frees_observable:
-                yield from self._level((NET, cache.name), cache.allocated_bytes - cache.freed_bytes,
-                                       first)  # fmt: skip
+                yield from self._level(
+                    (NET, cache.name), cache.allocated_bytes - cache.freed_bytes, first
+                )
             elif cache.slabinfo:
                 held = cache.slabinfo.active_objects * cache.slabinfo.object_size
                 yield from self._level((NET, (cache.name, "slabinfo")), held, first)
@@ -175,11 +181,15 @@ class Observer:
             found, tested = judge(case)
         verdicts = [finding for finding in found if not finding.dismissed]
         now = self._last.tracking.seconds if self._last else 0.0
-        self._standing = {(f.kind, f.key): self._standing.get((f.kind, f.key), now)
-                          for f in verdicts}  # fmt: skip
+        self._standing = {
+            (f.kind, f.key): self._standing.get((f.kind, f.key), now) for f in verdicts
+        }
         return Assessment(
-            self.observed, patience.seconds + SCALES[0][1], tested, len(self._subjects.left_out),
+            self.observed,
+            patience.seconds + SCALES[0][1],
+            tested,
+            len(self._subjects.left_out),
             self._last.host.memory_bytes if self._last else 0,
             tuple(f for f in verdicts if now - self._standing[f.kind, f.key] >= patience.hold),
             tuple(finding for finding in found if finding.dismissed),
-        )  # fmt: skip
+        )

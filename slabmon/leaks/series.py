@@ -89,8 +89,15 @@ class Stretch:
 
     def since(self, first: int) -> Stretch:
         """From this point on."""
-        return Stretch(self.age, self.moments[first:], self.level[first:], self.variance[first:],
-                       self.gone[first:], self.allocated[first:], self.lost[first:])  # fmt: skip
+        return Stretch(
+            self.age,
+            self.moments[first:],
+            self.level[first:],
+            self.variance[first:],
+            self.gone[first:],
+            self.allocated[first:],
+            self.lost[first:],
+        )
 
 
 class Scale:
@@ -124,8 +131,15 @@ class Scale:
             found[:, i, : columns.shape[1]] = columns
         level, variance, gone, allocated = found
         moments = np.array(self.moments)
-        whole = Stretch(self.old.age, moments, level, variance, gone, allocated,
-                        np.array([point.lost for point in self.points]))  # fmt: skip
+        whole = Stretch(
+            self.old.age,
+            moments,
+            level,
+            variance,
+            gone,
+            allocated,
+            np.array([point.lost for point in self.points]),
+        )
         # Nothing could be old before tracking had gone on for so long.
         return whole.since(int(np.searchsorted(moments, self.old.age)))
 

@@ -81,8 +81,9 @@ def _among(wanted: np.ndarray, present: np.ndarray) -> np.ndarray:
     return np.asarray(present[at] == wanted)
 
 
-def _add(total: np.ndarray, variance: np.ndarray, rows: np.ndarray, size: np.ndarray,
-         count: int) -> None:  # fmt: skip
+def _add(
+    total: np.ndarray, variance: np.ndarray, rows: np.ndarray, size: np.ndarray, count: int
+) -> None:
     inside = rows >= 0
     total += np.bincount(rows[inside], size[inside], count)
     variance += np.bincount(rows[inside], size[inside] ** 2, count)

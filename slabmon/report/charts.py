@@ -14,10 +14,12 @@ def line_chart(times: Sequence[float], values: Sequence[float], title: str) -> s
     low, high = min(0.0, *values), max(1.0, *values)
     span = max(times[-1] - times[0], 1e-9)
     points = [
-        (_PAD + (time - times[0]) / span * (_WIDTH - 2 * _PAD),
-         _HEIGHT - _PAD - (value - low) / (high - low) * (_HEIGHT - 2 * _PAD))
+        (
+            _PAD + (time - times[0]) / span * (_WIDTH - 2 * _PAD),
+            _HEIGHT - _PAD - (value - low) / (high - low) * (_HEIGHT - 2 * _PAD),
+        )
         for time, value in zip(times, values, strict=True)
-    ]  # fmt: skip
+    ]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     base = _HEIGHT - _PAD - (0 - low) / (high - low) * (_HEIGHT - 2 * _PAD)
     area = f"{points[0][0]:.1f},{base:.1f} {line} {points[-1][0]:.1f},{base:.1f}"

@@ -37,8 +37,11 @@ def to_folded(now: Moment, before: Moment | None, value: str, by: Sequence[str])
         make = allocated_paths if value == "allocated" else allocated_stack_paths
         found = make(now.snapshot, before.snapshot if before else None)
         return _lines((path, str(size)) for path, size in _texts(found))
-    ends = [dict(_texts(live_paths(live(moment.snapshot), by or BY_STACK)))
-            for moment in (before, now) if moment is not None]  # fmt: skip
+    ends = [
+        dict(_texts(live_paths(live(moment.snapshot), by or BY_STACK)))
+        for moment in (before, now)
+        if moment is not None
+    ]
     paths = dict.fromkeys(path for end in ends for path in end)
     return _lines((path, " ".join(str(end.get(path, 0)) for end in ends)) for path in paths)
 

@@ -38,8 +38,7 @@ def asked(daemon: ConnectedSource, at: float | None) -> Document | None:
 def suspicions(document: Document | None) -> Iterable[Sentence]:
     """All that is to be said of it."""
     if document is None:
-        yield Sentence("leaks", "Whether anything leaks was not judged here; `slabmon leaks` "
-                       "does.")  # fmt: skip
+        yield Sentence("leaks", "Whether anything leaks was not judged here; `slabmon leaks` does.")
         return
     observed, needed = document["observed_seconds"], document["needed_seconds"]
     watched = f"watched for {duration(observed)}, {document['tested_series']:,} series tested"
@@ -50,8 +49,11 @@ def suspicions(document: Document | None) -> Iterable[Sentence]:
     elif document["ready"]:
         yield Sentence("leaks", f"No leak is suspected ({watched}).")
     else:
-        yield Sentence("leaks", f"Whether anything leaks cannot be told from {duration(observed)}: "
-                       f"a verdict takes {duration(needed)} of watching at least.")  # fmt: skip
+        yield Sentence(
+            "leaks",
+            f"Whether anything leaks cannot be told from {duration(observed)}: "
+            f"a verdict takes {duration(needed)} of watching at least.",
+        )
     for entry in found[:_MOST]:
         yield Sentence("leaks", _verdict(entry))
 
@@ -59,10 +61,12 @@ def suspicions(document: Document | None) -> Iterable[Sentence]:
 def _verdict(entry: Entry) -> str:
     low, high = entry["low_bytes_per_hour"], entry["high_bytes_per_hour"]
     growth, live = entry["growth_bytes_per_hour"], entry["live_bytes"]
-    text = (f"{entry['kind']} {entry['suspect']}, {entry['strength']}: it grows by "
-            f"{human(growth, BYTES)} an hour (95 % interval {human(low, BYTES)} to "
-            f"{human(high, BYTES)}) and holds {human(live, BYTES)}. "
-            f"For it: {'; '.join(entry['evidence_for'])}.")  # fmt: skip
+    text = (
+        f"{entry['kind']} {entry['suspect']}, {entry['strength']}: it grows by "
+        f"{human(growth, BYTES)} an hour (95 % interval {human(low, BYTES)} to "
+        f"{human(high, BYTES)}) and holds {human(live, BYTES)}. "
+        f"For it: {'; '.join(entry['evidence_for'])}."
+    )
     if entry["evidence_against"]:
         text += f" Against it: {'; '.join(entry['evidence_against'])}."
     return text

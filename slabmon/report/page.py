@@ -34,10 +34,15 @@ _TABLES = ("caches", "sites", "devices", "drivers", "gfp", "nodes", "sizes", "pr
 TOP_ROWS, GROWN_ROWS = 25, 8
 MAP_NODES = 3_000  # of a treemap: areas get too small sooner than widths
 TOPICS = {
-    "memory": "Slab memory", "live": "Held since tracking began", "devices": "Devices",
-    "growth": "What grew", "leaks": "Leaks", "certainty": "How sure this is",
-    "losses": "What was lost", "limits": "What cannot be seen",
-}  # fmt: skip
+    "memory": "Slab memory",
+    "live": "Held since tracking began",
+    "devices": "Devices",
+    "growth": "What grew",
+    "leaks": "Leaks",
+    "certainty": "How sure this is",
+    "losses": "What was lost",
+    "limits": "What cannot be seen",
+}
 
 
 @dataclass(frozen=True)
@@ -71,19 +76,37 @@ def to_page(subject: Subject, value: str, by: Sequence[str]) -> str:
     script = "\n".join((_ASSETS / name).read_text() for name in _SCRIPTS)
     maps = [
         {"title": title, "tree": tree.to_json(tree.build(found), MAP_NODES)}
-        for title, found in (("managed bytes", paths.managed_paths(snapshot)),
-                             ("slab bytes", paths.slab_paths(snapshot)))
-    ]  # fmt: skip
+        for title, found in (
+            ("managed bytes", paths.managed_paths(snapshot)),
+            ("slab bytes", paths.slab_paths(snapshot)),
+        )
+    ]
     data = {"graphs": graphs, "maps": maps, "first": value}
-    page: bytes = Loader(str(_ASSETS)).load("report.html").generate(
-        subject=subject, snapshot=snapshot, version=__version__, show_time=show_moment,
-        duration=duration, size=size, human=human,
-        topics=_topics(subject, None if before is None else change), tiles=_tiles(snapshot),
-        graphs=graphs, maps=maps, grown=_grown(subject.window), tables=_tables(subject, by),
-        per_hour=lambda rate: human(round(rate), BYTES_PER_HOUR),
-        limited=[row for row in snapshot.features.items() if row[1].state != "on"],
-        policy=_policy(style, script), style=style, script=script, data=embedded(data),
-    )  # fmt: skip
+    page: bytes = (
+        Loader(str(_ASSETS))
+        .load("report.html")
+        .generate(
+            subject=subject,
+            snapshot=snapshot,
+            version=__version__,
+            show_time=show_moment,
+            duration=duration,
+            size=size,
+            human=human,
+            topics=_topics(subject, None if before is None else change),
+            tiles=_tiles(snapshot),
+            graphs=graphs,
+            maps=maps,
+            grown=_grown(subject.window),
+            tables=_tables(subject, by),
+            per_hour=lambda rate: human(round(rate), BYTES_PER_HOUR),
+            limited=[row for row in snapshot.features.items() if row[1].state != "on"],
+            policy=_policy(style, script),
+            style=style,
+            script=script,
+            data=embedded(data),
+        )
+    )
     return page.decode()
 
 
@@ -95,34 +118,52 @@ def embedded(data: Any) -> str:
 
 def _policy(style: str, script: str) -> str:
     """A Content-Security-Policy that allows this style and this script and nothing else."""
-    hashes = [base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
-              for part in (style, script)]  # fmt: skip
-    return (f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; "
-            f"script-src 'sha256-{hashes[1]}'; base-uri 'none'; form-action 'none'")  # fmt: skip
+    hashes = [
+        base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
+        for part in (style, script)
+    ]
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; "
+        f"script-src 'sha256-{hashes[1]}'; base-uri 'none'; form-action 'none'"
+    )
 
 
 def _graphs(
-    snapshot: Snapshot, before: Snapshot | None, live_found: paths.Paths,
-    by_found: Any, by: Sequence[str],
-) -> list[dict[str, Any]]:  # fmt: skip
+    snapshot: Snapshot,
+    before: Snapshot | None,
+    live_found: paths.Paths,
+    by_found: Any,
+    by: Sequence[str],
+) -> list[dict[str, Any]]:
     sampled = snapshot.tracking.sample_bytes > 0
     estimated = "Estimated from samples, with one standard error" if sampled else "Exact"
     if before is None:
-        titles = ("Live bytes by kernel stack", "Allocated bytes by kernel stack",
-                  "Allocated bytes by call site")  # fmt: skip
+        titles = (
+            "Live bytes by kernel stack",
+            "Allocated bytes by kernel stack",
+            "Allocated bytes by call site",
+        )
         live_note = f"{estimated}: what was allocated since tracking began and is still held."
         since = "since tracking began"
     else:
-        titles = ("Change of live bytes by kernel stack",
-                  "Bytes allocated in between by kernel stack",
-                  "Bytes allocated in between by call site")  # fmt: skip
-        live_note = (f"{estimated}: red is held now and was not then, blue was freed; width is how "
-                     "much changed.")  # fmt: skip
+        titles = (
+            "Change of live bytes by kernel stack",
+            "Bytes allocated in between by kernel stack",
+            "Bytes allocated in between by call site",
+        )
+        live_note = (
+            f"{estimated}: red is held now and was not then, blue was freed; width is how "
+            "much changed."
+        )
         since = "between the two moments"
-    site_note = (f"Exact: bytes allocated {since}, counted at the call site, freed ones included. "
-                 "Callers are not in it.")  # fmt: skip
-    stack_note = (f"{estimated}, of the objects that were tracked: bytes allocated {since}, freed "
-                  "ones included. Exact by call site: the next graph.")  # fmt: skip
+    site_note = (
+        f"Exact: bytes allocated {since}, counted at the call site, freed ones included. "
+        "Callers are not in it."
+    )
+    stack_note = (
+        f"{estimated}, of the objects that were tracked: bytes allocated {since}, freed "
+        "ones included. Exact by call site: the next graph."
+    )
     found = [
         ("live", titles[0], live_note, live_found),
         ("stacked", titles[1], stack_note, paths.allocated_stack_paths(snapshot, before)),
@@ -132,11 +173,15 @@ def _graphs(
         what = "Live bytes" if before is None else "Change of live bytes"
         found.append(("by", f"{what} by {', '.join(by)}", live_note, by_found))
     return [
-        {"id": name, "title": title, "note": note,
-         "diff": before is not None and name not in ("stacked", "allocated"),
-         "tree": tree.to_json(tree.build(rows))}
+        {
+            "id": name,
+            "title": title,
+            "note": note,
+            "diff": before is not None and name not in ("stacked", "allocated"),
+            "tree": tree.to_json(tree.build(rows)),
+        }
         for name, title, note, rows in found
-    ]  # fmt: skip
+    ]
 
 
 def _topics(subject: Subject, change: paths.Paths | None) -> list[tuple[str, list[str]]]:
@@ -155,11 +200,14 @@ def _tiles(snapshot: Snapshot) -> list[tuple[str, str, str]]:
     return [
         ("All slabs", size(sum(slabs)) if slabs else "not known", "from /proc/slabinfo"),
         ("Live", size(held), "allocated while tracked, still held"),
-        ("Allocated", size(sum(cache.allocated_bytes for cache in snapshot.caches)),
-         "while tracked, counted exactly"),
+        (
+            "Allocated",
+            size(sum(cache.allocated_bytes for cache in snapshot.caches)),
+            "while tracked, counted exactly",
+        ),
         ("Managed by devices", size(managed), f"{len(snapshot.devices):,} devices"),
         ("Losses", f"{lost:,}", "see below" if lost else "nothing was missed"),
-    ]  # fmt: skip
+    ]
 
 
 def _grown(window: Window) -> list[tuple[str, list[tuple[Growth, str]]]]:
@@ -167,10 +215,16 @@ def _grown(window: Window) -> list[tuple[str, list[tuple[Growth, str]]]]:
     found = []
     for name in GROWING:
         rows = [
-            (row, line_chart(row.times, row.values, f"{row.name}: from {size(row.values[0])} to "
-                             f"{size(row.values[-1])}"))
+            (
+                row,
+                line_chart(
+                    row.times,
+                    row.values,
+                    f"{row.name}: from {size(row.values[0])} to {size(row.values[-1])}",
+                ),
+            )
             for row in grown(window, name, GROWN_ROWS)
-        ]  # fmt: skip
+        ]
         if rows:
             found.append((VIEWS[name].title, rows))
     return found
@@ -192,9 +246,12 @@ def _shown(table: Table) -> Shown:
     columns = table.brief
     order = table.order()[:TOP_ROWS]
     rows = [
-        [Cell(text, value, bool(column.unit))
-         for text, value, column in zip(shown, values, columns, strict=True)]
-        for shown, values in zip(texts(table, order, columns), table.cells(order, columns),
-                                 strict=True)
-    ]  # fmt: skip
+        [
+            Cell(text, value, bool(column.unit))
+            for text, value, column in zip(shown, values, columns, strict=True)
+        ]
+        for shown, values in zip(
+            texts(table, order, columns), table.cells(order, columns), strict=True
+        )
+    ]
     return Shown(table.view.title, columns, rows, len(table))

@@ -117,8 +117,11 @@ class _Stacks:
             names = self._stacks[stack]
             inner = [name.partition(" [")[0] for name in names[:_INNER_FRAMES]]
             numbers = self._found.numbers(*map(function, names))
-            whole = tuple(number for number, name in zip(numbers, names, strict=True)
-                          if not name.startswith(_TRACING))  # fmt: skip
+            whole = tuple(
+                number
+                for number, name in zip(numbers, names, strict=True)
+                if not name.startswith(_TRACING)
+            )
             self._known[stack] = inner, numbers, whole[::-1]
         return self._known[stack]
 
@@ -165,8 +168,10 @@ def live_paths(parts: Iterable[Part], by: Sequence[str] = BY_STACK) -> Paths:
             _, some, group = np.unique(group, return_index=True, return_inverse=True)
             group = group.reshape(-1)
         known: list[dict[int, tuple[int, ...]]] = [{} for _ in columns]
-        sums = [np.bincount(group, values, len(some)).tolist()
-                for values in (part.bytes, part.objects, part.variance)]  # fmt: skip
+        sums = [
+            np.bincount(group, values, len(some)).tolist()
+            for values in (part.bytes, part.objects, part.variance)
+        ]
         rows = zip(*(index[part.which][some].tolist() for index, _ in columns), strict=True)
         for row, *values in zip(rows, *sums, strict=True):
             path: tuple[int, ...] = ()
@@ -189,8 +194,11 @@ def allocated_paths(snapshot: Snapshot, before: Snapshot | None = None) -> Paths
         count = counted["allocs"] if counted is not None else site.allocs
         if size:
             kind = MODULE if site.module else FUNCTION
-            frames = (Frame(site.module or CORE_KERNEL, LABEL), Frame(site.symbol, kind),
-                      Frame(site.label, kind))  # fmt: skip
+            frames = (
+                Frame(site.module or CORE_KERNEL, LABEL),
+                Frame(site.symbol, kind),
+                Frame(site.label, kind),
+            )
             found.add(found.numbers(*frames), size, count, 0.0)
     return found.paths()
 
@@ -208,8 +216,9 @@ def allocated_stack_paths(snapshot: Snapshot, before: Snapshot | None = None) ->
         return found.paths()
     then = _by_stack(before, found)
     other, without = (found.numbers(Frame(name, REMARK)) for name in (OTHER_STACKS, NO_STACK))
-    rest, spread = (sum(row[i] for row in now.values()) - sum(row[i] for row in then.values())
-                    for i in (0, 1))  # fmt: skip
+    rest, spread = (
+        sum(row[i] for row in now.values()) - sum(row[i] for row in then.values()) for i in (0, 1)
+    )
     untold = 0.0
     if then.get(other, (0, 0))[0]:
         told = then.keys() - {other, without}
@@ -229,8 +238,9 @@ def _by_stack(snapshot: Snapshot, found: _Collector) -> dict[tuple[int, ...], tu
     """Bytes allocated and the variance of that, by path."""
     stacks, symbols = _Stacks(snapshot, found), {site.symbol for site in snapshot.sites}
     stacked, sums = snapshot.stacked, dict[tuple[int, ...], tuple[float, float]]()
-    for stack, size, error in zip(stacked.stack.tolist(), stacked.bytes.tolist(),
-                                  stacked.stderr.tolist(), strict=True):  # fmt: skip
+    for stack, size, error in zip(
+        stacked.stack.tolist(), stacked.bytes.tolist(), stacked.stderr.tolist(), strict=True
+    ):
         if size or stack < 0:
             path = stacks.to_any_of(stack, symbols)
             known = sums.get(path, (0.0, 0.0))

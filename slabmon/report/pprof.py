@@ -15,9 +15,12 @@ from slabmon.store.recording import Moment
 
 # As Go's heap profiles call them, so that the tools know what they are.
 _VALUES = (
-    ("alloc_objects", "count"), ("alloc_space", "bytes"),
-    ("inuse_objects", "count"), ("inuse_space", "bytes"), ("alloc_space_by_stack", "bytes"),
-)  # fmt: skip
+    ("alloc_objects", "count"),
+    ("alloc_space", "bytes"),
+    ("inuse_objects", "count"),
+    ("inuse_space", "bytes"),
+    ("alloc_space_by_stack", "bytes"),
+)
 _DEFAULTS = {"live": "inuse_space", "allocated": "alloc_space", "stacked": "alloc_space_by_stack"}
 LABELS = ("site", "cache", "process", "cgroup")
 
@@ -42,8 +45,12 @@ class _Profile:
             name, _, module = label.partition(" [")
             mapping = self._mapping(module.removesuffix("]") if module else CORE_KERNEL)
             text = self.string(name)
-            self.message.function.add(id=found, name=text, system_name=text,
-                                      filename=self.string(module.removesuffix("]")))  # fmt: skip
+            self.message.function.add(
+                id=found,
+                name=text,
+                system_name=text,
+                filename=self.string(module.removesuffix("]")),
+            )
             self.message.location.add(id=found, mapping_id=mapping).line.add(function_id=found)
         return found
 
@@ -104,8 +111,9 @@ def _add_live(profile: _Profile, paths: Paths, labels: Sequence[str]) -> None:
     count = len(keys)
     location = cache(lambda frame: profile.location(names[frame]))
     string = cache(lambda frame: profile.string(names[frame]))
-    for path, size, objects in zip(paths.paths, paths.bytes.tolist(), paths.objects.tolist(),
-                                   strict=True):  # fmt: skip
+    for path, size, objects in zip(
+        paths.paths, paths.bytes.tolist(), paths.objects.tolist(), strict=True
+    ):
         stack = list(map(location, path[-count - 1 :: -1]))
         texts = map(string, path[-count:])
         profile.sample(stack, (0, 0, objects, size, 0), zip(keys, texts, strict=True))
@@ -120,8 +128,9 @@ def _add_stacked(profile: _Profile, paths: Paths) -> None:
 
 def _add_allocated(profile: _Profile, paths: Paths) -> None:
     key = profile.string("site")
-    for path, size, objects in zip(paths.paths, paths.bytes.tolist(), paths.objects.tolist(),
-                                   strict=True):  # fmt: skip
+    for path, size, objects in zip(
+        paths.paths, paths.bytes.tolist(), paths.objects.tolist(), strict=True
+    ):
         module, function, site = (paths.frames[frame].name for frame in path)
         suffix = "" if module == CORE_KERNEL else f" [{module}]"
         label = profile.string(site + suffix)

@@ -39,9 +39,13 @@ class Subject:
 
 
 def of_past(
-    past: Past, origin: str, start: str | None, end: str | None,
-    present: Moment | None = None, reach: float = math.inf,
-) -> Subject:  # fmt: skip
+    past: Past,
+    origin: str,
+    start: str | None,
+    end: str | None,
+    present: Moment | None = None,
+    reach: float = math.inf,
+) -> Subject:
     """The subject that --from and --to (None: not given) choose. Without --to it is about the
     `present` if that is given; without --from its history goes back at most `reach` seconds."""
     first, last = past.span()

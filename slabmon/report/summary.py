@@ -69,16 +69,19 @@ def slab_memory(snapshot: Snapshot) -> Iterable[Sentence]:
     """What all slabs take, of all time."""
     rows = [(cache.slabinfo.slab_bytes, cache.name) for cache in snapshot.caches if cache.slabinfo]
     if not rows:
-        yield Sentence("memory", "How much memory all slabs take is not known: /proc/slabinfo "
-                       "could not be read.")  # fmt: skip
+        yield Sentence(
+            "memory",
+            "How much memory all slabs take is not known: /proc/slabinfo could not be read.",
+        )
         return
     rows.sort(reverse=True)
     most = listed([f"{name} ({size(held)})" for held, name in rows[:_MOST]])
     yield Sentence(
-        "memory", f"All slabs of this host take {size(sum(held for held, _ in rows))}, in "
+        "memory",
+        f"All slabs of this host take {size(sum(held for held, _ in rows))}, in "
         f"{count(len(rows), 'cache')}, whoever allocated them and whenever; the largest are "
         f"{most}.",
-    )  # fmt: skip
+    )
 
 
 def total_live(snapshot: Snapshot) -> Live:
@@ -93,13 +96,16 @@ def live_memory(snapshot: Snapshot) -> Iterable[Sentence]:
     live = total_live(snapshot)
     held = sum(cache.live.bytes for cache in snapshot.caches)
     exact = live.stderr_bytes == 0 and snapshot.tracking.sample_bytes == 0
-    how = "exactly" if exact else (
-        f"with 95 % confidence from {size(live.low_bytes)} to {size(live.high_bytes)}"
-    )  # fmt: skip
+    how = (
+        "exactly"
+        if exact
+        else (f"with 95 % confidence from {size(live.low_bytes)} to {size(live.high_bytes)}")
+    )
     yield Sentence(
-        "live", f"Of what was allocated in the {duration(snapshot.tracking.seconds)} since "
+        "live",
+        f"Of what was allocated in the {duration(snapshot.tracking.seconds)} since "
         f"tracking began, {size(held)} is still held ({how}). What is older is not part of this.",
-    )  # fmt: skip
+    )
     for what, rows in (
         ("caches", [(row.live.bytes, row.name) for row in snapshot.caches]),
         ("call sites", [(row.live.bytes, row.full_label) for row in snapshot.sites]),
@@ -112,16 +118,19 @@ def live_memory(snapshot: Snapshot) -> Iterable[Sentence]:
 
 def device_memory(snapshot: Snapshot) -> Iterable[Sentence]:
     """What managed resources hold."""
-    holding = sorted((d for d in snapshot.devices if d.resources),
-                     key=lambda d: (-d.managed_bytes, d.name))  # fmt: skip
+    holding = sorted(
+        (d for d in snapshot.devices if d.resources), key=lambda d: (-d.managed_bytes, d.name)
+    )
     if not holding:
         yield Sentence("devices", "No device is known to hold managed (devres) resources.")
         return
     total = sum(device.managed_bytes for device in holding)
-    most = listed([
-        f"{device.name} ({device.driver or 'no driver'}, {size(device.managed_bytes)})"
-        for device in holding[:_MOST]
-    ])  # fmt: skip
+    most = listed(
+        [
+            f"{device.name} ({device.driver or 'no driver'}, {size(device.managed_bytes)})"
+            for device in holding[:_MOST]
+        ]
+    )
     known = [d.slab_bytes for d in holding if d.slab_bytes is not None]
     slabs = f", which occupy {size(sum(known))} of slab memory"
     if len(known) < len(holding):
@@ -133,10 +142,11 @@ def device_memory(snapshot: Snapshot) -> Iterable[Sentence]:
         else "those added while tracked, for older ones could not be read"
     )
     yield Sentence(
-        "devices", f"{count(len(holding), 'device')} hold "
+        "devices",
+        f"{count(len(holding), 'device')} hold "
         f"{count(sum(d.resources for d in holding), 'managed resource')} of {size(total)}"
         f"{slabs}: {since}. The most is held by {most}.",
-    )  # fmt: skip
+    )
 
 
 def changes(before: Snapshot, now: Snapshot, change: Paths) -> Iterable[Sentence]:
@@ -146,11 +156,12 @@ def changes(before: Snapshot, now: Snapshot, change: Paths) -> Iterable[Sentence
     freed = sum(row["freed_bytes"] for row in delta.caches.values())
     net, error = int(change.bytes.sum()), float(change.variance.sum()) ** 0.5
     yield Sentence(
-        "growth", f"In the {duration(delta.seconds)} between the two moments {size(allocated)} "
+        "growth",
+        f"In the {duration(delta.seconds)} between the two moments {size(allocated)} "
         f"were allocated and {size(freed)} were freed, in part what had been allocated before. "
         "Of what was allocated while tracked, the live part changed by "
         f"{signed(net)}{_doubt(net, error)}.",
-    )  # fmt: skip
+    )
 
 
 def _doubt(value: float, error: float) -> str:
@@ -200,22 +211,28 @@ def growth(subject: Subject) -> Iterable[Sentence]:
     """What grew most over the history that is known."""
     window = subject.window
     if not window.moments or window.span <= 0:
-        yield Sentence("growth", "What grew is not known: that takes two moments. Record for a "
-                       "while, or give --seconds.")  # fmt: skip
+        yield Sentence(
+            "growth",
+            "What grew is not known: that takes two moments. Record for a "
+            "while, or give --seconds.",
+        )
         return
     none = True
     for view, what in zip(GROWING, ("cache", "call site", "device"), strict=True):
         rows = grown(window, view, _MOST)
         if rows:
             none = False
-            most = listed([f"{row.name} by {size(row.bytes)}{_doubt(row.bytes, row.error)}"
-                           for row in rows])  # fmt: skip
+            most = listed(
+                [f"{row.name} by {size(row.bytes)}{_doubt(row.bytes, row.error)}" for row in rows]
+            )
             whose = what + "s" if len(rows) > 1 else what
-            yield Sentence("growth", f"In the last {duration(window.span)} the {whose} that grew "
-                           f"most: {most}.")  # fmt: skip
+            yield Sentence(
+                "growth", f"In the last {duration(window.span)} the {whose} that grew most: {most}."
+            )
     if none:
-        yield Sentence("growth", f"In the last {duration(window.span)} no cache, call site or "
-                       "device grew.")  # fmt: skip
+        yield Sentence(
+            "growth", f"In the last {duration(window.span)} no cache, call site or device grew."
+        )
 
 
 def row_label(table: Table, row: int) -> str:
@@ -232,22 +249,27 @@ def counters(snapshot: Snapshot) -> Sentence:
     asked = sum(cache.requested_bytes for cache in snapshot.caches)
     waste = f"; {(total - asked) / total:.1%} of these bytes nobody asked for" if total else ""
     return Sentence(
-        "certainty", f"{count(allocs, 'allocation')} of {size(total)} were counted, one by one"
+        "certainty",
+        f"{count(allocs, 'allocation')} of {size(total)} were counted, one by one"
         f"{waste}; {f'{failed:,}' if failed else 'none'} failed.",
-    )  # fmt: skip
+    )
 
 
 def sampling(snapshot: Snapshot) -> Sentence:
     """How live figures were obtained."""
     interval = snapshot.tracking.sample_bytes
     if not interval:
-        return Sentence("certainty", "Live memory was tracked object by object; its figures are "
-                        "exact as far as frees can be seen.")  # fmt: skip
+        return Sentence(
+            "certainty",
+            "Live memory was tracked object by object; its figures are "
+            "exact as far as frees can be seen.",
+        )
     return Sentence(
-        "certainty", f"Live memory is estimated from samples, one in every {size(interval)} "
+        "certainty",
+        f"Live memory is estimated from samples, one in every {size(interval)} "
         f"allocated on average ({count(len(snapshot.tracked.bytes), 'tracked object')}); whatever "
         f"holds less than about {size(3 * interval)} can have been missed.",
-    )  # fmt: skip
+    )
 
 
 def losses(snapshot: Snapshot) -> Iterable[Sentence]:
@@ -260,34 +282,50 @@ def losses(snapshot: Snapshot) -> Iterable[Sentence]:
     events = sum(cache.allocs + cache.frees for cache in snapshot.caches)
     total = sum(number for number, _ in lost)
     share = f", against {events:,} that were counted" if events else ""
-    yield Sentence("losses", f"{count(total, 'loss', 'losses')} since tracking began{share}: "
-                   f"{reasons}. Counters can be short by as much, and what was freed unseen is "
-                   "still held here.")  # fmt: skip
+    yield Sentence(
+        "losses",
+        f"{count(total, 'loss', 'losses')} since tracking began{share}: "
+        f"{reasons}. Counters can be short by as much, and what was freed unseen is "
+        "still held here.",
+    )
 
 
 def unseen(snapshot: Snapshot) -> Iterable[Sentence]:
     """Frees that cannot be seen."""
-    hidden = sorted(((cache.live.bytes, cache.name) for cache in snapshot.caches
-                     if not cache.frees_observable), reverse=True)  # fmt: skip
+    hidden = sorted(
+        ((cache.live.bytes, cache.name) for cache in snapshot.caches if not cache.frees_observable),
+        reverse=True,
+    )
     if hidden:
         names = listed([name for _, name in hidden], 5)
-        yield Sentence("limits", f"Not all frees can be seen in {count(len(hidden), 'cache')} "
-                       f"({names}): live figures there are upper bounds, and growth is no sign "
-                       "of a leak.")  # fmt: skip
+        yield Sentence(
+            "limits",
+            f"Not all frees can be seen in {count(len(hidden), 'cache')} "
+            f"({names}): live figures there are upper bounds, and growth is no sign "
+            "of a leak.",
+        )
     unstacked = int((snapshot.tracked.stack < 0).sum())
     if unstacked:
-        yield Sentence("limits", f"The kernel stack is missing for {unstacked:,} of "
-                       f"{count(len(snapshot.tracked.stack), 'tracked object')}: of them only the "
-                       "call site is known.")  # fmt: skip
+        yield Sentence(
+            "limits",
+            f"The kernel stack is missing for {unstacked:,} of "
+            f"{count(len(snapshot.tracked.stack), 'tracked object')}: of them only the "
+            "call site is known.",
+        )
     unknown = sum(device.slab_bytes is None for device in snapshot.devices)
     if unknown:
-        yield Sentence("limits", f"What the resources of {count(unknown, 'device')} occupy in "
-                       "slabs is not known.")  # fmt: skip
+        yield Sentence(
+            "limits",
+            f"What the resources of {count(unknown, 'device')} occupy in slabs is not known.",
+        )
 
 
 def features(snapshot: Snapshot) -> Iterable[Sentence]:
     """What this host does not offer."""
     limited = sorted(name for name, state in snapshot.features.items() if state.state != "on")
     if limited:
-        yield Sentence("limits", f"{count(len(limited), 'capability', 'capabilities')} not fully "
-                       f"on: {listed(limited, len(limited))}; the reasons are below.")  # fmt: skip
+        yield Sentence(
+            "limits",
+            f"{count(len(limited), 'capability', 'capabilities')} not fully "
+            f"on: {listed(limited, len(limited))}; the reasons are below.",
+        )

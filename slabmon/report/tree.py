@@ -50,13 +50,13 @@ def build(paths: Paths) -> Tree:
     for depth in range(lengths.max(initial=0)):
         there = lengths[rows] > depth
         rows, node = rows[there], node[there]
-        distinct, index = np.unique(node * width + steps[starts[rows] + depth],
-                                    return_inverse=True)  # fmt: skip
+        distinct, index = np.unique(node * width + steps[starts[rows] + depth], return_inverse=True)
         index = index.reshape(-1)
         parents.append(distinct // width)
         frames.append(distinct % width)
-        sums.append(np.array([np.bincount(index, column[rows], len(distinct))
-                              for column in values]))  # fmt: skip
+        sums.append(
+            np.array([np.bincount(index, column[rows], len(distinct)) for column in values])
+        )
         node = count + index
         count += len(distinct)
     nodes = np.ones(count, int)
@@ -65,8 +65,16 @@ def build(paths: Paths) -> Tree:
         nodes += np.bincount(above, nodes[end - len(above) : end], count).astype(int)
         end -= len(above)
     size, net, objects, variance = np.concatenate(sums, axis=1)
-    return Tree(paths.frames, np.concatenate(parents), np.concatenate(frames), size, net, objects,
-                variance, nodes)  # fmt: skip
+    return Tree(
+        paths.frames,
+        np.concatenate(parents),
+        np.concatenate(frames),
+        size,
+        net,
+        objects,
+        variance,
+        nodes,
+    )
 
 
 def largest(tree: Tree, most: int = MAX_NODES, share: float = MIN_SHARE) -> np.ndarray:
@@ -95,15 +103,24 @@ def to_json(tree: Tree, most: int = MAX_NODES) -> dict[str, Any]:
     children: dict[int, list[int]] = {}
     for node in kept[np.argsort(tree.size[kept], kind="stable")].tolist():
         children.setdefault(int(tree.parent[node]), []).append(node)
-    folded = np.array([np.bincount(tree.parent[small], column[small], len(tree))
-                       for column in columns])  # fmt: skip
+    folded = np.array(
+        [np.bincount(tree.parent[small], column[small], len(tree)) for column in columns]
+    )
     names: dict[Frame, int] = {}
     rows: list[tuple[int, ...]] = []
 
     def add(depth: int, frame: Frame, values: np.ndarray) -> None:
         size, net, objects, variance, _ = values.tolist()
-        rows.append((depth, names.setdefault(frame, len(names)), round(size), round(net),
-                     round(objects), round(variance**0.5)))  # fmt: skip
+        rows.append(
+            (
+                depth,
+                names.setdefault(frame, len(names)),
+                round(size),
+                round(net),
+                round(objects),
+                round(variance**0.5),
+            )
+        )
 
     waiting = [(0, 0)]
     while waiting:
@@ -119,6 +136,7 @@ def to_json(tree: Tree, most: int = MAX_NODES) -> dict[str, Any]:
         waiting.extend((depth + 1, child) for child in children.get(node, ()))
     keys = ("depth", "frame", "size", "net", "objects", "error")
     return {
-        "names": [frame.name for frame in names], "kinds": [frame.kind for frame in names],
+        "names": [frame.name for frame in names],
+        "kinds": [frame.kind for frame in names],
         **dict(zip(keys, map(list, zip(*rows, strict=True)), strict=True)),
-    }  # fmt: skip
+    }

@@ -88,8 +88,9 @@ class _Estimate:
 def live(snapshot: Snapshot) -> list[Part]:
     """All tracked objects: sums by cache are the snapshot's live figures."""
     found = _Estimate(snapshot, {})
-    size, objects = (whole(values, found.group, found.totals(values))
-                     for values in (found.bytes, found.objects))  # fmt: skip
+    size, objects = (
+        whole(values, found.group, found.totals(values)) for values in (found.bytes, found.objects)
+    )
     return [Part(snapshot, np.arange(len(found.group)), size, objects, found.variance)]
 
 

@@ -26,8 +26,9 @@ _FIRST_PASSED = 3
 def inherited(environment: MutableMapping[str, str] = os.environ) -> list[tuple[str, int]]:
     """Name and number of the descriptors systemd passed to this very process (sd_listen_fds(3)),
     made non-inheritable. The variables are removed, so that no child takes them for its own."""
-    variables = {name: environment.pop(name, "") for name in
-                 ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}  # fmt: skip
+    variables = {
+        name: environment.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+    }
     count = variables["LISTEN_FDS"]
     if variables["LISTEN_PID"] != str(os.getpid()) or not count.isdecimal():
         return []
@@ -59,8 +60,9 @@ def activated(descriptors: list[tuple[str, int]]) -> list[socket.socket]:
 def bind_tcp(host: str, port: int) -> list[socket.socket]:
     """One socket per address of the host (empty: all interfaces), all on one port."""
     try:
-        addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM,
-                                       flags=socket.AI_PASSIVE)  # fmt: skip
+        addresses = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         sockets: list[socket.socket] = []
         for family, kind, protocol, _, address in addresses:
             if sockets and port == 0:  # the port the kernel chose for the first address

@@ -150,11 +150,15 @@ class ConnectedSource:
         try:
             found = msgspec.json.decode(body, type=Document)
         except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-            raise UsageError(f"{self.url} says nothing of leaks that this version understands: "
-                             f"{text(str(error).encode())}") from error  # fmt: skip
+            raise UsageError(
+                f"{self.url} says nothing of leaks that this version understands: "
+                f"{text(str(error).encode())}"
+            ) from error
         if found["schema"] != SCHEMA:
-            raise UsageError(f"{self.url} speaks of leaks in format {found['schema']}; this "
-                             f"version of slabmon reads format {SCHEMA}")  # fmt: skip
+            raise UsageError(
+                f"{self.url} speaks of leaks in format {found['schema']}; this "
+                f"version of slabmon reads format {SCHEMA}"
+            )
         return found
 
     def _ask(self, path: str, wanted: str, limit: int) -> tuple[bytes, Message]:

@@ -66,13 +66,19 @@ class Continuity:
             return None
         reason = self._refusal(wanted, plan)
         if reason:
-            log.warning("counters start again: what an earlier daemon left in %s is not used, "
-                        "because %s", self._keeper.where, reason)  # fmt: skip
+            log.warning(
+                "counters start again: what an earlier daemon left in %s is not used, because %s",
+                self._keeper.where,
+                reason,
+            )
             self._discard()
             return None
         assert self.memory is not None
-        log.info("counting goes on: adopted %d kernel objects from %s",
-                 len(self._objects), self._keeper.where)  # fmt: skip
+        log.info(
+            "counting goes on: adopted %d kernel objects from %s",
+            len(self._objects),
+            self._keeper.where,
+        )
         kinds: dict[str, dict[str, int]] = {"map": {}, "program": {}, "link": {}}
         for name, descriptor in self._objects.items():
             kind, _, own = name.partition("-")

@@ -63,8 +63,9 @@ class DescriptorStore:
         # One message for each: a message has one name. FDPOLL=0, because a BPF map polls as
         # broken, and systemd drops descriptors that hang up.
         for name, descriptor in objects.items():
-            if not self._notifier.send("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0",
-                                       descriptors=(descriptor,)):  # fmt: skip
+            if not self._notifier.send(
+                "FDSTORE=1", f"FDNAME={name}", "FDPOLL=0", descriptors=(descriptor,)
+            ):
                 self.forget(objects)
                 raise KeepError("systemd does not take descriptors")
         self._notifier.barrier()

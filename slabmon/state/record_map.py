@@ -64,8 +64,9 @@ class Record:
         start = self._number % 2 * _SLOT
         with self._mapped() as memory:
             memory[start + _HEAD.size : start + _HEAD.size + len(payload)] = payload
-            _HEAD.pack_into(memory, start, self._number, len(payload),
-                            _checksum(self._number, payload))  # fmt: skip
+            _HEAD.pack_into(
+                memory, start, self._number, len(payload), _checksum(self._number, payload)
+            )
 
 
 def _slot(memory: mmap.mmap, index: int) -> tuple[int, bytes] | None:

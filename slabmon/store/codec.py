@@ -30,11 +30,18 @@ Kinds = Mapping[str, tuple[str, str]]
 
 # Each column of Tracked as it is written, and as it is in memory.
 _COLUMNS: Kinds = {
-    "cache": ("<u4", "i8"), "site": ("<u4", "i8"), "bytes": ("<u4", "u4"),
-    "requested": ("<u4", "u4"), "interval": ("<u4", "u4"), "born_ns": ("<u8", "u8"),
-    "gfp": ("<u4", "u8"), "tgid": ("<u4", "u4"), "cgroup": ("<u8", "u8"), "comm": ("S16", "S16"),
+    "cache": ("<u4", "i8"),
+    "site": ("<u4", "i8"),
+    "bytes": ("<u4", "u4"),
+    "requested": ("<u4", "u4"),
+    "interval": ("<u4", "u4"),
+    "born_ns": ("<u8", "u8"),
+    "gfp": ("<u4", "u8"),
+    "tgid": ("<u4", "u4"),
+    "cgroup": ("<u8", "u8"),
+    "comm": ("S16", "S16"),
     "stack": ("<i4", "i4"),
-}  # fmt: skip
+}
 _STACKED: Kinds = {"stack": ("<i4", "i4"), "bytes": ("<i8", "i8"), "stderr": ("<i8", "i8")}
 _Columned = TypeVar("_Columned", Tracked, Stacked)
 
@@ -73,8 +80,11 @@ def _raw_column(_: type, data: object) -> np.ndarray:
 
 def encode(snapshot: Snapshot) -> bytes:
     """A snapshot as bytes."""
-    written = replace(snapshot, tracked=_written(snapshot.tracked, _COLUMNS),
-                      stacked=_written(snapshot.stacked, _STACKED))  # fmt: skip
+    written = replace(
+        snapshot,
+        tracked=_written(snapshot.tracked, _COLUMNS),
+        stacked=_written(snapshot.stacked, _STACKED),
+    )
     return head() + _encoder().encode(written)
 
 

@@ -75,8 +75,12 @@ class Recording:
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         with self._errors():
-            database = sqlite3.connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True,
-                                       isolation_level=None, check_same_thread=False)  # fmt: skip
+            database = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?{mode}",
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+            )
         database.text_factory = bytes  # what is damaged need not be UTF-8
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, codec.MAX_BYTES)
         return database
@@ -148,8 +152,9 @@ class Recording:
             raise UsageError(f"recording {self.path} holds no snapshot")
         return first / 1000, last / 1000
 
-    def times(self, start: float = -math.inf, end: float = math.inf,
-              most: int | None = None) -> list[float]:  # fmt: skip
+    def times(
+        self, start: float = -math.inf, end: float = math.inf, most: int | None = None
+    ) -> list[float]:
         """Unix times of snapshots from `start` to `end`, both included, ascending: all, or `most`
         (at least 2) of them in about equal steps, the first and the last included."""
         found = [time / 1000 for _, time in self._rows(start, end)]
@@ -198,8 +203,9 @@ class Recording:
     def _raw(self, number: int) -> bytes:
         """The encoded snapshot of this id: its chain unpacked from the whole snapshot at its
         beginning, or from where the last call left it. ValueError if it is damaged."""
-        (key,) = self._database.execute("SELECT key FROM snapshots WHERE id = ?",
-                                        (number,)).fetchone()  # fmt: skip
+        (key,) = self._database.execute(
+            "SELECT key FROM snapshots WHERE id = ?", (number,)
+        ).fetchone()
         if not 0 <= number - key < LONGEST_CHAIN:
             raise ValueError("it builds on snapshots too far away")
         last_key, last, raw = self._last

@@ -148,9 +148,10 @@ class History(Recording):
         return (
             not self._previous
             or number - self._key >= LONGEST_CHAIN
-            or (number - self._key >= CHAIN
-                and self._built_bytes >= CHAIN_RATIO * self._whole_bytes)
-        )  # fmt: skip
+            or (
+                number - self._key >= CHAIN and self._built_bytes >= CHAIN_RATIO * self._whole_bytes
+            )
+        )
 
     def _forget(self, now: float) -> None:
         if self._retention.seconds is not None:

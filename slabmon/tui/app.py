@@ -106,8 +106,10 @@ class TopApp(App[int]):
         shown = facts(summarize(browser.window), self.reading.own_ratio)
         screen.query_one("#facts", Static).update("\n".join(joined(shown, width)))
         screen.query_one(Tabs).show(browser.places[0].view.name)
-        line = [*alarms(self.reading, browser, self._stopped, self._start.delay),
-                *where(browser, self.grid.visible_rows)]  # fmt: skip
+        line = [
+            *alarms(self.reading, browser, self._stopped, self._start.delay),
+            *where(browser, self.grid.visible_rows),
+        ]
         screen.query_one("#where", Static).update("\n".join(joined(line, width)))
 
     def _show(self, arrived: bool = False) -> None:
@@ -250,16 +252,20 @@ class TopApp(App[int]):
 
     def _can_jump(self) -> bool:
         if not self.feed.seekable:
-            self.notify("programs of its own have no past; a recording, or a daemon with history, "
-                        "has", severity="warning")  # fmt: skip
+            self.notify(
+                "programs of its own have no past; a recording, or a daemon with history, has",
+                severity="warning",
+            )
         return self.feed.seekable
 
     def action_prompt(self, kind: str) -> None:
         """Asks for a filter, a file or a time."""
         if kind != "jump" or self._can_jump():
             view = self.browser.place.view
-            values = {"filter": self.browser.place.filter,
-                      "export": f"slabmon-{view.origin or view.name.split()[0]}.csv"}  # fmt: skip
+            values = {
+                "filter": self.browser.place.filter,
+                "export": f"slabmon-{view.origin or view.name.split()[0]}.csv",
+            }
             self.query_one(Prompt).ask(kind, values.get(kind, ""))
 
     def _close_prompt(self) -> None:
@@ -293,7 +299,8 @@ class TopApp(App[int]):
         for name, view in VIEWS.items():
             yield SystemCommand(f"View {name}", view.title, partial(self.show_view, name))
         for column in self.browser.table.columns:
-            yield SystemCommand(f"Order by {column.name}", column.help,
-                                partial(self.sort_by, column.name))  # fmt: skip
+            yield SystemCommand(
+                f"Order by {column.name}", column.help, partial(self.sort_by, column.name)
+            )
         for title, help, action in COMMANDS:
             yield SystemCommand(title, help, partial(self.run_action, action))

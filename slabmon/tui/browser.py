@@ -145,13 +145,24 @@ class Browser:
 
     def name(self, row: int) -> str:
         """What a row is called."""
-        labels = [column for column in self.table.columns
-                  if column.kind == LABEL and column.name in self.place.view.brief]  # fmt: skip
+        labels = [
+            column
+            for column in self.table.columns
+            if column.kind == LABEL and column.name in self.place.view.brief
+        ]
         (cells,) = self.table.cells([row], labels)
-        found = "" if not cells else next(
-            (str(value) for column, value in zip(labels, cells, strict=True)
-             if column.name in ("name", "release") and value), str(cells[0])
-        )  # fmt: skip
+        found = (
+            ""
+            if not cells
+            else next(
+                (
+                    str(value)
+                    for column, value in zip(labels, cells, strict=True)
+                    if column.name in ("name", "release") and value
+                ),
+                str(cells[0]),
+            )
+        )
         return printable(found)
 
     @property
@@ -177,7 +188,9 @@ class Browser:
 def letter_column(view: View, letter: str) -> Column | None:
     """The column that a sort letter means in a view: `n` the name, else see SORT_LETTERS."""
     if letter == "n":
-        return next((c for c in view.columns if c.kind == LABEL and c.name in ("name", "release")),
-                    view.columns[0])  # fmt: skip
+        return next(
+            (c for c in view.columns if c.kind == LABEL and c.name in ("name", "release")),
+            view.columns[0],
+        )
     names = {column.name: column for column in view.columns}
     return next((names[name] for name in SORT_LETTERS[letter] if name in names), None)

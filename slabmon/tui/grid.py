@@ -89,9 +89,13 @@ class Grid(Widget, can_focus=True):
             place.top = self._at - height + 1
         widths = self._widths.setdefault(f"{place.view.name} {self.size.width}", {})
         self._layout = lay_out(
-            browser.table, order[place.top : place.top + height].tolist(), self.size.width,
-            self._skip, (browser.sort, place.inverted), widths,
-        )  # fmt: skip
+            browser.table,
+            order[place.top : place.top + height].tolist(),
+            self.size.width,
+            self._skip,
+            (browser.sort, place.inverted),
+            widths,
+        )
         self.refresh()
         self.post_message(self.Drawn())
 

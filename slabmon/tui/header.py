@@ -27,15 +27,19 @@ def facts(summary: Summary, own_ratio: float | None = None) -> list[str]:
     """One short text per fact, the most important first. `own_ratio`: CPU time of top itself per
     second."""
     tracking = summary.tracking
-    mode = ("exact" if tracking.mode == "exact"
-            else f"sampled every {human(tracking.sample_bytes, 'bytes')}")  # fmt: skip
+    mode = (
+        "exact"
+        if tracking.mode == "exact"
+        else f"sampled every {human(tracking.sample_bytes, 'bytes')}"
+    )
     since = time.strftime("%F %T", time.localtime(tracking.since))
     since = since.removeprefix(time.strftime("%F "))  # today goes without saying
     found = [mode, f"tracking {duration(tracking.seconds)} since {since}"]
     if summary.lost:
         reasons = _named(reason for reason, _ in summary.losses)
-        found.append(f"LOST {summary.lost:,} ({human(summary.lost_per_second, 'count/s')}/s): "
-                     f"{reasons}")  # fmt: skip
+        found.append(
+            f"LOST {summary.lost:,} ({human(summary.lost_per_second, 'count/s')}/s): {reasons}"
+        )
     else:
         found.append("lost 0")
     for state, names in sorted(summary.limited.items()):
@@ -45,12 +49,15 @@ def facts(summary: Summary, own_ratio: float | None = None) -> list[str]:
     if summary.event_seconds is None or summary.cpu_ratio is None:
         found.append("BPF cost not measured")
     else:
-        found.append(f"BPF {duration(summary.event_seconds)}/event, "
-                     f"{human(summary.cpu_ratio, 'ratio')} CPU")  # fmt: skip
+        found.append(
+            f"BPF {duration(summary.event_seconds)}/event, {human(summary.cpu_ratio, 'ratio')} CPU"
+        )
     if own_ratio is not None:
         found.append(f"top {human(own_ratio, 'ratio')}")
-    found.append(f"{printable(summary.host.release)} {printable(summary.host.machine)}, "
-                 f"{summary.host.cpus} CPUs")  # fmt: skip
+    found.append(
+        f"{printable(summary.host.release)} {printable(summary.host.machine)}, "
+        f"{summary.host.cpus} CPUs"
+    )
     return found
 
 

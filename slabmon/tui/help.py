@@ -42,12 +42,18 @@ FILTERS = (
     ("module ~ nvme", "a column contains; !~ does not; a /regex/ is possible too"),
 )
 MARKS = (
-    ("at most", "upper end of the 95 % interval of a sampled live figure; where no sample is, up "
-     "to 3.7 sampling intervals can be unseen"),
-    ("?", "behind a live figure: objects of this cache can be freed without any event, so that "
-     "the figure is an upper bound and no sign of a leak"),
+    (
+        "at most",
+        "upper end of the 95 % interval of a sampled live figure; where no sample is, up "
+        "to 3.7 sampling intervals can be unseen",
+    ),
+    (
+        "?",
+        "behind a live figure: objects of this cache can be freed without any event, so that "
+        "the figure is an upper bound and no sign of a leak",
+    ),
     ("-", "not known, or nothing to be known"),
-)  # fmt: skip
+)
 
 
 def _list(title: str, pairs: tuple[tuple[str, str], ...], width: int) -> list[str]:
@@ -69,13 +75,15 @@ def letters(view: View) -> tuple[tuple[str, str], ...]:
 def help_text(view: View, width: int) -> str:
     """The help for a view, in lines of at most this width."""
     columns = tuple((column.name, column.help) for column in view.columns)
-    return "\n".join([
-        *_list("Keys", KEYS, width),
-        *_list(f"Sort letters in {view.origin or view.name}", letters(view), width),
-        *_list("Filters, all of which must hold", FILTERS, width),
-        *_list("Marks", MARKS, width),
-        *_list(f"Columns: {view.title}", columns, width),
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            *_list("Keys", KEYS, width),
+            *_list(f"Sort letters in {view.origin or view.name}", letters(view), width),
+            *_list("Filters, all of which must hold", FILTERS, width),
+            *_list("Marks", MARKS, width),
+            *_list(f"Columns: {view.title}", columns, width),
+        ]
+    )
 
 
 def row_text(browser: Browser, row: int, width: int) -> str:
@@ -95,17 +103,27 @@ def row_text(browser: Browser, row: int, width: int) -> str:
 def markdown() -> str:
     """docs/views.md."""
     lines = [
-        "# Views and columns", "",
-        "Made from `slabmon/views/catalogue.py` by `make docs`. Counters count since tracking began; rates "
-        "are over the last interval, growth and history over at most 10 minutes. Bytes of live "
-        "memory are exact or sampled, as the tracking mode is. Sort letters are slabtop's.", "",
-    ]  # fmt: skip
+        "# Views and columns",
+        "",
+        "Made from `slabmon/views/catalogue.py` by `make docs`. Counters count since tracking "
+        "began; rates are over the last interval, growth and history over at most 10 minutes. Bytes "
+        "of live memory are exact or sampled, as the tracking mode is. Sort letters are slabtop's.",
+        "",
+    ]
     for view in VIEWS.values():
-        lines += [f"## {view.name}", "", f"{view.title[0].upper()}{view.title[1:]}.", "",
-                  "| column | heading | unit | kind | what |", "|---|---|---|---|---|"]  # fmt: skip
+        lines += [
+            f"## {view.name}",
+            "",
+            f"{view.title[0].upper()}{view.title[1:]}.",
+            "",
+            "| column | heading | unit | kind | what |",
+            "|---|---|---|---|---|",
+        ]
         for column in view.columns:
-            lines.append(f"| `{column.name}` | {column.heading} | {column.unit or 'text'} | "
-                         f"{column.kind} | {column.help} |")  # fmt: skip
+            lines.append(
+                f"| `{column.name}` | {column.heading} | {column.unit or 'text'} | "
+                f"{column.kind} | {column.help} |"
+            )
         named = ", ".join(f"{letter} `{name}`" for letter, name in letters(view))
         opened = ", ".join(link.title for link in view.links)
         lines += ["", f"Sort letters: {named}. A row opens: {opened or 'all its figures'}.", ""]

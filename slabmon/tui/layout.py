@@ -28,8 +28,9 @@ class Layout:
 
     def column_at(self, x: int) -> Column | None:
         """The column shown at a screen column."""
-        found = [column for column, start in zip(self.columns, self.starts, strict=True)
-                 if start <= x]  # fmt: skip
+        found = [
+            column for column, start in zip(self.columns, self.starts, strict=True) if start <= x
+        ]
         return found[-1] if found else None
 
 

@@ -37,8 +37,10 @@ class Tabs(Widget):
 
     def _visible(self) -> list[tuple[str, str]]:
         """Names and texts of what fits: from the first view on, else up to the active one."""
-        found = [(name, f"{number if number < 10 else ''}{' ' if number < 10 else ''}{name}")
-                 for number, name in enumerate(self._names, 1)]  # fmt: skip
+        found = [
+            (name, f"{number if number < 10 else ''}{' ' if number < 10 else ''}{name}")
+            for number, name in enumerate(self._names, 1)
+        ]
         active = self._names.index(self._active)
         first = 0
         while sum(len(text) + 2 for _, text in found[first : active + 1]) > self.size.width:

@@ -79,8 +79,13 @@ class _Course:
 class Hour:
     """Takes instants as they come; keeps one per STEP_SECONDS of one tracking session."""
 
-    def __init__(self, views: Iterable[View], span: float = SPAN_SECONDS,
-                 step: float = STEP_SECONDS, most: int = MOST_ROWS) -> None:  # fmt: skip
+    def __init__(
+        self,
+        views: Iterable[View],
+        span: float = SPAN_SECONDS,
+        step: float = STEP_SECONDS,
+        most: int = MOST_ROWS,
+    ) -> None:
         self._views = [view for view in views if view.trail]
         self._span, self._step, self._most = span, step, most
         self._last: Instant | None = None
@@ -113,17 +118,22 @@ class Hour:
 
     def _extend(self, view: View, window: Window) -> None:
         table = Table(view, window)
-        values = np.column_stack([
-            table.now(view.trail),
-            table.now(view.trail_error) if view.trail_error else np.zeros(len(table)),
-            *(table.values(column.name) for column in rates(view)),
-        ]).astype(float)  # fmt: skip
+        values = np.column_stack(
+            [
+                table.now(view.trail),
+                table.now(view.trail_error) if view.trail_error else np.zeros(len(table)),
+                *(table.values(column.name) for column in rates(view)),
+            ]
+        ).astype(float)
         total = values.sum(axis=0)
         total[1] = np.sqrt((values[:, 1] ** 2).sum())  # errors of independent samples
         kept = np.arange(len(values))
         if len(values) > self._most:
-            largest = [np.argpartition(-values[:, i], self._most)[: self._most]
-                       for i in (0, 2) if i < values.shape[1]]  # fmt: skip
+            largest = [
+                np.argpartition(-values[:, i], self._most)[: self._most]
+                for i in (0, 2)
+                if i < values.shape[1]
+            ]
             kept = np.unique(np.concatenate(largest))
         course = self._courses[view.name]
         course.add([table.key(row) for row in kept.tolist()], values[kept], total)

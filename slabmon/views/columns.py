@@ -18,9 +18,19 @@ Value = str | int | float | bool | list[int] | None
 # Kinds. COUNTER: since tracking began, exact up to losses. GAUGE: a state now, exact. ESTIMATE:
 # exact or sampled, as the tracking mode is; ERROR and BOUND belong to an estimate.
 LABEL, FLAG, COUNTER, GAUGE, ESTIMATE, ERROR, BOUND, RATE, RATIO, GROWTH, AGE, HISTORY = (
-    "label", "flag", "counter", "gauge", "estimate", "error", "bound", "rate", "ratio", "growth",
-    "age", "history",
-)  # fmt: skip
+    "label",
+    "flag",
+    "counter",
+    "gauge",
+    "estimate",
+    "error",
+    "bound",
+    "rate",
+    "ratio",
+    "growth",
+    "age",
+    "history",
+)
 COUNT, BYTES, SECONDS, PERCENT = "count", "bytes", "seconds", "ratio"
 PER_SECOND, BYTES_PER_SECOND, BYTES_PER_HOUR = "count/s", "bytes/s", "bytes/h"
 
@@ -67,86 +77,161 @@ def label(name: str, help: str, path: str = "", title: str = "") -> Column:
 
 def rate(counter: str, unit: str, help: str, title: str) -> Column:
     """Growth of a counter per second."""
-    return Column(f"{counter}_per_second", unit, RATE, help,
-                  lambda table: table.rate(counter), title)  # fmt: skip
+    return Column(
+        f"{counter}_per_second", unit, RATE, help, lambda table: table.rate(counter), title
+    )
 
 
 ALLOCS = attribute("allocs", COUNT, COUNTER, "Allocations since tracking began.")
 FREES = attribute("frees", COUNT, COUNTER, "Frees since tracking began.")
 FAILED = attribute("failed", COUNT, COUNTER, "Allocations that failed since tracking began.")
-REQUESTED = attribute("requested_bytes", BYTES, COUNTER,
-                      "Bytes asked for since tracking began.", title="requested")  # fmt: skip
-ALLOCATED = attribute("allocated_bytes", BYTES, COUNTER,
-                      "Bytes that the allocations since tracking began occupied.",
-                      title="allocated")  # fmt: skip
-FREED = attribute("freed_bytes", BYTES, COUNTER, "Bytes freed since tracking began.",
-                  title="freed")  # fmt: skip
+REQUESTED = attribute(
+    "requested_bytes", BYTES, COUNTER, "Bytes asked for since tracking began.", title="requested"
+)
+ALLOCATED = attribute(
+    "allocated_bytes",
+    BYTES,
+    COUNTER,
+    "Bytes that the allocations since tracking began occupied.",
+    title="allocated",
+)
+FREED = attribute("freed_bytes", BYTES, COUNTER, "Bytes freed since tracking began.", title="freed")
 
-LIVE_BYTES = attribute("live_bytes", BYTES, ESTIMATE,
-                       "Bytes allocated since tracking began and not freed.",
-                       "live.bytes", "live")  # fmt: skip
-LIVE_ERROR = attribute("live_stderr_bytes", BYTES, ERROR,
-                       "One standard error of live_bytes; 0 where it is exact or has no sample.",
-                       "live.stderr_bytes", "±")  # fmt: skip
-LIVE_OBJECTS = attribute("live_objects", COUNT, ESTIMATE,
-                         "Objects allocated since tracking began and not freed.",
-                         "live.objects", "objects")  # fmt: skip
+LIVE_BYTES = attribute(
+    "live_bytes",
+    BYTES,
+    ESTIMATE,
+    "Bytes allocated since tracking began and not freed.",
+    "live.bytes",
+    "live",
+)
+LIVE_ERROR = attribute(
+    "live_stderr_bytes",
+    BYTES,
+    ERROR,
+    "One standard error of live_bytes; 0 where it is exact or has no sample.",
+    "live.stderr_bytes",
+    "±",
+)
+LIVE_OBJECTS = attribute(
+    "live_objects",
+    COUNT,
+    ESTIMATE,
+    "Objects allocated since tracking began and not freed.",
+    "live.objects",
+    "objects",
+)
 LIVE = (
-    LIVE_OBJECTS, LIVE_BYTES, LIVE_ERROR,
-    attribute("live_low_bytes", BYTES, BOUND, "Lower end of live_bytes' 95 % interval.",
-              "live.low_bytes", "at least"),
-    attribute("live_high_bytes", BYTES, BOUND, "Upper end of live_bytes' 95 % interval.",
-              "live.high_bytes", "at most"),
-)  # fmt: skip
+    LIVE_OBJECTS,
+    LIVE_BYTES,
+    LIVE_ERROR,
+    attribute(
+        "live_low_bytes",
+        BYTES,
+        BOUND,
+        "Lower end of live_bytes' 95 % interval.",
+        "live.low_bytes",
+        "at least",
+    ),
+    attribute(
+        "live_high_bytes",
+        BYTES,
+        BOUND,
+        "Upper end of live_bytes' 95 % interval.",
+        "live.high_bytes",
+        "at most",
+    ),
+)
 
-ALLOC_RATE = rate("allocs", PER_SECOND, "Allocations per second of the last interval.",
-                  "allocs/s")  # fmt: skip
+ALLOC_RATE = rate("allocs", PER_SECOND, "Allocations per second of the last interval.", "allocs/s")
 FREE_RATE = rate("frees", PER_SECOND, "Frees per second of the last interval.", "frees/s")
-FAIL_RATE = rate("failed", PER_SECOND, "Failed allocations per second of the last interval.",
-                 "failed/s")  # fmt: skip
-BYTE_RATE = rate("allocated_bytes", BYTES_PER_SECOND,
-                 "Bytes allocated per second of the last interval.", "bytes/s")  # fmt: skip
+FAIL_RATE = rate(
+    "failed", PER_SECOND, "Failed allocations per second of the last interval.", "failed/s"
+)
+BYTE_RATE = rate(
+    "allocated_bytes",
+    BYTES_PER_SECOND,
+    "Bytes allocated per second of the last interval.",
+    "bytes/s",
+)
 
 WASTE = (
-    Column("waste_bytes", BYTES, COUNTER,
-           "Bytes allocated beyond those asked for, since tracking began.",
-           lambda t: t.now("allocated_bytes") - t.now("requested_bytes"), "wasted"),
-    Column("waste_ratio", PERCENT, RATIO,
-           "Share of the allocated bytes that nobody asked for.",
-           lambda t: t.quotient(t.now("allocated_bytes") - t.now("requested_bytes"),
-                             t.now("allocated_bytes")), "waste"),
-)  # fmt: skip
+    Column(
+        "waste_bytes",
+        BYTES,
+        COUNTER,
+        "Bytes allocated beyond those asked for, since tracking began.",
+        lambda t: t.now("allocated_bytes") - t.now("requested_bytes"),
+        "wasted",
+    ),
+    Column(
+        "waste_ratio",
+        PERCENT,
+        RATIO,
+        "Share of the allocated bytes that nobody asked for.",
+        lambda t: t.quotient(
+            t.now("allocated_bytes") - t.now("requested_bytes"), t.now("allocated_bytes")
+        ),
+        "waste",
+    ),
+)
 
 AGES = (
-    Column("oldest_seconds", SECONDS, AGE,
-           "Age of the oldest tracked object that is still live; an untracked one can be older.",
-           lambda t: t.oldest(), "oldest"),
-    Column("age_p90_seconds", SECONDS, AGE,
-           "Age that 90 % of the live objects do not exceed, estimated from tracked ones.",
-           lambda t: t.most_ages(), "p90 age"),
-)  # fmt: skip
+    Column(
+        "oldest_seconds",
+        SECONDS,
+        AGE,
+        "Age of the oldest tracked object that is still live; an untracked one can be older.",
+        lambda t: t.oldest(),
+        "oldest",
+    ),
+    Column(
+        "age_p90_seconds",
+        SECONDS,
+        AGE,
+        "Age that 90 % of the live objects do not exceed, estimated from tracked ones.",
+        lambda t: t.most_ages(),
+        "p90 age",
+    ),
+)
 
 OBSERVABLE = Column(
-    "frees_observable", "", FLAG,
+    "frees_observable",
+    "",
+    FLAG,
     "Whether all frees can be seen; if not, live figures are upper bounds and no sign of a leak.",
-    lambda t: t.observable(), "frees seen",
-)  # fmt: skip
+    lambda t: t.observable(),
+    "frees seen",
+)
 
 
 def growth(figure: str) -> tuple[Column, ...]:
     """Growth and history of the figure that a view's trail keeps."""
     return (
-        Column("growth_bytes_per_hour", BYTES_PER_HOUR, GROWTH,
-               f"Growth of {figure} over the window (at most 10 minutes), per hour.",
-               lambda t: t.growth(), "growth/h"),
-        Column("history", BYTES, HISTORY,
-               f"{figure} over the window, oldest first; ordered by growth.",
-               lambda t: t.growth(), "trend"),
-    )  # fmt: skip
+        Column(
+            "growth_bytes_per_hour",
+            BYTES_PER_HOUR,
+            GROWTH,
+            f"Growth of {figure} over the window (at most 10 minutes), per hour.",
+            lambda t: t.growth(),
+            "growth/h",
+        ),
+        Column(
+            "history",
+            BYTES,
+            HISTORY,
+            f"{figure} over the window, oldest first; ordered by growth.",
+            lambda t: t.growth(),
+            "trend",
+        ),
+    )
 
 
 GROWTH_ERROR = Column(
-    "growth_stderr_bytes_per_hour", BYTES_PER_HOUR, GROWTH,
+    "growth_stderr_bytes_per_hour",
+    BYTES_PER_HOUR,
+    GROWTH,
     "One standard error of growth_bytes_per_hour, at most; 0 where exact or without samples.",
-    lambda t: t.growth_error(), "±growth",
-)  # fmt: skip
+    lambda t: t.growth_error(),
+    "±growth",
+)

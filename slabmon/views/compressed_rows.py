@@ -76,8 +76,9 @@ class Moments:
             yield _shaped(data, count, self._kind)
 
 
-def picked(rows: np.ndarray, columns: np.ndarray, numbers: np.ndarray, width: int,
-           missing: float) -> np.ndarray:  # fmt: skip
+def picked(
+    rows: np.ndarray, columns: np.ndarray, numbers: np.ndarray, width: int, missing: float
+) -> np.ndarray:
     """An array (width, numbers) of columns by row number: `missing` where there is no such row."""
     found = np.full((width, len(numbers)), missing)
     if len(rows):

@@ -40,17 +40,31 @@ _TOKEN = re.compile(
 )
 _NUMBER = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([a-zA-Z%]*)")
 _COMPARE: dict[str, Callable[..., np.ndarray]] = {
-    "<": operator.lt, "<=": operator.le, "=": operator.eq, "!=": operator.ne,
-    ">=": operator.ge, ">": operator.gt,
-}  # fmt: skip
-_SIZES = {"": 1, "b": 1, **{letter + end: 1024**power for power, letter in enumerate("kmgt", 1)
-                            for end in ("", "b", "ib")}}  # fmt: skip
+    "<": operator.lt,
+    "<=": operator.le,
+    "=": operator.eq,
+    "!=": operator.ne,
+    ">=": operator.ge,
+    ">": operator.gt,
+}
+_SIZES = {
+    "": 1,
+    "b": 1,
+    **{
+        letter + end: 1024**power
+        for power, letter in enumerate("kmgt", 1)
+        for end in ("", "b", "ib")
+    },
+}
 _COUNTS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
 _TIMES = {"": 1, "ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _UNITS: dict[str, dict[str, float]] = {
-    BYTES: _SIZES, BYTES_PER_SECOND: _SIZES, BYTES_PER_HOUR: _SIZES, SECONDS: _TIMES,
+    BYTES: _SIZES,
+    BYTES_PER_SECOND: _SIZES,
+    BYTES_PER_HOUR: _SIZES,
+    SECONDS: _TIMES,
     PERCENT: {"": 1, "%": 0.01},
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

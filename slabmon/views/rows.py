@@ -81,14 +81,18 @@ def grouped(
 
 def resources(snapshot: Snapshot) -> list[Resource]:
     """Managed resources by device and release function."""
-    return [Resource(device, release) for device in snapshot.devices
-            for release in device.by_release]  # fmt: skip
+    return [
+        Resource(device, release) for device in snapshot.devices for release in device.by_release
+    ]
 
 
 def holdings(snapshot: Snapshot) -> list[Holding]:
     """Slab memory behind managed resources by device and cache."""
-    return [Holding(device, *held) for device in snapshot.devices
-            for held in device.slab_by_cache.items()]  # fmt: skip
+    return [
+        Holding(device, *held)
+        for device in snapshot.devices
+        for held in device.slab_by_cache.items()
+    ]
 
 
 def losses(snapshot: Snapshot) -> list[Loss]:

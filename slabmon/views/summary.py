@@ -53,14 +53,21 @@ def summarize(window: Window) -> Summary:
         if feature.state != "on":
             limited[feature.state] = (*limited.get(feature.state, ()), name)
     return Summary(
-        host=snapshot.host, tracking=snapshot.tracking, seconds=window.seconds, span=window.span,
+        host=snapshot.host,
+        tracking=snapshot.tracking,
+        seconds=window.seconds,
+        span=window.span,
         lost=lost,
         lost_per_second=per_second(lost, sum(before.losses.values()) if before else 0),
-        losses=tuple(sorted(((reason, count) for reason, count in snapshot.losses.items()
-                             if count), key=lambda item: -item[1])),
+        losses=tuple(
+            sorted(
+                ((reason, count) for reason, count in snapshot.losses.items() if count),
+                key=lambda item: -item[1],
+            )
+        ),
         limited=limited,
         live_bytes=sum(cache.live.bytes for cache in snapshot.caches),
         events_per_second=rate,
         event_seconds=event_seconds,
         cpu_ratio=None if event_seconds is None else event_seconds * rate,
-    )  # fmt: skip
+    )

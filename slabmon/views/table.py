@@ -66,8 +66,11 @@ class Table:
         """Those of them that people want to see, the most important first. Differences have no
         bounds: the standard error stands for them."""
         there = {column.name: column for column in self.columns}
-        names = [LIVE_ERROR.name if self.mark and there[name].kind == BOUND else name
-                 for name in self.view.brief if name in there]  # fmt: skip
+        names = [
+            LIVE_ERROR.name if self.mark and there[name].kind == BOUND else name
+            for name in self.view.brief
+            if name in there
+        ]
         return tuple(there[name] for name in names)
 
     # What columns are made of
@@ -171,8 +174,9 @@ class Table:
         values = self.values(name)[rows]
         if values.dtype == object:
             there = np.array([value is not None for value in values], bool)
-            named = sorted(np.flatnonzero(there), key=lambda i: str(values[i]).casefold(),
-                           reverse=inverted)  # fmt: skip
+            named = sorted(
+                np.flatnonzero(there), key=lambda i: str(values[i]).casefold(), reverse=inverted
+            )
             return np.asarray(rows[np.array([*named, *np.flatnonzero(~there)], int)])
         numbers = values.astype(float)
         found = np.argsort(numbers if inverted else -numbers, kind="stable")
@@ -181,9 +185,11 @@ class Table:
     def cells(self, order: Order, columns: Sequence[Column]) -> list[tuple[Value, ...]]:
         """These rows as plain values: None for what is missing."""
         picked: list[Sequence[Value]] = [
-            self.history(order) if column.kind == HISTORY
-            else _plain(column, self.values(column.name)[order]) for column in columns
-        ]  # fmt: skip
+            self.history(order)
+            if column.kind == HISTORY
+            else _plain(column, self.values(column.name)[order])
+            for column in columns
+        ]
         return list(zip(*picked, strict=True))
 
     def key(self, row: int) -> Hashable:

@@ -17,9 +17,12 @@ if TYPE_CHECKING:  # importing them costs a tenth of a second, which the command
 
 Where = tuple[tuple[str, str], ...]
 GROUP_TITLES = {
-    ("cache",): "caches", ("site",): "sites", ("stack",): "stacks",
-    ("process", "pid"): "processes", ("cgroup",): "cgroups",
-}  # fmt: skip
+    ("cache",): "caches",
+    ("site",): "sites",
+    ("stack",): "stacks",
+    ("process", "pid"): "processes",
+    ("cgroup",): "cgroups",
+}
 
 
 class Link(NamedTuple):
@@ -81,15 +84,22 @@ def group_links(*by: str, of: Callable[[Any], Hashable] | None = None) -> tuple[
         order.insert(0, order.pop())  # from a call site one wants to see who called it
     where = tuple((name, of or _label(position)) for position, name in enumerate(by))
     return tuple(
-        Link(GROUP_TITLES[target], where, by=target) for target in order
+        Link(GROUP_TITLES[target], where, by=target)
+        for target in order
         if not set(target) & set(by) and by != ("stack",)
-    )  # fmt: skip
+    )
 
 
 def dimension(position: int, name: str, help: str = "", title: str = "") -> Column:
     """A column with one of the labels of grouped rows."""
-    return Column(name, "", c.LABEL, help or f"Dimension {name} of the tracked objects.",
-                  lambda table: table.label(position), title)  # fmt: skip
+    return Column(
+        name,
+        "",
+        c.LABEL,
+        help or f"Dimension {name} of the tracked objects.",
+        lambda table: table.label(position),
+        title,
+    )
 
 
 def by_view(by: tuple[str, ...], where: Where = ()) -> View:
@@ -98,13 +108,15 @@ def by_view(by: tuple[str, ...], where: Where = ()) -> View:
     return View(
         f"{','.join(by)} where {where}" if where else ",".join(by),
         GROUP_TITLES.get(by, " and ".join(by)),
-        rows.grouped(by, where), attrgetter("labels"),
+        rows.grouped(by, where),
+        attrgetter("labels"),
         (*(dimension(i, name) for i, name in enumerate(by)), *c.LIVE, *c.AGES, c.OBSERVABLE),
-        (*by, "live_bytes", "live_high_bytes", "live_objects", "oldest_seconds",
-         "age_p90_seconds"),
-        "live_bytes", details=True, where=where,
+        (*by, "live_bytes", "live_high_bytes", "live_objects", "oldest_seconds", "age_p90_seconds"),
+        "live_bytes",
+        details=True,
+        where=where,
         links=tuple(link for link in group_links(*by) if not set(link.by) & fixed),
-    )  # fmt: skip
+    )
 
 
 def narrowed(view: View, wanted: tuple[tuple[str, Hashable], ...]) -> View:

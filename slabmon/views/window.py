@@ -208,8 +208,13 @@ class History:
     """Makes windows of snapshots that come one after another; an Observer judges them unless
     another judge is given."""
 
-    def __init__(self, views: Iterable[View], span: float = WINDOW_SECONDS,
-                 step: float = POINT_SECONDS, judge: Judge | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        views: Iterable[View],
+        span: float = WINDOW_SECONDS,
+        step: float = POINT_SECONDS,
+        judge: Judge | None = None,
+    ) -> None:
         listed = list(views)
         self._views = [view for view in listed if view.trail]
         self._span, self._step = span, step

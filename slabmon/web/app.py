@@ -32,9 +32,11 @@ class Metrics(Handler):
 
         def render(now: Now) -> bytes:
             snapshot = now.reading.snapshot if now.reading else None
-            return encoder(self.context.exporter.families(
-                snapshot, self.context.daemon(now), self.context.live.assessment()
-            ))  # fmt: skip
+            return encoder(
+                self.context.exporter.families(
+                    snapshot, self.context.daemon(now), self.context.live.assessment()
+                )
+            )
 
         await self.send(self.context.renderer.body(content_type, now, render))
 
@@ -107,10 +109,14 @@ class Ready(Handler):
 def make_app(context: Context) -> Application:
     """All routes."""
     routes: list[Any] = [
-        *ROUTES, (re.escape(context.settings.telemetry_path), Metrics),
-        ("/api/v1/snapshot", Api), ("/api/v1/history", History), ("/api/v1/leaks", Leaks),
-        ("/healthz", Health), ("/readyz", Ready),
-    ]  # fmt: skip
+        *ROUTES,
+        (re.escape(context.settings.telemetry_path), Metrics),
+        ("/api/v1/snapshot", Api),
+        ("/api/v1/history", History),
+        ("/api/v1/leaks", Leaks),
+        ("/healthz", Health),
+        ("/readyz", Ready),
+    ]
     return Application(
         routes, default_handler_class=Handler, log_function=_log_request, context=context
     )

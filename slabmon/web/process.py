@@ -78,8 +78,13 @@ def _line(channel: socket.socket) -> bytes:
     return data
 
 
-async def serve(context: Context, kept: HistorySettings, tls: ssl.SSLContext | None,
-                channel: socket.socket, listeners: list[socket.socket]) -> None:  # fmt: skip
+async def serve(
+    context: Context,
+    kept: HistorySettings,
+    tls: ssl.SSLContext | None,
+    channel: socket.socket,
+    listeners: list[socket.socket],
+) -> None:
     """Answers requests from the first reading on."""
     retired = asyncio.Event()
     reader, writer = await asyncio.open_unix_connection(sock=channel, limit=1 << 20)

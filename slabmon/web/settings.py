@@ -66,9 +66,12 @@ class WebSettings:
         except UsageError as error:
             raise UsageError(f"listen_address: {error}") from error
         path = self.telemetry_path
-        if not path.startswith("/") or not path.isascii() or not path.isprintable() or (
-            set(path) & set("?#%\\ ") or path in RESERVED or path.startswith(RESERVED_BELOW)
-        ):  # fmt: skip
+        if (
+            not path.startswith("/")
+            or not path.isascii()
+            or not path.isprintable()
+            or (set(path) & set("?#%\\ ") or path in RESERVED or path.startswith(RESERVED_BELOW))
+        ):
             raise UsageError(
                 f"telemetry_path is {path!r}; it must be a plain path such as /metrics, none of "
                 f"{', '.join(RESERVED)}, and not below {' or '.join(RESERVED_BELOW)}"

@@ -26,8 +26,9 @@ T = TypeVar("T")
 class FakeCollector:
     """Runs loop and supervisor in a thread. `behave` answers a command; it can be changed."""
 
-    def __init__(self, settings: WebSettings, local: Path | None = None,
-                 first: Birth = execute) -> None:  # fmt: skip
+    def __init__(
+        self, settings: WebSettings, local: Path | None = None, first: Birth = execute
+    ) -> None:
         self.body = encode(snapshot())
         self.behave: Callable[[WebProcess, bytes], None] = self.answer
         self._listeners = [socket.create_server(("127.0.0.1", 0), backlog=1024)]
@@ -45,8 +46,10 @@ class FakeCollector:
 
     def answer(self, process: WebProcess, command: bytes) -> None:
         supervisor = self.supervisor
-        report = {"web_restarts": float(supervisor.restarts),
-                  "web_configuration_failed": float(supervisor.configuration_failed)}  # fmt: skip
+        report = {
+            "web_restarts": float(supervisor.restarts),
+            "web_configuration_failed": float(supervisor.configuration_failed),
+        }
         process.answer(Answer(command, True, report, self.body))
 
     def _run(self) -> None:
@@ -63,8 +66,12 @@ class FakeCollector:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:  # fmt: skip
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.loop.every(0, self.loop.stop)
         self.loop._wake.send(b"\xff")
         self._thread.join(PATIENCE)

@@ -24,8 +24,9 @@ def free_port() -> int:
 class Daemon:
     """`slabmon serve` with a lock, pins and a configuration file of its own."""
 
-    def __init__(self, folder: Path, *prefix: str, lock: Path | None = None,
-                 pins: Path = PINS) -> None:  # fmt: skip
+    def __init__(
+        self, folder: Path, *prefix: str, lock: Path | None = None, pins: Path = PINS
+    ) -> None:
         """`prefix`: a command to run it with."""
         port = free_port()
         self.config = folder / "slabmon.toml"
@@ -33,16 +34,29 @@ class Daemon:
         self.url = f"http://127.0.0.1:{port}"
         self.config.write_text("")
         self.command = [
-            *prefix, sys.executable, "-m", "slabmon", "serve", "--config", str(self.config),
-            "--web.listen-address", f"127.0.0.1:{port}", "--web.socket-path", "",
-            "--state.lock-file", str(lock or folder / "lock"), "--state.pin-directory", str(pins),
-        ]  # fmt: skip
+            *prefix,
+            sys.executable,
+            "-m",
+            "slabmon",
+            "serve",
+            "--config",
+            str(self.config),
+            "--web.listen-address",
+            f"127.0.0.1:{port}",
+            "--web.socket-path",
+            "",
+            "--state.lock-file",
+            str(lock or folder / "lock"),
+            "--state.pin-directory",
+            str(pins),
+        ]
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         with self._log.open("a") as log:
-            self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=log,
-                                            text=True)  # fmt: skip
+            self.process = subprocess.Popen(
+                self.command, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         assert self.process.stdout is not None
         assert "tracking" in self.process.stdout.readline(), self.log()
 
@@ -52,8 +66,10 @@ class Daemon:
     def scrape(self) -> dict[str, float]:
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
             lines = answer.read().decode().splitlines()
-        return {name: float(value) for name, value in
-                (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}  # fmt: skip
+        return {
+            name: float(value)
+            for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")
+        }
 
     def scrape_until(self, name: str, value: float) -> dict[str, float]:
         """Readings are shared and may be old: scrapes until this one has arrived there."""

@@ -89,10 +89,13 @@ def test_snapshot_json_has_the_host_and_no_addresses() -> None:
         "holdings",
         "programs",
     ],
-)  # fmt: skip
+)
 def test_every_view_prints_as_csv(view: str) -> None:
-    rows = list(csv.reader(io.StringIO(
-        run("snapshot", "--seconds", "0.1", "--format", "csv", "--view", view))))  # fmt: skip
+    rows = list(
+        csv.reader(
+            io.StringIO(run("snapshot", "--seconds", "0.1", "--format", "csv", "--view", view))
+        )
+    )
     assert len(rows) > 1
     assert {len(row) for row in rows} == {len(rows[0])}
 
@@ -173,8 +176,11 @@ def test_start_to_first_snapshot_takes_about_a_second() -> None:
 @pytest.fixture
 def daemon() -> Iterator[str]:
     """A running daemon's address."""
-    process = subprocess.Popen([*SLABMON, "serve", "--web.listen-address", "127.0.0.1:0"],
-                               stdout=subprocess.PIPE, text=True)  # fmt: skip
+    process = subprocess.Popen(
+        [*SLABMON, "serve", "--web.listen-address", "127.0.0.1:0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     url = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
     assert url
@@ -193,8 +199,11 @@ def test_the_daemon_counts_a_workload_between_two_scrapes(daemon: str) -> None:
     name = 'slabmon_cache_allocations_total{cache="msg_msg-1k"}'
 
     def scrape() -> float:
-        lines = dict(line.rsplit(" ", 1) for line in get(f"{daemon}/metrics").splitlines()
-                     if not line.startswith("#"))  # fmt: skip
+        lines = dict(
+            line.rsplit(" ", 1)
+            for line in get(f"{daemon}/metrics").splitlines()
+            if not line.startswith("#")
+        )
         return float(lines.get(name, 0))
 
     before = scrape()
@@ -223,8 +232,12 @@ def test_the_daemon_speaks_both_formats_json_and_html(daemon: str) -> None:
 
 def test_a_busy_port_is_one_clear_error(daemon: str) -> None:
     address = daemon.removeprefix("http://")
-    done = subprocess.run([*SLABMON, "serve", "--web.listen-address", address],
-                          capture_output=True, text=True, timeout=60)  # fmt: skip
+    done = subprocess.run(
+        [*SLABMON, "serve", "--web.listen-address", address],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 2
     assert "another slabmon" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -28,8 +28,11 @@ class Session:
     def __init__(self, samples: int = 8192) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.live.kept_session", str(PINS), str(samples)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if line != "tracking\n":

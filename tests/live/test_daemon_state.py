@@ -51,8 +51,11 @@ def test_counters_go_on_over_kill_9(daemon: Daemon) -> None:
     assert new["slabmon_tracking_since_seconds"] == old["slabmon_tracking_since_seconds"]
     assert "counting goes on" in daemon.log()
     own = ("slabmon_process_", "slabmon_scrape_", "slabmon_web_", "slabmon_http_")
-    fallen = [name for name, value in old.items() if "_total" in name
-              and not name.startswith(own) and new.get(name, -1) < value]  # fmt: skip
+    fallen = [
+        name
+        for name, value in old.items()
+        if "_total" in name and not name.startswith(own) and new.get(name, -1) < value
+    ]
     assert not fallen
 
 

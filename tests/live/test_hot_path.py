@@ -1,7 +1,8 @@
 """The hot path does not grow unnoticed: instructions, calls and cache lines of each event.
 
 What is compiled is run step by step in this process; nothing is loaded. Only making bcc's maps
-needs root. After a change that is worth its cost: python -m tests.hot_path > tests/support/hot_path.toml
+needs root. After a change that is worth its cost:
+python -m tests.support.hot_path > tests/support/hot_path.toml
 """
 
 from __future__ import annotations

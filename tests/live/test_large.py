@@ -37,8 +37,11 @@ def test_a_large_kmalloc_of_dynamic_size_counts_once() -> None:
     finally:
         os.close(array)
     after = {c.name: c for c in snapshot.caches}["kmalloc-large"]
-    start = (before.allocs, before.frees, before.allocated_bytes, before.freed_bytes) if before \
-        else (0, 0, 0, 0)  # fmt: skip
+    start = (
+        (before.allocs, before.frees, before.allocated_bytes, before.freed_bytes)
+        if before
+        else (0, 0, 0, 0)
+    )
     mine = [site for site in snapshot.sites if site.allocated_bytes == N * BUCKET]
     assert [site.allocs for site in mine] == [N]
     assert not mine[0].symbol.startswith(("__kmalloc", "__kvmalloc", "__do_kmalloc"))
@@ -47,6 +50,9 @@ def test_a_large_kmalloc_of_dynamic_size_counts_once() -> None:
     assert after.allocated_bytes - start[2] >= N * BUCKET
     assert after.freed_bytes - start[3] >= N * BUCKET
     # Nothing else large was going on, unless slabmon says whose it was.
-    others = sum(s.allocs for s in snapshot.sites if s not in mine and s.allocs
-                 and s.allocated_bytes // s.allocs > 8192)  # fmt: skip
+    others = sum(
+        s.allocs
+        for s in snapshot.sites
+        if s not in mine and s.allocs and s.allocated_bytes // s.allocs > 8192
+    )
     assert after.allocs <= N + others

@@ -32,12 +32,24 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 """
 PATHS = [
-    "/", "/static/page.js", "/metrics", "/api/v1/snapshot", "/api/v1/history", "/api/v1/leaks",
-    "/api/v1/snapshot?at=2026-01-01T00:00:00Z", "/api/v1/views", "/api/v1/chart?view=caches",
-    "/api/v1/chart?view=caches&at=-1s", "/api/v1/table.csv?view=sites", "/healthz", "/readyz",
-    "/api/v1/table?view=caches&at=-1s", "/api/v1/table.json?view=devices&filter=managed>0",
-    "/nowhere", *(f"/api/v1/table?view={view}" for view in VIEWS),
-]  # fmt: skip
+    "/",
+    "/static/page.js",
+    "/metrics",
+    "/api/v1/snapshot",
+    "/api/v1/history",
+    "/api/v1/leaks",
+    "/api/v1/snapshot?at=2026-01-01T00:00:00Z",
+    "/api/v1/views",
+    "/api/v1/chart?view=caches",
+    "/api/v1/chart?view=caches&at=-1s",
+    "/api/v1/table.csv?view=sites",
+    "/healthz",
+    "/readyz",
+    "/api/v1/table?view=caches&at=-1s",
+    "/api/v1/table.json?view=devices&filter=managed>0",
+    "/nowhere",
+    *(f"/api/v1/table?view={view}" for view in VIEWS),
+]
 ACCEPT = ("text/plain", "application/openmetrics-text", CONTENT_TYPE)
 
 
@@ -49,8 +61,9 @@ async def ask_for_everything(port: int, tls: ssl.SSLContext) -> None:
         await asyncio.sleep(0.2)  # for the first snapshot that is kept
     for accept in ACCEPT:
         for path in PATHS:
-            reply = await client.ask(path, Authorization=right, Accept=accept,
-                                     Accept_Encoding="gzip")  # fmt: skip
+            reply = await client.ask(
+                path, Authorization=right, Accept=accept, Accept_Encoding="gzip"
+            )
             assert reply.status == (404 if path == "/nowhere" else 200), (path, reply)
     client.close()
 
@@ -65,8 +78,10 @@ def test_nothing_is_imported_as_another_user(
     authority = Authority(tmp_path)
     cert, key = authority.issue("server")
     web = tmp_path / "web.yml"
-    web.write_text(f"tls_server_config: {{cert_file: {cert}, key_file: {key}}}\n"
-                   f"basic_auth_users: {{alice: '{HASH.decode()}'}}\n")  # fmt: skip
+    web.write_text(
+        f"tls_server_config: {{cert_file: {cert}, key_file: {key}}}\n"
+        f"basic_auth_users: {{alice: '{HASH.decode()}'}}\n"
+    )
     daemon = Daemon(tmp_path)
     with TemporaryDirectory() as public:  # the web process goes through it as another user
         os.chmod(public, 0o755)

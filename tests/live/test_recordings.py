@@ -17,8 +17,18 @@ pytestmark = pytest.mark.live
 
 def test_this_host_is_recorded_and_read_again(tmp_path: Path) -> None:
     path = tmp_path / "slabs.db"
-    command = [sys.executable, "-m", "slabmon", "record", "-o", str(path), "--interval", "0.2",
-               "--seconds", "1"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "slabmon",
+        "record",
+        "-o",
+        str(path),
+        "--interval",
+        "0.2",
+        "--seconds",
+        "1",
+    ]
     subprocess.run(command, check=True, timeout=120)
     with Recording(path) as found:
         snapshots = [snapshot for _, snapshot in found.between()]

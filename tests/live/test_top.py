@@ -33,10 +33,22 @@ def test_batch_counts_a_workload_and_ends() -> None:
     before = ours()
     with messages() as queue:
         process = subprocess.Popen(
-            [sys.executable, "-m", "slabmon", "top", "-b", "-n", "3", "-d", "0.5",
-             "--filter", "msg_msg"],
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "slabmon",
+                "top",
+                "-b",
+                "-n",
+                "3",
+                "-d",
+                "0.5",
+                "--filter",
+                "msg_msg",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert process.stdout is not None
         first = process.stdout.readline()
         assert first.startswith("slabmon top - ")
@@ -50,8 +62,11 @@ def test_batch_counts_a_workload_and_ends() -> None:
 
 def test_a_signal_ends_batch_as_well() -> None:
     before = ours()
-    process = subprocess.Popen([sys.executable, "-m", "slabmon", "top", "-b", "-d", "60"],
-                               stdout=subprocess.PIPE, text=True)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "slabmon", "top", "-b", "-d", "60"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert process.stdout.readline().startswith("slabmon top - ")
     process.send_signal(signal.SIGTERM)
@@ -62,11 +77,27 @@ def test_a_signal_ends_batch_as_well() -> None:
 
 def test_without_root_and_without_a_daemon_the_error_says_so() -> None:
     done = subprocess.run(
-        ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
-         "--inh-caps", "-all,+dac_read_search", "--ambient-caps", "-all,+dac_read_search",
-         sys.executable, "-m", "slabmon", "top", "-b"],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [
+            "setpriv",
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+            "--inh-caps",
+            "-all,+dac_read_search",
+            "--ambient-caps",
+            "-all,+dac_read_search",
+            sys.executable,
+            "-m",
+            "slabmon",
+            "top",
+            "-b",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 3
     assert done.stderr.startswith("slabmon: error: ")
     assert "root" in done.stderr

@@ -38,8 +38,9 @@ BIRTHS = pytest.mark.parametrize("birth", [spawn.execute, spawn.copy])
 
 
 @pytest.fixture(params=[False, True], ids=["open", "password"])
-def guarded(request: pytest.FixtureRequest, tmp_path: Path, birth: spawn.Birth
-            ) -> Iterator[FakeCollector]:  # fmt: skip
+def guarded(
+    request: pytest.FixtureRequest, tmp_path: Path, birth: spawn.Birth
+) -> Iterator[FakeCollector]:
     """With a password there is a second thread, which checks them."""
     path = tmp_path / "web.yml"
     path.write_text(f"basic_auth_users: {{alice: '{HASH.decode()}'}}\n" if request.param else "")
@@ -59,8 +60,12 @@ def collector(tmp_path: Path) -> Iterator[FakeCollector]:
         yield found
 
 
-def get(collector: FakeCollector, path: str = "/metrics", tls: ssl.SSLContext | None = None,
-        **headers: str) -> Reply:  # fmt: skip
+def get(
+    collector: FakeCollector,
+    path: str = "/metrics",
+    tls: ssl.SSLContext | None = None,
+    **headers: str,
+) -> Reply:
     async def ask() -> Reply:
         client = await Client.to(("127.0.0.1", collector.port), tls)
         try:
@@ -129,8 +134,9 @@ def test_nothing_is_open_but_its_sockets_and_its_channel(born: FakeCollector) ->
 
 
 @BIRTHS
-def test_its_surroundings_are_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-                                    birth: spawn.Birth) -> None:  # fmt: skip
+def test_its_surroundings_are_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, birth: spawn.Birth
+) -> None:
     """Session, directory and signals, however it came into being."""
     monkeypatch.chdir(tmp_path)
     with FakeCollector(NOBODY, first=birth) as found:
@@ -280,8 +286,10 @@ def test_honest_scrapes_are_answered_whatever_others_do(
             attack.stdout.close()  # type: ignore[union-attr]
         record_property("slowest_scrape_seconds", max(times))
         record_property("grown_bytes", peak - before)
-        print(f"\nscrapes: slowest {max(times):.3f} s, mean {sum(times) / len(times):.3f} s; "
-              f"memory {before >> 20} -> {peak >> 20} MiB")  # fmt: skip
+        print(
+            f"\nscrapes: slowest {max(times):.3f} s, mean {sum(times) / len(times):.3f} s; "
+            f"memory {before >> 20} -> {peak >> 20} MiB"
+        )
         assert collector.pid == pid, "it lived through it"
         assert peak - before < 64 << 20
 
@@ -353,7 +361,8 @@ def test_a_mistake_in_the_web_configuration_is_one_error_at_the_start(tmp_path: 
         FakeCollector(WebSettings(user="nobody", config_file=str(path))),
     ):
         pass
-    with pytest.raises(UsageError, match="no user 'absent'"), FakeCollector(
-        WebSettings(user="absent")
-    ):  # fmt: skip
+    with (
+        pytest.raises(UsageError, match="no user 'absent'"),
+        FakeCollector(WebSettings(user="absent")),
+    ):
         pass

@@ -14,12 +14,17 @@ from tests.conftest import CHROMIUM
 from tests.page.scenes import USER
 
 _FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
     "--disable-dev-shm-usage",
     # Whatever is asked for, nothing but the loopback is found.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)  # fmt: skip
+)
 PATIENCE_MS = 20_000
 _WATCH = """
 window.violations = [];
@@ -50,8 +55,10 @@ class Served:
     def start(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.page.server", self._scene, str(self._port)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert self._process.stdout is not None
         self._port = int(self._process.stdout.readline())
 
@@ -128,12 +135,21 @@ class Desk:
     tabs: list[Tab] = field(default_factory=list)
     contexts: list[BrowserContext] = field(default_factory=list)
 
-    def open(self, scene: str, fragment: str = "", *, dark: bool = False, width: int = 1280,
-             server: Served | None = None, password: str = "") -> Tab:  # fmt: skip
+    def open(
+        self,
+        scene: str,
+        fragment: str = "",
+        *,
+        dark: bool = False,
+        width: int = 1280,
+        server: Served | None = None,
+        password: str = "",
+    ) -> Tab:
         context = self.browser.new_context(
-            color_scheme="dark" if dark else "light", viewport={"width": width, "height": 800},
+            color_scheme="dark" if dark else "light",
+            viewport={"width": width, "height": 800},
             http_credentials={"username": USER, "password": password} if password else None,
-        )  # fmt: skip
+        )
         self.contexts.append(context)
         tab = Tab(context.new_page(), server or Served(scene))
         self.tabs.append(tab)

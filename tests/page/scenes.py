@@ -20,41 +20,80 @@ STEP = 7  # objects that the leaking site keeps per second
 def growing(seconds: float) -> Snapshot:
     """A host on which one cache, site and device grow."""
     number = int(seconds)
-    leak = Live(STEP * number, 64 * STEP * number, 64 * number, 60 * STEP * number,
-                70 * STEP * number)  # fmt: skip
+    leak = Live(
+        STEP * number, 64 * STEP * number, 64 * number, 60 * STEP * number, 70 * STEP * number
+    )
     steady = Live(50, 51_200, 1_000, 49_000, 53_000)
     objects = [
-        *(Object(0, 0, 64, 65536, 0.5 + i, comm=b"leaker", tgid=4242, cgroup=7, stack=1)
-          for i in range(min(number, 100))),
-        *(Object(1, 1, 1024, 65536, 30.0, comm=b"reader", tgid=77, cgroup=8, stack=2)
-          for _ in range(50)),
-    ]  # fmt: skip
+        *(
+            Object(0, 0, 64, 65536, 0.5 + i, comm=b"leaker", tgid=4242, cgroup=7, stack=1)
+            for i in range(min(number, 100))
+        ),
+        *(
+            Object(1, 1, 1024, 65536, 30.0, comm=b"reader", tgid=77, cgroup=8, stack=2)
+            for _ in range(50)
+        ),
+    ]
     return replace(
         snapshot(),
         tracking=replace(snapshot().tracking, seconds=seconds),
         caches=(
-            cache("leaky", allocs=10 * number, frees=3 * number, requested_bytes=480 * number,
-                  allocated_bytes=640 * number, live=leak),
-            cache("steady", object_size=1024, allocs=1_000 + 100 * number, frees=950 + 100 * number,
-                  allocated_bytes=1_024_000 + 102_400 * number, live=steady,
-                  frees_observable=False),
+            cache(
+                "leaky",
+                allocs=10 * number,
+                frees=3 * number,
+                requested_bytes=480 * number,
+                allocated_bytes=640 * number,
+                live=leak,
+            ),
+            cache(
+                "steady",
+                object_size=1024,
+                allocs=1_000 + 100 * number,
+                frees=950 + 100 * number,
+                allocated_bytes=1_024_000 + 102_400 * number,
+                live=steady,
+                frees_observable=False,
+            ),
             *(cache(f"idle-{i}", allocs=i, allocated_bytes=64 * i) for i in range(150)),
         ),
         sites=(
-            site("keep_it", 0x10, "leakmod", allocs=10 * number, allocated_bytes=640 * number,
-                 live=leak),
-            site("read_it", 0x20, None, allocs=1_000 + 100 * number, live=steady,
-                 allocated_bytes=1_024_000 + 102_400 * number),
+            site(
+                "keep_it",
+                0x10,
+                "leakmod",
+                allocs=10 * number,
+                allocated_bytes=640 * number,
+                live=leak,
+            ),
+            site(
+                "read_it",
+                0x20,
+                None,
+                allocs=1_000 + 100 * number,
+                live=steady,
+                allocated_bytes=1_024_000 + 102_400 * number,
+            ),
         ),
         devices=(
-            device(resources=3 + number, managed_bytes=300 + 100 * number, module="leakmod",
-                   slab_bytes=512, by_release=(Release("devm_kzalloc_release", 3, 300),
-                                               Release("devm_keep", number, 100 * number)),
-                   slab_by_cache={"leaky": 512}),
+            device(
+                resources=3 + number,
+                managed_bytes=300 + 100 * number,
+                module="leakmod",
+                slab_bytes=512,
+                by_release=(
+                    Release("devm_kzalloc_release", 3, 300),
+                    Release("devm_keep", number, 100 * number),
+                ),
+                slab_by_cache={"leaky": 512},
+            ),
         ),
-        tracked=tracked(objects, {1: ("keep_it", "probe", "do_init"), 2: ("read_it", "vfs_read")},
-                        {7: "/system.slice/leaker.service", 8: "/user.slice"}),
-    )  # fmt: skip
+        tracked=tracked(
+            objects,
+            {1: ("keep_it", "probe", "do_init"), 2: ("read_it", "vfs_read")},
+            {7: "/system.slice/leaker.service", 8: "/user.slice"},
+        ),
+    )
 
 
 def hostile(seconds: float) -> Snapshot:
@@ -65,11 +104,22 @@ def hostile(seconds: float) -> Snapshot:
         tracking=replace(snapshot().tracking, seconds=seconds),
         caches=(cache(EVIL, allocs=3, live=Live(1, 64, 1, 60, 70)),),
         sites=(site(EVIL, 1, EVIL, allocs=3, live=Live(1, 64, 1, 60, 70)),),
-        devices=(device(EVIL, EVIL, driver=EVIL, module=EVIL, resources=1, managed_bytes=9,
-                        by_release=(Release(EVIL, 1, 9),), slab_by_cache={EVIL: 64}),),
-        losses={EVIL: 5}, features={EVIL: FeatureState("degraded", EVIL)},
+        devices=(
+            device(
+                EVIL,
+                EVIL,
+                driver=EVIL,
+                module=EVIL,
+                resources=1,
+                managed_bytes=9,
+                by_release=(Release(EVIL, 1, 9),),
+                slab_by_cache={EVIL: 64},
+            ),
+        ),
+        losses={EVIL: 5},
+        features={EVIL: FeatureState("degraded", EVIL)},
         tracked=tracked(objects, {1: (EVIL, "x")}, {1: "/" + EVIL}),
-    )  # fmt: skip
+    )
 
 
 @once
@@ -83,6 +133,10 @@ def large(seconds: float) -> Snapshot:
 
 
 SCENES: dict[str, Callable[[float], Snapshot]] = {
-    "growing": growing, "kept": growing, "secured": growing, "hostile": hostile, "large": large,
+    "growing": growing,
+    "kept": growing,
+    "secured": growing,
+    "hostile": hostile,
+    "large": large,
     "still": lambda seconds: growing(60.0),
-}  # fmt: skip
+}

@@ -55,8 +55,12 @@ class Scene:
         self._count += 1
         encoded = b"" if detailed else encode(found)
         reading = Reading(self._count, time.monotonic(), 0.01, detailed, found, encoded)
-        report = {"collector_cpu_seconds": at / 100, "web_cpu_seconds": at / 100,
-                  "bpf_bytes": 48 << 20, "web_proportional_bytes": 30 << 20}  # fmt: skip
+        report = {
+            "collector_cpu_seconds": at / 100,
+            "web_cpu_seconds": at / 100,
+            "bpf_bytes": 48 << 20,
+            "web_proportional_bytes": 30 << 20,
+        }
         return Now(reading, report)
 
 

@@ -35,8 +35,18 @@ def test_behind_a_password(open_page: Open) -> None:
 
 def test_hostile_names_are_harmless_text(open_page: Open) -> None:
     tab = open_page("hostile")
-    for view in ("caches", "sites", "devices", "resources", "holdings", "drivers", "cgroups",
-                 "processes", "losses", "features"):  # fmt: skip
+    for view in (
+        "caches",
+        "sites",
+        "devices",
+        "resources",
+        "holdings",
+        "drivers",
+        "cgroups",
+        "processes",
+        "losses",
+        "features",
+    ):
         tab.page.goto(f"{tab.server.url}#view=%22{view}%22")
         wanted = EVIL_COMM.decode() if view == "processes" else EVIL
         tab.wait(f"document.querySelector('#views [aria-current]')?.textContent === '{view}'")

@@ -22,8 +22,10 @@ class Daemon(Served):
     def start(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "slabmon", "serve", "--web.listen-address", "127.0.0.1:0"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert self._process.stdout is not None
         line = next(line for line in self._process.stdout if "http://" in line)
         self._port = int(re.findall(r":(\d+)/", line)[0])

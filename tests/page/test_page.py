@@ -242,7 +242,7 @@ def test_light_and_dark_are_readable(open_page: Open, dark: bool) -> None:
                 .map(one => (Math.max(one, ground) + .05) / (Math.min(one, ground) + .05))
                 .concat(ground);
         }"""
-    )  # fmt: skip
+    )
     assert min(contrast[:-1]) >= 4.5, contrast
     assert (contrast[-1] < 0.1) == dark
 

@@ -39,8 +39,9 @@ def test_a_moment_is_typed_and_the_present_comes_back(open_page: Open) -> None:
         """text => {
             const time = new Date(new Date(text) - 3600000);
             return new Date(time - time.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
-        }""", shown,
-    )  # fmt: skip
+        }""",
+        shown,
+    )
     tab.page.keyboard.press("t")
     tab.page.locator("#at").fill(wanted)
     tab.page.locator("#at").press("Enter")
@@ -83,8 +84,9 @@ def test_charts_are_those_around_the_moment_and_lead_to_others(open_page: Open) 
     chart = tab.page.locator("#figure svg")
     expect(chart.locator(".moment")).to_have_count(1)
     assert chart.locator("text.x").count() > 2
-    assert all(re.fullmatch(r"\d\d:\d\d", text) for text in
-               chart.locator("text.x").all_text_contents())  # fmt: skip
+    assert all(
+        re.fullmatch(r"\d\d:\d\d", text) for text in chart.locator("text.x").all_text_contents()
+    )
     before = objects(tab)
     at = tab.page.evaluate(SHOWN)
     box = chart.bounding_box()

@@ -58,12 +58,19 @@ def report(browser: Browser, tmp_path: Path) -> Iterator[Open]:
     """Opens a report; at the end none may have asked for anything or complained."""
     opened: list[Report] = []
 
-    def open_report(now: Snapshot, before: Snapshot | None = None, by: tuple[str, ...] = (),
-                    scheme: str = "light") -> Report:  # fmt: skip
+    def open_report(
+        now: Snapshot,
+        before: Snapshot | None = None,
+        by: tuple[str, ...] = (),
+        scheme: str = "light",
+    ) -> Report:
         path = tmp_path / "report.html"
         path.write_text(to_page(subject(now, before), "live", by))
-        context = browser.new_context(color_scheme=scheme, offline=True,  # type: ignore[arg-type]
-                                      viewport={"width": 1400, "height": 900})  # fmt: skip
+        context = browser.new_context(
+            color_scheme=scheme,  # type: ignore[arg-type]
+            offline=True,
+            viewport={"width": 1400, "height": 900},
+        )
         found = Report(context.new_page())
         opened.append(found)
         found.page.set_default_timeout(PATIENCE_MS)
@@ -171,10 +178,13 @@ def test_a_change_is_red_and_blue(report: Open) -> None:
 
 def test_devices_open_and_close(report: Open) -> None:
     cards = tuple(
-        device(name=f"card{i}", slab_by_cache={"kmalloc-64": 64 * i},
-               by_release=(Release("devm_a", 1, 100 * i), Release("devm_b", 1, 50)))
+        device(
+            name=f"card{i}",
+            slab_by_cache={"kmalloc-64": 64 * i},
+            by_release=(Release("devm_a", 1, 100 * i), Release("devm_b", 1, 50)),
+        )
         for i in range(1, 30)
-    )  # fmt: skip
+    )
     found = report(host(SOME, devices=cards))
     assert found.page.is_disabled("#map-out")
     found.page.click("#map div >> nth=0", position={"x": 20, "y": 8})
@@ -188,12 +198,17 @@ def test_devices_open_and_close(report: Open) -> None:
 def test_hostile_names_are_harmless(report: Open) -> None:
     plain = host(SOME)
     snapshot = replace(
-        plain, losses={HOSTILE: 1}, host=replace(plain.host, release=HOSTILE),
+        plain,
+        losses={HOSTILE: 1},
+        host=replace(plain.host, release=HOSTILE),
         caches=tuple(replace(row, name=row.name + HOSTILE) for row in plain.caches),
         devices=(device(name=HOSTILE, by_release=(Release(HOSTILE, 1, 9),)),),
-        tracked=replace(plain.tracked, cgroups={1: HOSTILE, 2: HOSTILE},
-                        stacks={0: (HOSTILE,), 1: (HOSTILE,), 2: (HOSTILE,)}),
-    )  # fmt: skip
+        tracked=replace(
+            plain.tracked,
+            cgroups={1: HOSTILE, 2: HOSTILE},
+            stacks={0: (HOSTILE,), 1: (HOSTILE,), 2: (HOSTILE,)},
+        ),
+    )
     found = report(snapshot, by=("cgroup", "process"))
     for tab in ("live", "stacked", "allocated", "by"):
         found.page.click(f"#tab-{tab}")

@@ -26,8 +26,10 @@ def main(seeds: str, name: str = "") -> int:
     with Pool(os.cpu_count()) as pool:
         for outcome in pool.imap(_one, jobs):
             outcomes.append(outcome)
-            sys.stderr.write(f"{len(outcomes)}/{len(jobs)} {outcome.entry.name}, seed "
-                             f"{outcome.seed}: {[*outcome.hits, *outcome.alarms]}\n")  # fmt: skip
+            sys.stderr.write(
+                f"{len(outcomes)}/{len(jobs)} {outcome.entry.name}, seed "
+                f"{outcome.seed}: {[*outcome.hits, *outcome.alarms]}\n"
+            )
     wording = f"{drawn[0]} to {drawn[-1]}"
     if not name and drawn[0] in HELD_OUT:
         report.write(outcomes, wording)

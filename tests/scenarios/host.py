@@ -1,9 +1,9 @@
 """A synthetic host: streams of allocations with known lives, seen as slabmon would see them.
 
 Each allocation of s bytes is sampled with probability 1 - exp(-s / R), independently: what the
-kernel's countdown with exponential gaps amounts to (ADR 7; tests/unit/analysis/test_sampling.py holds the
-countdown to it). Counters are exact. Objects from before tracking began are not tracked, while
-their frees are counted.
+kernel's countdown with exponential gaps amounts to (ADR 7; tests/unit/analysis/test_sampling.py
+holds the countdown to it). Counters are exact. Objects from before tracking began are not
+tracked, while their frees are counted.
 """
 
 from __future__ import annotations
@@ -78,16 +78,19 @@ class Simulation:
     def __init__(self, world: World, rng: Rng) -> None:
         self._world, self._rng = world, rng
         parts: list[Stream | Churn] = [*world.streams, *world.churns]
-        names, keys = (dict.fromkeys(part.cache for part in parts),
-                       dict.fromkeys(part.site for part in parts))  # fmt: skip
+        names, keys = (
+            dict.fromkeys(part.cache for part in parts),
+            dict.fromkeys(part.site for part in parts),
+        )
         self._caches, self._sites = list(names), list(keys)
         self._cache_of = {name: i for i, name in enumerate(self._caches)}
         self._site_of = {key: i for i, key in enumerate(self._sites)}
         self._objects = self._sampled()
         self._births = [np.sort(s.births) for s in world.streams]
         self._deaths = [np.sort(s.deaths) for s in world.streams]
-        self._seen_deaths = [np.sort(s.deaths if s.unseen is None else s.deaths[~s.unseen])
-                             for s in world.streams]  # fmt: skip
+        self._seen_deaths = [
+            np.sort(s.deaths if s.unseen is None else s.deaths[~s.unseen]) for s in world.streams
+        ]
         self._churned = np.zeros(len(world.churns))
         self._chances = [self._chance(churn.size) for churn in world.churns]
         self._churn_columns = (
@@ -108,9 +111,15 @@ class Simulation:
             if stream.unseen is not None:
                 deaths = np.where(stream.unseen, np.inf, deaths)
             count = int(chosen.sum())
-            columns.append((stream.births[chosen], deaths[chosen], np.full(count, stream.size),
-                            np.full(count, self._cache_of[stream.cache]),
-                            np.full(count, self._site_of[stream.site])))  # fmt: skip
+            columns.append(
+                (
+                    stream.births[chosen],
+                    deaths[chosen],
+                    np.full(count, stream.size),
+                    np.full(count, self._cache_of[stream.cache]),
+                    np.full(count, self._site_of[stream.site]),
+                )
+            )
         if not columns:
             return tuple(np.zeros(0) for _ in range(5))
         merged = [np.concatenate(column) for column in zip(*columns, strict=True)]
@@ -142,13 +151,19 @@ class Simulation:
             frees[:, row] += died, died * size
             by_site[:, of] += born, born * size
 
-        for stream, births, deaths, seen in zip(world.streams, self._births, self._deaths,
-                                                self._seen_deaths, strict=True):  # fmt: skip
+        for stream, births, deaths, seen in zip(
+            world.streams, self._births, self._deaths, self._seen_deaths, strict=True
+        ):
             ends = np.searchsorted(births, (self._since, t), "right")
             gone = np.searchsorted(seen, (self._since, t), "right")
             row = self._cache_of[stream.cache]
-            count(row, self._site_of[stream.site], stream.size, float(ends[1] - ends[0]),
-                  float(gone[1] - gone[0]))  # fmt: skip
+            count(
+                row,
+                self._site_of[stream.site],
+                stream.size,
+                float(ends[1] - ends[0]),
+                float(gone[1] - gone[0]),
+            )
             live[row] += ends[1] - np.searchsorted(deaths, t, "right")
         for i, churn in enumerate(world.churns):
             self._churned[i] += self._rng.poisson(
@@ -156,8 +171,13 @@ class Simulation:
             )
             now = self._rng.poisson(churn.rate(t) * churn.life)
             row = self._cache_of[churn.cache]
-            count(row, self._site_of[churn.site], churn.size, self._churned[i],
-                  max(0.0, self._churned[i] - now))  # fmt: skip
+            count(
+                row,
+                self._site_of[churn.site],
+                churn.size,
+                self._churned[i],
+                max(0.0, self._churned[i] - now),
+            )
             live[row] += now
         self._last = t
         return self._snapshot(t, tracked, allocs, frees, live, by_site)
@@ -176,25 +196,40 @@ class Simulation:
         size_of, cache_of, site_of, life_of = self._churn_columns
         ages = self._rng.exponential(life_of[which])
         parts.append((t - ages, size_of[which], cache_of[which], site_of[which]))
-        born, size, in_cache, of_site = (np.concatenate(column)
-                                         for column in zip(*parts, strict=True))  # fmt: skip
+        born, size, in_cache, of_site = (
+            np.concatenate(column) for column in zip(*parts, strict=True)
+        )
         kept = born > self._since
         born, size, in_cache, of_site = born[kept], size[kept], in_cache[kept], of_site[kept]
         count = len(born)
         offset = round(self._world.uptime * 1e9)
         return Tracked(
-            cache=in_cache.astype(np.int64), site=of_site.astype(np.int64),
-            bytes=size.astype(np.uint32), requested=size.astype(np.uint32),
+            cache=in_cache.astype(np.int64),
+            site=of_site.astype(np.int64),
+            bytes=size.astype(np.uint32),
+            requested=size.astype(np.uint32),
             interval=np.full(count, self._world.sample_bytes, np.uint32),
             born_ns=(offset + np.rint(born * 1e9)).astype(np.uint64),
-            now_ns=offset + round(t * 1e9), gfp=np.full(count, 0xCC0, np.uint64),
-            tgid=np.ones(count, np.uint32), cgroup=np.ones(count, np.uint64),
-            comm=np.full(count, b"load", "S16"), stack=np.full(count, -1, np.int32), stacks={},
-            cgroups={}, gfp_class={0xCC0: "kernel"},
-        )  # fmt: skip
+            now_ns=offset + round(t * 1e9),
+            gfp=np.full(count, 0xCC0, np.uint64),
+            tgid=np.ones(count, np.uint32),
+            cgroup=np.ones(count, np.uint64),
+            comm=np.full(count, b"load", "S16"),
+            stack=np.full(count, -1, np.int32),
+            stacks={},
+            cgroups={},
+            gfp_class={0xCC0: "kernel"},
+        )
 
-    def _snapshot(self, t: float, tracked: Tracked, allocs: np.ndarray, frees: np.ndarray,
-                  live: np.ndarray, by_site: np.ndarray) -> Snapshot:  # fmt: skip
+    def _snapshot(
+        self,
+        t: float,
+        tracked: Tracked,
+        allocs: np.ndarray,
+        frees: np.ndarray,
+        live: np.ndarray,
+        by_site: np.ndarray,
+    ) -> Snapshot:
         world = self._world
         size = tracked.bytes.astype(float)
         weight = 1 / probability(size, tracked.interval)
@@ -211,24 +246,40 @@ class Simulation:
             each = max(8, round(allocs[1, i] / allocs[0, i])) if allocs[0, i] else 64
             held = int(live[i]) + 1000
             freed = frees[:, i] if facts.observable else np.zeros(2)
-            caches.append(cache(
-                self._caches[i], object_size=each, allocs=int(allocs[0, i]), frees=int(freed[0]),
-                requested_bytes=int(allocs[1, i]), allocated_bytes=int(allocs[1, i]),
-                freed_bytes=int(freed[1]), live=estimate, frees_observable=facts.observable,
-                reclaimable=facts.reclaimable,
-                slabinfo=Slabinfo(held, held + 64, each, int(held * each * facts.waste(t))),
-            ))  # fmt: skip
+            caches.append(
+                cache(
+                    self._caches[i],
+                    object_size=each,
+                    allocs=int(allocs[0, i]),
+                    frees=int(freed[0]),
+                    requested_bytes=int(allocs[1, i]),
+                    allocated_bytes=int(allocs[1, i]),
+                    freed_bytes=int(freed[1]),
+                    live=estimate,
+                    frees_observable=facts.observable,
+                    reclaimable=facts.reclaimable,
+                    slabinfo=Slabinfo(held, held + 64, each, int(held * each * facts.waste(t))),
+                )
+            )
         sites = [
-            site(*key, allocs=int(by_site[0, i]), requested_bytes=int(by_site[1, i]),
-                 allocated_bytes=int(by_site[1, i]), live=estimate)
+            site(
+                *key,
+                allocs=int(by_site[0, i]),
+                requested_bytes=int(by_site[1, i]),
+                allocated_bytes=int(by_site[1, i]),
+                live=estimate,
+            )
             for i, (key, estimate) in enumerate(
-                zip(self._sites, estimates(tracked.site, len(self._sites)), strict=True))
-        ]  # fmt: skip
+                zip(self._sites, estimates(tracked.site, len(self._sites)), strict=True)
+            )
+        ]
         mode = "sampled" if world.sample_bytes else "exact"
         return snapshot(
             host=Host("6.12.0", "x86_64", 4, "boot", MEMORY),
             tracking=Tracking(1.7e9 + self._since, t - self._since, mode, world.sample_bytes),
-            caches=tuple(caches), sites=tuple(sites),
+            caches=tuple(caches),
+            sites=tuple(sites),
             devices=tuple(d for d in (make(t) for make in world.devices) if d),
-            losses={"nesting": int(world.lost(t))}, tracked=tracked,
-        )  # fmt: skip
+            losses={"nesting": int(world.lost(t))},
+            tracked=tracked,
+        )

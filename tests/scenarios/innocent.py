@@ -33,8 +33,9 @@ def many_sites(rng: Rng) -> Scenario:
         rate = rng.uniform(0.5, 4) * 65536 / size / life
         key = place(rng, f"site_{i}", f"mod_{i % 90}" if i % 3 else None)
         births = poisson(rng, rate, -4 * life, end)
-        world.streams.append(Stream(key, cache, size, births,
-                                    births + rng.exponential(life, len(births))))  # fmt: skip
+        world.streams.append(
+            Stream(key, cache, size, births, births + rng.exponential(life, len(births)))
+        )
     return Scenario(world, NOTHING, end, 60)
 
 
@@ -44,8 +45,9 @@ def module_lifetime(rng: Rng) -> Scenario:
     for i in range(6):
         cache, size = kmalloc(rng)
         births = start + np.sort(rng.exponential(rng.uniform(1, 90), int(rng.integers(200, 9000))))
-        world.streams.append(Stream(place(rng, f"probe_{i}", "gpu"), cache, size, births,
-                                    forever(births)))  # fmt: skip
+        world.streams.append(
+            Stream(place(rng, f"probe_{i}", "gpu"), cache, size, births, forever(births))
+        )
     return Scenario(world, NOTHING, end)
 
 

@@ -32,9 +32,17 @@ def one_a_minute_exact(rng: Rng) -> Scenario:
     births = np.arange(rng.uniform(0, 60), end, 60.0)
     leak = Stream(place(rng, "tick", "sensor"), f"kmalloc-{size}", size, births, forever(births))
     world.streams = [leak] + [
-        steady(rng, place(rng, f"other_{i}"), f"kmalloc-{size}", size, log_uniform(rng, 0.1, 3),
-               log_uniform(rng, 1, 120), end) for i in range(6)
-    ]  # fmt: skip
+        steady(
+            rng,
+            place(rng, f"other_{i}"),
+            f"kmalloc-{size}",
+            size,
+            log_uniform(rng, 0.1, 3),
+            log_uniform(rng, 1, 120),
+            end,
+        )
+        for i in range(6)
+    ]
     return Scenario(world, suspects(leak), end, per_hour=60 * size)
 
 
@@ -42,10 +50,17 @@ def one_a_minute_sampled(rng: Rng) -> Scenario:
     end = 6 * HOUR
     world = background(rng, end)
     births = np.arange(rng.uniform(0, 60), end, 60.0)
-    leak = Stream(place(rng, "tick", "sensor"), "sensor_event", int(rng.integers(100, 700)), births,
-                  forever(births))  # fmt: skip
-    world.streams += [leak, steady(rng, place(rng, "poll", "sensor"), "sensor_event", leak.size,
-                                   0.2, 2.0, end)]  # fmt: skip
+    leak = Stream(
+        place(rng, "tick", "sensor"),
+        "sensor_event",
+        int(rng.integers(100, 700)),
+        births,
+        forever(births),
+    )
+    world.streams += [
+        leak,
+        steady(rng, place(rng, "poll", "sensor"), "sensor_event", leak.size, 0.2, 2.0, end),
+    ]
     return Scenario(world, suspects(leak), end, 60, per_hour=60 * leak.size)
 
 
@@ -114,8 +129,14 @@ def devm_rebind(rng: Rng) -> Scenario:
 
     def parent(t: float) -> Device:
         count = 5 + 4 * int(np.searchsorted(binds, t))
-        return device("platform", "soc-hub", driver="hub", module="hub", resources=count,
-                      managed_bytes=count * size)  # fmt: skip
+        return device(
+            "platform",
+            "soc-hub",
+            driver="hub",
+            module="hub",
+            resources=count,
+            managed_bytes=count * size,
+        )
 
     world.devices.append(parent)
     truth = suspects(leak, ("device", "platform:soc-hub"))
@@ -129,19 +150,26 @@ def unseen_frees_leak(rng: Rng) -> Scenario:
     leaks = rng.random(len(births)) < 0.3
     deaths = np.where(leaks, np.inf, births + rng.exponential(20, len(births)))
     size = 256
-    leak = Stream(place(rng, "node_new"), "rcu_nodes", size, births, deaths,
-                  np.ones(len(births), bool))  # fmt: skip
+    leak = Stream(
+        place(rng, "node_new"), "rcu_nodes", size, births, deaths, np.ones(len(births), bool)
+    )
     world.streams.append(leak)
     world.caches["rcu_nodes"] = CacheFacts(observable=False)
-    return Scenario(world, frozenset({("cache", "rcu_nodes")}), end, 60,
-                    per_hour=float(leaks.sum()) * size / end * HOUR)  # fmt: skip
+    return Scenario(
+        world,
+        frozenset({("cache", "rcu_nodes")}),
+        end,
+        60,
+        per_hour=float(leaks.sum()) * size / end * HOUR,
+    )
 
 
 def leak_over_reset(rng: Rng) -> Scenario:
     made = slow_leak(rng)
     made.world.reset = rng.uniform(0.1, 0.35) * HOUR
-    return Scenario(made.world, made.truth, made.end, starts=made.world.reset,
-                    per_hour=made.per_hour)  # fmt: skip
+    return Scenario(
+        made.world, made.truth, made.end, starts=made.world.reset, per_hour=made.per_hour
+    )
 
 
 def leak_with_losses(rng: Rng) -> Scenario:

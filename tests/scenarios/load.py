@@ -17,8 +17,9 @@ def poisson(rng: Rng, rate: float, start: float, end: float) -> np.ndarray:
     return np.sort(rng.uniform(start, end, rng.poisson(rate * max(0.0, end - start))))
 
 
-def varying(rng: Rng, rate: Callable[[np.ndarray], np.ndarray], most: float, start: float,
-            end: float) -> np.ndarray:  # fmt: skip
+def varying(
+    rng: Rng, rate: Callable[[np.ndarray], np.ndarray], most: float, start: float, end: float
+) -> np.ndarray:
     """Arrivals at a rate that varies, never above `most`: thinned (Lewis and Shedler, Naval
     Research Logistics 26, 1979)."""
     found = poisson(rng, most, start, end)
@@ -30,8 +31,9 @@ def forever(births: np.ndarray) -> np.ndarray:
     return np.full(len(births), np.inf)
 
 
-def steady(rng: Rng, site: SiteKey, cache: str, size: int, rate: float, life: float,
-           end: float) -> Stream:  # fmt: skip
+def steady(
+    rng: Rng, site: SiteKey, cache: str, size: int, rate: float, life: float, end: float
+) -> Stream:
     """A population in balance since long before time 0, of exponential lives."""
     births = poisson(rng, rate, -6 * life, end)
     deaths = births + rng.exponential(life, len(births))
@@ -39,8 +41,16 @@ def steady(rng: Rng, site: SiteKey, cache: str, size: int, rate: float, life: fl
     return Stream(site, cache, size, births[alive], deaths[alive])
 
 
-def batches(rng: Rng, site: SiteKey, cache: str, size: int, every: float, count: int, life: float,
-            end: float) -> Stream:  # fmt: skip
+def batches(
+    rng: Rng,
+    site: SiteKey,
+    cache: str,
+    size: int,
+    every: float,
+    count: int,
+    life: float,
+    end: float,
+) -> Stream:
     """Objects that come and go together, as those of a process do."""
     at = poisson(rng, 1 / every, -6 * life, end)
     lives = rng.exponential(life, len(at))
@@ -77,13 +87,23 @@ def background(rng: Rng, end: float) -> World:
         life = 60 * 10 ** rng.uniform(0, 1.5)
         rate = min(5.0, 10 ** rng.uniform(1, 4) / life, 2e5 / end)
         module = f"mod_{i % 7}" if rng.random() < 0.5 else None
-        world.streams.append(steady(rng, place(rng, f"serve_{i}", module), cache, size, rate, life,
-                                    end))  # fmt: skip
+        world.streams.append(
+            steady(rng, place(rng, f"serve_{i}", module), cache, size, rate, life, end)
+        )
     for i in range(8):
         cache, size = kmalloc(rng)
-        world.streams.append(batches(rng, place(rng, f"fork_{i}"), cache, size,
-                                     rng.uniform(20, 300), int(rng.integers(5, 200)),
-                                     rng.uniform(30, 600), end))  # fmt: skip
+        world.streams.append(
+            batches(
+                rng,
+                place(rng, f"fork_{i}"),
+                cache,
+                size,
+                rng.uniform(20, 300),
+                int(rng.integers(5, 200)),
+                rng.uniform(30, 600),
+                end,
+            )
+        )
     for i in range(5):
         cache, size = kmalloc(rng)
         births = poisson(rng, rng.uniform(1, 50), 0, 20)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from slabmon.base.format import duration
 from tests.scenarios.catalogue import ENTRIES
 from tests.scenarios.score import Outcome, Score
+from tests.support.paths import ROOT
 
-PAGE = Path(__file__).parents[2] / "docs" / "verdicts.md"
+PAGE = ROOT / "docs" / "verdicts.md"
 BEGIN, END = "<!-- figures: begin, made by `make verdicts` -->", "<!-- figures: end -->"
 
 
@@ -28,10 +28,15 @@ def _lines(outcomes: Sequence[Outcome], seeds: str) -> Iterable[str]:
         f"false alarms), recall {score.recall:.3f} ({score.found} of {score.leaks} leaks)."
     )
     if covered:
-        yield (f"The interval of the last verdict held the true growth in {sum(covered)} of "
-               f"{len(covered)} runs.")  # fmt: skip
-    yield from ("", "| leak | found | time to detect: median (longest) | what happens |",
-                "|---|---|---|---|")  # fmt: skip
+        yield (
+            f"The interval of the last verdict held the true growth in {sum(covered)} of "
+            f"{len(covered)} runs."
+        )
+    yield from (
+        "",
+        "| leak | found | time to detect: median (longest) | what happens |",
+        "|---|---|---|---|",
+    )
     for entry in ENTRIES:
         mine = [outcome for outcome in outcomes if outcome.entry.name == entry.name]
         if not mine or not mine[0].leaks:

@@ -13,8 +13,11 @@ from tests.support.boards import GROUPS
 
 HOUR = 3.0  # seconds that stand for an hour
 PACE = "10s"  # ranges that rates are taken over; scrapes come every second
-SCRAPES: dict[str, Any] = {"scrape_interval": "1s", "scrape_timeout": "1s",
-                           "evaluation_interval": "1s"}  # fmt: skip
+SCRAPES: dict[str, Any] = {
+    "scrape_interval": "1s",
+    "scrape_timeout": "1s",
+    "evaluation_interval": "1s",
+}
 
 
 def compressed(expr: str) -> str:

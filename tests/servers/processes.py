@@ -61,8 +61,12 @@ class Server:
     def listens_on(self) -> set[str]:
         """Every address this process listens on."""
         found = psutil.Process(self.process.pid).net_connections("inet")
-        return {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN
-                or (not one.raddr and one.status == psutil.CONN_NONE)}  # fmt: skip
+        return {
+            one.laddr.ip
+            for one in found
+            if one.status == psutil.CONN_LISTEN
+            or (not one.raddr and one.status == psutil.CONN_NONE)
+        }
 
     def ready(self, path: str) -> bool:
         """Whether it answers there. Fails if it has ended."""
@@ -81,8 +85,9 @@ def running(command: Sequence[str], folder: Path, port: int, ready: str) -> Iter
     name = Path(command[0]).name
     log = folder / f"{name}.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], cwd=folder,
-                                   stdout=output, stderr=output)  # fmt: skip
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *command], cwd=folder, stdout=output, stderr=output
+        )
     server = Server(name, port, process, log)
     try:
         wait_for(f"{name} to answer", lambda: server.ready(ready))
@@ -102,9 +107,12 @@ def prometheus(folder: Path, config: Mapping[str, Any]) -> Iterator[Server]:
     file, port = folder / "prometheus.yml", free_port()
     file.write_text(yaml.safe_dump(dict(config)))
     command = [
-        "prometheus", f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}",
-        f"--web.listen-address=127.0.0.1:{port}", "--rules.alert.resend-delay=1s",
-    ]  # fmt: skip
+        "prometheus",
+        f"--config.file={file}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--rules.alert.resend-delay=1s",
+    ]
     with running(command, folder, port, "/-/ready") as server:
         yield server
 
@@ -115,10 +123,12 @@ def alertmanager(folder: Path, config: Mapping[str, Any]) -> Iterator[Server]:
     file, port = folder / "alertmanager.yml", free_port()
     file.write_text(yaml.safe_dump(dict(config)))
     command = [
-        "prometheus-alertmanager", f"--config.file={file}",
-        f"--storage.path={folder / 'alertmanager'}", f"--web.listen-address=127.0.0.1:{port}",
+        "prometheus-alertmanager",
+        f"--config.file={file}",
+        f"--storage.path={folder / 'alertmanager'}",
+        f"--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=",
-    ]  # fmt: skip
+    ]
     with running(command, folder, port, "/-/ready") as server:
         yield server
 
@@ -128,9 +138,11 @@ def victoria_metrics(folder: Path) -> Iterator[Server]:
     """VictoriaMetrics that shows samples at once."""
     port = free_port()
     command = [
-        "victoria-metrics", f"-storageDataPath={folder / 'victoria'}",
-        f"-httpListenAddr=127.0.0.1:{port}", "-search.latencyOffset=0s",
-    ]  # fmt: skip
+        "victoria-metrics",
+        f"-storageDataPath={folder / 'victoria'}",
+        f"-httpListenAddr=127.0.0.1:{port}",
+        "-search.latencyOffset=0s",
+    ]
     with running(command, folder, port, "/health") as server:
         yield server
 

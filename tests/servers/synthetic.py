@@ -18,9 +18,25 @@ from tests.support.builders import cache, device, site, snapshot
 _MIB = 1 << 20
 _PARTS = ("collector", "web")
 _VERDICT = Finding(
-    SITE, ("probe_card", 0x40), "probe_card+0x40", "card", ("card",), ("pci 0000:00:03.0",),
-    ("kmalloc-64",), (), STRONG, 3.6e6, 3e6, 4e6, 21_600.0, 2e7, 3e7, 1e-9, ("it grows",), (),
-)  # fmt: skip
+    SITE,
+    ("probe_card", 0x40),
+    "probe_card+0x40",
+    "card",
+    ("card",),
+    ("pci 0000:00:03.0",),
+    ("kmalloc-64",),
+    (),
+    STRONG,
+    3.6e6,
+    3e6,
+    4e6,
+    21_600.0,
+    2e7,
+    3e7,
+    1e-9,
+    ("it grows",),
+    (),
+)
 
 
 @dataclass
@@ -35,48 +51,80 @@ class SyntheticHost:
     def scrape(self) -> str:
         """The next scrape's text."""
         self.scrapes += 1
-        return scraping.text(self.exporter.families(self._snapshot(), self._daemon(), Assessment(
-            90_000.0, 1215.0, 42, 0, 16 << 30, (_VERDICT,), (replace(_VERDICT, dismissed="over"),),
-        )))  # fmt: skip
+        return scraping.text(
+            self.exporter.families(
+                self._snapshot(),
+                self._daemon(),
+                Assessment(
+                    90_000.0,
+                    1215.0,
+                    42,
+                    0,
+                    16 << 30,
+                    (_VERDICT,),
+                    (replace(_VERDICT, dismissed="over"),),
+                ),
+            )
+        )
 
     def _snapshot(self) -> Snapshot:
         n, plain = self.scrapes, snapshot()
         live = Live(100 * n, 6_400 * n, 500, 6_000 * n, 7_000 * n)
-        growing: dict[str, Any] = {"allocs": 1000 * n, "failed": 3 * n,
-                                   "allocated_bytes": 64_000 * n, "live": live}  # fmt: skip
+        growing: dict[str, Any] = {
+            "allocs": 1000 * n,
+            "failed": 3 * n,
+            "allocated_bytes": 64_000 * n,
+            "live": live,
+        }
         return replace(
             plain,
             host=replace(plain.host, release=self.release),
             caches=(
-                cache(frees=900 * n, requested_bytes=50_000 * n, freed_bytes=57_600 * n,
-                      unobserved_frees=n, slabinfo=Slabinfo(100 * n, 200 * n, 64, 100 * _MIB * n),
-                      **growing),
+                cache(
+                    frees=900 * n,
+                    requested_bytes=50_000 * n,
+                    freed_bytes=57_600 * n,
+                    unobserved_frees=n,
+                    slabinfo=Slabinfo(100 * n, 200 * n, 64, 100 * _MIB * n),
+                    **growing,
+                ),
                 cache("dentry", reclaimable=True, slabinfo=Slabinfo(1, 1, 192, 4096)),
                 cache("files_cache", frees_observable=False, slabinfo=Slabinfo(1, 1, 704, 4096)),
             ),
             sites=(site(**growing), site("probe_card", 0x40, "card", **growing)),
             devices=(
-                device(driver="card", resources=3 + n, managed_bytes=300 * n, slab_bytes=512 * n,
-                       added=4 * n, removed=n),
+                device(
+                    driver="card",
+                    resources=3 + n,
+                    managed_bytes=300 * n,
+                    slab_bytes=512 * n,
+                    added=4 * n,
+                    removed=n,
+                ),
             ),
             gfp=tuple(GfpClass(name, 1000 * n, 64_000 * n, 3 * n) for name in CLASSES),
             sizes=tuple(replace(size, allocs=90 * n) for size in plain.sizes),
             nodes=tuple(replace(node, allocs=60 * n) for node in plain.nodes),
             pages=(PageOrder(0, "kernel", 5 * n, 0, 1), PageOrder(0, None, 0, 4 * n, 0)),
             losses={"nesting": 50 * n},
-            programs=tuple(replace(one, runs=1000 * n, run_seconds=1e-4 * n)
-                           for one in plain.programs),
-        )  # fmt: skip
+            programs=tuple(
+                replace(one, runs=1000 * n, run_seconds=1e-4 * n) for one in plain.programs
+            ),
+        )
 
     def _daemon(self) -> Daemon:
         n = self.scrapes
         report = {
-            "snapshot_seconds": 0.01, "budget_cpus": 0.02, "bpf_bytes": 48 * _MIB, "bpf_cpus": 0.03,
-            "web_restarts": n, "web_configuration_failed": 1,
+            "snapshot_seconds": 0.01,
+            "budget_cpus": 0.02,
+            "bpf_bytes": 48 * _MIB,
+            "bpf_cpus": 0.03,
+            "web_restarts": n,
+            "web_configuration_failed": 1,
             **{f"{part}_resident_bytes": 60 * _MIB for part in _PARTS},
             **{f"{part}_proportional_bytes": 30 * _MIB for part in _PARTS},
             **{f"{part}_cpu_seconds": 0.01 * n for part in _PARTS},
             **{f"{part}_cpus": 0.01 for part in _PARTS},
             **{f"budget_step_{number}": 1.0 for number in range(len(STEPS))},
-        }  # fmt: skip
+        }
         return Daemon(report, self.up, 0.25, 0.01, {"timeout": n}, 3, {"refused": n}, n)

@@ -35,8 +35,13 @@ from tests.support import scraping
 pytestmark = [pytest.mark.servers, pytest.mark.live]
 LENGTH = 4096 - HEADER
 MOST, BATCH = 8000, 25
-ROUTE = {"receiver": "test", "group_by": ["..."], "group_wait": "0s", "group_interval": "1s",
-         "repeat_interval": "1h"}  # fmt: skip
+ROUTE = {
+    "receiver": "test",
+    "group_by": ["..."],
+    "group_wait": "0s",
+    "group_interval": "1s",
+    "repeat_interval": "1h",
+}
 
 
 @contextmanager
@@ -44,15 +49,29 @@ def watched(folder: Path, target: str) -> Iterator[tuple[Received, Server]]:
     """A target with Prometheus, Alertmanager and a receiver behind it."""
     with (
         webhook() as (url, received),
-        alertmanager(folder, {"route": ROUTE, "receivers": [{"name": "test", "webhook_configs": [
-            {"url": url, "send_resolved": True}]}]}) as manager,
-        prometheus(folder, {
-            "global": SCRAPES,
-            "rule_files": [write_rules(folder, **{"67108864": str(1 << 20)})],
-            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [manager.address]}]}]},
-            "scrape_configs": [{"job_name": "slabmon", "static_configs": [{"targets": [target]}]}],
-        }),
-    ):  # fmt: skip
+        alertmanager(
+            folder,
+            {
+                "route": ROUTE,
+                "receivers": [
+                    {"name": "test", "webhook_configs": [{"url": url, "send_resolved": True}]}
+                ],
+            },
+        ) as manager,
+        prometheus(
+            folder,
+            {
+                "global": SCRAPES,
+                "rule_files": [write_rules(folder, **{"67108864": str(1 << 20)})],
+                "alerting": {
+                    "alertmanagers": [{"static_configs": [{"targets": [manager.address]}]}]
+                },
+                "scrape_configs": [
+                    {"job_name": "slabmon", "static_configs": [{"targets": [target]}]}
+                ],
+            },
+        ),
+    ):
         yield received, manager
 
 
@@ -69,17 +88,25 @@ def test_a_live_leak_raises_an_alert_and_its_end_resolves_it(tmp_path: Path) -> 
                 for _ in range(BATCH if sent < MOST else 0):
                     held.send(LENGTH)
                     sent += 1
-                return any("4k" in alert["labels"]["cache"] for alert in
-                           received.having("firing", "SlabmonSlabGrowing"))  # fmt: skip
+                return any(
+                    "4k" in alert["labels"]["cache"]
+                    for alert in received.having("firing", "SlabmonSlabGrowing")
+                )
 
             wait_for("the alert", leaking)
-            (alert,) = (one for one in received.having("firing", "SlabmonSlabGrowing")
-                        if "4k" in one["labels"]["cache"])  # fmt: skip
+            (alert,) = (
+                one
+                for one in received.having("firing", "SlabmonSlabGrowing")
+                if "4k" in one["labels"]["cache"]
+            )
             cache = alert["labels"]["cache"]
             assert alert["labels"] == {
-                "alertname": "SlabmonSlabGrowing", "severity": "warning", "job": "slabmon",
-                "instance": target, "cache": cache,
-            }  # fmt: skip
+                "alertname": "SlabmonSlabGrowing",
+                "severity": "warning",
+                "job": "slabmon",
+                "instance": target,
+                "cache": cache,
+            }
             active = f'slabmon_cache_active_objects{{cache="{cache}"}}'
             assert daemon.scrape_until(active, sent)[active] >= sent, "they are in another cache"
             assert alert["annotations"]["summary"].startswith(f"{target}: slab cache {cache} ")
@@ -88,8 +115,10 @@ def test_a_live_leak_raises_an_alert_and_its_end_resolves_it(tmp_path: Path) -> 
             assert manager.listens_on() == {"127.0.0.1"}
 
             held.close()
-            wait_for("the end of the alert", lambda: received.having(
-                "resolved", "SlabmonSlabGrowing", cache=cache))  # fmt: skip
+            wait_for(
+                "the end of the alert",
+                lambda: received.having("resolved", "SlabmonSlabGrowing", cache=cache),
+            )
     finally:
         daemon.signal(15)
         daemon.wait()
@@ -105,8 +134,9 @@ class Leaking:
         world = background(rng, 2 * self.END)
         births = poisson(rng, 100e6 / 512 / 3600, 0, self.END)
         deaths = np.full(len(births), self.END)
-        world.streams.append(Stream(place(rng, "forget", "netdrv"), "kmalloc-512", 512, births,
-                                    deaths))  # fmt: skip
+        world.streams.append(
+            Stream(place(rng, "forget", "netdrv"), "kmalloc-512", 512, births, deaths)
+        )
         self._host, self._judge, self._exporter = Simulation(world, rng), Observer(), Exporter()
         self._seconds = 0.0
 
@@ -122,11 +152,15 @@ class Leaking:
 def test_a_verdict_raises_an_alert_that_names_site_and_module_and_resolves(tmp_path: Path) -> None:
     host = Leaking()
     with exporter(host.scrape) as target, watched(tmp_path, target) as (received, _):
-        (alert, *_more) = wait_for("the alert", lambda: received.having(
-            "firing", "SlabmonLeakSuspected", kind="site", module="netdrv"))  # fmt: skip
+        (alert, *_more) = wait_for(
+            "the alert",
+            lambda: received.having("firing", "SlabmonLeakSuspected", kind="site", module="netdrv"),
+        )
         suspect = alert["labels"]["suspect"]
         assert suspect.startswith("forget+0x")
         assert alert["labels"]["instance"] == target
         assert " in module netdrv." in alert["annotations"]["description"]
-        wait_for("the end of the alert", lambda: received.having(
-            "resolved", "SlabmonLeakSuspected", suspect=suspect))  # fmt: skip
+        wait_for(
+            "the end of the alert",
+            lambda: received.having("resolved", "SlabmonLeakSuspected", suspect=suspect),
+        )

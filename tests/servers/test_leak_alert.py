@@ -50,19 +50,31 @@ def test_a_live_leak_is_suspected_and_alerted(
     try:
         with (
             webhook() as (url, received),
-            alertmanager(tmp_path, {"route": ROUTE, "receivers": [
-                {"name": "test", "webhook_configs": [{"url": url, "send_resolved": True}]}]}
+            alertmanager(
+                tmp_path,
+                {
+                    "route": ROUTE,
+                    "receivers": [
+                        {"name": "test", "webhook_configs": [{"url": url, "send_resolved": True}]}
+                    ],
+                },
             ) as manager,
-            prometheus(tmp_path, {
-                "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
-                "rule_files": [str(RULES)],
-                "alerting": {"alertmanagers": [
-                    {"static_configs": [{"targets": [manager.address]}]}]},
-                "scrape_configs": [
-                    {"job_name": "slabmon", "static_configs": [{"targets": [target]}]}],
-            }),
-            messages() as held, messages() as passing,
-        ):  # fmt: skip
+            prometheus(
+                tmp_path,
+                {
+                    "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
+                    "rule_files": [str(RULES)],
+                    "alerting": {
+                        "alertmanagers": [{"static_configs": [{"targets": [manager.address]}]}]
+                    },
+                    "scrape_configs": [
+                        {"job_name": "slabmon", "static_configs": [{"targets": [target]}]}
+                    ],
+                },
+            ),
+            messages() as held,
+            messages() as passing,
+        ):
             sent = 0
 
             def work() -> None:
@@ -74,9 +86,20 @@ def test_a_live_leak_is_suspected_and_alerted(
 
             took = each_second(lambda: bool(received.having("firing", ALERT)), work)
             record_property("seconds_to_alert", round(took))
-            document = json.loads(subprocess.check_output(
-                [sys.executable, "-m", "slabmon", "leaks", "--connect", daemon.url,
-                 "--format", "json"]))  # fmt: skip
+            document = json.loads(
+                subprocess.check_output(
+                    [
+                        sys.executable,
+                        "-m",
+                        "slabmon",
+                        "leaks",
+                        "--connect",
+                        daemon.url,
+                        "--format",
+                        "json",
+                    ]
+                )
+            )
             record_property("verdicts", document["verdicts"])
             alerts = received.having("firing", ALERT)
             [suspect] = {alert["labels"]["suspect"] for alert in alerts}
@@ -87,8 +110,10 @@ def test_a_live_leak_is_suspected_and_alerted(
             assert verdict["growth_bytes_per_hour"] == pytest.approx(pace, rel=0.3)
 
             held.close()
-            took = each_second(lambda: bool(received.having("resolved", ALERT)),
-                               lambda: passing.churn(CHURN, CHURNED))  # fmt: skip
+            took = each_second(
+                lambda: bool(received.having("resolved", ALERT)),
+                lambda: passing.churn(CHURN, CHURNED),
+            )
             record_property("seconds_to_resolve", round(took))
     finally:
         daemon.signal(15)

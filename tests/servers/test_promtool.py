@@ -18,8 +18,9 @@ RULES, EXAMPLES = FOLDER / "rules", FOLDER / "examples"
 
 def run(*command: str, folder: Path) -> str:
     """What a tool prints; a complaint is a failure."""
-    done = subprocess.run(command, cwd=folder, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)  # fmt: skip
+    done = subprocess.run(
+        command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -66,8 +67,11 @@ def test_the_example_of_prometheus_is_valid_where_it_is() -> None:
 def test_what_it_shows_as_comments_is_valid_too(tmp_path: Path) -> None:
     text = (EXAMPLES / "prometheus.yml").read_text().replace("../rules", str(RULES))
     shown = text.replace("\n# remote_write:", "\nremote_write:").replace("\n#  ", "\n  ")
-    shown = re.sub(r"\n    # (?=scheme|tls_config|  ca_file|basic_auth|  username|  password_file)",
-                   "\n    ", shown)  # fmt: skip
+    shown = re.sub(
+        r"\n    # (?=scheme|tls_config|  ca_file|basic_auth|  username|  password_file)",
+        "\n    ",
+        shown,
+    )
     for name in ("slabmon-ca.pem", "slabmon-password"):
         shown = shown.replace(f"/etc/prometheus/{name}", str(tmp_path / name))
         (tmp_path / name).write_text("")

@@ -79,17 +79,22 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     daemon.start()
     try:
         with (
-            exporter(old.scrape) as first, exporter(new.scrape) as second,
+            exporter(old.scrape) as first,
+            exporter(new.scrape) as second,
             victoria_metrics(folder) as victoria,
-        ):  # fmt: skip
+        ):
             live, dead = daemon.url.removeprefix("http://"), f"127.0.0.1:{free_port()}"
             config: dict[str, Any] = {
                 "global": SCRAPES,
                 "rule_files": [write_rules(folder)],
                 "remote_write": [{"url": f"{victoria.url}/api/v1/write"}],
-                "scrape_configs": [{"job_name": "slabmon", "static_configs": [
-                    {"targets": [live, first, second, dead]}]}],
-            }  # fmt: skip
+                "scrape_configs": [
+                    {
+                        "job_name": "slabmon",
+                        "static_configs": [{"targets": [live, first, second, dead]}],
+                    }
+                ],
+            }
             with prometheus(folder, config) as server:
                 found = Fleet(server, victoria, live, f"{first}|{second}")
                 # The longest look back, and what the rules need to see of it.

@@ -7,13 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import promql_parser
 import yaml
 
-FOLDER = Path(__file__).parents[2] / "dashboards"
+from tests.support.paths import ROOT
+
+FOLDER = ROOT / "dashboards"
 RULES = FOLDER / "rules" / "slabmon.yml"
 BOARDS: dict[str, dict[str, Any]] = {
     path.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))

@@ -91,8 +91,9 @@ class Machine:
             else:
                 self._access(cost, opcode, r, dst, src, offset, immediate)
 
-    def _access(self, cost: Cost, opcode: int, r: list[int], dst: int, src: int, offset: int,
-                immediate: int) -> None:  # fmt: skip
+    def _access(
+        self, cost: Cost, opcode: int, r: list[int], dst: int, src: int, offset: int, immediate: int
+    ) -> None:
         kind, size = opcode & 7, _SIZES[opcode & 0x18]
         address = (r[src if kind == 1 else dst] + offset) & MASK
         self._touch(cost, address)
@@ -133,11 +134,20 @@ def _arithmetic(operation: int, a: int, b: int, bits: int) -> int:
     a, b = a & mask, b & mask
     shift = b & (bits - 1)
     results: dict[int, Callable[[], int]] = {
-        0: lambda: a + b, 1: lambda: a - b, 2: lambda: a * b, 3: lambda: a // b if b else 0,
-        4: lambda: a | b, 5: lambda: a & b, 6: lambda: a << shift, 7: lambda: a >> shift,
-        8: lambda: -a, 9: lambda: a % b if b else a, 10: lambda: a ^ b, 11: lambda: b,
+        0: lambda: a + b,
+        1: lambda: a - b,
+        2: lambda: a * b,
+        3: lambda: a // b if b else 0,
+        4: lambda: a | b,
+        5: lambda: a & b,
+        6: lambda: a << shift,
+        7: lambda: a >> shift,
+        8: lambda: -a,
+        9: lambda: a % b if b else a,
+        10: lambda: a ^ b,
+        11: lambda: b,
         12: lambda: _signed(a, bits) >> shift,
-    }  # fmt: skip
+    }
     return results[operation]() & mask
 
 
@@ -146,6 +156,18 @@ def _jumps(operation: int, a: int, b: int, bits: int) -> bool:
     a, b = a & mask, b & mask
     sa, sb = _signed(a, bits), _signed(b, bits)
     return [
-        True, a == b, a > b, a >= b, bool(a & b), a != b, sa > sb, sa >= sb, False, False,
-        a < b, a <= b, sa < sb, sa <= sb,
-    ][operation]  # fmt: skip
+        True,
+        a == b,
+        a > b,
+        a >= b,
+        bool(a & b),
+        a != b,
+        sa > sb,
+        sa >= sb,
+        False,
+        False,
+        a < b,
+        a <= b,
+        sa < sb,
+        sa <= sb,
+    ][operation]

@@ -29,8 +29,9 @@ class Blob:
             self._strings += name.encode() + b"\0"
         return found
 
-    def add(self, kind: int, name: str, vlen: int, size: int, extra: bytes = b"",
-            flag: bool = False) -> int:  # fmt: skip
+    def add(
+        self, kind: int, name: str, vlen: int, size: int, extra: bytes = b"", flag: bool = False
+    ) -> int:
         """Any type at all; returns its id."""
         info = flag << 31 | kind << 24 | vlen
         self._types += struct.pack("<III", self._string(name), info, size) + extra
@@ -63,8 +64,15 @@ class Blob:
     def array(self, element: int, count: int) -> int:
         return self.add(_ARRAY, "", 0, 0, struct.pack("<III", element, 0, count))
 
-    def struct(self, name: str, size: int, fields: Sequence[Field], *, union: bool = False,
-               bitfields: bool = False) -> int:  # fmt: skip
+    def struct(
+        self,
+        name: str,
+        size: int,
+        fields: Sequence[Field],
+        *,
+        union: bool = False,
+        bitfields: bool = False,
+    ) -> int:
         """A struct or union; offsets of fields are raw words (bits)."""
         extra = b"".join(
             struct.pack("<III", self._string(field), type_id, word)
@@ -93,7 +101,14 @@ class Blob:
     def build(self) -> bytes:
         """The whole section, header included."""
         header = struct.pack(
-            "<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(self._types), len(self._types),
+            "<HBBIIIII",
+            0xEB9F,
+            1,
+            0,
+            24,
+            0,
+            len(self._types),
+            len(self._types),
             len(self._strings),
-        )  # fmt: skip
+        )
         return header + self._types + self._strings

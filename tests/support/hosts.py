@@ -44,11 +44,15 @@ PROTOTYPES: dict[str, dict[str, tuple[str, ...]]] = {
         **DEVRES,
         "kmalloc": (*KMALLOC, "int"),
         "kmem_cache_alloc": (
-            "unsigned long", "void *", "struct kmem_cache *", "gfp_t", "int",
+            "unsigned long",
+            "void *",
+            "struct kmem_cache *",
+            "gfp_t",
+            "int",
         ),
         "kmem_cache_free": ("unsigned long", "void *", "struct kmem_cache *"),
     },
-}  # fmt: skip
+}
 PROTOTYPES["6.12"] = PROTOTYPES["6.18"] = PROTOTYPES["7.3"] = PROTOTYPES["6.1"]
 KERNELS = tuple(PROTOTYPES)
 
@@ -120,17 +124,26 @@ def facts(kernel: str = "6.18", **changes: Any) -> Facts:
 
 
 SHORT_WAY_OFFSETS = {
-    "OFF_PAGE_COMPOUND_HEAD": 8, "OFF_PAGE_TYPE": 48, "OFF_SLAB_CACHE": 24,
-    "OFF_TASK_STACK_AREA": 16, "OFF_AREA_PAGES": 32, "OFF_TASK_FILES": 64, "OFF_TASK_FS": 72,
-    "OFF_TASK_MM": 80, "OFF_TASK_CRED": 88, "OFF_TASK_SIGNAL": 96, "OFF_TASK_SIGHAND": 104,
-}  # fmt: skip
+    "OFF_PAGE_COMPOUND_HEAD": 8,
+    "OFF_PAGE_TYPE": 48,
+    "OFF_SLAB_CACHE": 24,
+    "OFF_TASK_STACK_AREA": 16,
+    "OFF_AREA_PAGES": 32,
+    "OFF_TASK_FILES": 64,
+    "OFF_TASK_FS": 72,
+    "OFF_TASK_MM": 80,
+    "OFF_TASK_CRED": 88,
+    "OFF_TASK_SIGNAL": 96,
+    "OFF_TASK_SIGHAND": 104,
+}
 
 
 def short_way() -> Facts:
     """A host of 6.18 where struct pages can be read in line."""
     offsets = {**facts().offsets, **SHORT_WAY_OFFSETS}
-    return facts(kfunc_cast=777, number_type=55, slab_test=(0xFF000000, 0xF5000000),
-                 offsets=offsets)  # fmt: skip
+    return facts(
+        kfunc_cast=777, number_type=55, slab_test=(0xFF000000, 0xF5000000), offsets=offsets
+    )
 
 
 def without(mapping: Any, *names: str) -> dict[str, Any]:

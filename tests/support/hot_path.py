@@ -1,7 +1,8 @@
 """What one event costs on the hot path, in instructions, calls and cache lines.
 
-`python -m tests.hot_path > tests/support/hot_path.toml` writes down what the programs take now; the test
-compares. Unlike times, these figures do not depend on the machine or on what else it does.
+`python -m tests.support.hot_path > tests/support/hot_path.toml` writes down what the programs take
+now; the test compares. Unlike times, these figures do not depend on the machine or on what
+else it does.
 """
 
 from __future__ import annotations
@@ -66,11 +67,18 @@ class Programs:
             for name in (b"tags", b"pool")
         }
         helpers: dict[int, Callable[..., int]] = {
-            _LOOKUP: self._lookup, _CPU: lambda *_: 0, _TIME: lambda *_: 10**9,
-            _RANDOM: lambda *_: 1, _TASK: lambda *_: 0, _COMM: lambda *_: 0,
-            _CGROUP: lambda *_: 1, _READ: self._read, _READ_TEXT: lambda *_: 0,
-            _UPDATE: lambda *_: 0, at["KFUNC_GET_KMEM_CACHE"]: lambda *_: CACHE,
-        }  # fmt: skip
+            _LOOKUP: self._lookup,
+            _CPU: lambda *_: 0,
+            _TIME: lambda *_: 10**9,
+            _RANDOM: lambda *_: 1,
+            _TASK: lambda *_: 0,
+            _COMM: lambda *_: 0,
+            _CGROUP: lambda *_: 1,
+            _READ: self._read,
+            _READ_TEXT: lambda *_: 0,
+            _UPDATE: lambda *_: 0,
+            at["KFUNC_GET_KMEM_CACHE"]: lambda *_: CACHE,
+        }
         free = {_LOOKUP, _CPU}
         if at["SHORT_WAY"]:
             helpers[at["KFUNC_RDONLY_CAST"]] = lambda address, *_: address

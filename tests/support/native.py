@@ -70,8 +70,9 @@ class Range(ctypes.Structure):
 class Native:
     """One compiled plan: events go in, a Reader reads the maps."""
 
-    def __init__(self, plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch,
-                 hidden: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self, plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch, hidden: bool = False
+    ) -> None:
         self.plan = plan
         defines = {n: v for n, v in plan.defines.items() if not n.startswith("KFUNC_")}
         library = folder / f"native-{len(list(folder.iterdir()))}.so"
@@ -88,11 +89,16 @@ class Native:
         self._pointers = self.memory(bytes(8 * POINTERS))
         self._names = list(map_names(plan))
         functions = [*plan.attach.values(), *plan.run, *plan.hooks]
-        self.programs = Programs({name: i for i, name in enumerate(self._names)},
-                                 {name: i for i, name in enumerate(functions)}, {})  # fmt: skip
+        self.programs = Programs(
+            {name: i for i, name in enumerate(self._names)},
+            {name: i for i, name in enumerate(functions)},
+            {},
+        )
         monkeypatch.setattr(maps, "map_array", self._map_array)
         monkeypatch.setattr(maps, "read_hash", self._read_hash)
-        monkeypatch.setattr(syscall, "run", lambda number, *args: self.run(functions[number], *args))
+        monkeypatch.setattr(
+            syscall, "run", lambda number, *args: self.run(functions[number], *args)
+        )
         monkeypatch.setattr(syscall, "attach", lambda number: -1)
         monkeypatch.setattr(
             syscall, "set_tail_call", lambda fd, number: self._set_tail_call(fd, functions[number])
@@ -147,9 +153,11 @@ class Native:
         record = bytearray(512)
         at = self.plan.defines
         for macro, value, width in (
-            ("OFF_CACHE_NAME", self.memory(name + b"\0"), 8), ("OFF_CACHE_FLAGS", flags, 4),
-            ("OFF_CACHE_SIZE", size, 4), ("OFF_CACHE_OBJECT_SIZE", size, 4),
-        ):  # fmt: skip
+            ("OFF_CACHE_NAME", self.memory(name + b"\0"), 8),
+            ("OFF_CACHE_FLAGS", flags, 4),
+            ("OFF_CACHE_SIZE", size, 4),
+            ("OFF_CACHE_OBJECT_SIZE", size, 4),
+        ):
             record[at[macro] : at[macro] + width] = value.to_bytes(width, "little")
         return self.memory(bytes(record))
 
@@ -158,9 +166,11 @@ class Native:
         record = bytearray(512)
         at = self.plan.defines
         for macro, value, width in (
-            ("OFF_MODULE_BASE", base, 8), ("OFF_MODULE_BYTES", size, 4),
-            ("OFF_MODULE_INIT_BASE", 0, 8), ("OFF_MODULE_INIT_BYTES", 0, 4),
-        ):  # fmt: skip
+            ("OFF_MODULE_BASE", base, 8),
+            ("OFF_MODULE_BYTES", size, 4),
+            ("OFF_MODULE_INIT_BASE", 0, 8),
+            ("OFF_MODULE_INIT_BYTES", 0, 4),
+        ):
             record[at[macro] : at[macro] + width] = value.to_bytes(width, "little")
         self.run(event, self.memory(bytes(record)))
 
@@ -168,9 +178,17 @@ class Native:
         """Objects in this range belong to this cache."""
         self._add_range("native_slabs", start, start + length, cache)
 
-    def kmalloc(self, site: int, address: int, requested: int, allocated: int,
-                gfp: int = GFP_KERNEL, node: int = -1, cpu: int = 0,
-                event: str = "on_kmalloc") -> None:  # fmt: skip
+    def kmalloc(
+        self,
+        site: int,
+        address: int,
+        requested: int,
+        allocated: int,
+        gfp: int = GFP_KERNEL,
+        node: int = -1,
+        cpu: int = 0,
+        event: str = "on_kmalloc",
+    ) -> None:
         """A kmalloc event in the shape of this plan's kernel."""
         self.set("cpu", cpu)
         at = self.plan.defines
@@ -182,8 +200,15 @@ class Native:
         args[at["ARG_KMALLOC_NODE"] or at["ARG_KMALLOC_GFP"] + 1] = node
         self.run(event, *args)
 
-    def cache_alloc(self, site: int, address: int, cache: int, gfp: int = GFP_KERNEL,
-                    node: int = -1, cpu: int = 0) -> None:  # fmt: skip
+    def cache_alloc(
+        self,
+        site: int,
+        address: int,
+        cache: int,
+        gfp: int = GFP_KERNEL,
+        node: int = -1,
+        cpu: int = 0,
+    ) -> None:
         """A kmem_cache_alloc event in the shape of this plan's kernel."""
         self.set("cpu", cpu)
         at = self.plan.defines
@@ -208,8 +233,14 @@ class Native:
         stack = (ctypes.c_uint64 * 8).in_dll(self._library, "native_frames")
         stack[:] = [1, 2, *frames, *[0] * (6 - len(frames))]
 
-    def bulk_alloc(self, cache: int, addresses: Sequence[int], returned: int | None = None,
-                   gfp: int = GFP_KERNEL, cpu: int = 0) -> None:  # fmt: skip
+    def bulk_alloc(
+        self,
+        cache: int,
+        addresses: Sequence[int],
+        returned: int | None = None,
+        gfp: int = GFP_KERNEL,
+        cpu: int = 0,
+    ) -> None:
         """The end of kmem_cache_alloc_bulk(): it returns how many there are, or true."""
         self.set("cpu", cpu)
         count = len(addresses)
@@ -281,8 +312,9 @@ class Native:
         block: Any = kind.in_dll(self._library, f"{name}_{part}")
         return np.frombuffer(block, dtype, count)
 
-    def _map_array(self, fd: int, dtype: np.dtype, count: int, writable: bool = False
-                   ) -> np.ndarray:  # fmt: skip
+    def _map_array(
+        self, fd: int, dtype: np.dtype, count: int, writable: bool = False
+    ) -> np.ndarray:
         return self._values(self._names[fd], dtype, count)
 
     def _read_hash(self, fd: int, keys: np.ndarray, values: np.ndarray) -> int:

@@ -82,13 +82,19 @@ def on_terminal(
     """slabmon with these arguments on a terminal of its own."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-    plain = {name: value for name, value in os.environ.items()
-             if name not in ("NO_COLOR", "COLORTERM", "COLUMNS", "LINES")}  # fmt: skip
+    plain = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("NO_COLOR", "COLORTERM", "COLUMNS", "LINES")
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "slabmon", *arguments],
-        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
         env={**plain, "TERM": "xterm", "LC_ALL": "C.UTF-8", **environment},
-    )  # fmt: skip
+    )
     try:
         yield OnTerminal(process, master, slave)
     finally:

@@ -34,8 +34,9 @@ def kmalloc(flags: int, bucket: int) -> int:
     return flags << 32 | bucket
 
 
-def cache_record(name: bytes, size: int = 64, flags: int = 0, object_size: int | None = None
-                 ) -> np.ndarray:  # fmt: skip
+def cache_record(
+    name: bytes, size: int = 64, flags: int = 0, object_size: int | None = None
+) -> np.ndarray:
     """One struct cache_record."""
     object_size = size if object_size is None else object_size
     row = {"name": name, "size": size, "flags": flags, "object_size": object_size}

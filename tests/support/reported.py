@@ -24,14 +24,21 @@ STACKS = {
 }
 objects = st.builds(
     Object,
-    cache=st.integers(0, 2), site=st.integers(0, 2), bytes=st.sampled_from([8, 64, 192, 65536]),
-    interval=st.sampled_from([0, 4096, 65536]), age=st.integers(1, 10**6).map(float),
-    stack=st.integers(-1, 2), comm=st.sampled_from([b"cat", b"dd"]), cgroup=st.integers(1, 2),
-)  # fmt: skip
+    cache=st.integers(0, 2),
+    site=st.integers(0, 2),
+    bytes=st.sampled_from([8, 64, 192, 65536]),
+    interval=st.sampled_from([0, 4096, 65536]),
+    age=st.integers(1, 10**6).map(float),
+    stack=st.integers(-1, 2),
+    comm=st.sampled_from([b"cat", b"dd"]),
+    cgroup=st.integers(1, 2),
+)
 # Allocated by stack, estimated: others, without one, and the three.
-STACKED = Stacked(np.array([-2, -1, 0, 1, 2], np.int32),
-                  np.array([1000, 500, 3_000_000, 1_900_000, 1_100_000]),
-                  np.array([300, 400, 50_000, 0, 30_000]))  # fmt: skip
+STACKED = Stacked(
+    np.array([-2, -1, 0, 1, 2], np.int32),
+    np.array([1000, 500, 3_000_000, 1_900_000, 1_100_000]),
+    np.array([300, 400, 50_000, 0, 30_000]),
+)
 hosts = st.lists(objects, max_size=60)
 
 
@@ -46,17 +53,30 @@ def host(things: Sequence[Object], seconds: float = 60.0, **fields: object) -> S
 
     plain = snapshot(
         caches=tuple(
-            cache(name, allocs=100 * (i + 1), allocated_bytes=10**6 * (i + 1),
-                  requested_bytes=9 * 10**5, freed_bytes=10, live=live(i, columns.cache))
+            cache(
+                name,
+                allocs=100 * (i + 1),
+                allocated_bytes=10**6 * (i + 1),
+                requested_bytes=9 * 10**5,
+                freed_bytes=10,
+                live=live(i, columns.cache),
+            )
             for i, name in enumerate(CACHES)
         ),
         sites=tuple(
-            site(symbol, 16 * i, module, allocs=50 * (i + 1), allocated_bytes=2 * 10**6,
-                 live=live(i, columns.site))
+            site(
+                symbol,
+                16 * i,
+                module,
+                allocs=50 * (i + 1),
+                allocated_bytes=2 * 10**6,
+                live=live(i, columns.site),
+            )
             for i, (symbol, module) in enumerate(SITES)
         ),
-        tracked=columns, stacked=STACKED,
-    )  # fmt: skip
+        tracked=columns,
+        stacked=STACKED,
+    )
     tracking = replace(plain.tracking, seconds=seconds)
     return replace(plain, tracking=tracking, **fields)  # type: ignore[arg-type]
 

@@ -44,8 +44,9 @@ class FakeSource:
         await self.release.wait()
         self.taken += 1
         if not self.problem:
-            self.last = Reading(self.taken, time.monotonic(), 0.01, detailed, self.now_is,
-                                encode(self.now_is))  # fmt: skip
+            self.last = Reading(
+                self.taken, time.monotonic(), 0.01, detailed, self.now_is, encode(self.now_is)
+            )
         return Now(self.last, {"web_restarts": 0}, self.problem)
 
 
@@ -117,8 +118,9 @@ class Client:
 
 
 @asynccontextmanager
-async def serving(settings: WebSettings | None = None, config: WebConfig | None = None,
-                  path: str = "") -> AsyncIterator[Running]:  # fmt: skip
+async def serving(
+    settings: WebSettings | None = None, config: WebConfig | None = None, path: str = ""
+) -> AsyncIterator[Running]:
     """A server on a free port of the loopback, and on a unix socket if there is a path."""
     settings, config = settings or WebSettings(), config or WebConfig()
     context = Context(settings, Access(config), page_files())

@@ -31,8 +31,9 @@ def full() -> Snapshot:
         Object(cache=1, site=0, bytes=8192, interval=0, gfp=0x820, comm=b"kworker/u8:2-ev"),
     ]
     stacks = {7: ("kmalloc", "probe_card [card]", "entry")}
-    stacked = Stacked(np.array([-2, -1, 7], np.int32), np.array([0, 9, 2**40]),
-                      np.array([0, 3, 2**20]))  # fmt: skip
+    stacked = Stacked(
+        np.array([-2, -1, 7], np.int32), np.array([0, 9, 2**40]), np.array([0, 3, 2**20])
+    )
     return snapshot(tracked=tracked(objects, stacks, {5: "/system.slice"}), stacked=stacked)
 
 
@@ -77,38 +78,60 @@ def synthetic(
     return replace(
         plain,
         caches=tuple(
-            cache(f"cache_{i}", allocs=i * 7919, allocated_bytes=i * 506_816, live=live,
-                  slabinfo=Slabinfo(i, 2 * i, 64, 4096 * i))
+            cache(
+                f"cache_{i}",
+                allocs=i * 7919,
+                allocated_bytes=i * 506_816,
+                live=live,
+                slabinfo=Slabinfo(i, 2 * i, 64, 4096 * i),
+            )
             for i in range(caches)
         ),
         sites=tuple(
-            site(f"function_{i % 3000}", i, f"module_{i % 97}" if i % 2 else None,
-                 allocs=i * 104_729, allocated_bytes=i * 6_702_656, live=live)
+            site(
+                f"function_{i % 3000}",
+                i,
+                f"module_{i % 97}" if i % 2 else None,
+                allocs=i * 104_729,
+                allocated_bytes=i * 6_702_656,
+                live=live,
+            )
             for i in range(sites)
         ),
         devices=tuple(_device(i) for i in range(devices)),
         tracked=Tracked(
-            cache=column(0, caches, objects), site=column(0, sites, objects),
-            bytes=column(1, 8192, objects, np.uint32), requested=column(1, 64, objects, np.uint32),
+            cache=column(0, caches, objects),
+            site=column(0, sites, objects),
+            bytes=column(1, 8192, objects, np.uint32),
+            requested=column(1, 64, objects, np.uint32),
             interval=np.full(objects, 65536, np.uint32),
-            born_ns=np.sort(column(10**12, 10**14, objects, np.uint64)), now_ns=10**14,
+            born_ns=np.sort(column(10**12, 10**14, objects, np.uint64)),
+            now_ns=10**14,
             gfp=rng.choice(np.array([0xCC0, 0x820], np.uint64), objects),
-            tgid=column(1, 5000, objects, np.uint32), cgroup=column(1, 200, objects, np.uint64),
+            tgid=column(1, 5000, objects, np.uint32),
+            cgroup=column(1, 200, objects, np.uint64),
             comm=rng.choice(np.array([b"find", b"dd", b"kworker/u8:2-ev"], "S16"), objects),
             stack=column(-1, stacks, objects, np.int32),
-            stacks={i: tuple(f"function_{(7 * i + j) % 2000}" for j in range(20))
-                    for i in range(stacks)},
+            stacks={
+                i: tuple(f"function_{(7 * i + j) % 2000}" for j in range(20)) for i in range(stacks)
+            },
             cgroups={i: f"/system.slice/service-{i}.service" for i in range(200)},
             gfp_class={0xCC0: "kernel", 0x820: "atomic"},
         ),
-    )  # fmt: skip
+    )
 
 
 def _device(number: int) -> Device:
     releases = tuple(Release(f"devm_release_{i}", 3, 128) for i in range(4))
-    return device(name=f"0000:{number >> 8:02x}:{number & 255:02x}.0", driver=f"d{number % 41}",
-                  resources=12, managed_bytes=512, slab_bytes=768, by_release=releases,
-                  slab_by_cache={"kmalloc-64": 512, "kmalloc-128": 256})  # fmt: skip
+    return device(
+        name=f"0000:{number >> 8:02x}:{number & 255:02x}.0",
+        driver=f"d{number % 41}",
+        resources=12,
+        managed_bytes=512,
+        slab_bytes=768,
+        by_release=releases,
+        slab_by_cache={"kmalloc-64": 512, "kmalloc-128": 256},
+    )
 
 
 def grown(base: Snapshot, seconds: float) -> Snapshot:

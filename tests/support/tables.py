@@ -23,10 +23,13 @@ Row = dict[str, Any]
 
 def directory() -> CacheDirectory:
     found = CacheDirectory({})
-    records = np.concatenate([
-        cache_record(b"kmalloc-96", 96), cache_record(b"dentry", 192, object_size=185),
-        cache_record(b"kmalloc-rcl-96", 96, 0x20000),
-    ])  # fmt: skip
+    records = np.concatenate(
+        [
+            cache_record(b"kmalloc-96", 96),
+            cache_record(b"dentry", 192, object_size=185),
+            cache_record(b"kmalloc-rcl-96", 96, 0x20000),
+        ]
+    )
     found.update(np.array([KMALLOC, DENTRY, RECLAIM], "<u8"), records, generations())
     return found
 
@@ -40,20 +43,35 @@ def read(*rows: Row) -> assemble.Rows:
     return assemble.read_rows(slots, directory(), locate, classifier({}), STABLE_BITS)
 
 
-KMALLOC_ROW = {"site": 1, "request": kmalloc(GFP_KERNEL, 96), "cache": KMALLOC, "count": 10,
-               "requested_bytes": 700}  # fmt: skip
+KMALLOC_ROW = {
+    "site": 1,
+    "request": kmalloc(GFP_KERNEL, 96),
+    "cache": KMALLOC,
+    "count": 10,
+    "requested_bytes": 700,
+}
 
 
-def caches(rows: assemble.Rows, frees: Frees = NO_FREES, large_freed: int = 0,
-           unobserved: dict[int, int] | None = None,
-           slabinfo: dict[str, Slabinfo] | None = None,
-           live: dict[str, Live] | None = None, interval: int = 0,
-           bulk_unseen: bool = True) -> dict[str, Cache]:  # fmt: skip
+def caches(
+    rows: assemble.Rows,
+    frees: Frees = NO_FREES,
+    large_freed: int = 0,
+    unobserved: dict[int, int] | None = None,
+    slabinfo: dict[str, Slabinfo] | None = None,
+    live: dict[str, Live] | None = None,
+    interval: int = 0,
+    bulk_unseen: bool = True,
+) -> dict[str, Cache]:
     table = assemble.cache_sums(rows, frees, directory(), large_freed, unobserved or {})
     aliases = {"kmalloc-96": ("alias",)}
     found = assemble.cache_rows(
-        table, live or {}, slabinfo or {}, aliases, lambda _, size: Nature(size, True), interval,
+        table,
+        live or {},
+        slabinfo or {},
+        aliases,
+        lambda _, size: Nature(size, True),
+        interval,
         bulk_unseen,
-    )  # fmt: skip
+    )
     assert [row.name for row in found] == sorted(row.name for row in found)
     return {row.name: row for row in found}

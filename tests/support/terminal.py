@@ -24,8 +24,10 @@ OBJECTS = [
     Object(cache=0, site=1, bytes=128, comm=b"dd", tgid=5, cgroup=2, stack=8, age=9),
     Object(cache=1, site=1, bytes=512, comm=b"dd", tgid=5, cgroup=2, stack=8, age=3),
 ]
-STACKS = {7: ("__kmalloc_noprof", "alloc_pipe_info", "do_pipe2", "__x64_sys_pipe2"),
-          8: ("__kmalloc_noprof", "nvme_probe [nvme]", "really_probe")}  # fmt: skip
+STACKS = {
+    7: ("__kmalloc_noprof", "alloc_pipe_info", "do_pipe2", "__x64_sys_pipe2"),
+    8: ("__kmalloc_noprof", "nvme_probe [nvme]", "really_probe"),
+}
 
 
 def host(second: float = 10.0, **fields: Any) -> Snapshot:
@@ -33,39 +35,85 @@ def host(second: float = 10.0, **fields: Any) -> Snapshot:
     n = int(second)
     plain = snapshot(
         caches=(
-            cache("kmalloc-64", object_size=64, allocs=1000 * n, frees=990 * n,
-                  requested_bytes=50_000 * n, allocated_bytes=64_000 * n,
-                  freed_bytes=63_360 * n, live=Live(10 * n, 640 * n, 64, 600 * n, 700 * n),
-                  slabinfo=Slabinfo(900, 1024, 64, 65_536)),
-            cache("dentry", object_size=192, allocs=70 * n, frees=7, requested_bytes=13_440 * n,
-                  allocated_bytes=13_440 * n, live=Live(5, 2 << 20, 900, 1 << 20, 3 << 20),
-                  frees_observable=False, reclaimable=True),
-            cache("kmalloc-large", object_size=0, allocs=2, allocated_bytes=32_768,
-                  live=Live(1, 16_384, 0, 16_384, 16_384)),
+            cache(
+                "kmalloc-64",
+                object_size=64,
+                allocs=1000 * n,
+                frees=990 * n,
+                requested_bytes=50_000 * n,
+                allocated_bytes=64_000 * n,
+                freed_bytes=63_360 * n,
+                live=Live(10 * n, 640 * n, 64, 600 * n, 700 * n),
+                slabinfo=Slabinfo(900, 1024, 64, 65_536),
+            ),
+            cache(
+                "dentry",
+                object_size=192,
+                allocs=70 * n,
+                frees=7,
+                requested_bytes=13_440 * n,
+                allocated_bytes=13_440 * n,
+                live=Live(5, 2 << 20, 900, 1 << 20, 3 << 20),
+                frees_observable=False,
+                reclaimable=True,
+            ),
+            cache(
+                "kmalloc-large",
+                object_size=0,
+                allocs=2,
+                allocated_bytes=32_768,
+                live=Live(1, 16_384, 0, 16_384, 16_384),
+            ),
             cache(EVIL, object_size=32),
         ),
         sites=(
-            site("alloc_pipe_info", 0x44, allocs=1000 * n, requested_bytes=50_000 * n,
-                 allocated_bytes=64_000 * n, live=Live(10 * n, 640 * n, 64, 600 * n, 700 * n)),
-            site("nvme_probe", 0x1C, "nvme", allocs=3, failed=1, requested_bytes=100,
-                 allocated_bytes=640, live=Live(3, 640, 0, 640, 640)),
+            site(
+                "alloc_pipe_info",
+                0x44,
+                allocs=1000 * n,
+                requested_bytes=50_000 * n,
+                allocated_bytes=64_000 * n,
+                live=Live(10 * n, 640 * n, 64, 600 * n, 700 * n),
+            ),
+            site(
+                "nvme_probe",
+                0x1C,
+                "nvme",
+                allocs=3,
+                failed=1,
+                requested_bytes=100,
+                allocated_bytes=640,
+                live=Live(3, 640, 0, 640, 640),
+            ),
         ),
         devices=(
-            device(name="0000:00:04.0", driver="nvme", module="nvme", resources=3,
-                   managed_bytes=400 + n, slab_bytes=512, added=4, removed=1,
-                   by_release=(Release("devm_kzalloc_release", 2, 392),
-                               Release("devm_irq_release", 1, 8)),
-                   slab_by_cache={"kmalloc-192": 512}),
+            device(
+                name="0000:00:04.0",
+                driver="nvme",
+                module="nvme",
+                resources=3,
+                managed_bytes=400 + n,
+                slab_bytes=512,
+                added=4,
+                removed=1,
+                by_release=(
+                    Release("devm_kzalloc_release", 2, 392),
+                    Release("devm_irq_release", 1, 8),
+                ),
+                slab_by_cache={"kmalloc-192": 512},
+            ),
             device("", "loose", driver=None, module=None, slab_bytes=None),
         ),
         losses={"samples_full": 2 * n, "site_slots_full": 0},
-        features={"kmalloc": FeatureState("on", ""),
-                  "large_once": FeatureState("degraded", "allocator symbols not found"),
-                  "pages": FeatureState("off", "not asked for")},
+        features={
+            "kmalloc": FeatureState("on", ""),
+            "large_once": FeatureState("degraded", "allocator symbols not found"),
+            "pages": FeatureState("off", "not asked for"),
+        },
         tracked=tracked(OBJECTS, STACKS, {1: "/", 2: "/system.slice/backup.service"}),
         programs=(ProgramCost("kmalloc", 6.5e-5, 500), ProgramCost("kfree", 4.8e-5, 400)),
         **fields,
-    )  # fmt: skip
+    )
     return replace(plain, tracking=replace(plain.tracking, seconds=second))
 
 
@@ -131,8 +179,14 @@ class Terminal:
     def lines(self) -> list[str]:
         """The text on the screen."""
         width, height = self.app.size
-        console = Console(width=width, height=height, file=io.StringIO(), record=True,
-                          legacy_windows=False, force_terminal=True)  # fmt: skip
+        console = Console(
+            width=width,
+            height=height,
+            file=io.StringIO(),
+            record=True,
+            legacy_windows=False,
+            force_terminal=True,
+        )
         console.print(self.app.screen._compositor.render_update(full=True))
         return [line.rstrip() for line in console.export_text().splitlines()]
 
@@ -152,8 +206,9 @@ class Terminal:
 
 def start(**options: Any) -> Start:
     """Start options; the feed reads only when told to."""
-    return Start(**{"delay": 3600.0, "count": None, "view": "caches", "sort": "", "filter": "",
-                    **options})  # fmt: skip
+    return Start(
+        **{"delay": 3600.0, "count": None, "view": "caches", "sort": "", "filter": "", **options}
+    )
 
 
 def on_terminal(

@@ -32,39 +32,68 @@ from tests.support.terminal import Terminal, host, on_terminal, start
 FOUND = host(10)
 # Where the JSON document has the rows of a view, and what it calls the columns there.
 DOCUMENT: dict[str, dict[str, str]] = {
-    "caches": {}, "sites": {}, "devices": {}, "gfp": {}, "sizes": {}, "nodes": {}, "pages": {},
+    "caches": {},
+    "sites": {},
+    "devices": {},
+    "gfp": {},
+    "sizes": {},
+    "nodes": {},
+    "pages": {},
     "programs": {"program": "name"},
-}  # fmt: skip
+}
 # Columns that the document has inside other fields, or does not have because they are derived.
 INSIDE = {"active_objects": "slabinfo", "total_objects": "slabinfo", "slab_bytes": "slabinfo"}
 # What the metrics without their prefix are called in the views, and the columns of their labels.
 METRICS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
-    "caches": (("name",), {
-        "cache_allocations": "allocs", "cache_frees": "frees", "allocation_failures": "failed",
-        "cache_requested_bytes": "requested_bytes", "cache_allocated_bytes": "allocated_bytes",
-        "cache_freed_bytes": "freed_bytes", "cache_live_bytes": "live_bytes",
-        "cache_live_stderr_bytes": "live_stderr_bytes", "cache_live_objects": "live_objects",
-        "cache_slab_bytes": "slab_bytes", "cache_active_objects": "active_objects",
-        "cache_frees_observable": "frees_observable",
-    }),
-    "sites": (("site", "module"), {
-        "site_allocations": "allocs", "site_allocated_bytes": "allocated_bytes",
-        "site_allocation_failures": "failed", "site_live_bytes": "live_bytes",
-    }),
-    "devices": (("bus", "name", "driver"), {
-        "device_managed_resources": "resources", "device_managed_bytes": "managed_bytes",
-        "device_slab_bytes": "slab_bytes", "device_resources_added": "added",
-        "device_resources_removed": "removed",
-    }),
-    "gfp": (("class",), {
-        "gfp_allocations": "allocs", "gfp_allocated_bytes": "allocated_bytes",
-        "gfp_allocation_failures": "failed",
-    }),
+    "caches": (
+        ("name",),
+        {
+            "cache_allocations": "allocs",
+            "cache_frees": "frees",
+            "allocation_failures": "failed",
+            "cache_requested_bytes": "requested_bytes",
+            "cache_allocated_bytes": "allocated_bytes",
+            "cache_freed_bytes": "freed_bytes",
+            "cache_live_bytes": "live_bytes",
+            "cache_live_stderr_bytes": "live_stderr_bytes",
+            "cache_live_objects": "live_objects",
+            "cache_slab_bytes": "slab_bytes",
+            "cache_active_objects": "active_objects",
+            "cache_frees_observable": "frees_observable",
+        },
+    ),
+    "sites": (
+        ("site", "module"),
+        {
+            "site_allocations": "allocs",
+            "site_allocated_bytes": "allocated_bytes",
+            "site_allocation_failures": "failed",
+            "site_live_bytes": "live_bytes",
+        },
+    ),
+    "devices": (
+        ("bus", "name", "driver"),
+        {
+            "device_managed_resources": "resources",
+            "device_managed_bytes": "managed_bytes",
+            "device_slab_bytes": "slab_bytes",
+            "device_resources_added": "added",
+            "device_resources_removed": "removed",
+        },
+    ),
+    "gfp": (
+        ("class",),
+        {
+            "gfp_allocations": "allocs",
+            "gfp_allocated_bytes": "allocated_bytes",
+            "gfp_allocation_failures": "failed",
+        },
+    ),
     "sizes": (("le",), {"request_size_allocations": "allocs"}),
     "nodes": (("node",), {"node_allocations": "allocs"}),
     "losses": (("reason",), {"lost_events": "count"}),
     "programs": (("program",), {"bpf_run_seconds": "run_seconds", "bpf_runs": "runs"}),
-}  # fmt: skip
+}
 
 
 def browser(name: str) -> Browser:
@@ -82,8 +111,13 @@ def test_csv_and_json_rows_are_the_table(name: str) -> None:
     assert rows[0] == [column.name for column in columns]
     for shown, row in zip(rows[1:], cells, strict=True):
         for text, value in zip(shown, row, strict=True):
-            assert text == ("" if value is None else str(value).lower()
-                            if isinstance(value, bool) else str(value))  # fmt: skip
+            assert text == (
+                ""
+                if value is None
+                else str(value).lower()
+                if isinstance(value, bool)
+                else str(value)
+            )
     assert [tuple(row.values()) for row in json.loads(rows_to_json(table))] == cells
 
 
@@ -127,8 +161,9 @@ def test_tables_batch_and_screen_show_the_same_text(name: str) -> None:
     brief = [column for column in table.brief if column.kind != HISTORY]
     layout = lay_out(table, table.order().tolist(), 400)
     assert layout.columns[: len(table.brief)] == choices(table)[: len(table.brief)]
-    for line, shown, row in zip(text.splitlines()[1:], layout.rows,
-                                table.cells(table.order(), brief), strict=True):  # fmt: skip
+    for line, shown, row in zip(
+        text.splitlines()[1:], layout.rows, table.cells(table.order(), brief), strict=True
+    ):
         for column, value in zip(brief, row, strict=True):
             figure = human(value, column.unit)
             assert figure in line
@@ -157,8 +192,9 @@ def test_the_page_shows_the_same_text_and_the_same_values(name: str) -> None:
         column.name for column in table.columns if column.kind != HISTORY
     }
     order = table.order()
-    for row, text, values in zip(sent["rows"], texts(table, order, columns),
-                                 table.cells(order, columns), strict=True):  # fmt: skip
+    for row, text, values in zip(
+        sent["rows"], texts(table, order, columns), table.cells(order, columns), strict=True
+    ):
         assert [row["texts"][i] for i in shown] == text
         assert [row["values"][i] for i in shown] == list(values)
 
@@ -187,8 +223,10 @@ def _exported(snapshot: Snapshot, name: str) -> dict[tuple[str, ...], float]:
 def test_metrics_have_the_same_values(name: str) -> None:
     labels, metrics = METRICS[name]
     table = Table.of(VIEWS[name], FOUND)
-    keys = [tuple("" if value is None else str(value) for value in row) for row in
-            table.cells(table.order(), [table.view.column(label) for label in labels])]  # fmt: skip
+    keys = [
+        tuple("" if value is None else str(value) for value in row)
+        for row in table.cells(table.order(), [table.view.column(label) for label in labels])
+    ]
     for metric, column in metrics.items():
         values = [row[0] for row in table.cells(table.order(), [table.view.column(column)])]
         assert _exported(FOUND, metric) == {

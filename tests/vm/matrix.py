@@ -10,48 +10,82 @@ from tests.vm.results import load
 
 # What a test function proves, in the order of the table.
 PROVES = (
-    ("allocations, failures, bytes and size classes per call site",
-     "test_slabmon::test_call_sites_equal_what_was_planted"),
-    ("live objects and bytes per call site and cache, exact mode",
-     "test_slabmon::test_live_objects_by_site_and_cache_are_exact"),
+    (
+        "allocations, failures, bytes and size classes per call site",
+        "test_slabmon::test_call_sites_equal_what_was_planted",
+    ),
+    (
+        "live objects and bytes per call site and cache, exact mode",
+        "test_slabmon::test_live_objects_by_site_and_cache_are_exact",
+    ),
     ("allocations, frees and bytes per cache", "test_slabmon::test_caches_of_the_module_are_exact"),
-    ("live objects of a cache, as /proc/slabinfo counts them",
-     "test_slabmon::test_slabinfo_counts_the_same_objects"),
+    (
+        "live objects of a cache, as /proc/slabinfo counts them",
+        "test_slabmon::test_slabinfo_counts_the_same_objects",
+    ),
     ("GFP classes", "test_slabmon::test_gfp_classes_are_those_planted"),
-    ("all CPUs at once, from tasks, hard and soft interrupts",
-     "test_storm::test_storms_are_counted_exactly"),
-    ("a leak by module, call site and bytes, beside churn that balances",
-     "test_slabmon::test_a_leak_stands_out_of_churn"),
-    ("the same, named by `slabmon leaks` with module, call site and devices, and nothing else",
-     "test_leaks::test_the_planted_leak_is_named_and_the_churn_is_not"),
-    ("resources, bytes and memory per device, through bind, failed probe and removal",
-     "test_slabmon::test_the_device_ledger_is_the_modules_locked_walk_after_each_step"),
-    ("the same through unbinding, rebinding, and the module taken away",
-     "test_ledger::test_bind_unbind_rebind_failure_and_removal"),
-    ("what came to a device, less what went, is what it holds",
-     "test_slabmon::test_planted_devices_add_up"),
-    ("resources of devices bound before slabmon started",
-     "test_hardware::test_devices_bound_before_tracking_are_complete"),
+    (
+        "all CPUs at once, from tasks, hard and soft interrupts",
+        "test_storm::test_storms_are_counted_exactly",
+    ),
+    (
+        "a leak by module, call site and bytes, beside churn that balances",
+        "test_slabmon::test_a_leak_stands_out_of_churn",
+    ),
+    (
+        "the same, named by `slabmon leaks` with module, call site and devices, and nothing else",
+        "test_leaks::test_the_planted_leak_is_named_and_the_churn_is_not",
+    ),
+    (
+        "resources, bytes and memory per device, through bind, failed probe and removal",
+        "test_slabmon::test_the_device_ledger_is_the_modules_locked_walk_after_each_step",
+    ),
+    (
+        "the same through unbinding, rebinding, and the module taken away",
+        "test_ledger::test_bind_unbind_rebind_failure_and_removal",
+    ),
+    (
+        "what came to a device, less what went, is what it holds",
+        "test_slabmon::test_planted_devices_add_up",
+    ),
+    (
+        "resources of devices bound before slabmon started",
+        "test_hardware::test_devices_bound_before_tracking_are_complete",
+    ),
     ("real drivers unbound and bound again", "test_hardware::test_unbind_and_rebind"),
-    ("resources of all devices, as drgn reads them",
-     "test_drgn::test_managed_resources_of_all_devices"),
+    (
+        "resources of all devices, as drgn reads them",
+        "test_drgn::test_managed_resources_of_all_devices",
+    ),
     ("caches and object sizes, as drgn reads them", "test_drgn::test_caches_and_their_sizes"),
     ("objects of a cache, as drgn counts them", "test_drgn::test_objects_of_a_cache"),
-    ("call sites of modules that come and go",
-     "test_modules::test_reloaded_modules_keep_their_own_sites"),
-    ("what a module allocates for its life",
-     "test_modules::test_what_a_module_allocates_for_its_life_is_live_until_it_goes"),
+    (
+        "call sites of modules that come and go",
+        "test_modules::test_reloaded_modules_keep_their_own_sites",
+    ),
+    (
+        "what a module allocates for its life",
+        "test_modules::test_what_a_module_allocates_for_its_life_is_live_until_it_goes",
+    ),
     ("live objects through bulk and RCU frees", "test_closers::test_live_objects_are_exact"),
-    ("`frees_observable` is false where frees happen that no program sees, and only there",
-     "test_closers::test_frees_that_no_program_sees_are_found_out"),
-    ("the same where the kernel has the functions and refuses the programs",
-     "test_closers::test_where_the_kernel_refuses_the_programs_frees_are_found_out"),
-    ("a killed daemon counts on, a stopped one leaves nothing in the kernel",
-     "test_lifecycle::test_a_killed_daemon_goes_on_and_a_stopped_one_leaves_nothing"),
+    (
+        "`frees_observable` is false where frees happen that no program sees, and only there",
+        "test_closers::test_frees_that_no_program_sees_are_found_out",
+    ),
+    (
+        "the same where the kernel has the functions and refuses the programs",
+        "test_closers::test_where_the_kernel_refuses_the_programs_frees_are_found_out",
+    ),
+    (
+        "a killed daemon counts on, a stopped one leaves nothing in the kernel",
+        "test_lifecycle::test_a_killed_daemon_goes_on_and_a_stopped_one_leaves_nothing",
+    ),
     ("killed while it loads, it leaves nothing", "test_lifecycle::test_killed_while_it_loads"),
-    ("interrupted, it leaves nothing",
-     "test_lifecycle::test_an_interrupted_snapshot_leaves_nothing"),
-)  # fmt: skip
+    (
+        "interrupted, it leaves nothing",
+        "test_lifecycle::test_an_interrupted_snapshot_leaves_nothing",
+    ),
+)
 CHECK = "test_check::test_each_gap_is_named"
 STORM = "test_storm::test_storms_are_counted_exactly"
 HARDWARE = "test_hardware::test_unbind_and_rebind"

@@ -14,9 +14,12 @@ PREFIX, SYSCONFDIR = Path("opt/slabmon"), Path("opt/etc")
 
 
 def make(goal: str, into: Path, project: Path = PROJECT) -> None:
-    subprocess.run(["make", goal, f"DESTDIR={into}", f"PREFIX=/{PREFIX}",
-                    f"SYSCONFDIR=/{SYSCONFDIR}"],
-                   cwd=project, check=True, capture_output=True)  # fmt: skip
+    subprocess.run(
+        ["make", goal, f"DESTDIR={into}", f"PREFIX=/{PREFIX}", f"SYSCONFDIR=/{SYSCONFDIR}"],
+        cwd=project,
+        check=True,
+        capture_output=True,
+    )
 
 
 def files(folder: Path) -> set[Path]:
@@ -68,8 +71,11 @@ def test_dashboards_rules_and_examples_are_installed_and_packaged(tmp_path: Path
     project, staged, unpacked = tmp_path / "project", tmp_path / "staged", tmp_path / "unpacked"
     copy_project(project)
     wanted = set()
-    for where, kind, which in (("", "dashboards", "*.json"), ("rules", "rules", "*.yml"),
-                               ("examples", "examples", "*.*")):  # fmt: skip
+    for where, kind, which in (
+        ("", "dashboards", "*.json"),
+        ("rules", "rules", "*.yml"),
+        ("examples", "examples", "*.*"),
+    ):
         folder = project / "dashboards" / where
         folder.mkdir(exist_ok=True, parents=True)
         for name in ("more", "more_test"):

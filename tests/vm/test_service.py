@@ -23,8 +23,9 @@ SECONDS = 1500
 
 
 def test_the_debian_package() -> None:
-    result = run_guest("6.12", f"SLABMON_INSTALL=deb {STORY}", systemd=True, root="trixie",
-                       timeout=SECONDS)  # fmt: skip
+    result = run_guest(
+        "6.12", f"SLABMON_INSTALL=deb {STORY}", systemd=True, root="trixie", timeout=SECONDS
+    )
     assert result.exit_code == 0, result.output
 
 
@@ -34,6 +35,7 @@ def test_make_install(tmp_path: Path) -> None:
     run(["make", "install", f"DESTDIR={staged}"], what="make install", cwd=PROJECT)
     # One file, because a guest reads thousands of them from the host for minutes.
     run(["tar", "-cf", share / "installed.tar", "-C", staged, "usr", "etc"], what="tar")
-    result = run_guest("6.1", f"SLABMON_INSTALL=make {STORY}", systemd=True, share=share,
-                       timeout=SECONDS)  # fmt: skip
+    result = run_guest(
+        "6.1", f"SLABMON_INSTALL=make {STORY}", systemd=True, share=share, timeout=SECONDS
+    )
     assert result.exit_code == 0, result.output

@@ -51,9 +51,13 @@ def parse(text: str) -> tuple[dict[str, int], dict[str, np.dtype]]:
             offsets.append(position)
             position += base.itemsize
         structs[name] = np.dtype(
-            {"names": names, "formats": formats, "offsets": offsets,
-             "itemsize": -(-position // align) * align}
-        )  # fmt: skip
+            {
+                "names": names,
+                "formats": formats,
+                "offsets": offsets,
+                "itemsize": -(-position // align) * align,
+            }
+        )
     return constants, structs
 
 

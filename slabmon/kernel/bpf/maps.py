@@ -52,11 +52,17 @@ def read_hash(map_fd: int, keys: np.ndarray, values: np.ndarray) -> int:
             break
         attributes = bytearray(
             struct.pack(
-                "<QQQQIIQQ", 0 if first else _address(cursor), _address(cursor),
-                _address(keys) + done * keys.itemsize, _address(values) + done * values.itemsize,
-                chunk, map_fd, 0, 0,
+                "<QQQQIIQQ",
+                0 if first else _address(cursor),
+                _address(cursor),
+                _address(keys) + done * keys.itemsize,
+                _address(values) + done * values.itemsize,
+                chunk,
+                map_fd,
+                0,
+                0,
             )
-        )  # fmt: skip
+        )
         try:
             bpf(_MAP_LOOKUP_BATCH, attributes)
         except FileNotFoundError:  # the last batch

@@ -68,12 +68,29 @@ def load(name: str, code: bytes, kind: str = "", btf_id: int = 0) -> int:
     def attributes(level: int) -> bytearray:
         return bytearray(
             struct.pack(
-                "<IIQQIIQII16sIIIIQIIQII", program_type, len(code) // 8,
-                ctypes.addressof(instructions), ctypes.addressof(license_), level,
-                _LOG_BYTES if level else 0, ctypes.addressof(log) if level else 0, 0, 0,
-                name.encode()[:15], 0, ATTACH_TYPES.get(kind, 0), 0, 0, 0, 0, 0, 0, 0, btf_id,
+                "<IIQQIIQII16sIIIIQIIQII",
+                program_type,
+                len(code) // 8,
+                ctypes.addressof(instructions),
+                ctypes.addressof(license_),
+                level,
+                _LOG_BYTES if level else 0,
+                ctypes.addressof(log) if level else 0,
+                0,
+                0,
+                name.encode()[:15],
+                0,
+                ATTACH_TYPES.get(kind, 0),
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                btf_id,
             )
-        )  # fmt: skip
+        )
 
     try:
         return bpf(_PROG_LOAD, attributes(0))

@@ -38,8 +38,12 @@ class Names(NamedTuple):
 
     @classmethod
     def of(cls, record: np.void) -> Names:
-        return cls(text(record["bus"]), text(record["name"]), text(record["driver"]) or None,
-                   text(record["module"]) or None)  # fmt: skip
+        return cls(
+            text(record["bus"]),
+            text(record["name"]),
+            text(record["driver"]) or None,
+            text(record["module"]) or None,
+        )
 
 
 class Node(NamedTuple):
@@ -60,8 +64,9 @@ class WalkError(RuntimeError):
 class Walker:
     """Reads every registered device and its devres list."""
 
-    def __init__(self, programs: Programs, release_of: Callable[[int], str],
-                 header: int, named: bool) -> None:  # fmt: skip
+    def __init__(
+        self, programs: Programs, release_of: Callable[[int], str], header: int, named: bool
+    ) -> None:
         step = np.dtype([("device", WALK_DEVICE), ("nodes", WALK_NODE, CONSTANTS["WALK_NODES"])])
         self._step = maps.map_array(programs.maps["walks"], step, 1, writable=True)[0]
         self._programs = programs
@@ -173,8 +178,9 @@ class Ledger:
         keys = {**self._added, **self._removed}
         return History(
             tuple((self._seen[key], self._added[key], self._removed[key]) for key in keys),
-            self.disagreements, self.failed_walks,
-        )  # fmt: skip
+            self.disagreements,
+            self.failed_walks,
+        )
 
     def recall(self, history: History) -> None:
         """Goes on counting where an earlier process was. The next walk finds the resources."""
@@ -196,8 +202,13 @@ class Ledger:
             if address in self._nodes:
                 self.disagreements += 1
             self._added[key] += 1
-            self._nodes[address] = Node(device, text(event["release"]), int(event["bytes"]),
-                                        int(event["node_bytes"]), int(event["cache"]))  # fmt: skip
+            self._nodes[address] = Node(
+                device,
+                text(event["release"]),
+                int(event["bytes"]),
+                int(event["node_bytes"]),
+                int(event["cache"]),
+            )
         elif op in ("REM", "REL"):
             self._removed[key] += 1
             node = self._nodes.pop(address, None)
@@ -247,8 +258,9 @@ class Ledger:
             return
         if not self._stale and self._has_events:
             different = set(self._nodes) ^ set(nodes)
-            different |= {a for a in set(self._nodes) & set(nodes)
-                          if self._nodes[a][:3] != nodes[a][:3]}  # fmt: skip
+            different |= {
+                a for a in set(self._nodes) & set(nodes) if self._nodes[a][:3] != nodes[a][:3]
+            }
             self.disagreements += len(different)
         self._devices, self._nodes, self._stale = devices, nodes, False
 
@@ -284,15 +296,20 @@ class Ledger:
                     by_cache[cache_name(node.cache)] += node.slab_bytes
             rows.append(
                 Device(
-                    bus=name.bus, name=name.name, driver=name.driver, module=name.module,
-                    resources=len(nodes), managed_bytes=sum(node.bytes for node in nodes),
+                    bus=name.bus,
+                    name=name.name,
+                    driver=name.driver,
+                    module=name.module,
+                    resources=len(nodes),
+                    managed_bytes=sum(node.bytes for node in nodes),
                     slab_bytes=sum(by_cache.values()) if by_cache or not nodes else None,
-                    added=self._added[key], removed=self._removed[key],
+                    added=self._added[key],
+                    removed=self._removed[key],
                     by_release=tuple(
                         Release(release, len(sizes), sum(sizes))
                         for release, sizes in sorted(releases.items())
                     ),
                     slab_by_cache=dict(by_cache),
                 )
-            )  # fmt: skip
+            )
         return tuple(rows)

@@ -20,9 +20,17 @@ if TYPE_CHECKING:
     from slabmon.kernel.planning.plan import Plan
 
 MAPS = (
-    "shared", "kmalloc_lanes", "cache_alloc_lanes", "kfree_lanes", "cache_free_lanes", "pool",
-    "caches", "unobserved_frees", "events", "walks",
-)  # fmt: skip
+    "shared",
+    "kmalloc_lanes",
+    "cache_alloc_lanes",
+    "kfree_lanes",
+    "cache_free_lanes",
+    "pool",
+    "caches",
+    "unobserved_frees",
+    "events",
+    "walks",
+)
 # What finds the places of tracked objects (bpf/pool.h).
 TAG_MAPS, HASH_MAPS = ("tags",), ("samples", "free_places")
 PAGE_MAPS = ("page_alloc_lanes", "page_free_lanes")
@@ -50,10 +58,18 @@ class Compiler:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "slabmon.kernel.loading.compile_child", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "slabmon.kernel.loading.compile_child",
+                    str(theirs.fileno()),
+                ],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-            )  # fmt: skip
+            )
         ours.settimeout(_TIMEOUT)
         self._channel = ours
 
@@ -85,8 +101,9 @@ class Compiler:
         return Programs(
             {name: descriptors[i] for name, i in answer["maps"].items()},
             {name: descriptors[i] for name, i in answer["programs"].items()},
-            answer["instructions"], refused=answer["refused"],
-        )  # fmt: skip
+            answer["instructions"],
+            refused=answer["refused"],
+        )
 
     def _failed(self, what: str) -> SlabmonError:
         self._process.kill()
@@ -122,9 +139,13 @@ class Programs:
     """Loaded maps and programs, and the attachments made of them."""
 
     def __init__(
-        self, maps: dict[str, int], programs: dict[str, int], instructions: dict[str, int],
-        links: dict[str, int] | None = None, refused: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        maps: dict[str, int],
+        programs: dict[str, int],
+        instructions: dict[str, int],
+        links: dict[str, int] | None = None,
+        refused: Mapping[str, str] | None = None,
+    ) -> None:
         self.maps = maps
         self.programs = programs
         self.instructions = instructions

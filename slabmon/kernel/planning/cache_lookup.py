@@ -6,10 +6,18 @@ from slabmon.kernel.planning.feature import DEGRADED, ON, Feature
 from slabmon.kernel.probe.facts import Facts
 
 _SHORT_WAY_OFFSETS = (
-    "OFF_PAGE_COMPOUND_HEAD", "OFF_PAGE_TYPE", "OFF_SLAB_CACHE", "OFF_TASK_STACK_AREA",
-    "OFF_AREA_PAGES", "OFF_TASK_FILES", "OFF_TASK_FS", "OFF_TASK_MM", "OFF_TASK_CRED",
-    "OFF_TASK_SIGNAL", "OFF_TASK_SIGHAND",
-)  # fmt: skip
+    "OFF_PAGE_COMPOUND_HEAD",
+    "OFF_PAGE_TYPE",
+    "OFF_SLAB_CACHE",
+    "OFF_TASK_STACK_AREA",
+    "OFF_AREA_PAGES",
+    "OFF_TASK_FILES",
+    "OFF_TASK_FS",
+    "OFF_TASK_MM",
+    "OFF_TASK_CRED",
+    "OFF_TASK_SIGNAL",
+    "OFF_TASK_SIGHAND",
+)
 
 
 def cache_lookup(facts: Facts) -> tuple[dict[str, int], Feature]:
@@ -17,8 +25,11 @@ def cache_lookup(facts: Facts) -> tuple[dict[str, int], Feature]:
     if facts.kfunc_get_cache is not None:
         by_page = _short_way(facts)
         how = "by struct page where that agrees with the kernel's" if by_page else "by the kernel's"
-        kfunc = {"CACHE_BY_KFUNC": 1, "CACHE_BY_PAGE": 0,
-                 "KFUNC_GET_KMEM_CACHE": facts.kfunc_get_cache}  # fmt: skip
+        kfunc = {
+            "CACHE_BY_KFUNC": 1,
+            "CACHE_BY_PAGE": 0,
+            "KFUNC_GET_KMEM_CACHE": facts.kfunc_get_cache,
+        }
         return {**kfunc, **by_page}, Feature(ON, f"{how} bpf_get_kmem_cache()")
     slab_cache = facts.offsets.get("OFF_SLAB_CACHE", facts.offsets.get("OFF_PAGE_SLAB_CACHE"))
     if (
@@ -58,10 +69,13 @@ def _short_way(facts: Facts) -> dict[str, int]:
     """From an address to its cache by way of struct page, without a call: where memory can be
     read in line (bpf_rdonly_cast()) and a tail page points to its head (up to 7.0)."""
     if (
-        facts.machine != "x86_64" or not facts.kfunc_cast or not facts.number_type
-        or facts.slab_test is None or facts.slab_test_in_flags
+        facts.machine != "x86_64"
+        or not facts.kfunc_cast
+        or not facts.number_type
+        or facts.slab_test is None
+        or facts.slab_test_in_flags
         or not facts.offsets.keys() >= set(_SHORT_WAY_OFFSETS)
-    ):  # fmt: skip
+    ):
         return {}
     mask, value = facts.slab_test
     return {

@@ -18,16 +18,35 @@ from slabmon.kernel.settings import TAG_PROBES, TAG_WAYS, Settings
 
 NOT_ASKED_FOR = "not asked for"  # off by choice: no shortcoming of the host
 ALLOCATION_EVENTS = frozenset(
-    ("kmalloc", "kmalloc_node", "kmem_cache_alloc", "kmem_cache_alloc_node", "kfree",
-     "kmem_cache_free")
-)  # fmt: skip
+    (
+        "kmalloc",
+        "kmalloc_node",
+        "kmem_cache_alloc",
+        "kmem_cache_alloc_node",
+        "kfree",
+        "kmem_cache_free",
+    )
+)
 WALK, SEED = "walk_devices", "on_net_dev_queue"
 PEEK, FILL_POOL, FIND_PAGES = "peek", "fill_pool", "find_pages"
 _REQUIRED_OFFSETS = ("OFF_CACHE_NAME", "OFF_CACHE_FLAGS", "OFF_CACHE_SIZE", "OFF_CACHE_OBJECT_SIZE")
 _WALK_OFFSETS = tuple(
-    name for name in OFFSETS if name.startswith(("OFF_DEVICE", "OFF_KOBJECT", "OFF_KSET", "OFF_BUS",
-    "OFF_CLASS", "OFF_DRIVER", "OFF_SKB", "OFF_NET", "OFF_DEVRES_ENTRY"))
-)  # fmt: skip
+    name
+    for name in OFFSETS
+    if name.startswith(
+        (
+            "OFF_DEVICE",
+            "OFF_KOBJECT",
+            "OFF_KSET",
+            "OFF_BUS",
+            "OFF_CLASS",
+            "OFF_DRIVER",
+            "OFF_SKB",
+            "OFF_NET",
+            "OFF_DEVRES_ENTRY",
+        )
+    )
+)
 _MODULE_OFFSETS = tuple(name for name in OFFSETS if name.startswith("OFF_MODULE"))
 
 
@@ -62,8 +81,11 @@ def check_host(facts: Facts) -> None:
             "kernel lockdown is in confidentiality mode, which forbids BPF to read kernel memory; "
             "boot with lockdown=integrity or less"
         )
-    missing = [e for e in ("kmalloc", "kfree", "kmem_cache_alloc", "kmem_cache_free")
-               if e not in facts.prototypes]  # fmt: skip
+    missing = [
+        e
+        for e in ("kmalloc", "kfree", "kmem_cache_alloc", "kmem_cache_free")
+        if e not in facts.prototypes
+    ]
     missing += [name for name in _REQUIRED_OFFSETS if name not in facts.offsets]
     if missing:
         raise UnsupportedHost(
@@ -149,9 +171,12 @@ def make_plan(
     if node_events:
         attach |= {n: f"on_{n}" for n in ("kmalloc_node", "kmem_cache_alloc_node")}
 
-    modules = facts.modules and facts.kallsyms and all(
-        name in facts.offsets for name in _MODULE_OFFSETS
-    ) and "module_load" in facts.prototypes  # fmt: skip
+    modules = (
+        facts.modules
+        and facts.kallsyms
+        and all(name in facts.offsets for name in _MODULE_OFFSETS)
+        and "module_load" in facts.prototypes
+    )
     if modules:
         attach |= {n: f"on_{n}" for n in ("module_load", "module_free")}
         features["modules"] = Feature(ON)
@@ -203,8 +228,11 @@ def make_plan(
     features |= closers.features
 
     defines = {
-        **{name: facts.offsets.get(name, 0) for name in OFFSETS if not name.startswith("OFF_PAGE")
-           and name != "OFF_SLAB_CACHE"},
+        **{
+            name: facts.offsets.get(name, 0)
+            for name in OFFSETS
+            if not name.startswith("OFF_PAGE") and name != "OFF_SLAB_CACHE"
+        },
         "SHORT_WAY": 0,
         **lookup,
         **_arguments(facts),
@@ -236,7 +264,7 @@ def make_plan(
         # four times as many counters as samples: a quarter of them at most is ever set
         "GATE_BITS": (settings.samples * 4 - 1).bit_length(),
         "EVENT_PAGES": 64,
-    }  # fmt: skip
+    }
     run = ((WALK, SEED) if walk else ()) + ((PEEK,) if lookup["CACHE_BY_PAGE"] else ())
     run += (FIND_PAGES,) if lookup.get("SHORT_WAY") else ()
     run += () if defines["TAGS"] else (FILL_POOL,)

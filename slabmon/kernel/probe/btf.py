@@ -23,11 +23,26 @@ _MODIFIERS = (_VOLATILE, _CONST, _RESTRICT, _TYPE_TAG, _TYPEDEF)
 
 # Bytes that follow struct btf_type: (fixed, per element of vlen).
 _EXTRA = {
-    _INT: (4, 0), _PTR: (0, 0), _ARRAY: (12, 0), _STRUCT: (0, 12), _UNION: (0, 12),
-    _ENUM: (0, 8), _FWD: (0, 0), _TYPEDEF: (0, 0), _VOLATILE: (0, 0), _CONST: (0, 0),
-    _RESTRICT: (0, 0), _FUNC: (0, 0), _FUNC_PROTO: (0, 8), _VAR: (4, 0), _DATASEC: (0, 12),
-    _FLOAT: (0, 0), _DECL_TAG: (4, 0), _TYPE_TAG: (0, 0), _ENUM64: (0, 12),
-}  # fmt: skip
+    _INT: (4, 0),
+    _PTR: (0, 0),
+    _ARRAY: (12, 0),
+    _STRUCT: (0, 12),
+    _UNION: (0, 12),
+    _ENUM: (0, 8),
+    _FWD: (0, 0),
+    _TYPEDEF: (0, 0),
+    _VOLATILE: (0, 0),
+    _CONST: (0, 0),
+    _RESTRICT: (0, 0),
+    _FUNC: (0, 0),
+    _FUNC_PROTO: (0, 8),
+    _VAR: (4, 0),
+    _DATASEC: (0, 12),
+    _FLOAT: (0, 0),
+    _DECL_TAG: (4, 0),
+    _TYPE_TAG: (0, 0),
+    _ENUM64: (0, 12),
+}
 _MAX_DEPTH = 32
 _NAMED_KINDS = {"struct": _STRUCT, "typedef": _TYPEDEF, "func": _FUNC, "enum": _ENUM}
 

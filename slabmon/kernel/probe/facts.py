@@ -60,15 +60,26 @@ OFFSETS: dict[str, tuple[str, ...]] = {
 }
 SIZES = ("page", "devres")
 EVENTS = (
-    "kmalloc", "kmalloc_node", "kmem_cache_alloc", "kmem_cache_alloc_node", "kfree",
-    "kmem_cache_free", "mm_page_alloc", "mm_page_free", "devres_log", "module_load",
-    "module_free", "net_dev_queue",
-)  # fmt: skip
+    "kmalloc",
+    "kmalloc_node",
+    "kmem_cache_alloc",
+    "kmem_cache_alloc_node",
+    "kfree",
+    "kmem_cache_free",
+    "mm_page_alloc",
+    "mm_page_free",
+    "devres_log",
+    "module_load",
+    "module_free",
+    "net_dev_queue",
+)
 # Functions that allocate or free with no event: their programs attach to the function itself.
 FUNCTIONS = (
-    "kmem_cache_alloc_bulk", "kmem_cache_alloc_bulk_noprof", "kmem_cache_free_bulk",
+    "kmem_cache_alloc_bulk",
+    "kmem_cache_alloc_bulk_noprof",
+    "kmem_cache_free_bulk",
     "__kfree_rcu_sheaf",
-)  # fmt: skip
+)
 # Added together with the guard that keeps a raw tracepoint program from running inside itself
 # (kernel commit 05b24ff9b2cf, 6.1).
 _RECURSION_GUARD = "bpf_prog_inc_misses_counter"

@@ -11,14 +11,34 @@ import re
 from collections.abc import Callable, Mapping
 
 CLASSES = (
-    "kernel", "atomic", "nowait", "noio", "nofs", "user", "highuser", "dma", "dma32", "other",
-)  # fmt: skip
+    "kernel",
+    "atomic",
+    "nowait",
+    "noio",
+    "nofs",
+    "user",
+    "highuser",
+    "dma",
+    "dma32",
+    "other",
+)
 
 # The same from 5.10 to 7.3; the others move and come from the running kernel.
 STABLE_BITS = {
-    "DMA": 0, "HIGHMEM": 1, "DMA32": 2, "MOVABLE": 3, "RECLAIMABLE": 4, "HIGH": 5, "IO": 6,
-    "FS": 7, "ZERO": 8, "DIRECT_RECLAIM": 10, "KSWAPD_RECLAIM": 11, "NOWARN": 13, "ACCOUNT": 22,
-}  # fmt: skip
+    "DMA": 0,
+    "HIGHMEM": 1,
+    "DMA32": 2,
+    "MOVABLE": 3,
+    "RECLAIMABLE": 4,
+    "HIGH": 5,
+    "IO": 6,
+    "FS": 7,
+    "ZERO": 8,
+    "DIRECT_RECLAIM": 10,
+    "KSWAPD_RECLAIM": 11,
+    "NOWARN": 13,
+    "ACCOUNT": 22,
+}
 _FORMAT_ENTRY = re.compile(r'\{([^{}]*), "__GFP_(\w+)" ?\}')
 _NUMBER = re.compile(r"0x[0-9a-f]+")
 

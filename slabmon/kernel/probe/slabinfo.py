@@ -76,8 +76,9 @@ class Nature(NamedTuple):
 @functools.cache  # it never changes; a cache that is not there yet raises, and is not kept
 def _nature(name: str, root: Path) -> Nature:
     found = root / name
-    return Nature(int((found / "object_size").read_text()),
-                  int((found / "reclaim_account").read_text()) == 1)  # fmt: skip
+    return Nature(
+        int((found / "object_size").read_text()), int((found / "reclaim_account").read_text()) == 1
+    )
 
 
 def nature(name: str, size: int, root: Path = Path("/sys/kernel/slab")) -> Nature:

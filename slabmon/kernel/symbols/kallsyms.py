@@ -24,9 +24,13 @@ FOREVER = 1 << 32
 _VARIABLES = frozenset(chain(*TELLTALES.values()))
 # Allocator entry points that trace a large kmalloc a first time (mm/slub.c, 6.11+).
 _LARGE_ENTRIES = (
-    "__kmalloc_noprof", "__kmalloc_node_noprof", "__kmalloc_node_track_caller_noprof",
-    "__do_kmalloc_node", "__kvmalloc_node_noprof", "__kmalloc_node_track_caller",
-)  # fmt: skip
+    "__kmalloc_noprof",
+    "__kmalloc_node_noprof",
+    "__kmalloc_node_track_caller_noprof",
+    "__do_kmalloc_node",
+    "__kvmalloc_node_noprof",
+    "__kmalloc_node_track_caller",
+)
 # Unloaded modules whose symbols stay, for call sites that no snapshot has named yet.
 _KEPT_MODULES = 64
 _NEWLINE, _TAB = 10, 9
@@ -114,9 +118,12 @@ def parse_modules(text: str) -> dict[str, tuple[int, int]]:
 class Symbols:
     """Resolves call sites. `readable` is False when the kernel hides addresses."""
 
-    def __init__(self, kallsyms: Path = Path("/proc/kallsyms"),
-                 modules: Path = Path("/proc/modules"),
-                 history: History | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        kallsyms: Path = Path("/proc/kallsyms"),
+        modules: Path = Path("/proc/modules"),
+        history: History | None = None,
+    ) -> None:
         """With the history of an earlier process, module events since then are to be told, and
         refresh() called, before anything is resolved."""
         self._kallsyms = kallsyms

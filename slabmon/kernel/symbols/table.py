@@ -18,8 +18,9 @@ _NEWLINE = 10
 class Table:
     """Symbols sorted by address; addresses are kept from the first one on."""
 
-    def __init__(self, addresses: np.ndarray, starts: np.ndarray, ends: np.ndarray,
-                 text: np.ndarray) -> None:  # fmt: skip
+    def __init__(
+        self, addresses: np.ndarray, starts: np.ndarray, ends: np.ndarray, text: np.ndarray
+    ) -> None:
         """Copies the names out of `text` (bytes), which is far larger and can go. Each name is
         followed by one more byte, as by the end of its line."""
         order = np.argsort(addresses, kind="stable")

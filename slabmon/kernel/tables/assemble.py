@@ -160,8 +160,9 @@ def cache_sums(
     unobserved: Mapping[int, int],
 ) -> dict[str, tuple[Identity, Sums]]:
     """Counters by cache name."""
-    columns = totals(rows.cache_of, len(rows.caches), rows.count, rows.failed, rows.requested,
-                     rows.allocated)  # fmt: skip
+    columns = totals(
+        rows.cache_of, len(rows.caches), rows.count, rows.failed, rows.requested, rows.allocated
+    )
     table: dict[str, tuple[Identity, Sums]] = {}
 
     def sums(key: int) -> Sums:
@@ -187,10 +188,14 @@ def cache_sums(
 
 
 def cache_rows(
-    table: Mapping[str, tuple[Identity, Sums]], live: Mapping[str, Live],
-    slabinfo: Mapping[str, Slabinfo], aliases: Mapping[str, tuple[str, ...]],
-    nature: Callable[[str, int], Nature], interval: int, bulk_unseen: bool,
-) -> tuple[Cache, ...]:  # fmt: skip
+    table: Mapping[str, tuple[Identity, Sums]],
+    live: Mapping[str, Live],
+    slabinfo: Mapping[str, Slabinfo],
+    aliases: Mapping[str, tuple[str, ...]],
+    nature: Callable[[str, int], Nature],
+    interval: int,
+    bulk_unseen: bool,
+) -> tuple[Cache, ...]:
     """All caches: those seen in events, and those that only slabinfo knows. `bulk_unseen`: frees
     in bulk and through RCU batches are not observed here."""
     blind = BULK_CACHES if bulk_unseen else {}
@@ -202,39 +207,63 @@ def cache_rows(
         excess = sums.allocs - sums.frees - (info.active_objects * 1.01 + 64) if info else 0
         rows.append(
             Cache(
-                name=name, object_size=identity.object_size, allocs=sums.allocs, frees=sums.frees,
-                failed=sums.failed, requested_bytes=sums.requested,
-                allocated_bytes=sums.allocated, freed_bytes=sums.freed,
-                live=certain(live.get(name)) if name == LARGE_CACHE
+                name=name,
+                object_size=identity.object_size,
+                allocs=sums.allocs,
+                frees=sums.frees,
+                failed=sums.failed,
+                requested_bytes=sums.requested,
+                allocated_bytes=sums.allocated,
+                freed_bytes=sums.freed,
+                live=certain(live.get(name))
+                if name == LARGE_CACHE
                 else bounded(live.get(name), interval, sums.allocated),
-                frees_observable=not sums.unobserved and excess <= 0
-                and identity.kernel_name not in blind and name != UNRESOLVED_CACHE,
-                reclaimable=identity.reclaimable, accounted=identity.accounted,
-                dma=identity.dma, unobserved_frees=sums.unobserved,
+                frees_observable=not sums.unobserved
+                and excess <= 0
+                and identity.kernel_name not in blind
+                and name != UNRESOLVED_CACHE,
+                reclaimable=identity.reclaimable,
+                accounted=identity.accounted,
+                dma=identity.dma,
+                unobserved_frees=sums.unobserved,
                 lifetimes=sums.lifetimes,
-                aliases=aliases.get(identity.kernel_name, ()), slabinfo=info,
+                aliases=aliases.get(identity.kernel_name, ()),
+                slabinfo=info,
             )
-        )  # fmt: skip
+        )
     known = {identity.kernel_name for identity, _ in table.values()}
     for name, info in slabinfo.items():
         if name not in known:
             size, reclaimable = nature(name, info.object_size)
             rows.append(
                 Cache(
-                    name=name, object_size=size, allocs=0, frees=0, failed=0,
-                    requested_bytes=0, allocated_bytes=0, freed_bytes=0, live=Live(),
-                    frees_observable=name not in blind, reclaimable=reclaimable,
-                    accounted=False, dma=False, unobserved_frees=0, lifetimes=_NO_LIFETIMES,
-                    aliases=aliases.get(name, ()), slabinfo=info,
+                    name=name,
+                    object_size=size,
+                    allocs=0,
+                    frees=0,
+                    failed=0,
+                    requested_bytes=0,
+                    allocated_bytes=0,
+                    freed_bytes=0,
+                    live=Live(),
+                    frees_observable=name not in blind,
+                    reclaimable=reclaimable,
+                    accounted=False,
+                    dma=False,
+                    unobserved_frees=0,
+                    lifetimes=_NO_LIFETIMES,
+                    aliases=aliases.get(name, ()),
+                    slabinfo=info,
                 )
-            )  # fmt: skip
+            )
     return tuple(sorted(rows, key=lambda row: row.name))
 
 
 def site_rows(rows: Rows, live: Mapping[Location, Live], interval: int) -> tuple[Site, ...]:
     """Counters by call site."""
-    columns = totals(rows.place_of, len(rows.places), rows.count, rows.failed, rows.requested,
-                     rows.allocated)  # fmt: skip
+    columns = totals(
+        rows.place_of, len(rows.places), rows.count, rows.failed, rows.requested, rows.allocated
+    )
     found = [
         Site._make((*place, *values, bounded(live.get(place), interval, values[-1])))
         for place, values in zip(rows.places, zip(*columns, strict=True), strict=True)
@@ -278,8 +307,9 @@ def node_rows(per_cpu: Iterable[tuple[int, Rows]]) -> tuple[NodeUse, ...]:
     return tuple(NodeUse(node, allocs[node], bytes_[node]) for node in sorted(allocs))
 
 
-def page_rows(pages: tuple[Allocations, Frees] | None,
-              classify: Callable[[int], str]) -> tuple[PageOrder, ...]:  # fmt: skip
+def page_rows(
+    pages: tuple[Allocations, Frees] | None, classify: Callable[[int], str]
+) -> tuple[PageOrder, ...]:
     """Page allocator counters by order and GFP class; frees know no class."""
     if pages is None:
         return ()
@@ -287,13 +317,18 @@ def page_rows(pages: tuple[Allocations, Frees] | None,
     failed: Counter[tuple[int, str]] = Counter()
     taken, freed = pages
     for order, request, count, failures in zip(
-        taken.site.tolist(), taken.request.tolist(), taken.count.tolist(), taken.failed.tolist(),
+        taken.site.tolist(),
+        taken.request.tolist(),
+        taken.count.tolist(),
+        taken.failed.tolist(),
         strict=True,
-    ):  # fmt: skip
+    ):
         allocs[order - 1, classify(request >> 32)] += count
         failed[order - 1, classify(request >> 32)] += failures
-    rows = [PageOrder(order, name, allocs[order, name], 0, failed[order, name])
-            for order, name in sorted(allocs)]  # fmt: skip
+    rows = [
+        PageOrder(order, name, allocs[order, name], 0, failed[order, name])
+        for order, name in sorted(allocs)
+    ]
     for order, count in zip(freed.cache.tolist(), freed.count.tolist(), strict=True):
         rows.append(PageOrder(order - 1, None, 0, count, 0))
     return tuple(rows)

@@ -76,10 +76,14 @@ class CacheDirectory:
     def _identity(self, name: str, record: np.void) -> Identity:
         flags = int(record["flags"])
         return Identity(
-            name, text(record["name"]), int(record["object_size"]), int(record["size"]),
-            bool(flags & self._masks["RECLAIM_ACCOUNT"]), bool(flags & self._masks["ACCOUNT"]),
+            name,
+            text(record["name"]),
+            int(record["object_size"]),
+            int(record["size"]),
+            bool(flags & self._masks["RECLAIM_ACCOUNT"]),
+            bool(flags & self._masks["ACCOUNT"]),
             bool(flags & self._masks["CACHE_DMA"]),
-        )  # fmt: skip
+        )
 
     def _unused(self, kernel_name: str) -> str:
         """The name, with the first free number behind it where it is taken."""
@@ -103,8 +107,11 @@ class CacheDirectory:
     def names(self) -> list[tuple[int, str, bool]]:
         """Key, name and whether it holds its kernel name now, of every cache in order of sight."""
         holding = {key for holders in self._holders.values() for key in holders.values()}
-        return [(key, cache.name, key in holding) for key, cache in self._by_key.items()
-                if key not in (LARGE, UNKNOWN)]  # fmt: skip
+        return [
+            (key, cache.name, key in holding)
+            for key, cache in self._by_key.items()
+            if key not in (LARGE, UNKNOWN)
+        ]
 
     def recall(
         self, names: Iterable[tuple[int, str, bool]], keys: np.ndarray, records: np.ndarray

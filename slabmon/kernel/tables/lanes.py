@@ -57,9 +57,14 @@ class Allocations:
     def of(cls, slots: np.ndarray) -> Allocations:
         """These slots, each in use, as they are."""
         return cls(
-            slots["site"], slots["request"], slots["cache"], slots["extra"], slots["count"],
-            slots["requested_bytes"], slots["failed"].astype(_U64),
-        )  # fmt: skip
+            slots["site"],
+            slots["request"],
+            slots["cache"],
+            slots["extra"],
+            slots["count"],
+            slots["requested_bytes"],
+            slots["failed"].astype(_U64),
+        )
 
 
 def sum_allocations(slots: np.ndarray) -> Allocations:
@@ -209,9 +214,12 @@ class Reader:
 
     def allocations_by_cpu(self) -> list[Allocations]:
         """Distinct alloc slots of each CPU by itself."""
-        per_cpu = [np.concatenate([lanes["slots"][i : i + self._nesting].ravel()
-                                   for lanes in self.alloc_lanes])
-                   for i in range(0, len(self.alloc_lanes[0]), self._nesting)]  # fmt: skip
+        per_cpu = [
+            np.concatenate(
+                [lanes["slots"][i : i + self._nesting].ravel() for lanes in self.alloc_lanes]
+            )
+            for i in range(0, len(self.alloc_lanes[0]), self._nesting)
+        ]
         return [sum_allocations(slots) for slots in per_cpu]
 
     def frees(self) -> Frees:

@@ -22,9 +22,10 @@ def node_of_cpu(nodes: int) -> dict[int, int]:
 
 
 def node_uses(
-    nodes: int, by_cpu: Callable[[], Iterable[Allocations]],
+    nodes: int,
+    by_cpu: Callable[[], Iterable[Allocations]],
     rows: Callable[[Allocations], assemble.Rows],
-) -> tuple[NodeUse, ...]:  # fmt: skip
+) -> tuple[NodeUse, ...]:
     """Allocations by node; nothing is read where there is only one."""
     if nodes < 2:
         return ()

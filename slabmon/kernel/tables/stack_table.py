@@ -33,8 +33,13 @@ class StackTable:
     """One session's. `take` makes objects that were tracked before a time stackless, of these
     numbers; `clock` is CLOCK_MONOTONIC in nanoseconds, as in the records."""
 
-    def __init__(self, programs: Programs, plan: Plan, take: Callable[[np.ndarray, int], None],
-                 clock: Callable[[], int] = time.monotonic_ns) -> None:  # fmt: skip
+    def __init__(
+        self,
+        programs: Programs,
+        plan: Plan,
+        take: Callable[[np.ndarray, int], None],
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self._maps, self._take, self._clock = programs.maps, take, clock
         self._frames = plan.settings.stack_frames
         self._count = plan.defines["STACK_IDS"] + 1
@@ -105,8 +110,10 @@ class StackTable:
         if not self._frames:
             return Stacked()
         totals = self._totals().copy()
-        now = np.array([totals["bytes"] - totals["past_bytes"],
-                        totals["squares"] - totals["past_squares"]], float)  # fmt: skip
+        now = np.array(
+            [totals["bytes"] - totals["past_bytes"], totals["squares"] - totals["past_squares"]],
+            float,
+        )
         past = np.array([totals["past_bytes"].sum(), totals["past_squares"].sum()], float)
         without, now = now[:, -1], now[:, :-1]
         now[:, self._leaving], moved = 0, now[:, self._leaving].sum(1)

@@ -31,8 +31,11 @@ class Stacks:
         """Function names of these stacks, innermost first, from the allocator on. Others are
         forgotten."""
         known = self._known if generation == self._generation else {}
-        found = {number: known.get(number) or self._named(number, generation)
-                 for number in numbers if number >= 0}  # fmt: skip
+        found = {
+            number: known.get(number) or self._named(number, generation)
+            for number in numbers
+            if number >= 0
+        }
         self._known, self._generation = found, generation
         return dict(found)
 

@@ -105,9 +105,11 @@ class Keeper:
     def _ask(self, question: Callable[[History], T]) -> T:
         if self._history is None:
             kept = bool(self._settings.path)
-            raise NoHistory("the history is not open yet" if kept else
-                            "no history is kept here; see history.path in the "
-                            "configuration")  # fmt: skip
+            raise NoHistory(
+                "the history is not open yet"
+                if kept
+                else "no history is kept here; see history.path in the configuration"
+            )
         return question(self._history)
 
     def at(self, time: float) -> Moment:

@@ -117,14 +117,20 @@ class Live:
 
     def _cost(self, now: Now) -> tuple[float | None, int]:
         report = now.report
-        known = [report[name] for name in ("collector_cpu_seconds", "web_cpu_seconds")
-                 if name in report]  # fmt: skip
+        known = [
+            report[name] for name in ("collector_cpu_seconds", "web_cpu_seconds") if name in report
+        ]
         spent, before = sum(known), self._cpu
         self._cpu = (time.monotonic(), spent) if known else None
         ratio = None
         if before is not None and self._cpu is not None:
             ratio = max(0.0, spent - before[1]) / (self._cpu[0] - before[0])
-        held = sum(report.get(name, 0) for name in (
-            "collector_proportional_bytes", "web_proportional_bytes", "bpf_bytes",
-        ))  # fmt: skip
+        held = sum(
+            report.get(name, 0)
+            for name in (
+                "collector_proportional_bytes",
+                "web_proportional_bytes",
+                "bpf_bytes",
+            )
+        )
         return ratio, int(held)

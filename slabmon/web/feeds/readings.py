@@ -80,8 +80,13 @@ class Source(Protocol):
 class Channel:
     """The web process's end of the channel. At most one command is under way."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
-                 budget: float, on_retire: Callable[[], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        budget: float,
+        on_retire: Callable[[], None],
+    ) -> None:
         self._reader, self._writer = reader, writer
         self._budget = budget
         self._on_retire = on_retire
@@ -171,8 +176,9 @@ class Channel:
             raise Garbage(str(error)) from error
         now = time.monotonic()
         self._count += 1
-        self._last = Reading(self._count, now, now - asked.at, asked.detailed, snapshot,
-                             answer.body)  # fmt: skip
+        self._last = Reading(
+            self._count, now, now - asked.at, asked.detailed, snapshot, answer.body
+        )
         self._settle("")
 
     def _settle(self, problem: str) -> None:

@@ -46,8 +46,9 @@ class ReplayedReadings:
         return Now(self._last, {})
 
 
-async def serve(source: ReplayedSource, context: Context,
-                listeners: Sequence[socket.socket]) -> None:  # fmt: skip
+async def serve(
+    source: ReplayedSource, context: Context, listeners: Sequence[socket.socket]
+) -> None:
     """Answers requests until SIGINT or SIGTERM."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

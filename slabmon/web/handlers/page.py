@@ -27,9 +27,11 @@ _FORMATS = {"csv": ("text/csv; charset=utf-8", to_csv), "json": ("application/js
 
 # Not from mimetypes, whose tables of the whole world stay in memory.
 _KINDS = {
-    ".css": "text/css; charset=utf-8", ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
-}  # fmt: skip
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 
 
 def page_files() -> Mapping[str, Body]:
@@ -140,6 +142,10 @@ class Chart(Data):
 
 
 ROUTES: list[tuple[str, type[Handler]]] = [
-    ("/", File), (r"/static/([a-z.]+)", File), ("/api/v1/views", Views), ("/api/v1/table", Rows),
-    (r"/api/v1/table\.(csv|json)", Export), ("/api/v1/chart", Chart),
-]  # fmt: skip
+    ("/", File),
+    (r"/static/([a-z.]+)", File),
+    ("/api/v1/views", Views),
+    ("/api/v1/table", Rows),
+    (r"/api/v1/table\.(csv|json)", Export),
+    ("/api/v1/chart", Chart),
+]

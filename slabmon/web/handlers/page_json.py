@@ -32,14 +32,20 @@ def encoded(document: dict[str, Any]) -> bytes:
 def views(metrics: str) -> dict[str, Any]:
     """What does not change while the daemon runs; `metrics` is where they are served."""
     return {
-        "version": __version__, "metrics": metrics,
+        "version": __version__,
+        "metrics": metrics,
         "views": [{"name": view.name, "title": view.title} for view in VIEWS.values()],
-    }  # fmt: skip
+    }
 
 
 def _column(column: Column) -> dict[str, Any]:
-    return {"name": column.name, "heading": column.heading, "unit": column.unit,
-            "kind": column.kind, "help": column.help}  # fmt: skip
+    return {
+        "name": column.name,
+        "heading": column.heading,
+        "unit": column.unit,
+        "kind": column.kind,
+        "help": column.help,
+    }
 
 
 def _thinned(value: Any) -> Any:
@@ -64,21 +70,36 @@ def table(asked: Asked, moment: Moment, span: tuple[float, float] | None = None)
     if OBSERVABLE.name in (column.name for column in view.columns):
         seen = found.values(OBSERVABLE.name)[shown].astype(bool)
     return {
-        "version": __version__, "problem": moment.problem, "age": round(moment.age, 1),
-        "header": header(moment), "history": span,
-        "view": {"name": view.name, "title": view.title, "sort": asked.sort or view.sort,
-                 "links": [link.title for link in view.links]},
+        "version": __version__,
+        "problem": moment.problem,
+        "age": round(moment.age, 1),
+        "header": header(moment),
+        "history": span,
+        "view": {
+            "name": view.name,
+            "title": view.title,
+            "sort": asked.sort or view.sort,
+            "links": [link.title for link in view.links],
+        },
         "columns": [_column(column) for column in columns],
-        "total": len(found), "matching": len(order), "offset": asked.offset,
+        "total": len(found),
+        "matching": len(order),
+        "offset": asked.offset,
         "rows": [
-            {"key": found.key(row), "texts": _without(text, trends),
-             "values": [_thinned(value) if i in trends else value
-                        for i, value in enumerate(exact)],
-             "seen": bool(sure), "links": [link.values(thing) for link in view.links]}
+            {
+                "key": found.key(row),
+                "texts": _without(text, trends),
+                "values": [
+                    _thinned(value) if i in trends else value for i, value in enumerate(exact)
+                ],
+                "seen": bool(sure),
+                "links": [link.values(thing) for link in view.links],
+            }
             for row, thing, text, exact, sure in zip(
-                shown.tolist(), rows, texts(found, shown, columns), values, seen, strict=True)
+                shown.tolist(), rows, texts(found, shown, columns), values, seen, strict=True
+            )
         ],
-    }  # fmt: skip
+    }
 
 
 def _without(text: list[str], gone: set[int]) -> list[str]:
@@ -94,13 +115,16 @@ def chart(view: View, key: Hashable | None, hour: Hour) -> dict[str, Any]:
     points = hour.series(standing, key)
     lines = [standing.column(standing.trail.replace(".", "_")), *rates(standing)]
     return {
-        "problem": "" if not np.isnan(points).all() else
-                   "nothing is known of this row: it is new, or neither large nor busy enough",
+        "problem": ""
+        if not np.isnan(points).all()
+        else "nothing is known of this row: it is new, or neither large nor busy enough",
         "times": [round(hour.since + seconds, 1) for seconds in hour.moments],
         "error": _numbers(points[:, 1]),
-        "lines": [{**_column(column), "values": _numbers(points[:, i])}
-                  for column, i in zip(lines, (0, *range(2, points.shape[1])), strict=True)],
-    }  # fmt: skip
+        "lines": [
+            {**_column(column), "values": _numbers(points[:, i])}
+            for column, i in zip(lines, (0, *range(2, points.shape[1])), strict=True)
+        ],
+    }
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:
@@ -113,35 +137,61 @@ def header(moment: Moment) -> dict[str, Any]:
     window = moment.window
     summary, tracking = summarize(window), window.snapshot.tracking
     facts = [
-        _fact("mode", "exact" if tracking.mode == "exact"
-              else f"sampled every {human(tracking.sample_bytes, BYTES)}",
-              "Counters are exact. Live memory is exact, or estimated from samples with the "
-              "error shown."),
-        _fact("tracking", duration(tracking.seconds),
-              "How long; live memory is what was allocated since then and not freed."),
+        _fact(
+            "mode",
+            "exact"
+            if tracking.mode == "exact"
+            else f"sampled every {human(tracking.sample_bytes, BYTES)}",
+            "Counters are exact. Live memory is exact, or estimated from samples with the "
+            "error shown.",
+        ),
+        _fact(
+            "tracking",
+            duration(tracking.seconds),
+            "How long; live memory is what was allocated since then and not freed.",
+        ),
         _fact("live", human(summary.live_bytes, BYTES), "Live memory of all caches."),
-        _fact("events", f"{human(summary.events_per_second, PER_SECOND)}/s",
-              f"Allocations and frees; rates are over the last {duration(summary.seconds)}, "
-              f"growth over {duration(summary.span)}."),
-        _fact("lost", f"{summary.lost:,} ({human(summary.lost_per_second, PER_SECOND)}/s)"
-              if summary.lost else "0",
-              "Events missed since tracking began, and how many per second now.", summary.lost),
-        _fact("BPF", "not measured yet" if summary.event_seconds is None
-              or summary.cpu_ratio is None else f"{duration(summary.event_seconds)}/event, "
-              f"{human(summary.cpu_ratio, PERCENT)} of a CPU",
-              "What slabmon's programs in the kernel take."),
-    ]  # fmt: skip
+        _fact(
+            "events",
+            f"{human(summary.events_per_second, PER_SECOND)}/s",
+            f"Allocations and frees; rates are over the last {duration(summary.seconds)}, "
+            f"growth over {duration(summary.span)}.",
+        ),
+        _fact(
+            "lost",
+            f"{summary.lost:,} ({human(summary.lost_per_second, PER_SECOND)}/s)"
+            if summary.lost
+            else "0",
+            "Events missed since tracking began, and how many per second now.",
+            summary.lost,
+        ),
+        _fact(
+            "BPF",
+            "not measured yet"
+            if summary.event_seconds is None or summary.cpu_ratio is None
+            else f"{duration(summary.event_seconds)}/event, "
+            f"{human(summary.cpu_ratio, PERCENT)} of a CPU",
+            "What slabmon's programs in the kernel take.",
+        ),
+    ]
     if moment.own_bytes is not None:
         ratio = moment.own_ratio
-        facts.append(_fact(
-            "daemon", ("" if ratio is None else f"{human(ratio, PERCENT)} of a CPU, ")
-            + human(moment.own_bytes, BYTES),
-            "CPU time and memory of slabmon's processes, its BPF maps included."))  # fmt: skip
+        facts.append(
+            _fact(
+                "daemon",
+                ("" if ratio is None else f"{human(ratio, PERCENT)} of a CPU, ")
+                + human(moment.own_bytes, BYTES),
+                "CPU time and memory of slabmon's processes, its BPF maps included.",
+            )
+        )
     return {
         "host": f"Linux {summary.host.release} {summary.host.machine}, {summary.host.cpus} CPUs",
-        "since": tracking.since, "at": moment.at, "facts": facts,
-        "losses": list(summary.losses), "limited": _limited(window.snapshot),
-    }  # fmt: skip
+        "since": tracking.since,
+        "at": moment.at,
+        "facts": facts,
+        "losses": list(summary.losses),
+        "limited": _limited(window.snapshot),
+    }
 
 
 def _fact(name: str, text: str, help: str, attention: object = False) -> dict[str, Any]:
@@ -149,5 +199,8 @@ def _fact(name: str, text: str, help: str, attention: object = False) -> dict[st
 
 
 def _limited(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    return [(name, feature.state, feature.reason) for name, feature in snapshot.features.items()
-            if feature.state != "on"]  # fmt: skip
+    return [
+        (name, feature.state, feature.reason)
+        for name, feature in snapshot.features.items()
+        if feature.state != "on"
+    ]

@@ -44,8 +44,9 @@ class Asked:
     def parse(cls, get: Callable[[str, str], str]) -> Asked:
         """From a function that gives a query argument or a default. Raises UsageError."""
         try:
-            steps = [(str(title), _frozen(values))
-                     for title, values in json.loads(get("path", "[]"))]  # fmt: skip
+            steps = [
+                (str(title), _frozen(values)) for title, values in json.loads(get("path", "[]"))
+            ]
             offset, limit = int(get("offset", "0")), int(get("limit", "100"))
         except (ValueError, TypeError, RecursionError):
             raise UsageError("path has to be pairs in JSON, offset and limit numbers") from None
@@ -53,9 +54,16 @@ class Asked:
             raise UsageError(f"no more than {MAX_STEPS} links can be followed")
         if offset < 0 or not 0 < limit <= MAX_ROWS:
             raise UsageError(f"offset has to be 0 or more, limit 1 to {MAX_ROWS}")
-        return cls(get("view", "caches"), tuple(steps), get("sort", ""),
-                   get("inverted", "") == "1", get("filter", ""), offset, limit,
-                   get("columns", "") == "all")  # fmt: skip
+        return cls(
+            get("view", "caches"),
+            tuple(steps),
+            get("sort", ""),
+            get("inverted", "") == "1",
+            get("filter", ""),
+            offset,
+            limit,
+            get("columns", "") == "all",
+        )
 
     def found(self) -> View:
         """The view at the end of the path."""

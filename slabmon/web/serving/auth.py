@@ -60,8 +60,10 @@ class BasicAuth:
             return self._refused()
         checking = self._checking.get(key)
         if checking is None:
-            if (self._waiting.total() >= MAX_WAITING
-                    or self._waiting[client] >= MAX_WAITING_PER_CLIENT):  # fmt: skip
+            if (
+                self._waiting.total() >= MAX_WAITING
+                or self._waiting[client] >= MAX_WAITING_PER_CLIENT
+            ):
                 return Verdict.BUSY
             self._waiting[client] += 1
             checking = asyncio.ensure_future(self._verify(key, user, password, client))

@@ -23,14 +23,20 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 # The headers that may be set, and the values that make sense (None: any).
 _HEADERS: dict[str, tuple[str, ...] | None] = {
-    "Content-Security-Policy": None, "X-Frame-Options": ("deny", "sameorigin"),
-    "X-Content-Type-Options": ("nosniff",), "X-XSS-Protection": None,
+    "Content-Security-Policy": None,
+    "X-Frame-Options": ("deny", "sameorigin"),
+    "X-Content-Type-Options": ("nosniff",),
+    "X-XSS-Protection": None,
     "Strict-Transport-Security": None,
-}  # fmt: skip
+}
 _CLIENT_AUTH = (
-    "NoClientCert", "RequestClientCert", "RequireClientCert", "RequireAnyClientCert",
-    "VerifyClientCertIfGiven", "RequireAndVerifyClientCert",
-)  # fmt: skip
+    "NoClientCert",
+    "RequestClientCert",
+    "RequireClientCert",
+    "RequireAnyClientCert",
+    "VerifyClientCertIfGiven",
+    "RequireAndVerifyClientCert",
+)
 REQUIRED = ("RequireClientCert", "RequireAnyClientCert", "RequireAndVerifyClientCert")
 VERSIONS = ("TLS10", "TLS11", "TLS12", "TLS13")
 
@@ -55,8 +61,15 @@ class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def enabled(self) -> bool:
         """Whether anything asks for TLS; versions and ciphers alone do not."""
-        return bool(self.cert or self.cert_file or self.key or self.key_file or self.client_ca
-                    or self.client_ca_file or self.client_auth_type)  # fmt: skip
+        return bool(
+            self.cert
+            or self.cert_file
+            or self.key
+            or self.key_file
+            or self.client_ca
+            or self.client_ca_file
+            or self.client_auth_type
+        )
 
 
 class _HttpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,9 +117,11 @@ def load(path: Path) -> WebConfig:
     files = {str(path): before}
     tls = document.tls
     if tls is not None:
-        paths = {name: str(path.parent / value) for name in ("cert_file", "key_file",
-                                                             "client_ca_file")
-                 if (value := getattr(tls, name))}  # fmt: skip
+        paths = {
+            name: str(path.parent / value)
+            for name in ("cert_file", "key_file", "client_ca_file")
+            if (value := getattr(tls, name))
+        }
         files |= {name: identity(name) for name in paths.values()}
         tls = msgspec.structs.replace(tls, **paths)
     return WebConfig(
@@ -151,9 +166,12 @@ def parse(data: bytes) -> WebConfig:
     if limit.burst < 0 or (interval and not limit.burst):
         raise UsageError(f"rate_limit.burst is {limit.burst}; it must be at least 1")
     return WebConfig(
-        tls if tls is not None and tls.enabled else None, _headers(http.headers),
-        _users(document.basic_auth_users or {}), interval, limit.burst,
-    )  # fmt: skip
+        tls if tls is not None and tls.enabled else None,
+        _headers(http.headers),
+        _users(document.basic_auth_users or {}),
+        interval,
+        limit.burst,
+    )
 
 
 def _check_tls(tls: TlsConfig) -> None:
@@ -175,11 +193,14 @@ def _check_tls(tls: TlsConfig) -> None:
     if authority and kind == "NoClientCert":
         raise UsageError(f"{where}: a client CA needs a client_auth_type that asks for one")
     if not authority and kind in (*REQUIRED, "VerifyClientCertIfGiven"):
-        raise UsageError(f"{where}.client_auth_type {kind} needs client_ca_file: certificates that "
-                         "nobody vouches for are never let in")  # fmt: skip
+        raise UsageError(
+            f"{where}.client_auth_type {kind} needs client_ca_file: certificates that "
+            "nobody vouches for are never let in"
+        )
     if tls.client_allowed_sans is not None and kind not in REQUIRED:
-        raise UsageError(f"{where}.client_allowed_sans needs client_auth_type "
-                         "RequireAndVerifyClientCert")  # fmt: skip
+        raise UsageError(
+            f"{where}.client_allowed_sans needs client_auth_type RequireAndVerifyClientCert"
+        )
     for name in ("min_version", "max_version"):
         if getattr(tls, name) not in VERSIONS:
             raise UsageError(f"{where}.{name} must be one of {', '.join(VERSIONS)}")
@@ -205,8 +226,10 @@ def _users(users: dict[str, str]) -> dict[str, bytes]:
         if not name or ":" in name:
             raise UsageError(f"basic_auth_users: {name!r} is not a user name")
         if not _BCRYPT.fullmatch(hashed):
-            raise UsageError(f"basic_auth_users.{name} is not a bcrypt hash of cost 4 to 16; make "
-                             f"one with: htpasswd -nBC 10 {name}")  # fmt: skip
+            raise UsageError(
+                f"basic_auth_users.{name} is not a bcrypt hash of cost 4 to 16; make "
+                f"one with: htpasswd -nBC 10 {name}"
+            )
     return {name: hashed.encode() for name, hashed in users.items()}
 
 

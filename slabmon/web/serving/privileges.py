@@ -44,8 +44,12 @@ def limit(connections: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _SPARE_DESCRIPTORS
     files = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    for kind, value in ((resource.RLIMIT_NOFILE, files), (resource.RLIMIT_DATA, _DATA_BYTES),
-                        (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, 0)):  # fmt: skip
+    for kind, value in (
+        (resource.RLIMIT_NOFILE, files),
+        (resource.RLIMIT_DATA, _DATA_BYTES),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NPROC, 0),
+    ):
         resource.setrlimit(kind, (value, value))
 
 

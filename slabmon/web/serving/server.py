@@ -48,17 +48,26 @@ class _Listener(HTTPServer):
 class Server:
     """All listeners of one web process. TLS is for TCP; a unix socket has its file mode."""
 
-    def __init__(self, application: Application, connections: Connections,
-                 settings: WebSettings, tls: ssl.SSLContext | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        application: Application,
+        connections: Connections,
+        settings: WebSettings,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._connections = connections
 
         def listener(context: ssl.SSLContext | None) -> _Listener:
             return _Listener(
-                application, connections=connections, ssl_options=context,
+                application,
+                connections=connections,
+                ssl_options=context,
                 idle_connection_timeout=settings.request_seconds,
-                body_timeout=settings.request_seconds, max_header_size=_HEADER_BYTES,
-                max_body_size=_BODY_BYTES, max_buffer_size=_BUFFER_BYTES,
-            )  # fmt: skip
+                body_timeout=settings.request_seconds,
+                max_header_size=_HEADER_BYTES,
+                max_body_size=_BODY_BYTES,
+                max_buffer_size=_BUFFER_BYTES,
+            )
 
         self._remote, self._local = listener(tls), listener(None)
         self._sweeper: asyncio.Task[None] | None = None

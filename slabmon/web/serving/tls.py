@@ -14,21 +14,31 @@ from slabmon.web.serving.config import REQUIRED, TlsConfig
 
 log = logging.getLogger(__name__)
 
-_VERSIONS = {"TLS10": ssl.TLSVersion.TLSv1, "TLS11": ssl.TLSVersion.TLSv1_1,
-             "TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}  # fmt: skip
-_CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1",
-           "X25519": "X25519"}  # fmt: skip
+_VERSIONS = {
+    "TLS10": ssl.TLSVersion.TLSv1,
+    "TLS11": ssl.TLSVersion.TLSv1_1,
+    "TLS12": ssl.TLSVersion.TLSv1_2,
+    "TLS13": ssl.TLSVersion.TLSv1_3,
+}
+_CURVES = {
+    "CurveP256": "prime256v1",
+    "CurveP384": "secp384r1",
+    "CurveP521": "secp521r1",
+    "X25519": "X25519",
+}
 # Go's names, which the format uses. Those of TLS 1.3 cannot be chosen, there as here.
 _TLS13 = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 _CIPHERS = {
     f"TLS_ECDHE_{key}_WITH_{theirs}": f"ECDHE-{key}-{ours}"
     for key in ("ECDSA", "RSA")
     for theirs, ours in (
-        ("AES_128_CBC_SHA", "AES128-SHA"), ("AES_256_CBC_SHA", "AES256-SHA"),
-        ("AES_128_GCM_SHA256", "AES128-GCM-SHA256"), ("AES_256_GCM_SHA384", "AES256-GCM-SHA384"),
+        ("AES_128_CBC_SHA", "AES128-SHA"),
+        ("AES_256_CBC_SHA", "AES256-SHA"),
+        ("AES_128_GCM_SHA256", "AES128-GCM-SHA256"),
+        ("AES_256_GCM_SHA384", "AES256-GCM-SHA384"),
         ("CHACHA20_POLY1305_SHA256", "CHACHA20-POLY1305"),
     )
-}  # fmt: skip
+}
 
 
 def make_context(tls: TlsConfig) -> ssl.SSLContext:
@@ -53,16 +63,20 @@ def make_context(tls: TlsConfig) -> ssl.SSLContext:
     elif tls.client_auth_type == "VerifyClientCertIfGiven":
         context.verify_mode = ssl.CERT_OPTIONAL
     if tls.client_auth_type in ("RequireAnyClientCert", "RequireClientCert"):
-        log.warning("client_auth_type %s: client certificates are verified all the same",
-                    tls.client_auth_type)  # fmt: skip
+        log.warning(
+            "client_auth_type %s: client certificates are verified all the same",
+            tls.client_auth_type,
+        )
     return context
 
 
 def _set_ciphers(context: ssl.SSLContext, tls: TlsConfig) -> None:
     unknown = [name for name in tls.cipher_suites if name not in (*_CIPHERS, *_TLS13)]
     if unknown:
-        raise UsageError(f"tls_server_config.cipher_suites: {unknown[0]!r} is unknown; known are "
-                         f"{', '.join((*_CIPHERS, *_TLS13))}")  # fmt: skip
+        raise UsageError(
+            f"tls_server_config.cipher_suites: {unknown[0]!r} is unknown; known are "
+            f"{', '.join((*_CIPHERS, *_TLS13))}"
+        )
     chosen = [_CIPHERS[name] for name in tls.cipher_suites if name in _CIPHERS]
     if chosen:
         context.set_ciphers(":".join(chosen))
@@ -70,15 +84,19 @@ def _set_ciphers(context: ssl.SSLContext, tls: TlsConfig) -> None:
         raise UsageError("tls_server_config.curve_preferences: only one curve can be set here")
     for name in tls.curve_preferences:
         if name not in _CURVES:
-            raise UsageError(f"tls_server_config.curve_preferences: {name!r} is unknown; known are "
-                             f"{', '.join(_CURVES)}")  # fmt: skip
+            raise UsageError(
+                f"tls_server_config.curve_preferences: {name!r} is unknown; known are "
+                f"{', '.join(_CURVES)}"
+            )
         context.set_ecdh_curve(_CURVES[name])
 
 
 def _load_certificate(context: ssl.SSLContext, tls: TlsConfig) -> None:
     def no_password() -> str:
-        raise UsageError("tls_server_config: the key is encrypted; slabmon cannot ask for its "
-                         "password, store it decrypted")  # fmt: skip
+        raise UsageError(
+            "tls_server_config: the key is encrypted; slabmon cannot ask for its "
+            "password, store it decrypted"
+        )
 
     with _path(tls.cert_file, tls.cert) as cert, _path(tls.key_file, tls.key) as key:
         _readable(tls.cert_file, "cert_file")
@@ -97,8 +115,10 @@ def _load_certificate(context: ssl.SSLContext, tls: TlsConfig) -> None:
         elif tls.client_ca:
             context.load_verify_locations(cadata=tls.client_ca)
     except (OSError, ValueError) as error:
-        raise UsageError(f"tls_server_config: client_ca: {tls.client_ca_file} is not a "
-                         f"certificate in PEM: {_reason(error)}") from error  # fmt: skip
+        raise UsageError(
+            f"tls_server_config: client_ca: {tls.client_ca_file} is not a "
+            f"certificate in PEM: {_reason(error)}"
+        ) from error
 
 
 def _readable(path: str, key: str) -> None:

@@ -16,12 +16,19 @@ from slabmon.model import Snapshot
 from tests.support.builders import cache, site, snapshot
 
 CACHE_COUNTERS = (
-    "allocs", "frees", "failed", "requested_bytes", "allocated_bytes", "freed_bytes",
-)  # fmt: skip
+    "allocs",
+    "frees",
+    "failed",
+    "requested_bytes",
+    "allocated_bytes",
+    "freed_bytes",
+)
 SITE_COUNTERS = ("allocs", "failed", "requested_bytes", "allocated_bytes")
 PLACES: list[tuple[str, int, str | None]] = [
-    ("open", 4, None), ("open", 4, "ext4"), ("open", 8, None),
-]  # fmt: skip
+    ("open", 4, None),
+    ("open", 4, "ext4"),
+    ("open", 8, None),
+]
 
 
 def fields(names: tuple[str, ...], values: list[int]) -> dict[str, Any]:

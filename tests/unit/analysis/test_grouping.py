@@ -72,9 +72,21 @@ def test_sites_of_one_function_name_in_two_modules_can_be_told_apart() -> None:
 
 @pytest.mark.parametrize(
     ("age", "label"),
-    [(0, "<1s"), (0.999, "<1s"), (1, "<10s"), (9.99, "<10s"), (10, "<1m"), (59, "<1m"),
-     (60, "<10m"), (600, "<1h"), (3599, "<1h"), (3600, "<1d"), (86399, "<1d"), (86400, ">=1d")],
-)  # fmt: skip
+    [
+        (0, "<1s"),
+        (0.999, "<1s"),
+        (1, "<10s"),
+        (9.99, "<10s"),
+        (10, "<1m"),
+        (59, "<1m"),
+        (60, "<10m"),
+        (600, "<1h"),
+        (3599, "<1h"),
+        (3600, "<1d"),
+        (86399, "<1d"),
+        (86400, ">=1d"),
+    ],
+)
 def test_ages_fall_into_the_class_below_their_limit(age: float, label: str) -> None:
     (group,) = group_live(of([Object(age=age)]), ["age"])
     assert group.labels == (label,)
@@ -96,9 +108,11 @@ def test_an_age_is_never_negative() -> None:
 def test_several_dimensions_are_combined() -> None:
     found = {g.labels: g.live.objects for g in group_live(of(OBJECTS), ["cache", "pid"])}
     assert found == {
-        ("kmalloc-64", "100"): 1, ("kmalloc-64", "200"): 1, ("dentry", "100"): 1,
+        ("kmalloc-64", "100"): 1,
+        ("kmalloc-64", "200"): 1,
+        ("dentry", "100"): 1,
         ("dentry", "200"): 1,
-    }  # fmt: skip
+    }
 
 
 def test_groups_come_largest_first_and_then_by_label() -> None:
@@ -127,14 +141,20 @@ def test_nothing_tracked_gives_no_groups() -> None:
 THINGS = st.lists(
     st.builds(
         Object,
-        cache=st.integers(0, 1), site=st.integers(0, 2), bytes=st.sampled_from([8, 64, 4096, 8192]),
-        interval=st.sampled_from([0, 512, 65_536]), age=st.floats(0, 1e6),
-        gfp=st.sampled_from([KERNEL_FLAGS, ATOMIC_FLAGS]), tgid=st.integers(1, 3),
-        cgroup=st.integers(1, 3), comm=st.sampled_from([b"a", b"b\n"]),
+        cache=st.integers(0, 1),
+        site=st.integers(0, 2),
+        bytes=st.sampled_from([8, 64, 4096, 8192]),
+        interval=st.sampled_from([0, 512, 65_536]),
+        age=st.floats(0, 1e6),
+        gfp=st.sampled_from([KERNEL_FLAGS, ATOMIC_FLAGS]),
+        tgid=st.integers(1, 3),
+        cgroup=st.integers(1, 3),
+        comm=st.sampled_from([b"a", b"b\n"]),
         stack=st.sampled_from([7, 8, -1]),
     ),
-    min_size=1, max_size=12,
-)  # fmt: skip
+    min_size=1,
+    max_size=12,
+)
 DIMENSION_SETS = st.lists(st.sampled_from(sorted(DIMENSIONS)), min_size=1, unique=True)
 
 
@@ -185,9 +205,12 @@ def test_many_values_in_many_dimensions_are_not_mixed_up() -> None:
 
 @pytest.mark.parametrize(
     ("text", "names"),
-    [("cache", ("cache",)), ("site, module", ("site", "module")),
-     (",".join(DIMENSIONS), tuple(DIMENSIONS))],
-)  # fmt: skip
+    [
+        ("cache", ("cache",)),
+        ("site, module", ("site", "module")),
+        (",".join(DIMENSIONS), tuple(DIMENSIONS)),
+    ],
+)
 def test_dimensions_are_read_from_text(text: str, names: tuple[str, ...]) -> None:
     assert parse_dimensions(text) == names
 
@@ -201,13 +224,16 @@ def test_other_text_is_a_usage_error(text: str) -> None:
 @pytest.mark.parametrize(
     "column",
     [
-        np.array([], np.uint32), np.array([7], np.uint64), np.array([-1, 4, -1, 2], np.int32),
-        np.array([2**63 + 5, 2**63, 2**63 + 5], np.uint64), np.array([0, 2**40, 5, 0], np.int64),
+        np.array([], np.uint32),
+        np.array([7], np.uint64),
+        np.array([-1, 4, -1, 2], np.int32),
+        np.array([2**63 + 5, 2**63, 2**63 + 5], np.uint64),
+        np.array([0, 2**40, 5, 0], np.int64),
         np.array([255, 0, 1], np.uint8),
         np.array([b"b", b"a", b"b"], "S16"),
     ],
     ids=lambda column: str(column.dtype),
-)  # fmt: skip
+)
 def test_values_are_numbered_in_order(column: np.ndarray) -> None:
     values, numbers = _numbered(column)
     wanted, inverse = np.unique(column, return_inverse=True)

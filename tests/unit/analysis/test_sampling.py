@@ -57,8 +57,10 @@ def trials(stream: str) -> tuple[list[Live], list[int], list[int]]:
 def test_the_interval_holds_the_truth_in_95_of_100_trials(stream: str) -> None:
     """But for the spread of the number of trials itself, three standard deviations of it."""
     estimates, truth, _ = trials(stream)
-    held = sum(live.low_bytes <= true <= live.high_bytes
-               for live, true in zip(estimates, truth, strict=True))  # fmt: skip
+    held = sum(
+        live.low_bytes <= true <= live.high_bytes
+        for live, true in zip(estimates, truth, strict=True)
+    )
     assert held >= 0.95 * TRIALS - 3 * math.sqrt(TRIALS * 0.95 * 0.05)
 
 
@@ -139,8 +141,17 @@ def test_gaps_are_distributed_exponentially() -> None:
 def test_a_gap_is_the_logarithm_to_one_in_a_hundred_thousand(interval: int) -> None:
     """Relative to the gap, or to the interval where the gap is a small part of it."""
     rng = np.random.default_rng(9)
-    numbers = [0, 1, 2, 3, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, *rng.integers(1 << 32,
-               size=500).tolist()]  # fmt: skip
+    numbers = [
+        0,
+        1,
+        2,
+        3,
+        1 << 16,
+        (1 << 31) - 1,
+        1 << 31,
+        (1 << 32) - 1,
+        *rng.integers(1 << 32, size=500).tolist(),
+    ]
     for uniform in numbers:
         exact = -math.log(max(uniform, 1) / 2**32) * interval
         assert exponential_gap(uniform, interval) == pytest.approx(
@@ -150,8 +161,11 @@ def test_a_gap_is_the_logarithm_to_one_in_a_hundred_thousand(interval: int) -> N
 
 # Percentage points of the chi-squared distribution (any statistical table).
 CHI2 = [
-    (10, 3.247, 20.483), (20, 9.591, 34.170), (50, 32.357, 71.420), (100, 74.222, 129.561),
-]  # fmt: skip
+    (10, 3.247, 20.483),
+    (20, 9.591, 34.170),
+    (50, 32.357, 71.420),
+    (100, 74.222, 129.561),
+]
 
 
 @pytest.mark.parametrize(("degrees", "low", "high"), CHI2)

@@ -15,7 +15,7 @@ from slabmon.base.parse import duration, moment, show_moment, size
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("0", 0), ("10", 10), ("10s", 10), ("1.5m", 90), ("12h", 43_200), ("2w", 1_209_600)],
-)  # fmt: skip
+)
 def test_durations(text: str, seconds: float) -> None:
     assert duration(text) == seconds
 
@@ -76,9 +76,23 @@ def test_times_before_the_end_and_after(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "soon", "25:00", "03:60", "-", "-10x", "-5x", "2026-13-01", "9999999999-01-01", "1e9",
-     "nan", "9" * 20, "9999-99-99 00:00", "\u0663:\u0663\u0663"],
-)  # fmt: skip
+    [
+        "",
+        "soon",
+        "25:00",
+        "03:60",
+        "-",
+        "-10x",
+        "-5x",
+        "2026-13-01",
+        "9999999999-01-01",
+        "1e9",
+        "nan",
+        "9" * 20,
+        "9999-99-99 00:00",
+        "\u0663:\u0663\u0663",
+    ],
+)
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no time"):
         moment(text, 1.7e9)

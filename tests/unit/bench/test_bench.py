@@ -121,13 +121,21 @@ def test_a_tool_can_tidy_up_though_we_ignore_interrupts(monkeypatch: pytest.Monk
     assert tool.process.returncode == 7
 
 
-@pytest.mark.parametrize(("peer", "why"), [
-    (shell("echo begins; echo it failed: no probes; echo more; exit 1"), "it failed: no probes"),
-    (shell("echo one; echo two"), "two"),
-    (shell("exit 1", ready=""), "it ended at once"),
-    (Peer("gone", "", ("no-such-tool",), "no-package"),
-     "no-such-tool is not installed; Debian: no-package"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("peer", "why"),
+    [
+        (
+            shell("echo begins; echo it failed: no probes; echo more; exit 1"),
+            "it failed: no probes",
+        ),
+        (shell("echo one; echo two"), "two"),
+        (shell("exit 1", ready=""), "it ended at once"),
+        (
+            Peer("gone", "", ("no-such-tool",), "no-package"),
+            "no-such-tool is not installed; Debian: no-package",
+        ),
+    ],
+)
 def test_a_tool_that_does_not_run_here_is_absent_with_the_reason(
     peer: Peer, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,11 +144,14 @@ def test_a_tool_that_does_not_run_here_is_absent_with_the_reason(
         pass
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    (["--workload", "nonsense"], "no workload is named 'nonsense'; there are message-queue,"),
-    (["--rounds", "3"], "--rounds is too small"),
-    (["--cpu", "99999"], "--cpu 99999 is not a CPU this process may run on"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--workload", "nonsense"], "no workload is named 'nonsense'; there are message-queue,"),
+        (["--rounds", "3"], "--rounds is too small"),
+        (["--cpu", "99999"], "--cpu 99999 is not a CPU this process may run on"),
+    ],
+)
 def test_bad_options_are_one_line(
     options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,17 +166,24 @@ def test_the_table_names_modes_and_tools() -> None:
     spread = {"low": 90.0, "median": 100.4, "high": 120.0}
     document: dict[str, Any] = {
         "machine": {"kernel": "6.18", "cpu": "EPYC", "cpus": 2, "measured_cpu": 1, "load": 0.25},
-        "workloads": [{
-            "workload": "message queue", "about": "messages", "kmalloc_pairs": 1.0,
-            "kmem_cache_pairs": 0.0, "modes": [
-                {"mode": "nothing", "iteration_ns": spread},
-                {"mode": "default", "added_ns": spread, "ratio": 1.25},
-                {"mode": "exact", "added_ns": spread, "ratio": None},
-            ],
-        }],
-        "peers": [{"name": "perf", "added_ns": spread, "ratio": 22.0},
-                  {"name": "memleak", "absent": "not installed"}],
-    }  # fmt: skip
+        "workloads": [
+            {
+                "workload": "message queue",
+                "about": "messages",
+                "kmalloc_pairs": 1.0,
+                "kmem_cache_pairs": 0.0,
+                "modes": [
+                    {"mode": "nothing", "iteration_ns": spread},
+                    {"mode": "default", "added_ns": spread, "ratio": 1.25},
+                    {"mode": "exact", "added_ns": spread, "ratio": None},
+                ],
+            }
+        ],
+        "peers": [
+            {"name": "perf", "added_ns": spread, "ratio": 22.0},
+            {"name": "memleak", "absent": "not installed"},
+        ],
+    }
     lines = list(table(document))
     assert "  default                  100 (90 to 120)      1.25 x empty" in lines
     assert "  exact                    100 (90 to 120)" in lines

@@ -15,8 +15,9 @@ from tests.support.hosts import facts
 from tests.support.kallsyms import CORE
 from tests.support.native import BULK_ALLOC, OBJECTS, Native
 
-SETTINGS = Settings(site_slots=256, cache_slots=64, samples=4096, caches=256, stacks=256,
-                    exact=Filter(min_size=1))  # fmt: skip
+SETTINGS = Settings(
+    site_slots=256, cache_slots=64, samples=4096, caches=256, stacks=256, exact=Filter(min_size=1)
+)
 SITE = CORE + 0x144
 SIZE, STEPS, REGION = 256, 150, 1 << 24
 

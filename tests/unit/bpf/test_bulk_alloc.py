@@ -19,8 +19,9 @@ from tests.support.hosts import facts
 from tests.support.kallsyms import CORE, MODULE
 from tests.support.native import BULK_ALLOC, GFP_KERNEL, OBJECTS, Native
 
-SMALL = Settings(sample_bytes=4096, site_slots=256, cache_slots=64, samples=4096, caches=256,
-                 stacks=256)  # fmt: skip
+SMALL = Settings(
+    sample_bytes=4096, site_slots=256, cache_slots=64, samples=4096, caches=256, stacks=256
+)
 EXACT = replace(SMALL, exact=Filter(min_size=1))
 SITE = CORE + 0x144
 SIZE = 256
@@ -31,8 +32,12 @@ Open = Callable[..., Native]
 
 @pytest.fixture
 def open_native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
-    def make(kernel: str = "6.18", settings: Settings = EXACT,
-             exact_site: tuple[int, int] = (0, 0), hidden: bool = False) -> Native:  # fmt: skip
+    def make(
+        kernel: str = "6.18",
+        settings: Settings = EXACT,
+        exact_site: tuple[int, int] = (0, 0),
+        hidden: bool = False,
+    ) -> Native:
         host = facts(kernel, kfunc_get_cache=1)
         native = Native(make_plan(host, settings), tmp_path, monkeypatch, hidden)
         native.start(exact_site)
@@ -185,9 +190,13 @@ def test_callers_flags_and_caches_have_slots_of_their_own(open_native: Open) -> 
     native = open_native()
     one, two = with_cache(native), with_cache(native, b"io_kiocb", OBJECTS + (1 << 24))
     for number, (site, cache, gfp) in enumerate(
-        [(SITE, one, GFP_KERNEL), (SITE, two, GFP_KERNEL), (SITE + 1, one, GFP_KERNEL),
-         (SITE, one, 0x820)]
-    ):  # fmt: skip
+        [
+            (SITE, one, GFP_KERNEL),
+            (SITE, two, GFP_KERNEL),
+            (SITE + 1, one, GFP_KERNEL),
+            (SITE, one, 0x820),
+        ]
+    ):
         native.callers(BULK_ALLOC, site)
         start = OBJECTS + (1 << 16) * number + ((1 << 24) if cache == two else 0)
         native.bulk_alloc(cache, objects(17 + number, start), gfp=gfp)
@@ -206,8 +215,11 @@ def test_each_cpu_counts_for_itself(open_native: Open) -> None:
         native.callers(BULK_ALLOC, SITE + cpu)
         native.bulk_alloc(cache, objects(17 + cpu, OBJECTS + (cpu << 16)), cpu=cpu)
     assert [rows.count.tolist() for rows in native.reader.allocations_by_cpu()] == [
-        [17], [18], [19], [20],
-    ]  # fmt: skip
+        [17],
+        [18],
+        [19],
+        [20],
+    ]
     samples, slots = native.reader.samples(), native.reader.slots()
     sites, counts = np.unique(slots[samples["slot"]]["site"], return_counts=True)
     assert dict(zip(sites.tolist(), counts.tolist(), strict=True)) == {

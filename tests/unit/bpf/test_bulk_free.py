@@ -16,8 +16,9 @@ from tests.support.kallsyms import CORE
 from tests.support.native import BULK_ALLOC, OBJECTS, Native
 from tests.support.records import generation_slot
 
-SETTINGS = Settings(site_slots=256, cache_slots=64, samples=4096, caches=256, stacks=256,
-                    exact=Filter(min_size=1))  # fmt: skip
+SETTINGS = Settings(
+    site_slots=256, cache_slots=64, samples=4096, caches=256, stacks=256, exact=Filter(min_size=1)
+)
 SITE = CORE + 0x144
 SIZE = 256
 LOOKED_AT = 34 * 16  # one program and 33 tail calls, 16 objects each

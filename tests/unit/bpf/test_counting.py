@@ -148,8 +148,9 @@ def test_sites_in_modules_carry_the_generation_of_modules(open_native: Open) -> 
     native.kmalloc(MODULE, OBJECTS + 96, 70, 96)
     found = allocations(native)
     assert dict(zip(found.site.tolist(), found.extra.tolist(), strict=True)) == {
-        SITE: 0, MODULE: 7 << 32,
-    }  # fmt: skip
+        SITE: 0,
+        MODULE: 7 << 32,
+    }
 
 
 def test_one_module_site_has_a_slot_for_each_generation(open_native: Open) -> None:

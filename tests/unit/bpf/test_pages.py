@@ -59,8 +59,12 @@ def open_native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
         test, in_flags, *_ = TESTS[kernel]
         places = {"OFF_PAGE_COMPOUND_HEAD": HEAD, "OFF_PAGE_TYPE": TYPE, "OFF_SLAB_CACHE": CACHE}
         offsets = {**facts().offsets, **places}
-        host = facts("6.1" if in_flags else "6.12", slab_test=test, slab_test_in_flags=in_flags,
-                     offsets=offsets)  # fmt: skip
+        host = facts(
+            "6.1" if in_flags else "6.12",
+            slab_test=test,
+            slab_test_in_flags=in_flags,
+            offsets=offsets,
+        )
         native = Native(make_plan(host, SMALL), tmp_path, monkeypatch)
         native.start()
         return native, Memory(native, kernel)

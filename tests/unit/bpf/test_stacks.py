@@ -22,8 +22,9 @@ from tests.support.hosts import facts
 from tests.support.kallsyms import CORE
 from tests.support.native import OBJECTS, Native
 
-SMALL = Settings(sample_bytes=4096, site_slots=256, cache_slots=64, samples=4096, caches=256,
-                 stacks=300)  # fmt: skip
+SMALL = Settings(
+    sample_bytes=4096, site_slots=256, cache_slots=64, samples=4096, caches=256, stacks=300
+)
 EXACT = replace(SMALL, exact=Filter(min_size=1))
 SITE = CORE + 0x144
 UNIT = 1 << 16
@@ -59,8 +60,10 @@ def test_all_that_is_tracked_counts_for_its_stack_be_it_freed(open_native: Open)
     native.kmalloc(SITE, OBJECTS, 70, 96)
     found = totals(native)
     assert {i: int(found["bytes"][i]) for i in np.flatnonzero(found["bytes"])} == {
-        0: 34 * 96, 511: 67 * 96, 512: 96,
-    }  # fmt: skip
+        0: 34 * 96,
+        511: 67 * 96,
+        512: 96,
+    }
     assert not found["squares"].any()
 
 
@@ -123,8 +126,12 @@ def test_a_snapshot_tells_the_largest_and_all_others_together(
     native.kmalloc(SITE, OBJECTS, 70, 96)
     read = StackTable(native.programs, native.plan, native.reader.without_stack).read()
     assert dict(zip(read.stack.tolist(), (read.bytes // 96).tolist(), strict=True)) == {
-        OTHER_STACKS: 1 + 2 + 3 + 4, STACKLESS: 1, 4: 5, 5: 6, 6: 7,
-    }  # fmt: skip
+        OTHER_STACKS: 1 + 2 + 3 + 4,
+        STACKLESS: 1,
+        4: 5,
+        5: 6,
+        6: 7,
+    }
     assert not read.stderr.any()
 
 

@@ -22,8 +22,9 @@ from tests.support.kallsyms import CORE, MODULE
 from tests.support.native import OBJECTS, Native
 from tests.support.sampler import exponential_gap
 
-SMALL = Settings(sample_bytes=4096, site_slots=256, cache_slots=64, samples=4096, caches=256,
-                 stacks=256)  # fmt: skip
+SMALL = Settings(
+    sample_bytes=4096, site_slots=256, cache_slots=64, samples=4096, caches=256, stacks=256
+)
 EXACT = replace(SMALL, exact=Filter(min_size=1))
 SITE = CORE + 0x144
 LARGE = CONSTANTS["CACHE_LARGE"]
@@ -34,8 +35,12 @@ BOTH_WAYS = pytest.mark.parametrize("guard", [True, False], ids=["tags", "hash"]
 
 @pytest.fixture
 def open_native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
-    def make(settings: Settings = EXACT, exact_site: tuple[int, int] = (0, 0),
-             cgroup: int = 0, guard: bool = True) -> Native:  # fmt: skip
+    def make(
+        settings: Settings = EXACT,
+        exact_site: tuple[int, int] = (0, 0),
+        cgroup: int = 0,
+        guard: bool = True,
+    ) -> Native:
         host = facts(recursion_guard=guard)
         native = Native(make_plan(host, settings, cgroup), tmp_path, monkeypatch)
         native.start(exact_site)
@@ -250,8 +255,9 @@ def exact_addresses(native: Native) -> int:
     return len(native.reader.samples())
 
 
-def test_exact_mode_tracks_everything_its_filter_selects_and_nothing_else(open_native: Open
-                                                                          ) -> None:  # fmt: skip
+def test_exact_mode_tracks_everything_its_filter_selects_and_nothing_else(
+    open_native: Open,
+) -> None:
     settings = replace(SMALL, exact=Filter(cache="kmalloc-96", min_size=50, max_size=80))
     native = open_native(settings)
     with_cache(native)
@@ -285,8 +291,7 @@ def test_exact_mode_of_page_backed_kmalloc(open_native: Open) -> None:
     assert native.reader.samples()["allocated_bytes"].tolist() == [131_072]
 
 
-def test_the_kernels_samples_give_unbiased_estimates_that_hold_the_truth(open_native: Open
-                                                                         ) -> None:  # fmt: skip
+def test_the_kernels_samples_give_unbiased_estimates_that_hold_the_truth(open_native: Open) -> None:
     """The whole way: events, maps, reader, estimate; half of the objects are freed again."""
     native = open_native(SMALL)
     with_cache(native, 256, b"kmalloc-256")

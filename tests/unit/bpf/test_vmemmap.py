@@ -23,8 +23,9 @@ HEAD, TYPE, CACHE = (
     AT[f"OFF_{name}"] for name in ("PAGE_COMPOUND_HEAD", "PAGE_TYPE", "SLAB_CACHE")
 )
 STACK_AREA, PAGES = AT["OFF_TASK_STACK_AREA"], AT["OFF_AREA_PAGES"]
-POINTERS = {name: AT[f"OFF_TASK_{name}"]
-            for name in ("FILES", "FS", "MM", "CRED", "SIGNAL", "SIGHAND")}  # fmt: skip
+POINTERS = {
+    name: AT[f"OFF_TASK_{name}"] for name in ("FILES", "FS", "MM", "CRED", "SIGNAL", "SIGHAND")
+}
 
 
 class Memory:
@@ -112,11 +113,19 @@ def test_too_few_objects_prove_nothing(memory: Memory) -> None:
     assert int(memory.native.reader.control["page_base"]) == 0
 
 
-@pytest.mark.parametrize("changes", [
-    {"kfunc_cast": None}, {"number_type": None}, {"machine": "aarch64"}, {"slab_test": None},
-    {"slab_test_in_flags": True}, {"kfunc_get_cache": None},
-    *({"offsets": without(short_way().offsets, name)} for name in AT),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kfunc_cast": None},
+        {"number_type": None},
+        {"machine": "aarch64"},
+        {"slab_test": None},
+        {"slab_test_in_flags": True},
+        {"kfunc_get_cache": None},
+        *({"offsets": without(short_way().offsets, name)} for name in AT),
+    ],
+    ids=str,
+)
 def test_hosts_without_a_short_way(changes: dict[str, Any]) -> None:
     """From 7.1 on tail pages have no compound_head."""
     host = replace(short_way(), **changes)

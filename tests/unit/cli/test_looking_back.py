@@ -22,9 +22,19 @@ def slabs(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def url(slabs: str) -> Iterator[str]:
-    command = [sys.executable, "-m", "slabmon", "replay", slabs, "--speed", "0",
-               "--start", str(START + (COUNT - 1) * STEP),
-               "--web.listen-address", "127.0.0.1:0"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "slabmon",
+        "replay",
+        slabs,
+        "--speed",
+        "0",
+        "--start",
+        str(START + (COUNT - 1) * STEP),
+        "--web.listen-address",
+        "127.0.0.1:0",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

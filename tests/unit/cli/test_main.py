@@ -205,9 +205,12 @@ def shell(arguments: list[str], output: int) -> subprocess.CompletedProcess[byte
     """Standard output is buffered, as it is for users."""
     return subprocess.run(
         [sys.executable, "-m", "slabmon", *arguments],
-        stdout=output, stderr=subprocess.PIPE, check=False, timeout=60,
+        stdout=output,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
         env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
-    )  # fmt: skip
+    )
 
 
 def test_a_reader_that_went_away_is_no_error() -> None:

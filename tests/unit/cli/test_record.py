@@ -94,10 +94,16 @@ def test_a_failure_at_the_start_is_an_error(tmp_path: Path, kernel: Kernel) -> N
 @pytest.mark.parametrize(
     "wrong",
     [
-        ["--interval", "0"], ["--interval", "x"], ["--keep", "x"], ["--max-size", "1K"],
-        ["--max-size", "x"], ["--seconds", "x"], ["--exact", "x"], ["--connect", "x"],
+        ["--interval", "0"],
+        ["--interval", "x"],
+        ["--keep", "x"],
+        ["--max-size", "1K"],
+        ["--max-size", "x"],
+        ["--seconds", "x"],
+        ["--exact", "x"],
+        ["--connect", "x"],
     ],
-)  # fmt: skip
+)
 def test_bad_options_make_no_file(tmp_path: Path, kernel: Kernel, wrong: list[str]) -> None:
     assert main(["record", "-o", str(tmp_path / "slabs.db"), *wrong]) == 2
     assert kernel.taken == 0

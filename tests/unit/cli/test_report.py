@@ -91,18 +91,23 @@ def test_moments_before_the_end_need_no_equals_sign(
         (["--replay", "SLABS", "--from", "-5h"], "lies outside of the recording"),
         (["--replay", "SLABS", "--from", "soon"], "'soon' is no time"),
         (["--replay", "SLABS", "--by", "colour"], "is not one of cache, site"),
-        (["--replay", "SLABS", "--format", "folded", "--value", "allocated", "--by", "cache"],
-         "what was freed is known by stack or call site alone"),
+        (
+            ["--replay", "SLABS", "--format", "folded", "--value", "allocated", "--by", "cache"],
+            "what was freed is known by stack or call site alone",
+        ),
         (["--replay", "/absent.db"], "there is no recording /absent.db"),
         (["--format", "svg"], "invalid choice"),
         (["--seconds", "-1"], "is not a number of seconds"),
         (["--replay", "SLABS", "-o", "/absent/out.html"], "cannot write /absent/out.html"),
     ],
-)  # fmt: skip
+)
 def test_errors_are_one_line_and_exit_code_2(
-    kernel: Kernel, slabs: str, capsys: pytest.CaptureFixture[str],
-    arguments: list[str], message: str,
-) -> None:  # fmt: skip
+    kernel: Kernel,
+    slabs: str,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
     try:
         code = run(*(slabs if argument == "SLABS" else argument for argument in arguments))
     except SystemExit as error:
@@ -129,9 +134,12 @@ def test_a_page_does_not_fill_a_terminal(
     [((), [1.0] * 10), (("--seconds", "0"), []), (("--seconds", "118"), [2.0] * 59)],
 )
 def test_programs_of_its_own_are_watched_for_a_while(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-    options: tuple[str, ...], waits: list[float],
-) -> None:  # fmt: skip
+    kernel: Kernel,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    waits: list[float],
+) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(time, "monotonic", lambda: sum(slept))
@@ -151,9 +159,11 @@ def test_a_moment_that_is_not_the_last(slabs: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("kernel")
 def test_a_profile_without_its_library_says_what_to_install(
-    slabs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    slabs: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.delitem(sys.modules, "slabmon.report.pprof", raising=False)
     monkeypatch.delitem(sys.modules, "slabmon.report.profile_proto", raising=False)
     monkeypatch.setitem(sys.modules, "google.protobuf", None)

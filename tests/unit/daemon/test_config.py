@@ -74,8 +74,14 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
 
 def test_a_flag_wins_over_the_file(tmp_path: Path) -> None:
     text = "[tracking]\nsamples = 8192\npages = true\n[web]\nlisten_address = ':80'"
-    config = loaded(tmp_path, text, tracking__samples="4096", tracking__pages="false",
-                    tracking__exact="module=nvme", budget__cpu_percent="0.5")  # fmt: skip
+    config = loaded(
+        tmp_path,
+        text,
+        tracking__samples="4096",
+        tracking__pages="false",
+        tracking__exact="module=nvme",
+        budget__cpu_percent="0.5",
+    )
     assert config.tracking == Settings(samples=4096, exact=Filter(module="nvme"))
     assert config.web.listen_address == ":80"
     assert config.budget.cpu_percent == 0.5
@@ -112,7 +118,9 @@ def test_a_mistake_in_the_file_is_not_covered_by_a_flag(tmp_path: Path) -> None:
 
 def test_a_reload_takes_what_can_change_and_tells_the_rest(tmp_path: Path) -> None:
     old = loaded(tmp_path, "")
-    new = loaded(tmp_path, """
+    new = loaded(
+        tmp_path,
+        """
         [tracking]
         sample_bytes = 4096
         samples = 4096
@@ -121,11 +129,15 @@ def test_a_reload_takes_what_can_change_and_tells_the_rest(tmp_path: Path) -> No
         request_seconds = 5
         [budget]
         cpu_percent = 3
-        """)  # fmt: skip
+        """,
+    )
     assert {(o.key, o.live) for o in old.changes(new)} == {
-        ("tracking.sample_bytes", True), ("tracking.samples", False), ("web.request_seconds", True),
-        ("web.listen_address", False), ("budget.cpu_percent", True),
-    }  # fmt: skip
+        ("tracking.sample_bytes", True),
+        ("tracking.samples", False),
+        ("web.request_seconds", True),
+        ("web.listen_address", False),
+        ("budget.cpu_percent", True),
+    }
     assert old.reloaded(new) == Config(
         web=WebSettings(request_seconds=5.0),
         tracking=Settings(sample_bytes=4096),
@@ -179,9 +191,15 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, words: list[str]) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["[web", "[wbe]", "[tracking]\nsample_bytes = 1", "[tracking]\nexact = 'nothing'",
-             "[web]\nlisten_address = 'localhost'"],
-)  # fmt: skip
+    "text",
+    [
+        "[web",
+        "[wbe]",
+        "[tracking]\nsample_bytes = 1",
+        "[tracking]\nexact = 'nothing'",
+        "[web]\nlisten_address = 'localhost'",
+    ],
+)
 def test_every_mistake_names_the_file(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match=r"slabmon\.toml"):
         loaded(tmp_path, text)
@@ -202,11 +220,15 @@ def test_a_file_that_is_not_utf8_is_a_usage_error(tmp_path: Path) -> None:
 
 KEYS = st.sampled_from([*TABLES, *(option.name for option in OPTIONS), "x"])
 VALUES = st.one_of(
-    st.integers().map(str), st.booleans().map(lambda b: str(b).lower()), st.floats().map(repr),
+    st.integers().map(str),
+    st.booleans().map(lambda b: str(b).lower()),
+    st.floats().map(repr),
     st.just('"module=nvme"'),
     st.text(st.characters(categories=("L", "N", "P")), max_size=8).map(lambda t: f'"{t}"'),
-    st.just("[]"), st.just("{}"), st.just("1979-05-27"),
-)  # fmt: skip
+    st.just("[]"),
+    st.just("{}"),
+    st.just("1979-05-27"),
+)
 LINES = st.one_of(
     KEYS.map("[{}]".format), st.tuples(KEYS, VALUES).map(" = ".join), st.text(max_size=20)
 )
@@ -254,9 +276,20 @@ def test_an_address_is_host_and_port(text: str, wanted: tuple[str, int]) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["", "80", "localhost", "localhost:", "localhost:http", "localhost:65536", "localhost:-1",
-     "[::1]", "localhost:\u0661", "localhost: 80", "localhost:" + "9" * 5000],
-)  # fmt: skip
+    [
+        "",
+        "80",
+        "localhost",
+        "localhost:",
+        "localhost:http",
+        "localhost:65536",
+        "localhost:-1",
+        "[::1]",
+        "localhost:\u0661",
+        "localhost: 80",
+        "localhost:" + "9" * 5000,
+    ],
+)
 def test_anything_else_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match=r"HOST:PORT, for example 127\.0\.0\.1:7522"):
         parse_address(text)

@@ -41,10 +41,14 @@ class FakeContinuity:
 def session(settings: Settings) -> Any:
     plan = make_plan(facts(), settings)
     return SimpleNamespace(
-        plan=plan, facts=facts(), programs=FakePrograms(), features=dict(plan.features),
+        plan=plan,
+        facts=facts(),
+        programs=FakePrograms(),
+        features=dict(plan.features),
         reader=SimpleNamespace(control={"sample_interval": settings.sample_bytes}),
-        shed=frozenset(), continuity=FakeContinuity(),
-    )  # fmt: skip
+        shed=frozenset(),
+        continuity=FakeContinuity(),
+    )
 
 
 class Clock:

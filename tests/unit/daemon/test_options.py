@@ -8,8 +8,7 @@ from pathlib import Path
 
 from slabmon.daemon.config import Config, load
 from slabmon.daemon.options import OPTIONS, TABLES, example, markdown
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
 
 
 def test_every_setting_is_described_once() -> None:
@@ -36,8 +35,10 @@ def test_the_example_changes_nothing_and_is_valid_without_its_comment_marks(tmp_
     path = tmp_path / "slabmon.toml"
     path.write_text(example())
     assert load(path, {}) == Config()
-    bare = [line[1:] if line[:1] == "#" and line[1:2].islower() else line
-            for line in example().splitlines()]  # fmt: skip
+    bare = [
+        line[1:] if line[:1] == "#" and line[1:2].islower() else line
+        for line in example().splitlines()
+    ]
     path.write_text("\n".join(bare))
     load(path, {})
     document = tomllib.loads(path.read_text())

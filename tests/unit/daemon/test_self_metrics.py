@@ -41,8 +41,10 @@ def test_sizes_are_looked_at_again_for_another_process_and_after_a_while(
     sizes = self_metrics.Sizes()
     for _ in range(3):
         assert sizes.report({"web": 5}, []) == {
-            "bpf_bytes": 7, "web_resident_bytes": 5, "web_proportional_bytes": 10,
-        }  # fmt: skip
+            "bpf_bytes": 7,
+            "web_resident_bytes": 5,
+            "web_proportional_bytes": 10,
+        }
     assert asked == [5]
     assert sizes.report({"web": 6}, [])["web_resident_bytes"] == 6
     now += self_metrics.SIZES_SECONDS

@@ -42,8 +42,10 @@ def test_data_source_job_and_instance_are_chosen_by_variables(name: str) -> None
     assert list(found) == ["datasource", "job", "instance", *more]
     source = found.pop("datasource")
     assert (source["type"], source["query"], source["label"]) == (
-        "datasource", "prometheus", "Data source",
-    )  # fmt: skip
+        "datasource",
+        "prometheus",
+        "Data source",
+    )
     for variable in found.values():
         assert variable["type"] == "query"
         assert variable["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
@@ -156,8 +158,12 @@ def test_every_metric_is_on_a_dashboard() -> None:
 
 
 def test_every_recorded_series_is_on_the_dashboard_of_the_fleet() -> None:
-    shown = {name for query in ASKED if query.board == "fleet.json"
-             for name in parsed(query.filled()).names}  # fmt: skip
+    shown = {
+        name
+        for query in ASKED
+        if query.board == "fleet.json"
+        for name in parsed(query.filled()).names
+    }
     assert set(RECORDS) - shown <= {"instance_driver:slabmon_device_managed_bytes:sum"}
 
 

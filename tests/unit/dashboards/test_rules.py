@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,22 +17,31 @@ from slabmon.daemon.options import OPTIONS
 from slabmon.kernel.settings import Filter
 from slabmon.tui.start import Start
 from tests.support.boards import ALERTS, BOARDS, FOLDER, RECORDS, RULES, parsed
+from tests.support.paths import ROOT
 
-RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
+RUNBOOKS = ROOT / "docs" / "runbooks"
 PAGES = {path.stem: path.read_text() for path in RUNBOOKS.glob("*.md") if path.stem != "README"}
 WANTED = {
-    "SlabmonLeakSuspected", "SlabmonSlabGrowing", "SlabmonAllocationFailures",
-    "SlabmonAtomicAllocationFailures", "SlabmonLosingEvents", "SlabmonFeatureDegraded",
-    "SlabmonDown", "SlabmonNotReading", "SlabmonBudgetExceeded",
-}  # fmt: skip
+    "SlabmonLeakSuspected",
+    "SlabmonSlabGrowing",
+    "SlabmonAllocationFailures",
+    "SlabmonAtomicAllocationFailures",
+    "SlabmonLosingEvents",
+    "SlabmonFeatureDegraded",
+    "SlabmonDown",
+    "SlabmonNotReading",
+    "SlabmonBudgetExceeded",
+}
 EXPRESSIONS = {**RECORDS, **{name: rule["expr"] for name, rule in ALERTS.items()}}
-COMMANDS = sorted({
-    line.split("#")[0].split("|")[0].strip()
-    for page in PAGES.values()
-    for block in re.findall(r"```\n(.*?)```", page, re.DOTALL)
-    for line in block.splitlines()
-    if line.startswith("slabmon ")
-})  # fmt: skip
+COMMANDS = sorted(
+    {
+        line.split("#")[0].split("|")[0].strip()
+        for page in PAGES.values()
+        for block in re.findall(r"```\n(.*?)```", page, re.DOTALL)
+        for line in block.splitlines()
+        if line.startswith("slabmon ")
+    }
+)
 RUNBOOK_PLACE, GRAFANA = "https://runbooks.example.com/slabmon/", "https://grafana.example.com/"
 
 
@@ -53,8 +61,13 @@ def test_rules_ask_for_metrics_of_the_catalogue(name: str) -> None:
 @pytest.mark.parametrize("name", RECORDS)
 def test_recorded_series_are_named_by_level_metric_and_operation(name: str) -> None:
     level, metric, operation = name.split(":")
-    assert level in ("instance", "instance_module", "instance_driver", "release_module",
-                     "release_driver")  # fmt: skip
+    assert level in (
+        "instance",
+        "instance_module",
+        "instance_driver",
+        "release_module",
+        "release_driver",
+    )
     assert re.fullmatch(r"sum|rate5m|growth1h", operation)
     base = set(parsed(RECORDS[name]).names)
     assert any(metric in series for series in base) or metric == "slabmon_memory_bytes"
@@ -70,23 +83,29 @@ def test_alerts_say_what_where_and_what_next(name: str) -> None:
     assert annotations["runbook_url"] == f"{RUNBOOK_PLACE}{name}.md"
     board, _, chosen = annotations["dashboard_url"].removeprefix(f"{GRAFANA}d/").partition("?")
     assert board in {found["uid"] for found in BOARDS.values()}
-    assert chosen == ("var-job={{ urlquery $labels.job }}"
-                      "&var-instance={{ urlquery $labels.instance }}")  # fmt: skip
+    assert chosen == (
+        "var-job={{ urlquery $labels.job }}&var-instance={{ urlquery $labels.instance }}"
+    )
 
 
 def test_links_are_all_below_the_places_that_the_head_of_the_file_replaces() -> None:
     text = RULES.read_text()
     for place in set(re.findall(r"https://[\w.-]+(?:/slabmon)?", text)):
-        assert place in ("https://grafana.example.com", "https://runbooks.example.com/slabmon",
-                         "https://YOUR-GRAFANA", "https://WHERE")  # fmt: skip
+        assert place in (
+            "https://grafana.example.com",
+            "https://runbooks.example.com/slabmon",
+            "https://YOUR-GRAFANA",
+            "https://WHERE",
+        )
 
 
 @pytest.mark.parametrize("name", WANTED)
 def test_each_alert_is_seen_to_fire_and_not_to_fire(name: str) -> None:
     """`promtool test rules` runs them: tests/servers/test_promtool.py."""
     cases = yaml.safe_load((FOLDER / "rules" / "slabmon_test.yml").read_text())["tests"]
-    found = [one for case in cases for one in case.get("alert_rule_test", [])
-             if one["alertname"] == name]  # fmt: skip
+    found = [
+        one for case in cases for one in case.get("alert_rule_test", []) if one["alertname"] == name
+    ]
     assert any(one.get("exp_alerts") for one in found)
     assert any(not one.get("exp_alerts") for one in found)
 

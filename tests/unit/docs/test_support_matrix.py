@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
 from tests.vm.config import all_locked
 from tests.vm.machine import GuestResult
 from tests.vm.matrix import CHECK, HARDWARE, PROVES, STORM, render
 from tests.vm.results import load, of_run
 
-GUEST = Path(__file__).resolve().parents[1] / "vm" / "guest"
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "support-matrix.md"
+GUEST = ROOT / "tests" / "vm" / "guest"
+DOCUMENT = ROOT / "docs" / "support-matrix.md"
 
 
 def test_the_document_is_generated_from_the_results() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from slabmon.export.metrics import CATALOGUE, DAEMON, Metric, markdown
 from slabmon.export.series import KINDS
+from tests.support.paths import ROOT
 
 # What users' dashboards rely on: name and labels.
 PROMISED = {
@@ -90,5 +90,5 @@ def test_the_page_is_a_table_of_four_columns() -> None:
 
 def test_the_documentation_is_generated_from_the_catalogue() -> None:
     """`make docs` writes it."""
-    page = Path(__file__).parents[2] / "docs" / "metrics.md"
+    page = ROOT / "docs" / "metrics.md"
     assert page.read_text() == markdown()

@@ -26,14 +26,26 @@ Values = dict[Series, float]
 
 DAEMON_NOW = Daemon(
     report={
-        "snapshot_seconds": 0.125, "collector_cpu_seconds": 2, "web_cpu_seconds": 3,
-        "collector_resident_bytes": 4, "web_resident_bytes": 5, "collector_proportional_bytes": 6,
-        "web_proportional_bytes": 7, "bpf_bytes": 8, "web_restarts": 9,
-        "budget_cpus": 0.02, "budget_step_0": 1, "bpf_cpus": 0.01,
+        "snapshot_seconds": 0.125,
+        "collector_cpu_seconds": 2,
+        "web_cpu_seconds": 3,
+        "collector_resident_bytes": 4,
+        "web_resident_bytes": 5,
+        "collector_proportional_bytes": 6,
+        "web_proportional_bytes": 7,
+        "bpf_bytes": 8,
+        "web_restarts": 9,
+        "budget_cpus": 0.02,
+        "budget_step_0": 1,
+        "bpf_cpus": 0.01,
         "web_configuration_failed": 0,
     },
-    age=0.25, scrape_seconds=0.5, errors={"timeout": 1}, connections=2, refused={"slow": 3},
-)  # fmt: skip
+    age=0.25,
+    scrape_seconds=0.5,
+    errors={"timeout": 1},
+    connections=2,
+    refused={"slow": 3},
+)
 ALL: tuple[Known[Any], ...] = (*DAEMON, *CATALOGUE)
 
 
@@ -86,8 +98,9 @@ def test_values_are_those_of_the_snapshot(scraper: Scraper) -> None:
     assert of(found, "slabmon_cache_slab_bytes") == {("kmalloc-64",): 16_384.0}
     assert of(found, "slabmon_allocation_failures_total")["kmalloc-64",] == 3
     assert of(found, "slabmon_site_allocations_total") == {
-        ("", "alloc_thing+0x1c"): 100.0, ("card", "probe_card+0x40"): 3.0,
-    }  # fmt: skip
+        ("", "alloc_thing+0x1c"): 100.0,
+        ("card", "probe_card+0x40"): 3.0,
+    }
     assert of(found, "slabmon_device_managed_bytes")["pci", "0000:00:03.0", "virtio-pci"] == 300
     assert of(found, "slabmon_device_slab_bytes") == {("pci", "0000:00:03.0", "virtio-pci"): 512.0}
     assert of(found, "slabmon_gfp_allocations_total")["atomic",] == 1
@@ -139,9 +152,10 @@ def test_any_names_make_a_scrape_without_duplicates(
     now = snapshot(
         caches=tuple(cache(name, allocs=1) for name in names),
         sites=tuple(site(name, 1, name, allocs=1) for name in names),
-        devices=tuple(device(bus, name, driver=driver, resources=1)
-                      for bus, name, driver in devices),
-    )  # fmt: skip
+        devices=tuple(
+            device(bus, name, driver=driver, resources=1) for bus, name, driver in devices
+        ),
+    )
     scraper = Scraper()
     for values in (
         scraper.values(now),
@@ -158,14 +172,29 @@ def grown(step: int, sites: int) -> Snapshot:
     amount = [1 + (i * 37 + 11) % 101 for i in range(sites)]
     return snapshot(
         sites=tuple(
-            site(f"f{i}", i, None, allocs=step * n, allocated_bytes=step * n * 64, failed=step,
-                 live=Live(n, 64 * n))
+            site(
+                f"f{i}",
+                i,
+                None,
+                allocs=step * n,
+                allocated_bytes=step * n * 64,
+                failed=step,
+                live=Live(n, 64 * n),
+            )
             for i, n in enumerate(amount)
         ),
         caches=tuple(
-            cache(f"c{i}", allocs=step * n, frees=step, failed=step, requested_bytes=step * n,
-                  allocated_bytes=step * n, freed_bytes=step, unobserved_frees=step,
-                  slabinfo=Slabinfo(1, 1, 64, 4096) if i % 2 else None)
+            cache(
+                f"c{i}",
+                allocs=step * n,
+                frees=step,
+                failed=step,
+                requested_bytes=step * n,
+                allocated_bytes=step * n,
+                freed_bytes=step,
+                unobserved_frees=step,
+                slabinfo=Slabinfo(1, 1, 64, 4096) if i % 2 else None,
+            )
             for i, n in enumerate(amount)
         ),
         gfp=(GfpClass("kernel", step, step, step),),
@@ -173,7 +202,7 @@ def grown(step: int, sites: int) -> Snapshot:
         nodes=(NodeUse(0, step, step),),
         pages=(PageOrder(0, "kernel", step, 0, 0), PageOrder(0, None, 0, step, 0)),
         losses={"samples_full": step},
-    )  # fmt: skip
+    )
 
 
 def test_counters_never_fall_while_there_are_more_rows_than_series(scraper: Scraper) -> None:

@@ -46,8 +46,9 @@ def test_no_counter_falls_while_rows_come_go_and_grow(
         before = shown
 
 
-@given(st.lists(st.tuples(st.lists(st.integers(0, 1000), min_size=6, max_size=6), LIMITS),
-                max_size=12))  # fmt: skip
+@given(
+    st.lists(st.tuples(st.lists(st.integers(0, 1000), min_size=6, max_size=6), LIMITS), max_size=12)
+)
 @settings(max_examples=300)
 def test_families_add_up_to_what_all_rows_do_while_they_come_and_grow(
     steps: list[tuple[list[int], int]],
@@ -71,9 +72,13 @@ def test_a_row_that_was_folded_begins_at_nothing_and_leaves_nothing_twice() -> N
     assert chosen.fold("f", rows_of({"big": 20, "small": 10}), True) == {("big",): 20, (OTHER,): 10}
     chosen.choose({("big",): 1.0, ("small",): 2.1}, 1)
     assert chosen.fold("f", rows_of({"big": 21, "small": 15}), True) == {
-        ("small",): 0, (OTHER,): 10 + 5 + 21}  # fmt: skip
+        ("small",): 0,
+        (OTHER,): 10 + 5 + 21,
+    }
     assert chosen.fold("f", rows_of({"big": 22, "small": 18}), True) == {
-        ("small",): 3, (OTHER,): 37}  # fmt: skip
+        ("small",): 3,
+        (OTHER,): 37,
+    }
     assert chosen.moves == 1
 
 
@@ -129,8 +134,10 @@ def test_an_ordinary_host_has_all_its_caches() -> None:
     assert len(found) <= MAX_SERIES
 
 
-@given(st.fixed_dictionaries({kind: st.integers(0, 5_000) for kind in KINDS}),
-       st.integers(1_000, 20_000))  # fmt: skip
+@given(
+    st.fixed_dictionaries({kind: st.integers(0, 5_000) for kind in KINDS}),
+    st.integers(1_000, 20_000),
+)
 def test_what_a_kind_does_not_need_the_others_get(wanted: dict[str, int], bound: int) -> None:
     found = allot(wanted, FAMILIES, bound)
     used = sum((min(found[kind], wanted[kind]) + 1) * FAMILIES[kind] for kind in KINDS)
@@ -150,8 +157,10 @@ def test_rows_to_come_have_series_while_there_is_room() -> None:
 
 def test_a_leak_from_a_small_site_gets_its_own_series() -> None:
     """Live memory counts as much as the sums of a week."""
-    busy = tuple(site(f"f{i}", i, allocs=10**6 * i, allocated_bytes=10**8 * i,
-                      live=Live(1000, 64_000)) for i in range(3000))  # fmt: skip
+    busy = tuple(
+        site(f"f{i}", i, allocs=10**6 * i, allocated_bytes=10**8 * i, live=Live(1000, 64_000))
+        for i in range(3000)
+    )
     exporter = Exporter()
     lines(exporter, snapshot(sites=busy))
     leak = replace_last(busy, 300_000_000)
@@ -192,8 +201,10 @@ def test_rows_that_keep_coming_and_going_are_forgotten() -> None:
 
 def test_members_that_are_gone_are_no_moves() -> None:
     exporter = Exporter()
-    host = snapshot(caches=(cache("a", slabinfo=Slabinfo(1, 1, 64, 4096)), cache("b")),
-                    devices=(device(resources=1),))  # fmt: skip
+    host = snapshot(
+        caches=(cache("a", slabinfo=Slabinfo(1, 1, 64, 4096)), cache("b")),
+        devices=(device(resources=1),),
+    )
     lines(exporter, host)
     shown = lines(exporter, replace(host, caches=host.caches[:1], devices=()))
     assert 'slabmon_folded_moves_total{family="cache"} 0.0' in shown

@@ -24,26 +24,47 @@ NONE_OR_STR, NONE_OR_INT = (str, type(None)), (int, type(None))
 LIVE = {"live_objects": INT, "live_bytes": INT, "live_stderr_bytes": INT}
 # Fields and types that scripts rely on. More may be added.
 CONTRACT: dict[str, dict[str, tuple[type, ...]]] = {
-    "host": {"release": STR, "machine": STR, "cpus": INT, "boot_id": STR,
-             "memory_bytes": INT},
+    "host": {"release": STR, "machine": STR, "cpus": INT, "boot_id": STR, "memory_bytes": INT},
     "tracking": {"since": REAL, "seconds": REAL, "mode": STR, "sample_bytes": INT},
     "caches": {
-        "name": STR, "object_size": INT, "allocs": INT, "frees": INT, "failed": INT,
-        "requested_bytes": INT, "allocated_bytes": INT, "freed_bytes": INT, **LIVE,
-        "frees_observable": BOOL, "reclaimable": BOOL, "aliases": (list,),
+        "name": STR,
+        "object_size": INT,
+        "allocs": INT,
+        "frees": INT,
+        "failed": INT,
+        "requested_bytes": INT,
+        "allocated_bytes": INT,
+        "freed_bytes": INT,
+        **LIVE,
+        "frees_observable": BOOL,
+        "reclaimable": BOOL,
+        "aliases": (list,),
         "slabinfo": (dict, type(None)),
     },
     "sites": {
-        "symbol": STR, "offset": INT, "module": NONE_OR_STR, "allocs": INT, "failed": INT,
-        "requested_bytes": INT, "allocated_bytes": INT, **LIVE,
+        "symbol": STR,
+        "offset": INT,
+        "module": NONE_OR_STR,
+        "allocs": INT,
+        "failed": INT,
+        "requested_bytes": INT,
+        "allocated_bytes": INT,
+        **LIVE,
     },
     "devices": {
-        "bus": STR, "name": STR, "driver": NONE_OR_STR, "module": NONE_OR_STR, "resources": INT,
-        "managed_bytes": INT, "slab_bytes": NONE_OR_INT, "added": INT, "removed": INT,
+        "bus": STR,
+        "name": STR,
+        "driver": NONE_OR_STR,
+        "module": NONE_OR_STR,
+        "resources": INT,
+        "managed_bytes": INT,
+        "slab_bytes": NONE_OR_INT,
+        "added": INT,
+        "removed": INT,
         "by_release": (list,),
     },
     "gfp": {"class": STR, "allocs": INT, "allocated_bytes": INT, "failed": INT},
-}  # fmt: skip
+}
 Fields = dict[str, tuple[type, ...]]
 SLABINFO: Fields = {
     "active_objects": INT,
@@ -83,11 +104,16 @@ def test_json_has_every_field_of_the_contract_with_its_type(document: dict[str, 
 def test_json_carries_the_values(document: dict[str, Any]) -> None:
     first = document["caches"][0]
     assert (first["name"], first["allocs"], first["frees"], first["failed"]) == (
-        "kmalloc-64", 101, 7, 3,
-    )  # fmt: skip
+        "kmalloc-64",
+        101,
+        7,
+        3,
+    )
     assert (first["live_objects"], first["live_bytes"], first["live_stderr_bytes"]) == (
-        94, 6016, 500,
-    )  # fmt: skip
+        94,
+        6016,
+        500,
+    )
     assert (first["live_low_bytes"], first["live_high_bytes"]) == (5000, 7000)
     assert first["aliases"] == ["other-64"]
     assert first["slabinfo"]["slab_bytes"] == 16_384
@@ -102,11 +128,23 @@ def test_json_carries_the_values(document: dict[str, Any]) -> None:
     assert document["devices"][1]["driver"] is None
     assert document["devices"][1]["slab_bytes"] is None
     assert [row["class"] for row in document["gfp"]] == [
-        "kernel", "atomic", "nowait", "noio", "nofs", "user", "highuser", "dma", "dma32", "other",
-    ]  # fmt: skip
+        "kernel",
+        "atomic",
+        "nowait",
+        "noio",
+        "nofs",
+        "user",
+        "highuser",
+        "dma",
+        "dma32",
+        "other",
+    ]
     assert document["tracking"] == {
-        "since": 1_700_000_000.25, "seconds": 12.5, "mode": "sampled", "sample_bytes": 65536,
-    }  # fmt: skip
+        "since": 1_700_000_000.25,
+        "seconds": 12.5,
+        "mode": "sampled",
+        "sample_bytes": 65536,
+    }
     assert document["losses"]["samples_full"] == 2
 
 
@@ -125,8 +163,9 @@ def test_groups_are_there_when_asked_for() -> None:
     found = snapshot(tracked=tracked([Object(bytes=64), Object(bytes=64, tgid=7)]))
     groups = to_dict(found, ("pid", "cache"))["groups"]
     assert [(row["pid"], row["cache"], row["live_bytes"]) for row in groups] == [
-        ("100", "kmalloc-64", 64), ("7", "kmalloc-64", 64),
-    ]  # fmt: skip
+        ("100", "kmalloc-64", 64),
+        ("7", "kmalloc-64", 64),
+    ]
     assert "groups" not in to_dict(found)
 
 
@@ -186,12 +225,30 @@ def test_a_table_has_one_aligned_line_per_row_whatever_the_names(raw: list[bytes
 
 
 def test_a_table_is_aligned_and_in_human_units() -> None:
-    devices = (device(managed_bytes=300, resources=3), device("", "x", driver=None, module=None,
-               managed_bytes=5 << 20, resources=1234, slab_bytes=None))  # fmt: skip
+    devices = (
+        device(managed_bytes=300, resources=3),
+        device(
+            "",
+            "x",
+            driver=None,
+            module=None,
+            managed_bytes=5 << 20,
+            resources=1234,
+            slab_bytes=None,
+        ),
+    )
     lines = to_table(Table.of(VIEWS["devices"], snapshot(devices=devices))).splitlines()
     assert lines[0].split() == [
-        "bus", "name", "driver", "module", "resources", "managed", "slab", "added", "removed",
-    ]  # fmt: skip
+        "bus",
+        "name",
+        "driver",
+        "module",
+        "resources",
+        "managed",
+        "slab",
+        "added",
+        "removed",
+    ]
     assert lines[1].split() == ["x", "-", "-", "1,234", "5.0", "MiB", "-", "0", "0"]
     assert lines[2].split()[-7:] == ["3", "300", "B", "0", "B", "0", "0"]
     end = lines[0].index("resources") + len("resources")

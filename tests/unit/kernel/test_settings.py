@@ -90,10 +90,18 @@ def test_any_text_is_a_filter_or_a_usage_error(text: str) -> None:
 VALUE = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=10)
 
 
-@given(st.fixed_dictionaries({}, optional={
-    "cache": VALUE, "site": VALUE, "cgroup": VALUE,
-    "min_size": st.integers(1, 1000), "max_size": st.integers(1000, 2000),
-}).filter(bool))  # fmt: skip
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "cache": VALUE,
+            "site": VALUE,
+            "cgroup": VALUE,
+            "min_size": st.integers(1, 1000),
+            "max_size": st.integers(1000, 2000),
+        },
+    ).filter(bool)
+)
 def test_what_a_filter_says_is_parsed_back(values: dict[str, Any]) -> None:
     text = ",".join(f"{key}={value}" for key, value in values.items())
     assert Filter.parse(text) == Filter(**values)

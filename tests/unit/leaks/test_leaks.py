@@ -93,12 +93,20 @@ def test_too_short_a_recording_says_so(capsys: Run, tmp_path: Path) -> None:
     assert "needs 21m00s at least" in output
 
 
-@pytest.mark.parametrize("arguments", [
-    ["--replay", "/nonexistent"], ["--replay", "a", "--connect", "unix:/b"], ["--share", "0"],
-    ["--connect", "unix:/b", "--exact", "cache=dentry"], ["--replay", "a", "--exact", "site=x"],
-    ["--replay", "a", "--seconds", "5"], ["--share", "x"], ["--seconds", "soon"],
-    ["--connect", "unix:/nonexistent"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--replay", "/nonexistent"],
+        ["--replay", "a", "--connect", "unix:/b"],
+        ["--share", "0"],
+        ["--connect", "unix:/b", "--exact", "cache=dentry"],
+        ["--replay", "a", "--exact", "site=x"],
+        ["--replay", "a", "--seconds", "5"],
+        ["--share", "x"],
+        ["--seconds", "soon"],
+        ["--connect", "unix:/nonexistent"],
+    ],
+)
 def test_bad_input_is_one_line(capsys: Run, arguments: list[str]) -> None:
     try:
         code = main(["leaks", *arguments])
@@ -142,8 +150,9 @@ def test_metrics_are_bounded(observer: Observer) -> None:
     families = Exporter().families(None, Daemon(), observer.assess())
     samples = {
         (sample.name, *sample.labels.values()): sample.value
-        for family in scraping.parse_text(scraping.text(families)) for sample in family.samples
-    }  # fmt: skip
+        for family in scraping.parse_text(scraping.text(families))
+        for sample in family.samples
+    }
     rate = samples["slabmon_leak_suspect_bytes_per_second", "site", "mod", "leak+0x4 [mod]"]
     assert rate == pytest.approx(2000 * 1024 / END, rel=0.05)
     assert samples["slabmon_leak_suspects", "possible"] == 1
@@ -161,8 +170,10 @@ def test_metrics_are_bounded(observer: Observer) -> None:
 def test_the_view_of_verdicts(snapshots: list[Snapshot]) -> None:
     *_, window = windows(snapshots)
     table = Table(VIEWS["verdicts"], window)
-    (row,) = table.cells(table.order(), [VIEWS["verdicts"].column(name) for name in
-                                         ("suspect", "kind", "verdict", "behind")])  # fmt: skip
+    (row,) = table.cells(
+        table.order(),
+        [VIEWS["verdicts"].column(name) for name in ("suspect", "kind", "verdict", "behind")],
+    )
     assert row == ("leak+0x4 [mod]", "site", "possible", "mod")
 
 

@@ -105,8 +105,7 @@ def test_series_are_bounded_and_the_largest_stay(monkeypatch: pytest.MonkeyPatch
     world = World([leak()], sample_bytes=0)
     for i in range(40):
         births = np.linspace(0, END, 30)
-        world.streams.append(Stream((f"site_{i}", i, None), "kmalloc-64", 64, births,
-                                    births + 300))  # fmt: skip
+        world.streams.append(Stream((f"site_{i}", i, None), "kmalloc-64", 64, births, births + 300))
     observer = Observer()
     for snapshot in Simulation(world, np.random.default_rng(5)).run(END, STEP):
         observer.add(snapshot)
@@ -118,8 +117,13 @@ def test_series_are_bounded_and_the_largest_stay(monkeypatch: pytest.MonkeyPatch
 
 def empty(seconds: float) -> Snapshot:
     world = World([leak()])
-    return replace(Simulation(world, np.random.default_rng(5)).at(seconds), sites=(), caches=(),
-                   devices=(), tracked=tracked())  # fmt: skip
+    return replace(
+        Simulation(world, np.random.default_rng(5)).at(seconds),
+        sites=(),
+        caches=(),
+        devices=(),
+        tracked=tracked(),
+    )
 
 
 def test_a_host_without_anything() -> None:

@@ -92,8 +92,12 @@ def test_figures_are_those_of_the_snapshot_as_json() -> None:
     wanted = {row["name"]: row for row in document["caches"]}
     assert [row["name"] for row in caches] == ["kmalloc-large", "dentry", "kmalloc-64"]
     for row in caches:
-        for heading, key in (("live", "live_bytes"), ("at most", "live_high_bytes"),
-                             ("allocated", "allocated_bytes"), ("failed", "failed")):  # fmt: skip
+        for heading, key in (
+            ("live", "live_bytes"),
+            ("at most", "live_high_bytes"),
+            ("allocated", "allocated_bytes"),
+            ("failed", "failed"),
+        ):
             assert int(row[heading]) == wanted[row["name"]][key], (row["name"], key)
     groups = found.tables["process"]
     assert {row["process"]: int(row["live"]) for row in groups} == {
@@ -130,8 +134,11 @@ def test_a_change_shows_differences() -> None:
 def test_it_asks_for_nothing_and_allows_nothing_else() -> None:
     text = to_page(subject(host(SOME)), "live", ())
     found = Page(text)
-    policy = next(meta["content"] for meta in found.named("meta")
-                  if meta.get("http-equiv") == "Content-Security-Policy")  # fmt: skip
+    policy = next(
+        meta["content"]
+        for meta in found.named("meta")
+        if meta.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy is not None
     assert policy.startswith("default-src 'none'; img-src data:; ")
     assert "unsafe" not in policy
@@ -152,18 +159,31 @@ def test_it_asks_for_nothing_and_allows_nothing_else() -> None:
 def test_hostile_names_stay_text(by: tuple[str, ...]) -> None:
     plain = host(SOME)
     tracked = replace(
-        plain.tracked, stacks={0: (HOSTILE, "b"), 1: (HOSTILE + " [x]",), 2: ("c",)},
-        cgroups={1: HOSTILE, 2: "/x"}, comm=plain.tracked.comm.astype("S64"),
-    )  # fmt: skip
+        plain.tracked,
+        stacks={0: (HOSTILE, "b"), 1: (HOSTILE + " [x]",), 2: ("c",)},
+        cgroups={1: HOSTILE, 2: "/x"},
+        comm=plain.tracked.comm.astype("S64"),
+    )
     tracked.comm[:] = b"</script><script>alert(1)"
     snapshot = replace(
-        plain, tracked=tracked, losses={HOSTILE: 3},
+        plain,
+        tracked=tracked,
+        losses={HOSTILE: 3},
         caches=tuple(replace(row, name=f"{row.name}{HOSTILE}") for row in plain.caches),
         sites=tuple(row._replace(symbol=HOSTILE, module=HOSTILE) for row in plain.sites),
-        devices=(device(name=HOSTILE, driver=HOSTILE, bus=HOSTILE, resources=1, managed_bytes=9,
-                        by_release=(Release(HOSTILE, 1, 9),), slab_by_cache={HOSTILE: 16}),),
+        devices=(
+            device(
+                name=HOSTILE,
+                driver=HOSTILE,
+                bus=HOSTILE,
+                resources=1,
+                managed_bytes=9,
+                by_release=(Release(HOSTILE, 1, 9),),
+                slab_by_cache={HOSTILE: 16},
+            ),
+        ),
         host=replace(plain.host, release=HOSTILE),
-    )  # fmt: skip
+    )
     earlier = replace(snapshot, tracking=replace(snapshot.tracking, seconds=9.0))
     for before in (None, earlier):
         found = page(snapshot, before, by)
@@ -180,8 +200,18 @@ def test_embedded_data_cannot_end_its_element() -> None:
 
 
 def test_an_empty_host_has_a_page() -> None:
-    snapshot = host([], caches=(), sites=(), devices=(), losses={}, features={}, gfp=(), sizes=(),
-                    nodes=(), programs=())  # fmt: skip
+    snapshot = host(
+        [],
+        caches=(),
+        sites=(),
+        devices=(),
+        losses={},
+        features={},
+        gfp=(),
+        sizes=(),
+        nodes=(),
+        programs=(),
+    )
     found = page(replace(snapshot, tracked=host([]).tracked))
     assert graph(found, "live")["tree"]["size"] == [0]
     assert "No event was lost." in found.texts["p"]
@@ -193,8 +223,9 @@ def test_many_rows_make_no_large_page() -> None:
     found = Page(text)
     for one in (*found.data["graphs"], *found.data["maps"]):
         assert len(one["tree"]["depth"]) <= 12_000
-    assert any(re.fullmatch(r"\[[\d,]+ smaller\]", name)
-               for name in graph(found, "live")["tree"]["names"])  # fmt: skip
+    assert any(
+        re.fullmatch(r"\[[\d,]+ smaller\]", name) for name in graph(found, "live")["tree"]["names"]
+    )
 
 
 def test_growth_has_charts() -> None:

@@ -74,8 +74,9 @@ def test_what_was_allocated_goes_from_the_entry_to_the_call_site() -> None:
         ("do_syscall_64", "vfs_open", "alloc_thing"): 3_000_000,
         ("do_init", "bus_probe", "probe_card [card]"): 1_900_000,
         ("do_syscall_64", "vfs_open", "lookup", "d_alloc"): 1_100_000,
-        (paths.OTHER_STACKS,): 1000, (NO_STACK,): 500,
-    }  # fmt: skip
+        (paths.OTHER_STACKS,): 1000,
+        (NO_STACK,): 500,
+    }
     assert sorted(found.variance.tolist()) == [0, 300**2, 400**2, 30_000**2, 50_000**2]
     assert tree.build(found).size[0] == STACKED.bytes.sum()
 
@@ -92,8 +93,9 @@ def test_what_was_allocated_in_between_by_stack() -> None:
     assert names(found) == {
         ("do_syscall_64", "vfs_open", "alloc_thing"): 500,
         ("do_init", "bus_probe", "probe_card [card]"): 300,
-        (NO_STACK,): 30, (paths.OTHER_STACKS,): 20,  # the third was forgotten
-    }  # fmt: skip
+        (NO_STACK,): 30,
+        (paths.OTHER_STACKS,): 20,  # the third was forgotten
+    }
     assert found.variance.tolist()[0] == 40**2
     assert found.bytes.sum() == now.stacked.bytes.sum() - then.stacked.bytes.sum()
 
@@ -104,8 +106,9 @@ def test_a_stack_that_was_not_told_before_counts_what_it_surely_grew_by() -> Non
     # At most 400 of its 950 were there before: it was smaller than the smallest that was told.
     assert names(paths.allocated_stack_paths(now, then)) == {
         ("do_init", "bus_probe", "probe_card [card]"): 550,
-        (NO_STACK,): 7, (paths.OTHER_STACKS,): 2970 - 2300 - 550,
-    }  # fmt: skip
+        (NO_STACK,): 7,
+        (paths.OTHER_STACKS,): 2970 - 2300 - 550,
+    }
 
 
 @given(hosts)
@@ -139,9 +142,11 @@ def test_allocated_bytes_of_a_change_are_differences_of_counters() -> None:
 
 
 def test_devices_lead_to_drivers_and_resources() -> None:
-    card = device(name="card0", by_release=(Release("devm_irq_release", 1, 0),
-                                            Release("devm_kmalloc_release", 2, 96)),
-                  slab_by_cache={"kmalloc-64": 128})  # fmt: skip
+    card = device(
+        name="card0",
+        by_release=(Release("devm_irq_release", 1, 0), Release("devm_kmalloc_release", 2, 96)),
+        slab_by_cache={"kmalloc-64": 128},
+    )
     loose = replace(card, bus="", name="loose", driver=None)
     snapshot = host([], devices=(card, loose))
     assert names(paths.managed_paths(snapshot)) == {
@@ -158,22 +163,33 @@ def made(rows: dict[str, int]) -> tree.Tree:
     """A tree of paths whose frames are single letters."""
     letters = sorted(set("".join(rows)))
     size = np.array(list(rows.values()))
-    return tree.build(Paths([Frame(letter, LABEL) for letter in letters],
-                            [tuple(map(letters.index, path)) for path in rows], size, size * 0,
-                            np.ones(len(rows))))  # fmt: skip
+    return tree.build(
+        Paths(
+            [Frame(letter, LABEL) for letter in letters],
+            [tuple(map(letters.index, path)) for path in rows],
+            size,
+            size * 0,
+            np.ones(len(rows)),
+        )
+    )
 
 
 def lines(json: dict[str, Any]) -> list[tuple[int, str, int]]:
-    return [(depth, json["names"][frame], size)
-            for depth, frame, size in zip(json["depth"], json["frame"], json["size"],
-                                          strict=True)]  # fmt: skip
+    return [
+        (depth, json["names"][frame], size)
+        for depth, frame, size in zip(json["depth"], json["frame"], json["size"], strict=True)
+    ]
 
 
 def test_a_tree_is_in_preorder_with_the_largest_first() -> None:
     json = tree.to_json(made({"ab": 5, "ac": 7, "d": 20, "a": 1}))
     assert lines(json) == [
-        (0, "all", 33), (1, "d", 20), (1, "a", 13), (2, "c", 7), (2, "b", 5),
-    ]  # fmt: skip
+        (0, "all", 33),
+        (1, "d", 20),
+        (1, "a", 13),
+        (2, "c", 7),
+        (2, "b", 5),
+    ]
     assert json["error"] == [2, 1, 2, 1, 1]
 
 
@@ -182,8 +198,9 @@ def test_what_is_too_small_is_folded_and_counted() -> None:
     assert lines(json) == [(0, "all", 10**6 + 3), (1, "e", 10**6), (1, "[4 smaller]", 3)]
 
 
-trees = st.dictionaries(st.text("abcde", min_size=1, max_size=6), st.integers(1, 10**6),
-                        min_size=1, max_size=60)  # fmt: skip
+trees = st.dictionaries(
+    st.text("abcde", min_size=1, max_size=6), st.integers(1, 10**6), min_size=1, max_size=60
+)
 
 
 @given(trees, st.integers(1, 20))
@@ -212,10 +229,13 @@ def test_children_never_exceed_their_parent(rows: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [
-        ("vfs_open", "vfs_open"), ("probe_card [card]", "probe_card_[card]"),
-        ("a;b c", r"a\x3bb\x20c"), ("a\\x3b", r"a\x5cx3b"), ("ü\u00a0", r"ü\xc2\xa0"),
+        ("vfs_open", "vfs_open"),
+        ("probe_card [card]", "probe_card_[card]"),
+        ("a;b c", r"a\x3bb\x20c"),
+        ("a\\x3b", r"a\x5cx3b"),
+        ("ü\u00a0", r"ü\xc2\xa0"),
     ],
-)  # fmt: skip
+)
 def test_folded_names_hold_neither_separator(name: str, wanted: str) -> None:
     assert escaped(name) == wanted
 
@@ -223,8 +243,9 @@ def test_folded_names_hold_neither_separator(name: str, wanted: str) -> None:
 @given(hosts)
 def test_folded_totals_are_those_of_the_snapshot(things: list[Object]) -> None:
     now = Moment(0.0, host(things))
-    counts = [int(line.rpartition(" ")[2]) for line in
-              to_folded(now, None, "live", ()).splitlines()]  # fmt: skip
+    counts = [
+        int(line.rpartition(" ")[2]) for line in to_folded(now, None, "live", ()).splitlines()
+    ]
     assert sum(counts) == sum(cache.live.bytes for cache in now.snapshot.caches)
     allocated = to_folded(now, None, "allocated", ()).splitlines()
     assert sum(int(line.split(" ")[1]) for line in allocated) == sum(

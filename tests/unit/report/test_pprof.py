@@ -90,8 +90,10 @@ class Read:
         names = {f.id: text[f.name] for f in self.profile.function}
         modules = {m.id: text[m.filename] for m in self.profile.mapping}
         self.values = [(text[v.type], text[v.unit]) for v in self.profile.sample_type]
-        self.modules = {names[place.line[0].function_id]: modules[place.mapping_id]
-                        for place in self.profile.location}  # fmt: skip
+        self.modules = {
+            names[place.line[0].function_id]: modules[place.mapping_id]
+            for place in self.profile.location
+        }
         places = {place.id: names[place.line[0].function_id] for place in self.profile.location}
         self.samples = [
             (
@@ -116,9 +118,12 @@ def test_it_says_what_its_values_are() -> None:
     now = Moment(1_700_000_000.5, host(SOME))
     read = Read(to_pprof(now, None))
     assert read.values == [
-        ("alloc_objects", "count"), ("alloc_space", "bytes"),
-        ("inuse_objects", "count"), ("inuse_space", "bytes"), ("alloc_space_by_stack", "bytes"),
-    ]  # fmt: skip
+        ("alloc_objects", "count"),
+        ("alloc_space", "bytes"),
+        ("inuse_objects", "count"),
+        ("inuse_space", "bytes"),
+        ("alloc_space_by_stack", "bytes"),
+    ]
     profile = read.profile
     assert profile.string_table[0] == ""
     assert profile.string_table[profile.default_sample_type] == "inuse_space"
@@ -130,12 +135,17 @@ def test_it_says_what_its_values_are() -> None:
 
 def test_stacks_begin_at_the_call_site_and_carry_module_and_labels() -> None:
     read = Read(to_pprof(Moment(0.0, host(SOME)), None))
-    found = {stack: (values, labels) for stack, values, labels in read.samples
-             if values[INUSE_SPACE]}  # fmt: skip
+    found = {
+        stack: (values, labels) for stack, values, labels in read.samples if values[INUSE_SPACE]
+    }
     values, labels = found["probe_card", "bus_probe", "do_init"]
     assert values == (0, 0, 1, 65536, 0)
-    assert labels == {"site": "probe_card+0x10 [card]", "cache": "kmalloc-large",
-                      "process": "cat", "cgroup": "/user.slice"}  # fmt: skip
+    assert labels == {
+        "site": "probe_card+0x10 [card]",
+        "cache": "kmalloc-large",
+        "process": "cat",
+        "cgroup": "/user.slice",
+    }
     assert ("d_alloc", "lookup", "vfs_open", "do_syscall_64") in found
     assert ("d_alloc", "[no stack]") in found
     assert read.modules["probe_card"] == "card"

@@ -26,11 +26,14 @@ def text(found: object) -> str:
 @pytest.mark.parametrize(
     ("parts", "wanted"),
     [
-        ([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c"),
+        ([], ""),
+        (["a"], "a"),
+        (["a", "b"], "a and b"),
+        (["a", "b", "c"], "a, b and c"),
         (["a", "b", "c", "d"], "a, b, c and 1 other"),
         (["a", "b", "c", "d", "e"], "a, b, c and 2 others"),
     ],
-)  # fmt: skip
+)
 def test_lists(parts: list[str], wanted: str) -> None:
     assert summary.listed(parts) == wanted
 
@@ -48,7 +51,7 @@ def test_slabs() -> None:
     assert text(summary.slab_memory(snapshot(caches=rows))) == (
         "All slabs of this host take 5.0 MiB, in 4 caches, whoever allocated them and whenever; "
         "the largest are dentry (3.0 MiB), inode (2.0 MiB) and kmalloc-8 (4.0 KiB)."
-    )  # fmt: skip
+    )
     assert "is not known" in text(summary.slab_memory(snapshot(caches=(cache(),))))
 
 
@@ -84,7 +87,7 @@ def test_devices() -> None:
         "2 devices hold 4 managed resources of 4.0 KiB, which occupy 8.0 KiB of slab memory as "
         "far as it is known (of 1 of them): all of them, also those from before tracking began. "
         "The most is held by card0 (virtio-pci, 4.0 KiB) and loose (no driver, 10 B)."
-    )  # fmt: skip
+    )
     blind = text(summary.device_memory(replace(found, features={})))
     assert "those added while tracked, for older ones could not be read" in blind
     assert text(summary.device_memory(snapshot(devices=()))) == (
@@ -106,11 +109,13 @@ def window(start: int, end: int, error: int) -> Subject:
     """A cache that grew between two moments."""
     first, last = (
         snapshot(
-            caches=(cache("dentry", live=Live(1, size, error, size, size)),), sites=(site(),),
-            devices=(), tracking=Tracking(0.0, seconds, "sampled", 65536),
+            caches=(cache("dentry", live=Live(1, size, error, size, size)),),
+            sites=(site(),),
+            devices=(),
+            tracking=Tracking(0.0, seconds, "sampled", 65536),
         )
         for size, seconds in ((start, 60.0), (end, 660.0))
-    )  # fmt: skip
+    )
     return Subject("a test", Moment(0.0, last), None, Window.of(first, last))
 
 
@@ -170,8 +175,11 @@ def test_what_cannot_be_seen() -> None:
 
 
 def test_capabilities() -> None:
-    state = {"a": FeatureState("on", ""), "b": FeatureState("off", "x"),
-             "c": FeatureState("degraded", "y")}  # fmt: skip
+    state = {
+        "a": FeatureState("on", ""),
+        "b": FeatureState("off", "x"),
+        "c": FeatureState("degraded", "y"),
+    }
     assert text(summary.features(snapshot(features=state))) == (
         "2 capabilities not fully on: b and c; the reasons are below."
     )

@@ -63,8 +63,9 @@ def test_change_is_the_difference_of_two_snapshots(
 ) -> None:
     # Ages tell objects apart: none of one kind is born when one of another is.
     def aged(things: list[Object], start: int) -> list[Object]:
-        return [Object(**{**vars(thing), "age": float(start + 3 * i)})
-                for i, thing in enumerate(things)]  # fmt: skip
+        return [
+            Object(**{**vars(thing), "age": float(start + 3 * i)}) for i, thing in enumerate(things)
+        ]
 
     stay, gone, come = aged(stay, 1000), aged(gone, 1001), aged(come, 1002)
     before, after = host(stay + gone, 60), host(stay + come, 120)

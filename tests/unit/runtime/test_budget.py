@@ -41,8 +41,14 @@ def test_sampling_widens_before_anything_is_shed() -> None:
     levels = [Level(steps) for steps in range(len(STEPS) + 1)]
     assert [level.widen for level in levels] == [1, 4, 16, 64, 64, 64, 64]
     assert [sorted(level.shed) for level in levels] == [
-        [], [], [], [], ["pages"], ["pages", "slabinfo"], ["pages", "slabinfo"],
-    ]  # fmt: skip
+        [],
+        [],
+        [],
+        [],
+        ["pages"],
+        ["pages", "slabinfo"],
+        ["pages", "slabinfo"],
+    ]
     assert [level.spacing for level in levels] == [0, 0, 0, 0, 0, 0, 15]
 
 

@@ -23,8 +23,9 @@ def test_only_private_readable_files_never_written_to_are_untouched() -> None:
         "00800000-00801000 r--s 00000000 00:10 1038 anon_inode:bpf-map",
         "00900000-00901000 rw-p 00004000 08:01 42 /usr/bin/a file: with blanks",
     )
-    found = untouched(smaps((code, 0), (constants, 0), (relocated, 4), (heap, 0), (shared, 0),
-                            (data, 0)))  # fmt: skip
+    found = untouched(
+        smaps((code, 0), (constants, 0), (relocated, 4), (heap, 0), (shared, 0), (data, 0))
+    )
     assert list(found) == [(0x400000, 0x2000), (0x500000, 0x1000)]
 
 

@@ -149,7 +149,7 @@ def test_a_password_is_sent_and_never_shown(daemon: Tcp) -> None:
         ((200, codec.CONTENT_TYPE, BODY[:-1], len(BODY)), "damaged"),
         ((302, "text/plain", b"", None), "302"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_answer_is_one_clear_error_and_the_next_can_be_right(
     daemon: Tcp, answer: tuple[int, str, bytes, int | None], says: str
 ) -> None:
@@ -173,9 +173,10 @@ def test_the_past_is_asked_for(daemon: Tcp) -> None:
         assert source.span() == (1.5, 7.0)
         assert source.times(2, 4, 9999) == [2.0, 3.25]
     assert [path for path, _ in daemon.requests] == [
-        "/api/v1/snapshot?at=1700000000.250", "/api/v1/history",
+        "/api/v1/snapshot?at=1700000000.250",
+        "/api/v1/history",
         "/api/v1/history?from=2.000&to=4.000&most=1000",
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(
@@ -227,9 +228,19 @@ def test_a_port_that_speaks_no_tls(daemon: Tcp) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["", "localhost:7522", "ftp://x", "http://", "http://[::1", "http://h:99999999", "http://h:x",
-     "unix:", "http://h/\n", "http://" + "x" * 80 + "." + "y" * 80],
-)  # fmt: skip
+    [
+        "",
+        "localhost:7522",
+        "ftp://x",
+        "http://",
+        "http://[::1",
+        "http://h:99999999",
+        "http://h:x",
+        "unix:",
+        "http://h/\n",
+        "http://" + "x" * 80 + "." + "y" * 80,
+    ],
+)
 def test_what_is_no_url_is_one_clear_error(wrong: str) -> None:
     with pytest.raises(SlabmonError) as refused, ConnectedSource(wrong) as source:
         source.snapshot()

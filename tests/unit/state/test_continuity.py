@@ -77,9 +77,10 @@ def session(place: Place, facts: Facts = FACTS, plan: Plan = PLAN) -> tuple[Cont
     loaded |= dict.fromkeys(plan.hooks.keys() - {"on_bulk_alloc"}, 99)  # refused
     programs = adopted or Programs(
         {name: memory_file() for name in map_names(plan)},
-        {name: memory_file() for name in loaded}, loaded,
+        {name: memory_file() for name in loaded},
+        loaded,
         {name: memory_file() for name in (*plan.attach, *(plan.hooks.keys() & loaded.keys()))},
-    )  # fmt: skip
+    )
     continuity.begin(programs, MEMORY)
     programs.close()
     return continuity, adopted is not None

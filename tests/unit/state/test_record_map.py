@@ -18,12 +18,14 @@ from slabmon.kernel.symbols.kallsyms import Location
 from slabmon.state.record_map import BYTES, Record, RecordTooLarge
 
 MEMORY = Memory(
-    since=1e9, started=5.5, events_taken=1 << 40,
+    since=1e9,
+    started=5.5,
+    events_taken=1 << 40,
     modules=symbols.History((("nvme", [(1, 2), (3, 4)], 0, 1 << 32),), 7),
     locations={((1 << 64) - 1, 3): Location("probe", 16, "nvme")},
     caches=((0xFFFF888100010001, "mlx5#2", True), (64, "gone", False)),
     ledger=devices.History(((Names("pci", "0000:00:01.0", "nvme", None), 5, 3),), 1, 2),
-)  # fmt: skip
+)
 
 
 @pytest.fixture

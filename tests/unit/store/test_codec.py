@@ -42,8 +42,11 @@ def test_every_column_is_written() -> None:
 @given(st.binary(max_size=40))
 def test_every_name_that_is_read_from_the_kernel_survives(raw: bytes) -> None:
     name = text(raw)
-    before = snapshot(caches=(cache(name, aliases=(name,)),), sites=(site(name, module=name),),
-                      devices=(device(name, name, driver=name),))  # fmt: skip
+    before = snapshot(
+        caches=(cache(name, aliases=(name,)),),
+        sites=(site(name, module=name),),
+        devices=(device(name, name, driver=name),),
+    )
     assert_same(decode(encode(before)), before)
 
 
@@ -172,11 +175,14 @@ def test_any_bytes_are_an_error(data: bytes) -> None:
 @pytest.mark.parametrize(
     "bomb",
     [
-        b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff",
-        b"\xdb\xff\xff\xff\xff", b"\x91" * 1_000_000,
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\xdb\xff\xff\xff\xff",
+        b"\x91" * 1_000_000,
     ],
     ids=["array", "map", "bytes", "text", "depth"],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("field", ["unknown", "sites", "losses", "tracked"])
 def test_bombs_take_no_memory(bomb: bytes, field: str) -> None:
     data = codec.head() + b"\x81" + msgspec.msgpack.encode(field) + bomb

@@ -156,10 +156,11 @@ def test_what_is_no_recording_of_ours(path: Path, statement: str, says: str) -> 
 
 def test_an_endless_view_is_never_run(path: Path) -> None:
     change(
-        path, "DROP TABLE snapshots",
+        path,
+        "DROP TABLE snapshots",
         "CREATE VIEW snapshots AS WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id FROM n) "
         "SELECT id, 1 AS time, id AS key, x'' AS data FROM n",
-    )  # fmt: skip
+    )
     with pytest.raises(UsageError, match="not those"):
         Recording(path)
 

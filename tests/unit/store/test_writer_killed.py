@@ -31,8 +31,9 @@ ROUNDS = 7
 def killed_after(path: Path, first: int, lines: int, pause: float) -> int:
     """Runs the writer until it has said so many lines, and a little longer; returns the last
     number that it said was written."""
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(first)],
-                              stdout=subprocess.PIPE, text=True)  # fmt: skip
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), str(first)], stdout=subprocess.PIPE, text=True
+    )
     assert writer.stdout is not None
     try:
         said = [writer.stdout.readline() for _ in range(lines)]

@@ -14,8 +14,10 @@ EXIT = (0x95, 0, 0, 0, 0)
 
 def code(*instructions: tuple[int, int, int, int, int]) -> bytes:
     """Of (opcode, destination, source, offset, immediate)."""
-    return b"".join(struct.pack("<BBhi", op, dst | src << 4, off, imm)
-                    for op, dst, src, off, imm in instructions)  # fmt: skip
+    return b"".join(
+        struct.pack("<BBhi", op, dst | src << 4, off, imm)
+        for op, dst, src, off, imm in instructions
+    )
 
 
 def stored(*instructions: tuple[int, int, int, int, int]) -> int:
@@ -27,19 +29,35 @@ def stored(*instructions: tuple[int, int, int, int, int]) -> int:
     return machine.read(4096, 8)
 
 
-@pytest.mark.parametrize(("opcode", "start", "operand", "result"), [
-    (ADD, 5, -7, (1 << 64) - 2), (SUB, 5, 7, (1 << 64) - 2), (OR, 0x10, 1, 0x11),
-    (LSH, 1, 63, 1 << 63), (RSH, -1, 60, 15), (ARSH, -16, 2, (1 << 64) - 4),
-    (0x04, -1, 1, 0), (0x64, -1, 4, 0xFFFFFFF0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("opcode", "start", "operand", "result"),
+    [
+        (ADD, 5, -7, (1 << 64) - 2),
+        (SUB, 5, 7, (1 << 64) - 2),
+        (OR, 0x10, 1, 0x11),
+        (LSH, 1, 63, 1 << 63),
+        (RSH, -1, 60, 15),
+        (ARSH, -16, 2, (1 << 64) - 4),
+        (0x04, -1, 1, 0),
+        (0x64, -1, 4, 0xFFFFFFF0),
+    ],
+)
 def test_arithmetic(opcode: int, start: int, operand: int, result: int) -> None:
     assert stored((MOV, 0, 0, 0, start), (opcode, 0, 0, 0, operand)) == result
 
 
-@pytest.mark.parametrize(("opcode", "operand", "taken"), [
-    (0x15, -1, True), (0x25, 5, True), (0x65, 5, False), (0xC5, 5, True), (0x45, 4, True),
-    (0x55, -1, False), (0xA5, 5, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("opcode", "operand", "taken"),
+    [
+        (0x15, -1, True),
+        (0x25, 5, True),
+        (0x65, 5, False),
+        (0xC5, 5, True),
+        (0x45, 4, True),
+        (0x55, -1, False),
+        (0xA5, 5, False),
+    ],
+)
 def test_jumps_compare_signed_and_unsigned(opcode: int, operand: int, taken: bool) -> None:
     skip = ((MOV, 1, 0, 0, -1), (opcode, 1, 0, 1, operand), (MOV, 0, 0, 0, 1))
     assert stored((MOV, 0, 0, 0, 0), *skip) == (0 if taken else 1)

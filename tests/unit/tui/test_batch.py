@@ -76,10 +76,18 @@ def test_order_filter_and_view_are_as_asked_for() -> None:
     assert "nvme" in output
 
 
-@pytest.mark.parametrize(("sort", "column"), [("live", "live_bytes"), ("-live", "live_bytes"),
-                                              ("a", "active_objects"), ("u", "use_ratio"),
-                                              ("p90", "age_p90_seconds"), ("n", "name"),
-                                              ("growth", "growth_bytes_per_hour")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("sort", "column"),
+    [
+        ("live", "live_bytes"),
+        ("-live", "live_bytes"),
+        ("a", "active_objects"),
+        ("u", "use_ratio"),
+        ("p90", "age_p90_seconds"),
+        ("n", "name"),
+        ("growth", "growth_bytes_per_hour"),
+    ],
+)
 def test_columns_are_named_in_any_way(sort: str, column: str) -> None:
     if sort == "p90":
         sort = "p90 age"
@@ -105,14 +113,27 @@ def test_every_sort_letter_of_slabtop_means_something_for_caches() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        ["-n", "0"], ["-n", "-1"], ["-n", "many"], ["-n", "1000000001"], ["-n", "1.5"],
-        ["-d", "0"], ["-d", "0.05"], ["-d", "nan"], ["-d", "inf"], ["-d", "3601"], ["-d", "soon"],
-        ["-s", "colour"], ["-s", "live_"], ["--view", "nothing"], ["--view", "gfp", "-s", "c"],
-        ["--connect", "ftp://x"], ["--replay", "/absent", "-b"],
+        ["-n", "0"],
+        ["-n", "-1"],
+        ["-n", "many"],
+        ["-n", "1000000001"],
+        ["-n", "1.5"],
+        ["-d", "0"],
+        ["-d", "0.05"],
+        ["-d", "nan"],
+        ["-d", "inf"],
+        ["-d", "3601"],
+        ["-d", "soon"],
+        ["-s", "colour"],
+        ["-s", "live_"],
+        ["--view", "nothing"],
+        ["--view", "gfp", "-s", "c"],
+        ["--connect", "ftp://x"],
+        ["--replay", "/absent", "-b"],
         ["--replay", "/absent", "--connect", "http://x:1"],
     ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_bad_options_are_one_error_line(
     options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,16 +157,24 @@ def recording(tmp_path: Path) -> Path:
 
 
 def shell(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "slabmon", "top", *arguments],
-                          capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", "slabmon", "top", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def test_batch_does_without_a_terminal_and_without_textual(recording: Path) -> None:
-    code = ("import sys; from slabmon.cli import main; "
-            f"assert main(['top', '--replay', {str(recording)!r}, '-b', '-n', '1']) == 0; "
-            "assert 'textual' not in sys.modules and 'rich' not in sys.modules")  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          timeout=120, check=False)  # fmt: skip
+    code = (
+        "import sys; from slabmon.cli import main; "
+        f"assert main(['top', '--replay', {str(recording)!r}, '-b', '-n', '1']) == 0; "
+        "assert 'textual' not in sys.modules and 'rich' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "kmalloc-64" in done.stdout
 
@@ -169,8 +198,11 @@ def test_a_reader_that_goes_away_is_no_error(recording: Path) -> None:
     try:
         done = subprocess.run(
             [sys.executable, "-m", "slabmon", "top", "--replay", recording, "-b", "-d", "0.1"],
-            stdout=writing, stderr=subprocess.PIPE, timeout=120, check=False,
-        )  # fmt: skip
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=120,
+            check=False,
+        )
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -50,12 +50,19 @@ def test_rows_are_moved_through() -> None:
 
 def test_the_cursor_follows_its_row_but_stays_at_the_top() -> None:
     def ranked(*order: str) -> Script:
-        return Script(snapshot(caches=tuple(
-            cache(name, allocated_bytes=9 - i) for i, name in enumerate(order))))  # fmt: skip
+        return Script(
+            snapshot(
+                caches=tuple(cache(name, allocated_bytes=9 - i) for i, name in enumerate(order))
+            )
+        )
 
     async def work(terminal: Terminal) -> None:
-        later = replace(ranked("b", "c", "a").now, tracking=replace(  # type: ignore[type-var]
-            snapshot().tracking, seconds=99.0))  # fmt: skip
+        later = replace(
+            ranked("b", "c", "a").now,
+            tracking=replace(  # type: ignore[type-var]
+                snapshot().tracking, seconds=99.0
+            ),
+        )
         await terminal.press("j")
         assert terminal.app.browser.name(terminal.app.grid.row or 0) == "b"
         await terminal.feed(later)

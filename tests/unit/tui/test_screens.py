@@ -9,13 +9,13 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
 from tests.support.terminal import Terminal, host, on_terminal, start
 
-SCREENS = Path(__file__).parents[2] / "docs" / "screens"
+SCREENS = ROOT / "docs" / "screens"
 # Name: keys from the caches view on.
 PLACES: dict[str, tuple[str, ...]] = {
     "caches": (),

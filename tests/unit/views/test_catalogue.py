@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +17,32 @@ from slabmon.views.table import Table
 from slabmon.views.view import View, by_view, follow
 from slabmon.views.window import Instant, Window
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
+from tests.support.paths import ROOT
 
-KINDS = {c.LABEL, c.FLAG, c.COUNTER, c.GAUGE, c.ESTIMATE, c.ERROR, c.BOUND, c.RATE, c.RATIO,
-         c.GROWTH, c.AGE, c.HISTORY}  # fmt: skip
-UNITS = {"", c.COUNT, c.BYTES, c.SECONDS, c.PERCENT, c.PER_SECOND, c.BYTES_PER_SECOND,
-         c.BYTES_PER_HOUR}  # fmt: skip
+KINDS = {
+    c.LABEL,
+    c.FLAG,
+    c.COUNTER,
+    c.GAUGE,
+    c.ESTIMATE,
+    c.ERROR,
+    c.BOUND,
+    c.RATE,
+    c.RATIO,
+    c.GROWTH,
+    c.AGE,
+    c.HISTORY,
+}
+UNITS = {
+    "",
+    c.COUNT,
+    c.BYTES,
+    c.SECONDS,
+    c.PERCENT,
+    c.PER_SECOND,
+    c.BYTES_PER_SECOND,
+    c.BYTES_PER_HOUR,
+}
 OBJECTS = [
     Object(cache=0, site=0, bytes=64, stack=7),
     Object(cache=0, site=1, bytes=128, comm=b"dd", tgid=5, cgroup=2, stack=8),
@@ -32,16 +52,29 @@ FOUND = snapshot(
     caches=(cache("a"), cache("b")),
     sites=(site("open", 4), site("probe", 8, "card")),
     devices=(
-        device(name="x", driver="card", module="card", managed_bytes=10, slab_bytes=16,
-               resources=2, by_release=(Release("r1", 1, 4), Release("r2", 1, 6)),
-               slab_by_cache={"a": 16}),
-        device(name="y", driver="card2", module="card", managed_bytes=1, slab_bytes=None,
-               by_release=(Release("r1", 1, 1),)),
+        device(
+            name="x",
+            driver="card",
+            module="card",
+            managed_bytes=10,
+            slab_bytes=16,
+            resources=2,
+            by_release=(Release("r1", 1, 4), Release("r2", 1, 6)),
+            slab_by_cache={"a": 16},
+        ),
+        device(
+            name="y",
+            driver="card2",
+            module="card",
+            managed_bytes=1,
+            slab_bytes=None,
+            by_release=(Release("r1", 1, 1),),
+        ),
         device(name="z", driver="card", module=None, managed_bytes=5),
         device(name="w", driver=None, module=None, managed_bytes=7),
     ),
     tracked=tracked(OBJECTS, {7: ("kmalloc", "open"), 8: ("kmalloc", "probe")}, {1: "/", 2: "/b"}),
-)  # fmt: skip
+)
 
 
 def rows(view: View, *columns: str, of: Snapshot = FOUND) -> list[tuple[Any, ...]]:
@@ -82,14 +115,38 @@ def later(seconds: float, **fields: Any) -> Snapshot:
 
 
 def test_the_views_that_scripts_name_are_there() -> None:
-    assert {"caches", "sites", "devices", "resources", "drivers", "cgroups", "processes", "gfp",
-            "sizes", "pages", "nodes", "losses", "features"} <= set(VIEWS)  # fmt: skip
+    assert {
+        "caches",
+        "sites",
+        "devices",
+        "resources",
+        "drivers",
+        "cgroups",
+        "processes",
+        "gfp",
+        "sizes",
+        "pages",
+        "nodes",
+        "losses",
+        "features",
+    } <= set(VIEWS)
 
 
 def test_a_driver_has_its_sites_and_its_devices() -> None:
-    found = {row[0]: row[1:] for row in rows(
-        VIEWS["drivers"], "name", "built_in", "driver", "devices", "managed_bytes", "slab_bytes",
-        "sites", "live_bytes")}  # fmt: skip
+    found = {
+        row[0]: row[1:]
+        for row in rows(
+            VIEWS["drivers"],
+            "name",
+            "built_in",
+            "driver",
+            "devices",
+            "managed_bytes",
+            "slab_bytes",
+            "sites",
+            "live_bytes",
+        )
+    }
     # A built-in driver of the module's driver's name is another row.
     assert found == {
         "card": (True, "card", 1, 5, 0, 0, 0),
@@ -98,18 +155,26 @@ def test_a_driver_has_its_sites_and_its_devices() -> None:
     } | {"card": found["card"]}
     by_key = Table.of(VIEWS["drivers"], FOUND).listing.position
     assert set(by_key) == {
-        (False, "card"), (True, "card"), (True, "[core kernel]"), (True, "[no driver]"),
-    }  # fmt: skip
+        (False, "card"),
+        (True, "card"),
+        (True, "[core kernel]"),
+        (True, "[no driver]"),
+    }
     assert rows(VIEWS["drivers"], "name", "driver", "devices", "live_bytes", "slab_bytes")[0] == (
-        "card", "card, card2", 2, 640, None,
-    )  # fmt: skip
+        "card",
+        "card, card2",
+        2,
+        640,
+        None,
+    )
 
 
 def test_cgroups_and_processes_hold_what_they_allocated() -> None:
     assert rows(VIEWS["cgroups"], "cgroup", "live_bytes") == [("/b", 640), ("/", 64)]
     assert rows(VIEWS["processes"], "process", "pid", "live_objects") == [
-        ("dd", "5", 2), ("cat", "100", 1),
-    ]  # fmt: skip
+        ("dd", "5", 2),
+        ("cat", "100", 1),
+    ]
 
 
 def test_cgroups_without_their_paths_are_shown_by_number() -> None:
@@ -175,8 +240,10 @@ def test_a_narrowed_view_keeps_rates_and_history() -> None:
 def test_views_by_any_dimensions_lead_on() -> None:
     view = by_view(("module", "size"))
     assert rows(view, "module", "size", "live_bytes") == [
-        ("card", "512", 512), ("card", "128", 128), ("", "64", 64),
-    ]  # fmt: skip
+        ("card", "512", 512),
+        ("card", "128", 128),
+        ("", "64", 64),
+    ]
     (link,) = [link for link in view.links if link.title == "caches"]
     row = next(r for r in Table.of(view, FOUND).listing.rows if r.labels == ("card", "512"))  # type: ignore[attr-defined]
     assert rows(follow(link, view, row, VIEWS), "cache", "live_bytes") == [("b", 512)]
@@ -187,12 +254,21 @@ def test_figures_since_a_mark_are_differences() -> None:
     mark = later(0, caches=(cache("a", allocs=5, live=Live(1, 100, 30, 1, 2)),))
     view = VIEWS["caches"]
     table = Table(view, Window.of(later(0), later(1, caches=caches)), Instant(mark))
-    columns = [view.column(name) for name in (
-        "name", "object_size", "allocs", "live_bytes", "live_stderr_bytes", "live_low_bytes",
-    )]  # fmt: skip
+    columns = [
+        view.column(name)
+        for name in (
+            "name",
+            "object_size",
+            "allocs",
+            "live_bytes",
+            "live_stderr_bytes",
+            "live_low_bytes",
+        )
+    ]
     assert table.cells([0, 1], columns) == [
-        ("a", 64, 2, 200, 50, None), ("new", 64, 2, 0, 0, None),
-    ]  # fmt: skip
+        ("a", 64, 2, 200, 50, None),
+        ("new", 64, 2, 0, 0, None),
+    ]
 
 
 def test_a_mark_of_another_session_is_void() -> None:
@@ -204,14 +280,17 @@ def test_a_mark_of_another_session_is_void() -> None:
 def test_missing_values_come_last_both_ways() -> None:
     table = Table.of(VIEWS["devices"], FOUND)
     for name in ("slab_bytes", "driver"):
-        missing = {i for i, value in enumerate(table.values(name).tolist())
-                   if value is None or value != value}  # fmt: skip
+        missing = {
+            i
+            for i, value in enumerate(table.values(name).tolist())
+            if value is None or value != value
+        }
         for inverted in (False, True):
             assert table.order(name, inverted)[-1] in missing
 
 
 def test_the_documentation_is_made_from_this_table() -> None:
-    page = Path(__file__).parents[2] / "docs" / "views.md"
+    page = ROOT / "docs" / "views.md"
     assert page.read_text() == markdown(), "run `make docs`"
 
 

@@ -57,10 +57,16 @@ def test_values_are_shown_for_people(value: Value, unit: str, shown: str) -> Non
 @pytest.mark.parametrize(
     ("values", "shown"),
     [
-        ([], ""), ([0], "▁"), ([5], "▄"), ([0, 0], "▁▁"), ([1000, 1001], "▄▄"),
-        ([0, 7], "▁█"), ([7, 0], "█▁"), ([0, 1, 2, 3, 4, 5, 6, 7], "▁▂▃▄▅▆▇█"),
+        ([], ""),
+        ([0], "▁"),
+        ([5], "▄"),
+        ([0, 0], "▁▁"),
+        ([1000, 1001], "▄▄"),
+        ([0, 7], "▁█"),
+        ([7, 0], "█▁"),
+        ([0, 1, 2, 3, 4, 5, 6, 7], "▁▂▃▄▅▆▇█"),
     ],
-)  # fmt: skip
+)
 def test_a_trend_is_drawn_from_its_lowest_to_its_highest(values: list[int], shown: str) -> None:
     assert trend(values) == shown
 

@@ -44,8 +44,11 @@ def test_points_are_a_step_apart() -> None:
 
 
 def test_rates_are_over_the_step_not_between_readings() -> None:
-    hour = hour_of(at(10, {"a": 1}, allocs=100), at(15, {"a": 1}, allocs=400),
-                   at(20, {"a": 1}, allocs=500, frees=20))  # fmt: skip
+    hour = hour_of(
+        at(10, {"a": 1}, allocs=100),
+        at(15, {"a": 1}, allocs=400),
+        at(20, {"a": 1}, allocs=500, frees=20),
+    )
     assert [column.name for column in rates(CACHES)][:2] == [
         "allocs_per_second",
         "frees_per_second",
@@ -88,11 +91,12 @@ def test_of_many_rows_the_largest_and_the_busiest_are_kept() -> None:
     assert figures(hour, None) == [sum(live.values())], "all rows count, kept or not"
 
 
-@given(st.lists(st.sets(st.sampled_from("abcdefgh"), min_size=1), min_size=1, max_size=30),
-       st.integers(1, 12))  # fmt: skip
+@given(
+    st.lists(st.sets(st.sampled_from("abcdefgh"), min_size=1), min_size=1, max_size=30),
+    st.integers(1, 12),
+)
 def test_forgetting_keys_changes_no_series(present: list[set[str]], enough: int) -> None:
-    shots = [at(10.0 * i, dict.fromkeys(sorted(names), i + 1))
-             for i, names in enumerate(present)]  # fmt: skip
+    shots = [at(10.0 * i, dict.fromkeys(sorted(names), i + 1)) for i, names in enumerate(present)]
     hour = Hour([CACHES], span=50.0)
     hour._courses["caches"].enough = enough
     for shot in shots:

@@ -14,8 +14,10 @@ STEPS = st.lists(ROWS | st.none(), max_size=20)
 
 
 def arrays(rows: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:
-    return (np.array(list(rows), np.int32),
-            np.array([list(rows.values())] * 3, float).reshape(3, -1))  # fmt: skip
+    return (
+        np.array(list(rows), np.int32),
+        np.array([list(rows.values())] * 3, float).reshape(3, -1),
+    )
 
 
 @given(STEPS)
@@ -31,8 +33,10 @@ def test_moments_are_what_they_were_however_many_were_dropped(
             moments.drop_oldest()
             del wanted[0]
         assert len(moments) == len(wanted)
-    found = [dict(zip(numbers.tolist(), columns[0].tolist() if len(columns) else [], strict=True))
-             for numbers, columns in moments.backwards()]  # fmt: skip
+    found = [
+        dict(zip(numbers.tolist(), columns[0].tolist() if len(columns) else [], strict=True))
+        for numbers, columns in moments.backwards()
+    ]
     assert found == wanted[::-1]
     for numbers, _ in moments.backwards():
         assert (np.diff(numbers) > 0).all()

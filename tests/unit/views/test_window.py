@@ -127,8 +127,13 @@ def test_windows_do_not_change_when_time_goes_on() -> None:
         assert column("history", window)["a"] == list(range(1, number + 1))
 
 
-@given(st.lists(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 2**40), min_size=1),
-                min_size=1, max_size=8))  # fmt: skip
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 2**40), min_size=1),
+        min_size=1,
+        max_size=8,
+    )
+)
 def test_histories_are_what_was_seen(steps: list[dict[str, int]]) -> None:
     """Rows come and go in any order."""
     history = History(VIEWS.values(), step=0)
@@ -152,9 +157,7 @@ def test_rows_that_come_and_go_do_not_pile_up() -> None:
 
 
 def test_devices_have_a_trail_of_managed_bytes() -> None:
-    window = Window.of(
-        *(at(s, devices=(device(managed_bytes=s),)) for s in (100, 200))
-    )  # fmt: skip
+    window = Window.of(*(at(s, devices=(device(managed_bytes=s),)) for s in (100, 200)))
     assert list(column("history", window, "devices").values()) == [[100, 200]]
     assert list(column("growth_bytes_per_hour", window, "devices").values()) == [3600]
 
@@ -174,8 +177,12 @@ def test_ages_weigh_each_object_by_what_it_stands_for() -> None:
     assert column("age_p90_seconds", window) == {"a": 100.0}
 
 
-OBJECTS = st.lists(st.builds(Object, cache=st.integers(0, 3), age=st.floats(0, 1e5),
-                             interval=st.sampled_from([0, 4096])), max_size=40)  # fmt: skip
+OBJECTS = st.lists(
+    st.builds(
+        Object, cache=st.integers(0, 3), age=st.floats(0, 1e5), interval=st.sampled_from([0, 4096])
+    ),
+    max_size=40,
+)
 
 
 @given(OBJECTS)
@@ -202,8 +209,9 @@ def test_rows_of_what_is_freed_unseen_say_so() -> None:
     window = Window.of(at(9, caches=rows, sites=places, tracked=tracked(objects)))
     assert list(column("frees_observable", window, "sites").values()) == [True, True, False]
     assert column("frees_observable", window, "processes") == {
-        ("cat", "100"): True, ("x", "5"): False,
-    }  # fmt: skip
+        ("cat", "100"): True,
+        ("x", "5"): False,
+    }
     drivers = column("frees_observable", window, "drivers")
     assert drivers[True, "[core kernel]"] is True
     assert drivers[False, "m"] is False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 from tornado.httpclient import HTTPResponse
@@ -18,13 +17,13 @@ from slabmon.store.settings import HistorySettings
 from slabmon.views.catalogue import VIEWS
 from slabmon.web.app import make_app
 from slabmon.web.feeds.history_writer import Keeper
-from slabmon.web.handlers import page
 from slabmon.web.handlers.base import Context
 from slabmon.web.handlers.page import page_files
 from slabmon.web.serving.access import Access
 from slabmon.web.serving.config import WebConfig
 from slabmon.web.settings import WebSettings
 from tests.support.builders import cache, snapshot
+from tests.support.paths import ROOT
 from tests.support.scraping import parse_openmetrics, parse_text
 from tests.support.serving import FakeSource
 
@@ -148,9 +147,17 @@ class Health(WebTest):
 
 
 class Routes(WebTest):
-    PATHS = ("/metrics", "/api/v1/snapshot", "/healthz", "/readyz", "/api/v1/views",
-             "/api/v1/table", "/api/v1/table.csv", "/api/v1/table.json",
-             "/api/v1/chart")  # fmt: skip
+    PATHS = (
+        "/metrics",
+        "/api/v1/snapshot",
+        "/healthz",
+        "/readyz",
+        "/api/v1/views",
+        "/api/v1/table",
+        "/api/v1/table.csv",
+        "/api/v1/table.json",
+        "/api/v1/chart",
+    )
     PAGE = ("/", "/static/page.js", "/static/page.css", "/static/icon.svg")
 
     def test_other_paths_are_not_found(self) -> None:
@@ -199,8 +206,9 @@ class Routes(WebTest):
 
     def test_answers_are_compressed_for_those_who_ask(self) -> None:
         self.source.now_is = snapshot(caches=tuple(cache(f"c{i}") for i in range(100)))
-        answer = self.fetch("/api/v1/snapshot", headers={"Accept-Encoding": "gzip"},
-                            decompress_response=False)  # fmt: skip
+        answer = self.fetch(
+            "/api/v1/snapshot", headers={"Accept-Encoding": "gzip"}, decompress_response=False
+        )
         assert answer.headers["Content-Encoding"] == "gzip"
         assert len(answer.body) < 5_000
         plain = self.fetch("/api/v1/snapshot", headers={"Accept-Encoding": "gzip;q=0, br"})
@@ -224,8 +232,12 @@ class Page(WebTest):
             assert "require-trusted-types-for 'script'" in policy
 
     def test_its_files_have_types_and_are_sent_once(self) -> None:
-        types = ("text/html; charset=utf-8", "text/javascript; charset=utf-8",
-                 "text/css; charset=utf-8", "image/svg+xml")  # fmt: skip
+        types = (
+            "text/html; charset=utf-8",
+            "text/javascript; charset=utf-8",
+            "text/css; charset=utf-8",
+            "image/svg+xml",
+        )
         for path, kind in zip(Routes.PAGE, types, strict=True):
             answer = self.get(path)
             assert answer.headers["Content-Type"] == kind
@@ -233,7 +245,7 @@ class Page(WebTest):
             assert (again.code, again.body) == (304, b"")
 
     def test_it_asks_nobody_else(self) -> None:
-        for path in Path(page.__file__).with_name("static").iterdir():
+        for path in (ROOT / "slabmon/web/static").iterdir():
             text = path.read_text().replace("http://www.w3.org/2000/svg", "")
             assert not re.search(r"https?:|//[a-z]+[.]|innerHTML|outerHTML|document[.]write", text)
             assert "eval(" not in text
@@ -253,9 +265,17 @@ class Page(WebTest):
 
     def test_an_empty_snapshot_is_shown_too(self) -> None:
         self.source.now_is = snapshot(
-            caches=(), sites=(), devices=(), gfp=(), sizes=(), nodes=(), pages=(), programs=(),
-            losses={}, features={},
-        )  # fmt: skip
+            caches=(),
+            sites=(),
+            devices=(),
+            gfp=(),
+            sizes=(),
+            nodes=(),
+            pages=(),
+            programs=(),
+            losses={},
+            features={},
+        )
         for view in VIEWS:
             for path in ("table", "table.csv", "table.json", "chart"):
                 answer = self.get(f"/api/v1/{path}?view={view}&columns=all")
@@ -264,13 +284,19 @@ class Page(WebTest):
 
     def test_questions_that_make_no_sense_are_refused(self) -> None:
         for query, problem in (
-            ("view=x", "there is no view 'x'"), ("sort=x", "'x' is no column here"),
-            ("filter=live+%3E", "a value is missing"), ("limit=x", "offset and limit"),
-            ("limit=1001", "1 to 1000"), ("offset=-1", "0 or more"), ("path=x", "in JSON"),
-            ('path=[["x",[]]]', "no link 'x' leads on"), ('path=[["sites",[]]]', "leads on"),
-            ('path=[["sites",[{}]]]', "in JSON"), ("path=" + "[" * 5000, "in JSON"),
+            ("view=x", "there is no view 'x'"),
+            ("sort=x", "'x' is no column here"),
+            ("filter=live+%3E", "a value is missing"),
+            ("limit=x", "offset and limit"),
+            ("limit=1001", "1 to 1000"),
+            ("offset=-1", "0 or more"),
+            ("path=x", "in JSON"),
+            ('path=[["x",[]]]', "no link 'x' leads on"),
+            ('path=[["sites",[]]]', "leads on"),
+            ('path=[["sites",[{}]]]', "in JSON"),
+            ("path=" + "[" * 5000, "in JSON"),
             ("path=[" + ",".join(['["sites",["a"]]'] * 9) + "]", "no more than 8"),
-        ):  # fmt: skip
+        ):
             answer = self.get(f"/api/v1/table?{query}")
             assert answer.code == 400, query
             assert problem in answer.body.decode(), query

@@ -16,8 +16,12 @@ def planted_sites(snapshot: Snapshot) -> dict[str, Counter[str]]:
     for site in snapshot.sites:
         if site.module == module.NAME:
             row = found.setdefault(site.symbol, Counter())
-            row.update(allocs=site.allocs, failed=site.failed,
-                       requested=site.requested_bytes, allocated=site.allocated_bytes)  # fmt: skip
+            row.update(
+                allocs=site.allocs,
+                failed=site.failed,
+                requested=site.requested_bytes,
+                allocated=site.allocated_bytes,
+            )
     return found
 
 

@@ -78,8 +78,7 @@ def test_live_objects_are_exact(tracker: Tracker, scenario: str) -> None:
     deadline = time.monotonic() + SECONDS
     while True:
         live = live_objects(tracker)
-        found = {key: (row.objects, row.bytes)
-                 for key, row in live.items() if key in expected}  # fmt: skip
+        found = {key: (row.objects, row.bytes) for key, row in live.items() if key in expected}
         if found == expected or time.monotonic() > deadline:
             break
         time.sleep(1)
@@ -115,8 +114,11 @@ def still_observable(tracker: Tracker) -> bool:
     rounds, observable = 0, True
     while observable and (rounds < ROUNDS or (not seen and time.monotonic() < deadline)):
         run(tracker, "rcu")
-        [name] = {site.cache for site in module.expected().sites if site.alloc_path == "kmalloc"
-                  and site.allocs}  # fmt: skip
+        [name] = {
+            site.cache
+            for site in module.expected().sites
+            if site.alloc_path == "kmalloc" and site.allocs
+        }
         module.run("release")
         time.sleep(1)
         observable = next(c for c in tracker.snapshot().caches if c.name == name).frees_observable

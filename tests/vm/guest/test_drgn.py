@@ -129,9 +129,9 @@ def test_objects_of_a_cache(
     assert not list(slab_cache_for_each_allocated_object(cache, "void"))
     module.run("caches")
     objects = list(slab_cache_for_each_allocated_object(cache, "void"))
-    live = {
-        group.labels[0]: group.live for group in group_live(tracker.snapshot(), ("cache",))
-    }[CTOR_CACHE]  # fmt: skip
+    live = {group.labels[0]: group.live for group in group_live(tracker.snapshot(), ("cache",))}[
+        CTOR_CACHE
+    ]
     published = sum(s.live_objects for s in module.expected().sites if s.cache == CTOR_CACHE)
     assert len(objects) == live.objects == published
     assert live.bytes == len(objects) * cache.size.value_()

@@ -86,8 +86,9 @@ def test_without_tracefs_counting_is_exact() -> None:
 def test_slabinfo_that_cannot_be_read_is_said_and_comes_back() -> None:
     with open_tracker(Settings()) as tracker:
         assert any(c.slabinfo for c in tracker.snapshot().caches)
-        with undone(("mount", "--bind", "/dev/null", "/proc/slabinfo"),
-                    ("umount", "/proc/slabinfo")):  # fmt: skip
+        with undone(
+            ("mount", "--bind", "/dev/null", "/proc/slabinfo"), ("umount", "/proc/slabinfo")
+        ):
             snapshot = tracker.snapshot()
             assert not any(c.slabinfo for c in snapshot.caches)
             assert snapshot.features["slabinfo"].state == "degraded"
@@ -154,8 +155,10 @@ def test_without_a_bpf_file_system_counting_goes_on(daemon: Callable[..., Daemon
 def test_no_room_for_the_lock_file_is_said(tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
     full = tmp_path / "full"
     full.mkdir()
-    with undone(("mount", "-t", "tmpfs", "-o", "nr_inodes=1", "full", str(full)),
-                ("umount", "-l", str(full))):  # fmt: skip
+    with undone(
+        ("mount", "-t", "tmpfs", "-o", "nr_inodes=1", "full", str(full)),
+        ("umount", "-l", str(full)),
+    ):
         one = daemon(lock=full / "lock")
         assert "no lock file" in one.log()
         assert one.scrape_until("slabmon_up", 1)["slabmon_up"] == 1
@@ -166,8 +169,10 @@ def test_no_room_for_history_is_said_and_it_goes_on_when_there_is(
 ) -> None:
     folder = Path("/run/small")  # the web process writes there, as nobody
     folder.mkdir()
-    with undone(("mount", "-t", "tmpfs", "-o", "size=256k,mode=777", "small", str(folder)),
-                ("umount", "-l", str(folder))):  # fmt: skip
+    with undone(
+        ("mount", "-t", "tmpfs", "-o", "size=256k,mode=777", "small", str(folder)),
+        ("umount", "-l", str(folder)),
+    ):
         filler = folder / "filler"
         with pytest.raises(OSError, match="No space left"):
             filler.write_bytes(bytes(1 << 20))

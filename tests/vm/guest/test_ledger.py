@@ -55,8 +55,10 @@ def test_bind_unbind_rebind_failure_and_removal(tracker: Tracker) -> None:
         (DRIVER.with_name("slabmon_bad") / "bind").write_text(BAD)
     failed = check(tracker, {*GOOD})
     if tracker.features["devres_log"].state == "on":
-        added, removed = (failed[BAD].added - bound[BAD].added,
-                          failed[BAD].removed - bound[BAD].removed)  # fmt: skip
+        added, removed = (
+            failed[BAD].added - bound[BAD].added,
+            failed[BAD].removed - bound[BAD].removed,
+        )
         assert added == removed >= IN_VAIN  # the driver core has some of its own around a probe
 
     module.unload()  # devices, drivers and the walk go

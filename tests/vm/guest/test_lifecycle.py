@@ -33,8 +33,9 @@ def before() -> Footprint:
 @contextmanager
 def running(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """slabmon in a session of its own, all of which is gone afterwards."""
-    with subprocess.Popen([SLABMON, *arguments], start_new_session=True,
-                          stdout=subprocess.DEVNULL) as process:  # fmt: skip
+    with subprocess.Popen(
+        [SLABMON, *arguments], start_new_session=True, stdout=subprocess.DEVNULL
+    ) as process:
         try:
             yield process
         finally:
@@ -129,8 +130,12 @@ def test_killed_while_it_loads(before: Footprint) -> None:
 def test_an_interrupted_snapshot_leaves_nothing(before: Footprint) -> None:
     """As Ctrl-C does it, while it watches."""
     with running("snapshot", "--seconds", "600") as process:
-        wait_for(lambda: len(ids("programs") - before.bpf["programs"]) > 4
-                 and len(session(process.pid)) == 1, process)  # fmt: skip
+        wait_for(
+            lambda: (
+                len(ids("programs") - before.bpf["programs"]) > 4 and len(session(process.pid)) == 1
+            ),
+            process,
+        )
         process.send_signal(signal.SIGINT)
         process.wait()
         assert_back_to(before)

@@ -139,8 +139,11 @@ def test_what_a_module_allocates_for_its_life_is_live_until_it_goes() -> None:
         def held() -> set[tuple[str, str, int]]:
             groups = group_live(tracker.snapshot(), ("module", "site", "cache"))
             mine = [group for group in groups if group.labels[0] == module.NAME]
-            return {(group.labels[1].partition("+")[0], group.labels[2], group.live.objects)
-                    for group in mine if group.live != Live()}  # fmt: skip
+            return {
+                (group.labels[1].partition("+")[0], group.labels[2], group.live.objects)
+                for group in mine
+                if group.live != Live()
+            }
 
         module.load()
         published = module.expected().by_symbol()[lifetime[0]]

@@ -68,8 +68,9 @@ def test_call_sites_equal_what_was_planted(sampled: Tracker, scenario: str) -> N
     lost = missed(after) - missed(before)
     published = module.expected().by_symbol()
     strangers = {symbol for symbol, row in new.items() if row - old.get(symbol, Counter())}
-    strangers -= {name for name, sites in published.items() if any(s.allocs or s.failed
-                                                                   for s in sites)}  # fmt: skip
+    strangers -= {
+        name for name, sites in published.items() if any(s.allocs or s.failed for s in sites)
+    }
     assert not strangers, "krealloc() in place, for one, allocates nothing"
     for symbol, sites in traced_sites().items():
         mine = new[symbol] - old.get(symbol, Counter())
@@ -184,7 +185,9 @@ def test_a_leak_stands_out_of_churn(exact: Tracker) -> None:
         # Fewer: on 5.10 an address that is used again shows that kfree_rcu() had freed it.
         if group.labels[0] == module.NAME and group.live.objects > old.objects:
             grown[group.labels[1].partition("+")[0], group.labels[2]] = (
-                group.live.objects - old.objects, group.live.bytes - old.bytes)  # fmt: skip
+                group.live.objects - old.objects,
+                group.live.bytes - old.bytes,
+            )
     lost = missed(snapshot)
     if not lost:
         assert grown == {("planted_leak_alloc", leak.cache): (LEAKS, leak.allocated_bytes)}

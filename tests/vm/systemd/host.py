@@ -20,8 +20,14 @@ PORT = 7522
 
 def run(*command: str, check: bool = True) -> str:
     """Output of a command, errors included."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          cwd=PROJECT, timeout=300)  # fmt: skip
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=PROJECT,
+        timeout=300,
+    )
     assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}"
     return done.stdout
 
@@ -53,8 +59,9 @@ def running() -> bool:
     return show("ActiveState") == "active" and show("SubState") == "running"
 
 
-def get(path: str, tls: ssl.SSLContext | None = None, authorization: str = "",
-        seconds: float = 60) -> bytes:  # fmt: skip
+def get(
+    path: str, tls: ssl.SSLContext | None = None, authorization: str = "", seconds: float = 60
+) -> bytes:
     """The body of an answer. Raises HTTPError for one that is an error."""
     url = f"{'https' if tls else 'http'}://localhost:{PORT}{path}"
     headers = {"Authorization": authorization} if authorization else {}
@@ -99,8 +106,10 @@ def scrape() -> dict[str, float]:
     while True:
         try:
             lines = get("/metrics").decode().splitlines()
-            found = {name: float(value) for name, value in
-                     (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}  # fmt: skip
+            found = {
+                name: float(value)
+                for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")
+            }
             if found.get("slabmon_up") == 1:
                 return found
         except (OSError, HTTPException):

@@ -52,14 +52,23 @@ class Story:
         samples = host.scrape()
         since = "slabmon_tracking_since_seconds"
         assert samples[since] == self.samples[since]
-        own = ["slabmon_process_", "slabmon_scrape_", "slabmon_web_", "slabmon_http_",
-               "slabmon_folded_"]  # fmt: skip
+        own = [
+            "slabmon_process_",
+            "slabmon_scrape_",
+            "slabmon_web_",
+            "slabmon_http_",
+            "slabmon_folded_",
+        ]
         if any(samples[f'slabmon_folded_series{{family="{f}"}}'] for f in ("cache", "site")):
             # Which have series of their own is chosen anew.
             own += ["slabmon_site_", "slabmon_cache_"]
-        fallen = {name: (value, samples.get(name)) for name, value in self.samples.items()
-                  if "_total" in name and not name.startswith(tuple(own))
-                  and samples.get(name, -1) < value}  # fmt: skip
+        fallen = {
+            name: (value, samples.get(name))
+            for name, value in self.samples.items()
+            if "_total" in name
+            and not name.startswith(tuple(own))
+            and samples.get(name, -1) < value
+        }
         assert not fallen, fallen  # this module is not one whose assertions pytest rewrites
         assert samples['slabmon_feature_state{feature="state",state="on"}'] == 1
         self.samples = samples

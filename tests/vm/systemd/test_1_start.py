@@ -73,8 +73,18 @@ def test_the_local_socket_starts_with_rights_for_its_group_alone() -> None:
     assert (status.st_uid, status.st_gid) == (0, grp.getgrnam("slabmon").gr_gid)
 
     def asked_by(group: str) -> str:
-        return host.run("setpriv", "--reuid", "nobody", "--regid", group, "--clear-groups",
-                        "python3", "-c", ASK, check=False)  # fmt: skip
+        return host.run(
+            "setpriv",
+            "--reuid",
+            "nobody",
+            "--regid",
+            group,
+            "--clear-groups",
+            "python3",
+            "-c",
+            ASK,
+            check=False,
+        )
 
     assert "200 OK" in asked_by("slabmon")
     assert "PermissionError" in asked_by("nogroup")

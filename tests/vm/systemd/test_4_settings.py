@@ -37,8 +37,12 @@ def test_a_bad_configuration_is_not_started_again_and_again() -> None:
     scraper.start()
     try:
         host.run("systemctl", "restart", "slabmon.service", check=False)
-        host.wait_for(lambda: host.show("ActiveState") == "failed"
-                      and host.show("ActiveState", "slabmon.socket") == "inactive")  # fmt: skip
+        host.wait_for(
+            lambda: (
+                host.show("ActiveState") == "failed"
+                and host.show("ActiveState", "slabmon.socket") == "inactive"
+            )
+        )
     finally:
         over.set()
         scraper.join()

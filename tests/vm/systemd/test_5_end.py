@@ -30,7 +30,15 @@ def test_it_is_removed() -> None:
         assert Path("/etc/slabmon/slabmon.toml").exists()
         assert STATE.exists()
     host.wait_for(lambda: not ours(), 30)
-    left = host.run("find", "/usr", "/etc/systemd", "-path", "*slabmon*", "-not", "-path",
-                    "/usr/lib/python3/dist-packages/slabmon/*")  # fmt: skip
+    left = host.run(
+        "find",
+        "/usr",
+        "/etc/systemd",
+        "-path",
+        "*slabmon*",
+        "-not",
+        "-path",
+        "/usr/lib/python3/dist-packages/slabmon/*",
+    )
     assert not left
     assert host.show("LoadState") == "not-found"

@@ -151,8 +151,10 @@ def test_closing_gives_the_mappings_back(ring: Ring) -> None:
 Action = tuple[bytes, bool]
 
 
-@given(st.integers(0, 2 * SIZE).map(lambda n: n * 8),
-       st.lists(st.tuples(st.binary(max_size=60), st.booleans()), max_size=12))  # fmt: skip
+@given(
+    st.integers(0, 2 * SIZE).map(lambda n: n * 8),
+    st.lists(st.tuples(st.binary(max_size=60), st.booleans()), max_size=12),
+)
 def test_any_records_are_read_as_written(start: int, actions: list[Action]) -> None:
     ring = Ring(start)
     try:

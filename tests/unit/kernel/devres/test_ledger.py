@@ -67,10 +67,18 @@ def test_what_was_there_before_the_start_is_in_the_ledger(walker: FakeWalker) ->
     walker.nodes = {1: node(100), 2: node(28), 3: node(8, OTHER_DEVICE, "pcim_release")}
     found = rows(open_ledger(walker))
     assert found["devd000"] == Device(
-        "platform", "devd000", "driver", "module", resources=2, managed_bytes=128, slab_bytes=128,
-        added=0, removed=0, by_release=(Release("devm_kzalloc_release", 2, 128),),
+        "platform",
+        "devd000",
+        "driver",
+        "module",
+        resources=2,
+        managed_bytes=128,
+        slab_bytes=128,
+        added=0,
+        removed=0,
+        by_release=(Release("devm_kzalloc_release", 2, 128),),
         slab_by_cache={"cache-ca00": 128},
-    )  # fmt: skip
+    )
     assert found["deve000"].by_release == (Release("pcim_release", 1, 8),)
 
 

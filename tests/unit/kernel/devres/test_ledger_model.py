@@ -29,9 +29,8 @@ class Kernel:
 
     def _log(self, op: bytes, address: int, node: Node) -> None:
         self.events.append(
-            devres_event(op, address, node.device, bytes=node.bytes,
-                         release=node.release.encode())
-        )  # fmt: skip
+            devres_event(op, address, node.device, bytes=node.bytes, release=node.release.encode())
+        )
 
     def _place(self, device: int, release: str, size: int) -> int:
         self._next += 64  # one object after the other, as in a slab

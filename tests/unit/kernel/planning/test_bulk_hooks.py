@@ -153,7 +153,8 @@ def test_programs_refused_at_the_end_take_what_rests_on_them_along() -> None:
     assert refused(plain, {}) == {}
     found = refused(plain, {"on_bulk_free": "busy"})
     assert {name: feature.state for name, feature in found.items()} == {
-        "bulk_free": OFF, "rcu_free": OFF,
-    }  # fmt: skip
+        "bulk_free": OFF,
+        "rcu_free": OFF,
+    }
     assert all("busy" in feature.reason for feature in found.values())
     assert set(refused(plain, {"on_bulk_alloc": "busy"})) == {"bulk_alloc"}

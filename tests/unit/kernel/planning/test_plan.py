@@ -28,10 +28,15 @@ POSITIONS = {
     "7.3": (2, 3, 4, 5, 2, 3, 4, 2),
 }
 MACROS = (
-    "ARG_KMALLOC_REQUESTED", "ARG_KMALLOC_ALLOCATED", "ARG_KMALLOC_GFP", "ARG_KMALLOC_NODE",
-    "ARG_CACHE_ALLOC_CACHE", "ARG_CACHE_ALLOC_GFP", "ARG_CACHE_ALLOC_NODE",
+    "ARG_KMALLOC_REQUESTED",
+    "ARG_KMALLOC_ALLOCATED",
+    "ARG_KMALLOC_GFP",
+    "ARG_KMALLOC_NODE",
+    "ARG_CACHE_ALLOC_CACHE",
+    "ARG_CACHE_ALLOC_GFP",
+    "ARG_CACHE_ALLOC_NODE",
     "ARG_CACHE_FREE_CACHE",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -128,9 +133,12 @@ def test_before_struct_slab_the_cache_is_a_member_of_struct_page() -> None:
 
 @pytest.mark.parametrize(
     "missing",
-    [{"page_symbols": False}, {"slab_test": None},
-     {"machine": "aarch64", "recursion_guard": False}],
-)  # fmt: skip
+    [
+        {"page_symbols": False},
+        {"slab_test": None},
+        {"machine": "aarch64", "recursion_guard": False},
+    ],
+)
 def test_a_host_that_can_do_neither_is_degraded_and_says_so(missing: dict[str, Any]) -> None:
     found = plan("6.12", **missing)
     assert found.features["cache_of_address"].state == DEGRADED

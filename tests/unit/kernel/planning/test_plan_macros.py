@@ -46,8 +46,9 @@ def test_no_macro_is_left_undefined(name: str) -> None:
 @pytest.mark.parametrize("name", PLANS)
 def test_every_program_that_is_attached_or_run_is_compiled(name: str) -> None:
     plan = PLANS[name]
-    functions = set(re.findall(r"^int (\w+)\(struct bpf_raw_tracepoint_args", preprocessed(plan),
-                               re.M))  # fmt: skip
+    functions = set(
+        re.findall(r"^int (\w+)\(struct bpf_raw_tracepoint_args", preprocessed(plan), re.M)
+    )
     assert {*plan.attach.values(), *plan.run, *plan.hooks} <= functions
 
 

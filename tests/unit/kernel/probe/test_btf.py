@@ -123,9 +123,16 @@ def test_a_prototype_is_spelled_without_const() -> None:
     btf = Btf(blob.build())
     btf.load(typedef=["btf_trace_kmalloc"])
     assert btf.prototype("btf_trace_kmalloc") == [
-        "void *", "unsigned long", "void *", "struct kmem_cache *", "size_t", "gfp_t", "char *",
-        "int", "enum mode",
-    ]  # fmt: skip
+        "void *",
+        "unsigned long",
+        "void *",
+        "struct kmem_cache *",
+        "size_t",
+        "gfp_t",
+        "char *",
+        "int",
+        "enum mode",
+    ]
 
 
 def test_a_typedef_of_something_else_has_no_prototype() -> None:

@@ -36,10 +36,15 @@ def kernel(memory: dict[int, bytes]) -> Callable[[int], int]:
 
 
 def test_x86_has_variables() -> None:
-    memory = {0xFFFFFFFF82000000: (0xFFFF8B1580000000).to_bytes(8, "little"),
-              0xFFFFFFFF82000040: (0xFFFFEA7700000000).to_bytes(8, "little")}  # fmt: skip
-    variables = {"page_offset_base": 0xFFFFFFFF82000000, "vmemmap_base": 0xFFFFFFFF82000040,
-                 "vmcoreinfo_data": 0xFFFFFFFF82000080}  # fmt: skip
+    memory = {
+        0xFFFFFFFF82000000: (0xFFFF8B1580000000).to_bytes(8, "little"),
+        0xFFFFFFFF82000040: (0xFFFFEA7700000000).to_bytes(8, "little"),
+    }
+    variables = {
+        "page_offset_base": 0xFFFFFFFF82000000,
+        "vmemmap_base": 0xFFFFFFFF82000040,
+        "vmcoreinfo_data": 0xFFFFFFFF82000080,
+    }
     assert find_memory(variables, kernel(memory)) == (0xFFFF8B1580000000, 0xFFFFEA7700000000)
 
 

@@ -27,9 +27,17 @@ HARDWALL_FORMAT = (
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("0", 1), ("0-3", 4), ("0-3,8", 9), ("0,2-5,7", 8), ("2", 3), ("0-1023", 1024), (None, 1),
-     ("", 1)],
-)  # fmt: skip
+    [
+        ("0", 1),
+        ("0-3", 4),
+        ("0-3,8", 9),
+        ("0,2-5,7", 8),
+        ("2", 3),
+        ("0-1023", 1024),
+        (None, 1),
+        ("", 1),
+    ],
+)
 def test_a_list_of_cpus_counts_up_to_its_highest(text: str | None, count: int) -> None:
     assert count_list(text) == count
 
@@ -71,18 +79,26 @@ def probe_with(blob: Blob, monkeypatch: pytest.MonkeyPatch) -> Facts:
     ("enum", "test", "in_flags"),
     [
         pytest.param({"PG_locked": 0, "PG_slab": 9}, (1 << 9, 1 << 9), True, id="6.9"),
-        pytest.param({"PG_buddy": 0x80, "PG_slab": 0x1000}, (0xF0001000, 0xF0000000), False,
-                     id="6.10"),
-        pytest.param({"PG_buddy": 0x40000000, "PG_slab": 0x02000000}, (0x82000000, 0x80000000),
-                     False, id="6.11"),
-        pytest.param({"PGTY_buddy": 0xF0, "PGTY_slab": 0xF5}, (0xFF000000, 0xF5000000), False,
-                     id="6.12"),
+        pytest.param(
+            {"PG_buddy": 0x80, "PG_slab": 0x1000}, (0xF0001000, 0xF0000000), False, id="6.10"
+        ),
+        pytest.param(
+            {"PG_buddy": 0x40000000, "PG_slab": 0x02000000},
+            (0x82000000, 0x80000000),
+            False,
+            id="6.11",
+        ),
+        pytest.param(
+            {"PGTY_buddy": 0xF0, "PGTY_slab": 0xF5}, (0xFF000000, 0xF5000000), False, id="6.12"
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_test_for_a_slab_page_follows_the_kernels_enums(
-    monkeypatch: pytest.MonkeyPatch, enum: dict[str, int],
-    test: tuple[int, int], in_flags: bool,
-) -> None:  # fmt: skip
+    monkeypatch: pytest.MonkeyPatch,
+    enum: dict[str, int],
+    test: tuple[int, int],
+    in_flags: bool,
+) -> None:
     blob = Blob()
     blob.enum("", enum)
     found = probe_with(blob, monkeypatch)
@@ -107,9 +123,13 @@ def test_what_btf_describes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.btf
     assert found.prototypes == {"kfree": ("unsigned long", "void *")}
     assert found.offsets == {
-        "OFF_CACHE_FLAGS": 8, "OFF_CACHE_SIZE": 24, "OFF_CACHE_NAME": 40, "OFF_MODULE_NAME": 24,
-        "OFF_MODULE_BASE": 320, "OFF_MODULE_BYTES": 332,
-    }  # fmt: skip
+        "OFF_CACHE_FLAGS": 8,
+        "OFF_CACHE_SIZE": 24,
+        "OFF_CACHE_NAME": 40,
+        "OFF_MODULE_NAME": 24,
+        "OFF_MODULE_BASE": 320,
+        "OFF_MODULE_BYTES": 332,
+    }
     assert found.sizes == {"devres": 56}
     assert found.flags_bytes == 8
     assert found.recursion_guard

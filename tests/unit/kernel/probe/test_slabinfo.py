@@ -74,9 +74,12 @@ def sysfs(tmp_path: Path) -> Path:
     for real in (":0000064", ":a-0000128", "dentry"):
         (tmp_path / real).mkdir()
     for name, target in {
-        "kmalloc-64": ":0000064", "ext4_io_end": ":0000064", "anon": ":0000064",
-        "cred_jar": ":a-0000128", "pid": ":a-0000128",
-    }.items():  # fmt: skip
+        "kmalloc-64": ":0000064",
+        "ext4_io_end": ":0000064",
+        "anon": ":0000064",
+        "cred_jar": ":a-0000128",
+        "pid": ":a-0000128",
+    }.items():
         (tmp_path / name).symlink_to(target)
     return tmp_path
 

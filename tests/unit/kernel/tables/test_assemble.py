@@ -64,11 +64,13 @@ def test_a_nodes_number_is_not_mixed_up_with_the_module_generation() -> None:
 
 
 def test_page_events_are_rows_of_order_and_class() -> None:
-    taken = sum_allocations(alloc_slots(
-        {"site": 1, "request": GFP_KERNEL << 32, "count": 5, "failed": 1},
-        {"site": 1, "request": (GFP_KERNEL | 0x100) << 32, "count": 2},
-        {"site": 4, "request": GFP_ATOMIC << 32, "failed": 3},
-    ))  # fmt: skip
+    taken = sum_allocations(
+        alloc_slots(
+            {"site": 1, "request": GFP_KERNEL << 32, "count": 5, "failed": 1},
+            {"site": 1, "request": (GFP_KERNEL | 0x100) << 32, "count": 2},
+            {"site": 4, "request": GFP_ATOMIC << 32, "failed": 3},
+        )
+    )
     freed = sum_frees(free_slots({"cache": 1, "count": 4}, {"cache": 10, "count": 1}))
     assert assemble.page_rows((taken, freed), classifier({})) == (
         PageOrder(0, "kernel", 7, 0, 1),
@@ -81,12 +83,16 @@ def test_page_events_are_rows_of_order_and_class() -> None:
 
 def test_sites_that_resolve_alike_are_one_row() -> None:
     """Another generation of modules with the same module in it, for instance."""
-    slots = sum_allocations(alloc_slots({**KMALLOC_ROW, "extra": 1 << 32},
-                                        {**KMALLOC_ROW, "extra": 2 << 32}))  # fmt: skip
+    slots = sum_allocations(
+        alloc_slots({**KMALLOC_ROW, "extra": 1 << 32}, {**KMALLOC_ROW, "extra": 2 << 32})
+    )
     rows = assemble.read_rows(
-        slots, directory(), lambda site, generation: Location("probe", 4, "card"), classifier({}),
+        slots,
+        directory(),
+        lambda site, generation: Location("probe", 4, "card"),
+        classifier({}),
         STABLE_BITS,
-    )  # fmt: skip
+    )
     (site,) = assemble.site_rows(rows, {}, 0)
     assert (site.symbol, site.module, site.allocs) == ("probe", "card", 20)
 

@@ -55,8 +55,13 @@ def test_frees_count_object_sizes_and_page_backed_ones_their_own() -> None:
 
 
 def test_large_kmalloc_is_a_cache_of_its_own() -> None:
-    row = {"site": 1, "request": kmalloc(GFP_KERNEL, 16_384), "cache": LARGE, "count": 2,
-           "requested_bytes": 20_000}  # fmt: skip
+    row = {
+        "site": 1,
+        "request": kmalloc(GFP_KERNEL, 16_384),
+        "cache": LARGE,
+        "count": 2,
+        "requested_bytes": 20_000,
+    }
     found = caches(read(row))[LARGE_CACHE]
     assert (found.allocs, found.requested_bytes, found.allocated_bytes) == (2, 20_000, 32_768)
 
@@ -138,8 +143,12 @@ def test_a_cache_made_anew_with_another_size_adds_to_the_same_row() -> None:
 
 def test_lifetimes_are_kept_by_decade() -> None:
     decades = list(range(CONSTANTS["LIFETIMES"]))
-    frees = sum_frees(free_slots({"cache": DENTRY, "count": 1, "lifetimes": decades},
-                                 {"cache": DENTRY, "count": 1, "lifetimes": decades}))  # fmt: skip
+    frees = sum_frees(
+        free_slots(
+            {"cache": DENTRY, "count": 1, "lifetimes": decades},
+            {"cache": DENTRY, "count": 1, "lifetimes": decades},
+        )
+    )
     assert caches(read(), frees)["dentry"].lifetimes == tuple(2 * n for n in decades)
 
 
@@ -159,8 +168,9 @@ def test_a_second_cache_of_a_name_does_not_claim_the_firsts_slabinfo() -> None:
     twins = directory()
     other = DENTRY + 0x50000
     twins.update(np.array([other], "<u8"), cache_record(b"dentry"), generations())
-    slots = sum_allocations(alloc_slots({"site": 1, "request": kmalloc(GFP_KERNEL, 0),
-                                         "cache": other, "count": 1}))  # fmt: skip
+    slots = sum_allocations(
+        alloc_slots({"site": 1, "request": kmalloc(GFP_KERNEL, 0), "cache": other, "count": 1})
+    )
     rows = assemble.read_rows(slots, twins, locate, classifier({}), STABLE_BITS)
     table = assemble.cache_sums(rows, NO_FREES, twins, 0, {})
     (row,) = assemble.cache_rows(table, {}, {"dentry": info()}, {}, unknown_nature, 0, True)

@@ -28,12 +28,15 @@ class Table:
         monkeypatch.setattr(maps, "map_array", lambda *_, **__: self.totals)
         monkeypatch.setattr(maps, "delete", lambda _, key: self.deleted.append(int(key[0])))
         programs: Any = SimpleNamespace(maps={"stacks": 0, "stack_totals": 1})
-        plan: Any = SimpleNamespace(settings=SimpleNamespace(stack_frames=8),
-                                    defines={"STACK_IDS": NUMBERS})  # fmt: skip
+        plan: Any = SimpleNamespace(
+            settings=SimpleNamespace(stack_frames=8), defines={"STACK_IDS": NUMBERS}
+        )
         self.table = StackTable(
-            programs, plan, lambda numbers, until: self.taken.append((numbers.tolist(), until)),
+            programs,
+            plan,
+            lambda numbers, until: self.taken.append((numbers.tolist(), until)),
             lambda: self.now,
-        )  # fmt: skip
+        )
 
     def objects(self, *stacks: int, age_ns: int = 10**9) -> np.ndarray:
         found = np.zeros(len(stacks), SAMPLE)

@@ -45,8 +45,9 @@ class Kept:
 
     def _snapshot(self, number: int) -> Snapshot:
         since = 0 if number < COUNT // 2 else COUNT // 2
-        tracking = replace(snapshot().tracking, since=BEGIN + since * STEP,
-                           seconds=(number - since) * STEP)  # fmt: skip
+        tracking = replace(
+            snapshot().tracking, since=BEGIN + since * STEP, seconds=(number - since) * STEP
+        )
         return snapshot(tracking=tracking, caches=(cache("a", allocs=number),), sites=self._sites)
 
 

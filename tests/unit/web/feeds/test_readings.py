@@ -34,10 +34,11 @@ BODY = encode(snapshot())
 
 
 @given(
-    st.sampled_from([PLAIN, DETAILED, RETIRE]), st.booleans(),
+    st.sampled_from([PLAIN, DETAILED, RETIRE]),
+    st.booleans(),
     st.dictionaries(st.text(max_size=5), st.floats(allow_nan=False), max_size=3),
     st.binary(max_size=20),
-)  # fmt: skip
+)
 def test_answers_arrive_as_they_were_sent(
     kind: bytes, ok: bool, report: dict[str, float], body: bytes
 ) -> None:
@@ -197,12 +198,15 @@ def test_tables_that_cannot_be_read_are_a_problem_until_they_can(
 @pytest.mark.parametrize(
     "nonsense",
     [
-        b"x" * 100, Answer(DETAILED, True, {}, BODY).pack(), Answer(PLAIN, True, {}, b"x").pack(),
-        Answer(PLAIN, True, {}, BODY).pack() * 2, Answer(PLAIN, True, {}, BODY[:-7]).pack(),
+        b"x" * 100,
+        Answer(DETAILED, True, {}, BODY).pack(),
+        Answer(PLAIN, True, {}, b"x").pack(),
+        Answer(PLAIN, True, {}, BODY).pack() * 2,
+        Answer(PLAIN, True, {}, BODY[:-7]).pack(),
         struct.pack("!4sc?xxxII", b"slm1", PLAIN, True, 0, 1 << 31),
         struct.pack("!4sc?xxxII", b"slm1", PLAIN, True, 2, 0) + b"[]",
     ],
-)  # fmt: skip
+)
 def test_nonsense_ends_the_channel_and_the_last_reading_is_shown(
     nonsense: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

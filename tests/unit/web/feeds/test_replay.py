@@ -83,8 +83,19 @@ class Replay(AsyncHTTPTestCase):
 
 def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     path = record(tmp_path / "slabs.db", 3)
-    command = [sys.executable, "-m", "slabmon", "replay", str(path), "--speed", "0",
-               "--start", f"-{STEP:g}s", "--web.listen-address", "127.0.0.1:0"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "slabmon",
+        "replay",
+        str(path),
+        "--speed",
+        "0",
+        "--start",
+        f"-{STEP:g}s",
+        "--web.listen-address",
+        "127.0.0.1:0",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -101,10 +112,15 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        ["none.db"], ["text"], ["--speed", "-1", "good.db"], ["--speed", "nan", "good.db"],
-        ["--start", "noon", "good.db"], ["--web.listen-address", "x", "good.db"], ["empty.db"],
+        ["none.db"],
+        ["text"],
+        ["--speed", "-1", "good.db"],
+        ["--speed", "nan", "good.db"],
+        ["--start", "noon", "good.db"],
+        ["--web.listen-address", "x", "good.db"],
+        ["empty.db"],
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_replayed_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: list[str]
 ) -> None:

@@ -121,10 +121,13 @@ def test_settings_travel_to_the_web_process() -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"path": "x.db"}, "path"), ({"interval_seconds": 0}, "interval_seconds"),
-        ({"keep": "x"}, "keep"), ({"max_size": "x"}, "max_size"), ({"max_size": "1K"}, "max_size"),
+        ({"path": "x.db"}, "path"),
+        ({"interval_seconds": 0}, "interval_seconds"),
+        ({"keep": "x"}, "keep"),
+        ({"max_size": "x"}, "max_size"),
+        ({"max_size": "1K"}, "max_size"),
     ],
-)  # fmt: skip
+)
 def test_wrong_settings_name_their_key(fields: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=rf"^{says}\b"):
         HistorySettings(**fields)  # type: ignore[arg-type]

@@ -34,16 +34,30 @@ def verdicts(*headers: str) -> list[Verdict]:
 def test_only_the_right_password_of_a_known_user_is_let_in() -> None:
     right = basic("alice", "secret")
     assert verdicts(right, right, right.replace("Basic", "BASIC")) == [Verdict.YES] * 3
-    wrong = ("", "Basic", "Basic !", "Basic YQ==", "Bearer x", right[:-4], basic("alice", ""),
-             basic("alice", "Secret"), basic("carol", "secret"), basic("", "secret"),
-             basic("alice", "secret\0"), basic("alice", "\0"), "Basic " + "A" * 9001)  # fmt: skip
+    wrong = (
+        "",
+        "Basic",
+        "Basic !",
+        "Basic YQ==",
+        "Bearer x",
+        right[:-4],
+        basic("alice", ""),
+        basic("alice", "Secret"),
+        basic("carol", "secret"),
+        basic("", "secret"),
+        basic("alice", "secret\0"),
+        basic("alice", "\0"),
+        "Basic " + "A" * 9001,
+    )
     assert verdicts(*wrong, *wrong) == [Verdict.NO] * 2 * len(wrong)
 
 
 def test_a_password_counts_up_to_what_bcrypt_sees() -> None:
     assert verdicts(basic("bob", "x" * 72), basic("bob", "x" * 99), basic("bob", "x" * 71)) == [
-        Verdict.YES, Verdict.YES, Verdict.NO,
-    ]  # fmt: skip
+        Verdict.YES,
+        Verdict.YES,
+        Verdict.NO,
+    ]
 
 
 def test_what_was_checked_is_remembered_and_wrong_ones_push_no_right_one_out() -> None:
@@ -98,8 +112,9 @@ def test_scrapers_that_come_together_cost_one_check() -> None:
     asyncio.run(check())
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/", "/api/v1/snapshot", "/healthz", "/readyz",
-                                  "/absent"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/", "/api/v1/snapshot", "/healthz", "/readyz", "/absent"]
+)
 def test_nothing_is_served_without_the_password(path: str) -> None:
     async def check() -> None:
         async with serving(config=WebConfig(users=USERS)) as running:

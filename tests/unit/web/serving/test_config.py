@@ -54,8 +54,10 @@ rate_limit:
     )
     assert config.tls is not None
     assert config.tls.client_allowed_sans == ("prometheus.example", "10.0.0.1")
-    assert config.headers == {"Strict-Transport-Security": "max-age=31536000",
-                              "X-Frame-Options": "deny"}  # fmt: skip
+    assert config.headers == {
+        "Strict-Transport-Security": "max-age=31536000",
+        "X-Frame-Options": "deny",
+    }
     assert config.users == {"alice": HASH.encode()}
     assert (config.interval, config.burst) == (90.0, 20)
 
@@ -130,14 +132,33 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
 
 
 SCALARS = st.one_of(
-    st.text(max_size=8), st.integers(), st.booleans(), st.none(), st.floats(),
+    st.text(max_size=8),
+    st.integers(),
+    st.booleans(),
+    st.none(),
+    st.floats(),
     st.sampled_from([HASH, "TLS12", "deny", "1s", "NoClientCert", "a.pem"]),
-)  # fmt: skip
-KEYS = st.sampled_from([
-    "tls_server_config", "http_server_config", "basic_auth_users", "rate_limit", "headers", "cert",
-    "cert_file", "key_file", "client_ca", "client_auth_type", "min_version", "interval", "burst",
-    "cipher_suites", "X-Frame-Options", "x",
-])  # fmt: skip
+)
+KEYS = st.sampled_from(
+    [
+        "tls_server_config",
+        "http_server_config",
+        "basic_auth_users",
+        "rate_limit",
+        "headers",
+        "cert",
+        "cert_file",
+        "key_file",
+        "client_ca",
+        "client_auth_type",
+        "min_version",
+        "interval",
+        "burst",
+        "cipher_suites",
+        "X-Frame-Options",
+        "x",
+    ]
+)
 TREES = st.recursive(
     SCALARS,
     lambda inner: (
@@ -192,11 +213,14 @@ def context_of(text: str) -> None:
 
 def test_certificates_may_stand_in_the_file_itself(authority: Authority) -> None:
     certificate, key = authority.issue("server")
-    document = {"tls_server_config": {
-        "cert": certificate.read_text(), "key": key.read_text(),
-        "client_ca": authority.certificate.read_text(),
-        "client_auth_type": "RequireAndVerifyClientCert",
-    }}  # fmt: skip
+    document = {
+        "tls_server_config": {
+            "cert": certificate.read_text(),
+            "key": key.read_text(),
+            "client_ca": authority.certificate.read_text(),
+            "client_auth_type": "RequireAndVerifyClientCert",
+        }
+    }
     context_of(yaml.safe_dump(document))
 
 
@@ -209,12 +233,15 @@ def test_what_openssl_refuses_is_named(authority: Authority, tmp_path: Path) -> 
         (f"{{cert_file: {certificate}, key_file: {other}}}", str(other)),
         (f"{{cert_file: {tmp_path / 'not'}, key_file: {key}}}", "PEM"),
         (f"{{cert_file: {tmp_path / 'absent'}, key_file: {key}}}", "cert_file"),
-        (f"{{{files}, client_auth_type: RequireAndVerifyClientCert, client_ca_file: "
-         f"{tmp_path / 'not'}}}", "client_ca"),
+        (
+            f"{{{files}, client_auth_type: RequireAndVerifyClientCert, client_ca_file: "
+            f"{tmp_path / 'not'}}}",
+            "client_ca",
+        ),
         (f"{{{files}, cipher_suites: [TLS_NULL]}}", "TLS_NULL"),
         (f"{{{files}, curve_preferences: [X25519, CurveP256]}}", "one curve"),
         (f"{{{files}, curve_preferences: [CurveX]}}", "CurveX"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(UsageError) as caught:
             context_of(f"tls_server_config: {text}")
         assert word in str(caught.value)
@@ -223,7 +250,10 @@ def test_what_openssl_refuses_is_named(authority: Authority, tmp_path: Path) -> 
 def test_an_encrypted_key_is_not_asked_for(authority: Authority) -> None:
     certificate, key = authority.issue("server")
     locked = authority.folder / "locked.key"
-    subprocess.run(["openssl", "ec", "-in", key, "-out", locked, "-aes128", "-passout",
-                    "pass:secret"], check=True, capture_output=True)  # fmt: skip
+    subprocess.run(
+        ["openssl", "ec", "-in", key, "-out", locked, "-aes128", "-passout", "pass:secret"],
+        check=True,
+        capture_output=True,
+    )
     with pytest.raises(UsageError, match="encrypted"):
         context_of(f"tls_server_config: {{cert_file: {certificate}, key_file: {locked}}}")

@@ -76,8 +76,14 @@ def test_versions_outside_the_configured_ones_are_refused(
         ("RequireAndVerifyClientCert", False, False),
     ],
 )
-def test_client_certificates(authority: Authority, server: dict[str, Any], tmp_path: Path,
-                             kind: str, without: bool, foreign: bool) -> None:  # fmt: skip
+def test_client_certificates(
+    authority: Authority,
+    server: dict[str, Any],
+    tmp_path: Path,
+    kind: str,
+    without: bool,
+    foreign: bool,
+) -> None:
     known = authority.issue("client", "DNS:prometheus.example")
     unknown = Authority(tmp_path / "elsewhere").issue("stranger")
 
@@ -96,9 +102,12 @@ def test_only_allowed_names_are_let_in(authority: Authority, server: dict[str, A
     other = authority.issue("two", "DNS:other.example,IP:10.0.0.1")
 
     async def check() -> None:
-        tls = TlsConfig(client_auth_type="RequireAndVerifyClientCert",
-                        client_ca_file=str(authority.certificate),
-                        client_allowed_sans=("prometheus.example",), **server)  # fmt: skip
+        tls = TlsConfig(
+            client_auth_type="RequireAndVerifyClientCert",
+            client_ca_file=str(authority.certificate),
+            client_allowed_sans=("prometheus.example",),
+            **server,
+        )
         async with serving(config=WebConfig(tls)) as running:
             assert await gets_in(running, trusting(authority, allowed))
             client = await running.connect(trusting(authority, other))
