@@ -12,10 +12,10 @@ from functools import partial
 
 import numpy as np
 
-from slabmon.base.format import texts
 from slabmon.model import Snapshot
 from slabmon.runtime.malloc import collect_rarely
 from slabmon.views.catalogue import VIEWS
+from slabmon.views.cells import texts
 from slabmon.views.chart_history import Hour
 from slabmon.views.filtering import mask
 from slabmon.views.table import Table

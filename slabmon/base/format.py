@@ -1,32 +1,21 @@
-"""Values as people read them: units, signs, marks of doubt, small charts."""
+"""Values as people read them: units, signs, small charts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from slabmon.base.escape import printable
-from slabmon.views.columns import (
+from slabmon.base.units import (
     BYTES,
     BYTES_PER_HOUR,
     BYTES_PER_SECOND,
-    ESTIMATE,
-    GROWTH,
-    GROWTH_ERROR,
-    OBSERVABLE,
     PER_SECOND,
     PERCENT,
     SECONDS,
-    Column,
     Value,
 )
 
-if TYPE_CHECKING:
-    from slabmon.views.table import Order, Table
-
 TREND_WIDTH = 12
-# Behind a live figure of what can be freed without any event: it is an upper bound.
-UNSEEN_FREES = "?"
 _BARS = "▁▂▃▄▅▆▇█"
 # A figure that moves by less than this share of itself is drawn flat.
 _FLAT = 0.01
@@ -89,22 +78,3 @@ def trend(values: Sequence[int], width: int = TREND_WIDTH) -> str:
     if high - low <= _FLAT * abs(high):
         return _BARS[0 if high == 0 else 3] * count
     return "".join(_BARS[(value - low) * (len(_BARS) - 1) // (high - low)] for value in bars)
-
-
-def texts(table: Table, order: Order, columns: Sequence[Column]) -> list[list[str]]:
-    """Rows of a table as text; live figures of what can be freed unseen are marked."""
-    seen = [True] * len(order)
-    if any(column.name == OBSERVABLE.name for column in table.view.columns):
-        seen = table.values(OBSERVABLE.name)[order].tolist()
-    return [
-        [_shown(value, column, sure) for value, column in zip(row, columns, strict=True)]
-        for row, sure in zip(table.cells(order, columns), seen, strict=True)
-    ]
-
-
-def _shown(value: Value, column: Column, sure: bool) -> str:
-    if column.name == GROWTH_ERROR.name:
-        return human(value, BYTES)  # an error has no sign
-    text = human(value, column.unit)
-    doubtful = not sure and column.kind in (ESTIMATE, GROWTH) and text != "-"
-    return text + UNSEEN_FREES if doubtful else text

@@ -10,7 +10,7 @@ from slabmon.base.errors import UsageError
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.runtime.progress import wait
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.view import by_view
+from slabmon.views.drilldown import by_view
 
 _MAX_SECONDS = 24 * 3600
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
 from slabmon.daemon.spawn import Birth, execute
 from slabmon.daemon.web_process import WebProcess
-from slabmon.runtime.channel import Identity, Started, identity
+from slabmon.runtime.channel import Started
 from slabmon.runtime.event_loop import Loop
+from slabmon.runtime.files import Identity, identity
 from slabmon.web.settings import WebSettings
 
 log = logging.getLogger(__name__)

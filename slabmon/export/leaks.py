@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from slabmon.base.escape import printable
 from slabmon.base.format import duration, human
-from slabmon.views.columns import BYTES, BYTES_PER_HOUR
+from slabmon.base.units import BYTES, BYTES_PER_HOUR
 
 if TYPE_CHECKING:
     from slabmon.leaks.finding import Assessment, Finding

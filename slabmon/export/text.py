@@ -9,9 +9,10 @@ import json
 from typing import Any
 
 from slabmon.analysis.grouping import group_live
-from slabmon.base.format import texts
+from slabmon.base.units import Value
 from slabmon.model import Live, Snapshot
-from slabmon.views.columns import HISTORY, Value
+from slabmon.views.cells import texts
+from slabmon.views.columns import HISTORY
 from slabmon.views.table import Order, Table
 
 SCHEMA = 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slabmon.kernel.devres import ledger as devices
+from slabmon.kernel.devres.walker import Names
 from slabmon.kernel.symbols import kallsyms as symbols
 from slabmon.kernel.symbols.kallsyms import Location
 
@@ -76,9 +77,7 @@ class Memory:
                 ledger=devices.History(
                     tuple(
                         (
-                            devices.Names(
-                                _text(bus), _text(name), _optional(driver), _optional(module)
-                            ),
+                            Names(_text(bus), _text(name), _optional(driver), _optional(module)),
                             _count(added),
                             _count(removed),
                         )

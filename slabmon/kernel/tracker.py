@@ -15,7 +15,8 @@ from slabmon.base.escape import text
 from slabmon.kernel.bpf import syscall
 from slabmon.kernel.bpf.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODULE_EVENT
 from slabmon.kernel.bpf.ringbuf import RingBuffer
-from slabmon.kernel.devres.ledger import History, Ledger, Walker
+from slabmon.kernel.devres.ledger import History, Ledger
+from slabmon.kernel.devres.walker import Walker
 from slabmon.kernel.loading.loader import Programs
 from slabmon.kernel.planning.bulk_hooks import refused
 from slabmon.kernel.planning.exact_filter import filtered_text

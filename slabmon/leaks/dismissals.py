@@ -12,7 +12,7 @@ from slabmon.leaks.drift import blocks, decline, drawdown, drift
 from slabmon.leaks.finding import CACHE, DEVICE, NET, SITE
 
 if TYPE_CHECKING:
-    from slabmon.leaks.judge import Case, Grown
+    from slabmon.leaks.growth import Case, Grown
 
 BURST = 1 / 3  # share of the growth in one block
 SLOWED = 0.5  # growth of the last quarter, of the mean

@@ -13,7 +13,7 @@ from slabmon.leaks.dismissals import size
 from slabmon.leaks.finding import CACHE, DEVICE, NET, Finding
 
 if TYPE_CHECKING:
-    from slabmon.leaks.judge import Case, Grown
+    from slabmon.leaks.growth import Case, Grown
 
 _DAY = 86400.0
 _MOST = 0.99

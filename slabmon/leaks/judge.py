@@ -3,65 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
 
 from slabmon.leaks import dismissals, evidence
 from slabmon.leaks.attribution import Behind, behind, explained
-from slabmon.leaks.drift import BLOCKS, MIN_BLOCKS, Pace, adjusted, blocks, drift, pace
+from slabmon.leaks.drift import BLOCKS, MIN_BLOCKS, adjusted, blocks, drift, pace
 from slabmon.leaks.finding import CACHE, LIKELY, NET, POSSIBLE, STRONG, Finding
-from slabmon.leaks.series import Stretch, Subject
-from slabmon.model import Snapshot
+from slabmon.leaks.growth import Case, Grown
+from slabmon.leaks.series import Stretch
 
 # Expected share of findings that chance alone makes, at one assessment.
 FALSE_SHARE = 1e-3
 _LONG, _LONGEST = 3600.0, 6 * 3600.0
 _NET_SECONDS = 3600.0
-
-
-@dataclass(frozen=True)
-class Case:
-    """All that there is to judge by. `subjects` name the series, `stretches` hold them, the
-    shortest scale first; `modules` says when each module was first seen. `seconds` is the shortest
-    window for a verdict. `claimed` is filled on the way:
-    growth of caches, bytes per hour, that accepted call sites account for."""
-
-    now: Snapshot
-    subjects: list[Subject]
-    stretches: list[Stretch]
-    modules: dict[str, float]
-    seconds: float
-    claimed: dict[str, float] = field(default_factory=dict)
-
-
-class Grown(NamedTuple):
-    """Established growth of one series over one stretch."""
-
-    row: int
-    stretch: Stretch
-    levels: np.ndarray
-    mean: float
-    p: float
-    pace: Pace
-
-    @property
-    def total(self) -> float:
-        """Bytes grown, over all blocks."""
-        return float(self.levels[-1] - self.levels[0])
-
-    @property
-    def turnover(self) -> float:
-        """Share of the old bytes that was freed."""
-        gone = self.stretch.gone[:, self.row]
-        freed = float(gone[-1] - gone[0])
-        return freed / (freed + self.total)
-
-    @property
-    def hours(self) -> float:
-        """Length of a block."""
-        return self.stretch.seconds / (len(self.levels) - 1) / 3600
 
 
 def judge(case: Case) -> tuple[list[Finding], int]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from slabmon.analysis.delta import is_reset
 from slabmon.leaks.finding import CACHE, DEVICE, DRIVER, NET, SITE, Assessment, Finding
-from slabmon.leaks.judge import Case, judge
+from slabmon.leaks.growth import Case
+from slabmon.leaks.judge import judge
 from slabmon.leaks.series import MAX_SERIES, SCALES, Scale, Subject, Subjects, device_key, site_key
 from slabmon.model import Snapshot
 

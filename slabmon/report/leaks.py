@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from slabmon.base.errors import SlabmonError
 from slabmon.base.format import duration, human
+from slabmon.base.units import BYTES
 from slabmon.export.leaks import SHARE, to_dict
 from slabmon.report.summary import Sentence
 from slabmon.runtime.progress import track
 from slabmon.sources import Past, lookback
 from slabmon.sources.daemon import ConnectedSource
-from slabmon.views.columns import BYTES
 
 if TYPE_CHECKING:
     from slabmon.export.leaks import Document, Entry

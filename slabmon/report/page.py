@@ -13,8 +13,9 @@ from typing import Any
 from tornado.template import Loader
 
 from slabmon import __version__
-from slabmon.base.format import duration, human, texts
+from slabmon.base.format import duration, human
 from slabmon.base.parse import show_moment
+from slabmon.base.units import BYTES_PER_HOUR, Value
 from slabmon.model import Snapshot
 from slabmon.report import paths, tree
 from slabmon.report.charts import line_chart
@@ -23,9 +24,11 @@ from slabmon.report.selection import GROWING, Subject
 from slabmon.report.summary import Growth, grown, size, summary
 from slabmon.report.weights import changed, live
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.columns import BYTES_PER_HOUR, Column, Value
+from slabmon.views.cells import texts
+from slabmon.views.columns import Column
+from slabmon.views.drilldown import by_view
 from slabmon.views.table import Table
-from slabmon.views.view import View, by_view
+from slabmon.views.view import View
 from slabmon.views.window import Instant, Window
 
 _ASSETS = Path(__file__).parent / "assets"

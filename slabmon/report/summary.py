@@ -10,11 +10,11 @@ import numpy as np
 from slabmon.analysis.delta import difference
 from slabmon.analysis.sampling import Grouped
 from slabmon.base.format import duration, human
+from slabmon.base.units import BYTES
 from slabmon.model import Live, Snapshot
 from slabmon.report.paths import Paths
 from slabmon.report.selection import GROWING, Subject
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.columns import BYTES
 from slabmon.views.table import Table
 from slabmon.views.window import Window
 

@@ -9,10 +9,11 @@ each asks for one answer, or says that it is alive. The collector sends answers 
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+
+from slabmon.runtime.files import Identity
 
 # Commands of the web process. DETAILED readings have stacks and cgroup names resolved.
 PLAIN, DETAILED = b"s", b"d"
@@ -31,18 +32,6 @@ _HEADER = struct.Struct("!4sc?xxxII")
 _LENGTH = struct.Struct("!I")
 _MAGIC = b"slm1"
 HEADER_BYTES = _HEADER.size
-
-
-Identity = tuple[int, ...]
-
-
-def identity(path: str) -> Identity:
-    """What changes when a file does; empty while it cannot be read."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return ()
-    return status.st_mtime_ns, status.st_ino, status.st_dev, status.st_size
 
 
 class Garbage(Exception):

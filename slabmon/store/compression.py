@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
+from slabmon.base.zstd import zstd
 from slabmon.store.codec import MAX_BYTES
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    try:
-        from backports import zstd
-    except ModuleNotFoundError:  # Debian 13 has its forerunner only
-        from slabmon.base import pyzstd_compat as zstd  # type: ignore[no-redef]
 
 # Level 6 takes a millisecond for 100 KB. Long distance matching finds the columns of tracked
 # objects again where they have moved by megabytes.
@@ -21,9 +12,6 @@ _OPTIONS: dict[int, int] = {
     zstd.CompressionParameter.enable_long_distance_matching: 1,
     zstd.CompressionParameter.checksum_flag: 1,
 }
-
-
-_QUICK: dict[int, int] = {zstd.CompressionParameter.compression_level: 1}
 
 
 def _prefix(previous: bytes) -> tuple[zstd.ZstdDict, int] | None:
@@ -50,13 +38,3 @@ def unpack(data: bytes, previous: bytes) -> bytes:
     if not unpacker.eof or unpacker.unused_data:
         raise ValueError("the compressed data does not end where it should")
     return raw
-
-
-def pack_own(raw: bytes) -> bytes:
-    """One frame by itself, quickly."""
-    return zstd.compress(raw, options=_QUICK, zstd_dict=None)
-
-
-def unpack_own(data: bytes) -> bytes:
-    """What pack_own() of this process was given: a third of the time that zlib takes."""
-    return zstd.ZstdDecompressor().decompress(data)

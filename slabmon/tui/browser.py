@@ -10,9 +10,10 @@ import numpy as np
 from slabmon.base.escape import printable
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.columns import LABEL, Column
+from slabmon.views.drilldown import follow
 from slabmon.views.filtering import find_column, mask
 from slabmon.views.table import Table
-from slabmon.views.view import View, follow
+from slabmon.views.view import View
 from slabmon.views.window import Instant, Window
 
 # slabtop's sort letters, and the first of these columns that a view has. Letters for what slabmon

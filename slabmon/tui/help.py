@@ -6,9 +6,10 @@ from __future__ import annotations
 import sys
 import textwrap
 
-from slabmon.base.format import human, texts
+from slabmon.base.format import human
 from slabmon.tui.browser import SORT_LETTERS, Browser, letter_column
 from slabmon.views.catalogue import VIEWS
+from slabmon.views.cells import texts
 from slabmon.views.view import View
 
 _KEY_WIDTH, _INDENT = 18, 4
@@ -106,8 +107,9 @@ def markdown() -> str:
         "# Views and columns",
         "",
         "Made from `slabmon/views/catalogue.py` by `make docs`. Counters count since tracking "
-        "began; rates are over the last interval, growth and history over at most 10 minutes. Bytes "
-        "of live memory are exact or sampled, as the tracking mode is. Sort letters are slabtop's.",
+        "began; rates are over the last interval, growth and history over at most 10 minutes. "
+        "Bytes of live memory are exact or sampled, as the tracking mode is. "
+        "Sort letters are slabtop's.",
         "",
     ]
     for view in VIEWS.values():

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
-from slabmon.base.format import TREND_WIDTH, texts
+from slabmon.base.format import TREND_WIDTH
+from slabmon.views.cells import texts
 from slabmon.views.columns import HISTORY, Column
 from slabmon.views.table import Table
 

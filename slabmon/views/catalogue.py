@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from operator import attrgetter
 
+from slabmon.base.units import BYTES, BYTES_PER_HOUR, COUNT, PER_SECOND, PERCENT, SECONDS
 from slabmon.views import columns as c
 from slabmon.views import rows
-from slabmon.views.columns import BYTES, COUNT, COUNTER, FLAG, GAUGE, Column, attribute, label
+from slabmon.views.columns import COUNTER, FLAG, GAUGE, Column, attribute, label
 from slabmon.views.view import Link, View, dimension, group_links
 
 _TRENDS = ("growth_bytes_per_hour", "history")
@@ -57,7 +58,7 @@ _ALL = (
             ),
             Column(
                 "use_ratio",
-                c.PERCENT,
+                PERCENT,
                 c.RATIO,
                 "active_objects of total_objects.",
                 lambda t: t.quotient(t.values("active_objects"), t.values("total_objects")),
@@ -410,7 +411,7 @@ _ALL = (
             attribute("count", COUNT, COUNTER, "Events missed since tracking began.", "lost"),
             Column(
                 "count_per_second",
-                c.PER_SECOND,
+                PER_SECOND,
                 c.RATE,
                 "Events missed per second of the last interval.",
                 lambda t: t.rate("lost"),
@@ -427,10 +428,10 @@ _ALL = (
         (
             label("program", "The program.", "name"),
             attribute("runs", COUNT, COUNTER, "Runs that were timed."),
-            attribute("run_seconds", c.SECONDS, COUNTER, "Time these runs took."),
+            attribute("run_seconds", SECONDS, COUNTER, "Time these runs took."),
             Column(
                 "seconds_per_run",
-                c.SECONDS,
+                SECONDS,
                 c.RATIO,
                 "Mean time of a run.",
                 lambda t: t.quotient(t.now("run_seconds"), t.now("runs"), 10),
@@ -463,7 +464,7 @@ _ALL = (
             label("verdict", "possible, likely or strong, as it has been watched; none: no leak."),
             attribute(
                 "growth_bytes_per_hour",
-                c.BYTES_PER_HOUR,
+                BYTES_PER_HOUR,
                 c.RATE,
                 "Growth per hour, over the window.",
                 "growth",
@@ -471,7 +472,7 @@ _ALL = (
             ),
             attribute(
                 "low_bytes_per_hour",
-                c.BYTES_PER_HOUR,
+                BYTES_PER_HOUR,
                 c.RATE,
                 "Lower end of its 95 % interval.",
                 "low",
@@ -479,7 +480,7 @@ _ALL = (
             ),
             attribute(
                 "high_bytes_per_hour",
-                c.BYTES_PER_HOUR,
+                BYTES_PER_HOUR,
                 c.RATE,
                 "Upper end of its 95 % interval.",
                 "high",
@@ -487,7 +488,7 @@ _ALL = (
             ),
             attribute("live_bytes", BYTES, GAUGE, "What it holds.", "live", "live"),
             attribute(
-                "window_seconds", c.SECONDS, c.RATIO, "Time over which it grew.", "window", "window"
+                "window_seconds", SECONDS, c.RATIO, "Time over which it grew.", "window", "window"
             ),
             label("behind", "Module, drivers and devices behind it."),
             label("reason", "Why it is no leak, else the evidence for and against."),

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from slabmon.analysis.delta import is_reset
-from slabmon.views.columns import PER_SECOND, RATE, Column
+from slabmon.base.units import PER_SECOND
+from slabmon.views.columns import RATE, Column
 from slabmon.views.compressed_rows import Moments, picked
 from slabmon.views.table import Table
 from slabmon.views.window import Instant, Window

@@ -10,10 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from slabmon.base.units import (
+    BYTES,
+    BYTES_PER_HOUR,
+    BYTES_PER_SECOND,
+    COUNT,
+    PER_SECOND,
+    PERCENT,
+    SECONDS,
+)
+
 if TYPE_CHECKING:
     from slabmon.views.table import Table
-
-Value = str | int | float | bool | list[int] | None
 
 # Kinds. COUNTER: since tracking began, exact up to losses. GAUGE: a state now, exact. ESTIMATE:
 # exact or sampled, as the tracking mode is; ERROR and BOUND belong to an estimate.
@@ -31,8 +39,6 @@ LABEL, FLAG, COUNTER, GAUGE, ESTIMATE, ERROR, BOUND, RATE, RATIO, GROWTH, AGE, H
     "age",
     "history",
 )
-COUNT, BYTES, SECONDS, PERCENT = "count", "bytes", "seconds", "ratio"
-PER_SECOND, BYTES_PER_SECOND, BYTES_PER_HOUR = "count/s", "bytes/s", "bytes/h"
 
 
 @dataclass(frozen=True)

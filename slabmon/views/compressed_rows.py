@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slabmon.store.compression import pack_own, unpack_own
+from slabmon.base.zstd import pack_own, unpack_own
 
 # Beside the moment after it: finding what is the same is worth more effort than the little else.
 _BESIDE_LEVEL = 6

@@ -18,17 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from slabmon.base.errors import UsageError
-from slabmon.views.columns import (
-    BYTES,
-    BYTES_PER_HOUR,
-    BYTES_PER_SECOND,
-    FLAG,
-    HISTORY,
-    LABEL,
-    PERCENT,
-    SECONDS,
-    Column,
-)
+from slabmon.base.units import BYTES, BYTES_PER_HOUR, BYTES_PER_SECOND, PERCENT, SECONDS
+from slabmon.views.columns import FLAG, HISTORY, LABEL, Column
 
 if TYPE_CHECKING:
     from slabmon.views.table import Table

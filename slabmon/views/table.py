@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from slabmon.analysis.delta import is_reset
+from slabmon.base.units import Value
 from slabmon.views.columns import (
     BOUND,
     COUNTER,
@@ -18,7 +19,6 @@ from slabmon.views.columns import (
     HISTORY,
     LIVE_ERROR,
     Column,
-    Value,
 )
 from slabmon.views.window import Instant, Listing, Trail, Window
 

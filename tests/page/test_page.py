@@ -12,9 +12,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from slabmon.base.format import texts
 from slabmon.export.text import to_dict
 from slabmon.views.catalogue import VIEWS
+from slabmon.views.cells import texts
 from slabmon.views.table import Table
 from tests.page.conftest import Tab
 from tests.page.scenes import growing

@@ -13,8 +13,8 @@ from slabmon.export.prometheus import Exporter
 from slabmon.export.text import rows_to_json, to_csv, to_json, to_table
 from slabmon.model import Device, Live, Release, Slabinfo, Snapshot, Stacked, Tracked
 from slabmon.views.catalogue import VIEWS
+from slabmon.views.drilldown import by_view
 from slabmon.views.table import Table
-from slabmon.views.view import by_view
 from tests.support import scraping
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
 

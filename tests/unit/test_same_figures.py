@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from slabmon.base.format import human, texts
+from slabmon.base.format import human
 from slabmon.export.metrics import CATALOGUE
 from slabmon.export.text import rows_to_json, to_csv, to_json, to_table
 from slabmon.model import Snapshot
@@ -20,6 +20,7 @@ from slabmon.tui.batch import page
 from slabmon.tui.browser import Browser
 from slabmon.tui.layout import choices, lay_out
 from slabmon.views.catalogue import VIEWS
+from slabmon.views.cells import texts
 from slabmon.views.columns import HISTORY
 from slabmon.views.table import Table
 from slabmon.views.window import Window

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from slabmon import __version__
-from slabmon.base.format import duration, human, texts
+from slabmon.base.format import duration, human
+from slabmon.base.units import BYTES, PER_SECOND, PERCENT
 from slabmon.model import Snapshot
 from slabmon.views.catalogue import VIEWS
+from slabmon.views.cells import texts
 from slabmon.views.chart_history import Hour, rates
-from slabmon.views.columns import BYTES, HISTORY, OBSERVABLE, PER_SECOND, PERCENT, Column
+from slabmon.views.columns import HISTORY, OBSERVABLE, Column
 from slabmon.views.summary import summarize
 from slabmon.views.view import View
 from slabmon.web.feeds.live import Moment

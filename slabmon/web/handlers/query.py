@@ -14,9 +14,10 @@ import numpy as np
 from slabmon.base.errors import UsageError
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.columns import GROWTH_ERROR, LIVE_BYTES, LIVE_ERROR, Column
+from slabmon.views.drilldown import lead
 from slabmon.views.filtering import find_column, mask
 from slabmon.views.table import Table
-from slabmon.views.view import View, lead
+from slabmon.views.view import View
 from slabmon.views.window import Instant, Window
 
 MAX_STEPS, MAX_ROWS = 8, 1000

@@ -14,7 +14,7 @@ import msgspec
 
 from slabmon.base.errors import UsageError
 from slabmon.base.escape import text
-from slabmon.runtime.channel import Identity, identity
+from slabmon.runtime.files import Identity, identity
 
 _MAX_BYTES = 1 << 20
 # At most: 2^16 rounds take seconds, and there is one worker for all clients.

@@ -15,8 +15,8 @@ from slabmon.base.escape import text
 from slabmon.export.text import rows_to_json, to_csv, to_dict, to_json, to_table
 from slabmon.model import Snapshot
 from slabmon.views.catalogue import VIEWS
+from slabmon.views.drilldown import by_view
 from slabmon.views.table import Table
-from slabmon.views.view import by_view
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
 
 INT, REAL, STR, BOOL = (int,), (int, float), (str,), (bool,)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slabmon.kernel.devres import ledger as devices
-from slabmon.kernel.devres.ledger import Names
+from slabmon.kernel.devres.walker import Names
 from slabmon.kernel.session_state import Memory
 from slabmon.kernel.symbols import kallsyms as symbols
 from slabmon.kernel.symbols.kallsyms import Location

@@ -8,13 +8,23 @@ from typing import Any
 
 import pytest
 
+from slabmon.base.units import (
+    BYTES,
+    BYTES_PER_HOUR,
+    BYTES_PER_SECOND,
+    COUNT,
+    PER_SECOND,
+    PERCENT,
+    SECONDS,
+)
 from slabmon.model import FeatureState, Live, Release, Snapshot
 from slabmon.tui.help import markdown
 from slabmon.views import columns as c
 from slabmon.views.catalogue import VIEWS
+from slabmon.views.drilldown import by_view, follow
 from slabmon.views.summary import summarize
 from slabmon.views.table import Table
-from slabmon.views.view import View, by_view, follow
+from slabmon.views.view import View
 from slabmon.views.window import Instant, Window
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
 from tests.support.paths import ROOT
@@ -35,13 +45,13 @@ KINDS = {
 }
 UNITS = {
     "",
-    c.COUNT,
-    c.BYTES,
-    c.SECONDS,
-    c.PERCENT,
-    c.PER_SECOND,
-    c.BYTES_PER_SECOND,
-    c.BYTES_PER_HOUR,
+    COUNT,
+    BYTES,
+    SECONDS,
+    PERCENT,
+    PER_SECOND,
+    BYTES_PER_SECOND,
+    BYTES_PER_HOUR,
 }
 OBJECTS = [
     Object(cache=0, site=0, bytes=64, stack=7),

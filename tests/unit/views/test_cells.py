@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slabmon.base.format import TREND_WIDTH, human, texts, trend
+from slabmon.base.format import TREND_WIDTH, human, trend
+from slabmon.base.units import Value
 from slabmon.model import Live
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.columns import Value
+from slabmon.views.cells import texts
 from slabmon.views.table import Table
 from tests.support.builders import cache, snapshot
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slabmon.base.units import Value
 from slabmon.model import Live, Snapshot
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.columns import Value
 from slabmon.views.table import Table
 from slabmon.views.window import POINT_SECONDS, WINDOW_SECONDS, History, Window
 from tests.support.builders import Object, cache, device, site, snapshot, tracked

@@ -7,7 +7,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from slabmon.kernel.devres.ledger import Ledger, Names, Node, Walker, WalkError
+from slabmon.kernel.devres.ledger import Ledger
+from slabmon.kernel.devres.walker import Names, Node, Walker, WalkError
 from slabmon.model import Device, Release
 from tests.support.records import devres_event
 

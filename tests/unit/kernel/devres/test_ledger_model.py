@@ -10,7 +10,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slabmon.kernel.devres.ledger import Ledger, Names, Node, Walker
+from slabmon.kernel.devres.ledger import Ledger
+from slabmon.kernel.devres.walker import Names, Node, Walker
 from slabmon.model import Device
 from tests.support.records import devres_event
 

@@ -12,7 +12,7 @@ import pytest
 
 from slabmon.kernel.bpf import maps, syscall
 from slabmon.kernel.bpf.layout import CONSTANTS
-from slabmon.kernel.devres.ledger import Node, Walker, WalkError
+from slabmon.kernel.devres.walker import Node, Walker, WalkError
 from slabmon.kernel.loading.loader import Programs
 from slabmon.kernel.planning.plan import SEED, WALK
 

@@ -1,0 +1,8 @@
+"""Units of figures, and the values that columns hold."""
+
+from __future__ import annotations
+
+Value = str | int | float | bool | list[int] | None
+
+COUNT, BYTES, SECONDS, PERCENT = "count", "bytes", "seconds", "ratio"
+PER_SECOND, BYTES_PER_SECOND, BYTES_PER_HOUR = "count/s", "bytes/s", "bytes/h"

@@ -1,0 +1,35 @@
+"""Cells of a table as text, with marks of doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from slabmon.base.format import human
+from slabmon.base.units import BYTES, Value
+from slabmon.views.columns import ESTIMATE, GROWTH, GROWTH_ERROR, OBSERVABLE, Column
+
+if TYPE_CHECKING:
+    from slabmon.views.table import Order, Table
+
+# Behind a live figure of what can be freed without any event: it is an upper bound.
+UNSEEN_FREES = "?"
+
+
+def texts(table: Table, order: Order, columns: Sequence[Column]) -> list[list[str]]:
+    """Rows of a table as text; live figures of what can be freed unseen are marked."""
+    seen = [True] * len(order)
+    if any(column.name == OBSERVABLE.name for column in table.view.columns):
+        seen = table.values(OBSERVABLE.name)[order].tolist()
+    return [
+        [_shown(value, column, sure) for value, column in zip(row, columns, strict=True)]
+        for row, sure in zip(table.cells(order, columns), seen, strict=True)
+    ]
+
+
+def _shown(value: Value, column: Column, sure: bool) -> str:
+    if column.name == GROWTH_ERROR.name:
+        return human(value, BYTES)  # an error has no sign
+    text = human(value, column.unit)
+    doubtful = not sure and column.kind in (ESTIMATE, GROWTH) and text != "-"
+    return text + UNSEEN_FREES if doubtful else text
