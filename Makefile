@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # slabmon: `make help` lists everything.
 
 PYTHON ?= /usr/bin/python3

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the daemon costs over time: memory and CPU of all its processes, while it is scraped.
 
 A benchmark, not a test: `make bench-daemon SECONDS=3600`. Runs `slabmon serve` with files of its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """200 hosts scraped by one Prometheus every 15 s, as JSON: `make bench-fleet` (docs/fleet.md).
 
 A benchmark, not a test. The rules are those of dashboards/rules; every query of the fleet

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The figures of docs/fleet.md, from the results of `make bench-fleet` in docs/fleet.json."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many hosts in one process, each with a path of its own: what `bench.fleet` scrapes.
 
 Each host is two moments of a synthetic snapshot, written by the daemon's own exporter. A scrape

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docs/overhead.md and its figures, from the results in docs/overhead/: `make overhead-docs`."""
 
 from __future__ import annotations

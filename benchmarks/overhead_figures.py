@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The figures of docs/overhead.md, as SVG."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time and size of reports of a large host, from a recording: `make bench-report` (docs/report.md).
 
 A benchmark, not a test. Each report is a process of its own, as for a user.

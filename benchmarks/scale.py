@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory, snapshot and scrape of hosts larger than this one, as JSON: `make bench-scale`.
 
 A benchmark, not a test. The kernel's tables are arrays of this process, filled as such a host

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Start, scrapes and memory of the daemon on this host, as JSON: `make bench-scrape`.
 
 A benchmark, not a test. Another process keeps one CPU busy while scrapes are timed.

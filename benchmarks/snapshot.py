@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time of a snapshot at full tables: both CPUs' 4096 kmalloc slots used, 100,000 samples.
 
 A benchmark, not a test: run it with `make bench`. It fills real, loaded tables through the same

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times and sizes of stored snapshots; with a recording as argument, what a week of it takes.
 
 A benchmark, not a test: `make bench` prints what docs/history.md shows. It needs no privilege.

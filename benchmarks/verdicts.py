@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CPU time and memory of the verdict engine on a large host: 10,000 call sites, 1,000 caches,
 5,000 devices, 100,000 tracked objects of which one in a hundred is replaced between readings.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CPU time of each view of a large host: from a new snapshot to the visible lines.
 
 A benchmark, not a test: `make bench-views`.

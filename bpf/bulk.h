@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The allocator's functions that no tracepoint covers, seen by fentry and fexit programs:
  * kmem_cache_alloc_bulk(), kmem_cache_free_bulk() (which RCU batches of kfree_rcu() end in as

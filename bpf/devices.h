@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Devices and modules: the walk over every device's managed resources (devres), and the events
  * that change them in between.

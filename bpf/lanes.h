@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Counting in lanes. Each program writes a lane of its own on each CPU, and the kernel never
  * runs a raw tracepoint program inside itself on one CPU (from 6.1 on; before, each nesting

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Records and limits shared by the BPF programs and slabmon/kernel/bpf/layout.py, which parses this
  * file: keep to `#define NAME integer` and flat structs of u8, u32, u64, s32, s64 and char.

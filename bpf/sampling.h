@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Poisson sampling by bytes, as tcmalloc, jemalloc and Go's heap profile do: sample points are
  * strewn over the stream of allocated bytes with exponential gaps of mean `interval`, and an

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * slabmon's kernel side: the maps and the programs on them. One translation unit, because bcc
  * rewrites map accesses (`map.lookup()`) in the main file only.

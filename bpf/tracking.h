@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Tracked allocations: which are chosen, what is kept of them, and how their frees find them.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Finding where all struct pages are, on kernels that have bpf_get_kmem_cache() but do not show
  * their symbols: guessed, and believed when it leads to the cache that the kernel names.

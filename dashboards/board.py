@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the dashboards have in common: variables, links between them, rows and places."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What slabmon itself costs on the hosts chosen."""
 
 from __future__ import annotations

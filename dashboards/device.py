@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Down to one driver or device: its managed resources, its module's call sites, its verdicts."""
 
 from __future__ import annotations

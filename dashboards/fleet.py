@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many hosts, by what rules/slabmon.yml records: no panel reads a series for each cache or site."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes dashboards/*.json: `python -m dashboards.generate` (make dashboards)."""
 
 from __future__ import annotations

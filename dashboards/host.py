@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One host, or a few: health and losses first, then who holds memory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Panels: every one has a title, a description, a unit, and queries with legends."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PromQL over slabmon's metrics: names, units and words come from the metric catalogue, so that a
 dashboard cannot ask for what is not exported."""
 

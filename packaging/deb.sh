@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Builds build/slabmon_VERSION_all.deb with nothing but make and dpkg-deb: the package is Python
 # and C source, so there is nothing to compile. `make deb` calls it.
 set -eu

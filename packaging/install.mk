@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Installing, removing, packaging. DESTDIR, PREFIX and SYSCONFDIR are respected.
 
 PREFIX ?= /usr/local

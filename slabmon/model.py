@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Snapshot: what was true of one host at one instant.
 
 Raw facts only. Rates, rankings and verdicts are computed from two or more snapshots by the pure

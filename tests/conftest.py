@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Markers, and the rule that a test which must run here does not get skipped.
 
 SLABMON_REQUIRE lists what this machine can do (live, vm, browser, servers): a skip for want of it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ages of what survives: of tracked objects, by group."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who holds memory: driver modules (their call sites and devices together)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Live estimates of tracked objects grouped by any of their dimensions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Estimates from Poisson-sampled allocations.
 
 An allocation of s bytes is sampled with probability p = 1 - exp(-s / R), R the mean number of

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Modules that import nothing else of slabmon: errors, limits, parsing, formatting, zstd."""

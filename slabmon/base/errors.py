@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Errors a user can act on, each with the exit code the command line promises."""
 
 

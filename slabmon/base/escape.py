@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names from the kernel may hold any byte; here they become harmless text, once for all outputs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values as people read them: units, signs, small charts."""
 
 from __future__ import annotations

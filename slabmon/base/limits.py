@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bounds of settings: a dataclass lists them as LIMITS and checks itself with check_limits()."""
 
 from __future__ import annotations

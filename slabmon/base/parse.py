@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Durations, sizes and times as people write them in options and in the configuration."""
 
 from __future__ import annotations

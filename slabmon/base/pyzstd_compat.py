@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pyzstd, out of which compression.zstd of Python 3.14 grew, under that module's names: what the
 Debian package runs with."""
 

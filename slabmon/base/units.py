@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Units of figures, and the values that columns hold."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Zstandard, whichever module has it, and frames that only this process reads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Paired measurement: short blocks of one workload on one CPU, each mode once a round."""
 
 from __future__ import annotations

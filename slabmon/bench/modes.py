@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is attached while a workload runs: nothing, empty programs, or slabmon."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Other tools that watch kernel allocations, measured beside slabmon where they run.
 
 Each is started and stopped several times, with blocks of the workload before, meanwhile and

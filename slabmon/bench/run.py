@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole measurement: workloads by modes, as one document."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loops that make the kernel allocate and free a known number of objects."""
 
 from __future__ import annotations

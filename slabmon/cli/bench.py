@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon bench: what slabmon costs on this host."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon check: what this host offers, what slabmon attaches, what is degraded and why."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon leaks: which growth is a leak, and why."""
 
 from __future__ import annotations

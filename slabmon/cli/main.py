@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line: one subparser per module of slabmon.commands; main() alone ends the process."""
 
 from __future__ import annotations

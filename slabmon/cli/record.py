@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon record: snapshots into a file, one after the other."""
 
 from __future__ import annotations

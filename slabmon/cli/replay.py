@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon replay: a recording as if a daemon were running on it."""
 
 from __future__ import annotations

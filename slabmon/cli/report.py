@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon report: a page, a profile for other tools, or folded stacks."""
 
 from __future__ import annotations

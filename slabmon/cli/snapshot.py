@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon snapshot: watch for a while, print once, leave nothing attached."""
 
 from __future__ import annotations

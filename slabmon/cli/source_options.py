@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The options --connect and --replay, and the source they choose."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon top: the terminal view."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The collector: the privileged part of the daemon. It owns the tracker, answers its web process
 and does what has to be done in between. It parses nothing that came over a network."""
 

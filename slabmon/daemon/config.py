@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `slabmon serve` runs with: a TOML file, and flags that win over it. Every doubt is an error
 that names the file and key, or the flag, and says how to write it."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Holds slabmon to its budget of CPU time: measures, decides (slabmon.budget), applies."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The daemon from start to end: lock, sockets, kept state, collector, service manager."""
 
 from __future__ import annotations

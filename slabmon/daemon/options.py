@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every setting of the daemon: the one table behind configuration file, flags of `serve`,
 docs/configuration.md and the example file.
 

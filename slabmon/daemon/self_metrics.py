@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What slabmon itself costs: CPU and memory of its processes and of its BPF maps."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a web process comes into being: as a new program, or as a copy of this one.
 
 A copy shares what both import, so that it counts once, but it also has whatever is in memory: only

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keeps one web process running: starts, replaces when its files change, starts again when it
 dies, ever more slowly while it keeps dying."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One web process, seen from the collector: started, listened to, answered, ended."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Assessments as a document for programs (JSON) and as text for people."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The metric catalogue: name, type, help, labels and bound of everything slabmon exports.
 
 The only place where a metric is defined; the collector and docs/metrics.md are made from it

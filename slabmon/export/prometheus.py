@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Snapshots as Prometheus metrics: families made of the catalogue."""
 
 from __future__ import annotations

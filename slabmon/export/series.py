@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which rows have series of their own, within a bound for the whole host; the others are added up
 under OTHER.
 

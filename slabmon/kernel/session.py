@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Opening a tracking session, fast: the compile child starts before anything heavy is imported."""
 
 from __future__ import annotations

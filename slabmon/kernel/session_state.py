@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a session knows that is not in the kernel's tables, as a JSON document and back."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings of a tracking session, and the filter of exact mode."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Doing less for a while, and as much as before again, while counting goes on."""
 
 from __future__ import annotations

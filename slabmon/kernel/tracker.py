@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tracking session: from nothing attached to snapshots, and back to nothing attached."""
 
 from __future__ import annotations

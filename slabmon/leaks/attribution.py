@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is behind growth: call sites, caches, module, drivers, devices; and what explains what."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What speaks against a leak so strongly that growth is no verdict."""
 
 from __future__ import annotations

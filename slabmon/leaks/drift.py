@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is there drift? Statistics of series that grow by increments.
 
 What is live is a sum of increments (allocations that stay, minus frees), so that its level at one

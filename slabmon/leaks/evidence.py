@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sentences for and against a finding."""
 
 from __future__ import annotations

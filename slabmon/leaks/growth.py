@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What there is to judge by, and growth that was established."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From series to findings: which growth is established, what dismisses it, what is behind it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The verdict engine's memory: fed with snapshots, bounded, asked for an assessment."""
 
 from __future__ import annotations

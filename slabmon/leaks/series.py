@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is kept of the past: series at moments, dense for minutes, sparse for days."""
 
 from __future__ import annotations

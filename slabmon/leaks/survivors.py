@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What became of objects that had grown old: from one look at the tracked objects to the next."""
 
 from __future__ import annotations

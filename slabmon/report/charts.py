@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small line charts as SVG, without style attributes, so that a strict policy allows them."""
 
 from __future__ import annotations

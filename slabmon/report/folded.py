@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folded stacks: one path per line, outermost first, and its bytes, as flamegraph.pl reads them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether anything leaks, at the moment that a report is about, in words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bytes by path: kernel stacks and other dimensions, outermost first, of which graphs are made."""
 
 from __future__ import annotations

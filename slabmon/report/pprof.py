@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A profile for `go tool pprof`, Pyroscope and speedscope: profile.proto, gzip'ed."""
 
 from __future__ import annotations

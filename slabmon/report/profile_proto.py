@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The messages of pprof's profile.proto (github.com/google/pprof, proto/profile.proto).
 
 Built from a table when they are needed: no generated code, which would be tied to a version of

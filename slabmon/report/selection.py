@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The moments of a recording, or of a daemon's history, that a report is about."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The summary of a report: what it found, how sure that is, and what it cannot know, in words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Paths as a tree, cut to what can be seen, and as the numbers that the page draws it from."""
 
 from __future__ import annotations

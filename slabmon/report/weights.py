@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each tracked object counts for, in whole bytes and objects that add up to the snapshot's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What slabmon may cost, and what it gives up when it costs more: a pure decision."""
 
 from __future__ import annotations

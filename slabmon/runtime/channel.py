@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the collector and the web process say to each other, over one socket pair.
 
 Before it serves anyone, the web process is still trusted: it takes one JSON line (its settings)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The collector's event loop: one thread, readable and writable descriptors, timers, signals."""
 
 from __future__ import annotations

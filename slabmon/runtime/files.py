@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a file is still the one it was."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Work done in a copy of this process, which ends with it: what is needed for a moment leaves no
 holes in this one's memory, and writes to nothing that is shared."""
 

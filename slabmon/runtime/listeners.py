@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Listening sockets, bound while still privileged: TCP, unix, or passed in by systemd."""
 
 from __future__ import annotations

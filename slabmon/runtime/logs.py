@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where log lines go: to journald with fields when the service runs under systemd, else to
 standard error. Repeated lines are held back and counted."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory of what goes on for long: give back at once what a snapshot needed for a moment, and do
 not search what it is made of for garbage."""
 

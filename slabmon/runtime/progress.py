@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Progress bars for waits, on standard error, only if that is a terminal."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Waiting for the signals that ask a command to stop, instead of being interrupted by them."""
 
 from __future__ import annotations

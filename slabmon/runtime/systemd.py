@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """systemd's side channel: sd_notify(3), with the file descriptor store and the watchdog.
 
 Written out because the wrappers on PyPI either pass no descriptors or need a compiler; the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where snapshots come from: programs of our own, a running daemon, a recording."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Snapshots of a running daemon: http://, https:// or unix:/path."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Snapshots of this host through programs of our own, attached while the source is open."""
 
 from __future__ import annotations

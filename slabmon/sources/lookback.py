@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is made of the past of a source: growth before a moment, and verdicts at it."""
 
 from __future__ import annotations

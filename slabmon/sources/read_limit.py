@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much of the past is read: less of large hosts, whose snapshots take longer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Snapshots of a recording, as if it happened now: at any speed, from any moment on."""
 
 from __future__ import annotations

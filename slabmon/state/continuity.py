@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counting that goes on while the daemon does not: adopting what an earlier process left, and
 leaving what a later one can adopt."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where kernel objects are kept while no daemon runs: systemd's file descriptor store, else
 names in a BPF file system. Object names are those of `Programs.objects()`."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether kept programs are those this daemon would load: compared part by part, so that the
 reason for loading anew can be told."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a daemon that was killed has left in the kernel, to be told to people."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Python knows and the kernel does not, kept in a BPF map beside the other maps.
 
 A map lives exactly as long as the counters it belongs to, needs no disk, and a store to it

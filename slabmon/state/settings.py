@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The [state] table of the configuration."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Snapshots as bytes: in recordings, between the daemon's processes and over HTTP.
 
 The form is a head (MAGIC, then a checksum of the model's fields) and one MessagePack document in

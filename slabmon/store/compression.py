@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Zstandard, each snapshot against the one before it: of a host at rest little is left."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings: one SQLite file of compressed snapshots, read here. docs/history.md has the format.
 
 A recording may come from anywhere: it is opened read-only, its schema must be ours to the letter,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writing a recording: append snapshots, forget old ones."""
 
 from __future__ import annotations

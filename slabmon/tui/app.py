@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Textual application of top: it shows what browser, header and layout say."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """top without a terminal: plain text again and again, for scripts and pipes."""
 
 from __future__ import annotations

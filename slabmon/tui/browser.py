@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What top shows and where one is in it, without a terminal: views, order, filter, drill-down."""
 
 from __future__ import annotations

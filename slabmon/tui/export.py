@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is shown, into a file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A thread that reads the source at an interval and turns snapshots into windows.
 
 The source is opened, used and closed in this thread alone: a recording belongs to the thread that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table on the screen: visible rows only, a cursor, keys and mouse. It shows plain text, never
 markup."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The header's text: how far the figures can be trusted, and what they cost."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The texts of help, and of all figures of one row. `python -m slabmon.top.help` writes
 docs/views.md."""
 

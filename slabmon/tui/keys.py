@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys of the application (those of the table are in grid), and what the command palette offers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which columns fit into a terminal, how wide they are, and the text of the visible rows."""
 
 from __future__ import annotations

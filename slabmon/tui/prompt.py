@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The line where a filter, a file or a time is typed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Screens above the table: help, and all figures of one row."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How top begins: what the command line asks for."""
 
 from __future__ import annotations

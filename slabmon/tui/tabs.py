@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The line of views, the one that is shown standing out; as many as fit, around that one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The views: one table of rows and columns for every output (tables, CSV, top, page, report)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cells of a table as text, with marks of doubt."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The last hour of the rows of views that keep a history, for charts: bounded in rows and points.
 
 Each point holds, of the largest and the busiest rows of a view and of all its rows together: the

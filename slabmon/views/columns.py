@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a column is, and the columns that several views share.
 
 `get` is a pure function of an analysis.table.Table; nothing here computes by itself, and nothing

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Figures of some rows at one moment, compressed: of hundreds of moments few are looked at, and
 most rows show nothing or what others show."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Views made of other views: grouped by dimensions, narrowed to rows, reached by a link."""
 
 from __future__ import annotations

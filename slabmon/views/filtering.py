@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The filter language of the views: terms, all of which must hold.
 
 kmalloc               a name of the row contains it, upper or lower case

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a snapshot to the rows of a view: those that are not simply a part of it."""
 
 from __future__ import annotations

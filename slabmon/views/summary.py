@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the header of every view says: how far its figures can be trusted, and what they cost."""
 
 from __future__ import annotations

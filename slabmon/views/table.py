@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One view of one window: values by column, order, and rows as plain values."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a view is, and how rows of one lead to rows of another."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A window: the present snapshot and what is kept of earlier ones, for rates, growth, history.
 
 `History.add` takes snapshots as they come and gives a Window after each. A Window never changes.

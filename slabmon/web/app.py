@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is served: metrics, a page, the snapshot for programs, health. Read-only."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The web process: everything that touches what clients send, and no privilege.
 
 Started by the collector with the number of its channel and those of the listening sockets. It

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings of the HTTP side: the [web] table of the configuration."""
 
 from __future__ import annotations

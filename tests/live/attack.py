@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clients that misbehave: `python -m tests.live.attack PORT SECONDS [CA]` against the loopback;
 over TLS with the certificate of an authority."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A collector without a kernel side: the real web process, fed with made-up readings."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`slabmon serve` as a process, with files of its own."""
 
 from __future__ import annotations

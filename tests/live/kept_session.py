@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tracking session whose state outlives it: `python -m tests.live.kept_session DIRECTORY
 SAMPLES`. One line of standard input asks for a snapshot as JSON; its end ends the session."""
 

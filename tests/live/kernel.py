@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the kernel itself says: loaded BPF programs, and event counts from ftrace."""
 
 from __future__ import annotations

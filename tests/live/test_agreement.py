@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon against sources that are not slabmon: ftrace, sysfs, slabinfo."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon bench on this kernel: figures of every mode, pairs counted, nothing left attached."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands as a user runs them: output, exit codes, and nothing left behind."""
 
 from __future__ import annotations

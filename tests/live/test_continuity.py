@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counting goes on over kill -9, and nothing is left after an end on request."""
 
 from __future__ import annotations

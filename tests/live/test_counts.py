@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exact counts against a workload of known size, on the running kernel."""
 
 from __future__ import annotations

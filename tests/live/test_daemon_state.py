@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The daemon over kill -9, a second daemon, a reload, and an end on request."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The hot path does not grow unnoticed: instructions, calls and cache lines of each event.
 
 What is compiled is run step by step in this process; nothing is loaded. Only making bcc's maps

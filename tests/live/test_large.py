@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Page-backed kmalloc on the running kernel: counted once, freed with its bytes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A checkout below a private directory: once the web process is another user it can read no module
 of it. So it imports all it needs before, whatever it is asked for."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the programs for old kernels may not contain, seen without one: they are only compiled."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings of this kernel: record, and what is read from the file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """top with programs of its own: it shows this kernel, and leaves it as it was."""
 
 from __future__ import annotations

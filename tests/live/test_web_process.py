@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real web process under a collector without a kernel side: what it may do, whom it serves
 while others misbehave, and what it shows when its collector does."""
 

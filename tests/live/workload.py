@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Workloads of known size: System V messages. Each message is one kmalloc of its length plus
 struct msg_msg, made by load_msg() (ipc/msgutil.c) and freed when it is received."""
 

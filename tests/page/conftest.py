@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A headless Chromium, a server over a synthetic host, and a page that must not misbehave."""
 
 from __future__ import annotations

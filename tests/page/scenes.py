@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the page's test server shows: synthetic hosts, by the seconds since tracking began."""
 
 from __future__ import annotations

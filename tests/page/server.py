@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The web process's server over a synthetic host: `python -m tests.page.server SCENE PORT`."""
 
 from __future__ import annotations

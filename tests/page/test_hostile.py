@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The live page among those who mean harm: names, fragments, filters, and who is let in."""
 
 from __future__ import annotations

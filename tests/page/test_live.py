@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page of the real daemon: what it shows moves by what this host allocates."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The live page as a person uses it, in a headless Chromium."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The live page over a daemon that keeps history: choosing a moment, and what is shown of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report in a real browser: no errors, no requests, zoom, search, keys, hostile names."""
 
 from __future__ import annotations

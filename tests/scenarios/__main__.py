@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m tests.scenarios FIRST-LAST [NAME]`: runs scenarios with these seeds and prints what
 came of each; of held-out seeds, and without a name, the figures go into docs/verdicts.md."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scenarios by name. Every number in them is drawn by the seed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A synthetic host: streams of allocations with known lives, seen as slabmon would see them.
 
 Each allocation of s bytes is sampled with probability 1 - exp(-s / R), independently: what the

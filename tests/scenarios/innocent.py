@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Worlds in which nothing leaks, however it looks."""
 
 from __future__ import annotations

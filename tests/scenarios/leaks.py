@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Worlds in which something leaks."""
 
 from __future__ import annotations

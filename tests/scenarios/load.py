@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Building blocks of worlds: arrivals, lives, and the background of a busy host."""
 
 from __future__ import annotations

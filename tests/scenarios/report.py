@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The figures of docs/verdicts.md."""
 
 from __future__ import annotations

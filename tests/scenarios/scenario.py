@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a scenario is: a world, and which suspects in it are right."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs scenarios through the engine and scores what it says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which seeds thresholds are chosen on, and which the figures are made of."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules and queries in quick motion: what takes hours takes seconds, what they say stays."""
 
 from __future__ import annotations

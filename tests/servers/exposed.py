@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the test itself serves: metrics to scrape, and a receiver of alerts."""
 
 from __future__ import annotations

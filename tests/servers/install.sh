@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Installs Debian's servers without running them: sh tests/servers/install.sh PACKAGE...
 # The tests start servers of their own. The packages' services would listen on all interfaces, from
 # now on and after each boot, so their units are masked first; who wants one: systemctl unmask NAME.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Servers as processes of a test: on free loopback ports, with files of their own, always ended."""
 
 from __future__ import annotations

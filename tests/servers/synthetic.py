@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hosts on which everything happens that slabmon can tell of, for queries that a quiet host leaves
 empty. Counters grow with each scrape; made by the exporter itself."""
 

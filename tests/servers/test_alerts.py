@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Alerts from end to end: slabmon, Prometheus, Alertmanager, a webhook in the test. Rules are the
 committed ones in quick motion (compressed.py: three seconds stand for an hour).
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SlabmonLeakSuspected for a leak on this machine's kernel, with the rules as they are committed.
 
 A verdict takes 21 minutes of watching and the alert five more: run by `make test-leak`, not by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The committed rules and examples, as Debian's promtool, vmalert and amtool see them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every query of every panel and rule, run by a real Prometheus and, after remote write, by
 VictoriaMetrics. Scraped are the live daemon on this machine's kernel and two synthetic hosts.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The committed dashboards and rules, as tests read them."""
 
 from __future__ import annotations

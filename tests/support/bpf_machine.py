@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs compiled BPF code step by step: how many instructions an event takes, which calls it makes
 and which cache lines of the maps it touches. What bcc emits, before the kernel's own passes."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Builds BTF data by hand (Documentation/bpf/btf.rst): types are numbered from 1 as added."""
 
 from __future__ import annotations

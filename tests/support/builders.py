@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Synthetic rows and snapshots: every field has a plain default, tests name what they care for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The C compiler, where one is installed; CI says with SLABMON_REQUIRE that there must be."""
 
 from __future__ import annotations

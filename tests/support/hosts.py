@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Facts of hosts that can run slabmon, one for each shape of the tracepoints over time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one event costs on the hot path, in instructions, calls and cache lines.
 
 `python -m tests.support.hot_path > tests/support/hot_path.toml` writes down what the programs take

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A kernel's symbol files in a temporary folder, and the modules that come and go in them."""
 
 from __future__ import annotations

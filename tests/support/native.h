@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the BPF programs need to run in a process of their own: the kernel's types, bcc's maps and
  * the helpers, with memory, clock and task set by the test (tests/support/native.py).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The BPF programs compiled for this process, with their maps as numpy arrays.
 
 The same C, the same defines and the same reader as on a kernel; only bcc, the helpers and the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A command on a pseudo-terminal, as a person's shell would run it."""
 
 from __future__ import annotations

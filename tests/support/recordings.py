@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings for tests: a host whose counters grow from moment to moment."""
 
 from __future__ import annotations

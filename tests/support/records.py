@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernel records as numpy values, made from bpf/layout.h's dtypes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Snapshots whose rows agree with their tracked objects, as those of a kernel do."""
 
 from __future__ import annotations

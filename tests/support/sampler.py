@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kernel's sampler in Python: exponential_gap() of bpf/sampling.h, integer for integer, and
 the countdown of track() in bpf/tracking.h."""
 

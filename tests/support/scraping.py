@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """prometheus_client's encoders and parsers, which are not typed throughout."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A web server as the web process runs it, on the loopback, and a client that can misbehave."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What tests of stored snapshots share: equality, and everything that is made of a snapshot."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Allocation slots of a few caches, read as the tracker reads them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """top under test: a source that is told what to show, and the text on the screen."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every output shows the same figures for one snapshot: JSON, CSV, tables, batch top and top, the
 live page, the report, metrics. (The page as a browser shows it: tests/page/test_page.py.)"""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stock Debian kernels in throw-away virtual machines, for tests that need ground truth.
 
 Everything here runs under plain software emulation, so that it behaves the same

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m tests.vm`: the guest tests on one kernel, a shell in it, or a new lock."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fetch exact Debian packages of several suites without touching the host's apt.
 
 A private configuration directory lists all suites at once; apt verifies the

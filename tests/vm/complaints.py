@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a healthy kernel never prints."""
 
 from __future__ import annotations

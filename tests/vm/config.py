@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """kernels.toml and its lock: which kernels, which packages, which exact versions."""
 
 from __future__ import annotations

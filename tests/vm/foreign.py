@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A root file system for another architecture, without running anything that is in it.
 
 Packages are unpacked but not configured, and Python packages come as wheels: enough for Python,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Emulated machines and the devices that can be added to them, as arguments of qemu."""
 
 from __future__ import annotations

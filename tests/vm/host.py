@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the harness needs from the machine it runs on: commands, packages, a cache, a lock."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A first root of one busybox, a few modules and a script that assembles the real root."""
 
 from __future__ import annotations

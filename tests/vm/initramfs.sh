@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# SPDX-License-Identifier: Apache-2.0
 # First process of a guest: stack read-only layers under a writable tmpfs and hand
 # over to the script in the work directory. The root is the disk; `layers=a:b` on
 # the command line names the 9p layers above it, topmost first.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build the planted module for a kernel, in the distribution that the kernel comes from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boot one guest, run one command in it, bring back what it said.
 
 The host side of guest/init.sh: they share the work directory, which the guest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m tests.vm.matrix > docs/support-matrix.md`: kernel by feature, from guest runs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What guest runs found, one JSON file per kernel: the facts behind docs/support-matrix.md."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Root file systems: a clean Debian, and the same with slabmon's environment installed."""
 
 from __future__ import annotations

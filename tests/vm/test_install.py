@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`make install` and `make uninstall` into a directory, as packagers of other systems use them."""
 
 from __future__ import annotations

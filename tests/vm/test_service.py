@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The service on a real systemd: as a Debian package, and by `make install`."""
 
 from __future__ import annotations

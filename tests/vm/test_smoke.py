@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One kernel booted from the host's own test run: the test bed works, the planted module too."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Unpacked kernels: one tree that a guest sees, one with headers to build modules against."""
 
 from __future__ import annotations

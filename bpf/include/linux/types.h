@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The integer types that bcc's implicit headers name; the same on x86-64 and arm64. */
 #ifndef SLABMON_LINUX_TYPES_H
 #define SLABMON_LINUX_TYPES_H

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Record layouts and limits of bpf/layout.h as numpy dtypes and integers.
 
 The header is the only source: it is parsed here, so that C and Python cannot differ.

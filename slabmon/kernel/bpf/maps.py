@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading BPF maps: through mmap, else by system calls (include/uapi/linux/bpf.h)."""
 
 from __future__ import annotations

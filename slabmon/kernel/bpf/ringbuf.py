@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Consumer of a BPF ring buffer (kernel/bpf/ringbuf.c), by mmap and without a system call."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the BPF sources are."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bpf() system calls on programs (include/uapi/linux/bpf.h). No numpy here: the compile
 child imports this module and has to start fast. Maps are read by maps.py."""
 

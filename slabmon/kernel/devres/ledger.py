@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The device ledger: every device's managed resources (devres).
 
 Two sources that check each other. The walk reads all lists from kernel memory, at start and

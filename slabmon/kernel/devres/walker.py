@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The walk over every registered device and its devres list, step by step in kernel memory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compile child: the only module that imports bcc.
 
 Run as a process of its own with the number of a unix socket as argument. It takes one request

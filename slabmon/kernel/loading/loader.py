@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiles and loads in a child, attaches here, and owns every descriptor until close()."""
 
 from __future__ import annotations

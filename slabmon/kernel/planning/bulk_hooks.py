@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What closes the blind spots of the tracepoints: programs attached to the allocator's functions.
 
 kmem_cache_alloc_bulk() and kmem_cache_free_bulk() have no event, nor has what kfree_rcu() frees:

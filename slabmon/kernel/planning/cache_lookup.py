@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the programs turn the address of an object into its cache, on which host."""
 
 from __future__ import annotations

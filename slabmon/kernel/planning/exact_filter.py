@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the filter of exact mode selects in kernel text."""
 
 from __future__ import annotations

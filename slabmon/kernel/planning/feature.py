@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The state of one capability of slabmon on one host."""
 
 from __future__ import annotations

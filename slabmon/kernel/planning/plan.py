@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From facts and settings to what is compiled, loaded and attached, and what is degraded.
 
 A pure function: `make_plan` asks nothing of the host. A kernel quirk is one entry here and, where

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The part of BTF that slabmon needs: offsets of named struct members, typedef prototypes, enums.
 
 Format: Documentation/bpf/btf.rst and include/uapi/linux/btf.h. Only the types asked for are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """cgroup v2 ids and paths. A cgroup's id is the inode number of its directory (kernfs)."""
 
 from __future__ import annotations

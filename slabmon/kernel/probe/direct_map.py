@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the kernel maps all memory, and the struct pages of it: what turns an address into its
 page where the kernel has no function for it."""
 

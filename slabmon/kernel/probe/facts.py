@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What this host offers, probed once. Nothing here decides anything: plan.py does."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """GFP flags: the classes users think in, from the flag bits of a request.
 
 Composites: include/linux/gfp_types.h. GFP_ATOMIC = HIGH|KSWAPD, GFP_NOWAIT = KSWAPD,

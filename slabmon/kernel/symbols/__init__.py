@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernel text symbols, over module loads and unloads."""

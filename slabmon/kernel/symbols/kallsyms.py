@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernel text symbols of /proc/kallsyms, over module loads and unloads.
 
 Core text never changes. Modules come and go and their addresses are used again, so each call

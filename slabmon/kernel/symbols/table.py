@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text symbols by address and by name, in little memory: a kernel has over 100,000 of them, of
 which few are ever asked for."""
 

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """From BPF maps to the rows of a snapshot."""

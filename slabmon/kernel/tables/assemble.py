@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From columns of the kernel's tables to the rows of a Snapshot. No I/O."""
 
 from __future__ import annotations

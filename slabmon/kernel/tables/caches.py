@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which cache is which. A cache is one struct kmem_cache, told by address and generation; names
 repeat, and addresses are used again after a cache is destroyed."""
 

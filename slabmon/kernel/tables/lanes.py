@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From the kernel's lanes and tables to columns: reading and summing, nothing else."""
 
 from __future__ import annotations

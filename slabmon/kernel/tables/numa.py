@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NUMA nodes: which CPU belongs to which, and what each was asked for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kernel's table of stacks: what was allocated by each, and room for new ones.
 
 bpf_get_stackid() keeps a stack where its hash says, for good, and refuses another that belongs

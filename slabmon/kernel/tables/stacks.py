@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernel stacks of tracked objects, by name."""
 
 from __future__ import annotations

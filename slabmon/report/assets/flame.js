@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** A flame graph, root on top, of the graphs in the page; only what is wide enough is drawn. */
 class Flame {
   constructor(element, status) {

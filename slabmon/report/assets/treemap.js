@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** A treemap: two levels below the root, areas by size, squarified (Bruls and others, 2000). */
 class Treemap {
   constructor(element, status, out) {

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Work that keeps the whole web process busy, held to a part of its time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The daemon's history: a recording that the web process keeps and answers from."""
 
 from __future__ import annotations

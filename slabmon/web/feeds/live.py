@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the live page is made of: windows over readings, kept up whether or not anyone looks."""
 
 from __future__ import annotations

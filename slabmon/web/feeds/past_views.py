@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Moments of the past as the page shows them: read piece by piece, with others answered between."""
 
 from __future__ import annotations

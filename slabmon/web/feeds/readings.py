@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Readings from the collector: shared by requests that come together, never waited for longer
 than the budget."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The daemon's HTTP side over a recording: the same page, metrics and API, at another time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all answers have in common: who is let in, headers, encodings, errors in one line."""
 
 from __future__ import annotations

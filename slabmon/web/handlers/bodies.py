@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bodies: what clients get, made once per reading however many ask."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The live page at `/`: its files, and what it fetches."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the live page gets to show, as JSON: rows as people read them, and the header's facts."""
 
 from __future__ import annotations

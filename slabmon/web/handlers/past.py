@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers about the past: from the daemon's history, or from a recording that is replayed."""
 
 from __future__ import annotations

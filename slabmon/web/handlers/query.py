@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a request asks to be shown: a view, the links followed from it, a filter, an order."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a request over the network is let in: rate limit, client certificate, password."""
 
 from __future__ import annotations

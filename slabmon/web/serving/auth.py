@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Basic authentication against bcrypt hashes, which are slow on purpose: one worker thread, a
 bounded queue, and a memory of what was already checked."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The web configuration file, in the format Prometheus' exporters share (exporter-toolkit): TLS,
 client certificates, basic authentication, headers, rate limit. Any doubt is an error that names
 the key."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who is connected, and who has to go: limits in total, per client and in time."""
 
 from __future__ import annotations

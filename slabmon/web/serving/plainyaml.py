@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """YAML as configuration needs it: plain data, no aliases, no key twice."""
 
 from __future__ import annotations

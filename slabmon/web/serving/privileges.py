@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Giving everything up: the web process before it takes its first request."""
 
 from __future__ import annotations

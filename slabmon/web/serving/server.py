@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The HTTP server: Tornado's, with limits on everything a client can make it spend."""
 
 from __future__ import annotations

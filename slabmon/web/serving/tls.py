@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The TLS side of the web configuration, as far as OpenSSL through Python goes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A chart over an hour: lines, a band of error around the first, values under the pointer.
 
 import { clock, draw, make, minute, say } from "./dom.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Elements. Text only ever becomes text: nothing here parses markup.
 
 const SVG = "http://www.w3.org/2000/svg";

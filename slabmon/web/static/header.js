@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The header tells how far the figures can be trusted, and what they cost.
 
 import { $, make, say } from "./dom.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The live page: asks the daemon again and again, and shows what it answers.
 
 import { Chart } from "./chart.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The server's answers. Refused: it does not understand the question, or (lost) knows nothing of that
 // moment. Gone: no answer, or no good one.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is shown lives in the fragment of the URL: links, reloading and the back button just work.
 
 // path: [[title of a link, values it was followed with, key and name of the row it started from]]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The table: headings that sort, rows that stay the same elements while their figures change.
 
 import { draw, make, say } from "./dom.js";

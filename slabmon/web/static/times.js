@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The controls that go back in time, where slabmon keeps history.
 
 import { $ } from "./dom.js";

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Live estimates by any dimension of the tracked objects."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Estimates hold what they promise for the sampler that the kernel runs."""
 
 from __future__ import annotations

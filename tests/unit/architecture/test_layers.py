@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The direction of imports: a module imports from layers below its own, never from above.
 
 All imports count, those inside functions and under TYPE_CHECKING too: what a module knows of

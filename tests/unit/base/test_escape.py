@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names from the kernel become harmless text."""
 
 from __future__ import annotations

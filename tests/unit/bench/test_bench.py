@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon bench without a kernel: pairing, workloads, other tools that come and go."""
 
 from __future__ import annotations

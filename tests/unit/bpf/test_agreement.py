@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All ways to allocate and to free, mixed at random: the programs agree with a model."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is counted and tracked of kmem_cache_alloc_bulk(), run in this process."""
 
 from __future__ import annotations

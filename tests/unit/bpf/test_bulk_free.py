@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is counted and forgotten in kmem_cache_free_bulk() and __kfree_rcu_sheaf(), run in this
 process."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the BPF programs count, run in this process."""
 
 from __future__ import annotations

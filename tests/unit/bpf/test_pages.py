@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From an address to its cache by struct page, on kernels that have no function for it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is counted by kernel stack, by the BPF programs run in this process."""
 
 from __future__ import annotations

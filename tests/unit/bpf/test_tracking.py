@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which objects the BPF programs track and how they find them again, run in this process."""
 
 from __future__ import annotations

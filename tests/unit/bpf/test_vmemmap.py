@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From an address to its cache without asking the kernel each time, run in this process."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """top, report and leaks over a server that knows the past: the same as of the recording itself."""
 
 from __future__ import annotations

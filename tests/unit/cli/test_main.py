@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line: exit codes and error lines. Nothing is loaded here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon record, over a source that needs no kernel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon report on the command line: sources, formats, errors."""
 
 from __future__ import annotations

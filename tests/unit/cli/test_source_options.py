@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which source the options choose, and that a daemon on this host comes first."""
 
 from __future__ import annotations

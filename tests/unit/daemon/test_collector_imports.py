@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the privileged process holds: nothing that parses what strangers send."""
 
 from __future__ import annotations

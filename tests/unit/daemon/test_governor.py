@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The budget applied: what the decision changes in a session, and what it reports."""
 
 from __future__ import annotations

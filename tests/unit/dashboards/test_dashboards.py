@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The dashboards: made of the catalogue, and what grafana's dashboard-linter asks for.
 
 Its rules: https://github.com/grafana/dashboard-linter/blob/main/docs/index.md

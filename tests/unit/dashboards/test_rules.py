@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prometheus rules and their runbooks: what they ask for is there, what they link is there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docs/fleet.md is what its results and the exporter say."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docs/overhead.md is what its results say."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docs/support-matrix.md is what the recorded guest runs say."""
 
 from __future__ import annotations

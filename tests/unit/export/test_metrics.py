@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The metric catalogue and the page made from it."""
 
 from __future__ import annotations

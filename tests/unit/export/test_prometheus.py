@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Snapshots as Prometheus metrics, read back with the parsers of prometheus_client."""
 
 from __future__ import annotations

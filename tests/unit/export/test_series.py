@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which rows have series of their own: bounded, stable, and no counter falls or is lost."""
 
 from __future__ import annotations

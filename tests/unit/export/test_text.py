@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Snapshots as JSON, CSV and tables."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings and the filter of exact mode."""
 
 from __future__ import annotations

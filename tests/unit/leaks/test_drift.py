@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Statistics of the verdict engine against tables, theory and chance."""
 
 from __future__ import annotations

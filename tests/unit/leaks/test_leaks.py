@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon leaks, and the daemon's side of it: documents, text, metrics."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The verdict engine's memory: what it follows, forgets, and says of too little."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page as a file: its figures, its size, and that nothing in it can do harm."""
 
 from __future__ import annotations

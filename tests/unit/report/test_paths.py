@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Paths of memory, the trees made of them, and folded stacks."""
 
 from __future__ import annotations

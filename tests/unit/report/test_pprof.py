@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The profile, read back by a decoder that has nothing to do with its encoder."""
 
 from __future__ import annotations

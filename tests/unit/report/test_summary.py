@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The summary in words: exact wording, for these words are what people act on."""
 
 from __future__ import annotations

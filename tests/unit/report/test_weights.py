@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole numbers that add up to the snapshot's own figures."""
 
 from __future__ import annotations

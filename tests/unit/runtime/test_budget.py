@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is given up when slabmon costs too much, and when it comes back."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Listening sockets: TCP, unix, and those a service manager passes."""
 
 from __future__ import annotations

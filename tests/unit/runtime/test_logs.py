@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Log lines: journald's protocol, and holding back what comes too often."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is safe to unmap."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Progress bars: on terminals only, and only for waits."""
 
 from __future__ import annotations

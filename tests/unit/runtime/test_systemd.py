@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """sd_notify, its descriptors, the store and the watchdog, against a socket of our own."""
 
 from __future__ import annotations

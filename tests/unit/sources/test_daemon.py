@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Snapshots from a daemon: over TCP and Unix sockets, and what happens when it misbehaves."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A recording played as a source: speed, seeking, its ends; and the options that choose one."""
 
 from __future__ import annotations

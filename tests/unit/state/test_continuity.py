@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adoption: when what an earlier daemon left is used, when not, and why."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is told of a daemon that was killed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The state record: written in turns, whole or not at all; and the document in it."""
 
 from __future__ import annotations

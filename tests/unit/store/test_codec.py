@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Snapshots as bytes: equal after a round trip, checked whatever the bytes are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings: what is written is read, what is old goes, nothing else is touched."""
 
 from __future__ import annotations

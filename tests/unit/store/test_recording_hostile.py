@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings that are damaged, foreign or made to harm: one clear error, never a crash."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A writer killed at any moment loses at most the snapshot it was writing."""
 
 from __future__ import annotations

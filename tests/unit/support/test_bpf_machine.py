@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The machine that counts instructions computes what the kernel's would."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A few of the scenarios, with fixed seeds; `make verdicts` scores them all."""
 
 from __future__ import annotations

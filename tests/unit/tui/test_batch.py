@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """top -b, and the options of top."""
 
 from __future__ import annotations

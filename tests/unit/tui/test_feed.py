@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where readings come from: sources that fail, end, or come back."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys, mouse, order, filter, drill-down, pause, mark."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """top goes back in time."""
 
 from __future__ import annotations

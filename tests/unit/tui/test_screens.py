@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The screens of top at several widths, as they stand in the documentation.
 
 SLABMON_WRITE_SCREENS=1 writes them anew.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """top on a real (pseudo) terminal: it starts, obeys, and leaves it as it was."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of views: complete, consistent, and the same rows however they are reached."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The last hour of figures, for charts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Figures of rows at moments, compressed one beside the other."""
 
 from __future__ import annotations

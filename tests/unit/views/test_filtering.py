@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The filter language of the views."""
 
 from __future__ import annotations

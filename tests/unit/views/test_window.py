@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Windows: rates, growth and history over snapshots as they come."""
 
 from __future__ import annotations

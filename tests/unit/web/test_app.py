@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The HTTP side, over a fake tracker."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The web process imports all it needs before it gives its privileges up."""
 
 from __future__ import annotations

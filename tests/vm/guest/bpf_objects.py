@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a process can leave behind in the kernel, as the kernel lists it."""
 
 from __future__ import annotations

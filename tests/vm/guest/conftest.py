@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Guest tests run as root in a virtual machine and nowhere else."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Run the command, leave its output, exit code and the kernel log in /vm, power off.
 # An absent /vm/exit tells the host that the guest died.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A snapshot of slabmon beside what the planted module published."""
 
 from __future__ import annotations

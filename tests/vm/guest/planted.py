@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The planted module as the tests see it: load, run a scenario, read what it must have caused."""
 
 from __future__ import annotations

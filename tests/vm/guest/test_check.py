@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`slabmon check` names each thing that a kernel lacks, and why; and leaves nothing behind."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bulk and RCU frees, which have no tracepoint: exact where programs watch the functions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """drgn, another's reader of kernel memory, beside slabmon: resources, caches, objects.
 
 It reads /proc/kcore by the kernel's DWARF, so the guest must have been started with --debug-info.

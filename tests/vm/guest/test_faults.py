@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faults of the host: slabmon goes on, and says what it lost."""
 
 from __future__ import annotations

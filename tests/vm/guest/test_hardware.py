@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drivers of real devices: the ledger is the module's locked walk, whatever is bound when."""
 
 from __future__ import annotations

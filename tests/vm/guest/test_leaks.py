@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`slabmon leaks` names the planted leak, with module, call site, devices, and nothing beside it.
 
 A verdict takes twenty minutes of watching, which the guest does not wait for: it takes readings as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon's ledger of the planted devices while they are bound, unbound, refused and taken away."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon killed, stopped and started again: nothing of it stays in the kernel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Modules that come and go while slabmon tracks: nothing is credited wrongly, nothing grows."""
 
 from __future__ import annotations

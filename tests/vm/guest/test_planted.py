@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The planted module knows the answer: check that answer itself, without slabmon."""
 
 from __future__ import annotations

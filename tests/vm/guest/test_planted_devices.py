@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Managed resources: the drivers' own count, the module's walk and sysfs must agree."""
 
 from __future__ import annotations

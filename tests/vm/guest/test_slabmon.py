@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon against the planted module's own figures: every site, cache and device, exactly."""
 
 from __future__ import annotations

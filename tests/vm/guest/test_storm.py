@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every CPU allocates at once, in tasks, hard and soft interrupts: exact, less what is admitted.
 
 Most telling with many virtual CPUs (--cpus 8).

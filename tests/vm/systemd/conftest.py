@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tests of the installed service, in a guest with systemd as process 1 and nowhere else:
 tests/vm/test_service.py boots it. They are one story, told in the order of the files' names."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The guest as an administrator sees it: packages, systemctl, the journal, a scrape."""
 
 from __future__ import annotations

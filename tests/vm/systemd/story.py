@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the chapters share: how much was sent so far, and what the last scrape said."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The service is installed, runs, and has the rights that it says it has."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counting goes on over everything that ends a daemon, and nothing is counted twice."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The process that talks HTTP inside the sandbox: history, TLS and passwords, and its end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings that take effect, that need a restart, and that are wrong."""
 
 from __future__ import annotations

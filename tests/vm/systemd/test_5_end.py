@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stopped, nothing of it is in the kernel; removed, nothing of it is on the disk."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ring buffer's consumer, on a file laid out as the kernel lays a ring buffer out."""
 
 from __future__ import annotations

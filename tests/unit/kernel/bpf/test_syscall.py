@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bpf() calls, as the kernel would read them (union bpf_attr, include/uapi/linux/bpf.h)."""
 
 from __future__ import annotations

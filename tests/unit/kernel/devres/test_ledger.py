@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The device ledger, fed with events and a fake walker."""
 
 from __future__ import annotations

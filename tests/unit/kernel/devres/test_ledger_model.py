@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ledger against a model of devres lists: any sequence of operations, events lost or not."""
 
 from __future__ import annotations

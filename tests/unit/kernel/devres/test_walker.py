@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The walk over all devices, step by step, with the kernel's side in Python (bpf/devices.h)."""
 
 from __future__ import annotations

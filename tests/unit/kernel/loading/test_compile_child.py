@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calls of kernel functions in compiled programs."""
 
 from __future__ import annotations

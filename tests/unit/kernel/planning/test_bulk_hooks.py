@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which programs watch functions of the kernel, by what the host allows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A filter's site or module as a range of kernel text."""
 
 from __future__ import annotations

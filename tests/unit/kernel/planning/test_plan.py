@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From facts to the plan: argument positions, and what each missing capability leads to."""
 
 from __future__ import annotations

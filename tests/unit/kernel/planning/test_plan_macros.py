@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every macro the BPF programs leave to the plan is defined by it, on every kind of host."""
 
 from __future__ import annotations

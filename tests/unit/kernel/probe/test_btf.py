@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Struct offsets, prototypes and enums from BTF."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Damaged BTF ends in BtfError: never in another exception, never in an endless loop."""
 
 from __future__ import annotations

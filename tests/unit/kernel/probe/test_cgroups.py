@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """cgroup v2 ids and paths, with a folder in the place of the hierarchy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where memory and its struct pages are, as kernels tell."""
 
 from __future__ import annotations

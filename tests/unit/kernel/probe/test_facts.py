@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Facts from the kernel's own descriptions, here a synthetic BTF section."""
 
 from __future__ import annotations

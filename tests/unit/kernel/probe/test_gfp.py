@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """GFP flags as classes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """/proc/slabinfo and /sys/kernel/slab."""
 
 from __future__ import annotations

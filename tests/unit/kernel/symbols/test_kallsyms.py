@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernel text symbols from kallsyms."""
 
 from __future__ import annotations

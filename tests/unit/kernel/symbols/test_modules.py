@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Modules come and go: no call site is ever credited to a module that was not there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of sites, sizes, nodes and pages; and that all rows have the same totals."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which cache is which, over equal names, destroyed caches and addresses used again."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Slots of all lanes summed by key."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Room in the kernel's table of stacks: who goes, and that nobody gets another's stack."""
 
 from __future__ import annotations

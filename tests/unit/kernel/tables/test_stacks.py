@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stacks by name: read once, named by the modules of the time, without our own programs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the web process keeps of the present, whether or not a page is open."""
 
 from __future__ import annotations

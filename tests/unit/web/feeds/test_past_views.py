@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Moments of the past: how much is read for them, what is kept, what is left out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The channel between the processes, and a collector that hangs, fails, talks nonsense or dies."""
 
 from __future__ import annotations

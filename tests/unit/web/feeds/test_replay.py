@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """slabmon replay: a recording through the daemon's own pages."""
 
 from __future__ import annotations

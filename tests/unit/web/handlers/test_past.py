@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The daemon's history: kept by the web process, answered over HTTP."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Basic authentication."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The web configuration file: exporter-toolkit's format, every doubt an error."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clients that take their time, take no answers, or send what is no request."""
 
 from __future__ import annotations

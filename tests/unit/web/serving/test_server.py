@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The end of a web process, as at each change of a certificate: no client loses its answer."""
 
 from __future__ import annotations
