@@ -282,6 +282,7 @@ def markdown() -> str:
 def example() -> str:
     """systemd/slabmon.toml: every setting, commented out."""
     lines = [
+        "# SPDX-License-Identifier: Apache-2.0",
         "# slabmon's configuration. Every setting is shown with its default, or with an example",
         "# where there is none. Check a change with: slabmon serve --config FILE --config.check",
         "# Settings marked (live) take effect with: systemctl reload slabmon",

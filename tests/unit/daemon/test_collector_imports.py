@@ -10,7 +10,7 @@ import sys
 _SHOW = """
 import json, sys
 import slabmon.cli.main
-slabmon.cli.build_parser()
+slabmon.cli.main.build_parser()
 import slabmon.daemon.main
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """

@@ -61,7 +61,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     result = Clock()
     monkeypatch.setattr("slabmon.daemon.governor.time.monotonic", lambda: result.now)
-    info = "slabmon.daemon.governor.bpf.program_info"
+    info = "slabmon.daemon.governor.syscall.program_info"
     monkeypatch.setattr(info, lambda _: ProgramInfo(result.run_seconds / 2, 1, 0, 0))
     return result
 

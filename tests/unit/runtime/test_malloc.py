@@ -33,7 +33,7 @@ def test_only_private_readable_files_never_written_to_are_untouched() -> None:
 def test_everything_works_after_all_is_let_go_of() -> None:
     program = (
         "import hashlib, json, numpy as np, zlib\n"
-        "from slabmon import memory\n"
+        "from slabmon.runtime import malloc as memory\n"
         "def work(): return (int(np.unique(np.arange(9) % 4).sum()), json.dumps([1.5]),\n"
         "    hashlib.sha256(b'x').hexdigest(), zlib.crc32(b'x'))\n"
         "before = work()\n"

@@ -169,7 +169,7 @@ def shell(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_batch_does_without_a_terminal_and_without_textual(recording: Path) -> None:
     code = (
-        "import sys; from slabmon.cli import main; "
+        "import sys; from slabmon.cli.main import main; "
         f"assert main(['top', '--replay', {str(recording)!r}, '-b', '-n', '1']) == 0; "
         "assert 'textual' not in sys.modules and 'rich' not in sys.modules"
     )
