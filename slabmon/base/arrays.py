@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numpy arrays by element type, for annotations. Shapes are given where an array is declared."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bool = NDArray[np.bool_]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
+U64 = NDArray[np.uint64]
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+Records = NDArray[np.void]
