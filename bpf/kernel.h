@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What differs between kernels, in one place: offsets (OFF_*, from BTF), tracepoint argument
- * positions (ARG_*) and how an address is turned into its cache. slabmon/kernel/planning/plan.py passes
- * every macro used here as an integer.
+ * positions (ARG_*) and how an address is turned into its cache. slabmon/kernel/planning/plan.py
+ * passes every macro used here as an integer.
  */
 #ifndef SLABMON_KERNEL_H
 #define SLABMON_KERNEL_H
