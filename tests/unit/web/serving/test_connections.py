@@ -130,9 +130,9 @@ def test_who_does_not_take_the_answer_is_dropped() -> None:
             client = Client(reader, writer)
             for _ in range(3):
                 await client.send(b"GET /api/v1/snapshot HTTP/1.1\r\nHost: x\r\n\r\n")
-            while not running.context.connections.refused["slow"]:
+            connections = running.context.connections
+            while not connections.refused["slow"] or len(connections):  # counted, then closed
                 await asyncio.sleep(0.05)
-            assert len(running.context.connections) == 0
             client.close()
 
     run(check)
