@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -265,12 +266,20 @@ class Tracking:
     sample_bytes: Int
 
 
+class State(StrEnum):
+    """How much of a capability this host offers."""
+
+    ON = "on"
+    DEGRADED = "degraded"
+    OFF = "off"
+
+
 @dataclass(frozen=True)
 class FeatureState:
-    """on, degraded or off, and why."""
+    """The state of one capability, and the reason for it."""
 
-    state: Text
-    reason: Text
+    state: State
+    reason: Text = ""
 
 
 @dataclass(frozen=True)

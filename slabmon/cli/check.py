@@ -28,10 +28,10 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
-    from slabmon.kernel.planning.feature import ON
     from slabmon.kernel.planning.plan import NOT_ASKED_FOR
     from slabmon.kernel.session import open_tracker
     from slabmon.kernel.settings import Settings
+    from slabmon.model import State
     from slabmon.state.orphans import left_behind
     from slabmon.state.settings import StateSettings
 
@@ -76,5 +76,5 @@ def run(options: argparse.Namespace) -> int:
                 f"\nA daemon was killed and has left {left} kernel objects that go on counting: "
                 f"slabmon serve takes them over, rm -r {state.pin_directory} removes them.\n"
             )
-    short = any(f.state != ON and f.reason != NOT_ASKED_FOR for f in features.values())
+    short = any(f.state != State.ON and f.reason != NOT_ASKED_FOR for f in features.values())
     return 4 if options.strict and short else 0

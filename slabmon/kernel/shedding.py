@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from slabmon.kernel.planning.feature import DEGRADED, ON, Feature
 from slabmon.kernel.tracker import Tracker
+from slabmon.model import FeatureState, State
 
 PAGE_EVENTS = frozenset(("mm_page_alloc", "mm_page_free"))
-_SHED = Feature(DEGRADED, "not done for now: slabmon was over its budget of CPU time")
+_SHED = FeatureState(State.DEGRADED, "not done for now: slabmon was over its budget of CPU time")
 # sample_interval is a u32 whose product with 2^31 has to fit 64 bits (bpf/sampling.h).
 _WIDEST = 1 << 30
 
@@ -25,7 +25,7 @@ def shed(tracker: Tracker, what: Set[str]) -> None:
     before, tracker.shed = tracker.shed, frozenset(what)
     for name in before ^ tracker.shed:
         own = tracker.plan.features[name]
-        tracker.features[name] = _SHED if name in what and own.state == ON else own
+        tracker.features[name] = _SHED if name in what and own.state == State.ON else own
     if "pages" in before ^ tracker.shed and tracker.plan.settings.pages:
         if "pages" in what:
             tracker.programs.detach(PAGE_EVENTS)
@@ -33,6 +33,6 @@ def shed(tracker: Tracker, what: Set[str]) -> None:
             missing = PAGE_EVENTS - tracker.programs.attached_events
             failed = tracker.programs.attach(tracker.plan, missing, required=False)
             for reason in failed.values():
-                tracker.features["pages"] = Feature(DEGRADED, reason)
+                tracker.features["pages"] = FeatureState(State.DEGRADED, reason)
         if tracker.continuity is not None:
             tracker.continuity.update(tracker.programs)

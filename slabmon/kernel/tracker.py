@@ -21,7 +21,6 @@ from slabmon.kernel.devres.walker import Walker
 from slabmon.kernel.loading.loader import Programs
 from slabmon.kernel.planning.bulk_hooks import refused
 from slabmon.kernel.planning.exact_filter import filtered_text
-from slabmon.kernel.planning.feature import DEGRADED, OFF, ON, Feature
 from slabmon.kernel.planning.plan import ALLOCATION_EVENTS, Plan
 from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.cgroups import Cgroups
@@ -43,6 +42,7 @@ from slabmon.model import (
     Slabinfo,
     Snapshot,
     Stacked,
+    State,
     Tracked,
     Tracking,
 )
@@ -88,8 +88,8 @@ class Tracker:
         self._stacks = Stacks(self._stack_table.frames, self._location)
         self._events_lost = -1 if memory else 0
         if facts.kfunc_get_cache is not None and not symbols.large_entries():
-            self.features["large_once"] = Feature(
-                DEGRADED, "allocator symbols not found: some large kmallocs count twice"
+            self.features["large_once"] = FeatureState(
+                State.DEGRADED, "allocator symbols not found: some large kmallocs count twice"
             )
         if memory is None:
             text_range = filtered_text(plan.settings.exact, symbols)
@@ -101,23 +101,27 @@ class Tracker:
         # Devices first: the walk allocates, and its allocations are no business of the host's.
         missing = plan.attach.keys() - ALLOCATION_EVENTS - programs.attached_events
         failed = programs.attach(plan, missing, required=False)
-        self.features.update({event: Feature(OFF, reason) for event, reason in failed.items()})
+        self.features.update(
+            {event: FeatureState(State.OFF, reason) for event, reason in failed.items()}
+        )
         self.ledger = None
-        if self.features["device_inventory"].state != OFF:
+        if self.features["device_inventory"].state != State.OFF:
             walker = Walker(
                 programs,
                 self._function_name,
                 plan.defines["DEVRES_HEADER"],
                 bool(plan.defines["DEVRES_NAMED"]),
             )
-            self.ledger = Ledger(walker, self.features["devres_log"].state != OFF)
+            self.ledger = Ledger(walker, self.features["devres_log"].state != State.OFF)
             if memory:
                 self.ledger.recall(memory.ledger)
         self.since = memory.since if memory else time.time()
         self._started = memory.started if memory else time.monotonic()
         self.reconcile_devices()
         self.features |= refused(self.features, programs.attach_hooks(plan))
-        self._bulk_unseen = any(self.features[n].state != ON for n in ("bulk_free", "rcu_free"))
+        self._bulk_unseen = any(
+            self.features[n].state != State.ON for n in ("bulk_free", "rcu_free")
+        )
         if memory is None:
             self.since, self._started = time.time(), time.monotonic()
             programs.attach(plan, plan.attach.keys() & ALLOCATION_EVENTS, required=True)
@@ -328,7 +332,7 @@ class Tracker:
         if not self.facts.slabinfo or "slabinfo" in self.shed:
             return {}
         found = slabinfo.read()
-        unreadable = Feature(DEGRADED, "/proc/slabinfo could not be read just now")
+        unreadable = FeatureState(State.DEGRADED, "/proc/slabinfo could not be read just now")
         self.features["slabinfo"] = self.plan.features["slabinfo"] if found else unreadable
         return found
 

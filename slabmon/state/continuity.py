@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from slabmon.kernel.loading.loader import Programs, map_names
-from slabmon.kernel.planning.feature import DEGRADED, ON, Feature
 from slabmon.kernel.planning.plan import ALLOCATION_EVENTS, Plan
 from slabmon.kernel.probe.facts import Facts
 from slabmon.kernel.session_state import Memory
+from slabmon.model import FeatureState, State
 from slabmon.runtime.systemd import Notifier
 from slabmon.state.descriptor_store import DescriptorStore, Keeper, KeepError, Pins
 from slabmon.state.fingerprint import differences, fingerprint
@@ -57,7 +57,7 @@ class Continuity:
         self._kept = False
         self.found = bool(self._objects)
         self.memory: Memory | None = None
-        self.feature = Feature(ON, f"kept in {keeper.where}")
+        self.feature = FeatureState(State.ON, f"kept in {keeper.where}")
 
     def adopt(self, facts: Facts, plan: Plan) -> Programs | None:
         """The programs an earlier process left, where they are what this one would load."""
@@ -142,7 +142,9 @@ class Continuity:
         self._kept = False
         self._keeper.forget(self._objects)
         self._keeper.finish()
-        self.feature = Feature(DEGRADED, f"a restart or crash starts the counters again: {reason}")
+        self.feature = FeatureState(
+            State.DEGRADED, f"a restart or crash starts the counters again: {reason}"
+        )
         log.warning("state is not kept: %s", reason)
 
     def update(self, programs: Programs) -> None:
@@ -168,9 +170,9 @@ class Continuity:
                 return
             except RecordTooLarge as error:
                 reason = f"the state record is full: {error}"
-                if self.feature.state == ON:
+                if self.feature.state == State.ON:
                     log.warning("%s; names of call sites in unloaded modules are not kept", reason)
-                self.feature = Feature(DEGRADED, reason)
+                self.feature = FeatureState(State.DEGRADED, reason)
         self._give_up(reason)
 
     def close(self, wanted: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache as once
 
-from slabmon.model import FeatureState, Live, Release, Snapshot
+from slabmon.model import FeatureState, Live, Release, Snapshot, State
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
 from tests.support.snapshots import synthetic
 
@@ -118,7 +118,7 @@ def hostile(seconds: float) -> Snapshot:
             ),
         ),
         losses={EVIL: 5},
-        features={EVIL: FeatureState("degraded", EVIL)},
+        features={EVIL: FeatureState(State.DEGRADED, EVIL)},
         tracked=tracked(objects, {1: (EVIL, "x")}, {1: "/" + EVIL}),
     )
 

@@ -26,6 +26,7 @@ from slabmon.model import (
     SizeBucket,
     Slabinfo,
     Snapshot,
+    State,
     Tracked,
     Tracking,
 )
@@ -182,9 +183,9 @@ def snapshot(**fields: Any) -> Snapshot:
         programs=(ProgramCost("kmalloc", 0.25, 1_000), ProgramCost("kfree", 0.5, 2_000)),
         losses={"site_slots_full": 0, "samples_full": 2},
         features={
-            "kmalloc": FeatureState("on", ""),
-            "stacks": FeatureState("degraded", "a reason"),
-            "pages": FeatureState("off", "not asked for"),
+            "kmalloc": FeatureState(State.ON, ""),
+            "stacks": FeatureState(State.DEGRADED, "a reason"),
+            "pages": FeatureState(State.OFF, "not asked for"),
         },
         tracked=tracked(),
     )

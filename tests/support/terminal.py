@@ -14,7 +14,7 @@ from rich.console import Console
 from textual.pilot import Pilot
 
 from slabmon.base.errors import UsageError
-from slabmon.model import FeatureState, Live, ProgramCost, Release, Slabinfo, Snapshot
+from slabmon.model import FeatureState, Live, ProgramCost, Release, Slabinfo, Snapshot, State
 from slabmon.tui.app import TopApp
 from slabmon.tui.start import Start
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
@@ -107,9 +107,9 @@ def host(second: float = 10.0, **fields: Any) -> Snapshot:
         ),
         losses={"samples_full": 2 * n, "site_slots_full": 0},
         features={
-            "kmalloc": FeatureState("on", ""),
-            "large_once": FeatureState("degraded", "allocator symbols not found"),
-            "pages": FeatureState("off", "not asked for"),
+            "kmalloc": FeatureState(State.ON, ""),
+            "large_once": FeatureState(State.DEGRADED, "allocator symbols not found"),
+            "pages": FeatureState(State.OFF, "not asked for"),
         },
         tracked=tracked(OBJECTS, STACKS, {1: "/", 2: "/system.slice/backup.service"}),
         programs=(ProgramCost("kmalloc", 6.5e-5, 500), ProgramCost("kfree", 4.8e-5, 400)),

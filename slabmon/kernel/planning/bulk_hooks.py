@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from slabmon.kernel.planning.feature import OFF, ON, Feature
 from slabmon.kernel.probe.facts import Facts
+from slabmon.model import FeatureState, State
 
 _ALLOC = ("kmem_cache_alloc_bulk_noprof", "kmem_cache_alloc_bulk")
 _FREE = "kmem_cache_free_bulk"
@@ -35,7 +35,7 @@ class Closers:
 
     hooks: Mapping[str, Hook]
     defines: Mapping[str, int]
-    features: Mapping[str, Feature]
+    features: Mapping[str, FeatureState]
 
 
 def plan_closers(facts: Facts) -> Closers:
@@ -62,13 +62,15 @@ def plan_closers(facts: Facts) -> Closers:
     return Closers(hooks, defines, _features(facts, hooks, reason))
 
 
-def refused(features: Mapping[str, Feature], reasons: Mapping[str, str]) -> dict[str, Feature]:
+def refused(
+    features: Mapping[str, FeatureState], reasons: Mapping[str, str]
+) -> dict[str, FeatureState]:
     """What becomes of the features where the kernel refuses these programs after all."""
     found = {}
     for program, reason in reasons.items():
         name = program.removeprefix("on_")
-        found[name] = Feature(OFF, f"no tracepoint ({reason}): {_UNSEEN}")
-    if "bulk_free" in found and features["rcu_free"].state == ON:
+        found[name] = FeatureState(State.OFF, f"no tracepoint ({reason}): {_UNSEEN}")
+    if "bulk_free" in found and features["rcu_free"].state == State.ON:
         found["rcu_free"] = found["bulk_free"]
     return found
 
@@ -82,16 +84,18 @@ def _unavailable(facts: Facts) -> str:
     return ""
 
 
-def _features(facts: Facts, hooks: Mapping[str, Hook], reason: str) -> dict[str, Feature]:
+def _features(facts: Facts, hooks: Mapping[str, Hook], reason: str) -> dict[str, FeatureState]:
     why = f"no tracepoint ({reason or 'BTF does not describe the functions'})"
     features = {
-        "bulk_alloc": Feature(OFF, f"{why}: such objects are seen only when they are freed"),
-        "bulk_free": Feature(OFF, f"{why}: {_UNSEEN}"),
-        "rcu_free": Feature(OFF, f"{why}: {_UNSEEN}"),
+        "bulk_alloc": FeatureState(
+            State.OFF, f"{why}: such objects are seen only when they are freed"
+        ),
+        "bulk_free": FeatureState(State.OFF, f"{why}: {_UNSEEN}"),
+        "rcu_free": FeatureState(State.OFF, f"{why}: {_UNSEEN}"),
     }
     for program, hook in hooks.items():
-        feature = Feature(ON, f"{hook.kind} of {hook.function}()")
+        feature = FeatureState(State.ON, f"{hook.kind} of {hook.function}()")
         features[program.removeprefix("on_")] = feature
     if "on_bulk_free" in hooks and _SHEAF not in facts.functions:
-        features["rcu_free"] = Feature(ON, f"batches of kfree_rcu() end in {_FREE}()")
+        features["rcu_free"] = FeatureState(State.ON, f"batches of kfree_rcu() end in {_FREE}()")
     return features

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from slabmon.kernel.planning.feature import DEGRADED, ON, Feature
 from slabmon.kernel.probe.facts import Facts
+from slabmon.model import FeatureState, State
 
 _SHORT_WAY_OFFSETS = (
     "OFF_PAGE_COMPOUND_HEAD",
@@ -21,7 +21,7 @@ _SHORT_WAY_OFFSETS = (
 )
 
 
-def cache_lookup(facts: Facts) -> tuple[dict[str, int], Feature]:
+def cache_lookup(facts: Facts) -> tuple[dict[str, int], FeatureState]:
     """How an address is turned into its cache."""
     if facts.kfunc_get_cache is not None:
         by_page = _short_way(facts)
@@ -31,7 +31,7 @@ def cache_lookup(facts: Facts) -> tuple[dict[str, int], Feature]:
             "CACHE_BY_PAGE": 0,
             "KFUNC_GET_KMEM_CACHE": facts.kfunc_get_cache,
         }
-        return {**kfunc, **by_page}, Feature(ON, f"{how} bpf_get_kmem_cache()")
+        return {**kfunc, **by_page}, FeatureState(State.ON, f"{how} bpf_get_kmem_cache()")
     slab_cache = facts.offsets.get("OFF_SLAB_CACHE", facts.offsets.get("OFF_PAGE_SLAB_CACHE"))
     if (
         (facts.machine == "x86_64" or facts.recursion_guard)  # see find_memory(): from 6.1 on
@@ -54,12 +54,12 @@ def cache_lookup(facts: Facts) -> tuple[dict[str, int], Feature]:
                 "PAGE_SLAB_VALUE": value,
                 "OFF_SLAB_CACHE": slab_cache,
             },
-            Feature(ON, "by walking struct page"),
+            FeatureState(State.ON, "by walking struct page"),
         )
     return (
         {"CACHE_BY_KFUNC": 0, "CACHE_BY_PAGE": 0},
-        Feature(
-            DEGRADED,
+        FeatureState(
+            State.DEGRADED,
             "no bpf_get_kmem_cache() (6.13+), and struct page cannot be walked here (KALLSYMS_ALL, "
             "on arm64 from 6.1 on): kmalloc caches are not told apart and kfree is not attributed",
         ),

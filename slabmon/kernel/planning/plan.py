@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from slabmon.base.errors import PermissionDenied, UnsupportedHost
 from slabmon.kernel.planning.bulk_hooks import Hook, plan_closers
 from slabmon.kernel.planning.cache_lookup import cache_lookup
-from slabmon.kernel.planning.feature import DEGRADED, OFF, ON, Feature
 from slabmon.kernel.probe.facts import OFFSETS, Facts
 from slabmon.kernel.settings import TAG_PROBES, TAG_WAYS, Settings
+from slabmon.model import FeatureState, State
 
 NOT_ASKED_FOR = "not asked for"  # off by choice: no shortcoming of the host
 ALLOCATION_EVENTS = frozenset(
@@ -60,7 +60,7 @@ class Plan:
     attach: Mapping[str, str]
     hooks: Mapping[str, Hook]
     run: tuple[str, ...]
-    features: Mapping[str, Feature]
+    features: Mapping[str, FeatureState]
     settings: Settings
 
 
@@ -153,7 +153,7 @@ def make_plan(
     """What to load on this host. `exact_cgroup` is the filter's cgroup as an id."""
     check_host(facts)
     settings = settings.scaled(facts.cpus)
-    features: dict[str, Feature] = {}
+    features: dict[str, FeatureState] = {}
     nesting = 1 if facts.recursion_guard else 3
     lookup, features["cache_of_address"] = cache_lookup(facts)
     resolvable = lookup["CACHE_BY_KFUNC"] or lookup["CACHE_BY_PAGE"]
@@ -161,10 +161,10 @@ def make_plan(
         name: f"on_{name}" for name in ("kmalloc", "kmem_cache_alloc", "kfree", "kmem_cache_free")
     }
     for name in attach:
-        features[name] = Feature(ON)
+        features[name] = FeatureState(State.ON)
     if "struct kmem_cache *" not in facts.prototypes["kmem_cache_free"]:
-        features["kmem_cache_free"] = Feature(
-            DEGRADED,
+        features["kmem_cache_free"] = FeatureState(
+            State.DEGRADED,
             "the event does not name the cache, and before 5.16 it comes after the free: where the "
             "page is gone by then the free is counted as cache_unresolved",
         )
@@ -180,50 +180,63 @@ def make_plan(
     )
     if modules:
         attach |= {n: f"on_{n}" for n in ("module_load", "module_free")}
-        features["modules"] = Feature(ON)
+        features["modules"] = FeatureState(State.ON)
     elif facts.modules:
-        features["modules"] = Feature(
-            DEGRADED, "module loads cannot be followed: sites of reloaded modules may be confused"
+        features["modules"] = FeatureState(
+            State.DEGRADED,
+            "module loads cannot be followed: sites of reloaded modules may be confused",
         )
     else:
-        features["modules"] = Feature(ON, "this kernel has no modules")
+        features["modules"] = FeatureState(State.ON, "this kernel has no modules")
 
     walk = all(name in facts.offsets for name in _WALK_OFFSETS)
     named = {"OFF_DEVRES_NAME", "OFF_DEVRES_SIZE"} <= set(facts.offsets)
     devres_log = walk and "devres_log" in facts.prototypes
     if not walk:
-        features["device_inventory"] = Feature(OFF, "BTF does not describe struct device")
+        features["device_inventory"] = FeatureState(
+            State.OFF, "BTF does not describe struct device"
+        )
     elif not named:
-        features["device_inventory"] = Feature(
-            DEGRADED,
+        features["device_inventory"] = FeatureState(
+            State.DEGRADED,
             "this kernel keeps no names and sizes of resources (before 5.14, without DEBUG_DEVRES):"
             " release functions come from symbols, sizes from the slab objects",
         )
     else:
-        features["device_inventory"] = Feature(ON)
+        features["device_inventory"] = FeatureState(State.ON)
     if devres_log:
         attach["devres_log"] = "on_devres_log"
-        features["devres_log"] = Feature(ON)
+        features["devres_log"] = FeatureState(State.ON)
     else:
-        features["devres_log"] = Feature(
-            OFF, "no devres_log tracepoint (5.14+): each snapshot walks all devices instead"
+        features["devres_log"] = FeatureState(
+            State.OFF, "no devres_log tracepoint (5.14+): each snapshot walks all devices instead"
         )
     if settings.pages:
         attach |= {n: f"on_{n}" for n in ("mm_page_alloc", "mm_page_free")}
-    features["pages"] = Feature(ON) if settings.pages else Feature(OFF, NOT_ASKED_FOR)
-    features["stacks"] = Feature(ON) if settings.stack_frames else Feature(OFF, "stack_frames is 0")
+    features["pages"] = (
+        FeatureState(State.ON) if settings.pages else FeatureState(State.OFF, NOT_ASKED_FOR)
+    )
+    features["stacks"] = (
+        FeatureState(State.ON)
+        if settings.stack_frames
+        else FeatureState(State.OFF, "stack_frames is 0")
+    )
     features["recursion_guard"] = (
-        Feature(ON)
+        FeatureState(State.ON)
         if facts.recursion_guard
-        else Feature(ON, "none in this kernel: a lane per nesting level instead")
+        else FeatureState(State.ON, "none in this kernel: a lane per nesting level instead")
     )
     features["symbols"] = (
-        Feature(ON)
+        FeatureState(State.ON)
         if facts.kallsyms
-        else Feature(OFF, "/proc/kallsyms hides addresses; set kernel.kptr_restrict to 0 or 1")
+        else FeatureState(
+            State.OFF, "/proc/kallsyms hides addresses; set kernel.kptr_restrict to 0 or 1"
+        )
     )
     features["slabinfo"] = (
-        Feature(ON) if facts.slabinfo else Feature(OFF, "/proc/slabinfo cannot be read")
+        FeatureState(State.ON)
+        if facts.slabinfo
+        else FeatureState(State.OFF, "/proc/slabinfo cannot be read")
     )
     closers = plan_closers(facts)
     features |= closers.features

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from slabmon.model import FeatureState, Live, Release, Slabinfo, Tracking
+from slabmon.model import FeatureState, Live, Release, Slabinfo, State, Tracking
 from slabmon.report import paths, summary
 from slabmon.report.selection import Subject
 from slabmon.report.weights import changed
@@ -82,7 +82,7 @@ def test_devices() -> None:
         by_release=(Release("devm_kmalloc_release", 3, 4096),),
     )
     loose = device("", "loose", driver=None, resources=1, managed_bytes=10, slab_bytes=None)
-    walked = {"device_inventory": FeatureState("on", "")}
+    walked = {"device_inventory": FeatureState(State.ON, "")}
     found = snapshot(devices=(loose, card), features=walked)
     assert text(summary.device_memory(found)) == (
         "2 devices hold 4 managed resources of 4.0 KiB, which occupy 8.0 KiB of slab memory as "
@@ -177,9 +177,9 @@ def test_what_cannot_be_seen() -> None:
 
 def test_capabilities() -> None:
     state = {
-        "a": FeatureState("on", ""),
-        "b": FeatureState("off", "x"),
-        "c": FeatureState("degraded", "y"),
+        "a": FeatureState(State.ON, ""),
+        "b": FeatureState(State.OFF, "x"),
+        "c": FeatureState(State.DEGRADED, "y"),
     }
     assert text(summary.features(snapshot(features=state))) == (
         "2 capabilities not fully on: b and c; the reasons are below."

@@ -18,7 +18,7 @@ from slabmon.base.units import (
     PERCENT,
     SECONDS,
 )
-from slabmon.model import FeatureState, Live, Release, Snapshot
+from slabmon.model import FeatureState, Live, Release, Snapshot, State
 from slabmon.tui.help import markdown
 from slabmon.views import columns as c
 from slabmon.views.catalogue import VIEWS
@@ -306,7 +306,7 @@ def test_the_documentation_is_made_from_this_table() -> None:
 
 
 def test_a_summary_tells_the_truth() -> None:
-    features = {"kmalloc": FeatureState("on", ""), "stacks": FeatureState("off", "why")}
+    features = {"kmalloc": FeatureState(State.ON, ""), "stacks": FeatureState(State.OFF, "why")}
     window = Window.of(
         later(0, losses={"full": 2, "none": 0}, features=features),
         later(4, losses={"full": 10, "none": 0}, features=features),

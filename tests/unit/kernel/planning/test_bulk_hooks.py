@@ -9,10 +9,10 @@ import pytest
 
 from slabmon.kernel.loading.loader import HOOK_MAPS
 from slabmon.kernel.planning.bulk_hooks import Closers, Hook, plan_closers, refused
-from slabmon.kernel.planning.feature import OFF, ON
 from slabmon.kernel.planning.plan import make_plan
 from slabmon.kernel.probe.btf import Function
 from slabmon.kernel.settings import Settings
+from slabmon.model import State
 from tests.support.hosts import FUNCTIONS, KERNELS, facts, without
 
 INT, BOOL = 0xFFFFFFFF, 0xFF
@@ -68,7 +68,7 @@ def test_the_programs_know_how_deep_their_caller_is(machine: str, frames: int) -
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_what_is_closed_is_on_and_the_rest_is_off(kernel: str) -> None:
-    state = ON if kernel in WATCHED else OFF
+    state = State.ON if kernel in WATCHED else State.OFF
     assert states(closers(kernel)) == dict.fromkeys(CLOSED, state)
 
 
@@ -112,7 +112,7 @@ def test_where_programs_can_run_inside_themselves_there_are_none(kernel: str) ->
 @pytest.mark.parametrize("kernel", WATCHED)
 def test_a_kernel_that_refuses_is_quoted(kernel: str) -> None:
     found = closers(kernel, fentry_refused="Operation not permitted")
-    assert (found.hooks, states(found)) == ({}, dict.fromkeys(CLOSED, OFF))
+    assert (found.hooks, states(found)) == ({}, dict.fromkeys(CLOSED, State.OFF))
     assert tuple(found.defines[name] for name in MACROS) == (0, INT, 0, 0)
     for feature in found.features.values():
         assert "refuses fentry programs: Operation not permitted" in feature.reason
@@ -122,7 +122,7 @@ def test_a_kernel_that_refuses_is_quoted(kernel: str) -> None:
 
 def test_functions_that_btf_does_not_describe_are_not_watched() -> None:
     found = closers(functions={})
-    assert (found.hooks, states(found)) == ({}, dict.fromkeys(CLOSED, OFF))
+    assert (found.hooks, states(found)) == ({}, dict.fromkeys(CLOSED, State.OFF))
     assert all("BTF does not describe" in feature.reason for feature in found.features.values())
 
 
@@ -133,7 +133,7 @@ def test_functions_that_btf_does_not_describe_are_not_watched() -> None:
 def test_each_function_is_watched_without_the_others(missing: str, off: str) -> None:
     found = closers(functions=without(FUNCTIONS["6.18"], missing))
     assert found.hooks == without(HOOKS["6.18"], f"on_{off}")
-    assert [name for name, state in states(found).items() if state == OFF] == [off]
+    assert [name for name, state in states(found).items() if state == State.OFF] == [off]
     assert found.defines[off.upper()] == 0
     assert "BTF does not describe" in found.features[off].reason
 
@@ -141,7 +141,7 @@ def test_each_function_is_watched_without_the_others(missing: str, off: str) -> 
 def test_without_the_function_of_bulk_frees_rcu_batches_are_not_seen_either() -> None:
     found = closers("6.12", functions=without(FUNCTIONS["6.12"], "kmem_cache_free_bulk"))
     assert set(found.hooks) == {"on_bulk_alloc"}
-    assert states(found) == {"bulk_alloc": ON, "bulk_free": OFF, "rcu_free": OFF}
+    assert states(found) == {"bulk_alloc": State.ON, "bulk_free": State.OFF, "rcu_free": State.OFF}
 
 
 def test_the_name_with_profiling_is_preferred() -> None:
@@ -154,8 +154,8 @@ def test_programs_refused_at_the_end_take_what_rests_on_them_along() -> None:
     assert refused(plain, {}) == {}
     found = refused(plain, {"on_bulk_free": "busy"})
     assert {name: feature.state for name, feature in found.items()} == {
-        "bulk_free": OFF,
-        "rcu_free": OFF,
+        "bulk_free": State.OFF,
+        "rcu_free": State.OFF,
     }
     assert all("busy" in feature.reason for feature in found.values())
     assert set(refused(plain, {"on_bulk_alloc": "busy"})) == {"bulk_alloc"}

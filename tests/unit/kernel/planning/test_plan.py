@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost
-from slabmon.kernel.planning.feature import DEGRADED, OFF, ON
 from slabmon.kernel.planning.plan import ALLOCATION_EVENTS, PEEK, SEED, WALK, Plan, make_plan
 from slabmon.kernel.settings import Filter, Settings
+from slabmon.model import State
 from tests.support.hosts import KERNELS, PROTOTYPES, facts, without
 
 
@@ -57,7 +57,7 @@ def test_the_events_of_each_kernel_are_attached(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_capable_host_has_all_but_the_known_gaps(kernel: str) -> None:
-    gaps = {name for name, feature in plan(kernel).features.items() if feature.state != ON}
+    gaps = {name for name, feature in plan(kernel).features.items() if feature.state != State.ON}
     expected = {"pages"}
     if kernel == "5.10":
         expected |= {"devres_log", "device_inventory"}
@@ -70,8 +70,8 @@ def test_a_capable_host_has_all_but_the_known_gaps(kernel: str) -> None:
 def test_whatever_is_not_on_says_why(kernel: str) -> None:
     for changes in ({}, {"kfunc_get_cache": None, "page_symbols": False}, {"kallsyms": False}):
         for name, feature in plan(kernel, **changes).features.items():
-            assert feature.state in (ON, DEGRADED, OFF)
-            assert feature.state == ON or len(feature.reason) > 5, name
+            assert feature.state in (State.ON, State.DEGRADED, State.OFF)
+            assert feature.state == State.ON or len(feature.reason) > 5, name
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_host_that_cannot_run_slabmon_is_told_why(
 
 
 def test_lockdown_integrity_is_no_obstacle() -> None:
-    assert plan(lockdown="integrity").features["kmalloc"].state == ON
+    assert plan(lockdown="integrity").features["kmalloc"].state == State.ON
 
 
 def test_the_kernels_function_finds_caches_where_there_is_one() -> None:
@@ -116,12 +116,12 @@ def test_without_the_kernels_function_pages_are_walked(kernel: str) -> None:
     flags_word = 0 if host.slab_test_in_flags else host.offsets["OFF_PAGE_TYPE"]
     assert defines["OFF_PAGE_SLAB_TEST"] == flags_word
     assert defines["OFF_SLAB_CACHE"] == host.offsets["OFF_SLAB_CACHE"]
-    assert found.features["cache_of_address"].state == ON
+    assert found.features["cache_of_address"].state == State.ON
 
 
 def test_arm64_walks_pages_from_61_on() -> None:
     found = plan("6.12", machine="aarch64")
-    assert found.features["cache_of_address"].state == ON
+    assert found.features["cache_of_address"].state == State.ON
     assert found.defines["CACHE_BY_PAGE"] == 1
     assert PEEK in found.run
 
@@ -142,7 +142,7 @@ def test_before_struct_slab_the_cache_is_a_member_of_struct_page() -> None:
 )
 def test_a_host_that_can_do_neither_is_degraded_and_says_so(missing: dict[str, Any]) -> None:
     found = plan("6.12", **missing)
-    assert found.features["cache_of_address"].state == DEGRADED
+    assert found.features["cache_of_address"].state == State.DEGRADED
     assert found.defines["CACHES_RESOLVABLE"] == 0
     assert PEEK not in found.run
     assert {"kmalloc", "kfree"} <= found.attach.keys()
@@ -150,16 +150,16 @@ def test_a_host_that_can_do_neither_is_degraded_and_says_so(missing: dict[str, A
 
 def test_hidden_symbols_are_named_with_the_remedy() -> None:
     found = plan(kallsyms=False, page_symbols=False)
-    assert found.features["symbols"].state == OFF
+    assert found.features["symbols"].state == State.OFF
     assert "kptr_restrict" in found.features["symbols"].reason
-    assert found.features["modules"].state == DEGRADED
+    assert found.features["modules"].state == State.DEGRADED
     assert "module_load" not in found.attach
     assert found.defines["MODULES"] == 0
 
 
 def test_without_devres_log_devices_are_walked_each_time() -> None:
     found = plan(prototypes=without(PROTOTYPES["6.18"], "devres_log"))
-    assert found.features["devres_log"].state == OFF
+    assert found.features["devres_log"].state == State.OFF
     assert "walk" in found.features["devres_log"].reason
     assert "devres_log" not in found.attach
     assert found.defines["DEVRES_LOG"] == 0
@@ -168,15 +168,15 @@ def test_without_devres_log_devices_are_walked_each_time() -> None:
 
 def test_without_struct_device_there_is_no_inventory() -> None:
     found = plan(offsets=without(facts().offsets, "OFF_DEVICE_DEVRES"))
-    assert found.features["device_inventory"].state == OFF
-    assert found.features["devres_log"].state == OFF
+    assert found.features["device_inventory"].state == State.OFF
+    assert found.features["devres_log"].state == State.OFF
     assert WALK not in found.run
     assert "devres_log" not in found.attach
 
 
 def test_unnamed_resources_degrade_the_inventory() -> None:
     found = plan("5.10")
-    assert found.features["device_inventory"].state == DEGRADED
+    assert found.features["device_inventory"].state == State.DEGRADED
     assert found.defines["DEVRES_NAMED"] == 0
     assert WALK in found.run
 
@@ -189,14 +189,14 @@ def test_without_a_recursion_guard_each_cpu_has_a_lane_per_nesting_level() -> No
 
 def test_a_kernel_without_modules_follows_none_and_lacks_nothing() -> None:
     found = plan(modules=False)
-    assert found.features["modules"].state == ON
+    assert found.features["modules"].state == State.ON
     assert not {"module_load", "module_free"} & found.attach.keys()
     assert found.defines["MODULES"] == 0
 
 
 def test_modules_that_cannot_be_followed_are_degraded() -> None:
     found = plan(prototypes=without(PROTOTYPES["6.18"], "module_load"))
-    assert found.features["modules"].state == DEGRADED
+    assert found.features["modules"].state == State.DEGRADED
     assert "module_load" not in found.attach
 
 
@@ -206,20 +206,20 @@ def test_nodes_are_told_apart_only_where_there_are_several() -> None:
 
 
 def test_unreadable_slabinfo_is_reported() -> None:
-    assert plan(slabinfo=False).features["slabinfo"].state == OFF
+    assert plan(slabinfo=False).features["slabinfo"].state == State.OFF
 
 
 def test_page_events_are_attached_only_when_asked_for() -> None:
     assert not {"mm_page_alloc", "mm_page_free"} & plan().attach.keys()
     asked = make_plan(facts(), Settings(pages=True))
     assert {"mm_page_alloc", "mm_page_free"} <= asked.attach.keys()
-    assert (asked.defines["PAGES"], asked.features["pages"].state) == (1, ON)
+    assert (asked.defines["PAGES"], asked.features["pages"].state) == (1, State.ON)
 
 
 def test_without_stack_frames_there_are_no_stacks() -> None:
     found = make_plan(facts(), Settings(stack_frames=0))
     assert found.defines["STACKS"] == 0
-    assert found.features["stacks"].state == OFF
+    assert found.features["stacks"].state == State.OFF
 
 
 @pytest.mark.parametrize("samples", [4096, 3 * 4096, 128 * 1024, 1 << 22])
