@@ -22,9 +22,9 @@ from slabmon.views.filtering import mask
 from slabmon.views.table import Table
 from slabmon.views.view import View
 from slabmon.views.window import History, Instant, Window
-from slabmon.web.feeds.live import Moment
+from slabmon.web.feeds.live import PageMoment
 from slabmon.web.handlers import page_json
-from slabmon.web.handlers.query import Asked
+from slabmon.web.handlers.query import TableQuery
 from tests.support.snapshots import grown, synthetic
 from tests.support.terminal import Script, Terminal, on_terminal
 
@@ -41,7 +41,7 @@ def redraw(view: View, window: Window) -> None:
 def answer(name: str, window: Window) -> None:
     """What the live page gets of a view."""
     fresh = Window(Instant(window.snapshot), window.before, window.moments, window.trails)
-    page_json.encoded(page_json.table(Asked(name, filter="_7"), Moment(fresh, 0.0)))
+    page_json.encoded(page_json.table(TableQuery(view=name, filter="_7"), PageMoment(fresh, 0.0)))
 
 
 def measure(work: Callable[[], object]) -> float:

@@ -20,7 +20,7 @@ from slabmon.kernel.settings import Settings
 from slabmon.runtime.progress import track
 
 if TYPE_CHECKING:
-    from slabmon.report.selection import Subject
+    from slabmon.report.selection import ReportPeriod
     from slabmon.sources import Source
     from slabmon.sources.daemon import ConnectedSource
     from slabmon.sources.recording import ReplayedSource
@@ -131,7 +131,7 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"{options.format} is not for a terminal; give -o FILE")
 
 
-def _render(options: argparse.Namespace, subject: Subject, by: tuple[str, ...]) -> bytes:
+def _render(options: argparse.Namespace, period: ReportPeriod, by: tuple[str, ...]) -> bytes:
     if options.format == "pprof":
         try:
             from slabmon.report.pprof import to_pprof
@@ -140,21 +140,21 @@ def _render(options: argparse.Namespace, subject: Subject, by: tuple[str, ...]) 
                 f"profiles need the Python package protobuf ({error}); install Debian's "
                 "python3-protobuf"
             ) from error
-        return to_pprof(subject.now, subject.before, options.value, by)
+        return to_pprof(period.now, period.before, options.value, by)
     if options.format == "folded":
         from slabmon.report.folded import to_folded
 
-        return to_folded(subject.now, subject.before, options.value, by).encode()
+        return to_folded(period.now, period.before, options.value, by).encode()
     from slabmon.report.page import to_page
 
-    return to_page(subject, options.value, by).encode()
+    return to_page(period, options.value, by).encode()
 
 
 def _looks_back(options: argparse.Namespace) -> bool:
     return options.start is not None or options.end is not None
 
 
-def _subject(options: argparse.Namespace) -> Subject:
+def _subject(options: argparse.Namespace) -> ReportPeriod:
     from slabmon.sources.daemon import ConnectedSource
     from slabmon.sources.live import LiveSource
     from slabmon.sources.recording import ReplayedSource
@@ -177,7 +177,7 @@ def _subject(options: argparse.Namespace) -> Subject:
         )
 
 
-def _recorded(options: argparse.Namespace, source: ReplayedSource) -> Subject:
+def _recorded(options: argparse.Namespace, source: ReplayedSource) -> ReportPeriod:
     from slabmon.report.leaks import judged
     from slabmon.report.selection import of_past
 
@@ -185,7 +185,7 @@ def _recorded(options: argparse.Namespace, source: ReplayedSource) -> Subject:
     return replace(found, leaks=judged(source, found.now)) if options.format == "html" else found
 
 
-def _of_daemon(options: argparse.Namespace, daemon: ConnectedSource) -> Subject:
+def _of_daemon(options: argparse.Namespace, daemon: ConnectedSource) -> ReportPeriod:
     """Of its history, if it keeps one or must."""
     from slabmon.report.leaks import asked
     from slabmon.report.selection import of_past
@@ -212,9 +212,9 @@ def _of_daemon(options: argparse.Namespace, daemon: ConnectedSource) -> Subject:
     return replace(found, leaks=asked(daemon, found.now.time if options.end else None))
 
 
-def _watched(source: Source, watch: float, origin: str) -> Subject:
+def _watched(source: Source, watch: float, origin: str) -> ReportPeriod:
     """The moment at the end of so many seconds, and its history over them."""
-    from slabmon.report.selection import MAX_POINTS, Subject, growth_history
+    from slabmon.report.selection import MAX_POINTS, ReportPeriod, growth_history
     from slabmon.store.recording import Moment
 
     history = growth_history()
@@ -223,4 +223,4 @@ def _watched(source: Source, watch: float, origin: str) -> Subject:
         history.add(source.snapshot())
         time.sleep(max(0.0, start + watch * step / steps - time.monotonic()))
     snapshot = source.snapshot(details=True)
-    return Subject(origin, Moment(time.time(), snapshot), None, history.add(snapshot))
+    return ReportPeriod(origin, Moment(time.time(), snapshot), None, history.add(snapshot))

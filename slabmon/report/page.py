@@ -21,7 +21,7 @@ from slabmon.model import Snapshot
 from slabmon.report import paths, tree
 from slabmon.report.charts import line_chart
 from slabmon.report.leaks import suspicions
-from slabmon.report.selection import GROWING, Subject
+from slabmon.report.selection import GROWING, ReportPeriod
 from slabmon.report.summary import Growth, grown, size, summary
 from slabmon.report.weights import changed, live
 from slabmon.views.catalogue import VIEWS
@@ -68,11 +68,11 @@ class Shown:
     total: int
 
 
-def to_page(subject: Subject, value: str, by: Sequence[str]) -> str:
+def to_page(period: ReportPeriod, value: str, by: Sequence[str]) -> str:
     """The whole page. `value` (live or allocated) is the flame graph shown first; `by`
     dimensions of live memory get a graph and a table of their own."""
-    snapshot = subject.now.snapshot
-    before = subject.before.snapshot if subject.before is not None else None
+    snapshot = period.now.snapshot
+    before = period.before.snapshot if period.before is not None else None
     parts = live(snapshot) if before is None else changed(before, snapshot)
     change = paths.live_paths(parts)
     graphs = _graphs(snapshot, before, change, by and paths.live_paths(parts, by), by)
@@ -90,19 +90,19 @@ def to_page(subject: Subject, value: str, by: Sequence[str]) -> str:
         Loader(str(_ASSETS))
         .load("report.html")
         .generate(
-            subject=subject,
+            period=period,
             snapshot=snapshot,
             version=__version__,
             show_time=show_moment,
             duration=duration,
             size=size,
             human=human,
-            topics=_topics(subject, None if before is None else change),
+            topics=_topics(period, None if before is None else change),
             tiles=_tiles(snapshot),
             graphs=graphs,
             maps=maps,
-            grown=_grown(subject.window),
-            tables=_tables(subject, by),
+            grown=_grown(period.window),
+            tables=_tables(period, by),
             per_hour=lambda rate: human(round(rate), BYTES_PER_HOUR),
             limited=[row for row in snapshot.features.items() if row[1].state != "on"],
             policy=_policy(style, script),
@@ -188,9 +188,9 @@ def _graphs(
     ]
 
 
-def _topics(subject: Subject, change: paths.Paths | None) -> list[tuple[str, list[str]]]:
+def _topics(period: ReportPeriod, change: paths.Paths | None) -> list[tuple[str, list[str]]]:
     found: dict[str, list[str]] = {name: [] for name in TOPICS}
-    for sentence in (*summary(subject, change), *suspicions(subject.leaks)):
+    for sentence in (*summary(period, change), *suspicions(period.leaks)):
         found[sentence.topic].append(sentence.text)
     return [(TOPICS[name], texts) for name, texts in found.items() if texts]
 
@@ -234,10 +234,10 @@ def _grown(window: Window) -> list[tuple[str, list[tuple[Growth, str]]]]:
     return found
 
 
-def _tables(subject: Subject, by: Sequence[str]) -> list[Shown]:
+def _tables(period: ReportPeriod, by: Sequence[str]) -> list[Shown]:
     """The largest rows of the views; differences if the report is about two moments."""
-    mark = Instant(subject.before.snapshot) if subject.before is not None else None
-    window = Window(Instant(subject.now.snapshot))
+    mark = Instant(period.before.snapshot) if period.before is not None else None
+    window = Window(Instant(period.now.snapshot))
     views: list[View] = [by_view(tuple(by))] if by else []
     return [
         _shown(Table(view, window, mark))

@@ -27,7 +27,7 @@ _DEPTH = Depth(MAX_POINTS, 400_000, 4)
 
 
 @dataclass(frozen=True)
-class Subject:
+class ReportPeriod:
     """What a report is about: the moment `now`; `before` if it is about what changed since then;
     `window` ends now and goes back to the first moment whose history is known. `origin` tells
     where it comes from; `leaks` what was said of leaks, None: nothing."""
@@ -46,8 +46,8 @@ def of_past(
     end: str | None,
     present: Moment | None = None,
     reach: float = math.inf,
-) -> Subject:
-    """The subject that --from and --to (None: not given) choose. Without --to it is about the
+) -> ReportPeriod:
+    """The period that --from and --to (None: not given) choose. Without --to it is about the
     `present` if that is given; without --from its history goes back at most `reach` seconds."""
     first, last = past.span()
 
@@ -66,7 +66,7 @@ def of_past(
     if before is not None:
         check_pair(before, now)
     begin = max(first, now.time - reach) if before is None else before.time
-    return Subject(origin, now, before, _window(past, begin, now))
+    return ReportPeriod(origin, now, before, _window(past, begin, now))
 
 
 def check_pair(before: Moment, now: Moment) -> None:

@@ -14,7 +14,7 @@ from slabmon.base.format import duration, human
 from slabmon.base.units import BYTES
 from slabmon.model import Live, Snapshot
 from slabmon.report.paths import Paths
-from slabmon.report.selection import GROWING, Subject
+from slabmon.report.selection import GROWING, ReportPeriod
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.table import Table
 from slabmon.views.window import Window
@@ -54,14 +54,14 @@ def listed(parts: Sequence[str], most: int = _MOST) -> str:
     return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
-def summary(subject: Subject, change: Paths | None) -> list[Sentence]:
-    """All sentences about a subject; `change` are the paths of what changed, if it is about two
+def summary(period: ReportPeriod, change: Paths | None) -> list[Sentence]:
+    """All sentences about a period; `change` are the paths of what changed, if it is about two
     moments."""
-    now = subject.now.snapshot
+    now = period.now.snapshot
     found = [*slab_memory(now), *live_memory(now), *device_memory(now)]
-    if subject.before is not None and change is not None:
-        found += changes(subject.before.snapshot, now, change)
-    found += growth(subject)
+    if period.before is not None and change is not None:
+        found += changes(period.before.snapshot, now, change)
+    found += growth(period)
     found += [counters(now), sampling(now), *losses(now), *unseen(now), *features(now)]
     return found
 
@@ -208,9 +208,9 @@ def grown(window: Window, view: str, most: int) -> list[Growth]:
     ]
 
 
-def growth(subject: Subject) -> Iterable[Sentence]:
+def growth(period: ReportPeriod) -> Iterable[Sentence]:
     """What grew most over the history that is known."""
-    window = subject.window
+    window = period.window
     if not window.moments or window.span <= 0:
         yield Sentence(
             "growth",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The web process: everything that touches what clients send, and no privilege.
+"""The web process: it handles everything clients send, and holds no privilege.
 
-Started by the collector with the number of its channel and those of the listening sockets. It
-imports, reads its configuration, gives everything up, and only then serves.
+The collector starts it with the file descriptors of the channel and of the listening sockets. It
+imports, reads its configuration, drops its privileges, and only then serves.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
-    """Runs until the collector ends it."""
-    # A copy has the collector's handlers; under nohup a program ignores SIGHUP.
+    """Run until the collector ends this process. Returns the exit code."""
+    # Under nohup a program ignores SIGHUP.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.SIG_DFL)
     set_up(LogSettings())
     be_frugal()
     collect_rarely()
-    # What clients do wrong is counted, not logged: it comes as fast as they like.
+    # Errors of clients are counted, not logged: clients could fill the log.
     logging.getLogger("tornado.general").setLevel(logging.ERROR)
     channel, *listeners = (socket.socket(fileno=int(number)) for number in arguments)
     config = WebConfig()
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
         user = privileges.find_user(settings.user)
         config = load(Path(settings.config_file)) if settings.config_file else config
         if config.users:
-            import slabmon.web.serving.auth  # noqa: F401  (its files may not be readable later)
+            import slabmon.web.serving.auth  # noqa: F401  # its files may not be readable later
         tls = make_context(config.tls) if config.tls else None
         files = page_files()
         history_writer.prepare(settings.history, user)
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _line(channel: socket.socket) -> bytes:
-    """The settings: one line, and nothing is sent after it before we answer."""
+    """Read the settings: one line, after which the collector waits for our answer."""
     data = b""
     while not data.endswith(b"\n") and len(data) < MAX_REPORT:
         piece = channel.recv(4096)
@@ -86,25 +86,26 @@ async def serve(
     channel: socket.socket,
     listeners: list[socket.socket],
 ) -> None:
-    """Answers requests from the first reading on."""
+    """Serve from the first reading until retired, or until the collector is gone for
+    ORPHAN_SECONDS."""
     retired = asyncio.Event()
     reader, writer = await asyncio.open_unix_connection(sock=channel, limit=1 << 20)
     readings = Channel(reader, writer, context.settings.budget_seconds, retired.set)
     await readings.first()
     context.source = readings
-    context.past = keeper = history_writer.Keeper(kept, readings)
-    tasks = [asyncio.create_task(work) for work in (keeper.run(), context.live.keep(readings))]
+    context.past = history = history_writer.HistoryWriter(kept, readings)
+    tasks = [asyncio.create_task(work) for work in (history.run(), context.live.keep(readings))]
     server = Server(make_app(context), context.connections, context.settings, tls)
     server.listen_on(listeners)
     ends = [asyncio.create_task(event.wait()) for event in (retired, readings.closed)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if not retired.is_set():
-        log.error("the collector is gone: what is served is old; ending in %g s", ORPHAN_SECONDS)
+        log.error("the collector is gone: serving old figures, exiting in %g s", ORPHAN_SECONDS)
         await asyncio.sleep(ORPHAN_SECONDS)
     await server.drain()
     for task in tasks:
         task.cancel()
-    keeper.close()
+    history.close()
     readings.close()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the HTTP side: the [web] table of the configuration."""
+"""Settings of the web process: the [web] table of the configuration."""
 
 from __future__ import annotations
 
@@ -14,30 +14,32 @@ from slabmon.store.settings import HistorySettings
 
 DEFAULT_ADDRESS = "127.0.0.1:7522"
 
-# Where the telemetry path cannot be: other things are there.
+# Paths that the telemetry path cannot take: other routes have them.
 RESERVED = ("/", "/healthz", "/readyz")
 RESERVED_BELOW = ("/api/", "/static/")
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """HOST:PORT or [IPV6]:PORT; an empty host means all interfaces."""
+    """Parse HOST:PORT or [IPV6]:PORT; an empty host means all interfaces. Raises UsageError."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not port.isascii() or not port.isdecimal() or int(port[:6]) > 65535:
-        raise UsageError(f"address {text!r} is not HOST:PORT, for example {DEFAULT_ADDRESS}")
+        raise UsageError(
+            f"invalid address {text!r}: expected HOST:PORT, for example {DEFAULT_ADDRESS}"
+        )
     return host, int(port)
 
 
 @dataclass(frozen=True)
 class WebSettings:
-    """Everything but what the web configuration file says.
+    """Everything except what the web configuration file holds.
 
-    listen_address: HOST:PORT. socket_path: of the unix socket for local clients; None: the
-    default where it can be made; empty: none. config_file: exporter-toolkit's web configuration.
-    max_series: of one scrape. user: whom the web process runs as; None: slabmon, else nobody.
-    budget_seconds: how long a request waits for the kernel's tables to be read. request_seconds:
-    how long a client may take to send a request, or to send the next one. response_seconds: to
-    take the answer.
+    listen_address: HOST:PORT. socket_path: the unix socket for local clients; None for the
+    default where it can be created, empty for none. config_file: a web configuration in
+    exporter-toolkit's format. max_series: the limit of one scrape. user: the user that the web
+    process runs as; None for slabmon, else nobody. budget_seconds: how long a request waits for
+    the kernel's tables to be read. request_seconds: how long a client may take to send a request,
+    or the next one. response_seconds: how long it may take to read the answer.
     """
 
     LIMITS: ClassVar[Limits] = {
@@ -74,32 +76,34 @@ class WebSettings:
             or (set(path) & set("?#%\\ ") or path in RESERVED or path.startswith(RESERVED_BELOW))
         ):
             raise UsageError(
-                f"telemetry_path is {path!r}; it must be a plain path such as /metrics, none of "
-                f"{', '.join(RESERVED)}, and not below {' or '.join(RESERVED_BELOW)}"
+                f"telemetry_path: expected a plain path such as /metrics, got {path!r}; it must "
+                f"not be {', '.join(RESERVED)} or below {' or '.join(RESERVED_BELOW)}"
             )
         if self.socket_path and not self.socket_path.startswith("/"):
-            raise UsageError(f"socket_path is {self.socket_path!r}; it must be absolute or empty")
+            raise UsageError(
+                f"socket_path: expected an absolute path or nothing, got {self.socket_path!r}"
+            )
         check_limits(self)
 
     def packed(self) -> bytes:
-        """As one line, for the web process."""
+        """Return the settings as one line of JSON, for the web process."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
 
 @dataclass(frozen=True)
 class ProcessSettings(WebSettings):
-    """What the web process works with: [web], and [history], which it keeps."""
+    """All settings of the web process: the [web] table, and [history], which it writes."""
 
     history: HistorySettings = field(default_factory=HistorySettings)
 
     @classmethod
     def of(cls, web: WebSettings, history: HistorySettings) -> ProcessSettings:
-        """Both tables."""
+        """Combine both tables."""
         return cls(**asdict(web), history=history)
 
     @classmethod
     def unpack(cls, line: bytes) -> ProcessSettings:
-        """What packed() was made of."""
+        """Parse what packed() returned."""
         values = json.loads(line)
         history = HistorySettings(**values.pop("history", {}))
         return cls(**values, history=history)

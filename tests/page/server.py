@@ -16,7 +16,7 @@ from slabmon.store.codec import encode
 from slabmon.store.recording import Moment
 from slabmon.store.settings import HistorySettings
 from slabmon.web.app import make_app
-from slabmon.web.feeds.history_writer import Keeper
+from slabmon.web.feeds.history_writer import HistoryWriter
 from slabmon.web.feeds.readings import Now, Reading
 from slabmon.web.handlers.base import Context
 from slabmon.web.handlers.page import page_files
@@ -99,7 +99,7 @@ async def main(scene: str, port: str) -> None:
     config = WebConfig(users=users if scene == "secured" else {})
     context = Context(settings, Access(config), page_files())
     context.source = source = Scene(scene)
-    nothing = Keeper(HistorySettings(), source)
+    nothing = HistoryWriter(HistorySettings(), source)
     context.past = Kept(source) if scene == "kept" else nothing
     server = Server(make_app(context), context.connections, settings)
     sockets = bind_sockets(int(port), "127.0.0.1")

@@ -139,5 +139,5 @@ def test_without_history_there_is_no_way_back(open_page: Open) -> None:
     tab.page.wait_for_timeout(300)
     expect(tab.page.locator("#clock")).to_contain_text("as of")
     tab.page.goto(f"{tab.server.url}#at=5")
-    expect(tab.page.locator("#refused")).to_contain_text("no history is kept here")
+    expect(tab.page.locator("#refused")).to_contain_text("this daemon keeps no history")
     tab.complaints.clear()  # the browser itself reports the answer 404

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page
 from slabmon.model import Release, Snapshot
 from slabmon.report.page import to_page
 from tests.support.builders import Object, device
-from tests.support.reported import SOME, host, subject
+from tests.support.reported import SOME, host, report_period
 from tests.support.snapshots import synthetic
 
 pytestmark = pytest.mark.browser
@@ -66,7 +66,7 @@ def report(browser: Browser, tmp_path: Path) -> Iterator[Open]:
         scheme: str = "light",
     ) -> Report:
         path = tmp_path / "report.html"
-        path.write_text(to_page(subject(now, before), "live", by))
+        path.write_text(to_page(report_period(now, before), "live", by))
         context = browser.new_context(
             color_scheme=scheme,  # type: ignore[arg-type]
             offline=True,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from slabmon.analysis.sampling import Grouped
 from slabmon.model import Live, Snapshot, Stacked
-from slabmon.report.selection import Subject
+from slabmon.report.selection import ReportPeriod
 from slabmon.store.recording import Moment
 from slabmon.views.window import Window
 from tests.support.builders import Object, cache, site, snapshot, tracked
@@ -82,11 +82,11 @@ def host(things: Sequence[Object], seconds: float = 60.0, **fields: object) -> S
     return replace(plain, tracking=tracking, **fields)  # type: ignore[arg-type]
 
 
-def subject(now: Snapshot, before: Snapshot | None = None) -> Subject:
-    """A report's subject, an hour into November 2023."""
+def report_period(now: Snapshot, before: Snapshot | None = None) -> ReportPeriod:
+    """A report's report_period, an hour into November 2023."""
     earlier = None if before is None else Moment(1_700_000_000.0, before)
     snapshots = [now] if before is None else [before, now]
-    return Subject("a test", Moment(1_700_003_600.0, now), earlier, Window.of(*snapshots))
+    return ReportPeriod("a test", Moment(1_700_003_600.0, now), earlier, Window.of(*snapshots))
 
 
 SOME = [

@@ -25,10 +25,10 @@ from slabmon.views.cells import texts
 from slabmon.views.columns import HISTORY
 from slabmon.views.table import Table
 from slabmon.views.window import Window
-from slabmon.web.feeds.live import Moment
+from slabmon.web.feeds.live import PageMoment
 from slabmon.web.handlers import page_json
-from slabmon.web.handlers.query import Asked
-from tests.support.reported import subject
+from slabmon.web.handlers.query import TableQuery
+from tests.support.reported import report_period
 from tests.support.terminal import Terminal, host, on_terminal, start
 
 FOUND = host(10)
@@ -187,7 +187,9 @@ def test_the_running_top_shows_the_same_text(name: str) -> None:
 @pytest.mark.parametrize("name", VIEWS)
 def test_the_page_shows_the_same_text_and_the_same_values(name: str) -> None:
     table = Table.of(VIEWS[name], FOUND)
-    sent = page_json.table(Asked(name, every=True), Moment(Window.of(FOUND), 0.0))
+    sent = page_json.table(
+        TableQuery(view=name, all_columns=True), PageMoment(Window.of(FOUND), 0.0)
+    )
     shown = [i for i, column in enumerate(sent["columns"]) if column["kind"] != HISTORY]
     columns = [table.view.column(sent["columns"][i]["name"]) for i in shown]
     assert {column.name for column in columns} == {
@@ -202,7 +204,7 @@ def test_the_page_shows_the_same_text_and_the_same_values(name: str) -> None:
 
 
 def test_the_report_shows_the_same_text_and_the_same_values() -> None:
-    wanted = replace(subject(FOUND), window=Window.of(FOUND))
+    wanted = replace(report_period(FOUND), window=Window.of(FOUND))
     tables = {shown.title: shown for shown in report._tables(wanted, ())}
     assert {VIEWS[name].title for name in report._TABLES} >= tables.keys()
     for name in ("caches", "sites", "devices", "drivers", "gfp", "programs"):

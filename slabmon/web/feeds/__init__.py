@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the web process takes its data from: readings, history, past moments."""
+"""The data that handlers serve: readings, live windows, history, past moments."""

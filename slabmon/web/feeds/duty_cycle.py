@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that keeps the whole web process busy, held to a part of its time."""
+"""Limits blocking work to a fixed share of the event loop's time."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 5.0
-# After each piece of work so many times its length belongs to others.
+# The pause after a piece of work, as a multiple of its duration.
 _PAUSE = 3
 
 
-class Pace:
-    """Turns, one after the other, with pauses between them."""
+class DutyCycle:
+    """Runs work one piece at a time, with pauses between the pieces."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
         self._free_at = 0.0
 
     async def take(self, work: Callable[[], T], patience: float | None = None) -> T:
-        """Does this work when it is its turn; TimeoutError if nobody should wait so long (seconds;
-        None: PATIENCE_SECONDS)."""
-        longest = PATIENCE_SECONDS if patience is None else patience
-        async with asyncio.timeout(longest) as limit, self._turn:
+        """Run `work` when its turn comes and return its result. Raises TimeoutError after
+        `patience` seconds in the queue (None: PATIENCE_SECONDS)."""
+        seconds = PATIENCE_SECONDS if patience is None else patience
+        async with asyncio.timeout(seconds) as limit, self._turn:
             await asyncio.sleep(self._free_at - time.monotonic())
             limit.reschedule(None)
             start = time.monotonic()

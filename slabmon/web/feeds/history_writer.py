@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's history: a recording that the web process keeps and answers from."""
+"""The daemon's history: a recording that the web process writes and answers from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.store.settings import HistorySettings
-from slabmon.web.feeds.readings import Source
+from slabmon.web.feeds.readings import ReadingSource
 
 if TYPE_CHECKING:
     from slabmon.store.recording import Moment
@@ -25,19 +25,19 @@ T = TypeVar("T")
 
 
 class NoHistory(SlabmonError):
-    """There is no history to answer from."""
+    """There is no history."""
 
 
 def prepare(settings: HistorySettings, user: pwd.struct_passwd) -> None:
-    """While still privileged: imports what writes it, and makes the directory, for this user, if
-    it is missing."""
+    """Import what writes the history, and create its directory for `user` if it is missing. Call
+    this while still privileged. Raises UsageError."""
     if settings.path:
         import slabmon.store.writer  # noqa: F401
     folder = Path(settings.path).parent
     if settings.path and not folder.exists():
         try:
             folder.mkdir(mode=0o750)
-            os.chown(folder, user.pw_uid, user.pw_gid)  # not as a service: it has no CAP_CHOWN
+            os.chown(folder, user.pw_uid, user.pw_gid)  # as a service we lack CAP_CHOWN
         except OSError as error:
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -48,30 +48,30 @@ def prepare(settings: HistorySettings, user: pwd.struct_passwd) -> None:
 
 
 def check(settings: HistorySettings) -> None:
-    """When unprivileged: UsageError if there can be no history."""
+    """Raise UsageError unless this process, now unprivileged, can write the history."""
     folder = Path(settings.path).parent
     if settings.path and not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(
-            f"history.path: the web process cannot write to {folder}; give that directory to its "
-            "user, see web.user"
+            f"history.path: the web process cannot write to {folder}; make web.user its owner"
         )
 
 
-class Keeper:
-    """Appends a detailed reading now and then.
+class HistoryWriter:
+    """Appends a detailed reading to the history at a fixed interval, and answers from it
+    (sources.Past).
 
     The file is opened when it is first needed, and again after a failure: a web process that is
-    being replaced may still have it. What fails is logged when it begins and when it is over.
+    being replaced may still hold its lock. The beginning and the end of a failure are logged.
     """
 
-    def __init__(self, settings: HistorySettings, readings: Source) -> None:
+    def __init__(self, settings: HistorySettings, readings: ReadingSource) -> None:
         self._settings = settings
         self._readings = readings
         self._history: History | None = None
         self._failed = 0
 
     async def run(self) -> None:
-        """Until cancelled; returns at once if no history is to be kept."""
+        """Write until cancelled; return at once if no history is configured."""
         clock = asyncio.get_running_loop().time
         due = clock()
         while self._settings.path:
@@ -85,14 +85,14 @@ class Keeper:
     def _try(self, work: Callable[[History], None]) -> None:
         try:
             work(self._opened())
-        except Exception as error:  # whatever it is, requests go on being answered
+        except Exception as error:  # requests must be answered whatever happens
             self._failed += 1
             if self._failed == 2:
-                log.warning("no history is recorded: %s", error)
+                log.warning("cannot record history, retrying: %s", error)
             self.close()
         else:
             if self._failed > 1:
-                log.info("history is recorded again")
+                log.info("recording history again")
             self._failed = 0
 
     def _opened(self) -> History:
@@ -104,29 +104,26 @@ class Keeper:
         return self._history
 
     def _ask(self, question: Callable[[History], T]) -> T:
-        if self._history is None:
-            kept = bool(self._settings.path)
-            raise NoHistory(
-                "the history is not open yet"
-                if kept
-                else "no history is kept here; see history.path in the configuration"
-            )
-        return question(self._history)
+        if self._history is not None:
+            return question(self._history)
+        if self._settings.path:
+            raise NoHistory("the history is not open yet; try again in a moment")
+        raise NoHistory("this daemon keeps no history; set history.path in its configuration")
 
     def at(self, time: float) -> Moment:
-        """See sources.Past; NoHistory if there is none."""
+        """See sources.Past. Raises NoHistory."""
         return self._ask(lambda history: history.at(time))
 
     def times(self, start: float, end: float, most: int) -> list[float]:
-        """See sources.Past; NoHistory if there is none."""
+        """See sources.Past. Raises NoHistory."""
         return self._ask(lambda history: history.times(start, end, most))
 
     def span(self) -> tuple[float, float]:
-        """See sources.Past; NoHistory if there is none."""
+        """See sources.Past. Raises NoHistory."""
         return self._ask(lambda history: history.span())
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         if self._history is not None:
             self._history.close()
             self._history = None

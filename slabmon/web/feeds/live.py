@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the live page is made of: windows over readings, kept up whether or not anyone looks."""
+"""Windows over the readings, for the live page and for verdicts. They are kept up to date whether
+or not a page is open."""
 
 from __future__ import annotations
 
@@ -15,24 +16,27 @@ from slabmon.runtime.malloc import give_back, let_go_of_files, settle
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.chart_history import STEP_SECONDS, Hour
 from slabmon.views.window import History, Window
-from slabmon.web.feeds.readings import Now, Source
+from slabmon.web.feeds.readings import Now, ReadingSource
 
-# Pages share a window as long; rates are over at least so much.
+# Pages share a window for this long, and rates cover at least this long.
 SHARED_SECONDS = 3.0
 _GIVE_BACK_EVERY = 6
-# So many moments are kept for pages that are paused.
+# How many moments are held for paused pages.
 _HELD = 2
-# A page that is not paused asks again within so long (AGAIN in page.js, with time to spare).
+# A page that is not paused asks again within this time (AGAIN in page.js, with time to spare).
 _LOOKED_SECONDS = 15.0
-_SAME_SECONDS = 0.001  # times have been text on their way
+_SAME_SECONDS = 0.001  # times travel as text
 
 
 @dataclass(frozen=True)
-class Moment:
-    """A window, how many seconds ago it was made, and an empty `problem` or why there is none
-    newer. `own_ratio`: CPU time of the daemon's processes per second since the window before,
-    None: not known yet; `own_bytes`: their memory and that of the BPF maps (None: not known, of a
-    moment that was recorded)."""
+class PageMoment:
+    """A window as the page shows it.
+
+    `age` is in seconds; `problem` says why there is no newer window, empty if this is the newest.
+    `own_ratio` is the CPU time of the daemon's processes per second since the previous window,
+    None while unknown. `own_bytes` is their memory and that of the BPF maps, None for a recorded
+    moment.
+    """
 
     window: Window
     age: float
@@ -46,44 +50,45 @@ class Moment:
         return self.window.snapshot.taken
 
 
-class Live:
-    """One of these per web process. The past goes with the process."""
+class LiveViews:
+    """The windows of one web process; they end with it."""
 
     def __init__(self) -> None:
         self._judge = Observer()
         self._history = History(VIEWS.values(), judge=self._judge)
         self.hour = Hour(VIEWS.values())
         self._window: Window | None = None
-        self._shown: deque[Moment] = deque(maxlen=2)  # the last ones, while a page is open
+        self._shown: deque[PageMoment] = deque(maxlen=2)  # the newest, while a page is open
         self._looked_at = 0.0
-        self._held: deque[Moment] = deque(maxlen=_HELD)
+        self._held: deque[PageMoment] = deque(maxlen=_HELD)
         self._at = 0.0
-        self._cpu: tuple[float, float] | None = None  # when, and seconds spent until then
+        self._cpu: tuple[float, float] | None = None  # monotonic time, CPU seconds until then
         self._own: tuple[float | None, int | None] = (None, None)
 
-    async def moment(self, source: Source) -> Moment | str:
-        """The present, for a page, or why nothing is known of it."""
+    async def moment(self, source: ReadingSource) -> PageMoment | str:
+        """Return the present moment, or why there is none."""
         problem = await self._renew(source)
         if self._window is None:
             return problem
-        found = Moment(self._window, time.monotonic() - self._at, problem, *self._own)
-        if not self._shown or self._shown[-1].window is not found.window:
-            self._shown.append(found)
+        present = PageMoment(self._window, time.monotonic() - self._at, problem, *self._own)
+        if not self._shown or self._shown[-1].window is not present.window:
+            self._shown.append(present)
         self._looked_at = time.monotonic()
-        return found
+        return present
 
-    async def _renew(self, source: Source) -> str:
-        """Takes a reading if it is time for one; why there is none."""
+    async def _renew(self, source: ReadingSource) -> str:
+        """Take a reading if one is due. Returns why there is none, empty if there is."""
         if self._window is not None and time.monotonic() - self._at <= SHARED_SECONDS:
             return ""
-        # Stacks and cgroup paths are always asked for: the past needs names that stay.
+        # Always detailed: history needs the names of stacks and cgroups.
         now = await source.now(detailed=True)
         if not now.problem:
             self._take(now)
         return now.problem
 
-    def held(self, at: float) -> Moment | None:
-        """A moment that was shown at this Unix time, as long as others do not ask for others."""
+    def held(self, at: float) -> PageMoment | None:
+        """Return the moment shown with this Unix time and hold on to it, or None if it is gone: the
+        _HELD moments asked for last are held."""
         for moment in (*self._held, *self._shown):
             if abs(moment.at - at) < _SAME_SECONDS:
                 others = (other for other in self._held if other is not moment)
@@ -92,11 +97,11 @@ class Live:
         return None
 
     def assessment(self) -> Assessment:
-        """What can be said of leaks now."""
+        """Return the present assessment of leaks."""
         return self._judge.assess()
 
-    async def keep(self, source: Source) -> None:
-        """Goes on taking readings, until cancelled."""
+    async def keep(self, source: ReadingSource) -> None:
+        """Take readings until cancelled."""
         for turn in itertools.count():
             await self._renew(source)
             if time.monotonic() - self._looked_at > _LOOKED_SECONDS:

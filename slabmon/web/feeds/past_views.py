@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Moments of the past as the page shows them: read piece by piece, with others answered between."""
+"""Views of past moments, computed from the history in slices so that other requests are served in
+between."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from slabmon.leaks.finding import Assessment
@@ -17,39 +19,39 @@ from slabmon.sources.read_limit import JUDGED, JUDGED_SECONDS, WINDOW, Depth
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.chart_history import SPAN_SECONDS, Hour
 from slabmon.views.window import WINDOW_SECONDS, History, Instant, Window
-from slabmon.web.feeds.duty_cycle import Pace
+from slabmon.web.feeds.duty_cycle import DutyCycle
 
 if TYPE_CHECKING:
     from slabmon.store.recording import Moment
 
 _CHARTS = Depth(120, 600_000, 6)
-# Charts begin at multiples of so many seconds: neighbouring moments share them.
+# Charts begin at multiples of this, so that neighbouring moments share them.
 _GRID_SECONDS = SPAN_SECONDS / 2
-# Of each kind so many are kept: they are as large as the host is.
+# How many results of each kind are cached; each is as large as the host.
 KEPT = Depth(4, 100_000, 1)
 WAIT_SECONDS = 25.0
-# For the next piece of work that has begun: of a large host even one piece, and what is left to
-# others after it, can take seconds.
+# How long the next slice of a computation may wait: on a large host one slice and the pause after
+# it can take seconds.
 _PIECE_SECONDS = 60.0
 
 
-class Back:
-    """One of these per web process. Raises TimeoutError if too much is asked for, and what the
-    past itself raises."""
+class PastViews:
+    """The past views of one web process, cached. Methods raise TimeoutError if too many requests
+    wait, and the errors of the history itself."""
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+    def __init__(self, duty_cycle: DutyCycle) -> None:
+        self._duty_cycle = duty_cycle
         self._turn = asyncio.Lock()
         self._kept: dict[str, OrderedDict[Hashable, Any]] = {}
 
     async def window(self, past: Past, time: float, judged: bool = False) -> Window:
-        """What was to be seen at a Unix time, with the minutes before; with what could be said
-        of leaks then if it is to be `judged`."""
+        """Return the window of a Unix time, with the minutes before it; if `judged`, with the
+        assessment of leaks."""
         now = await self._at(past, time)
 
         async def make() -> Window:
             history = History(VIEWS.values(), judge=_Nobody())
-            # Rates are over the last interval, as they were then.
+            # Rates cover the last interval before, as they did then.
             before = await self._at(past, now.time - 0.001)
             points = WINDOW.points(now.snapshot)
             times = past.times(now.time - WINDOW_SECONDS, now.time, points)
@@ -63,7 +65,7 @@ class Back:
         return replace(found, now=Instant(now.snapshot, lambda: assessment))
 
     async def hour(self, past: Past, time: float) -> Hour:
-        """The hour around it, of the same tracking session."""
+        """Return the hour around a Unix time, as far as it is of the same tracking session."""
         now = await self._at(past, time)
         session = now.snapshot.host.boot_id, now.snapshot.tracking.since
         begin = now.time // _GRID_SECONDS * _GRID_SECONDS - _GRID_SECONDS / 2
@@ -83,7 +85,7 @@ class Back:
         return found
 
     async def assessment(self, past: Past, time: float) -> Assessment:
-        """What could be said of leaks then, from the hour before."""
+        """Return the assessment of leaks at a Unix time, from the hour before it."""
         now = await self._at(past, time)
 
         async def make() -> Assessment:
@@ -96,20 +98,19 @@ class Back:
         return found
 
     async def _at(self, past: Past, time: float) -> Moment:
-        return await self._pace.take(lambda: past.at(time))
+        return await self._duty_cycle.take(lambda: past.at(time))
 
     async def _each(
         self, past: Past, times: Iterable[float], work: Callable[[Snapshot], object]
     ) -> None:
         for time in sorted(times):
-            piece = lambda: work(past.at(time).snapshot)  # noqa: B023, E731  # done now
-            await self._pace.take(piece, _PIECE_SECONDS)
+            await self._duty_cycle.take(partial(_apply, work, past, time), _PIECE_SECONDS)
 
     async def _once(
         self, kind: str, now: Moment, key: Hashable, make: Callable[[], Awaitable[object]]
     ) -> Any:
-        """What is kept, or made now; one at a time. Whoever waits for it may give up: it is
-        there the next time."""
+        """Return the cached result, or make it; one at a time. A client that gives up waiting
+        finds it cached the next time."""
         async with asyncio.timeout(WAIT_SECONDS) as limit, self._turn:
             limit.reschedule(None)
             kept = self._kept.setdefault(kind, OrderedDict())
@@ -119,6 +120,10 @@ class Back:
                 kept[key] = await make()
             kept.move_to_end(key)
             return kept[key]
+
+
+def _apply(work: Callable[[Snapshot], object], past: Past, time: float) -> None:
+    work(past.at(time).snapshot)
 
 
 class _Nobody:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Readings from the collector: shared by requests that come together, never waited for longer
-than the budget."""
+"""Readings from the collector. Concurrent requests share one, and none waits longer than the
+budget."""
 
 from __future__ import annotations
 
@@ -27,14 +27,17 @@ from slabmon.store.codec import BadSnapshot, decode
 
 log = logging.getLogger(__name__)
 
-# Requests that come together share one reading.
+# How long a reading is served to later requests.
 SHARED_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One snapshot and the bytes it came as. `number` counts readings of this process, `at` is
-    the monotonic time it arrived, `seconds` how long that took from asking on."""
+    """A snapshot and the bytes it was decoded from.
+
+    `number` counts the readings of this process, `at` is the monotonic time of its arrival,
+    `seconds` the time since it was requested.
+    """
 
     number: int
     at: float
@@ -51,35 +54,35 @@ class Reading:
 
 @dataclass(frozen=True)
 class Now:
-    """What a request has to work with: the last reading, if there ever was one, the collector's
-    last figures of itself, and an empty `problem`, or why the reading is an old one."""
+    """What a request is answered from: the last reading, if any, the collector's last report on
+    itself, and why there is no fresh reading (`problem`, empty if there is)."""
 
     reading: Reading | None
     report: Mapping[str, float]
     problem: str = ""
 
 
-class Asked(NamedTuple):
-    """A command under way; `answered` gets the problem there was, or an empty text."""
+class PendingRequest(NamedTuple):
+    """A command under way; `answered` resolves to the problem, empty for none."""
 
     detailed: bool
     at: float
     answered: asyncio.Future[str]
 
 
-class Source(Protocol):
-    """Where requests get readings from."""
+class ReadingSource(Protocol):
+    """A source of readings: the collector, or a recording."""
 
     timeouts: int
     failures: int
 
     async def now(self, detailed: bool = False) -> Now:
-        """A reading of at most SHARED_SECONDS, or the last one and why there is none."""
+        """Return a reading at most SHARED_SECONDS old, or the last one and the problem."""
         ...
 
 
 class Channel:
-    """The web process's end of the channel. At most one command is under way."""
+    """The web process's end of the channel to the collector. At most one command is under way."""
 
     def __init__(
         self,
@@ -94,7 +97,7 @@ class Channel:
         self._last: Reading | None = None
         self._report: Mapping[str, float] = {}
         self._count = 0
-        self._under_way: Asked | None = None
+        self._under_way: PendingRequest | None = None
         self._broken = ""
         self.closed = asyncio.Event()
         self.timeouts = self.failures = 0
@@ -104,31 +107,31 @@ class Channel:
         return Now(self._last, self._report, problem)
 
     async def now(self, detailed: bool = False) -> Now:
-        """See Source."""
+        """See ReadingSource."""
         deadline = asyncio.get_running_loop().time() + self._budget
         while True:
-            last = None if self.closed.is_set() else self._last  # of a collector that is gone: old
+            last = None if self.closed.is_set() else self._last  # old once the collector is gone
             if last and last.age <= SHARED_SECONDS and (last.detailed or not detailed):
                 return self._now()
             if self._broken:
                 return self._now(self._broken)
-            asked = self._under_way or self._ask(detailed)
+            request = self._under_way or self._ask(detailed)
             try:
                 async with asyncio.timeout_at(deadline):
-                    problem = await asyncio.shield(asked.answered)
+                    problem = await asyncio.shield(request.answered)
             except TimeoutError:
                 self.timeouts += 1
                 return self._now(f"no reading within {self._budget:g} s")
-            if asked.detailed or not detailed:
+            if request.detailed or not detailed:
                 return self._now(problem)
 
     async def first(self) -> None:
-        """Waits for the first answer, however long the collector takes to begin."""
+        """Wait for the first answer, however long the collector takes to start."""
         await (self._under_way or self._ask(False)).answered
 
-    def _ask(self, detailed: bool) -> Asked:
+    def _ask(self, detailed: bool) -> PendingRequest:
         answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._under_way = Asked(detailed, time.monotonic(), answered)
+        self._under_way = PendingRequest(detailed, time.monotonic(), answered)
         self._writer.write(DETAILED if detailed else PLAIN)
         return self._under_way
 
@@ -153,23 +156,23 @@ class Channel:
         except (asyncio.IncompleteReadError, ConnectionError):
             self._broken = "the collector is gone"
         except Garbage as error:
-            self._broken = f"the collector talks nonsense: {error}"
+            self._broken = f"protocol error from the collector: {error}"
         except Exception:
-            log.exception("an answer could not be taken")
-            self._broken = "an answer could not be taken"
+            log.exception("cannot process an answer of the collector")
+            self._broken = "cannot process an answer of the collector"
         log.error("no more readings: %s", self._broken)
         self._settle(self._broken)
         self._writer.close()
         self.closed.set()
 
     def _take(self, answer: Answer) -> None:
-        asked = self._under_way
-        if asked is None or (answer.kind == DETAILED) != asked.detailed:
-            raise Garbage("an answer nobody asked for")
+        request = self._under_way
+        if request is None or (answer.kind == DETAILED) != request.detailed:
+            raise Garbage("unexpected answer")
         self._report = answer.report
         if not answer.ok:
             self.failures += 1
-            self._settle("the kernel's tables cannot be read")
+            self._settle("the collector cannot read the kernel's tables")
             return
         try:
             snapshot = decode(answer.body)
@@ -178,7 +181,7 @@ class Channel:
         now = time.monotonic()
         self._count += 1
         self._last = Reading(
-            self._count, now, now - asked.at, asked.detailed, snapshot, answer.body
+            self._count, now, now - request.at, request.detailed, snapshot, answer.body
         )
         self._settle("")
 
@@ -188,7 +191,7 @@ class Channel:
             self._under_way = None
 
     def close(self) -> None:
-        """Stops listening to the collector."""
+        """Stop listening to the collector."""
         for task in self._tasks:
             task.cancel()
         self._writer.close()

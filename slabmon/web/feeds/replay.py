@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's HTTP side over a recording: the same page, metrics and API, at another time."""
+"""The daemon's web side over a recording: the same page, metrics and API, at another time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class ReplayedReadings:
-    """A readings.Source over a recording: what was recorded last before the replay's moment."""
+    """A ReadingSource over a recording: the last snapshot before the replay's current time."""
 
     timeouts = failures = 0
 
@@ -32,7 +32,7 @@ class ReplayedReadings:
         self._last: Reading | None = None
 
     async def now(self, detailed: bool = False) -> Now:
-        """See readings.Source. A damaged snapshot is a problem until the replay is past it."""
+        """See ReadingSource. A damaged snapshot is a problem until the replay has passed it."""
         start = time.monotonic()
         try:
             moment, snapshot = self._source.recording.at(self._source.now)
@@ -50,7 +50,7 @@ class ReplayedReadings:
 async def serve(
     source: ReplayedSource, context: Context, listeners: Sequence[socket.socket]
 ) -> None:
-    """Answers requests until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Request handlers and the bodies they answer with."""
+"""Request handlers and their response bodies."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all answers have in common: who is let in, headers, encodings, errors in one line."""
+"""What all handlers share: access control, headers, encodings, errors in one line of text."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from slabmon import __version__
 from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.sources import Past
-from slabmon.web.feeds.duty_cycle import Pace
-from slabmon.web.feeds.live import Live
-from slabmon.web.feeds.past_views import Back
-from slabmon.web.feeds.readings import Now, Source
+from slabmon.web.feeds.duty_cycle import DutyCycle
+from slabmon.web.feeds.live import LiveViews
+from slabmon.web.feeds.past_views import PastViews
+from slabmon.web.feeds.readings import Now, ReadingSource
 from slabmon.web.handlers.bodies import Body, Renderer
 from slabmon.web.serving.access import Access
 from slabmon.web.serving.connections import LOCAL, Connections
@@ -29,24 +29,27 @@ TEXT = "text/plain; charset=utf-8"
 
 @dataclass
 class Context:
-    """What handlers work with."""
+    """The state of one web process that handlers work with.
+
+    `source` and `past` are set once the collector has answered.
+    """
 
     settings: WebSettings
     access: Access
     files: Mapping[str, Body]
-    source: Source = field(init=False)
+    source: ReadingSource = field(init=False)
     past: Past = field(init=False)
 
     def __post_init__(self) -> None:
         self.connections = Connections(self.settings)
         self.renderer = Renderer()
-        self.pace = Pace()
+        self.duty_cycle = DutyCycle()
         self.exporter = Exporter(self.settings.max_series)
-        self.live = Live()
-        self.back = Back(self.pace)
+        self.live = LiveViews()
+        self.past_views = PastViews(self.duty_cycle)
 
     def daemon(self, now: Now) -> Daemon:
-        """The daemon's own figures at this moment."""
+        """Return the daemon's own figures, for metrics."""
         return Daemon(
             report=now.report,
             up=bool(now.reading) and not now.problem,
@@ -60,15 +63,15 @@ class Context:
 
 
 class Handler(RequestHandler):
-    """Common headers; GET and HEAD only; errors in one line of text."""
+    """Base of all handlers: GET and HEAD only."""
 
     SUPPORTED_METHODS = ("GET", "HEAD")
 
     @property
     def context(self) -> Context:
-        """What the application was made with."""
-        found: Context = self.application.settings["context"]
-        return found
+        """The context that the application was made with."""
+        context: Context = self.application.settings["context"]
+        return context
 
     @property
     def _stream(self) -> IOStream:
@@ -77,6 +80,7 @@ class Handler(RequestHandler):
         return stream
 
     def set_default_headers(self) -> None:
+        """Set the headers of every answer."""
         self.set_header("Server", f"slabmon/{__version__}")
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Content-Security-Policy", _POLICY)
@@ -85,6 +89,7 @@ class Handler(RequestHandler):
             self.set_header(name, value)
 
     async def prepare(self) -> None:
+        """Refuse clients that may not ask; those of the unix socket always may."""
         client = self.context.connections.request(self._stream)
         if client == LOCAL:
             return
@@ -95,9 +100,11 @@ class Handler(RequestHandler):
             self.problem(refusal.status, refusal.reason)
 
     def on_finish(self) -> None:
+        """Tell the connection that its answer was handed over."""
         self.context.connections.answered(self._stream)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Answer with the reason, and no details of an internal error."""
         if status_code == 405:
             self.set_header("Allow", ", ".join(self.SUPPORTED_METHODS))
         if status_code == 503:
@@ -105,19 +112,21 @@ class Handler(RequestHandler):
         self.problem(status_code, self._reason)
 
     def problem(self, status: int, reason: str) -> None:
-        """Ends the request with one line."""
+        """Answer with an error in one line of text."""
         self.set_status(status, reason)
         self.set_header("Content-Type", TEXT)
         self.finish(f"{status} {reason}\n")
 
     async def head(self, *path: str) -> None:
+        """Answer as get() does; Tornado leaves the body out."""
         await self.get(*path)
 
     async def get(self, *_: str) -> None:
+        """Answer with 404: no route leads here."""
         self.send_error(404)
 
     async def send(self, body: Body) -> None:
-        """Answers with a body, compressed or not at all if the client says it may be."""
+        """Answer with a body, as gzip if the client accepts it; 304 if it has the body already."""
         self.set_header("Content-Type", body.content_type)
         self.set_header("Cache-Control", "private, no-cache")
         self.set_header("Vary", "Accept, Accept-Encoding")
@@ -137,10 +146,11 @@ class Handler(RequestHandler):
         self.finish(data)
 
     def compute_etag(self) -> None:
-        """Bodies bring their own."""
+        """Return nothing: send() sets the body's own entity tag."""
 
 
 def _takes_gzip(accepted: str) -> bool:
+    """Return whether an Accept-Encoding header accepts gzip (RFC 9110, 12.5.3)."""
     for coding in accepted.lower().split(","):
         name, _, parameters = coding.partition(";")
         if name.strip() in ("gzip", "*"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies: what clients get, made once per reading however many ask."""
+"""Response bodies, rendered once per reading however many clients ask."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from functools import cached_property
 
 from slabmon.web.feeds.readings import SHARED_SECONDS, Now
 
-# Kinds of bodies kept: no client can name more, whatever it puts into Accept.
+# A bound on cached bodies, whatever content types clients accept.
 _MAX_KINDS = 16
 
 
 @dataclass(frozen=True)
 class Body:
-    """One rendered body."""
+    """A rendered response body."""
 
     content_type: str
     data: bytes
 
     @cached_property
     def compressed(self) -> bytes:
-        """As gzip."""
+        """The body as gzip."""
         return gzip.compress(self.data, 5, mtime=0)
 
     @cached_property
     def etag(self) -> str:
-        """A weak one: it is the same for both encodings."""
+        """A weak entity tag, the same for both encodings."""
         return f'W/"{hashlib.blake2b(self.data, digest_size=12).hexdigest()}"'
 
 
 class Renderer:
-    """Keeps the newest body of each kind, as long as no newer reading is there, and no longer
-    than readings are shared if it says how old its reading is."""
+    """Caches the newest body of each content type until there is a newer reading, and at most
+    SHARED_SECONDS, for bodies hold the age of their reading."""
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[tuple[int, str], float, Body]] = {}
 
     def body(self, kind: str, now: Now, render: Callable[[Now], bytes]) -> Body:
-        """The body of this content type."""
+        """Return the body of the content type `kind`, rendered now if the cached one is old."""
         key = (now.reading.number if now.reading else 0, now.problem)
         kept = self._kept.get(kind)
         if kept and kept[0] == key and time.monotonic() - kept[1] <= SHARED_SECONDS:
             return kept[2]
-        self._kept.pop(kind, None)  # not beside the new one
+        self._kept.pop(kind, None)  # frees its memory before `render` needs some
         del kept
         body = Body(kind, render(now))
         if len(self._kept) >= _MAX_KINDS:

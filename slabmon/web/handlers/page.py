@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The live page at `/`: its files, and what it fetches."""
+"""The live page at `/`: its files, and the data it fetches."""
 
 from __future__ import annotations
 
@@ -10,24 +10,22 @@ from tornado.web import HTTPError
 
 from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.export.text import rows_to_json, to_csv
-from slabmon.web.feeds.live import Moment
+from slabmon.web.feeds.live import PageMoment
 from slabmon.web.handlers import page_json
 from slabmon.web.handlers.base import TEXT, Handler
 from slabmon.web.handlers.bodies import Body
 from slabmon.web.handlers.past import PastHandler
-from slabmon.web.handlers.query import Asked, parse_key
+from slabmon.web.handlers.query import TableQuery, parse_key
 
-# Nothing from elsewhere, nothing inline, and no text that becomes markup.
+# Nothing from other hosts, nothing inline, and no text is parsed as markup.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 _FORMATS = {"csv": ("text/csv; charset=utf-8", to_csv), "json": ("application/json", rows_to_json)}
-
-
-# Not from mimetypes, whose tables of the whole world stay in memory.
-_KINDS = {
+# mimetypes would keep its tables of all types in memory.
+_MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -36,15 +34,16 @@ _KINDS = {
 
 
 def page_files() -> Mapping[str, Body]:
-    """The page's files by name."""
+    """Return the page's files by name."""
     files = (Path(__file__).parents[1] / "static").iterdir()
-    return {path.name: Body(_KINDS[path.suffix], path.read_bytes()) for path in files}
+    return {path.name: Body(_MEDIA_TYPES[path.suffix], path.read_bytes()) for path in files}
 
 
-class File(Handler):
-    """The page, or a file it is made of."""
+class FileHandler(Handler):
+    """The page itself, and the scripts, styles and icons it loads."""
 
     async def get(self, *names: str) -> None:
+        """Answer with a file; without a name, the page."""
         body = self.context.files.get(names[0] if names else "index.html")
         if body is None:
             self.send_error(404)
@@ -54,11 +53,12 @@ class File(Handler):
         await self.send(body)
 
 
-class Data(PastHandler):
-    """What the page fetches: of the present, of a moment that it holds, or of one of the past.
-    An error is one line of text."""
+class PageDataHandler(PastHandler):
+    """Base of the page's data: of the present, of a moment held for a paused page, or of the
+    past. An error is one line of text."""
 
     async def get(self, *rest: str) -> None:
+        """Answer with body(); 400 if the query makes no sense."""
         try:
             body = await self.body(*rest)
         except UsageError as error:
@@ -69,11 +69,11 @@ class Data(PastHandler):
         await self.send(body)
 
     async def body(self, *rest: str) -> Body:
-        """The answer. Raises UsageError."""
+        """Return the answer. Raises UsageError."""
         raise NotImplementedError
 
-    async def moment(self, asked: Asked) -> Moment:
-        """What is to be shown."""
+    async def moment(self, query: TableQuery) -> PageMoment:
+        """Return the moment that `at` names. Raises HTTPError 404 or 503 if there is none."""
         context, at = self.context, self.at()
         if at is None:
             present = await context.live.moment(context.source)
@@ -83,70 +83,66 @@ class Data(PastHandler):
         held = context.live.held(at)
         if held is not None:
             return held
-        window = context.back.window(context.past, at, asked.found().judged)
-        return Moment(await self.recalled(window), 0.0)
+        window = context.past_views.window(context.past, at, query.target_view().judged)
+        return PageMoment(await self.recalled(window), 0.0)
 
     @property
     def span(self) -> tuple[float, float] | None:
-        """From when to when there is a past."""
+        """Unix times of the first and last snapshot of the history, None without one."""
         try:
             return self.context.past.span()
         except SlabmonError:
             return None
 
-    def asked(self) -> Asked:
-        """What the query asks to be shown."""
-        return Asked.parse(lambda name, plain: self.get_query_argument(name, plain, strip=False))
+    def query(self) -> TableQuery:
+        """Parse the query string. Raises UsageError."""
+        return TableQuery.parse(
+            lambda name, default: self.get_query_argument(name, default, strip=False)
+        )
 
 
-class Views(Handler):
-    """The views there are."""
+class ViewsHandler(Handler):
+    """The list of views."""
 
     async def get(self, *_: str) -> None:
+        """Answer with what does not change while the daemon runs."""
         document = page_json.views(self.context.settings.telemetry_path[1:])
         await self.send(Body("application/json", page_json.encoded(document)))
 
 
-class Rows(Data):
-    """A table as the page shows it, and the header."""
+class TableHandler(PageDataHandler):
+    """A table as the page shows it, and the header's facts."""
 
     async def body(self, *_: str) -> Body:
-        asked = self.asked()
-        found = page_json.table(asked, await self.moment(asked), self.span)
-        return Body("application/json", page_json.encoded(found))
+        """Return the rows that the query selects."""
+        query = self.query()
+        document = page_json.table(query, await self.moment(query), self.span)
+        return Body("application/json", page_json.encoded(document))
 
 
-class Export(Data):
-    """All rows that match, with all columns and exact values."""
+class ExportHandler(PageDataHandler):
+    """All rows that match, with all columns and exact values, as CSV or JSON."""
 
     async def body(self, *rest: str) -> Body:
-        kind, write = _FORMATS[rest[0]]
-        asked = self.asked()
-        table = asked.table((await self.moment(asked)).window)
-        name = f"slabmon-{asked.view}.{rest[0]}"  # a known view's name: nothing to escape
+        """Return the file to download."""
+        media_type, write = _FORMATS[rest[0]]
+        query = self.query()
+        table = query.table((await self.moment(query)).window)
+        name = f"slabmon-{query.view}.{rest[0]}"  # the name of a view: nothing to escape
         self.set_header("Content-Disposition", f'attachment; filename="{name}"')
-        return Body(kind, write(table, asked.order(table)).encode())
+        return Body(media_type, write(table, query.order(table)).encode())
 
 
-class Chart(Data):
-    """The last hour, or that around a moment of the past, of a row, or without a key of all rows
-    of the view."""
+class ChartHandler(PageDataHandler):
+    """The last hour, or the hour around a past moment, of the row with `key`; without a key, of
+    the sum of all rows of the view."""
 
     async def body(self, *_: str) -> Body:
+        """Return the chart's lines."""
         given = self.get_query_argument("key", "", strip=False)
-        view, key = self.asked().found(), parse_key(given) if given else None
+        view, key = self.query().target_view(), parse_key(given) if given else None
         context, at = self.context, self.at()
         hour = context.live.hour
         if at is not None and context.live.held(at) is None:
-            hour = await self.recalled(context.back.hour(context.past, at))
+            hour = await self.recalled(context.past_views.hour(context.past, at))
         return Body("application/json", page_json.encoded(page_json.chart(view, key, hour)))
-
-
-ROUTES: list[tuple[str, type[Handler]]] = [
-    ("/", File),
-    (r"/static/([a-z.]+)", File),
-    ("/api/v1/views", Views),
-    ("/api/v1/table", Rows),
-    (r"/api/v1/table\.(csv|json)", Export),
-    ("/api/v1/chart", Chart),
-]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the live page gets to show, as JSON: rows as people read them, and the header's facts."""
+"""JSON for the live page: rows as people read them, charts, and the header's facts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from slabmon import __version__
+from slabmon.base.arrays import F64
 from slabmon.base.format import duration, human
 from slabmon.base.units import BYTES, PER_SECOND, PERCENT
 from slabmon.model import Snapshot
@@ -19,21 +20,21 @@ from slabmon.views.chart_history import Hour, rates
 from slabmon.views.columns import HISTORY, OBSERVABLE, Column
 from slabmon.views.summary import summarize
 from slabmon.views.view import View
-from slabmon.web.feeds.live import Moment
-from slabmon.web.handlers.query import Asked
+from slabmon.web.feeds.live import PageMoment
+from slabmon.web.handlers.query import TableQuery
 
-# Points of the small trend in a row.
+# Points of the sparkline in a row.
 _TREND_POINTS = 40
-NO_PAST = "an hour is kept of whole rows of {views}; not of parts of them, nor of this view"
+NO_CHART = "charts exist for whole rows of {views}, not for parts of a row or for this view"
 
 
 def encoded(document: dict[str, Any]) -> bytes:
-    """As sent."""
+    """Return a document as it is sent."""
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
 def views(metrics: str) -> dict[str, Any]:
-    """What does not change while the daemon runs; `metrics` is where they are served."""
+    """Return what does not change while the daemon runs; `metrics` is the path of metrics."""
     return {
         "version": __version__,
         "metrics": metrics,
@@ -52,26 +53,31 @@ def _column(column: Column) -> dict[str, Any]:
 
 
 def _thinned(value: Any) -> Any:
-    """At most _TREND_POINTS of a history, its last one included."""
+    """Return at most _TREND_POINTS of a history, its last one included."""
     step = -(-len(value) // _TREND_POINTS)
     return value[::-1][::step][::-1]
 
 
-def table(asked: Asked, moment: Moment, span: tuple[float, float] | None = None) -> dict[str, Any]:
-    """The rows asked for, of so many. `texts` are as in every output for people, `values` exact;
-    `links[i]` leads on by the view's link i. `history` is the span of the past that can be asked
-    for, null for none."""
-    found = asked.table(moment.window)
-    order = asked.order(found)
-    columns = asked.columns(found)
-    shown = order[asked.offset : asked.offset + asked.limit]
-    view = found.view
-    rows = [found.listing.rows[row] for row in shown.tolist()]
-    values = found.cells(shown, columns)
+def table(
+    query: TableQuery, moment: PageMoment, span: tuple[float, float] | None = None
+) -> dict[str, Any]:
+    """Return the rows that a query selects, with the counts of all and of matching rows.
+
+    `texts` are formatted as in every output for people, `values` are exact. `links[i]` holds the
+    values that follow the view's link i. `history` is `span`, the first and last time of the
+    history, null without one. Raises UsageError.
+    """
+    table = query.table(moment.window)
+    order = query.order(table)
+    columns = query.columns(table)
+    row_ids = order[query.offset : query.offset + query.limit]
+    view = table.view
+    rows = [table.listing.rows[row] for row in row_ids.tolist()]
+    values = table.cells(row_ids, columns)
     trends = {i for i, column in enumerate(columns) if column.kind == HISTORY}
-    seen = np.ones(len(shown), bool)
+    seen = np.ones(len(row_ids), bool)
     if OBSERVABLE.name in (column.name for column in view.columns):
-        seen = found.values(OBSERVABLE.name)[shown].astype(bool)
+        seen = table.values(OBSERVABLE.name)[row_ids].astype(bool)
     return {
         "version": __version__,
         "problem": moment.problem,
@@ -81,46 +87,47 @@ def table(asked: Asked, moment: Moment, span: tuple[float, float] | None = None)
         "view": {
             "name": view.name,
             "title": view.title,
-            "sort": asked.sort or view.sort,
+            "sort": query.sort or view.sort,
             "links": [link.title for link in view.links],
         },
         "columns": [_column(column) for column in columns],
-        "total": len(found),
+        "total": len(table),
         "matching": len(order),
-        "offset": asked.offset,
+        "offset": query.offset,
         "rows": [
             {
-                "key": found.key(row),
+                "key": table.key(row),
                 "texts": _without(text, trends),
                 "values": [
                     _thinned(value) if i in trends else value for i, value in enumerate(exact)
                 ],
                 "seen": bool(sure),
-                "links": [link.values(thing) for link in view.links],
+                "links": [link.values(item) for link in view.links],
             }
-            for row, thing, text, exact, sure in zip(
-                shown.tolist(), rows, texts(found, shown, columns), values, seen, strict=True
+            for row, item, text, exact, sure in zip(
+                row_ids.tolist(), rows, texts(table, row_ids, columns), values, seen, strict=True
             )
         ],
     }
 
 
-def _without(text: list[str], gone: set[int]) -> list[str]:
-    return ["" if i in gone else cell for i, cell in enumerate(text)]
+def _without(cells: list[str], columns: set[int]) -> list[str]:
+    return ["" if i in columns else cell for i, cell in enumerate(cells)]
 
 
 def chart(view: View, key: Hashable | None, hour: Hour) -> dict[str, Any]:
-    """An hour of a row, or of all rows of its view."""
+    """Return an hour of the row with this key, or of the sum of all rows of its view; NaN is null.
+    `problem` says why there is no chart."""
     standing = VIEWS.get(view.origin or view.name)
     if standing is None or not standing.trail or (key is None and view.origin):
         known = ", ".join(view.name for view in VIEWS.values() if view.trail)
-        return {"problem": NO_PAST.format(views=known)}
+        return {"problem": NO_CHART.format(views=known)}
     points = hour.series(standing, key)
     lines = [standing.column(standing.trail.replace(".", "_")), *rates(standing)]
     return {
         "problem": ""
         if not np.isnan(points).all()
-        else "nothing is known of this row: it is new, or neither large nor busy enough",
+        else "no history for this row: it is new, or too small to be charted",
         "times": [round(hour.since + seconds, 1) for seconds in hour.moments],
         "error": _numbers(points[:, 1]),
         "lines": [
@@ -130,13 +137,13 @@ def chart(view: View, key: Hashable | None, hour: Hour) -> dict[str, Any]:
     }
 
 
-def _numbers(values: np.ndarray) -> list[float | None]:
+def _numbers(values: F64) -> list[float | None]:
     return [None if value != value else round(value, 3) for value in values.tolist()]
 
 
-def header(moment: Moment) -> dict[str, Any]:
-    """How far the figures can be trusted, and what they cost: `facts` with a name, a short text,
-    what it means, and whether it needs attention."""
+def header(moment: PageMoment) -> dict[str, Any]:
+    """Return how accurate the figures are and what they cost: `facts` with a name, a short text,
+    an explanation, and whether it needs attention."""
     window = moment.window
     summary, tracking = summarize(window), window.snapshot.tracking
     facts = [
@@ -146,18 +153,19 @@ def header(moment: Moment) -> dict[str, Any]:
             if tracking.mode == "exact"
             else f"sampled every {human(tracking.sample_bytes, BYTES)}",
             "Counters are exact. Live memory is exact, or estimated from samples with the "
-            "error shown.",
+            "standard error shown.",
         ),
         _fact(
             "tracking",
             duration(tracking.seconds),
-            "How long; live memory is what was allocated since then and not freed.",
+            "How long slabmon has been tracking. Live memory was allocated in this time and has "
+            "not been freed.",
         ),
-        _fact("live", human(summary.live_bytes, BYTES), "Live memory of all caches."),
+        _fact("live", human(summary.live_bytes, BYTES), "Live memory of all caches together."),
         _fact(
             "events",
             f"{human(summary.events_per_second, PER_SECOND)}/s",
-            f"Allocations and frees; rates are over the last {duration(summary.seconds)}, "
+            f"Allocations and frees. Rates are over the last {duration(summary.seconds)}, "
             f"growth over {duration(summary.span)}.",
         ),
         _fact(
@@ -165,7 +173,7 @@ def header(moment: Moment) -> dict[str, Any]:
             f"{summary.lost:,} ({human(summary.lost_per_second, PER_SECOND)}/s)"
             if summary.lost
             else "0",
-            "Events missed since tracking began, and how many per second now.",
+            "Events missed since tracking began, and per second now.",
             summary.lost,
         ),
         _fact(
@@ -174,7 +182,7 @@ def header(moment: Moment) -> dict[str, Any]:
             if summary.event_seconds is None or summary.cpu_ratio is None
             else f"{duration(summary.event_seconds)}/event, "
             f"{human(summary.cpu_ratio, PERCENT)} of a CPU",
-            "What slabmon's programs in the kernel take.",
+            "CPU time of slabmon's BPF programs in the kernel.",
         ),
     ]
     if moment.own_bytes is not None:
@@ -184,7 +192,7 @@ def header(moment: Moment) -> dict[str, Any]:
                 "daemon",
                 ("" if ratio is None else f"{human(ratio, PERCENT)} of a CPU, ")
                 + human(moment.own_bytes, BYTES),
-                "CPU time and memory of slabmon's processes, its BPF maps included.",
+                "CPU time and memory of slabmon's processes, BPF maps included.",
             )
         )
     return {

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers about the past: from the daemon's history, or from a recording that is replayed."""
+"""Answers for programs, about the present or the past: snapshots, leaks, the history's extent.
+
+The past comes from the daemon's history, or from the recording that is replayed.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from tornado.web import HTTPError
 from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.base.escape import text
 from slabmon.base.parse import moment
+from slabmon.export.leaks import SHARE, to_dict
 from slabmon.export.text import to_json
 from slabmon.sources import MAX_TIMES, TIME_HEADER
 from slabmon.store import codec
@@ -23,64 +27,116 @@ T = TypeVar("T")
 
 
 def _reason(error: SlabmonError) -> str:
-    """As a status line can hold it."""
+    """Return an error's text as an HTTP status line can hold it."""
     return text(str(error).encode("ascii", "backslashreplace"))
 
 
 class PastHandler(Handler):
-    """What handlers that look back have in common."""
+    """Base of all handlers with an `at` parameter."""
 
     async def recalled(self, work: Awaitable[T]) -> T:
-        """What this gives; the answer is one line if there is no such past, or no time to look."""
+        """Await work on the past. Raises HTTPError 404 if there is no such past, 503 if too many
+        requests wait for theirs."""
         try:
             return await work
         except TimeoutError:
-            raise HTTPError(503, reason="too many look back at once") from None
+            raise HTTPError(503, reason="too many concurrent history requests") from None
         except SlabmonError as error:
             raise HTTPError(404, reason=_reason(error)) from error
 
     def at(self) -> float | None:
-        """The Unix time that `at` in the query stands for, None: the present."""
+        """Return the `at` parameter as Unix time, None for the present. Raises HTTPError 400."""
         given = self.get_query_argument("at", None)
         try:
             return None if given is None else moment(given, time.time())
         except UsageError as error:
             raise HTTPError(400, reason=_reason(error)) from error
 
-    async def snapshot_at(self, at: float, encoded: bool) -> None:
-        """The snapshot of that time, as JSON or encoded; a header tells when it was taken."""
 
-        def snapshot() -> Body:
-            found = self.context.past.at(at)
-            self.set_header(TIME_HEADER, f"{found.time:.3f}")
-            if encoded:
-                return Body(codec.CONTENT_TYPE, codec.encode(found.snapshot))
-            return Body("application/json", to_json(found.snapshot).encode())
+class SnapshotHandler(PastHandler):
+    """The snapshot as JSON, or with stacks and cgroups in slabmon's encoding if Accept names it.
 
-        await self.send(await self.recalled(self.context.pace.take(snapshot)))
-
-
-class History(PastHandler):
-    """From when to when snapshots can be had; with `from`, `to` and `most`, at which times in
-    between."""
+    Without `at` only a fresh snapshot is served: a program would not notice an old one.
+    """
 
     async def get(self, *_: str) -> None:
-        wanted = [self.get_query_argument(name, "") for name in ("from", "to", "most")]
+        """Answer with the present or, with `at`, a past snapshot."""
+        encoded = codec.CONTENT_TYPE in self.request.headers.get("Accept", "")
+        at = self.at()
+        if at is not None:
+            await self._past(at, encoded)
+            return
+        now = await self.context.source.now(detailed=encoded)
+        if now.problem or now.reading is None:
+            self.set_header("Retry-After", "1")
+            self.problem(503, now.problem)
+            return
+        reading = now.reading
+        if encoded:
+            body = Body(codec.CONTENT_TYPE, reading.encoded)
+        else:
+            body = self.context.renderer.body(
+                "application/json", now, lambda _: to_json(reading.snapshot).encode()
+            )
+        await self.send(body)
+
+    async def _past(self, at: float, encoded: bool) -> None:
+        """Answer with the last snapshot taken at or before `at`; a header holds its time."""
+
+        def snapshot() -> Body:
+            recorded = self.context.past.at(at)
+            self.set_header(TIME_HEADER, f"{recorded.time:.3f}")
+            if encoded:
+                return Body(codec.CONTENT_TYPE, codec.encode(recorded.snapshot))
+            return Body("application/json", to_json(recorded.snapshot).encode())
+
+        await self.send(await self.recalled(self.context.duty_cycle.take(snapshot)))
+
+
+class LeaksHandler(PastHandler):
+    """Verdicts as JSON, of the present or the past; projections end when `share` of the host's
+    memory is full."""
+
+    async def get(self, *_: str) -> None:
+        """Answer with the assessment. 400 if `share` is not in (0, 1]."""
         try:
-            start, end, most = (float(text) for text in wanted) if any(wanted) else (0.0, 0.0, 0.0)
-            # Not a number compares as false.
-            if any(wanted) and not (start <= end and 2 <= most <= MAX_TIMES):
+            share = float(self.get_query_argument("share", str(SHARE)))
+        except ValueError:
+            share = 0.0
+        if not 0 < share <= 1:
+            self.problem(400, "share must be above 0 and at most 1")
+            return
+        at, context = self.at(), self.context
+        assessment = context.live.assessment()
+        if at is not None:
+            assessment = await self.recalled(context.past_views.assessment(context.past, at))
+        document = to_dict(assessment, share)
+        data = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+        await self.send(Body("application/json", data))
+
+
+class HistoryHandler(PastHandler):
+    """The first and last time of the history; with `from`, `to` and `most` (Unix times and a
+    count), also the times of at most so many snapshots between them."""
+
+    async def get(self, *_: str) -> None:
+        """Answer with the history's extent. 400 if some, but not all parameters make sense."""
+        given = [self.get_query_argument(name, "") for name in ("from", "to", "most")]
+        try:
+            start, end, most = (float(text) for text in given) if any(given) else (0.0, 0.0, 0.0)
+            # NaN compares as false.
+            if any(given) and not (start <= end and 2 <= most <= MAX_TIMES):
                 raise ValueError
         except ValueError:
-            wrong = f"from, to and most have to be Unix times and 2 to {MAX_TIMES}"
-            raise HTTPError(400, reason=wrong) from None
+            reason = f"from and to must be Unix times, most must be 2 to {MAX_TIMES}"
+            raise HTTPError(400, reason=reason) from None
 
         def span() -> Body:
             past = self.context.past
             first, last = past.span()
-            found: dict[str, object] = {"first": first, "last": last}
-            if any(wanted):
-                found["times"] = past.times(start, end, int(most))
-            return Body("application/json", json.dumps(found).encode())
+            document: dict[str, object] = {"first": first, "last": last}
+            if any(given):
+                document["times"] = past.times(start, end, int(most))
+            return Body("application/json", json.dumps(document).encode())
 
-        await self.send(await self.recalled(self.context.pace.take(span)))
+        await self.send(await self.recalled(self.context.duty_cycle.take(span)))

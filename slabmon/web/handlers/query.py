@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request asks to be shown: a view, the links followed from it, a filter, an order."""
+"""Parses the page's query: a view, the links followed from it, a filter, an order, a range."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-import numpy as np
-
+from slabmon.base.arrays import I64
 from slabmon.base.errors import UsageError
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.columns import GROWTH_ERROR, LIVE_BYTES, LIVE_ERROR, Column
@@ -22,73 +21,81 @@ from slabmon.views.view import View
 from slabmon.views.window import Instant, Window
 
 MAX_STEPS, MAX_ROWS = 8, 1000
-# A filter may take so much CPU time, whatever its regular expressions are.
+# CPU time that one filter may take, whatever its regular expressions are.
 FILTER_SECONDS = 0.5
 Step = tuple[str, tuple[Hashable, ...]]
+# Sampled figures and their standard errors, which are always shown together.
 _ERRORS = {LIVE_BYTES.name: LIVE_ERROR.name, "growth_bytes_per_hour": GROWTH_ERROR.name}
 
 
-@dataclass(frozen=True)
-class Asked:
-    """`path`: titles of links and Link.values() of the rows they were followed from. `every`:
-    all columns instead of the brief ones."""
+@dataclass(frozen=True, kw_only=True)
+class TableQuery:
+    """A table to show.
 
-    view: str
+    `path` holds the links followed from `view`: their titles, and Link.values() of the rows they
+    were followed from. `sort` is the name of a column, empty for the view's own order. `offset`
+    and `limit` select among the rows that `filter` lets through. `all_columns` shows all columns
+    instead of the brief ones.
+    """
+
+    view: str = "caches"
     path: tuple[Step, ...] = ()
     sort: str = ""
     inverted: bool = False
     filter: str = ""
     offset: int = 0
     limit: int = 100
-    every: bool = False
+    all_columns: bool = False
 
     @classmethod
-    def parse(cls, get: Callable[[str, str], str]) -> Asked:
-        """From a function that gives a query argument or a default. Raises UsageError."""
+    def parse(cls, get: Callable[[str, str], str]) -> TableQuery:
+        """Parse query arguments. `get` takes an argument's name and default. Raises UsageError."""
         try:
-            steps = [
+            path = [
                 (str(title), _frozen(values)) for title, values in json.loads(get("path", "[]"))
             ]
             offset, limit = int(get("offset", "0")), int(get("limit", "100"))
         except (ValueError, TypeError, RecursionError):
-            raise UsageError("path has to be pairs in JSON, offset and limit numbers") from None
-        if len(steps) > MAX_STEPS:
-            raise UsageError(f"no more than {MAX_STEPS} links can be followed")
+            raise UsageError("path must be pairs in JSON, offset and limit integers") from None
+        if len(path) > MAX_STEPS:
+            raise UsageError(f"path: expected at most {MAX_STEPS} links, got {len(path)}")
         if offset < 0 or not 0 < limit <= MAX_ROWS:
-            raise UsageError(f"offset has to be 0 or more, limit 1 to {MAX_ROWS}")
+            raise UsageError(f"offset must be 0 or more, limit 1 to {MAX_ROWS}")
         return cls(
-            get("view", "caches"),
-            tuple(steps),
-            get("sort", ""),
-            get("inverted", "") == "1",
-            get("filter", ""),
-            offset,
-            limit,
-            get("columns", "") == "all",
+            view=get("view", "caches"),
+            path=tuple(path),
+            sort=get("sort", ""),
+            inverted=get("inverted", "") == "1",
+            filter=get("filter", ""),
+            offset=offset,
+            limit=limit,
+            all_columns=get("columns", "") == "all",
         )
 
-    def found(self) -> View:
-        """The view at the end of the path."""
+    def target_view(self) -> View:
+        """Return the view at the end of the path. Raises UsageError if a link does not exist."""
         view = VIEWS.get(self.view)
         if view is None:
-            raise UsageError(f"there is no view {self.view!r}; there are {', '.join(VIEWS)}")
+            raise UsageError(f"unknown view {self.view!r}: expected one of {', '.join(VIEWS)}")
         for title, values in self.path:
             links = [link for link in view.links if link.title == title]
             if not links or len(links[0].where) != len(values):
-                raise UsageError(f"from {view.title} no link {title!r} leads on")
+                raise UsageError(f"{view.title}: no link {title!r} with these values")
             view = lead(links[0], view, values, VIEWS)
         return view
 
     def table(self, window: Window) -> Table:
-        """The view's table. What was narrowed is not kept with the window, which many share."""
-        view = self.found()
+        """Return the target view's table. Narrowed views are not cached in `window`, which all
+        requests share. Raises UsageError."""
+        view = self.target_view()
         if view.name in VIEWS:
             return Table(view, window)
         before = window.before and Instant(window.before.snapshot)
         return Table(view, Window(Instant(window.snapshot), before, window.moments, window.trails))
 
-    def order(self, table: Table) -> np.ndarray:
-        """Numbers of the rows that the filter lets through, as they are to be shown."""
+    def order(self, table: Table) -> I64:
+        """Return the indices of the rows that the filter lets through, in the order to show them.
+        Raises UsageError."""
         keep = None
         if self.filter:
             with _time_limit():
@@ -97,19 +104,19 @@ class Asked:
         return table.order(sort, self.inverted, keep)
 
     def columns(self, table: Table) -> tuple[Column, ...]:
-        """The columns to show: beside a sampled figure always its error."""
-        if self.every:
+        """Return the columns to show; a sampled figure is followed by its standard error."""
+        if self.all_columns:
             return table.columns
         names = [column.name for column in table.brief]
-        there = {column.name: column for column in table.columns}
+        by_name = {column.name: column for column in table.columns}
         for figure, error in _ERRORS.items():
-            if figure in names and error in there:
+            if figure in names and error in by_name:
                 names.insert(names.index(figure) + 1, error)
-        return tuple(there[name] for name in names)
+        return tuple(by_name[name] for name in names)
 
 
 def _frozen(value: object) -> tuple[Hashable, ...]:
-    """A JSON array with tuples for the arrays in it."""
+    """Return a JSON array as a tuple, and arrays inside it as tuples. Raises TypeError."""
     if not isinstance(value, list):
         raise TypeError
     return tuple(_frozen(item) if isinstance(item, list) else _plain(item) for item in value)
@@ -122,19 +129,19 @@ def _plain(value: object) -> Hashable:
 
 
 def parse_key(text: str) -> Hashable:
-    """A row's key from its JSON."""
+    """Parse a row's key from JSON. Raises UsageError."""
     try:
         return _frozen([json.loads(text)])[0]
     except (ValueError, TypeError, RecursionError):
-        raise UsageError("key has to be a row's key in JSON") from None
+        raise UsageError("key must be a row's key in JSON") from None
 
 
 @contextmanager
 def _time_limit() -> Iterator[None]:
-    """Regular expressions can take for ever; the matcher looks at signals as it goes."""
+    """Bound CPU time: a regular expression can backtrack for ever, but `re` checks for signals."""
 
     def give_up(signal_number: int, frame: FrameType | None) -> None:
-        raise UsageError("filter: it takes too long; use a simpler regular expression")
+        raise UsageError("filter: takes too long; use a simpler regular expression")
 
     previous = signal.signal(signal.SIGVTALRM, give_up)
     signal.setitimer(signal.ITIMER_VIRTUAL, FILTER_SECONDS)

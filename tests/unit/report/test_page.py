@@ -18,7 +18,7 @@ from slabmon.export.text import to_dict
 from slabmon.model import Release, Snapshot
 from slabmon.report.page import embedded, to_page
 from tests.support.builders import Object, cache, device, site
-from tests.support.reported import SOME, STACKED, host, subject
+from tests.support.reported import SOME, STACKED, host, report_period
 from tests.support.snapshots import synthetic
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 1 }}"
@@ -79,7 +79,7 @@ class Page(HTMLParser):
 
 
 def page(now: Snapshot, before: Snapshot | None = None, by: Sequence[str] = ()) -> Page:
-    return Page(to_page(subject(now, before), "live", by))
+    return Page(to_page(report_period(now, before), "live", by))
 
 
 def graph(found: Page, name: str) -> Any:
@@ -133,7 +133,7 @@ def test_a_change_shows_differences() -> None:
 
 
 def test_it_asks_for_nothing_and_allows_nothing_else() -> None:
-    text = to_page(subject(host(SOME)), "live", ())
+    text = to_page(report_period(host(SOME)), "live", ())
     found = Page(text)
     policy = next(
         meta["content"]
@@ -219,7 +219,7 @@ def test_an_empty_host_has_a_page() -> None:
 
 
 def test_many_rows_make_no_large_page() -> None:
-    text = to_page(subject(synthetic(300, 4000, 2000, 20_000)), "live", ("process", "cgroup"))
+    text = to_page(report_period(synthetic(300, 4000, 2000, 20_000)), "live", ("process", "cgroup"))
     assert len(text) < 2_000_000
     found = Page(text)
     for one in (*found.data["graphs"], *found.data["maps"]):
@@ -232,7 +232,7 @@ def test_many_rows_make_no_large_page() -> None:
 def test_growth_has_charts() -> None:
     earlier = host(SOME[:2], 60)
     later = host([*SOME, Object(cache=1, site=2, bytes=65536)], 120)
-    found = Page(to_page(subject(later, earlier), "live", ()))
+    found = Page(to_page(report_period(later, earlier), "live", ()))
     assert len([one for one in found.named("svg") if one.get("class") == "chart"]) >= 2
     assert any("dentry: from" in text for text in found.texts["title"])
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from slabmon.base.errors import UsageError
-from slabmon.report.selection import MAX_POINTS, Subject, of_past
+from slabmon.report.selection import MAX_POINTS, ReportPeriod, of_past
 from slabmon.store.recording import Recording
 from slabmon.store.writer import History
 from tests.support.recordings import START, STEP, moment, record
 
 
-def of_recording(recording: Recording, start: str | None, end: str | None) -> Subject:
+def of_recording(recording: Recording, start: str | None, end: str | None) -> ReportPeriod:
     return of_past(recording, f"recording {recording.path}", start, end)
 
 

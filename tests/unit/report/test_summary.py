@@ -9,12 +9,12 @@ import pytest
 
 from slabmon.model import FeatureState, Live, Release, Slabinfo, State, Tracking
 from slabmon.report import paths, summary
-from slabmon.report.selection import Subject
+from slabmon.report.selection import ReportPeriod
 from slabmon.report.weights import changed
 from slabmon.store.recording import Moment
 from slabmon.views.window import Window
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
-from tests.support.reported import SOME, host, subject
+from tests.support.reported import SOME, host, report_period
 
 
 def text(found: object) -> str:
@@ -106,7 +106,7 @@ def test_changes() -> None:
     )
 
 
-def window(start: int, end: int, error: int) -> Subject:
+def window(start: int, end: int, error: int) -> ReportPeriod:
     """A cache that grew between two moments."""
     first, last = (
         snapshot(
@@ -117,7 +117,7 @@ def window(start: int, end: int, error: int) -> Subject:
         )
         for size, seconds in ((start, 60.0), (end, 660.0))
     )
-    return Subject("a test", Moment(0.0, last), None, Window.of(first, last))
+    return ReportPeriod("a test", Moment(0.0, last), None, Window.of(first, last))
 
 
 def test_growth_says_whether_it_can_be_chance() -> None:
@@ -133,7 +133,7 @@ def test_growth_says_whether_it_can_be_chance() -> None:
 
 
 def test_growth_takes_two_moments() -> None:
-    assert text(summary.growth(subject(host(SOME)))) == (
+    assert text(summary.growth(report_period(host(SOME)))) == (
         "What grew is not known: that takes two moments. Record for a while, or give --seconds."
     )
 

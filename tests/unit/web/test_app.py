@@ -17,7 +17,7 @@ from slabmon.store.codec import CONTENT_TYPE, decode
 from slabmon.store.settings import HistorySettings
 from slabmon.views.catalogue import VIEWS
 from slabmon.web.app import make_app
-from slabmon.web.feeds.history_writer import Keeper
+from slabmon.web.feeds.history_writer import HistoryWriter
 from slabmon.web.handlers.base import Context
 from slabmon.web.handlers.page import page_files
 from slabmon.web.serving.access import Access
@@ -41,7 +41,7 @@ class WebTest(AsyncHTTPTestCase):
         self.source = FakeSource()
         context = Context(self.settings, Access(self.config), page_files())
         context.source = self.source
-        context.past = Keeper(HistorySettings(), self.source)
+        context.past = HistoryWriter(HistorySettings(), self.source)
         return make_app(context)
 
     def get(self, path: str, **headers: str) -> HTTPResponse:
@@ -285,18 +285,18 @@ class Page(WebTest):
 
     def test_questions_that_make_no_sense_are_refused(self) -> None:
         for query, problem in (
-            ("view=x", "there is no view 'x'"),
+            ("view=x", "unknown view 'x'"),
             ("sort=x", "'x' is no column here"),
             ("filter=live+%3E", "a value is missing"),
             ("limit=x", "offset and limit"),
             ("limit=1001", "1 to 1000"),
             ("offset=-1", "0 or more"),
             ("path=x", "in JSON"),
-            ('path=[["x",[]]]', "no link 'x' leads on"),
-            ('path=[["sites",[]]]', "leads on"),
+            ('path=[["x",[]]]', "no link 'x'"),
+            ('path=[["sites",[]]]', "no link 'sites'"),
             ('path=[["sites",[{}]]]', "in JSON"),
             ("path=" + "[" * 5000, "in JSON"),
-            ("path=[" + ",".join(['["sites",["a"]]'] * 9) + "]", "no more than 8"),
+            ("path=[" + ",".join(['["sites",["a"]]'] * 9) + "]", "at most 8 links, got 9"),
         ):
             answer = self.get(f"/api/v1/table?{query}")
             assert answer.code == 400, query

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from slabmon.web.feeds import live as module
-from slabmon.web.feeds.live import Live, Moment
+from slabmon.web.feeds.live import LiveViews, PageMoment
 from tests.support.serving import FakeSource
 
 
@@ -17,7 +17,7 @@ def test_what_pages_were_shown_is_kept_while_one_is_open(monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "STEP_SECONDS", 0.0)
     for name in ("settle", "let_go_of_files", "give_back"):  # not of this process
         monkeypatch.setattr(module, name, lambda: None)
-    live, source = Live(), FakeSource()
+    live, source = LiveViews(), FakeSource()
 
     async def turns(count: int) -> None:
         work = asyncio.create_task(live.keep(source))
@@ -29,13 +29,15 @@ def test_what_pages_were_shown_is_kept_while_one_is_open(monkeypatch: pytest.Mon
 
     async def check() -> None:
         shown = await live.moment(source)
-        assert isinstance(shown, Moment)
+        assert isinstance(shown, PageMoment)
         await turns(3)
         assert live.held(shown.at) is not None
         live._held.clear()
         live._looked_at -= 60
         await turns(3)
         assert live.held(shown.at) is None
-        assert isinstance(await live.moment(source), Moment), "and there is another for the next"
+        assert isinstance(await live.moment(source), PageMoment), (
+            "and there is another for the next"
+        )
 
     asyncio.run(check())

@@ -15,8 +15,8 @@ from slabmon.sources.read_limit import JUDGED, WINDOW, Depth
 from slabmon.store.recording import Moment
 from slabmon.views.catalogue import VIEWS
 from slabmon.web.feeds import duty_cycle, past_views
-from slabmon.web.feeds.duty_cycle import Pace
-from slabmon.web.feeds.past_views import KEPT, Back
+from slabmon.web.feeds.duty_cycle import DutyCycle
+from slabmon.web.feeds.past_views import KEPT, PastViews
 from tests.support.builders import cache, site, snapshot
 
 BEGIN, STEP, COUNT = 1_700_001_000.0, 10.0, 1000  # at a quarter past the hour of the charts
@@ -62,7 +62,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def test_a_window_goes_back_ten_minutes_and_its_rates_over_one_interval() -> None:
-    window = run(Back(Pace()).window(Kept(), BEGIN + 300 * STEP + 3))
+    window = run(PastViews(DutyCycle()).window(Kept(), BEGIN + 300 * STEP + 3))
     assert window.snapshot.taken == BEGIN + 300 * STEP
     assert (window.span, window.seconds) == (600.0, STEP)
 
@@ -71,7 +71,7 @@ def test_what_was_read_is_kept_for_the_next_question() -> None:
     past = Kept()
 
     async def work() -> None:
-        found = Back(Pace())
+        found = PastViews(DutyCycle())
         first = await found.window(past, BEGIN + 300 * STEP)
         read = len(past.read)
         assert read <= WINDOW.most + 4
@@ -90,7 +90,7 @@ def test_charts_are_of_one_session_and_around_the_moment() -> None:
     past = Kept()
     for number, session in ((COUNT // 2 - 20, BEGIN), (COUNT // 2 + 20, BEGIN + COUNT // 2 * STEP)):
         time = BEGIN + number * STEP
-        hour = run(Back(Pace()).hour(past, time))
+        hour = run(PastViews(DutyCycle()).hour(past, time))
         assert hour.since == session
         moments = [session + seconds for seconds in hour.moments]
         assert moments[0] < time <= moments[-1] + 900
@@ -103,7 +103,7 @@ def test_less_is_read_of_a_large_host() -> None:
     past = Kept(rows=50_000)
 
     async def work() -> None:
-        found = Back(Pace())
+        found = PastViews(DutyCycle())
         window = await found.window(past, BEGIN + 300 * STEP)
         assert len(past.read) < 12
         assert window.span == 600.0
@@ -116,10 +116,10 @@ def test_less_is_read_of_a_large_host() -> None:
 
 def test_verdicts_are_made_of_the_hour_before() -> None:
     past = Kept()
-    found = run(Back(Pace()).assessment(past, BEGIN + 400 * STEP))
+    found = run(PastViews(DutyCycle()).assessment(past, BEGIN + 400 * STEP))
     assert found.observed == 3600.0
     assert len(past.read) <= JUDGED.most + 1
-    window = run(Back(Pace()).window(past, BEGIN + 400 * STEP, judged=True))
+    window = run(PastViews(DutyCycle()).window(past, BEGIN + 400 * STEP, judged=True))
     assert window.now.listing(VIEWS["verdicts"]).rows == []
 
 
@@ -127,7 +127,7 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(past_views, "WAIT_SECONDS", 0.05)
 
     async def work() -> None:
-        found = Back(Pace())
+        found = PastViews(DutyCycle())
         async with found._turn:
             with pytest.raises(TimeoutError):
                 await found.window(Kept(), BEGIN)

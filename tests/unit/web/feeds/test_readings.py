@@ -224,7 +224,7 @@ def test_nonsense_ends_the_channel_and_the_last_reading_is_shown(
             await second
             await asyncio.wait_for(source.closed.wait(), 20)
             now = await source.now()
-            assert "nonsense" in now.problem
+            assert "protocol error" in now.problem
             assert now.reading
             assert reading
 

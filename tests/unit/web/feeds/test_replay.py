@@ -22,7 +22,7 @@ from slabmon.export.text import to_json
 from slabmon.sources.recording import ReplayedSource
 from slabmon.store.codec import CONTENT_TYPE, decode
 from slabmon.web.app import make_app
-from slabmon.web.feeds.live import Live
+from slabmon.web.feeds.live import LiveViews
 from slabmon.web.feeds.replay import ReplayedReadings
 from slabmon.web.handlers.base import Context
 from slabmon.web.handlers.page import page_files
@@ -63,7 +63,9 @@ class Replay(AsyncHTTPTestCase):
             allocs = expected.caches[0].allocs
             metrics = self.get("/metrics").body.decode()
             assert f'allocations_total{{cache="kmalloc-64"}} {float(allocs)}\n' in metrics
-            self._app.settings["context"].live = Live()  # else a page of a second ago is as good
+            self._app.settings[
+                "context"
+            ].live = LiveViews()  # else a page of a second ago is as good
             page = self.get("/api/v1/table?view=caches").body.decode()
             names = [f"cache-{i}" for i in range(5) if f"cache-{i}" in page]
             assert names == [f"cache-{i}" for i in range(number % 5)]

@@ -25,8 +25,8 @@ from slabmon.store.settings import HistorySettings
 from slabmon.store.writer import History
 from slabmon.web.app import make_app
 from slabmon.web.feeds import duty_cycle, history_writer
-from slabmon.web.feeds.duty_cycle import Pace
-from slabmon.web.feeds.history_writer import Keeper
+from slabmon.web.feeds.duty_cycle import DutyCycle
+from slabmon.web.feeds.history_writer import HistoryWriter
 from slabmon.web.feeds.readings import Now, Reading
 from slabmon.web.handlers.base import Context
 from slabmon.web.handlers.page import page_files
@@ -61,9 +61,9 @@ def kept(path: Path) -> int:
         return len(found.times())
 
 
-async def keep(settings: HistorySettings, readings: Readings, rounds: int) -> Keeper:
-    """Runs a keeper for so many readings, with no more between them than two moments differ by."""
-    keeper = Keeper(settings, readings)
+async def keep(settings: HistorySettings, readings: Readings, rounds: int) -> HistoryWriter:
+    """Runs a writer for so many readings, with no more between them than two moments differ by."""
+    writer = HistoryWriter(settings, readings)
     real = asyncio.sleep
 
     async def sleep(_: float) -> None:
@@ -74,27 +74,27 @@ async def keep(settings: HistorySettings, readings: Readings, rounds: int) -> Ke
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(asyncio, "sleep", sleep)
         with pytest.raises(asyncio.CancelledError):
-            await keeper.run()
-    return keeper
+            await writer.run()
+    return writer
 
 
 def test_readings_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "slabs.db"
     readings = Readings()
     readings.fails = {1, 2}
-    keeper = asyncio.run(keep(HistorySettings(str(path)), readings, 5))
+    writer = asyncio.run(keep(HistorySettings(str(path)), readings, 5))
     try:
         assert kept(path) == 3
-        first, last = keeper.span()
-        assert_same(keeper.at(last).snapshot, moment(4))
-        assert_same(keeper.at(first).snapshot, moment(0))
+        first, last = writer.span()
+        assert_same(writer.at(last).snapshot, moment(4))
+        assert_same(writer.at(first).snapshot, moment(0))
     finally:
-        keeper.close()
+        writer.close()
 
 
 def test_without_a_path_nothing_is_asked_for() -> None:
     readings = Readings()
-    asyncio.run(Keeper(HistorySettings(), readings).run())
+    asyncio.run(HistoryWriter(HistorySettings(), readings).run())
     assert readings.asked == 0
 
 
@@ -175,7 +175,7 @@ def test_work_comes_one_after_the_other_with_pauses() -> None:
         return begun[-1]
 
     async def three() -> list[float]:
-        turns = Pace()
+        turns = DutyCycle()
         return await asyncio.gather(*(turns.take(work) for _ in range(3)))
 
     assert asyncio.run(three()) == begun
@@ -187,7 +187,7 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duty_cycle, "_PAUSE", 1000)
 
     async def two() -> list[object]:
-        turns = Pace()
+        turns = DutyCycle()
         done = (turns.take(lambda: time.sleep(0.01)) for _ in range(2))
         return list(await asyncio.gather(*done, return_exceptions=True))
 
@@ -206,15 +206,15 @@ class Answers(AsyncHTTPTestCase):
     def get_app(self) -> Application:
         context = Context(WebSettings(), Access(WebConfig()), page_files())
         context.source = readings = Readings()
-        context.past = self.keeper = Keeper(HistorySettings(str(self.path)), readings)
-        self.addCleanup(self.keeper.close)
+        context.past = self.writer = HistoryWriter(HistorySettings(str(self.path)), readings)
+        self.addCleanup(self.writer.close)
         return make_app(context)
 
     def get(self, path: str, **headers: str) -> HTTPResponse:
         return self.fetch(path, headers=headers)
 
     def test_the_past_is_answered(self) -> None:
-        self.keeper._opened()
+        self.writer._opened()
         span = json.loads(self.get("/api/v1/history").body)
         assert span == {"first": START, "last": START + 6 * STEP}
         for number in (0, 6, 3):
@@ -224,7 +224,7 @@ class Answers(AsyncHTTPTestCase):
         assert self.get("/api/v1/snapshot?at=2023-11-14T22:13:20%2B00:00").code == 200
 
     def test_moments_in_between_are_told(self) -> None:
-        self.keeper._opened()
+        self.writer._opened()
         path = f"/api/v1/history?from={START + 5}&to={START + 45}&most="
         assert json.loads(self.get(f"{path}9").body)["times"] == [
             START + number * STEP for number in (1, 2, 3, 4)
@@ -235,7 +235,7 @@ class Answers(AsyncHTTPTestCase):
         assert self.get("/api/v1/history?from=5").code == 400
 
     def test_the_page_is_shown_what_was(self) -> None:
-        self.keeper._opened()
+        self.writer._opened()
         for number in (3, 6, 3):
             at = START + number * STEP + 1
             shown = json.loads(self.get(f"/api/v1/table?view=caches&sort=name&at={at}").body)
@@ -255,7 +255,7 @@ class Answers(AsyncHTTPTestCase):
 
     def test_the_page_without_history(self) -> None:
         assert b"not open yet" in self.get("/api/v1/table?at=5").body
-        self.keeper._settings = HistorySettings()
+        self.writer._settings = HistorySettings()
         for path in ("table?at=5", "chart?at=5", "leaks?at=5"):
             answer = self.get(f"/api/v1/{path}")
             assert answer.code == 404
@@ -284,7 +284,7 @@ class Answers(AsyncHTTPTestCase):
         assert answer.body.startswith(b"400 'no\\ron' is no time; give 03:00")
 
     def test_without_a_history_there_is_none(self) -> None:
-        self.keeper._settings = HistorySettings()
+        self.writer._settings = HistorySettings()
         for path in ("/api/v1/history", "/api/v1/snapshot?at=0"):
             answer = self.get(path)
             assert answer.code == 404
