@@ -58,6 +58,7 @@ lint: dev ## Check style and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/clang-format --dry-run --Werror $(C_FILES)
+	$(VENV)/bin/reuse lint --quiet || { $(VENV)/bin/reuse lint --lines; exit 1; }
 
 format: dev ## Put all sources into shape
 	$(VENV)/bin/ruff check --fix .

@@ -12,8 +12,10 @@ umask 022
 make --no-print-directory DESTDIR="$root" PREFIX=/usr install-files
 make --no-print-directory DESTDIR="$root" install-package PACKAGES=/usr/lib/python3/dist-packages
 install -m 755 packaging/debian/slabmon "$root/usr/bin/slabmon"
-# Policy asks for these by these names, compressed and not.
-mv "$root/usr/share/doc/slabmon/LICENSE" "$root/usr/share/doc/slabmon/copyright"
+# Debian policy requires these names, the change log compressed. `copyright` refers to Debian's own
+# licence texts, so that those that `make install` puts in place are not needed.
+rm -r "$root/usr/share/doc/slabmon/LICENSES"
+install -m 644 packaging/debian/copyright "$root/usr/share/doc/slabmon/copyright"
 gzip -9n "$root/usr/share/doc/slabmon/CHANGELOG.md"
 mv "$root/usr/share/doc/slabmon/CHANGELOG.md.gz" "$root/usr/share/doc/slabmon/changelog.gz"
 

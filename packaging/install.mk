@@ -52,7 +52,8 @@ install-files: # unit, users, example configuration, documents, dashboards and r
 	install -m 644 systemd/slabmon.socket "$(DESTDIR)$(UNITS)"
 	install -D -m 644 -T systemd/slabmon.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/slabmon.conf"
 	install -D -m 644 -T systemd/slabmon.tmpfiles "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/slabmon.conf"
-	install -D -m 644 -t "$(DESTDIR)$(DOC)" README.md CHANGELOG.md LICENSE systemd/slabmon.toml docs/*.md
+	install -D -m 644 -t "$(DESTDIR)$(DOC)" README.md CHANGELOG.md systemd/slabmon.toml docs/*.md
+	install -D -m 644 -t "$(DESTDIR)$(DOC)/LICENSES" LICENSES/*.txt
 	install -D -m 644 -t "$(DESTDIR)$(DOC)/runbooks" docs/runbooks/*.md
 	test -e "$(DESTDIR)$(SYSCONFDIR)/slabmon/slabmon.toml" || \
 		install -m 644 systemd/slabmon.toml "$(DESTDIR)$(SYSCONFDIR)/slabmon"

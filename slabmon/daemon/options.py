@@ -282,7 +282,9 @@ def markdown() -> str:
 def example() -> str:
     """systemd/slabmon.toml: every setting, commented out."""
     lines = [
+        # REUSE-IgnoreStart
         "# SPDX-License-Identifier: Apache-2.0",
+        # REUSE-IgnoreEnd
         "# slabmon's configuration. Every setting is shown with its default, or with an example",
         "# where there is none. Check a change with: slabmon serve --config FILE --config.check",
         "# Settings marked (live) take effect with: systemctl reload slabmon",

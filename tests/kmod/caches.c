@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Caches of our own: one that cannot be merged, two that can, and bulk calls on them. */
 #include "planted.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Allocations from hard interrupts, soft interrupts and every CPU at once. */
 #include <linux/completion.h>
 #include <linux/cpu.h>

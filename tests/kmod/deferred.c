@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Frees after a grace period, which reach the allocator with no event of their own. */
 #include <linux/rcupdate.h>
 

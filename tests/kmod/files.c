@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Device files: one object per open(), the same with a leak, one for the module's life. */
 #include <linux/cdev.h>
 #include <linux/fs.h>

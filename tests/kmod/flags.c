@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Allocations by GFP class, and by node. */
 #include <linux/gfp.h>
 #include <linux/mm.h>

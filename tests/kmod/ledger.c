@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The managed resources that each planted device must hold, kept by the drivers themselves. */
 #include <linux/device.h>
 #include <linux/mutex.h>

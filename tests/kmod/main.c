@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * /sys/kernel/debug/slabmon_planted/: write a scenario's name to `run`; read what
  * it must have caused from `expected`, the scenarios from `scenarios`, and the

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Every kind of managed memory, as a driver's probe would use it. */
 #include <linux/device.h>
 #include <linux/err.h>

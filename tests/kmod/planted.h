@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A module that knows the answer: it allocates prime numbers of objects in
  * named functions and publishes what an exact observer must have seen.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Platform devices and drivers that come and go, and one driver whose probe fails. */
 #include <linux/device.h>
 #include <linux/err.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The few structures that the kernel keeps to itself, mirrored per version.
  * Each layout names the version it was seen in; planted_look_check() and the

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* What was allocated and freed, by site and cache, and the objects still held. */
 #include <linux/seq_file.h>
 #include <linux/spinlock.h>

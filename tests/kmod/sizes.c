@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* kmalloc by size: every class, large ones, sizes known and unknown to the compiler. */
 #include <linux/gfp.h>
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Every managed resource of every device of the machine, read under the kernel's own locks. */
 #include <linux/device.h>
 #include <linux/kobject.h>
