@@ -5,12 +5,13 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 C_FILES := bpf/*.[ch] tests/kmod/*.[ch]
 APT_RUN := python3 python3-venv python3-bpfcc ca-certificates
-APT_TEST := gcc libc6-dev chromium
+APT_UNIT := gcc libc6-dev
+APT_BROWSER := chromium
 APT_SERVERS := prometheus prometheus-alertmanager victoria-metrics
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz test-vm test-service test-leak matrix vm-shell venv dev check lint \
+.PHONY: help run test test-unit fuzz test-vm test-service test-leak matrix vm-shell venv unit dev check lint \
 	format docs dashboards bench bench-views bench-report bench-store bench-verdicts bench-daemon bench-scrape bench-scale bench-fleet \
 	overhead overhead-docs verdicts clean
 
@@ -20,12 +21,17 @@ help: ## Show this list
 run: venv ## Install what is missing and run the daemon in the foreground
 	@exec $(VENV)/bin/slabmon serve
 
+test-unit: unit ## Run the unit tests, in less than a minute; needs neither root nor BTF
+	$(VENV)/bin/python -m pytest tests/unit -m "not slow" -n auto -q $(PYTEST)
+
 test: dev lint ## Install what is missing and run all tests but those of test-vm, -service and -leak
-	$(VENV)/bin/python -m pytest tests --ignore tests/vm/test_service.py \
+	$(VENV)/bin/python -m pytest tests/unit -n auto -q $(PYTEST)
+	$(VENV)/bin/python -m pytest tests --ignore tests/unit --ignore tests/vm/test_service.py \
 		--ignore tests/servers/test_leak_alert.py $(PYTEST)
 
-fuzz: dev ## Run the property tests with new examples, a thousand of each (EXAMPLES=1000)
-	SLABMON_EXAMPLES=$(or $(EXAMPLES),1000) $(VENV)/bin/python -m pytest tests/unit -m hypothesis
+fuzz: unit ## Run the property tests with new examples, a thousand of each (EXAMPLES=1000)
+	SLABMON_EXAMPLES=$(or $(EXAMPLES),1000) $(VENV)/bin/python -m pytest tests/unit -m hypothesis \
+		-n auto --timeout 0
 
 test-vm: dev ## Guest tests on real kernels (KERNEL=6.12 K=expr CPUS=8 JOBS=2; default: all kernels)
 	$(VENV)/bin/python -m tests.vm $(KERNEL) $(if $(K),-k '$(K)') $(if $(CPUS),--cpus $(CPUS)) \
@@ -48,31 +54,34 @@ vm-shell: dev ## A root shell in a guest (KERNEL=6.12)
 
 venv: $(VENV)/.run ## Install Debian packages and the Python environment slabmon runs in
 
+# What tests need: those of tests/unit, and all.
+unit: $(VENV)/.unit
+
 dev: $(VENV)/.dev
 
 check: venv ## Show what this host offers and what slabmon would attach
 	@$(VENV)/bin/slabmon check
 
-lint: dev ## Check style and types
+lint: unit ## Check style, types and licences
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/clang-format --dry-run --Werror $(C_FILES)
 	$(VENV)/bin/reuse lint --quiet || { $(VENV)/bin/reuse lint --lines; exit 1; }
 
-format: dev ## Put all sources into shape
+format: unit ## Format all sources
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $(C_FILES)
 
-docs: venv ## Generate metrics.md, views.md, configuration.md, support-matrix.md, the example configuration
+docs: unit ## Generate metrics.md, views.md, configuration.md, support-matrix.md, the example configuration
 	$(VENV)/bin/python -m slabmon.export.metrics > docs/metrics.md
 	$(VENV)/bin/python -m slabmon.tui.help > docs/views.md
 	$(VENV)/bin/python -m slabmon.daemon.options docs > docs/configuration.md
 	$(VENV)/bin/python -m slabmon.daemon.options example > systemd/slabmon.toml
 	$(VENV)/bin/python -m tests.vm.matrix > docs/support-matrix.md
 
-dashboards: dev ## Generate the Grafana dashboards from the metric catalogue (dashboards/*.json)
+dashboards: unit ## Generate the Grafana dashboards from the metric catalogue (dashboards/*.json)
 	$(VENV)/bin/python -m dashboards.generate
 
 bench: venv ## Time a snapshot on synthetic tables (docs/snapshot.md)
@@ -87,7 +96,7 @@ bench-daemon: venv ## Memory and CPU of the daemon (SECONDS=3600 PAGE=1 HISTORY=
 bench-verdicts: venv ## Time the verdict engine on a large host (docs/verdicts.md)
 	$(VENV)/bin/python -m benchmarks.verdicts
 
-verdicts: dev ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=308-315)
+verdicts: unit ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=308-315)
 	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),308-315)
 
 bench-store: venv ## Time and size of stored snapshots (docs/history.md)
@@ -114,7 +123,7 @@ overhead: dev ## Measure what slabmon costs, beside other tools, and write docs/
 	$(VENV)/bin/python -m benchmarks.scale > docs/overhead/scale.json
 	$(VENV)/bin/python -m benchmarks.overhead
 
-overhead-docs: dev ## Write docs/overhead.md from the results in docs/overhead/
+overhead-docs: unit ## Write docs/overhead.md from the results in docs/overhead/
 	$(VENV)/bin/python -m benchmarks.overhead
 
 clean: ## Remove the environment and caches
@@ -122,7 +131,7 @@ clean: ## Remove the environment and caches
 
 include packaging/install.mk
 
-# The second time only a comparison of dates.
+# The second time, only dates are compared.
 $(VENV)/.run: requirements.txt pyproject.toml
 	$(call need,$(APT_RUN))
 	$(PYTHON) -m venv $(VENV)
@@ -130,10 +139,14 @@ $(VENV)/.run: requirements.txt pyproject.toml
 	$(PIP) install --no-deps -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run requirements-dev.txt
-	$(call need,$(APT_TEST))
-	@sh tests/servers/install.sh $(APT_SERVERS)
+$(VENV)/.unit: $(VENV)/.run requirements-dev.txt
+	$(call need,$(APT_UNIT))
 	$(PIP) install -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.unit
+	$(call need,$(APT_BROWSER))
+	@sh tests/servers/install.sh $(APT_SERVERS)
 	@touch $@
 
 need = @missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \

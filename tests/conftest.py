@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Markers, and the rule that a test which must run here does not get skipped.
+"""Kinds of tests: what each needs, how long it may take, and which may not be skipped.
 
-SLABMON_REQUIRE lists what this machine can do (live, vm, browser, servers): a skip for want of it
-is a failure.
+SLABMON_REQUIRE lists the capabilities of this machine (live, vm, browser, servers): a test skipped
+for lack of one of them fails instead. SLABMON_SEED repeats a test that draws random numbers.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import random
+import secrets
 import shutil
 from collections.abc import Iterator
 
@@ -23,11 +25,13 @@ SERVERS = (
     "victoria-metrics",
     "vmalert",
 )
+# Seconds that a test of each kind may take; others have `timeout` of pyproject.toml.
+TIMEOUTS = {"vm": 3600, "servers": 900, "live": 600, "browser": 300}
 _REQUIRED = set(filter(None, os.environ.get("SLABMON_REQUIRE", "").split(",")))
 
 
 def _missing(marker: str) -> str | None:
-    """Why tests of this kind cannot run here; None: they can."""
+    """Return why tests of this kind cannot run here, or None if they can."""
     if marker == "browser":
         return None if os.path.exists(CHROMIUM) else "needs Debian's chromium"
     if marker == "servers":
@@ -42,8 +46,15 @@ def _missing(marker: str) -> str | None:
     return None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        kinds = [kind for kind in TIMEOUTS if item.get_closest_marker(kind)]
+        if kinds and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(max(TIMEOUTS[kind] for kind in kinds)))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for marker in ("live", "vm", "browser", "servers"):
+    for marker in TIMEOUTS:
         if item.get_closest_marker(marker) is None:
             continue
         reason = _missing(marker)
@@ -54,10 +65,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(reason)
 
 
+@pytest.fixture
+def rng() -> random.Random:
+    """A generator of random numbers; a failure shows the seed with which to repeat it."""
+    seed = int(os.environ.get("SLABMON_SEED") or secrets.randbits(32))
+    print(f"repeat with SLABMON_SEED={seed}")
+    return random.Random(seed)
+
+
 @pytest.fixture(autouse=True)
-def logs_as_they_were() -> Iterator[None]:
-    """A command run in this process sets logging up for its life; what others log afterwards would
-    go to a stream that is closed, and pytest would keep it with all it refers to."""
+def restored_logging() -> Iterator[None]:
+    """Undo the logging set-up of a command run in this process: later messages would go to a
+    closed stream, and pytest would keep that stream with everything it refers to."""
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
     yield

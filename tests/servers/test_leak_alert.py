@@ -23,7 +23,7 @@ from tests.servers.exposed import webhook
 from tests.servers.processes import alertmanager, prometheus
 from tests.support.boards import RULES
 
-pytestmark = [pytest.mark.servers, pytest.mark.live]
+pytestmark = [pytest.mark.servers, pytest.mark.live, pytest.mark.timeout(2 * 3600)]
 ALERT = "SlabmonLeakSuspected"
 SITES = ("load_msg", "alloc_msg")  # the second, where the compiler does not inline it
 LENGTH, CHURNED = 4096 - HEADER, 16

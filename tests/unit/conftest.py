@@ -7,15 +7,15 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-# No deadline: the machines that run this share their CPUs. tmp_path and the like are safe to
-# share between examples, since each example writes its files anew. The same examples in each run,
-# so that a failure is of what changed; `make fuzz` looks for new ones.
-_WANTED = os.environ.get("SLABMON_EXAMPLES")
+# No deadline: the machines that run this share their CPUs. Examples may share tmp_path and similar
+# fixtures, since each example rewrites its files. Every run tries the same examples, so that a
+# failure is due to a change; `make fuzz` looks for new ones.
+_EXAMPLES = os.environ.get("SLABMON_EXAMPLES")
 settings.register_profile(
     "unit",
     deadline=None,
-    derandomize=not _WANTED,
-    max_examples=int(_WANTED or 50),
+    derandomize=not _EXAMPLES,
+    max_examples=int(_EXAMPLES or 50),
     print_blob=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -17,12 +17,19 @@ from tests.vm.host import VmError, lock, log, require_host
 from tests.vm.machine import GuestResult, run_guest, shell
 
 GUEST_TESTS = "tests/vm/guest"
+TEST_SECONDS = 1200  # of one test in a guest; some processors are emulated
 
 
 def pytest_command(tests: str = GUEST_TESTS, expression: str = "") -> str:
     """Shell command that runs tests inside a guest and leaves junit.xml for the host."""
     words = [".venv/bin/python", "-m", "pytest", "-p", "no:cacheprovider", "-rs", "--color=no"]
-    words += ["--durations=5", "--junitxml=/vm/junit.xml", "-o", "junit_family=xunit1"]
+    words += [
+        f"--timeout={TEST_SECONDS}",
+        "--durations=5",
+        "--junitxml=/vm/junit.xml",
+        "-o",
+        "junit_family=xunit1",
+    ]
     words += shlex.split(tests)
     return shlex.join(words + (["-k", expression] if expression else []))
 

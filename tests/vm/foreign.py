@@ -16,7 +16,7 @@ from tests.vm.host import NETWORK_TRIES, PROJECT, run
 
 # Newest first: pip takes the wheels it is offered.
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
-PACKAGES = ("-r", "requirements.txt", "-c", "requirements-dev.txt", "pytest")
+PACKAGES = ("-r", "requirements.txt", "-c", "requirements-dev.txt", "pytest", "pytest-timeout")
 # A virtual environment as far as slabmon and the tests use it.
 LAUNCHER = """#!/bin/sh
 PYTHONPATH=/opt/slabmon:/opt/slabmon/.venv/lib exec /usr/bin/python3 {arguments}"$@"

@@ -17,7 +17,8 @@ KEEP_ENVIRONMENTS = 4
 # What decides the contents of the environment; other files are laid over it at each run.
 ENVIRONMENT_FILES = ("pyproject.toml", "Makefile", "requirements.txt", "requirements-dev.txt")
 # What a user does, plus what the guest's tests need, at its pinned version.
-INSTALL = "make venv && .venv/bin/python -m pip install -q -c requirements-dev.txt pytest drgn"
+PYTEST = "pytest pytest-timeout drgn"
+INSTALL = f"make venv && .venv/bin/python -m pip install -q -c requirements-dev.txt {PYTEST}"
 
 
 def base(name: str) -> Path:

@@ -48,14 +48,15 @@ def killed_after(path: Path, first: int, lines: int, pause: float) -> int:
     return numbers[-1] if numbers else first - 1
 
 
-def test_a_killed_writer_loses_at_most_what_it_was_writing(tmp_path: Path) -> None:
-    choice = random.Random()
+def test_a_killed_writer_loses_at_most_what_it_was_writing(
+    tmp_path: Path, rng: random.Random
+) -> None:
     path = tmp_path / "slabs.db"
     written = -1
     for round_ in range(ROUNDS):
         # The first rounds end while the file is being made.
-        lines = 1 if round_ < 3 else choice.randrange(1, 120)
-        said = killed_after(path, written + 1, lines, choice.random() * 0.02)
+        lines = 1 if round_ < 3 else rng.randrange(1, 120)
+        said = killed_after(path, written + 1, lines, rng.random() * 0.02)
         try:
             found = Recording(path)
         except UsageError:

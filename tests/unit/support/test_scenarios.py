@@ -13,6 +13,8 @@ from tests.scenarios.report import figures
 from tests.scenarios.score import Outcome, Score, run
 from tests.scenarios.seeds import chosen
 
+pytestmark = pytest.mark.slow
+
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 LEAKS = ("slow leak", "one a minute, exact", "devm and rebind", "leak, frees unseen")
 INNOCENT = ("dentries and inodes", "warm-up", "burst", "lost frees", "counter reset")

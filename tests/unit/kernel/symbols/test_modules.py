@@ -165,7 +165,7 @@ def test_every_generation_resolves_to_the_modules_it_had(tmp_path: Path, steps: 
 def test_reloads_do_not_pile_up(host: Host) -> None:
     """A module that comes and goes leaves its place behind, not the text it was read from; the
     symbols of the last ones stay, for call sites that nobody asked about yet."""
-    host.extra = "".join(f"{MODULE + 0x10000000 + i:016x} d filler_{i}\n" for i in range(2000))
+    host.extra = "".join(f"{MODULE + 0x10000000 + i:016x} d filler_{i}\n" for i in range(500))
     symbols = host.symbols()
 
     def reload(number: int) -> None:
