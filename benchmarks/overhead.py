@@ -189,8 +189,8 @@ def page() -> str:
         HEADER.read_text(),
         f"Measured {machine['time'][:10]}: Linux {machine['kernel']}, {machine['cpu']}, "
         f"{machine['cpus']} virtual CPUs of a shared host, Python {machine['python']}, load "
-        f"{machine['load']:.1f}; {bench['workloads'][0]['rounds']} rounds. Raw results: "
-        "[docs/overhead/](overhead/).",
+        f"{machine['load']:.1f}; {bench['workloads'][0]['rounds']} rounds; BPF sources "
+        f"`{machine['sources'][:12]}`. Raw results: [docs/overhead/](overhead/).",
         "",
         *pairs(bench),
         *workloads(bench),

@@ -31,6 +31,7 @@ from slabmon.kernel.symbols.kallsyms import Location
 from slabmon.kernel.tables import assemble
 from slabmon.kernel.tables.caches import CacheDirectory
 from slabmon.kernel.tables.lanes import Allocations, Reader, as_words
+from slabmon.state.fingerprint import sources_digest
 from tests.support.hosts import facts
 from tests.support.snapshots import synthetic
 
@@ -178,7 +179,8 @@ def main() -> int:
             }
         )
     scrapes = [scrape(SITES // part, CACHES // part, DEVICES // part) for part in (10, 4, 2, 1)]
-    sys.stdout.write(json.dumps({"hosts": hosts, "scrapes": scrapes}, indent=1) + "\n")
+    document = {"sources": sources_digest(), "hosts": hosts, "scrapes": scrapes}
+    sys.stdout.write(json.dumps(document, indent=1) + "\n")
     return 0
 
 

@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from slabmon.state.fingerprint import sources_digest
+
 ADDRESS = "127.0.0.1:17523"
 URL = f"http://{ADDRESS}/metrics"
 SCRAPES, SECONDS, PACE = 40, 20, 0.7  # paced: requests at a time share a reading
@@ -113,6 +115,7 @@ def main() -> int:
         }
     milliseconds = times[:, 0] * 1e3
     document = {
+        "sources": sources_digest(),
         "start_seconds": round(started, 2),
         "scrape_ms": {
             "median": round(float(np.median(milliseconds)), 1),

@@ -16,6 +16,7 @@ from slabmon.bench.modes import FLOOR, NOTHING, Modes, Slabmon
 from slabmon.bench.peers import CYCLES, PEERS, measure_peer
 from slabmon.bench.workloads import Workload
 from slabmon.kernel.bpf import syscall
+from slabmon.state.fingerprint import sources_digest
 
 STATISTICS_SECONDS = 0.5
 
@@ -34,6 +35,7 @@ def machine() -> dict[str, Any]:
         "machine": platform.machine(),
         "python": platform.python_version(),
         "slabmon": __version__,
+        "sources": sources_digest(),
         "load": os.getloadavg()[0],
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

@@ -94,8 +94,9 @@ INTRODUCTION = """\
 # Support matrix
 
 Generated from guest runs on stock Debian kernels (`python -m tests.vm.matrix`); the facts are in
-`tests/vm/results`. "Exact" means equal to what the planted kernel module, which knows the answer,
-published: every count and every byte. No run left a warning in a kernel's log.
+`tests/vm/results`. "Exact" means equal to the counts that the planted kernel module published of
+its own allocations: every count and every byte. No run left a warning in a kernel's log.
+"BPF sources" is the digest of the `bpf/` that a run was made with.
 """
 
 
@@ -104,8 +105,11 @@ def render(kernels: list[dict[str, Any]]) -> str:
     names = [kernel["kernel"] for kernel in kernels]
     lines = [INTRODUCTION]
     lines += _table(
-        ("kernel", "release", "tests passed", "skipped"),
-        ((k["kernel"], k["release"], _total(k, "passed"), _total(k, "skipped")) for k in kernels),
+        ("kernel", "release", "tests passed", "skipped", "BPF sources"),
+        (
+            (k["kernel"], k["release"], _total(k, "passed"), _total(k, "skipped"), _sources(k))
+            for k in kernels
+        ),
     )
     lines += ["## Features", "", "As `slabmon check` reports them.", ""]
     lines += _features(kernels)
@@ -127,6 +131,15 @@ def _table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> list[str
     titles = [str(cell) for cell in head]
     lines = [titles, ["---"] * len(titles), *([str(cell) for cell in row] for row in rows)]
     return [*("| " + " | ".join(line) + " |" for line in lines), ""]
+
+
+def sources(kernel: dict[str, Any]) -> list[str]:
+    """Return the digests of the BPF sources that the results of a kernel are of."""
+    return sorted({entry["sources"] for entry in kernel["tests"].values()})
+
+
+def _sources(kernel: dict[str, Any]) -> str:
+    return ", ".join(f"`{digest[:12]}`" for digest in sources(kernel))
 
 
 def _total(kernel: dict[str, Any], outcome: str) -> int:

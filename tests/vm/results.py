@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What guest runs found, one JSON file per kernel: the facts behind docs/support-matrix.md."""
+"""Results of guest runs, one JSON file per kernel: the facts behind docs/support-matrix.md."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from slabmon.state.fingerprint import sources_digest
 from tests.vm.config import kernels
 from tests.vm.machine import GuestResult
 
@@ -15,16 +16,19 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def of_run(result: GuestResult) -> dict[str, Any]:
-    """Outcomes and measurements of one guest run, by test function, from its junit.xml.
+    """Return outcomes and measurements of one guest run, by test function, from its junit.xml.
 
     Each function has the numbers of its cases that `passed`, `failed` and were `skipped` (with
-    `reasons`), and what its cases measured: a property of a test (record_property) by case.
+    `reasons`), the properties that its cases measured (record_property), and the digest of the BPF
+    sources it ran with.
     """
+    sources = sources_digest()
     tests: dict[str, dict[str, Any]] = {}
     for case in ElementTree.parse(result.work / "junit.xml").getroot().iter("testcase"):
         function, _, parameter = case.get("name", "").rstrip("]").partition("[")
         name = f"{case.get('classname', '').rpartition('.')[2]}::{function}"
-        entry = tests.setdefault(name, {"passed": 0, "failed": 0, "skipped": 0, "reasons": []})
+        counts = {"passed": 0, "failed": 0, "skipped": 0}
+        entry = tests.setdefault(name, {"sources": sources, **counts, "reasons": []})
         skipped = case.find("skipped")
         if skipped is not None:
             entry["skipped"] += 1
@@ -39,9 +43,9 @@ def of_run(result: GuestResult) -> dict[str, Any]:
 
 
 def merge(found: dict[str, Any]) -> None:
-    """Adds a run to what is known of its kernel; a newer result of a test replaces the older.
+    """Add a run to the results of its kernel; a newer result of a test replaces the older one.
 
-    A result of another release is dropped: the files describe the kernels of the lock.
+    Results of another release are dropped: the files describe the kernels of the lock.
     """
     path = RESULTS / f"{found['kernel']}.json"
     known = json.loads(path.read_text()) if path.exists() else {}
@@ -53,7 +57,7 @@ def merge(found: dict[str, Any]) -> None:
 
 
 def load() -> list[dict[str, Any]]:
-    """All results, in the order of kernels.toml."""
+    """Return all results, in the order of kernels.toml."""
     found = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
     order = list(kernels())
     return sorted(found, key=lambda entry: order.index(entry["kernel"]))
