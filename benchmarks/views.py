@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from slabmon.model import Snapshot
-from slabmon.runtime.malloc import collect_rarely
+from slabmon.runtime.tuning import raise_gc_threshold
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
 from slabmon.views.chart_history import Hour
@@ -81,7 +81,7 @@ def on_screen(windows: list[Window], times: dict[str, list[float]]) -> None:
 def main() -> int:
     """Prints median and longest CPU time per view in milliseconds: of a table alone, of a redraw
     of the terminal, and of an answer to the live page."""
-    collect_rarely()  # as top and the web process do
+    raise_gc_threshold()  # as top and the web process do
     history = History(VIEWS.values())
     base = synthetic()
     for number in range(POINTS):

@@ -58,11 +58,10 @@ def run(options: argparse.Namespace) -> int:
     settings = WebSettings(listen_address=options.listen_address)
     import asyncio
 
-    from slabmon.daemon.spawn import SINGLE_THREADED
+    from slabmon.runtime.tuning import SINGLE_THREADED, raise_gc_threshold
 
     os.environ.update(SINGLE_THREADED)  # before numpy: threads would keep their privileges
     from slabmon.runtime.listeners import bind_tcp
-    from slabmon.runtime.malloc import collect_rarely
     from slabmon.sources.recording import ReplayedSource
     from slabmon.web.feeds.replay import serve
     from slabmon.web.handlers.base import Context
@@ -71,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     from slabmon.web.serving.access import Access
     from slabmon.web.serving.config import WebConfig
 
-    collect_rarely()
+    raise_gc_threshold()
     with ReplayedSource(options.file, options.speed) as source, ExitStack() as stack:
         first, last = source.span()
         if options.start is not None:

@@ -59,9 +59,9 @@ def run(options: argparse.Namespace) -> int:
             "slabmon serve has to be started as root; it loads BPF programs "
             "and runs what talks HTTP as another user"
         )
-    from slabmon.daemon.spawn import SINGLE_THREADED
+    from slabmon.runtime.tuning import SINGLE_THREADED
 
-    os.environ.update(SINGLE_THREADED)  # before numpy: only a process of one thread can be copied
+    os.environ.update(SINGLE_THREADED)  # before numpy: a thread per CPU counts against TasksMax
     from slabmon.daemon.main import Daemon
     from slabmon.runtime.logs import set_up
 

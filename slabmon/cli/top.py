@@ -20,10 +20,8 @@ from slabmon.sources import Source
 from slabmon.views.catalogue import VIEWS
 
 if TYPE_CHECKING:
-    from slabmon.runtime.malloc import collect_rarely
     from slabmon.tui.start import Start
 
-    collect_rarely()
 MIN_DELAY, MAX_DELAY, MAX_COUNT = 0.1, 3600.0, 10**9
 
 
@@ -96,8 +94,10 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
+    from slabmon.runtime.tuning import raise_gc_threshold
     from slabmon.tui.start import Start
 
+    raise_gc_threshold()
     refuse_elsewhere(options, "pages")
     start = Start(options.delay, options.count, options.view, options.sort, options.filter)
     start.check()

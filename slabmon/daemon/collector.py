@@ -13,7 +13,6 @@ from socket import socket
 
 from slabmon.daemon.governor import Governor
 from slabmon.daemon.self_metrics import Sizes, Successors, cpu_seconds
-from slabmon.daemon.spawn import copy
 from slabmon.daemon.supervisor import Supervisor
 from slabmon.daemon.web_process import WebProcess
 from slabmon.kernel.bpf import syscall
@@ -21,7 +20,6 @@ from slabmon.kernel.tracker import Tracker
 from slabmon.runtime.budget import BudgetSettings
 from slabmon.runtime.channel import DETAILED, Answer
 from slabmon.runtime.event_loop import Loop
-from slabmon.runtime.malloc import give_back, let_go_of_files
 from slabmon.store.codec import encode
 from slabmon.web.settings import WebSettings
 
@@ -32,12 +30,10 @@ SPACING_SECONDS = 0.4
 DRAIN_SECONDS = 1.0
 STATS_PERIOD_SECONDS, STATS_WINDOW_SECONDS = 60.0, 1.0
 WALK_PERIOD_SECONDS = 600.0
-SETTLED_SECONDS = 15.0  # after that, what the start needed is not needed any more
 
 
 class Service:
-    """One thread: the loop's. Start it before anything of the kernel is read: the web process is a
-    copy of this one."""
+    """One thread: the loop's. The web process starts at once, while the kernel side is set up."""
 
     def __init__(
         self,
@@ -59,7 +55,7 @@ class Service:
         self._failing = False
         self._web_cpu = Successors()
         self._sizes = Sizes()
-        self.web = Supervisor(loop, settings, listeners, self._command, first=copy)
+        self.web = Supervisor(loop, settings, listeners, self._command)
 
     def attend(self, tracker: Tracker, budget: BudgetSettings) -> None:
         """From now on commands are answered, the tracker is kept up and the budget held."""
@@ -68,7 +64,6 @@ class Service:
         self._loop.every(DRAIN_SECONDS, self._drain)
         self._loop.every(WALK_PERIOD_SECONDS, tracker.reconcile_devices)
         self._measure(self.governor)
-        self._loop.later(SETTLED_SECONDS, let_go_of_files)
         for process, command in self._waiting:
             self._command(process, command)
         self._waiting = []
@@ -153,7 +148,6 @@ class Service:
                 os.close(descriptor)
             web_pid = self.web.pid or 0
             web = self._web_cpu.total(web_pid, cpu_seconds(web_pid))
-            give_back()
             governor.period(cpu_seconds(os.getpid()), web)
 
         governor.window_opens()

@@ -21,8 +21,8 @@ from slabmon.kernel.tracker import Tracker
 from slabmon.runtime import listeners, logs
 from slabmon.runtime.channel import ORPHAN_SECONDS
 from slabmon.runtime.event_loop import Loop
-from slabmon.runtime.malloc import be_frugal, collect_rarely
 from slabmon.runtime.systemd import Notifier, watchdog_seconds
+from slabmon.runtime.tuning import limit_malloc_caching, raise_gc_threshold
 from slabmon.state.continuity import find_continuity
 from slabmon.web.settings import ProcessSettings, WebSettings, parse_address
 
@@ -48,8 +48,8 @@ class Daemon:
     def run(self) -> None:
         """Binds first, so that a busy port costs nothing; then tracks until told to stop."""
         config = self._config
-        be_frugal()
-        collect_rarely()
+        limit_malloc_caching()
+        raise_gc_threshold()
         with ExitStack() as stack:
             crashed = stack.enter_context(only_daemon(Path(config.state.lock_file)))
             passed = listeners.inherited()

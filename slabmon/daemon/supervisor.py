@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
-from slabmon.daemon.spawn import Birth, execute
+from slabmon.daemon.spawn import Spawner, spawn
 from slabmon.daemon.web_process import WebProcess
 from slabmon.runtime.channel import Started
 from slabmon.runtime.event_loop import Loop
@@ -30,8 +30,7 @@ _ERRORS: dict[int, type[SlabmonError]] = {2: UsageError, 3: PermissionDenied}
 
 
 class Supervisor:
-    """`on_command` gets a web process and the command it sent, and answers it. `first` brings the
-    first web process into being; those after it are new programs."""
+    """`on_command` gets a web process and the command it sent, and answers it."""
 
     def __init__(
         self,
@@ -39,12 +38,13 @@ class Supervisor:
         settings: WebSettings,
         listeners: Sequence[socket.socket],
         on_command: Callable[[WebProcess, bytes], None],
-        first: Birth = execute,
+        spawner: Spawner = spawn,
     ) -> None:
         self._loop = loop
         self._settings = settings
         self._listeners = listeners
         self._on_command = on_command
+        self._spawner = spawner
         self._delay = FIRST_DELAY
         self._started_at = 0.0
         self._files: Mapping[str, Identity] = {}
@@ -53,7 +53,7 @@ class Supervisor:
         self.restarts = 0
         self.configuration_failed = False
         self._current: WebProcess | None = None
-        self._candidate: WebProcess | None = self._start(first)
+        self._candidate: WebProcess | None = self._start()
         loop.every(CHECK_SECONDS, self._check)
 
     @property
@@ -66,13 +66,13 @@ class Supervisor:
         """Whether TCP clients of the first process had to speak TLS."""
         return self._first is not None and self._first.tls
 
-    def _start(self, birth: Birth = execute) -> WebProcess:
+    def _start(self) -> WebProcess:
         self._started_at = time.monotonic()
         return WebProcess(
             self._loop,
             self._settings,
             self._listeners,
-            birth,
+            self._spawner,
             self._on_command,
             self._on_started,
             self._on_gone,

@@ -9,7 +9,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterable
 
-from slabmon.daemon.spawn import Birth
+from slabmon.daemon.spawn import Spawner
 from slabmon.runtime.channel import ALIVE, DETAILED, PLAIN, RETIRE, Answer, Garbage, Started
 from slabmon.runtime.event_loop import Loop
 from slabmon.web.settings import WebSettings
@@ -31,7 +31,7 @@ class WebProcess:
         loop: Loop,
         settings: WebSettings,
         listeners: Iterable[socket.socket],
-        birth: Birth,
+        spawner: Spawner,
         on_command: Callable[[WebProcess, bytes], None],
         on_started: Callable[[WebProcess, Started], None],
         on_gone: Callable[[WebProcess, str], None],
@@ -46,7 +46,7 @@ class WebProcess:
         self._unsent = memoryview(b"")
         self._channel, theirs = socket.socketpair()
         with theirs:
-            self._process = birth(theirs.fileno(), [listener.fileno() for listener in listeners])
+            self._process = spawner(theirs.fileno(), [listener.fileno() for listener in listeners])
         self.pid = self._process.pid
         self._channel.sendall(settings.packed())
         self._channel.setblocking(False)

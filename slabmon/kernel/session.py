@@ -28,12 +28,10 @@ def open_tracker(settings: Settings, continuity: Continuity | None = None) -> It
         from slabmon.kernel.probe.facts import probe
         from slabmon.kernel.symbols.kallsyms import Symbols
         from slabmon.kernel.tracker import Tracker
-        from slabmon.runtime.fork import apart
 
         cgroups = Cgroups()
         wanted = settings.exact and settings.exact.cgroup
-        # Not for commands: they may have other threads, and end soon.
-        facts = apart(probe) if continuity else probe()
+        facts = probe()
         plan = make_plan(facts, settings, cgroups.find(wanted) if wanted else 0)
         programs = continuity.adopt(facts, plan) if continuity else None
         memory = continuity.memory if continuity else None
@@ -42,7 +40,7 @@ def open_tracker(settings: Settings, continuity: Continuity | None = None) -> It
             compiler.start(plan)
         known = memory.modules if memory else None
         # While the child compiles.
-        symbols = apart(lambda: Symbols(history=known)) if continuity else Symbols(history=known)
+        symbols = Symbols(history=known)
         if programs is None and compiler is not None:
             programs = compiler.finish()
             compiler.close()

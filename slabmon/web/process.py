@@ -18,7 +18,7 @@ from pathlib import Path
 from slabmon.base.errors import SlabmonError
 from slabmon.runtime.channel import MAX_REPORT, ORPHAN_SECONDS, Started
 from slabmon.runtime.logs import LogSettings, set_up
-from slabmon.runtime.malloc import be_frugal, collect_rarely
+from slabmon.runtime.tuning import raise_gc_threshold
 from slabmon.store.settings import HistorySettings
 from slabmon.web.app import make_app
 from slabmon.web.feeds import history_writer
@@ -37,12 +37,11 @@ log = logging.getLogger(__name__)
 
 def main(arguments: list[str]) -> int:
     """Run until the collector ends this process. Returns the exit code."""
-    # Under nohup a program ignores SIGHUP.
+    # A signal that the collector's parent ignored (nohup: SIGHUP) stays ignored over exec.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.SIG_DFL)
     set_up(LogSettings())
-    be_frugal()
-    collect_rarely()
+    raise_gc_threshold()
     # Errors of clients are counted, not logged: clients could fill the log.
     logging.getLogger("tornado.general").setLevel(logging.ERROR)
     channel, *listeners = (socket.socket(fileno=int(number)) for number in arguments)

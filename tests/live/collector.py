@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from slabmon.daemon.spawn import Birth, execute
 from slabmon.daemon.supervisor import Supervisor
 from slabmon.daemon.web_process import WebProcess
 from slabmon.runtime.channel import Answer
@@ -27,9 +26,7 @@ T = TypeVar("T")
 class FakeCollector:
     """Runs loop and supervisor in a thread. `behave` answers a command; it can be changed."""
 
-    def __init__(
-        self, settings: WebSettings, local: Path | None = None, first: Birth = execute
-    ) -> None:
+    def __init__(self, settings: WebSettings, local: Path | None = None) -> None:
         self.body = encode(snapshot())
         self.behave: Callable[[WebProcess, bytes], None] = self.answer
         self._listeners = [socket.create_server(("127.0.0.1", 0), backlog=1024)]
@@ -41,7 +38,7 @@ class FakeCollector:
             self._listeners.append(sock)
         self.loop = Loop()
         self.supervisor = Supervisor(
-            self.loop, settings, self._listeners, lambda *command: self.behave(*command), first
+            self.loop, settings, self._listeners, lambda *command: self.behave(*command)
         )
         self._thread = threading.Thread(target=self._run)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from slabmon.base.errors import UsageError
-from slabmon.daemon import spawn, supervisor
+from slabmon.daemon import supervisor
 from slabmon.runtime.channel import Answer
 from slabmon.store.codec import encode
 from slabmon.web.settings import WebSettings
@@ -35,23 +35,12 @@ pytestmark = pytest.mark.live
 NOBODY = WebSettings(user="nobody")
 
 
-BIRTHS = pytest.mark.parametrize("birth", [spawn.execute, spawn.copy])
-
-
 @pytest.fixture(params=[False, True], ids=["open", "password"])
-def guarded(
-    request: pytest.FixtureRequest, tmp_path: Path, birth: spawn.Birth
-) -> Iterator[FakeCollector]:
+def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeCollector]:
     """With a password there is a second thread, which checks them."""
     path = tmp_path / "web.yml"
     path.write_text(f"basic_auth_users: {{alice: '{HASH.decode()}'}}\n" if request.param else "")
-    with FakeCollector(WebSettings(user="nobody", config_file=str(path)), first=birth) as found:
-        yield found
-
-
-@pytest.fixture
-def born(tmp_path: Path, birth: spawn.Birth) -> Iterator[FakeCollector]:
-    with FakeCollector(NOBODY, tmp_path / "s.sock", birth) as found:
+    with FakeCollector(WebSettings(user="nobody", config_file=str(path))) as found:
         yield found
 
 
@@ -97,7 +86,6 @@ def descriptors(pid: int) -> dict[int, str]:
     return found
 
 
-@BIRTHS
 def test_it_has_no_privilege(guarded: FakeCollector) -> None:
     collector = guarded
     assert get(collector).status in (200, 401)
@@ -117,9 +105,7 @@ def test_it_has_no_privilege(guarded: FakeCollector) -> None:
     assert re.search(r"Max core file size +0 +0", limits)
 
 
-@BIRTHS
-def test_nothing_is_open_but_its_sockets_and_its_channel(born: FakeCollector) -> None:
-    collector = born
+def test_nothing_is_open_but_its_sockets_and_its_channel(collector: FakeCollector) -> None:
     assert wait_for(lambda: up(collector))
     # Beside the standard ones: two listeners, the channel, and the event loop's epoll and the
     # pair that wakes it.
@@ -134,13 +120,10 @@ def test_nothing_is_open_but_its_sockets_and_its_channel(born: FakeCollector) ->
     assert len(shared) == 2, "the listeners"
 
 
-@BIRTHS
-def test_its_surroundings_are_its_own(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, birth: spawn.Birth
-) -> None:
-    """Session, directory and signals, however it came into being."""
+def test_its_surroundings_are_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Session, directory and signals, whatever those of its parent are."""
     monkeypatch.chdir(tmp_path)
-    with FakeCollector(NOBODY, first=birth) as found:
+    with FakeCollector(NOBODY) as found:
         assert wait_for(lambda: up(found))
         assert os.readlink(f"/proc/{found.pid}/cwd") == "/"
         assert os.getsid(found.pid) == found.pid
@@ -148,6 +131,18 @@ def test_its_surroundings_are_its_own(
         caught = int(status_of(found.pid)["SigCgt"], 16)
         for number in (signal.SIGTERM, signal.SIGHUP):
             assert not (ignored | caught) >> (number - 1) & 1
+
+
+@pytest.mark.skipif(
+    Path("/proc/sys/kernel/randomize_va_space").read_text() == "0\n",
+    reason="the kernel randomizes no addresses",
+)
+def test_its_addresses_say_nothing_about_those_of_the_collector(collector: FakeCollector) -> None:
+    def libc(pid: int) -> str:
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        return next(line for line in maps.splitlines() if "/libc" in line).partition("-")[0]
+
+    assert libc(collector.pid) != libc(os.getpid())
 
 
 def test_it_has_nothing_of_the_kernel_in_it(collector: FakeCollector) -> None:

@@ -5,14 +5,12 @@ or not a page is open."""
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections import deque
 from dataclasses import dataclass
 
 from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
-from slabmon.runtime.malloc import give_back, let_go_of_files, settle
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.chart_history import STEP_SECONDS, Hour
 from slabmon.views.window import History, Window
@@ -20,7 +18,6 @@ from slabmon.web.feeds.readings import Now, ReadingSource
 
 # Pages share a window for this long, and rates cover at least this long.
 SHARED_SECONDS = 3.0
-_GIVE_BACK_EVERY = 6
 # How many moments are held for paused pages.
 _HELD = 2
 # A page that is not paused asks again within this time (AGAIN in page.js, with time to spare).
@@ -102,15 +99,10 @@ class LiveViews:
 
     async def keep(self, source: ReadingSource) -> None:
         """Take readings until cancelled."""
-        for turn in itertools.count():
+        while True:
             await self._renew(source)
             if time.monotonic() - self._looked_at > _LOOKED_SECONDS:
                 self._shown.clear()
-            if turn == 1:
-                settle()
-                let_go_of_files()
-            if turn % _GIVE_BACK_EVERY == 0:
-                give_back()
             await asyncio.sleep(STEP_SECONDS)
 
     def _take(self, now: Now) -> None:

@@ -41,7 +41,7 @@ class _Listener(HTTPServer):
         stream: IOStream = server_conn.stream
         self._admitted.forget(stream)
         # Its frames have the stream, and all that was read: cyclic garbage, and
-        # memory.collect_rarely() would let 3,000 such connections wait.
+        # raise_gc_threshold() would let 3,000 such connections wait.
         if stream.error is not None:
             stream.error.with_traceback(None)
 

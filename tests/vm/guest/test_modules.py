@@ -18,7 +18,7 @@ from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.kernel.tracker import Tracker
 from slabmon.model import Live, Snapshot
-from slabmon.runtime.malloc import be_frugal
+from slabmon.runtime.tuning import limit_malloc_caching
 from tests.vm.guest import planted as module
 from tests.vm.guest.observed import missed, planted_sites, traced_sites
 
@@ -30,7 +30,7 @@ GROWTH_KIB = 2048
 
 @pytest.fixture(scope="module")
 def tracker() -> Iterator[Tracker]:
-    be_frugal()  # as the daemon is
+    limit_malloc_caching()  # as the daemon does
     with open_tracker(Settings()) as session:
         yield session
 

@@ -15,8 +15,6 @@ from tests.support.serving import FakeSource
 
 def test_what_pages_were_shown_is_kept_while_one_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STEP_SECONDS", 0.0)
-    for name in ("settle", "let_go_of_files", "give_back"):  # not of this process
-        monkeypatch.setattr(module, name, lambda: None)
     live, source = LiveViews(), FakeSource()
 
     async def turns(count: int) -> None:
