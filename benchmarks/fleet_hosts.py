@@ -22,13 +22,13 @@ from slabmon.export.prometheus import Exporter
 from slabmon.kernel.probe.gfp import CLASSES
 from slabmon.leaks.finding import SITE, STRONG, Assessment, Finding
 from slabmon.model import GfpClass, Live, Slabinfo, Snapshot
-from slabmon.runtime.budget import STEPS
+from slabmon.runtime.budget import Cost
 from tests.support.builders import cache, device, site, snapshot
+from tests.support.figures import daemon_figures
 
 RELEASES = ("5.10.0-34", "6.1.0-37", "6.12.0-9", "6.12.0-11", "6.18.2")
 CACHES, MODULES, DRIVERS = 235, 60, 40
 STEP_SECONDS = 15.0
-_PARTS = ("collector", "web")
 
 
 class Host:
@@ -120,20 +120,9 @@ class Host:
         )
 
     def _daemon(self, step: int) -> Daemon:
-        report = {
-            "snapshot_seconds": 0.01,
-            "budget_cpus": 0.02,
-            "bpf_bytes": 48 << 20,
-            "bpf_cpus": 0.003,
-            "web_restarts": 0,
-            "web_configuration_failed": 0,
-            **{f"{part}_resident_bytes": 60 << 20 for part in _PARTS},
-            **{f"{part}_proportional_bytes": 30 << 20 for part in _PARTS},
-            **{f"{part}_cpu_seconds": 0.01 * step for part in _PARTS},
-            **{f"{part}_cpus": 0.001 * float(self._number % 7 + 1) for part in _PARTS},
-            **{f"budget_step_{number}": 0.0 for number in range(len(STEPS))},
-        }
-        return Daemon(report, True, 0.25, 0.01, {"timeout": 0, "unreadable": 0}, 3, {"refused": 0})
+        share = 0.001 * float(self._number % 7 + 1)
+        figures = daemon_figures(cpu_seconds=0.01 * step, cost=Cost(share, share, 0.003))
+        return Daemon(figures, True, 0.25, 0.01, {"timeout": 0, "unreadable": 0}, 3, {"refused": 0})
 
     def _assessment(self) -> Assessment:
         """One host in ten has a suspect."""

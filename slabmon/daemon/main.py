@@ -13,14 +13,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from slabmon.base.errors import SlabmonError, UsageError
-from slabmon.daemon.collector import Service
+from slabmon.daemon.collector import Collector
 from slabmon.daemon.config import Config
 from slabmon.daemon.lock import only_daemon
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.tracker import Tracker
 from slabmon.runtime import listeners, logs
 from slabmon.runtime.channel import ORPHAN_SECONDS
-from slabmon.runtime.event_loop import Loop
+from slabmon.runtime.event_loop import EventLoop
 from slabmon.runtime.systemd import Notifier, watchdog_seconds
 from slabmon.runtime.tuning import limit_malloc_caching, raise_gc_threshold
 from slabmon.state.continuity import find_continuity
@@ -43,7 +43,7 @@ class Daemon:
         self._notifier = Notifier.from_environment()
         self._life_every = (watchdog_seconds() or 0) / _SIGNS
         self._life_at = 0.0
-        self._service: Service | None = None
+        self._collector: Collector | None = None
 
     def run(self) -> None:
         """Binds first, so that a busy port costs nothing; then tracks until told to stop."""
@@ -55,21 +55,21 @@ class Daemon:
             passed = listeners.inherited()
             patience = ORPHAN_SECONDS + 2 if crashed else 0.0
             sockets = [stack.enter_context(s) for s in _listen(config.web, passed, patience)]
-            loop = stack.enter_context(Loop())
+            loop = stack.enter_context(EventLoop())
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.on_signal(number, loop.stop)
             loop.on_signal(signal.SIGHUP, self._reload if self._read else loop.stop)
             served = ProcessSettings.of(config.web, config.history)
-            service = self._service = Service(loop, served, sockets, self._alive)
-            stack.callback(service.close)
+            collector = self._collector = Collector(loop, served, sockets, self._alive)
+            stack.callback(collector.close)
             continuity = find_continuity(config.state, self._notifier, passed)
             if continuity is not None:
                 stack.push(lambda kind, *_: continuity.close(wanted=kind is None))
             tracker = stack.enter_context(open_tracker(config.tracking, continuity))
-            service.web.wait_until_started()
-            service.attend(tracker, config.budget)
+            collector.web.wait_until_started()
+            collector.start_tracking(tracker, config.budget)
             if not self._notifier.send("READY=1"):  # nobody but a person at a terminal
-                shown = _greeting(config.web, sockets, service.web.tls)
+                shown = _greeting(config.web, sockets, collector.web.tls)
                 sys.stdout.write("".join(f"{line}\n" for line in shown))
                 sys.stdout.flush()
             log.info("tracking since %s", _when(tracker.since))
@@ -87,7 +87,7 @@ class Daemon:
             self._notifier.send("WATCHDOG=1")
 
     def _tell(self, tracker: Tracker) -> None:
-        governor = self._service.governor if self._service else None
+        governor = self._collector.governor if self._collector else None
         if governor is None:
             return
         cost = ""
@@ -114,12 +114,12 @@ class Daemon:
         log.info("configuration read again; changed: %s", ", ".join(changed) or "nothing")
         if self._config.log != old.log:
             logs.set_up(self._config.log)
-        service = self._service
+        collector = self._collector
         served = ProcessSettings.of(self._config.web, self._config.history)
-        if service is not None and served != ProcessSettings.of(old.web, old.history):
-            service.web.reconfigure(served)
-        if service is not None and service.governor is not None:
-            service.governor.reconfigure(self._config.budget, self._config.tracking.sample_bytes)
+        if collector is not None and served != ProcessSettings.of(old.web, old.history):
+            collector.web.reconfigure(served)
+        if collector is not None and collector.governor is not None:
+            collector.governor.reconfigure(self._config.budget, self._config.tracking.sample_bytes)
 
 
 def _when(unix_time: float) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What slabmon itself costs: CPU and memory of its processes and of its BPF maps."""
+"""Measures the daemon itself: CPU time and memory of its processes, memory of its BPF maps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 
 import psutil
 
-SIZES_SECONDS = 30.0
+from slabmon.runtime.figures import MemoryFigures, ProcessMemory
+
+MEMORY_SECONDS = 30.0
 
 
-def map_bytes(descriptors: Iterable[int], root: Path = Path("/proc/self/fdinfo")) -> int:
-    """Memory the kernel charges for these BPF maps and programs (`memlock` of their fdinfo)."""
+def bpf_memory(descriptors: Iterable[int], root: Path = Path("/proc/self/fdinfo")) -> int:
+    """Return the bytes the kernel charges for these BPF maps and programs (`memlock` in fdinfo)."""
     total = 0
     for descriptor in descriptors:
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -25,7 +27,7 @@ def map_bytes(descriptors: Iterable[int], root: Path = Path("/proc/self/fdinfo")
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used; 0 when it is gone."""
+    """Return the CPU seconds a process has used; 0 once it is gone."""
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.Error:
@@ -33,53 +35,52 @@ def cpu_seconds(pid: int) -> float:
     return float(times.user + times.system)
 
 
-def memory(pid: int) -> tuple[int, int]:
-    """Resident and proportional bytes of a process; the latter count a page shared by n processes
-    as an n-th, and are 0 where the kernel does not tell. Zeros when it is gone."""
+def process_memory(pid: int) -> ProcessMemory:
+    """Return the memory of a process; zeros once it is gone."""
     try:
         process = psutil.Process(pid)
         try:
-            found = process.memory_full_info()
+            info = process.memory_full_info()
         except psutil.AccessDenied:
-            return int(process.memory_info().rss), 0
+            return ProcessMemory(resident=int(process.memory_info().rss))
     except psutil.Error:
-        return 0, 0
-    return int(found.rss), int(found.pss)
+        return ProcessMemory()
+    return ProcessMemory(resident=int(info.rss), proportional=int(info.pss))
 
 
-class Sizes:
-    """Memory of the daemon's parts, by the names the metric catalogue knows it by. Looked at every
-    SIZES_SECONDS, and when a part is another process: the kernel takes milliseconds to tell."""
+class MemorySizes:
+    """Memory of the daemon, measured at most every MEMORY_SECONDS and when a process is another:
+    the kernel takes milliseconds to add up the pages of one."""
 
     def __init__(self) -> None:
-        self._pids: dict[str, int] = {}
-        self._until = 0.0
-        self._found: dict[str, float] = {}
+        self._pids = (0, 0)
+        self._valid_until = 0.0
+        self._figures = MemoryFigures()
 
-    def report(self, pids: dict[str, int], descriptors: Iterable[int]) -> dict[str, float]:
-        """Of these processes by part, and of these BPF maps and programs."""
+    def figures(self, collector: int, web: int, descriptors: Iterable[int]) -> MemoryFigures:
+        """Return the memory of these processes, and of these BPF maps and programs."""
         now = time.monotonic()
-        if pids != self._pids or now >= self._until:
-            self._pids, self._until = pids, now + SIZES_SECONDS
-            self._found = {"bpf_bytes": map_bytes(descriptors)}
-            for part, pid in pids.items():
-                resident, proportional = memory(pid)
-                self._found[f"{part}_resident_bytes"] = resident
-                self._found[f"{part}_proportional_bytes"] = proportional
-        return self._found
+        if (collector, web) != self._pids or now >= self._valid_until:
+            self._pids, self._valid_until = (collector, web), now + MEMORY_SECONDS
+            self._figures = MemoryFigures(
+                collector=process_memory(collector),
+                web=process_memory(web),
+                bpf_bytes=bpf_memory(descriptors),
+            )
+        return self._figures
 
 
-class Successors:
-    """CPU time of one process after another in the same role: it does not fall when one dies."""
+class CumulativeCpuTime:
+    """CPU time of successive processes in one role, added up: it does not fall when one dies."""
 
     def __init__(self) -> None:
         self._pid = 0
-        self._before = self._seen = 0.0
+        self._earlier = self._current = 0.0
 
     def total(self, pid: int, cpu_seconds: float) -> float:
-        """Of all of them until now; the present one is `pid`."""
+        """Return the CPU seconds of all of them; the present one is `pid`."""
         if pid != self._pid:
-            self._before += self._seen
-            self._pid, self._seen = pid, 0.0
-        self._seen = max(self._seen, cpu_seconds)
-        return self._before + self._seen
+            self._earlier += self._current
+            self._pid, self._current = pid, 0.0
+        self._current = max(self._current, cpu_seconds)
+        return self._earlier + self._current

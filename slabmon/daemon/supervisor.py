@@ -1,40 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps one web process running: starts, replaces when its files change, starts again when it
-dies, ever more slowly while it keeps dying."""
+"""Keeps one web process running: starts it, replaces it when the files that it was configured from
+change, and restarts it with exponential back-off when it dies."""
 
 from __future__ import annotations
 
 import logging
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
 from slabmon.daemon.spawn import Spawner, spawn
 from slabmon.daemon.web_process import WebProcess
 from slabmon.runtime.channel import Started
-from slabmon.runtime.event_loop import Loop
+from slabmon.runtime.event_loop import EventLoop
 from slabmon.runtime.files import Identity, identity
 from slabmon.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 2.0
-# So many checks may pass until something is heard of a process, and until one that was to end did.
+# Checks without a sign of life after which a process counts as hung; checks that a retired process
+# has to end in.
 SILENT_CHECKS, RETIRED_CHECKS = 15, 5
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
-# A process that lived so long did not die of its start.
+# A process that lived this long did not die of its start: the back-off begins again.
 STABLE_SECONDS = 60.0
 START_SECONDS = 60.0
 _ERRORS: dict[int, type[SlabmonError]] = {2: UsageError, 3: PermissionDenied}
 
 
 class Supervisor:
-    """`on_command` gets a web process and the command it sent, and answers it."""
+    """The web processes of a daemon, of which at most one serves.
+
+    A *candidate* has been started and has not reported yet. It becomes the *current* process, and
+    the current one before it is *retired*: it finishes its requests and ends. `on_command` gets the
+    commands of any of them and answers them.
+    """
 
     def __init__(
         self,
-        loop: Loop,
+        loop: EventLoop,
         settings: WebSettings,
         listeners: Sequence[socket.socket],
         on_command: Callable[[WebProcess, bytes], None],
@@ -58,16 +63,16 @@ class Supervisor:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that serves now."""
+        """The process that serves now; None if there is none."""
         return self._current.pid if self._current else None
 
     @property
     def tls(self) -> bool:
-        """Whether TCP clients of the first process had to speak TLS."""
+        """Whether TCP clients of the first process had to use TLS."""
         return self._first is not None and self._first.tls
 
     def _start(self) -> WebProcess:
-        self._started_at = time.monotonic()
+        self._started_at = self._loop.time()
         return WebProcess(
             self._loop,
             self._settings,
@@ -79,9 +84,12 @@ class Supervisor:
         )
 
     def wait_until_started(self) -> None:
-        """Runs the loop until the first process has said how it came up; raises its error."""
-        deadline = time.monotonic() + START_SECONDS
-        while self._first is None and self._loop.running and time.monotonic() < deadline:
+        """Run the loop until the first process has reported the outcome of its start.
+
+        Raises the error it reported, or SlabmonError after START_SECONDS.
+        """
+        deadline = self._loop.time() + START_SECONDS
+        while self._first is None and self._loop.running and self._loop.time() < deadline:
             self._loop.step(1)
         if self._first is None and self._loop.running:
             raise SlabmonError("the web process did not start in time; see what it logged")
@@ -103,21 +111,27 @@ class Supervisor:
                 process.pid,
                 self._current.pid,
             )
-            self._current.retire()
-            self._retired.append(self._current)
+            self._retire(self._current)
         self._current, self._candidate = process, None
 
     def _on_gone(self, process: WebProcess, reason: str) -> None:
         process.end(0)
-        if process is self._candidate and self._current:
+        if process is self._candidate:
             self._candidate = None
-            log.error("the web process keeps its old configuration until the new one is valid")
-            return
-        self._current = self._candidate = None
+            if self._current:
+                log.error("the web process keeps its old configuration until the new one is valid")
+                return
+        else:
+            self._current = None
+            if self._candidate:
+                log.error(
+                    "web process %d is gone (%s); its successor is starting", process.pid, reason
+                )
+                return
         if self._first is None:
             self._first = Started(error=f"the web process ended early: {reason}", exit_code=70)
             return
-        if time.monotonic() - self._started_at > STABLE_SECONDS:
+        if self._loop.time() - self._started_at > STABLE_SECONDS:
             self._delay = FIRST_DELAY
         log.error(
             "web process %d is gone (%s); another starts in %g s", process.pid, reason, self._delay
@@ -131,9 +145,11 @@ class Supervisor:
             self._candidate = self._start()
 
     def _check(self) -> None:
-        """Replaces the process when a file it was configured from has changed, or when nothing is
-        heard of it any more. Counts checks, not time: if this process was held up, it was not the
-        other that was silent."""
+        """Replace the current process if one of its files has changed or if it hangs.
+
+        Silence is counted in checks, not in seconds: while this process was held up, the other one
+        was not silent.
+        """
         for process in self._retired[:]:
             process.checks += 1
             if process.ended() or process.checks > RETIRED_CHECKS:
@@ -148,18 +164,25 @@ class Supervisor:
             self.reload()
 
     def reload(self) -> None:
-        """Starts a process with what the files say now; the old one serves until it is up."""
+        """Start a process from the files as they are now; the current one serves until it is up."""
         if not self._candidate:
             self._files = {path: identity(path) for path in self._files}
             self._candidate = self._start()
 
     def reconfigure(self, settings: WebSettings) -> None:
-        """Has a process with other settings serve, on the same sockets."""
+        """Replace the process by one with other settings, on the same sockets."""
         self._settings = settings
+        if self._candidate:  # it has the settings before
+            self._retire(self._candidate)
+            self._candidate = None
         self.reload()
 
+    def _retire(self, process: WebProcess) -> None:
+        process.retire()
+        self._retired.append(process)
+
     def close(self) -> None:
-        """Ends all web processes."""
+        """End all web processes."""
         processes = [p for p in (self._current, self._candidate, *self._retired) if p]
         for process in processes:
             process.retire()

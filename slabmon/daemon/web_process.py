@@ -10,25 +10,26 @@ import subprocess
 from collections.abc import Callable, Iterable
 
 from slabmon.daemon.spawn import Spawner
-from slabmon.runtime.channel import ALIVE, DETAILED, PLAIN, RETIRE, Answer, Garbage, Started
-from slabmon.runtime.event_loop import Loop
+from slabmon.runtime.channel import ALIVE, DETAILED, PLAIN, RETIRE, Answer, ProtocolError, Started
+from slabmon.runtime.event_loop import EventLoop
 from slabmon.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
 END_SECONDS = 5.0
+_REASON_SECONDS = 0.5
 
 
 class WebProcess:
-    """A child and our end of its channel. Never waits for the child, except in end().
+    """A child process and this end of its channel. Nothing but end() waits for the child.
 
-    `on_command` is called with each command when the answer before it has been taken; `on_started`
-    once; `on_gone` with the reason when the child ended or does not keep to the protocol.
+    `on_command` is called with each command, once the answer before has been sent; `on_started`
+    once; `on_gone` with the reason when the child ends or violates the protocol.
     """
 
     def __init__(
         self,
-        loop: Loop,
+        loop: EventLoop,
         settings: WebSettings,
         listeners: Iterable[socket.socket],
         spawner: Spawner,
@@ -39,14 +40,14 @@ class WebProcess:
         self._loop = loop
         self._on_command, self._on_started, self._on_gone = on_command, on_started, on_gone
         self.started = False
-        # The supervisor's checks since anything was heard of it, or since it was to end.
+        # Checks of the supervisor since the last sign of life, or since retire().
         self.checks = 0
-        self._over = False
+        self._released = False  # by give_up() or retire(): its channel is no longer listened to
         self._received = b""
         self._unsent = memoryview(b"")
-        self._channel, theirs = socket.socketpair()
-        with theirs:
-            self._process = spawner(theirs.fileno(), [listener.fileno() for listener in listeners])
+        self._channel, child_end = socket.socketpair()
+        with child_end:
+            self._process = spawner(child_end.fileno(), [sock.fileno() for sock in listeners])
         self.pid = self._process.pid
         self._channel.sendall(settings.packed())
         self._channel.setblocking(False)
@@ -61,7 +62,7 @@ class WebProcess:
             data = b""
         self.checks = 0
         if not data:
-            self.give_up(self._epitaph())
+            self.give_up(self._end_reason())
         elif self.started:
             self._command(data)
         else:
@@ -70,23 +71,23 @@ class WebProcess:
     def _start_message(self, data: bytes) -> None:
         self._received += data
         try:
-            found = Started.unpack(self._received)
-        except Garbage as error:
+            unpacked = Started.unpack(self._received)
+        except ProtocolError as error:
             self.give_up(str(error))
             return
-        if found is None:
+        if unpacked is None:
             return
-        message, rest = found
+        message, rest = unpacked
         self.started = not message.error
         self._on_started(self, message)
-        if rest and not self._over:
+        if rest and not self._released:
             self._command(rest)
 
     def _command(self, data: bytes) -> None:
         command = data.replace(ALIVE, b"")
         if not command:
             return
-        # A process that keeps to the protocol waits for the answer before it asks again.
+        # A process that follows the protocol waits for the answer before its next command.
         if command not in (PLAIN, DETAILED):
             self.give_up("it sent something that is not a command")
             return
@@ -94,8 +95,8 @@ class WebProcess:
         self._on_command(self, command)
 
     def answer(self, answer: Answer) -> None:
-        """Sends an answer as fast as the child takes it; then listens for the next command."""
-        if self._over:
+        """Send an answer as fast as the child takes it, then listen for the next command."""
+        if self._released:
             return
         self._unsent = memoryview(answer.pack())
         self._send()
@@ -106,7 +107,7 @@ class WebProcess:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self.give_up(self._epitaph())
+            self.give_up(self._end_reason())
             return
         self._unsent = self._unsent[sent:]
         if self._unsent:
@@ -114,35 +115,35 @@ class WebProcess:
         else:
             self._loop.watch(self._channel, self._receive)
 
-    def _epitaph(self) -> str:
+    def _end_reason(self) -> str:
         try:
-            code = self._process.wait(0.5)
+            code = self._process.wait(_REASON_SECONDS)
         except subprocess.TimeoutExpired:
             return "it closed its channel"
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def give_up(self, reason: str) -> None:
-        """Has nothing to do with the child any more."""
-        self._over = True
+        """Stop listening to the child and report why."""
+        self._released = True
         self._loop.unwatch(self._channel)
         self._on_gone(self, reason)
 
     def retire(self) -> None:
-        """Asks the child to finish its requests and end."""
-        self._over = True
+        """Ask the child to finish its requests and end."""
+        self._released = True
         self.checks = 0
         self._loop.unwatch(self._channel)
         with contextlib.suppress(OSError):
-            # In the middle of an answer there is nothing to ask politely any more.
+            # In the middle of an answer there is no way to ask.
             if not self._unsent:
                 self._channel.send(Answer(RETIRE).pack())
 
     def ended(self) -> bool:
-        """Whether the child has ended."""
+        """Return whether the child has ended."""
         return self._process.poll() is not None
 
     def end(self, seconds: float = END_SECONDS) -> None:
-        """Waits so long for the child to end, then kills it; closes the channel."""
+        """Wait up to `seconds` for the child to end, then kill it; close the channel."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -18,6 +18,7 @@ from slabmon.export.series import BOUNDS, OTHER, Row
 from slabmon.leaks.finding import STRENGTHS, Assessment
 from slabmon.model import Snapshot
 from slabmon.runtime.budget import STEPS
+from slabmon.runtime.figures import DaemonFigures
 
 Of = TypeVar("Of")
 _OfSnapshot = Callable[[Snapshot], Iterable[Row]]
@@ -27,12 +28,12 @@ _OfSnapshot = Callable[[Snapshot], Iterable[Row]]
 class Daemon:
     """What the daemon knows of itself when it answers a scrape.
 
-    `report` are the collector's figures (slabmon.service), `age` and `scrape_seconds` those of the
-    last reading (None: there was none), `up` whether it was taken for this scrape. `errors` and
-    `refused` count by reason, `folded` and `moved` by kind of label.
+    `figures` are the collector's (None: it has not answered yet, or a recording is replayed), `age`
+    and `scrape_seconds` those of the last reading (None: there was none), `up` whether it was taken
+    for this scrape. `errors` and `refused` count by reason, `folded` and `moved` by kind of label.
     """
 
-    report: Mapping[str, float] = field(default_factory=dict)
+    figures: DaemonFigures | None = None
     up: bool = True
     age: float | None = None
     scrape_seconds: float | None = None
@@ -113,16 +114,19 @@ def _gauge(
     return Metric(f"slabmon_{name}", "gauge", help_, labels, rows, bound, unit)
 
 
-def _reported(name: str) -> Callable[[Daemon], Iterable[Row]]:
-    return lambda d: [((), d.report[name])] if name in d.report else []
+def _figure(get: Callable[[DaemonFigures], float]) -> Callable[[Daemon], Iterable[Row]]:
+    return lambda d: [((), get(d.figures))] if d.figures else []
 
 
-def _by_part(name: str, *more: str) -> Callable[[Daemon], Iterable[Row]]:
-    return lambda d: [
-        ((part,), d.report[f"{part}_{name}"])
-        for part in ("collector", "web", *more)
-        if f"{part}_{name}" in d.report
-    ]
+def _by_part(
+    get: Callable[[DaemonFigures], Mapping[str, float]],
+) -> Callable[[Daemon], Iterable[Row]]:
+    return lambda d: [((part,), v) for part, v in get(d.figures).items()] if d.figures else []
+
+
+def _cost(figures: DaemonFigures) -> Mapping[str, float]:
+    cost = figures.budget.cost
+    return {"collector": cost.collector, "web": cost.web, "bpf": cost.bpf} if cost else {}
 
 
 def _optional(value: float | None) -> list[Row]:
@@ -418,7 +422,7 @@ DAEMON: tuple[Metric[Daemon], ...] = (
         "snapshot_seconds",
         "Time the last reading of the kernel's tables took.",
         (),
-        _reported("snapshot_seconds"),
+        _figure(lambda f: f.snapshot_seconds),
         unit="seconds",
     ),
     _gauge(
@@ -439,7 +443,9 @@ DAEMON: tuple[Metric[Daemon], ...] = (
         "process_resident_bytes",
         "Resident memory of each part of the daemon.",
         ("part",),
-        _by_part("resident_bytes"),
+        _by_part(
+            lambda f: {"collector": f.memory.collector.resident, "web": f.memory.web.resident}
+        ),
         unit="bytes",
     ),
     _gauge(
@@ -447,14 +453,19 @@ DAEMON: tuple[Metric[Daemon], ...] = (
         "The same, a page shared by n processes counted as an "
         "n-th; 0 where the kernel does not tell.",
         ("part",),
-        _by_part("proportional_bytes"),
+        _by_part(
+            lambda f: {
+                "collector": f.memory.collector.proportional,
+                "web": f.memory.web.proportional,
+            }
+        ),
         unit="bytes",
     ),
     _counter(
         "process_cpu_seconds",
         "CPU time of each part of the daemon.",
         ("part",),
-        _by_part("cpu_seconds"),
+        _by_part(lambda f: {"collector": f.collector_cpu_seconds, "web": f.web_cpu_seconds}),
         unit="seconds",
     ),
     _gauge(
@@ -462,35 +473,39 @@ DAEMON: tuple[Metric[Daemon], ...] = (
         "CPUs each part used on average over the last minute; BPF programs over "
         "the last window of statistics.",
         ("part",),
-        _by_part("cpus", "bpf"),
+        _by_part(_cost),
     ),
-    _gauge("budget_cpus", "CPUs slabmon may use; 0: no limit.", (), _reported("budget_cpus")),
+    _gauge(
+        "budget_cpus",
+        "CPUs slabmon may use; 0: no limit.",
+        (),
+        _figure(lambda f: f.budget.limit_cpus),
+    ),
     _gauge(
         "budget_step_taken",
         "1 while this is given up to stay within the budget.",
         ("step",),
-        lambda d: [
-            ((step.name,), d.report[f"budget_step_{number}"])
-            for number, step in enumerate(STEPS)
-            if f"budget_step_{number}" in d.report
-        ],
+        _by_part(lambda f: {step.name: step.name in f.budget.steps_taken for step in STEPS}),
     ),
     _gauge(
         "bpf_memory_bytes",
         "Memory of slabmon's BPF maps and programs, as the kernel accounts it.",
         (),
-        _reported("bpf_bytes"),
+        _figure(lambda f: f.memory.bpf_bytes),
         unit="bytes",
     ),
     _counter(
-        "web_restarts", "Web processes started because one had died.", (), _reported("web_restarts")
+        "web_restarts",
+        "Web processes started because one had died.",
+        (),
+        _figure(lambda f: f.web_restarts),
     ),
     _gauge(
         "web_configuration_failed",
         "1 while the web configuration or a certificate on disk is "
         "invalid and the one before stays in force.",
         (),
-        _reported("web_configuration_failed"),
+        _figure(lambda f: f.web_configuration_failed),
     ),
     _gauge("http_connections", "Open connections.", (), lambda d: [((), d.connections)]),
     _counter(

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the collector and the web process say to each other, over one socket pair.
+"""The wire format between the collector and the web process, over one socket pair.
 
 Before it serves anyone, the web process is still trusted: it takes one JSON line (its settings)
-and answers with one framed JSON object (`Started`). From then on it can send single bytes only:
-each asks for one answer, or says that it is alive. The collector sends answers and, to end it,
-`RETIRE`. This module is imported on both sides and imports nothing heavy.
+and answers with one framed JSON object (`Started`). From then on it sends single bytes only: each
+asks for one answer, or shows that it is alive. The collector sends answers and, to end the web
+process, `RETIRE`.
 """
 
 from __future__ import annotations
@@ -14,81 +14,89 @@ import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from slabmon.runtime.figures import DaemonFigures, pack, unpack
 from slabmon.runtime.files import Identity
 
 # Commands of the web process. DETAILED readings have stacks and cgroup names resolved.
 PLAIN, DETAILED = b"s", b"d"
-# Not a command: the web process is alive. It says so every ALIVE_SECONDS.
+# Not a command: the web process is alive. Sent every ALIVE_SECONDS.
 ALIVE = b"."
 ALIVE_SECONDS = 5.0
-# Not an answer: the web process has to finish what it is doing and end.
+# Not an answer: the web process has to finish its requests and end.
 RETIRE = b"q"
 
-# Without a collector it goes on saying so for longer than scrapers usually wait between scrapes,
-# then it gives the port free.
+# A web process without a collector reports that for longer than scrape intervals usually are,
+# then it frees the port.
 ORPHAN_SECONDS = 20.0
 
-MAX_REPORT, MAX_BODY = 1 << 16, 1 << 28
+MAX_JSON, MAX_BODY = 1 << 16, 1 << 28
 _HEADER = struct.Struct("!4sc?xxxII")
 _LENGTH = struct.Struct("!I")
-_MAGIC = b"slm1"
+_MAGIC = b"slm2"
 HEADER_BYTES = _HEADER.size
 
 
-class Garbage(Exception):
-    """The other side does not keep to the protocol."""
+class ProtocolError(Exception):
+    """The peer violates the protocol."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. `report` are figures of the daemon itself by name; `body` is an encoded
-    snapshot, or when not `ok` the reason in UTF-8."""
+    """One answer to a command, or RETIRE.
+
+    `figures` are those of the daemon itself, None with RETIRE. `body` is an encoded snapshot or,
+    when not `ok`, the reason in UTF-8.
+    """
 
     kind: bytes
     ok: bool = True
-    report: Mapping[str, float] = field(default_factory=dict)
+    figures: DaemonFigures | None = None
     body: bytes = b""
 
     def pack(self) -> bytes:
-        """As sent."""
-        report = json.dumps(dict(self.report)).encode()
-        header = _HEADER.pack(_MAGIC, self.kind, self.ok, len(report), len(self.body))
-        return b"".join((header, report, self.body))
+        """Return the bytes to send."""
+        figures = pack(self.figures) if self.figures else b""
+        header = _HEADER.pack(_MAGIC, self.kind, self.ok, len(figures), len(self.body))
+        return b"".join((header, figures, self.body))
 
 
 @dataclass(frozen=True)
 class Header:
-    """What comes before an answer's report and body, and how long they are."""
+    """The start of an answer: what it is, and the lengths of its two parts in bytes."""
 
     kind: bytes
     ok: bool
-    report_bytes: int
+    figures_bytes: int
     body_bytes: int
 
     @classmethod
     def unpack(cls, data: bytes) -> Header:
-        """Reads HEADER_BYTES; Garbage when they are no header."""
-        magic, kind, ok, report_bytes, body_bytes = _HEADER.unpack(data)
+        """Decode HEADER_BYTES. Raises ProtocolError if they are not a header."""
+        magic, kind, ok, figures_bytes, body_bytes = _HEADER.unpack(data)
         if magic != _MAGIC or kind not in (PLAIN, DETAILED, RETIRE):
-            raise Garbage("not an answer")
-        if report_bytes > MAX_REPORT or body_bytes > MAX_BODY:
-            raise Garbage("an answer is too long")
-        return cls(kind, ok, report_bytes, body_bytes)
+            raise ProtocolError("not an answer")
+        if figures_bytes > MAX_JSON or body_bytes > MAX_BODY:
+            raise ProtocolError("an answer is too long")
+        return cls(kind, ok, figures_bytes, body_bytes)
 
     def answer(self, data: bytes) -> Answer:
-        """The answer whose report and body these are; Garbage when the report is none."""
-        try:
-            report = json.loads(data[: self.report_bytes])
-            values = {str(name): float(value) for name, value in report.items()}
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise Garbage("a report is not a table of numbers") from error
-        return Answer(self.kind, self.ok, values, data[self.report_bytes :])
+        """Return the answer with these parts. Raises ProtocolError if the first is malformed."""
+        figures = None
+        if self.figures_bytes:
+            try:
+                figures = unpack(data[: self.figures_bytes])
+            except (ValueError, RecursionError) as error:
+                raise ProtocolError(f"malformed figures: {error}") from error
+        return Answer(self.kind, self.ok, figures, data[self.figures_bytes :])
 
 
 @dataclass(frozen=True)
 class Started:
-    """How a web process came up: the files it was configured from, as path -> identity when
-    they were read, or why it did not. `tls`: whether TCP clients have to speak it."""
+    """The outcome of a web process's start.
+
+    `files` are the files that it was configured from, with their identity when they were read;
+    `error` is why it cannot serve, with its `exit_code`. `tls`: TCP clients have to use TLS.
+    """
 
     files: Mapping[str, Identity] = field(default_factory=dict)
     error: str = ""
@@ -96,26 +104,28 @@ class Started:
     tls: bool = False
 
     def pack(self) -> bytes:
-        """As sent."""
+        """Return the bytes to send."""
         body = json.dumps(asdict(self)).encode()
         return _LENGTH.pack(len(body)) + body
 
     @classmethod
     def unpack(cls, data: bytes) -> tuple[Started, bytes] | None:
-        """Reads what has arrived so far: the message and what came after it; None while it is
-        not complete."""
+        """Decode what has arrived so far: return the message and the bytes after it, or None while
+        it is incomplete. Raises ProtocolError if it is malformed."""
         if len(data) < _LENGTH.size:
             return None
         (length,) = _LENGTH.unpack_from(data)
-        if length > MAX_REPORT:
-            raise Garbage("a start message is too long")
+        if length > MAX_JSON:
+            raise ProtocolError("a start message is too long")
         end = _LENGTH.size + length
         if len(data) < end:
             return None
         try:
             fields = json.loads(data[_LENGTH.size : end])
             files = {path: tuple(identity) for path, identity in fields["files"].items()}
-            found = cls(files, str(fields["error"]), int(fields["exit_code"]), bool(fields["tls"]))
-            return found, data[end:]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Garbage("a start message is not one") from error
+            message = cls(
+                files, str(fields["error"]), int(fields["exit_code"]), bool(fields["tls"])
+            )
+            return message, data[end:]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ProtocolError("a start message is malformed") from error

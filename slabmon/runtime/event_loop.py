@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The collector's event loop: one thread, readable and writable descriptors, timers, signals."""
+"""The collector's event loop: one thread, sockets, timers and signals (ADR 17)."""
 
 from __future__ import annotations
 
@@ -10,55 +10,57 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from types import TracebackType
 
-Work = Callable[[], object]
+Callback = Callable[[], object]
+_LONGEST_WAIT_SECONDS = 3600.0
 
 
-class Loop:
-    """Runs callbacks one at a time until stop(). What a callback raises ends run()."""
+class EventLoop:
+    """Runs callbacks one at a time until stop(). An exception of a callback ends run()."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` returns seconds; tests pass one of their own."""
+        self.time = clock
         self._selector = selectors.DefaultSelector()
-        self._timers: list[tuple[float, int, Work]] = []
-        self._order = itertools.count()
-        self._signals: dict[int, Work] = {}
+        self._timers: list[tuple[float, int, Callback]] = []  # a heap by time
+        self._order = itertools.count()  # callbacks of one time run in the order of their calls
+        self._signals: dict[int, Callback] = {}
         self.running = True
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
         self._woken.setblocking(False)
         self.watch(self._woken, self._on_signals)
 
-    def watch(self, watched: socket.socket, work: Work, writable: bool = False) -> None:
-        """Calls `work` while the socket is readable (or writable), instead of what it called
-        before."""
+    def watch(self, watched: socket.socket, callback: Callback, writable: bool = False) -> None:
+        """Call `callback` whenever the socket is readable (or writable). A socket has one callback:
+        another call replaces it."""
         event = selectors.EVENT_WRITE if writable else selectors.EVENT_READ
         if watched in self._selector.get_map():
-            self._selector.modify(watched, event, work)
+            self._selector.modify(watched, event, callback)
         else:
-            self._selector.register(watched, event, work)
+            self._selector.register(watched, event, callback)
 
     def unwatch(self, watched: socket.socket) -> None:
-        """Ends watch(); a socket that is not watched is fine."""
+        """Undo watch(); no error if the socket is not watched."""
         if watched in self._selector.get_map():
             self._selector.unregister(watched)
 
-    def later(self, seconds: float, work: Work) -> None:
-        """Calls `work` once, after so many seconds."""
-        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), work))
+    def later(self, seconds: float, callback: Callback) -> None:
+        """Call `callback` once, in `seconds`."""
+        heapq.heappush(self._timers, (self.time() + seconds, next(self._order), callback))
 
-    def every(self, seconds: float, work: Work) -> None:
-        """Calls `work` again and again, so many seconds after it returned."""
+    def every(self, seconds: float, callback: Callback) -> None:
+        """Call `callback` again and again, each time `seconds` after it returned."""
 
-        def again() -> None:
-            work()
-            self.later(seconds, again)
+        def repeat() -> None:
+            callback()
+            self.later(seconds, repeat)
 
-        self.later(seconds, again)
+        self.later(seconds, repeat)
 
-    def on_signal(self, number: int, work: Work) -> None:
-        """Calls `work` after each such signal, never in the middle of something else."""
-        self._signals[number] = work
+    def on_signal(self, number: int, callback: Callback) -> None:
+        """Call `callback` after each signal of this number, never within another callback."""
+        self._signals[number] = callback
         signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
 
@@ -68,28 +70,27 @@ class Loop:
                 self._signals[number]()
 
     def stop(self) -> None:
-        """Makes run() return after the current callback."""
+        """Make run() return after the current callback."""
         self.running = False
 
     def run(self) -> None:
-        """Waits and calls until stop()."""
+        """Wait and call back until stop()."""
         while self.running:
-            self.step(3600)
+            self.step(_LONGEST_WAIT_SECONDS)
 
     def step(self, seconds: float) -> None:
-        """Waits at most so long for something to call, and calls it."""
-        now = time.monotonic()
-        due = self._timers[0][0] - now if self._timers else seconds
+        """Run the callbacks that are due; wait up to `seconds` for the first of them."""
+        due = self._timers[0][0] - self.time() if self._timers else seconds
         if due <= 0:
             heapq.heappop(self._timers)[2]()
             return
         for key, _ in self._selector.select(min(due, seconds)):
-            # The callback before may have ended the loop, or unwatched this socket.
+            # An earlier callback may have stopped the loop, or unwatched this socket.
             if self.running and key.fileobj in self._selector.get_map():
                 key.data()
 
     def close(self) -> None:
-        """Gives signals back to their defaults."""
+        """Restore the default actions of signals and close everything."""
         for number in self._signals:
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
@@ -97,13 +98,8 @@ class Loop:
         self._wake.close()
         self._woken.close()
 
-    def __enter__(self) -> Loop:
+    def __enter__(self) -> EventLoop:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()

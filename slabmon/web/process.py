@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from slabmon.base.errors import SlabmonError
-from slabmon.runtime.channel import MAX_REPORT, ORPHAN_SECONDS, Started
+from slabmon.runtime.channel import MAX_JSON, ORPHAN_SECONDS, Started
 from slabmon.runtime.logs import LogSettings, set_up
 from slabmon.runtime.tuning import raise_gc_threshold
 from slabmon.store.settings import HistorySettings
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
 def _line(channel: socket.socket) -> bytes:
     """Read the settings: one line, after which the collector waits for our answer."""
     data = b""
-    while not data.endswith(b"\n") and len(data) < MAX_REPORT:
+    while not data.endswith(b"\n") and len(data) < MAX_JSON:
         piece = channel.recv(4096)
         if not piece:
             break

@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 
 from slabmon.daemon.supervisor import Supervisor
 from slabmon.daemon.web_process import WebProcess
 from slabmon.runtime.channel import Answer
-from slabmon.runtime.event_loop import Loop
+from slabmon.runtime.event_loop import EventLoop
+from slabmon.runtime.figures import DaemonFigures
 from slabmon.store.codec import encode
 from slabmon.web.settings import WebSettings
 from tests.support.builders import snapshot
@@ -36,7 +36,7 @@ class FakeCollector:
             sock.bind(str(local))
             sock.listen()
             self._listeners.append(sock)
-        self.loop = Loop()
+        self.loop = EventLoop()
         self.supervisor = Supervisor(
             self.loop, settings, self._listeners, lambda *command: self.behave(*command)
         )
@@ -44,11 +44,11 @@ class FakeCollector:
 
     def answer(self, process: WebProcess, command: bytes) -> None:
         supervisor = self.supervisor
-        report = {
-            "web_restarts": float(supervisor.restarts),
-            "web_configuration_failed": float(supervisor.configuration_failed),
-        }
-        process.answer(Answer(command, True, report, self.body))
+        figures = DaemonFigures(
+            web_restarts=supervisor.restarts,
+            web_configuration_failed=supervisor.configuration_failed,
+        )
+        process.answer(Answer(command, True, figures, self.body))
 
     def _run(self) -> None:
         self.loop.run()
@@ -64,12 +64,7 @@ class FakeCollector:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.loop.every(0, self.loop.stop)
         self.loop._wake.send(b"\xff")
         self._thread.join(PATIENCE)

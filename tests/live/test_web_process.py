@@ -214,7 +214,7 @@ def test_nonsense_from_the_collector_is_survived(collector: FakeCollector) -> No
 
     def garble(process: object, command: bytes) -> None:
         collector.behave = collector.answer
-        process.answer(Answer(command, True, {}, b"nonsense"))  # type: ignore[attr-defined]
+        process.answer(Answer(command, True, None, b"nonsense"))  # type: ignore[attr-defined]
 
     collector.behave = garble
     first = collector.pid

@@ -12,6 +12,7 @@ from dataclasses import replace
 import bcrypt
 
 from slabmon.model import Snapshot
+from slabmon.runtime.figures import DaemonFigures, MemoryFigures, ProcessMemory
 from slabmon.store.codec import encode
 from slabmon.store.recording import Moment
 from slabmon.store.settings import HistorySettings
@@ -56,13 +57,12 @@ class Scene:
         self._count += 1
         encoded = b"" if detailed else encode(found)
         reading = Reading(self._count, time.monotonic(), 0.01, detailed, found, encoded)
-        report = {
-            "collector_cpu_seconds": at / 100,
-            "web_cpu_seconds": at / 100,
-            "bpf_bytes": 48 << 20,
-            "web_proportional_bytes": 30 << 20,
-        }
-        return Now(reading, report)
+        figures = DaemonFigures(
+            collector_cpu_seconds=at / 100,
+            web_cpu_seconds=at / 100,
+            memory=MemoryFigures(web=ProcessMemory(proportional=30 << 20), bpf_bytes=48 << 20),
+        )
+        return Now(reading, figures)
 
 
 class Kept:

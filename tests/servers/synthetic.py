@@ -12,12 +12,12 @@ from slabmon.export.prometheus import Exporter
 from slabmon.kernel.probe.gfp import CLASSES
 from slabmon.leaks.finding import SITE, STRONG, Assessment, Finding
 from slabmon.model import GfpClass, Live, PageOrder, Slabinfo, Snapshot
-from slabmon.runtime.budget import STEPS
+from slabmon.runtime.budget import Cost
 from tests.support import scraping
 from tests.support.builders import cache, device, site, snapshot
+from tests.support.figures import daemon_figures
 
 _MIB = 1 << 20
-_PARTS = ("collector", "web")
 _VERDICT = Finding(
     SITE,
     ("probe_card", 0x40),
@@ -115,17 +115,11 @@ class SyntheticHost:
 
     def _daemon(self) -> Daemon:
         n = self.scrapes
-        report = {
-            "snapshot_seconds": 0.01,
-            "budget_cpus": 0.02,
-            "bpf_bytes": 48 * _MIB,
-            "bpf_cpus": 0.03,
-            "web_restarts": n,
-            "web_configuration_failed": 1,
-            **{f"{part}_resident_bytes": 60 * _MIB for part in _PARTS},
-            **{f"{part}_proportional_bytes": 30 * _MIB for part in _PARTS},
-            **{f"{part}_cpu_seconds": 0.01 * n for part in _PARTS},
-            **{f"{part}_cpus": 0.01 for part in _PARTS},
-            **{f"budget_step_{number}": 1.0 for number in range(len(STEPS))},
-        }
-        return Daemon(report, self.up, 0.25, 0.01, {"timeout": n}, 3, {"refused": n}, n)
+        figures = daemon_figures(
+            restarts=n,
+            cpu_seconds=0.01 * n,
+            cost=Cost(0.01, 0.01, 0.03),
+            all_steps=True,
+            configuration_failed=True,
+        )
+        return Daemon(figures, self.up, 0.25, 0.01, {"timeout": n}, 3, {"refused": n}, n)

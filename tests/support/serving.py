@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from slabmon.runtime.figures import DaemonFigures
 from slabmon.store.codec import encode
 from slabmon.web.app import make_app
 from slabmon.web.feeds.readings import Now, Reading
@@ -48,7 +49,7 @@ class FakeSource:
             self.last = Reading(
                 self.taken, time.monotonic(), 0.01, detailed, self.now_is, encode(self.now_is)
             )
-        return Now(self.last, {"web_restarts": 0}, self.problem)
+        return Now(self.last, DaemonFigures(), self.problem)
 
 
 @dataclass

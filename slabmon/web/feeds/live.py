@@ -113,22 +113,16 @@ class LiveViews:
         self._own = self._cost(now)
         self._at = now.reading.at
 
-    def _cost(self, now: Now) -> tuple[float | None, int]:
-        report = now.report
-        known = [
-            report[name] for name in ("collector_cpu_seconds", "web_cpu_seconds") if name in report
-        ]
-        spent, before = sum(known), self._cpu
-        self._cpu = (time.monotonic(), spent) if known else None
+    def _cost(self, now: Now) -> tuple[float | None, int | None]:
+        figures, before = now.figures, self._cpu
+        if figures is None:
+            self._cpu = None
+            return None, None
+        spent = figures.collector_cpu_seconds + figures.web_cpu_seconds
+        self._cpu = (time.monotonic(), spent)
         ratio = None
-        if before is not None and self._cpu is not None:
+        if before is not None:
             ratio = max(0.0, spent - before[1]) / (self._cpu[0] - before[0])
-        held = sum(
-            report.get(name, 0)
-            for name in (
-                "collector_proportional_bytes",
-                "web_proportional_bytes",
-                "bpf_bytes",
-            )
-        )
-        return ratio, int(held)
+        memory = figures.memory
+        held = memory.collector.proportional + memory.web.proportional + memory.bpf_bytes
+        return ratio, held

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -20,9 +20,10 @@ from slabmon.runtime.channel import (
     PLAIN,
     RETIRE,
     Answer,
-    Garbage,
     Header,
+    ProtocolError,
 )
+from slabmon.runtime.figures import DaemonFigures
 from slabmon.store.codec import BadSnapshot, decode
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Now:
     itself, and why there is no fresh reading (`problem`, empty if there is)."""
 
     reading: Reading | None
-    report: Mapping[str, float]
+    figures: DaemonFigures | None
     problem: str = ""
 
 
@@ -95,7 +96,7 @@ class Channel:
         self._budget = budget
         self._on_retire = on_retire
         self._last: Reading | None = None
-        self._report: Mapping[str, float] = {}
+        self._figures: DaemonFigures | None = None
         self._count = 0
         self._under_way: PendingRequest | None = None
         self._broken = ""
@@ -104,7 +105,7 @@ class Channel:
         self._tasks = [asyncio.create_task(work()) for work in (self._receive, self._show_life)]
 
     def _now(self, problem: str = "") -> Now:
-        return Now(self._last, self._report, problem)
+        return Now(self._last, self._figures, problem)
 
     async def now(self, detailed: bool = False) -> Now:
         """See ReadingSource."""
@@ -145,7 +146,7 @@ class Channel:
             while True:
                 header = Header.unpack(await self._reader.readexactly(HEADER_BYTES))
                 answer = header.answer(
-                    await self._reader.readexactly(header.report_bytes + header.body_bytes)
+                    await self._reader.readexactly(header.figures_bytes + header.body_bytes)
                 )
                 if answer.kind == RETIRE:
                     self._broken = "this process is ending"
@@ -155,7 +156,7 @@ class Channel:
                 self._take(answer)
         except (asyncio.IncompleteReadError, ConnectionError):
             self._broken = "the collector is gone"
-        except Garbage as error:
+        except ProtocolError as error:
             self._broken = f"protocol error from the collector: {error}"
         except Exception:
             log.exception("cannot process an answer of the collector")
@@ -168,8 +169,8 @@ class Channel:
     def _take(self, answer: Answer) -> None:
         request = self._under_way
         if request is None or (answer.kind == DETAILED) != request.detailed:
-            raise Garbage("unexpected answer")
-        self._report = answer.report
+            raise ProtocolError("unexpected answer")
+        self._figures = answer.figures
         if not answer.ok:
             self.failures += 1
             self._settle("the collector cannot read the kernel's tables")
@@ -177,7 +178,7 @@ class Channel:
         try:
             snapshot = decode(answer.body)
         except BadSnapshot as error:
-            raise Garbage(str(error)) from error
+            raise ProtocolError(str(error)) from error
         now = time.monotonic()
         self._count += 1
         self._last = Reading(

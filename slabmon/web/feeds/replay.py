@@ -38,13 +38,13 @@ class ReplayedReadings:
             moment, snapshot = self._source.recording.at(self._source.now)
         except SlabmonError as error:
             self.failures += 1
-            return Now(self._last, {}, str(error))
+            return Now(self._last, None, str(error))
         if self._last is None or moment != self._moment:
             number = self._last.number + 1 if self._last else 1
             now = time.monotonic()
             self._last = Reading(number, now, now - start, True, snapshot, encode(snapshot))
             self._moment = moment
-        return Now(self._last, {})
+        return Now(self._last, None)
 
 
 async def serve(

@@ -51,7 +51,7 @@ class Context:
     def daemon(self, now: Now) -> Daemon:
         """Return the daemon's own figures, for metrics."""
         return Daemon(
-            report=now.report,
+            figures=now.figures,
             up=bool(now.reading) and not now.problem,
             age=now.reading.age if now.reading else None,
             scrape_seconds=now.reading.seconds if now.reading else None,

@@ -98,10 +98,10 @@ def test_cost_is_that_of_both_processes_and_the_programs(clock: Clock) -> None:
     cost = host.governor.cost
     assert cost is not None
     assert (cost.collector, cost.web, cost.bpf) == pytest.approx((0.25, 0.5, 0.125))
-    report = host.governor.report()
-    assert report["budget_cpus"] == pytest.approx(0.04)
-    assert report["bpf_cpus"] == pytest.approx(0.125)
-    assert [report[f"budget_step_{n}"] for n in range(len(STEPS))] == [0.0] * len(STEPS)
+    figures = host.governor.figures()
+    assert figures.limit_cpus == pytest.approx(0.04)
+    assert figures.cost == cost
+    assert figures.steps_taken == ()
 
 
 def test_everything_is_given_up_in_order_and_comes_back(
@@ -118,6 +118,7 @@ def test_everything_is_given_up_in_order_and_comes_back(
     assert tracker.continuity.updates == 1, "a kept attachment would go on counting"
     assert tracker.features["pages"].state == tracker.features["slabinfo"].state == "degraded"
     assert host.governor.level.spacing == 15
+    assert host.governor.figures().steps_taken == tuple(step.name for step in STEPS)
     assert "nothing is left to give up" in caplog.text
     host.minutes(100, 0.001)
     assert tracker.reader.control["sample_interval"] == Settings.sample_bytes

@@ -18,6 +18,8 @@ from slabmon.export.metrics import Metric as Known
 from slabmon.export.prometheus import Exporter, merge
 from slabmon.export.series import MAX_SERIES, OTHER
 from slabmon.model import GfpClass, Live, NodeUse, PageOrder, SizeBucket, Slabinfo, Snapshot
+from slabmon.runtime.budget import STEPS, Cost
+from slabmon.runtime.figures import BudgetFigures, DaemonFigures, MemoryFigures, ProcessMemory
 from tests.support import scraping
 from tests.support.builders import cache, device, site, snapshot
 
@@ -26,21 +28,20 @@ Values = dict[Series, float]
 
 
 DAEMON_NOW = Daemon(
-    report={
-        "snapshot_seconds": 0.125,
-        "collector_cpu_seconds": 2,
-        "web_cpu_seconds": 3,
-        "collector_resident_bytes": 4,
-        "web_resident_bytes": 5,
-        "collector_proportional_bytes": 6,
-        "web_proportional_bytes": 7,
-        "bpf_bytes": 8,
-        "web_restarts": 9,
-        "budget_cpus": 0.02,
-        "budget_step_0": 1,
-        "bpf_cpus": 0.01,
-        "web_configuration_failed": 0,
-    },
+    figures=DaemonFigures(
+        snapshot_seconds=0.125,
+        collector_cpu_seconds=2,
+        web_cpu_seconds=3,
+        memory=MemoryFigures(
+            collector=ProcessMemory(resident=4, proportional=6),
+            web=ProcessMemory(resident=5, proportional=7),
+            bpf_bytes=8,
+        ),
+        budget=BudgetFigures(
+            limit_cpus=0.02, cost=Cost(0.02, 0.03, 0.01), steps_taken=(STEPS[0].name,)
+        ),
+        web_restarts=9,
+    ),
     age=0.25,
     scrape_seconds=0.5,
     errors={"timeout": 1},
@@ -253,7 +254,22 @@ def test_the_daemon_tells_its_own_figures(scraper: Scraper) -> None:
     assert of(found, "slabmon_scrape_duration_seconds") == {(): 0.5}
     assert of(found, "slabmon_scrape_errors_total") == {("timeout",): 1.0}
     assert of(found, "slabmon_process_cpu_seconds_total") == {("collector",): 2.0, ("web",): 3.0}
+    memory = "slabmon_process_resident_bytes", "slabmon_process_proportional_bytes"
+    assert [of(found, name) for name in memory] == [
+        {("collector",): 4.0, ("web",): 5.0},
+        {("collector",): 6.0, ("web",): 7.0},
+    ]
     assert of(found, "slabmon_bpf_memory_bytes") == {(): 8.0}
+    assert of(found, "slabmon_budget_cpus") == {(): 0.02}
+    assert of(found, "slabmon_cost_cpus") == {
+        ("collector",): 0.02,
+        ("web",): 0.03,
+        ("bpf",): 0.01,
+    }
+    taken = {(step.name,): float(step is STEPS[0]) for step in STEPS}
+    assert of(found, "slabmon_budget_step_taken") == taken
+    assert of(found, "slabmon_web_restarts_total") == {(): 9.0}
+    assert of(found, "slabmon_web_configuration_failed") == {(): 0.0}
     assert of(found, "slabmon_http_refused_connections_total") == {("slow",): 3.0}
 
 

@@ -21,10 +21,11 @@ from slabmon.runtime.channel import (
     PLAIN,
     RETIRE,
     Answer,
-    Garbage,
     Header,
+    ProtocolError,
     Started,
 )
+from slabmon.runtime.figures import DaemonFigures
 from slabmon.store.codec import encode
 from slabmon.web.feeds import readings
 from slabmon.web.feeds.readings import Channel
@@ -32,21 +33,23 @@ from tests.support.builders import snapshot
 from tests.support.serving import run
 
 BODY = encode(snapshot())
+FIGURES = DaemonFigures(snapshot_seconds=1.0)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(
     st.sampled_from([PLAIN, DETAILED, RETIRE]),
     st.booleans(),
-    st.dictionaries(st.text(max_size=5), st.floats(allow_nan=False), max_size=3),
+    st.none() | st.builds(DaemonFigures, snapshot_seconds=FINITE, web_cpu_seconds=FINITE),
     st.binary(max_size=20),
 )
 def test_answers_arrive_as_they_were_sent(
-    kind: bytes, ok: bool, report: dict[str, float], body: bytes
+    kind: bytes, ok: bool, figures: DaemonFigures | None, body: bytes
 ) -> None:
-    sent = Answer(kind, ok, report, body)
+    sent = Answer(kind, ok, figures, body)
     data = sent.pack()
     header = Header.unpack(data[:HEADER_BYTES])
-    assert len(data) == HEADER_BYTES + header.report_bytes + header.body_bytes
+    assert len(data) == HEADER_BYTES + header.figures_bytes + header.body_bytes
     assert header.answer(data[HEADER_BYTES:]) == sent
 
 
@@ -55,7 +58,7 @@ def test_any_bytes_are_an_answer_or_garbage(data: bytes) -> None:
     try:
         header = Header.unpack(data[:HEADER_BYTES])
         header.answer(data[HEADER_BYTES:])
-    except Garbage:
+    except ProtocolError:
         return
     assert header.body_bytes <= MAX_BODY
 
@@ -65,7 +68,7 @@ def test_any_bytes_are_a_start_message_or_garbage(document: bytes, rest: bytes) 
     for data in (document, struct.pack("!I", len(document)) + document + rest):
         try:
             found = Started.unpack(data)
-        except Garbage:
+        except ProtocolError:
             continue
         assert found is None or isinstance(found[0], Started)
 
@@ -97,7 +100,7 @@ class Collector:
 
     async def answer(self, *, ok: bool = True, body: bytes = BODY) -> bytes:
         kind = await self.command()
-        await self.send(Answer(kind, ok, {"snapshot_seconds": 1}, body).pack())
+        await self.send(Answer(kind, ok, FIGURES, body).pack())
         return kind
 
 
@@ -121,7 +124,7 @@ def test_requests_that_come_together_share_one_reading() -> None:
             assert {now.problem for now in found} == {""}
             assert len({id(now.reading) for now in found}) == 1
             assert (await source.now()).reading is found[0].reading, "and so do later ones"
-            assert found[0].report == {"snapshot_seconds": 1}
+            assert found[0].figures == FIGURES
             assert collector.commands == 1
 
     run(check)
@@ -166,7 +169,7 @@ def test_while_the_collector_hangs_the_last_reading_is_shown_with_its_age(
             assert {now.problem for now in found} == {"no reading within 0.1 s"}
             assert source.timeouts == 5
             assert await collector.command() == PLAIN, "one command, not one per request"
-            await collector.send(Answer(PLAIN, True, {}, BODY).pack())
+            await collector.send(Answer(PLAIN, True, FIGURES, BODY).pack())
             late = await source.now()
             assert not late.problem
             now = await source.now()
@@ -200,12 +203,12 @@ def test_tables_that_cannot_be_read_are_a_problem_until_they_can(
     "nonsense",
     [
         b"x" * 100,
-        Answer(DETAILED, True, {}, BODY).pack(),
-        Answer(PLAIN, True, {}, b"x").pack(),
-        Answer(PLAIN, True, {}, BODY).pack() * 2,
-        Answer(PLAIN, True, {}, BODY[:-7]).pack(),
-        struct.pack("!4sc?xxxII", b"slm1", PLAIN, True, 0, 1 << 31),
-        struct.pack("!4sc?xxxII", b"slm1", PLAIN, True, 2, 0) + b"[]",
+        Answer(DETAILED, True, FIGURES, BODY).pack(),
+        Answer(PLAIN, True, FIGURES, b"x").pack(),
+        Answer(PLAIN, True, FIGURES, BODY).pack() * 2,
+        Answer(PLAIN, True, FIGURES, BODY[:-7]).pack(),
+        struct.pack("!4sc?xxxII", b"slm2", PLAIN, True, 0, 1 << 31),
+        struct.pack("!4sc?xxxII", b"slm2", PLAIN, True, 2, 0) + b"[]",
     ],
 )
 def test_nonsense_ends_the_channel_and_the_last_reading_is_shown(

@@ -51,9 +51,9 @@ class Readings:
         number = self.asked
         self.asked += 1
         if number in self.fails:
-            return Now(None, {}, "no reading")
+            return Now(None, None, "no reading")
         snapshot = moment(number)
-        return Now(Reading(number, time.monotonic(), 0.0, True, snapshot, encode(snapshot)), {})
+        return Now(Reading(number, time.monotonic(), 0.0, True, snapshot, encode(snapshot)), None)
 
 
 def kept(path: Path) -> int:

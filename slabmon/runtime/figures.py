@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's figures of itself, as the collector sends them to the web process with each answer.
+
+Metrics of these are defined in slabmon.export.metrics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from slabmon.runtime.budget import Cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessMemory:
+    """Memory of one process, bytes; zeros once it is gone.
+
+    `proportional` counts a page shared by n processes as an n-th of it (PSS); 0 where the kernel
+    does not provide it.
+    """
+
+    resident: int = 0
+    proportional: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryFigures:
+    """Memory of the daemon: its two processes, and BPF maps and programs as the kernel charges."""
+
+    collector: ProcessMemory = ProcessMemory()
+    web: ProcessMemory = ProcessMemory()
+    bpf_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetFigures:
+    """The CPU budget: its limit in CPUs (0: none), the cost over the last period (None: no period
+    has passed yet) and the names of the steps taken to stay within it (budget.STEPS)."""
+
+    limit_cpus: float = 0.0
+    cost: Cost | None = None
+    steps_taken: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DaemonFigures:
+    """Everything the collector knows about the daemon itself.
+
+    `snapshot_seconds`: how long the last successful reading of the kernel's tables took.
+    `snapshot_failures`: readings that failed. `web_restarts`: web processes started because one
+    had died. `web_configuration_failed`: the web configuration on disk is invalid, and the one
+    before stays in force.
+    """
+
+    snapshot_seconds: float = 0.0
+    snapshot_failures: int = 0
+    collector_cpu_seconds: float = 0.0
+    web_cpu_seconds: float = 0.0
+    memory: MemoryFigures = MemoryFigures()
+    budget: BudgetFigures = BudgetFigures()
+    web_restarts: int = 0
+    web_configuration_failed: bool = False
+
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(DaemonFigures)
+
+
+def pack(figures: DaemonFigures) -> bytes:
+    """Return the figures as JSON."""
+    return _ENCODER.encode(figures)
+
+
+def unpack(data: bytes) -> DaemonFigures:
+    """Return the figures that pack() was given. Raises ValueError if it is anything else."""
+    return _DECODER.decode(data)
