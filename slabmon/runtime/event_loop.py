@@ -80,11 +80,13 @@ class EventLoop:
 
     def step(self, seconds: float) -> None:
         """Run the callbacks that are due; wait up to `seconds` for the first of them."""
-        due = self._timers[0][0] - self.time() if self._timers else seconds
-        if due <= 0:
-            heapq.heappop(self._timers)[2]()
-            return
-        for key, _ in self._selector.select(min(due, seconds)):
+        if self._timers:
+            due = self._timers[0][0] - self.time()
+            if due <= 0:
+                heapq.heappop(self._timers)[2]()
+                return
+            seconds = min(due, seconds)
+        for key, _ in self._selector.select(seconds):
             # An earlier callback may have stopped the loop, or unwatched this socket.
             if self.running and key.fileobj in self._selector.get_map():
                 key.data()
