@@ -43,9 +43,11 @@ class Collector:
         settings: WebSettings,
         listeners: Sequence[socket],
         on_work: Callable[[], object],
+        on_processes: Callable[[Sequence[int]], object],
         spawner: Spawner = spawn,
     ) -> None:
-        """`on_work` is called after each round of upkeep that succeeded."""
+        """`on_work` is called after each round of upkeep that succeeded, `on_processes` with the
+        numbers of the web processes whenever one is added."""
         self._loop = loop
         self._on_work = on_work
         self._tracker: Tracker | None = None
@@ -58,7 +60,7 @@ class Collector:
         self._failing = False
         self._web_cpu = CumulativeCpuTime()
         self._memory = MemorySizes()
-        self.web = Supervisor(loop, settings, listeners, self._command, spawner)
+        self.web = Supervisor(loop, settings, listeners, self._command, on_processes, spawner)
 
     def start_tracking(self, tracker: Tracker, budget: BudgetSettings) -> None:
         """Begin to answer commands, to keep the tracker up to date and to hold the budget."""

@@ -7,20 +7,49 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from slabmon.base.errors import PermissionDenied, UsageError
+from slabmon.daemon.orphans import ProcessIdentity
 
 log = logging.getLogger(__name__)
 
+_MAX_BYTES = 4096
+
+
+class DaemonLock:
+    """The lock file, held: the number of this process, then a line for each of its web processes.
+
+    `crashed`: the daemon before ended without notice. `orphans`: the web processes it had then.
+    """
+
+    def __init__(self, descriptor: int | None, content: str = "") -> None:
+        self._descriptor = descriptor
+        self.crashed = bool(content)
+        identities = map(ProcessIdentity.parse, content.splitlines()[1:])
+        self.orphans = tuple(identity for identity in identities if identity)
+        self.record([])
+
+    def record(self, web_pids: Iterable[int]) -> None:
+        """Write down the web processes of this daemon, for the case that it is killed."""
+        if self._descriptor is None:
+            return
+        identities = filter(None, map(ProcessIdentity.of, web_pids))
+        content = "".join(f"{line}\n" for line in (os.getpid(), *identities))
+        # A full disk loses the numbers, not the lock.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, content.encode(), 0)
+
 
 @contextlib.contextmanager
-def only_daemon(path: Path) -> Iterator[bool]:
-    """Holds the lock file, with this process's number in it, for the length of the block; gives
-    whether the daemon before ended without notice.
+def only_daemon(path: Path) -> Iterator[DaemonLock]:
+    """Hold the lock file for the length of the block; the kernel releases it however the process
+    ends.
 
-    The kernel lets go of it however the process ends. UsageError names the daemon that holds it.
+    Raises UsageError, which names the process that holds it, or PermissionDenied. Where the file
+    cannot be created for another reason, nothing is locked and a warning is logged.
     """
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -36,28 +65,28 @@ def only_daemon(path: Path) -> Iterator[bool]:
             path,
             error.strerror,
         )
-        yield False
+        yield DaemonLock(None)
         return
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(_busy(path, os.pread(descriptor, 20, 0))) from None
-        crashed = os.fstat(descriptor).st_size > 0
-        # A full disk loses the number, not the lock.
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield crashed
-    finally:
-        with contextlib.suppress(OSError):
-            if os.pread(descriptor, 20, 0) == f"{os.getpid()}\n".encode():
+            raise UsageError(_busy(path, _read(descriptor))) from None
+        try:
+            yield DaemonLock(descriptor, _read(descriptor))
+        finally:
+            with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, 0)
+    finally:
         os.close(descriptor)
 
 
-def _busy(path: Path, content: bytes) -> str:
-    holder = content.strip().decode("ascii", "replace")
+def _read(descriptor: int) -> str:
+    return os.pread(descriptor, _MAX_BYTES, 0).decode("ascii", "replace")
+
+
+def _busy(path: Path, content: str) -> str:
+    holder = content.partition("\n")[0]
     who = f"as process {holder}" if holder.isdecimal() else "(its process number is not recorded)"
     return (
         f"another slabmon daemon is running {who} and holds {path}; use that one, or stop it "

@@ -15,7 +15,9 @@ from pathlib import Path
 from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.daemon.collector import Collector
 from slabmon.daemon.config import Config
-from slabmon.daemon.lock import only_daemon
+from slabmon.daemon.lock import DaemonLock, only_daemon
+from slabmon.daemon.orphans import end_orphan
+from slabmon.daemon.spawn import Spawner, spawn
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.tracker import Tracker
 from slabmon.runtime import listeners, logs
@@ -29,38 +31,50 @@ from slabmon.web.settings import ProcessSettings, WebSettings, parse_address
 log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 60.0
-# Signs of life in each interval of the watchdog.
-_SIGNS = 4
+_RETRY_SECONDS = 0.2  # between attempts to bind a busy address
+_SIGNS_PER_WATCHDOG = 4  # signs of life in each interval of the watchdog
 
 
 class Daemon:
-    """Runs until SIGINT or SIGTERM. `read` reads the configuration again, for SIGHUP; without it
-    SIGHUP ends the daemon, as a closed terminal should."""
+    """Runs until SIGINT or SIGTERM.
 
-    def __init__(self, config: Config, read: Callable[[], Config] | None) -> None:
+    `read` reads the configuration again, on SIGHUP. Without it SIGHUP ends the daemon, as the end
+    of a terminal session should.
+    """
+
+    def __init__(
+        self, config: Config, read: Callable[[], Config] | None, spawner: Spawner = spawn
+    ) -> None:
         self._config = config
         self._read = read
+        self._spawner = spawner
         self._notifier = Notifier.from_environment()
-        self._life_every = (watchdog_seconds() or 0) / _SIGNS
-        self._life_at = 0.0
+        self._watchdog_period = (watchdog_seconds() or 0) / _SIGNS_PER_WATCHDOG
+        self._watchdog_at = 0.0
         self._collector: Collector | None = None
 
     def run(self) -> None:
-        """Binds first, so that a busy port costs nothing; then tracks until told to stop."""
+        """Bind first, so that a busy port costs nothing; then track until asked to stop."""
         config = self._config
         limit_malloc_caching()
         raise_gc_threshold()
         with ExitStack() as stack:
-            crashed = stack.enter_context(only_daemon(Path(config.state.lock_file)))
+            lock = stack.enter_context(only_daemon(Path(config.state.lock_file)))
             passed = listeners.inherited()
-            patience = ORPHAN_SECONDS + 2 if crashed else 0.0
+            patience = _end_orphans(lock)
             sockets = [stack.enter_context(s) for s in _listen(config.web, passed, patience)]
             loop = stack.enter_context(EventLoop())
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.on_signal(number, loop.stop)
             loop.on_signal(signal.SIGHUP, self._reload if self._read else loop.stop)
-            served = ProcessSettings.of(config.web, config.history)
-            collector = self._collector = Collector(loop, served, sockets, self._alive)
+            collector = self._collector = Collector(
+                loop,
+                ProcessSettings.of(config.web, config.history),
+                sockets,
+                self._sign_of_life,
+                lock.record,
+                self._spawner,
+            )
             stack.callback(collector.close)
             continuity = find_continuity(config.state, self._notifier, passed)
             if continuity is not None:
@@ -68,25 +82,25 @@ class Daemon:
             tracker = stack.enter_context(open_tracker(config.tracking, continuity))
             collector.web.wait_until_started()
             collector.start_tracking(tracker, config.budget)
-            if not self._notifier.send("READY=1"):  # nobody but a person at a terminal
-                shown = _greeting(config.web, sockets, collector.web.tls)
-                sys.stdout.write("".join(f"{line}\n" for line in shown))
+            if not self._notifier.send("READY=1"):  # started by hand
+                lines = _greeting(config.web, sockets, collector.web.tls)
+                sys.stdout.write("".join(f"{line}\n" for line in lines))
                 sys.stdout.flush()
-            log.info("tracking since %s", _when(tracker.since))
-            loop.every(STATUS_SECONDS, lambda: self._tell(tracker))
-            self._tell(tracker)
+            log.info("tracking since %s", _local_time(tracker.since))
+            loop.every(STATUS_SECONDS, lambda: self._show_status(tracker))
+            self._show_status(tracker)
             loop.run()
             self._notifier.send("STOPPING=1", "STATUS=stopping")
             log.info("stopping")
 
-    def _alive(self) -> None:
-        """The collector did a round of its work."""
+    def _sign_of_life(self) -> None:
+        """Report to the watchdog that the collector has done a round of its work."""
         now = time.monotonic()
-        if self._life_every and now - self._life_at >= self._life_every:
-            self._life_at = now
+        if self._watchdog_period and now - self._watchdog_at >= self._watchdog_period:
+            self._watchdog_at = now
             self._notifier.send("WATCHDOG=1")
 
-    def _tell(self, tracker: Tracker) -> None:
+    def _show_status(self, tracker: Tracker) -> None:
         governor = self._collector.governor if self._collector else None
         if governor is None:
             return
@@ -94,68 +108,79 @@ class Daemon:
         if governor.cost:
             cost = f" Cost {100 * governor.cost.total:.2f} % of a CPU"
             cost += f", budget {100 * governor.limit:.2f} %." if governor.limit else "."
-        steps = "".join(f" Over it: {step.name}." for step in governor.level.taken)
-        self._notifier.status(f"Tracking since {_when(tracker.since)}.{cost}{steps}")
+        steps = "".join(f" Over budget: {step.name}." for step in governor.level.taken)
+        self._notifier.status(f"Tracking since {_local_time(tracker.since)}.{cost}{steps}")
 
     def _reload(self) -> None:
         assert self._read is not None
-        old = self._config
+        before = self._config
         try:
             new = self._read()
         except SlabmonError as error:
             log.error("the configuration stays as it was: %s", error)
             return
-        changes = old.changes(new)
-        self._config = old.reloaded(new)
+        changes = before.changes(new)
+        self._config = before.reloaded(new)
         waiting = [option.key for option in changes if not option.live]
         if waiting:
             log.warning("these changes wait for a restart: %s", ", ".join(waiting))
         changed = [option.key for option in changes if option.live]
         log.info("configuration read again; changed: %s", ", ".join(changed) or "nothing")
-        if self._config.log != old.log:
+        if self._config.log != before.log:
             logs.set_up(self._config.log)
         collector = self._collector
+        if collector is None:
+            return
         served = ProcessSettings.of(self._config.web, self._config.history)
-        if collector is not None and served != ProcessSettings.of(old.web, old.history):
+        if served != ProcessSettings.of(before.web, before.history):
             collector.web.reconfigure(served)
-        if collector is not None and collector.governor is not None:
+        if collector.governor is not None:
             collector.governor.reconfigure(self._config.budget, self._config.tracking.sample_bytes)
 
 
-def _when(unix_time: float) -> str:
+def _end_orphans(lock: DaemonLock) -> float:
+    """End the web processes of a daemon that was killed: they hold its sockets. Return for how many
+    seconds to wait for those that could not be ended, or were not recorded."""
+    ended = [end_orphan(orphan) for orphan in lock.orphans]
+    if not lock.crashed or (ended and all(ended)):
+        return 0.0
+    return ORPHAN_SECONDS + 2
+
+
+def _local_time(unix_time: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(unix_time))
 
 
 def _listen(
     web: WebSettings, passed: list[tuple[str, int]], patience: float
 ) -> list[socket.socket]:
-    """Sockets of systemd if it passed some, else those of the settings. A web process that lost
-    its collector holds them for a while: so long it is worth trying again."""
-    found = listeners.activated(passed)
-    if found:
+    """Return the sockets that systemd passed, else those of the settings, for which it tries up to
+    `patience` seconds."""
+    sockets = listeners.activated(passed)
+    if sockets:
         if web.listen_address != WebSettings.listen_address:
             log.warning(
                 "systemd passed sockets: web.listen_address is not used; "
                 "see systemctl edit slabmon.socket"
             )
-        return found
+        return sockets
     deadline = time.monotonic() + patience
-    while not found:
+    while not sockets:
         try:
-            found = listeners.bind_tcp(*parse_address(web.listen_address))
+            sockets = listeners.bind_tcp(*parse_address(web.listen_address))
         except UsageError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.2)
+            time.sleep(_RETRY_SECONDS)
     if web.socket_path is None:
-        found += filter(None, [listeners.bind_default_unix()])
+        sockets += filter(None, [listeners.bind_default_unix()])
     elif web.socket_path:
-        found.append(listeners.bind_unix(Path(web.socket_path)))
-    return found
+        sockets.append(listeners.bind_unix(Path(web.socket_path)))
+    return sockets
 
 
 def _greeting(web: WebSettings, sockets: list[socket.socket], tls: bool) -> list[str]:
-    """Where to look, for whoever started it by hand."""
+    """Return the lines that show a person at a terminal where to look."""
     lines = []
     scheme = "https" if tls else "http"
     for sock in sockets:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from slabmon.daemon.orphans import PROGRAM
 from slabmon.runtime.tuning import SINGLE_THREADED
 
 # The part of the environment that a process which parses requests needs.
@@ -44,7 +45,7 @@ def spawn(channel: int, listeners: Sequence[int]) -> Child:
     """Start the web process with these descriptors open, and no others but standard error."""
     # -P: never import from the working directory.
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "slabmon.web.process", str(channel), *map(str, listeners)],
+        [sys.executable, "-P", "-m", PROGRAM, str(channel), *map(str, listeners)],
         pass_fds=(channel, *listeners),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

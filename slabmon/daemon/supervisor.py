@@ -34,7 +34,8 @@ class Supervisor:
 
     A *candidate* has been started and has not reported yet. It becomes the *current* process, and
     the current one before it is *retired*: it finishes its requests and ends. `on_command` gets the
-    commands of any of them and answers them.
+    commands of any of them and answers them; `on_processes` gets the numbers of all that may still
+    run, whenever one is added.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class Supervisor:
         settings: WebSettings,
         listeners: Sequence[socket.socket],
         on_command: Callable[[WebProcess, bytes], None],
+        on_processes: Callable[[Sequence[int]], object],
         spawner: Spawner = spawn,
     ) -> None:
         self._loop = loop
         self._settings = settings
         self._listeners = listeners
         self._on_command = on_command
+        self._on_processes = on_processes
         self._spawner = spawner
         self._delay = FIRST_DELAY
         self._started_at = 0.0
@@ -58,7 +61,8 @@ class Supervisor:
         self.restarts = 0
         self.configuration_failed = False
         self._current: WebProcess | None = None
-        self._candidate: WebProcess | None = self._start()
+        self._candidate: WebProcess | None = None
+        self._start()
         loop.every(CHECK_SECONDS, self._check)
 
     @property
@@ -71,9 +75,9 @@ class Supervisor:
         """Whether TCP clients of the first process had to use TLS."""
         return self._first is not None and self._first.tls
 
-    def _start(self) -> WebProcess:
+    def _start(self) -> None:
         self._started_at = self._loop.time()
-        return WebProcess(
+        self._candidate = WebProcess(
             self._loop,
             self._settings,
             self._listeners,
@@ -82,6 +86,10 @@ class Supervisor:
             self._on_started,
             self._on_gone,
         )
+        self._on_processes([process.pid for process in self._all()])
+
+    def _all(self) -> list[WebProcess]:
+        return [p for p in (self._current, self._candidate, *self._retired) if p]
 
     def wait_until_started(self) -> None:
         """Run the loop until the first process has reported the outcome of its start.
@@ -142,7 +150,7 @@ class Supervisor:
     def _restart(self) -> None:
         if not self._current and not self._candidate:
             self.restarts += 1
-            self._candidate = self._start()
+            self._start()
 
     def _check(self) -> None:
         """Replace the current process if one of its files has changed or if it hangs.
@@ -167,7 +175,7 @@ class Supervisor:
         """Start a process from the files as they are now; the current one serves until it is up."""
         if not self._candidate:
             self._files = {path: identity(path) for path in self._files}
-            self._candidate = self._start()
+            self._start()
 
     def reconfigure(self, settings: WebSettings) -> None:
         """Replace the process by one with other settings, on the same sockets."""
@@ -183,7 +191,7 @@ class Supervisor:
 
     def close(self) -> None:
         """End all web processes."""
-        processes = [p for p in (self._current, self._candidate, *self._retired) if p]
+        processes = self._all()
         for process in processes:
             process.retire()
         for process in processes:

@@ -38,7 +38,11 @@ class FakeCollector:
             self._listeners.append(sock)
         self.loop = EventLoop()
         self.supervisor = Supervisor(
-            self.loop, settings, self._listeners, lambda *command: self.behave(*command)
+            self.loop,
+            settings,
+            self._listeners,
+            lambda *command: self.behave(*command),
+            lambda _: None,
         )
         self._thread = threading.Thread(target=self._run)
 

@@ -60,6 +60,22 @@ def test_counters_go_on_over_kill_9(daemon: Daemon) -> None:
     assert not fallen
 
 
+def test_the_next_daemon_takes_over_from_an_orphaned_web_process_at_once(daemon: Daemon) -> None:
+    """It holds the port, and would answer with old figures for 20 s."""
+    begun = time.monotonic()
+    daemon.start()
+    first_start = time.monotonic() - begun
+    daemon.scrape()
+    daemon.signal(signal.SIGKILL)
+    assert daemon.wait() == -signal.SIGKILL
+    assert daemon.scrape()["slabmon_up"] == 0, "the orphan answers"
+    begun = time.monotonic()
+    daemon.start()
+    assert time.monotonic() - begun < 3 + first_start
+    assert daemon.scrape()["slabmon_up"] == 1
+    assert "ending web process" in daemon.log()
+
+
 def test_a_second_daemon_is_refused_with_the_first_ones_process(daemon: Daemon) -> None:
     daemon.start()
     done = subprocess.run(daemon.command, capture_output=True, text=True, timeout=60)

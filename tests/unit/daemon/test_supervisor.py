@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,11 +33,13 @@ class Host:
         self.clock = ManualClock()
         self.loop = EventLoop(self.clock)
         self.spawner = FakeSpawner()
+        self.processes: list[Sequence[int]] = []
         self.supervisor = Supervisor(
             self.loop,
             WebSettings(),
             [],
             lambda process, command: process.answer(Answer(command, True, DaemonFigures())),
+            self.processes.append,
             self.spawner,
         )
         self._open: Supervisor | None = self.supervisor
@@ -266,3 +268,16 @@ def test_close_ends_all_of_them(host: Host) -> None:
     assert first.killed
     assert host.spawner.last.killed
     assert len(host.children) == 2
+
+
+def test_the_owner_knows_every_process_that_may_hold_the_sockets(host: Host) -> None:
+    first = host.serve()
+    host.supervisor.reload()
+    second = host.serve()
+    host.supervisor.reload()
+    third = host.spawner.last
+    assert [set(pids) for pids in host.processes] == [
+        {first.pid},
+        {first.pid, second.pid},
+        {first.pid, second.pid, third.pid},
+    ]
