@@ -76,6 +76,7 @@ class Supervisor:
         return self._first is not None and self._first.tls
 
     def _start(self) -> None:
+        """Start a candidate. Raises OSError if there is no room for another process."""
         self._started_at = self._loop.time()
         self._candidate = WebProcess(
             self._loop,
@@ -144,13 +145,24 @@ class Supervisor:
         log.error(
             "web process %d is gone (%s); another starts in %g s", process.pid, reason, self._delay
         )
+        self._restart_later()
+
+    def _restart_later(self) -> None:
         self._loop.later(self._delay, self._restart)
         self._delay = min(2 * self._delay, LONGEST_DELAY)
 
     def _restart(self) -> None:
-        if not self._current and not self._candidate:
-            self.restarts += 1
+        if self._current or self._candidate:
+            return
+        try:
             self._start()
+        except OSError as error:
+            log.error(
+                "cannot start a web process: %s; next attempt in %g s", error.strerror, self._delay
+            )
+            self._restart_later()
+        else:
+            self.restarts += 1
 
     def _check(self) -> None:
         """Replace the current process if one of its files has changed or if it hangs.
@@ -173,9 +185,14 @@ class Supervisor:
 
     def reload(self) -> None:
         """Start a process from the files as they are now; the current one serves until it is up."""
-        if not self._candidate:
-            self._files = {path: identity(path) for path in self._files}
+        if self._candidate:
+            return
+        try:
             self._start()
+        except OSError as error:
+            log.error("cannot start another web process: %s", error.strerror)
+        else:
+            self._files = {path: identity(path) for path in self._files}
 
     def reconfigure(self, settings: WebSettings) -> None:
         """Replace the process by one with other settings, on the same sockets."""

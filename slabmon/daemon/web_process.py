@@ -23,6 +23,8 @@ _REASON_SECONDS = 0.5
 class WebProcess:
     """A child process and this end of its channel. Nothing but end() waits for the child.
 
+    Raises OSError if there is no room for another process.
+
     `on_command` is called with each command, once the answer before has been sent; `on_started`
     once; `on_gone` with the reason when the child ends or violates the protocol.
     """
@@ -49,7 +51,8 @@ class WebProcess:
         with child_end:
             self._process = spawner(child_end.fileno(), [sock.fileno() for sock in listeners])
         self.pid = self._process.pid
-        self._channel.sendall(settings.packed())
+        with contextlib.suppress(OSError):  # if it has ended already, that is seen when reading
+            self._channel.sendall(settings.packed())
         self._channel.setblocking(False)
         loop.watch(self._channel, self._receive)
 

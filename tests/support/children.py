@@ -49,7 +49,7 @@ class FakeChild:
         self.code: int | None = None
         self.killed = False
         self.reported = False
-        self._received = b""
+        self._received = self._settings = b""
 
     def poll(self) -> int | None:
         return self.code
@@ -65,6 +65,7 @@ class FakeChild:
 
     def exit(self, code: int) -> None:
         """End, as a process does that exits (or with a negative code: by a signal)."""
+        self._received += self._read()
         self.code = code
         self.channel.close()
 
@@ -78,14 +79,15 @@ class FakeChild:
         self.reported = True
 
     def settings(self) -> bytes:
-        """Return the line of settings."""
-        return self._read().partition(b"\n")[0]
+        """Return the line of settings, the first that arrived."""
+        self.answers()
+        return self._settings
 
     def answers(self) -> list[Answer]:
-        """Return the answers that arrived since the last call, after the line of settings."""
+        """Return the answers that arrived since the last call."""
         self._received += self._read()
         if self._received[:1] == b"{":
-            self._received = self._received.partition(b"\n")[2]
+            self._settings, _, self._received = self._received.partition(b"\n")
         answers = []
         while len(self._received) >= HEADER_BYTES:
             header = Header.unpack(self._received[:HEADER_BYTES])
@@ -98,24 +100,28 @@ class FakeChild:
 
     def _read(self) -> bytes:
         data = b""
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # nothing more to read, or closed
             while piece := self.channel.recv(1 << 16):
                 data += piece
         return data
 
 
 class FakeSpawner:
-    """Makes FakeChild after FakeChild, each of which `prepare` sees first."""
+    """Makes FakeChild after FakeChild. `prepare` sees each of them first, and may refuse it."""
 
     def __init__(self, prepare: Callable[[FakeChild], object] = lambda _: None) -> None:
         self._pids = itertools.count(2_000_000_001)  # of no process that there is
-        self._prepare = prepare
+        self.prepare = prepare
         self.children: list[FakeChild] = []
 
     def __call__(self, channel: int, listeners: Sequence[int]) -> FakeChild:
         child = FakeChild(next(self._pids), channel, listeners)
+        try:
+            self.prepare(child)
+        except OSError:
+            child.channel.close()
+            raise
         self.children.append(child)
-        self._prepare(child)
         return child
 
     @property

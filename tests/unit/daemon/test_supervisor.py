@@ -281,3 +281,23 @@ def test_the_owner_knows_every_process_that_may_hold_the_sockets(host: Host) -> 
         {first.pid, second.pid},
         {first.pid, second.pid, third.pid},
     ]
+
+
+def test_no_room_for_a_process_is_no_end_of_the_collector(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: FakeChild) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    first = host.serve()
+    host.spawner.prepare = refuse
+    host.supervisor.reload()
+    assert host.supervisor.pid == first.pid
+    first.exit(-9)
+    host.run(10)
+    assert caplog.text.count("Resource temporarily unavailable") >= 3
+    assert host.supervisor.restarts == 0
+    host.spawner.prepare = lambda _: None
+    host.run_until_another_starts()
+    assert host.serve().pid == host.supervisor.pid
+    assert host.supervisor.restarts == 1
