@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import platform
 import resource
@@ -19,13 +20,20 @@ _PROG_TYPE_RAW_TRACEPOINT, _PROG_TYPE_TRACING = 17, 26
 _MAP_TYPE_ARRAY, _F_MMAPABLE = 2, 1 << 10
 ATTACH_TYPES = {"fentry": 24, "fexit": 25}
 _LOG_BYTES = 1 << 16
+_INFO_BYTES = 256  # more than any struct bpf_prog_info so far
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+@functools.cache
+def _chars(length: int) -> type[ctypes.Array[ctypes.c_char]]:
+    """Return the type of a buffer. Each new one is cyclic garbage once it is not used any more."""
+    return ctypes.c_char * length
+
+
 def bpf(command: int, attributes: bytearray) -> int:
     """bpf(2); OSError when it fails. The kernel may write to `attributes`."""
-    buffer = (ctypes.c_char * len(attributes)).from_buffer(attributes)
+    buffer = _chars(len(attributes)).from_buffer(attributes)
     result = int(_libc.syscall(_NUMBER, command, buffer, len(attributes)))
     if result < 0:
         number = ctypes.get_errno()
@@ -156,8 +164,8 @@ class ProgramInfo:
 def program_info(program: int) -> ProgramInfo:
     """struct bpf_prog_info: run_time_ns at 192, run_cnt at 200, recursion_misses at 208 (5.12+),
     verified_insns at 216."""
-    info = ctypes.create_string_buffer(256)
-    bpf(_OBJ_GET_INFO, bytearray(struct.pack("<IIQ", program, 256, ctypes.addressof(info))))
+    info = _chars(_INFO_BYTES)()
+    bpf(_OBJ_GET_INFO, bytearray(struct.pack("<IIQ", program, _INFO_BYTES, ctypes.addressof(info))))
     run_ns, runs, misses, verified = struct.unpack_from("<QQQI", info.raw, 192)
     return ProgramInfo(run_ns / 1e9, runs, misses, verified)
 

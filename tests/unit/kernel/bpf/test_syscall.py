@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import gc
 import os
 import struct
 from collections.abc import Callable
@@ -191,3 +193,17 @@ def test_a_plan_without_hooks_attaches_none(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(syscall, "attach", pytest.fail)
     plan, programs = hooked()
     programs.attach_hooks(replace(plan, hooks={}))
+
+
+def test_calls_leave_no_cyclic_garbage() -> None:
+    """The daemon makes them for months, and has its garbage collector run rarely."""
+
+    def call() -> None:
+        with contextlib.suppress(OSError):
+            syscall.program_info(2**31 - 1)  # of no program
+
+    call()
+    gc.collect()
+    for _ in range(5):
+        call()
+    assert gc.collect() == 0
