@@ -25,7 +25,18 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from slabmon.cli import bench, check, leaks, record, replay, report, serve, snapshot, top
+    from slabmon.cli import (
+        bench,
+        census,
+        check,
+        leaks,
+        record,
+        replay,
+        report,
+        serve,
+        snapshot,
+        top,
+    )
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
@@ -40,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=Parser
     )
-    for module in (serve, top, snapshot, leaks, report, record, replay, check, bench):
+    for module in (serve, top, snapshot, census, leaks, report, record, replay, check, bench):
         module.add_parser(commands, common)
     return parser
 

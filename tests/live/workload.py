@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,6 +58,26 @@ class Messages:
         for _ in range(count):
             self.send(length)
             self.receive()
+
+    def send_apart(self, count: int, length: int, prepare: Callable[[], None]) -> None:
+        """Holds so many more messages, sent by a process that called `prepare` before."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                prepare()
+                other = Messages()
+                for _ in range(count):
+                    other.send(length)
+                os.write(writer, " ".join(map(str, other._queues)).encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            queues = [int(number) for number in pipe.read().split()]
+        os.waitpid(child, 0)
+        assert queues or not count
+        self._queues[:0] = queues
 
     def close(self) -> None:
         for queue in self._queues:

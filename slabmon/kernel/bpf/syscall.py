@@ -18,6 +18,7 @@ _MAP_CREATE, _MAP_UPDATE_ELEM, _PROG_LOAD, _OBJ_PIN, _OBJ_GET = 0, 2, 5, 6, 7
 _PROG_TEST_RUN, _OBJ_GET_INFO, _RAW_TRACEPOINT_OPEN, _ENABLE_STATS = 10, 15, 17, 32
 _PROG_TYPE_RAW_TRACEPOINT, _PROG_TYPE_TRACING = 17, 26
 _MAP_TYPE_ARRAY, _F_MMAPABLE = 2, 1 << 10
+_F_TEST_RUN_ON_CPU = 1 << 0  # 5.10+
 ATTACH_TYPES = {"fentry": 24, "fexit": 25}
 _LOG_BYTES = 1 << 16
 _INFO_BYTES = 256  # more than any struct bpf_prog_info so far
@@ -142,12 +143,16 @@ def refuses_fentry(btf_id: int) -> str:
     return ""
 
 
-def run(program: int, *arguments: int) -> None:
-    """BPF_PROG_TEST_RUN of a raw tracepoint program; arguments become ctx->args."""
+def run(program: int, *arguments: int, cpu: int | None = None) -> int:
+    """BPF_PROG_TEST_RUN of a raw tracepoint program, on one CPU if given; arguments become
+    ctx->args. Return what the program returned."""
     context = (ctypes.c_uint64 * 12)(*arguments)
     size, address = ctypes.sizeof(context), ctypes.addressof(context)
-    fields = (program, 0, 0, 0, 0, 0, 0, 0, size, 0, address, 0, 0, 0)
-    bpf(_PROG_TEST_RUN, bytearray(struct.pack("<IIIIQQIIIIQQII", *fields)))
+    place = (0, 0) if cpu is None else (_F_TEST_RUN_ON_CPU, cpu)
+    fields = (program, 0, 0, 0, 0, 0, 0, 0, size, 0, address, 0, *place, 0, 0)
+    attributes = bytearray(struct.pack("<IIIIQQIIIIQQIIII", *fields))
+    bpf(_PROG_TEST_RUN, attributes)
+    return int(struct.unpack_from("<I", attributes, 4)[0])
 
 
 @dataclass(frozen=True)

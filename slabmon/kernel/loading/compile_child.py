@@ -2,7 +2,7 @@
 """The compile child: the only module that imports bcc.
 
 Run as a process of its own with the number of a unix socket as argument. It takes one request
-(defines, functions to load, kernel functions they call), compiles bpf/slabmon.bpf.c, loads the
+(a source in bpf/, defines, functions to load, kernel functions they call), compiles it, loads the
 programs, hands the descriptors of maps and programs back and exits, and LLVM's memory with it.
 """
 
@@ -97,7 +97,7 @@ def main() -> int:
     hide_root()
     bcc = import_bcc()
     request = json.loads(channel.makefile("rb").readline())
-    source = str(BPF_DIR / "slabmon.bpf.c")
+    source = str(BPF_DIR / request["source"])
     cflags = [*_CFLAGS, f"-I{BPF_DIR}"]
     for name, value in (request["defines"] | value_addresses(request["maps"])).items():
         cflags.append(f"-D{name}={value}ULL" if value > 0x7FFFFFFF else f"-D{name}={value}")

@@ -77,12 +77,17 @@ class Compiler:
     def start(self, plan: Plan) -> None:
         """Has the child compile and load what the plan names."""
         request = {
+            "source": "slabmon.bpf.c",
             "defines": dict(plan.defines),
             "functions": dict.fromkeys((*plan.attach.values(), *plan.run), ("", 0))
             | {program: (hook.kind, hook.btf_id) for program, hook in plan.hooks.items()},
             "maps": map_names(plan),
             "kfuncs": [value for name, value in plan.defines.items() if name.startswith("KFUNC_")],
         }
+        self.request(request)
+
+    def request(self, request: Mapping[str, object]) -> None:
+        """Send the child a request (see compile_child)."""
         try:
             self._channel.sendall(json.dumps(request).encode() + b"\n")
         except OSError as error:

@@ -52,7 +52,7 @@ def _text(address: int, peek: Callable[[int], int]) -> str:
     return found.partition(b"\0")[0].decode("ascii", "replace")
 
 
-def find_pages(control: np.void, try_base: Callable[[int], None], struct_bytes: int) -> None:
+def find_pages(control: np.void, try_base: Callable[[int], object], struct_bytes: int) -> None:
     """Looks for the one address of all struct pages that puts every object tried into its own
     cache, and tells the programs. Without it they ask the kernel for each object. `try_base` runs
     find_pages of bpf/slabmon.bpf.c; with 0 that makes a guess."""

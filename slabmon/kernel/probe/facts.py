@@ -148,7 +148,7 @@ def lockdown_state(text: str | None) -> str:
     return text.split("[", 1)[1].split("]", 1)[0]
 
 
-def _slab_test(btf: btf_module.Btf) -> tuple[tuple[int, int] | None, bool]:
+def find_slab_test(btf: btf_module.Btf) -> tuple[tuple[int, int] | None, bool]:
     """Mask and value that tell a slab page, and whether they apply to page->flags.
 
     6.12+: page_type >> 24 == PGTY_slab; 6.10 and 6.11: the PG_slab bit of page_type is 0 (6.10)
@@ -219,7 +219,7 @@ def probe() -> Facts:
             size = btf.size(struct)
             if size is not None:
                 sizes[struct] = size
-        test, in_flags = _slab_test(btf)
+        test, in_flags = find_slab_test(btf)
         found = {name: btf.function(name) for name in FUNCTIONS}
         extra = {
             "functions": {name: function for name, function in found.items() if function},

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "slabmon"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("slabmon.base",),
     ("slabmon.runtime", "slabmon.model"),
-    ("slabmon.analysis",),
+    ("slabmon.analysis", "slabmon.census"),
     ("slabmon.store", "slabmon.kernel", "slabmon.leaks"),
     ("slabmon.views", "slabmon.state"),
     ("slabmon.export",),
@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bpf", "probe", "symbols", "settings"),
     ("planning",),
     ("loading",),
+    ("census",),
     ("tables", "devres"),
     ("session_state",),
     ("tracker",),

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The census of slab memory: what a reading of all slabs found."""

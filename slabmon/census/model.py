@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Census: the slab memory of one host, whoever allocated it and whenever. Labels and counts only:
+no address and no content of memory is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from slabmon.model import Host
+
+TENTHS = 10
+
+
+class CgroupState(StrEnum):
+    """Whether a memory cgroup can still be entered."""
+
+    ALIVE = "alive"
+    DYING = "dying"  # removed, but objects charged to it remain
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSlabs:
+    """Slabs of one cache on one NUMA node."""
+
+    node: int
+    slabs: int
+    objects: int
+    in_use: int
+    slab_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CensusCache:
+    """One kmem_cache, or page-backed kmalloc as `kmalloc-large`, whose objects are page blocks.
+
+    `objects` is how many its slabs hold room for, `in_use` how many are allocated, both exact:
+    objects free in per-CPU slabs and sheaves count as free. `size` is the bytes an object occupies,
+    `object_size` the bytes its user may use. `fill` counts slabs by tenths of objects in use, from
+    below 10 % to 90 % and more; `empty_slabs` of them hold none. `spare_bytes` is what would be
+    given back if its objects lay in as few slabs as they fit in.
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    slabs: int
+    objects: int
+    in_use: int
+    free: int
+    object_size: int
+    size: int
+    slab_bytes: int
+    spare_bytes: int = 0
+    empty_slabs: int = 0
+    fill: tuple[int, ...] = (0,) * TENTHS
+    nodes: tuple[NodeSlabs, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageBlocks:
+    """Page-backed kmalloc of one order: blocks of 2^order pages."""
+
+    order: int
+    objects: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CgroupObjects:
+    """Objects in use that are charged to one memory cgroup, by its path from the hierarchy's root.
+
+    The kernel moves what a removed cgroup holds to its parent (memcg_reparent_objcgs(),
+    mm/memcontrol.c). A row of such objects is dying; it has the removed cgroup's path where that
+    is still known, else that of the parent followed by `/[removed]`, and stands for all its removed
+    children: `cgroups` is how many.
+    """
+
+    cgroup: str
+    state: CgroupState
+    cgroups: int = 1
+    objects: int
+    bytes: int
+    by_cache: Mapping[str, int] = field(default_factory=dict)  # bytes
+    objects_by_cache: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Census:
+    """One census. `seconds` of wall-clock and of CPU time; `pages_read` counts pages whose struct
+    page was read; `objects` are those in use. `changed_slabs` is how many slabs changed while they
+    were read, so that their free objects could not all be identified; `limits` says what this
+    kernel does not let a census see."""
+
+    host: Host
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    passes: int
+    pages_read: int
+    objects: int
+    sampled: float | bool = False
+    changed_slabs: int = 0
+    caches: tuple[CensusCache, ...] = ()
+    page_blocks: tuple[PageBlocks, ...] = ()
+    cgroups: tuple[CgroupObjects, ...] = ()
+    limits: tuple[str, ...] = ()

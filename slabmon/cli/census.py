@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""slabmon census: what lies in slab memory now, whoever allocated it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from slabmon.base.errors import UsageError
+from slabmon.kernel.census.settings import CensusSettings
+
+if TYPE_CHECKING:
+    from slabmon.census.model import Census, CgroupObjects
+
+_NEAR_NAMES = 3
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the subcommand and its options."""
+    parser = commands.add_parser(
+        "census",
+        parents=[common],
+        help="what lies in slab memory now, whoever allocated it",
+        description="Reads all slabs of the running kernel once, attaches nothing, and prints what "
+        "is in them: objects in use by cache, or by the memory cgroup they are charged to.",
+    )
+    parser.add_argument("--cache", metavar="NAME", help="only this cache, by its name or an alias")
+    parser.add_argument("--by", choices=("cache", "cgroup"), default="cache")
+    parser.add_argument("--format", choices=("table", "json", "csv"), default="table")
+    parser.add_argument(
+        "--cpu-seconds",
+        type=float,
+        default=CensusSettings.cpu_seconds,
+        metavar="N",
+        help="CPU time it may use (default 10)",
+    )
+    parser.add_argument(
+        "--memory-mib",
+        type=int,
+        default=CensusSettings.memory_mib,
+        metavar="N",
+        help="memory it may use (default 300)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it; return the exit code."""
+    from slabmon.export import census as export
+    from slabmon.kernel.census.run import take_census
+
+    settings = CensusSettings(cpu_seconds=options.cpu_seconds, memory_mib=options.memory_mib)
+    census = take_census(settings)
+    if options.cache is not None:
+        census = only_cache(census, options.cache)
+    by = export.By(options.by)
+    if options.format == "json":
+        sys.stdout.write(export.to_json(census) + "\n")
+    elif options.format == "csv":
+        sys.stdout.write(export.to_csv(census, by))
+    else:
+        sys.stdout.write(export.to_table(census, by))
+    return 0
+
+
+def only_cache(census: Census, name: str) -> Census:
+    """Return what a census says of one cache. Raises UsageError if it has no such cache."""
+    caches = tuple(row for row in census.caches if name == row.name or name in row.aliases)
+    if not caches:
+        names = {known for row in census.caches for known in (row.name, *row.aliases)}
+        near = difflib.get_close_matches(name, names, _NEAR_NAMES)
+        raise UsageError(
+            f"--cache: no slab belongs to a cache called {name!r}"
+            + (f"; near names: {', '.join(near)}" if near else "")
+        )
+    known = {row.name for row in caches}
+    cgroups = (_only(row, known) for row in census.cgroups)
+    return dataclasses.replace(
+        census,
+        caches=caches,
+        objects=sum(row.in_use for row in caches),
+        cgroups=tuple(
+            sorted(
+                (row for row in cgroups if row.objects), key=lambda row: (-row.bytes, row.cgroup)
+            )
+        ),
+    )
+
+
+def _only(row: CgroupObjects, names: set[str]) -> CgroupObjects:
+    sizes = {name: size for name, size in row.by_cache.items() if name in names}
+    counts = {name: count for name, count in row.objects_by_cache.items() if name in names}
+    return dataclasses.replace(
+        row,
+        objects=sum(counts.values()),
+        bytes=sum(sizes.values()),
+        by_cache=sizes,
+        objects_by_cache=counts,
+    )

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A census as JSON, CSV and a table for a terminal."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from slabmon.base.format import human
+from slabmon.base.units import BYTES, COUNT, PERCENT, Value
+from slabmon.census.model import Census, CensusCache, CgroupObjects
+
+SCHEMA = 1
+_LARGEST_CACHES = 3
+
+
+class By(StrEnum):
+    """What a census is shown by."""
+
+    CACHE = "cache"
+    CGROUP = "cgroup"
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column: name in CSV, heading in a table ("": not shown), unit ("": text), its value."""
+
+    name: str
+    heading: str
+    unit: str
+    value: Callable[[Any], Value]
+
+
+def _share_in_use(row: CensusCache) -> float | None:
+    return row.in_use / row.objects if row.objects else None
+
+
+def _largest(row: CgroupObjects) -> str:
+    largest = list(row.by_cache.items())[:_LARGEST_CACHES]
+    return ", ".join(f"{name} {human(size, BYTES)}" for name, size in largest)
+
+
+_COLUMNS: dict[By, tuple[_Column, ...]] = {
+    By.CACHE: (
+        _Column("name", "CACHE", "", lambda row: row.name),
+        _Column("slab_bytes", "SLAB BYTES", BYTES, lambda row: row.slab_bytes),
+        _Column("slabs", "SLABS", COUNT, lambda row: row.slabs),
+        _Column("objects", "OBJECTS", COUNT, lambda row: row.objects),
+        _Column("in_use", "IN USE", COUNT, lambda row: row.in_use),
+        _Column("free", "FREE", COUNT, lambda row: row.free),
+        _Column("use", "USE", PERCENT, _share_in_use),
+        _Column("object_size", "OBJECT", BYTES, lambda row: row.object_size),
+        _Column("size", "", BYTES, lambda row: row.size),
+        _Column("spare_bytes", "SPARE", BYTES, lambda row: row.spare_bytes),
+        _Column("empty_slabs", "", COUNT, lambda row: row.empty_slabs),
+        _Column("aliases", "", "", lambda row: " ".join(row.aliases)),
+    ),
+    By.CGROUP: (
+        _Column("cgroup", "CGROUP", "", lambda row: row.cgroup),
+        _Column("state", "STATE", "", lambda row: str(row.state)),
+        _Column("cgroups", "CGROUPS", COUNT, lambda row: row.cgroups),
+        _Column("objects", "OBJECTS", COUNT, lambda row: row.objects),
+        _Column("bytes", "BYTES", BYTES, lambda row: row.bytes),
+        _Column("largest", "LARGEST CACHES", "", _largest),
+    ),
+}
+
+
+def _rows(census: Census, by: By) -> Sequence[CensusCache] | Sequence[CgroupObjects]:
+    return census.caches if by is By.CACHE else census.cgroups
+
+
+def to_json(census: Census) -> str:
+    """Return the census as one line of JSON. Fields are those of slabmon.census.model."""
+    document = {"schema": SCHEMA, **dataclasses.asdict(census)}
+    return json.dumps(document, separators=(",", ":"), allow_nan=False)
+
+
+def to_csv(census: Census, by: By) -> str:
+    """Return rows as CSV (RFC 4180) with a heading row."""
+    output = io.StringIO()
+    writer = csv.writer(output)
+    columns = _COLUMNS[by]
+    writer.writerow(column.name for column in columns)
+    for row in _rows(census, by):
+        values = (column.value(row) for column in columns)
+        writer.writerow("" if value is None else value for value in values)
+    return output.getvalue()
+
+
+def to_table(census: Census, by: By) -> str:
+    """Return rows as aligned text, largest first, and below it how the census was taken."""
+    columns = [column for column in _COLUMNS[by] if column.heading]
+    lines = [[column.heading for column in columns]]
+    for row in _rows(census, by):
+        lines.append([human(column.value(row), column.unit) for column in columns])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    table = "".join(
+        "  ".join(
+            cell.rjust(width) if column.unit else cell.ljust(width)
+            for cell, width, column in zip(line, widths, columns, strict=True)
+        ).rstrip()
+        + "\n"
+        for line in lines
+    )
+    return f"{table}{_summary(census)}\n" + "".join(f"limit: {text}\n" for text in census.limits)
+
+
+def _summary(census: Census) -> str:
+    changed = f", {census.changed_slabs} slabs changed meanwhile" if census.changed_slabs else ""
+    return (
+        f"{census.objects:,} objects in use, {census.pages_read:,} pages looked at in "
+        f"{census.seconds:.2f} s ({census.cpu_seconds:.2f} s of CPU time){changed}"
+    )

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The memory cgroup that each object is charged to, by its slab's vector of object extensions.
+
+slabobj_ext[].objcg (mm/slab.h; 6.10+), a vector of obj_cgroup pointers before (5.9+), leads to a
+struct obj_cgroup and that to a struct mem_cgroup, of cgroup v1 or v2 alike.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from slabmon.base.arrays import I64, U64, Bool
+from slabmon.base.escape import text
+from slabmon.census.model import CgroupObjects, CgroupState
+from slabmon.kernel.census.layout import Layout
+from slabmon.kernel.census.memory import Memory
+from slabmon.kernel.census.memory_map import PAGE_BYTES
+from slabmon.kernel.census.pages import EXTS_FLAGS, LargePages
+from slabmon.kernel.census.slabs import Slabs
+from slabmon.model import LARGE_CACHE
+
+_CHUNK = 1 << 20  # objects whose extensions are read at once
+_KMEM_PAGES = 2  # MEMCG_DATA_KMEM (include/linux/memcontrol.h)
+_POINTER = np.uint64(~EXTS_FLAGS % (1 << 64))
+_DEEPEST, _MOST_CGROUPS, _NAME_BYTES = 64, 1 << 20, 256
+REMOVED = "[removed]"
+NEEDED = ("slab.exts", "objcg.memcg", "memcg.css", "css.cgroup", "cgroup.kn", "kn.name")
+
+
+@dataclass(frozen=True)
+class Charge:
+    """Objects of one cache charged to one struct obj_cgroup."""
+
+    objcg: int
+    cache: str
+    objects: int
+    bytes: int
+
+
+def charges(
+    memory: Memory, layout: Layout, slabs: Slabs, free: Bool, large: LargePages
+) -> list[Charge]:
+    """Return what is charged to each obj_cgroup; `free` marks the objects not in use."""
+    totals: dict[tuple[int, int], int] = defaultdict(int)
+    accounted = np.flatnonzero(slabs.exts != 0)
+    for rows in _chunks(accounted, slabs.objects[accounted]):
+        objcgs, cache = _objcgs(memory, layout, slabs, rows, free)
+        pointers, number = np.unique(objcgs, return_inverse=True)
+        pairs, counts = np.unique(number * len(slabs.caches.name) + cache, return_counts=True)
+        for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+            which, row = divmod(pair, len(slabs.caches.name))
+            totals[int(pointers[which]), row] += count
+    sizes, names = slabs.caches.size.tolist(), slabs.caches.name
+    result = [Charge(o, names[c], n, n * sizes[c]) for (o, c), n in totals.items()]
+    return result + _large_charges(large)
+
+
+def _chunks(rows: I64, objects: I64) -> Iterator[I64]:
+    if len(rows):
+        piece = np.cumsum(objects) // _CHUNK
+        yield from np.split(rows, np.flatnonzero(np.diff(piece)) + 1)
+
+
+def _objcgs(memory: Memory, layout: Layout, slabs: Slabs, rows: I64, free: Bool) -> tuple[U64, I64]:
+    """Return the obj_cgroup and the cache of each accounted object of these slabs."""
+    row, place = slabs.objects_of(rows)
+    used = ~free[slabs.first[row] + place]
+    row, place = row[used], place[used]
+    offsets = place * slabs.stride[row] + layout.offsets.get("ext.objcg", 0)
+    objcgs = memory.words(slabs.exts[row] + offsets.astype(np.uint64)) & _POINTER
+    return objcgs[objcgs != 0], slabs.cache[row][objcgs != 0]
+
+
+def _large_charges(large: LargePages) -> list[Charge]:
+    kmem = large.memcg_data & np.uint64(EXTS_FLAGS) == _KMEM_PAGES
+    pairs = zip((large.memcg_data[kmem] & _POINTER).tolist(), large.order[kmem], strict=True)
+    return [Charge(objcg, LARGE_CACHE, 1, PAGE_BYTES << int(order)) for objcg, order in pairs]
+
+
+@dataclass
+class _Row:
+    removed: set[int] = field(default_factory=set)
+    objects: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+def cgroup_rows(
+    memory: Memory, layout: Layout, charged: Sequence[Charge]
+) -> tuple[CgroupObjects, ...]:
+    """Return a row for each cgroup that holds objects, largest first."""
+    objcgs = np.unique(np.array([charge.objcg for charge in charged], np.uint64))
+    named = dict(zip(objcgs.tolist(), _identify(memory, layout, objcgs), strict=True))
+    rows: dict[tuple[str, CgroupState], _Row] = defaultdict(_Row)
+    for charge in charged:
+        row = rows[named[charge.objcg]]
+        row.removed.add(charge.objcg)
+        row.objects[charge.cache] += charge.objects
+        row.bytes[charge.cache] += charge.bytes
+    result = (
+        CgroupObjects(
+            cgroup=path,
+            state=state,
+            cgroups=len(row.removed) if path.endswith(REMOVED) else 1,
+            objects=sum(row.objects.values()),
+            bytes=sum(row.bytes.values()),
+            by_cache=_largest_first(row.bytes),
+            objects_by_cache=_largest_first(row.objects),
+        )
+        for (path, state), row in rows.items()
+    )
+    return tuple(sorted(result, key=lambda row: (-row.bytes, row.cgroup)))
+
+
+def _largest_first(values: dict[str, int]) -> dict[str, int]:
+    return dict(sorted(values.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _identify(memory: Memory, layout: Layout, objcgs: U64) -> list[tuple[str, CgroupState]]:
+    """Return path and state of the cgroup behind each obj_cgroup.
+
+    A removed cgroup's obj_cgroup points to the nearest ancestor that is there, whose own is another
+    (memcg_reparent_objcgs()); mem_cgroup.orig_objcg keeps it as long as the removed cgroup's
+    struct mem_cgroup lasts (6.7+).
+    """
+    memcgs = memory.words(objcgs + np.uint64(layout["objcg.memcg"]))
+    inherited = np.zeros(len(objcgs), bool)
+    if "memcg.objcg" in layout:
+        inherited = memory.words(memcgs + np.uint64(layout["memcg.objcg"])) != objcgs
+    former = _former_owners(memory, layout, memcgs) if inherited.any() else {}
+    owners = memcgs.copy()
+    for at in np.flatnonzero(inherited).tolist():
+        owners[at] = former.get(int(objcgs[at]), memcgs[at])
+    online = _are_online(memory, layout, owners)
+    result = []
+    for at, path in enumerate(_paths(memory, layout, owners)):
+        if inherited[at] and owners[at] == memcgs[at]:
+            result.append((f"{path.rstrip('/')}/{REMOVED}", CgroupState.DYING))
+        else:
+            alive = online[at] and not inherited[at]
+            result.append((path, CgroupState.ALIVE if alive else CgroupState.DYING))
+    return result
+
+
+def _are_online(memory: Memory, layout: Layout, memcgs: U64) -> Bool:
+    places = memcgs + np.uint64(layout["memcg.css"] + layout["css.flags"])
+    flags = memory.gather(places, 4).view(np.uint32)[:, 0]
+    online: Bool = (flags & layout.css_online != 0) & (flags & layout.css_dying == 0)
+    return online
+
+
+def _paths(memory: Memory, layout: Layout, memcgs: U64) -> list[str]:
+    """Return each cgroup's path, by the names of its kernfs nodes up to the root's, which is
+    empty."""
+    cgroups = memory.words(memcgs + np.uint64(layout["memcg.css"] + layout["css.cgroup"]))
+    nodes = memory.words(cgroups + np.uint64(layout["cgroup.kn"]))
+    parts: list[list[str]] = [[] for _ in nodes]
+    for _ in range(_DEEPEST):
+        if not nodes.any():
+            break
+        names = memory.words(nodes + np.uint64(layout["kn.name"]))
+        raw = memory.gather(np.where(nodes == 0, np.uint64(0), names), _NAME_BYTES)
+        for path, name in zip(parts, raw, strict=True):
+            path.append(text(name.tobytes().partition(b"\0")[0]))
+        parents = memory.words(nodes + np.uint64(layout["kn.parent"]))
+        nodes = np.where(nodes == 0, np.uint64(0), parents)
+    return ["/" + "/".join(filter(None, reversed(path))) for path in parts]
+
+
+def _former_owners(memory: Memory, layout: Layout, memcgs: U64) -> dict[int, int]:
+    """Return the mem_cgroup that each obj_cgroup was made for, of all memory cgroups that exist:
+    removed ones stay among their parent's children until nothing refers to them."""
+    if not layout.has("memcg.orig_objcg", "css.parent", "css.children", "css.sibling"):
+        return {}
+    css = np.unique(memcgs) + np.uint64(layout["memcg.css"])
+    for _ in range(_DEEPEST):
+        parents = memory.words(css + np.uint64(layout["css.parent"]))
+        css = np.unique(np.where(parents == 0, css, parents))
+    everyone = _descendants(memory, layout, css) - np.uint64(layout["memcg.css"])
+    originals = memory.words(everyone + np.uint64(layout["memcg.orig_objcg"]))
+    pairs = zip(originals.tolist(), everyone.tolist(), strict=True)
+    return {original: memcg for original, memcg in pairs if original}
+
+
+def _descendants(memory: Memory, layout: Layout, roots: U64) -> U64:
+    """Return these css and all below them, a step along all lists of children at a time. Lists may
+    change meanwhile and lead in circles: each entry is followed once."""
+    seen: set[int] = set(roots.tolist())
+    parents = roots
+    while len(parents):
+        heads = parents + np.uint64(layout["css.children"])
+        entries = memory.words(heads)
+        children = []
+        while len(entries):
+            css = entries - np.uint64(layout["css.sibling"])
+            fresh = np.array([number not in seen for number in css.tolist()], bool)
+            fresh &= (entries != heads) & (entries != 0) & (len(seen) < _MOST_CGROUPS)
+            heads, entries, css = heads[fresh], entries[fresh], css[fresh]
+            seen.update(css.tolist())
+            children.append(css)
+            entries = memory.words(entries)
+        parents = np.concatenate(children) if children else parents[:0]
+    return np.array(sorted(seen), np.uint64)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel memory, read in bounded slices by the programs of bpf/census.bpf.c."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from slabmon.base.arrays import U8, U64, Bool
+from slabmon.base.errors import SlabmonError
+from slabmon.kernel.bpf import maps, syscall
+from slabmon.kernel.loading.loader import Compiler, Programs
+
+# A run copies at most a window, some 0.2 ms, or from so many addresses, some 0.1 ms.
+WINDOW_BYTES, GATHER_MAX, GATHER_BYTES = 1 << 20, 4096, 4096
+_REQUEST = {
+    "source": "census.bpf.c",
+    "defines": {
+        "WINDOW_BYTES": WINDOW_BYTES,
+        "GATHER_MAX": GATHER_MAX,
+        "GATHER_BYTES": GATHER_BYTES,
+    },
+    "functions": dict.fromkeys(("read_block", "gather", "locate"), ("", 0)),
+    "maps": ("window", "cpu_words"),
+    "kfuncs": (),
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """CPU time a census may use, in seconds."""
+
+    cpu_seconds: float
+
+    def check(self) -> None:
+        """Raise SlabmonError if this process has used it up."""
+        if time.process_time() > self.cpu_seconds:
+            raise SlabmonError(
+                f"census: the budget of {self.cpu_seconds:g} s of CPU time is used up; allow more "
+                "with --cpu-seconds"
+            )
+
+
+class Memory(ABC):
+    """Memory that is read by address."""
+
+    @abstractmethod
+    def block(self, address: int, size: int) -> U8 | None:
+        """Return `size` bytes, WINDOW_BYTES at most, until the next call; None if they cannot be
+        read."""
+
+    @abstractmethod
+    def gather(self, addresses: U64, size: int) -> U8:
+        """Return `size` bytes at each address, (addresses, size); 0 where they cannot be read."""
+
+    def words(self, addresses: U64) -> U64:
+        """Return the 64-bit word at each address; 0 where it cannot be read."""
+        return self.gather(addresses, 8).view(np.uint64)[:, 0]
+
+    def word(self, address: int) -> int:
+        """Return one 64-bit word."""
+        return int(self.words(np.array([address], np.uint64))[0])
+
+
+class KernelMemory(Memory):
+    """The running kernel's memory."""
+
+    def __init__(self, programs: Programs, budget: Budget) -> None:
+        self._run = programs.programs
+        self._budget = budget
+        self.cpu_words_fd = programs.maps["cpu_words"]
+        size = GATHER_MAX * 8 + WINDOW_BYTES
+        window = maps.map_array(programs.maps["window"], np.dtype("u1"), size, writable=True)
+        self._addresses = window[: GATHER_MAX * 8].view(np.uint64)
+        self._data = window[GATHER_MAX * 8 :]
+
+    def block(self, address: int, size: int) -> U8 | None:
+        self._budget.check()
+        failed = syscall.run(self._run["read_block"], address, size)
+        return None if failed else self._data[:size]
+
+    def gather(self, addresses: U64, size: int) -> U8:
+        result = np.empty((len(addresses), size), np.uint8)
+        done = 0
+        while done < len(addresses):
+            self._budget.check()
+            part = addresses[done : done + min(GATHER_MAX, WINDOW_BYTES // size)]
+            count = len(part)
+            self._addresses[:count] = part
+            syscall.run(self._run["gather"], count, size)
+            result[done : done + count] = self._data[: count * size].reshape(count, size)
+            done += count
+        return result
+
+    def locate(self, cpu: int | None = None) -> tuple[int, int]:
+        """Return the address of a CPU's current task, and of its copy of the map `cpu_words`."""
+        syscall.run(self._run["locate"], cpu=cpu)
+        return int(self._addresses[0]), int(self._addresses[1])
+
+
+def start_compiler() -> Compiler:
+    """Start building the programs, in another process."""
+    compiler = Compiler()
+    compiler.request(_REQUEST)
+    return compiler
+
+
+def unreadable(memory: Memory, addresses: U64, size: int) -> Bool:
+    """Return which of the addresses cannot be read."""
+    return np.array([memory.block(int(address), size) is None for address in addresses], bool)

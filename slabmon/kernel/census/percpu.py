@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Per-CPU memory: where it is, and the slabs that CPUs allocate from (kmem_cache_cpu, up to 7.0).
+
+All objects of such a slab count as in use in its descriptor: those that are free are on the CPU's
+own list. The slabs on a CPU's list of partial ones count right, and need no care.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from slabmon.base.arrays import I64, U64
+from slabmon.kernel.census.layout import Layout
+from slabmon.kernel.census.memory import KernelMemory, Memory
+from slabmon.kernel.census.memory_map import parse_list
+from slabmon.kernel.census.pages import column
+from slabmon.kernel.census.slabs import NONE, Slabs
+
+_ONLINE = Path("/sys/devices/system/cpu/online")
+
+
+def online_cpus(path: Path = _ONLINE) -> list[int]:
+    """Return the CPUs that run. Those that do not hold no slabs (slub_cpu_dead(), mm/slub.c)."""
+    return parse_list(path.read_text())
+
+
+def offsets(memory: KernelMemory, layout: Layout, task: int, cpus: list[int]) -> Mapping[int, int]:
+    """Return for each CPU what to add to a per-CPU pointer (__per_cpu_offset[]).
+
+    A per-CPU array of BPF shows it: the kernel keeps its per-CPU pointer in struct bpf_array, here
+    reached through the reader's own file descriptor, and a program on each CPU gets the address of
+    that CPU's copy. Each run is a function call on that CPU, of a microsecond.
+    """
+    table = memory.word(memory.word(task + layout["task.files"]) + layout["files.fdt"])
+    file = memory.word(memory.word(table + layout["fdt.fd"]) + 8 * memory.cpu_words_fd)
+    array = memory.word(file + layout["file.private"])
+    pointer = memory.word(array + layout["array.pptrs"])
+    return {cpu: (memory.locate(cpu)[1] - pointer) % (1 << 64) for cpu in cpus}
+
+
+def addresses(pointers: U64, cpu_offsets: Mapping[int, int]) -> U64:
+    """Return the address of each CPU's copy behind each per-CPU pointer, (CPUs, pointers); 0 where
+    the pointer is."""
+    bases = np.array(list(cpu_offsets.values()), np.uint64)[:, None]
+    return np.where(pointers == 0, np.uint64(0), pointers + bases)
+
+
+def cpu_lists(
+    memory: Memory, layout: Layout, slabs: Slabs, vmemmap: int, cpu_offsets: Mapping[int, int]
+) -> tuple[I64, U64]:
+    """Return the slabs that CPUs allocate from, by row, and the address of the first free object of
+    each on the CPU's own list."""
+    if not layout.has("cache.cpu_slab", "cpu_slab.freelist", "cpu_slab.slab"):
+        return np.zeros(0, np.int64), np.zeros(0, np.uint64)
+    places = addresses(slabs.caches.cpu_slab, cpu_offsets).ravel()
+    members = [layout["cpu_slab.freelist"], layout["cpu_slab.slab"]]
+    raw = memory.gather(places[places != 0], max(members) + 8)
+    freelists, descriptors = (column(raw, member, np.uint64) for member in members)
+    used = (freelists != 0) & (descriptors != 0)
+    pfns = (descriptors[used] - np.uint64(vmemmap)).astype(np.int64) // layout.sizes["page"]
+    rows = slabs.row_of_page(pfns)
+    return rows[rows != NONE], freelists[used][rows != NONE]

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a census may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from slabmon.base.limits import Limits, check_limits
+
+
+@dataclass(frozen=True)
+class CensusSettings:
+    """`cpu_seconds` of CPU time, `memory_mib` of memory, both of the process that takes it."""
+
+    LIMITS: ClassVar[Limits] = {"cpu_seconds": (0.1, 3600), "memory_mib": (100, 1 << 16)}
+
+    cpu_seconds: float = 10.0
+    memory_mib: int = 300
+
+    def __post_init__(self) -> None:
+        check_limits(self)

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A census of the running kernel against what is planted in it, and what it says of itself."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from slabmon.census.model import Census, CensusCache, CgroupState
+from slabmon.kernel.census.run import take_census
+from slabmon.kernel.census.settings import CensusSettings
+from slabmon.kernel.probe import slabinfo
+from tests.live.kernel import program_names
+from tests.live.workload import messages
+
+pytestmark = pytest.mark.live
+
+TRIES = 5
+PLANTED = 211  # prime
+GRACE_SECONDS = 0.5
+MEMORY_CGROUPS = Path("/sys/fs/cgroup/memory")
+
+
+def census() -> Census:
+    return take_census(CensusSettings())
+
+
+def cache_of(found: Census, name: str) -> CensusCache:
+    """The cache of this name or alias."""
+    [row] = [row for row in found.caches if name == row.name or name in row.aliases]
+    return row
+
+
+def test_slabs_and_objects_of_quiet_caches_equal_slabinfo() -> None:
+    before, found, after = slabinfo.read(), census(), slabinfo.read()
+    quiet = {
+        row.name: (row.objects, row.slab_bytes)
+        for row in found.caches
+        if row.name in before and before[row.name] == after[row.name]
+    }
+    known = {name: (before[name].total_objects, before[name].slab_bytes) for name in quiet}
+    assert len(quiet) > 50
+    assert quiet == known
+    rows = {row.name: row for row in found.caches}
+    assert all(rows[name].in_use <= before[name].active_objects for name in quiet)
+
+
+def test_every_cache_with_slabs_is_found() -> None:
+    before, found, after = slabinfo.read(), census(), slabinfo.read()
+    known = {name for name in before if before[name].slab_bytes and after[name].slab_bytes}
+    assert known <= {row.name for row in found.caches}
+
+
+@contextlib.contextmanager
+def message_queues(count: int) -> Iterator[Callable[[int], None]]:
+    """So many POSIX message queues, one inode each; the function removes some."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    attributes = (ctypes.c_long * 8)(0, 1, 8)  # one message of 8 bytes
+    made: list[tuple[bytes, int]] = []
+    for number in range(count):
+        name = b"/slabmon-%d-%d" % (os.getpid(), number)
+        flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
+        descriptor = libc.mq_open(name, flags, 0o600, ctypes.byref(attributes))
+        assert descriptor >= 0, os.strerror(ctypes.get_errno())
+        made.append((name, descriptor))
+
+    def remove(some: int) -> None:
+        for name, descriptor in made[:some]:
+            libc.mq_unlink(name)
+            os.close(descriptor)
+        del made[:some]
+        time.sleep(GRACE_SECONDS)  # inodes are freed after an RCU grace period
+
+    try:
+        yield remove
+    finally:
+        remove(len(made))
+
+
+@contextlib.contextmanager
+def queued_messages(count: int) -> Iterator[Callable[[int], None]]:
+    """So many System V messages of 200 bytes."""
+    with messages() as queue:
+        for _ in range(count):
+            queue.send(200)
+
+        def remove(some: int) -> None:
+            for _ in range(some):
+                queue.receive()
+
+        yield remove
+
+
+@contextlib.contextmanager
+def posix_timers(count: int) -> Iterator[Callable[[int], None]]:
+    """So many timers of a process."""
+    code = (
+        "import ctypes, sys\n"
+        "libc = ctypes.CDLL(None)\n"
+        "event = (ctypes.c_int * 16)(0, 0, 0, 1)\n"  # SIGEV_NONE
+        "ids = [ctypes.c_int() for _ in range(int(sys.argv[1]))]\n"
+        "for i in ids: assert not libc.syscall(222, 1, event, ctypes.byref(i))\n"
+        "print('made', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    for _ in range(int(line)): assert not libc.syscall(226, ids.pop(0).value)\n"
+        "    print('removed', flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(count)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        commands, answers = process.stdin, process.stdout
+        assert commands is not None
+        assert answers is not None
+        assert answers.readline() == "made\n"
+
+        def remove(some: int) -> None:
+            print(some, file=commands, flush=True)
+            assert answers.readline() == "removed\n"
+
+        yield remove
+        commands.close()
+
+
+Plant = Callable[[int], contextlib.AbstractContextManager[Callable[[int], None]]]
+
+
+@pytest.mark.parametrize(
+    ("name", "plant"),
+    [
+        pytest.param("mqueue_inode_cache", message_queues, id="queues"),
+        pytest.param("msg_msg-256", queued_messages, id="messages"),
+        pytest.param("posix_timers_cache", posix_timers, id="timers"),
+    ],
+)
+def test_objects_in_use_rise_and_fall_by_what_is_made_and_freed(name: str, plant: Plant) -> None:
+    """Others may use the cache meanwhile: one of several tries must be undisturbed."""
+    seen = []
+    for _ in range(TRIES):
+        gc.collect()
+        before = cache_of(census(), name).in_use
+        with plant(PLANTED) as remove:
+            made = cache_of(census(), name).in_use - before
+            remove(97)
+            left = cache_of(census(), name).in_use - before
+        seen.append((made, left))
+        if seen[-1] == (PLANTED, PLANTED - 97):
+            return
+    raise AssertionError(f"{name}: {seen}")
+
+
+@contextlib.contextmanager
+def memory_cgroups(count: int) -> Iterator[list[Path]]:
+    """Memory cgroups of cgroup v1, removed afterwards."""
+    top = MEMORY_CGROUPS / f"slabmon-test-{os.getpid()}"
+    top.mkdir()
+    made = [top / f"child{number}" for number in range(count)]
+    try:
+        for path in made:
+            path.mkdir()
+        yield made
+    finally:
+        for path in (*made, top):
+            with contextlib.suppress(FileNotFoundError):
+                path.rmdir()
+
+
+@pytest.mark.skipif(
+    not (MEMORY_CGROUPS / "memory.limit_in_bytes").exists(), reason="no memory cgroups of v1"
+)
+def test_objects_of_living_and_removed_cgroups_are_exact() -> None:
+    counts = [2, 3, 5, 7, 11, 13, 101, 211]
+    with messages() as queue, memory_cgroups(len(counts)) as cgroups:
+        for path, count in zip(cgroups, counts, strict=True):
+            queue.send_apart(count, 200, lambda path=path: enter(path))  # type: ignore[misc]
+        for path in cgroups[::2]:
+            path.rmdir()
+        found = census()
+    prefix = f"/{cgroups[0].parent.name}/"
+    held = {
+        (row.cgroup, row.state): row.objects_by_cache.get("msg_msg-256", 0)
+        for row in found.cgroups
+        if row.cgroup.startswith(prefix)
+    }
+    alive = {path: count for (path, state), count in held.items() if state is CgroupState.ALIVE}
+    names = [prefix + path.name for path in cgroups]
+    assert alive == dict(zip(names[1::2], counts[1::2], strict=True))
+    removed = dict(zip(names[::2], counts[::2], strict=True))
+    dying = {path: count for (path, state), count in held.items() if state is CgroupState.DYING}
+    assert sum(dying.values()) == sum(removed.values())
+    assert {path: n for path, n in dying.items() if path in removed}.items() <= removed.items()
+
+
+def enter(cgroup: Path) -> None:
+    (cgroup / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def test_nothing_stays_loaded() -> None:
+    before = program_names()
+    census()
+    deadline = time.monotonic() + 10
+    while (left := program_names() - before) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left
+
+
+def test_an_interrupted_census_ends_cleanly() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "slabmon", "census"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, complaint = process.communicate(timeout=10)
+    assert process.returncode in (130, -signal.SIGINT), complaint
+    assert b"Traceback" not in complaint
+
+
+def test_a_census_is_quick_and_small() -> None:
+    taken = [census() for _ in range(3)]
+    gib = taken[0].pages_read * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
+    assert statistics.median(found.cpu_seconds for found in taken) < 0.5 + gib / 24
+    assert max(found.peak_bytes for found in taken) < 300 << 20
+
+
+def test_cgroups_are_alive_or_dying_and_none_is_empty() -> None:
+    found = census()
+    assert all(row.objects > 0 and row.bytes > 0 for row in found.cgroups)
+    assert {row.state for row in found.cgroups} <= set(CgroupState)
