@@ -11,7 +11,6 @@ import numpy as np
 
 from slabmon.analysis.sampling import Grouped
 from slabmon.base.errors import UsageError
-from slabmon.base.escape import text
 from slabmon.model import Live, Snapshot, Tracked
 
 NO_STACK = "[no stack]"
@@ -83,7 +82,7 @@ DIMENSIONS: dict[str, Callable[[Snapshot, Tracked], Values]] = {
     "site": _site,
     "module": _module,
     "gfp": _gfp,
-    "process": lambda _, t: _distinct(t.comm, text),
+    "process": lambda _, t: _distinct(t.comm, escape),
     "pid": lambda _, t: _distinct(t.tgid, str),
     "cgroup": lambda _, t: _distinct(t.cgroup, lambda number: t.cgroups.get(number, f"[{number}]")),
     "size": lambda _, t: _distinct(t.bytes, str),

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from slabmon.analysis.sampling import Grouped
-from slabmon.base.escape import text
+from slabmon.base.escape import escape
 from slabmon.kernel.bpf import syscall
 from slabmon.kernel.bpf.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODULE_EVENT
 from slabmon.kernel.bpf.ringbuf import RingBuffer
@@ -168,9 +168,9 @@ class Tracker:
                     (int(event[b]), int(event[b]) + int(event[n]))
                     for b, n in (("base", "bytes"), ("init_base", "init_bytes"))
                 ]
-                self.symbols.module_loaded(text(event["name"]), ranges, int(event["generation"]))
+                self.symbols.module_loaded(escape(event["name"]), ranges, int(event["generation"]))
             else:
-                self.symbols.module_freed(text(event["name"]), int(event["generation"]))
+                self.symbols.module_freed(escape(event["name"]), int(event["generation"]))
         lost = int(self.reader.control["events_lost"])
         if lost != self._events_lost:
             self._events_lost = lost

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from slabmon.base.errors import PermissionDenied, UsageError
-from slabmon.base.escape import text
+from slabmon.base.escape import escape
 from slabmon.sources import MAX_TIMES, TIME_HEADER
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class ConnectedSource:
         except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
             raise UsageError(
                 f"{self.url} says nothing of leaks that this version understands: "
-                f"{text(str(error).encode())}"
+                f"{escape(str(error).encode())}"
             ) from error
         if found["schema"] != SCHEMA:
             raise UsageError(
@@ -201,7 +201,7 @@ class ConnectedSource:
         if answer.status != 200:
             reason = f"{answer.status} {answer.reason}"
             if body.startswith(b"%d " % answer.status):  # one line, as slabmon's own errors are
-                reason = text(body[:300].splitlines()[0])
+                reason = escape(body[:300].splitlines()[0])
             raise UsageError(f"{self.url} answers: {reason}")
         return answer.headers, body
 

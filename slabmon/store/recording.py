@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from slabmon.base.errors import PermissionDenied, UsageError
-from slabmon.base.escape import text
+from slabmon.base.escape import escape
 from slabmon.model import Snapshot
 from slabmon.store import codec
 from slabmon.store.compression import unpack
@@ -93,7 +93,7 @@ class Recording:
         except (sqlite3.Error, OverflowError, TypeError, UnicodeError) as error:
             # In a damaged table, strict or not, a column can hold anything, and SQLite's messages
             # quote what they are about.
-            reason = text(str(error).encode("utf-8", "backslashreplace"))
+            reason = escape(str(error).encode("utf-8", "backslashreplace"))
             raise UsageError(f"recording {self.path}: {reason}") from error
 
     @contextmanager

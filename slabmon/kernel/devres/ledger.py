@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slabmon.base.escape import text
+from slabmon.base.escape import escape
 from slabmon.kernel.devres.walker import Names, Node, Walker, WalkError
 from slabmon.model import Device, Release
 
@@ -68,7 +68,7 @@ class Ledger:
         """Takes one devres_log event into account."""
         names = Names.of(event)
         key = names[:2]
-        device, address, op = int(event["device"]), int(event["node"]), text(event["op"])
+        device, address, op = int(event["device"]), int(event["node"]), escape(event["op"])
         self._devices[device] = names
         self._seen[key] = names
         if op == "ADD":
@@ -77,7 +77,7 @@ class Ledger:
             self._added[key] += 1
             self._nodes[address] = Node(
                 device,
-                text(event["release"]),
+                escape(event["release"]),
                 int(event["bytes"]),
                 int(event["node_bytes"]),
                 int(event["cache"]),

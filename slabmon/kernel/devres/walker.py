@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slabmon.base.escape import text
+from slabmon.base.escape import escape
 from slabmon.kernel.bpf import maps, syscall
 from slabmon.kernel.bpf.layout import CONSTANTS, WALK_DEVICE, WALK_NODE
 from slabmon.kernel.loading.loader import Programs
@@ -31,10 +31,10 @@ class Names(NamedTuple):
     @classmethod
     def of(cls, record: np.void) -> Names:
         return cls(
-            text(record["bus"]),
-            text(record["name"]),
-            text(record["driver"]) or None,
-            text(record["module"]) or None,
+            escape(record["bus"]),
+            escape(record["name"]),
+            escape(record["driver"]) or None,
+            escape(record["module"]) or None,
         )
 
 
@@ -87,7 +87,7 @@ class Walker:
         step = self._step.copy()
         found = []
         for raw in step["nodes"][: int(step["device"]["count"])]:
-            release = text(raw["release"])
+            release = escape(raw["release"])
             size = int(raw["bytes"])
             if not self._named:
                 release = self._release_of(int(raw["function"]))

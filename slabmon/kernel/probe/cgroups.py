@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from slabmon.base.errors import UsageError
-from slabmon.base.escape import text
+from slabmon.base.escape import escape
 
 _MOUNTS = Path("/proc/self/mounts")
 
@@ -30,7 +30,7 @@ class Cgroups:
         if self._root is not None:
             for path, _, _ in os.walk(self._root):
                 try:
-                    name = text(os.fsencode(path.removeprefix(self._root) or "/"))
+                    name = escape(os.fsencode(path.removeprefix(self._root) or "/"))
                     self._names[os.stat(path).st_ino] = name
                 except OSError:
                     continue

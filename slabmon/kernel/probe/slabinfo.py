@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from slabmon.base.escape import text
+from slabmon.base.escape import escape
 from slabmon.model import Slabinfo
 
 
@@ -28,7 +28,7 @@ def parse(content: str) -> dict[str, Slabinfo]:
         counts = data.split()
         if len(head) != 6 or len(counts) < 2:
             continue
-        name = text(os.fsencode(head[0].strip()))
+        name = escape(os.fsencode(head[0].strip()))
         active, total, size, _, pages = (int(value) for value in head[1:])
         if name in rows:
             twice.add(name)
@@ -58,7 +58,7 @@ def read_aliases(root: Path = Path("/sys/kernel/slab")) -> Mapping[str, tuple[st
         return {}
     for entry in entries:
         if entry.is_symlink():
-            name = text(os.fsencode(entry.name))
+            name = escape(os.fsencode(entry.name))
             groups.setdefault(os.readlink(entry.path), []).append(name)
     return {
         name: tuple(sorted(other for other in names if other != name))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slabmon.base.escape import text
+from slabmon.base.escape import escape
 from slabmon.kernel.bpf.layout import CONSTANTS
 from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE
 
@@ -62,7 +62,7 @@ class CacheDirectory:
         return news
 
     def _identify(self, key: int, record: np.void, generations: np.ndarray) -> Identity:
-        kernel_name = text(record["name"])
+        kernel_name = escape(record["name"])
         holders = self._holders.setdefault(kernel_name, {})
         address = key & ~_GENERATION_MASK
         if address in holders:
@@ -78,7 +78,7 @@ class CacheDirectory:
         flags = int(record["flags"])
         return Identity(
             name,
-            text(record["name"]),
+            escape(record["name"]),
             int(record["object_size"]),
             int(record["size"]),
             bool(flags & self._masks["RECLAIM_ACCOUNT"]),

@@ -14,7 +14,7 @@ from typing import TypeVar
 from tornado.web import HTTPError
 
 from slabmon.base.errors import SlabmonError, UsageError
-from slabmon.base.escape import text
+from slabmon.base.escape import escape
 from slabmon.base.parse import moment
 from slabmon.export.leaks import SHARE, to_dict
 from slabmon.export.text import to_json
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 def _reason(error: SlabmonError) -> str:
     """Return an error's text as an HTTP status line can hold it."""
-    return text(str(error).encode("ascii", "backslashreplace"))
+    return escape(str(error).encode("ascii", "backslashreplace"))
 
 
 class PastHandler(Handler):

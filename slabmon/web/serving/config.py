@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from slabmon.base.errors import UsageError
-from slabmon.base.escape import text
+from slabmon.base.escape import escape
 from slabmon.runtime.files import Identity, identity
 
 _MAX_BYTES = 1 << 20
@@ -151,13 +151,13 @@ def parse(data: bytes) -> WebConfig:
     try:
         raw = parse_yaml(data)
     except NotYaml as error:
-        reason = text(" ".join(str(error).split()).encode("utf-8", "backslashreplace"))
+        reason = escape(" ".join(str(error).split()).encode("utf-8", "backslashreplace"))
         raise UsageError(f"it is not valid YAML: {reason}") from error
     try:
         document = msgspec.convert(raw if raw is not None else {}, _Document)
     except (msgspec.ValidationError, RecursionError) as error:
         reason = str(error).replace("$.", "")
-        raise UsageError(text(reason.encode("utf-8", "backslashreplace"))) from error
+        raise UsageError(escape(reason.encode("utf-8", "backslashreplace"))) from error
     http = document.http_server_config or _HttpConfig()
     limit = document.rate_limit or _RateLimit()
     tls = document.tls_server_config

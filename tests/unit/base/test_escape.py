@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slabmon.base.escape import text
+from slabmon.base.escape import escape
 
 # Unicode's Bidi_Control characters.
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -33,17 +33,17 @@ BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069
     ],
 )
 def test_a_name_is_shown_harmless(raw: bytes, wanted: str) -> None:
-    assert text(raw) == wanted
+    assert escape(raw) == wanted
 
 
 @pytest.mark.parametrize("character", BIDI, ids=[f"U+{ord(c):04X}" for c in BIDI])
 def test_characters_that_reverse_writing_are_escaped(character: str) -> None:
-    assert text(f"a{character}b".encode()) == f"a\\u{ord(character):04x}b"
+    assert escape(f"a{character}b".encode()) == f"a\\u{ord(character):04x}b"
 
 
 @given(st.binary())
 def test_no_bytes_give_anything_but_one_line_of_valid_unicode(raw: bytes) -> None:
-    found = text(raw)
+    found = escape(raw)
     found.encode("utf-8")
     assert len(found.splitlines()) <= 1
     assert not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in found)
@@ -51,4 +51,4 @@ def test_no_bytes_give_anything_but_one_line_of_valid_unicode(raw: bytes) -> Non
 
 @given(st.text(st.characters(codec="ascii", min_codepoint=32, max_codepoint=126)))
 def test_printable_ascii_is_shown_as_it_is(name: str) -> None:
-    assert text(name.encode()) == name
+    assert escape(name.encode()) == name

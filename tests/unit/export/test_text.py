@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slabmon.base.escape import text
+from slabmon.base.escape import escape
 from slabmon.export.text import rows_to_json, to_csv, to_dict, to_json, to_table
 from slabmon.model import Snapshot
 from slabmon.views.catalogue import VIEWS
@@ -217,7 +217,7 @@ def test_views_are_ordered_by_their_sort_column() -> None:
 
 @given(st.lists(st.binary(max_size=12), min_size=1, max_size=5))
 def test_a_table_has_one_aligned_line_per_row_whatever_the_names(raw: list[bytes]) -> None:
-    names = [text(name) for name in raw]
+    names = [escape(name) for name in raw]
     lines = to_table(Table.of(VIEWS["caches"], named(names))).splitlines()
     assert len(lines) == 1 + len(names)
     width = max(len("name"), *map(len, names))

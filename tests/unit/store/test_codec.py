@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slabmon import model
-from slabmon.base.escape import text
+from slabmon.base.escape import escape
 from slabmon.model import Snapshot
 from slabmon.store import codec
 from slabmon.store.codec import BadSnapshot, decode, encode
@@ -42,7 +42,7 @@ def test_every_column_is_written() -> None:
 
 @given(st.binary(max_size=40))
 def test_every_name_that_is_read_from_the_kernel_survives(raw: bytes) -> None:
-    name = text(raw)
+    name = escape(raw)
     before = snapshot(
         caches=(cache(name, aliases=(name,)),),
         sites=(site(name, module=name),),
