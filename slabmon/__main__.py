@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m slabmon."""
+"""Entry point of `python -m slabmon`."""
 
 import sys
 

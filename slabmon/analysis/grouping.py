@@ -11,6 +11,7 @@ import numpy as np
 
 from slabmon.analysis.sampling import Grouped
 from slabmon.base.errors import UsageError
+from slabmon.base.escape import escape
 from slabmon.model import Live, Snapshot, Tracked
 
 NO_STACK = "[no stack]"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numpy arrays by element type, for annotations. Shapes are given where an array is declared."""
+"""Numpy arrays by element type, for annotations. Shapes are stated where an array is declared."""
 
 from __future__ import annotations
 

@@ -21,6 +21,6 @@ class PermissionDenied(SlabmonError):
 
 
 class UnsupportedHost(SlabmonError):
-    """This kernel or host lacks something slabmon cannot do without."""
+    """This kernel or host lacks something that slabmon needs."""
 
     exit_code = 4

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values as people read them: units, signs, small charts."""
+"""Formats values for people: units, signs, small charts."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from slabmon.base.units import (
 
 TREND_WIDTH = 12
 _BARS = "▁▂▃▄▅▆▇█"
-# A figure that moves by less than this share of itself is drawn flat.
+# A series whose range is below this share of its maximum is drawn flat.
 _FLAT = 0.01
 _SPANS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 _FRACTIONS = ((1, "s"), (1e-3, "ms"), (1e-6, "us"))
 
 
 def human(value: Value, unit: str) -> str:
-    """A value for people: binary multiples of bytes, thousands apart, `-` for missing."""
+    """Return a value of this unit as text: bytes in binary multiples, counts with separators of
+    thousands, `-` for None."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -57,7 +58,7 @@ def _bytes(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """3d04h, 2h05m, 4m10s, 12.5s, 3.2ms, 132ns."""
+    """Return seconds as 3d04h, 2h05m, 4m10s, 12.5s, 3.2ms or 132ns."""
     for step, name, small, small_name in _SPANS:
         if seconds >= step:
             whole = int(seconds)
@@ -69,8 +70,8 @@ def duration(seconds: float) -> str:
 
 
 def trend(values: Sequence[int], width: int = TREND_WIDTH) -> str:
-    """A line of bars from the lowest to the highest of these values, at most `width` of them:
-    each bar is the highest of its share of the values."""
+    """Return a line of at most `width` bars, scaled from the lowest to the highest value. A bar
+    that stands for several values shows the highest of them."""
     count = min(width, len(values))
     bars = [
         max(values[i * len(values) // count : (i + 1) * len(values) // count]) for i in range(count)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bounds of settings: a dataclass lists them as LIMITS and checks itself with check_limits()."""
+"""Bounds of settings: a dataclass lists them in LIMITS and checks itself with check_limits()."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ Limits = Mapping[str, tuple[float, float]]
 
 
 class Limited(Protocol):
-    """A dataclass with LIMITS by field name. A field that is None is not checked."""
+    """A dataclass with LIMITS, by field name. A field that is None is not checked."""
 
     LIMITS: ClassVar[Limits]
 
 
 def number(value: float) -> str:
-    """As a person writes it: 1073741824 and 0.05."""
+    """Return a number as a person writes it: 1073741824, 0.05."""
     return str(int(value)) if value == int(value) else str(value)
 
 
 def check_limits(settings: Limited) -> None:
-    """UsageError that begins with the name of the field that is out of bounds."""
+    """Raise UsageError if a field is out of bounds. The message begins with its name."""
     for name, (low, high) in settings.LIMITS.items():
         value = getattr(settings, name)
         if value is not None and not low <= value <= high:

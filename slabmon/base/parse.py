@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Durations, sizes and times as people write them in options and in the configuration."""
+"""Parses durations, sizes and times of options and of the configuration."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
 
 
-def _parse(text: str, units: dict[str, int], what: str) -> float:
-    found = re.fullmatch(rf"(\d{{1,12}}(?:\.\d{{1,6}})?)([{''.join(units)}]?)", text, re.ASCII)
-    if found is None:
-        raise UsageError(f"{text!r} is not {what}")
-    return float(found[1]) * units[found[2]]
+def _parse(text: str, units: dict[str, int], what: str, examples: str) -> float:
+    match = re.fullmatch(rf"(\d{{1,12}}(?:\.\d{{1,6}})?)([{''.join(units)}]?)", text, re.ASCII)
+    if match is None:
+        raise UsageError(f"invalid {what} {text!r}: expected for example {examples}")
+    return float(match[1]) * units[match[2]]
 
 
 def duration(text: str) -> float:
-    """Seconds of `10`, `10s`, `1.5m`, `12h`, `7d` or `2w`."""
-    return _parse(text, _SECONDS, "a duration such as 10s, 5m, 12h, 7d")
+    """Return the seconds of `10`, `10s`, `1.5m`, `12h`, `7d` or `2w`."""
+    return _parse(text, _SECONDS, "duration", "10s, 5m, 12h or 7d")
 
 
 def size(text: str) -> int:
-    """Bytes of `4096`, `64K`, `500M` or `2G`, in binary multiples."""
-    return round(_parse(text, _BYTES, "a size such as 64M or 2G"))
+    """Return the bytes of `4096`, `64K`, `500M` or `2G`, in binary multiples."""
+    return round(_parse(text, _BYTES, "size", "64M or 2G"))
 
 
 def moment(text: str, end: float) -> float:
-    """Unix time of ISO 8601 (`2026-03-01T03:00`, local time unless it says otherwise), of `03:00`
-    or `03:00:10` (local, the last before `end`), of `-10m` (before `end`) or `+1h` (after it), or
-    of a Unix time."""
+    """Return the Unix time that `text` denotes.
+
+    It is ISO 8601 (`2026-03-01T03:00`, local time unless it has a zone), `03:00` or `03:00:10`
+    (local, the last one before `end`), `-10m` (before `end`), `+1h` (after it) or a Unix time.
+    """
     text = text.strip()
     try:
         if text[:1] in ("-", "+"):
@@ -46,18 +48,18 @@ def moment(text: str, end: float) -> float:
             return datetime.fromisoformat(text).timestamp()
         hour, minute, second = (int(part or 0) for part in clock.groups())
         last = datetime.fromtimestamp(end)
-        found = last.replace(hour=hour, minute=minute, second=second, microsecond=0)
-        return (found if found <= last else found - timedelta(days=1)).timestamp()
+        time = last.replace(hour=hour, minute=minute, second=second, microsecond=0)
+        return (time if time <= last else time - timedelta(days=1)).timestamp()
     except (ValueError, OverflowError, OSError, UsageError):
         raise UsageError(
-            f"{text!r} is no time; give 03:00, 2026-03-01T03:00, 2026-03-01T03:00Z, or -10m for "
-            "ten minutes before the end"
+            f"invalid time {text!r}: expected 03:00, 2026-03-01T03:00, 2026-03-01T03:00Z, or -10m "
+            "for ten minutes before the end"
         ) from None
 
 
 def show_moment(time: float) -> str:
-    """A Unix time in local time, with its distance from UTC, as moment() takes it. Those of a
-    recording can be out of all bounds."""
+    """Return a Unix time as local time with its offset from UTC, as moment() takes it. A time that
+    datetime cannot express, which a recording may hold, is shown in seconds."""
     try:
         return datetime.fromtimestamp(time).astimezone().isoformat(timespec="seconds")
     except (ValueError, OverflowError, OSError):

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pyzstd, out of which compression.zstd of Python 3.14 grew, under that module's names: what the
-Debian package runs with."""
+"""Adapts pyzstd (Debian 13) to the interface of Python 3.14's compression.zstd."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ __all__ = [
 
 
 class CompressionParameter:
-    """The parameters used, by their later names."""
+    """The parameters in use, by their names in compression.zstd."""
 
     compression_level = CParameter.compressionLevel
     enable_long_distance_matching = CParameter.enableLongDistanceMatching
@@ -34,5 +33,5 @@ class CompressionParameter:
 
 
 def compress(data: bytes, options: dict[Any, int], zstd_dict: Any) -> bytes:
-    """One frame."""
+    """Return one compressed frame."""
     return bytes(_compress(data, options, zstd_dict))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Units of figures, and the values that columns hold."""
+"""Units of figures, and the type of a value in a column."""
 
 from __future__ import annotations
 

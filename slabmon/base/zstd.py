@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Zstandard, whichever module has it, and frames that only this process reads."""
+"""Zstandard from the module that this Python has, and frames that only this process reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if sys.version_info >= (3, 14):
 else:
     try:
         from backports import zstd
-    except ModuleNotFoundError:  # Debian 13 has its forerunner only
+    except ModuleNotFoundError:  # Debian 13 has its predecessor only
         from slabmon.base import pyzstd_compat as zstd  # type: ignore[no-redef]
 
 __all__ = ["pack_own", "unpack_own", "zstd"]
@@ -19,10 +19,10 @@ _QUICK: dict[int, int] = {zstd.CompressionParameter.compression_level: 1}
 
 
 def pack_own(raw: bytes) -> bytes:
-    """One frame by itself, quickly."""
+    """Return `raw` as one frame, compressed at the fastest level."""
     return zstd.compress(raw, options=_QUICK, zstd_dict=None)
 
 
 def unpack_own(data: bytes) -> bytes:
-    """What pack_own() of this process was given: a third of the time that zlib takes."""
+    """Return what pack_own() of this process was given."""
     return zstd.ZstdDecompressor().decompress(data)

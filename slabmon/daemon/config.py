@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `slabmon serve` runs with: a TOML file, and flags that win over it. Every doubt is an error
-that names the file and key, or the flag, and says how to write it."""
+"""The configuration of `slabmon serve`: a TOML file, and flags, which take precedence.
+
+Every mistake is an error that names the file and key, or the flag, and shows how to write it.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,12 @@ from slabmon.web.settings import WebSettings
 
 _KINDS = {str: "text in quotes", bool: "true or false", int: "a whole number", float: "a number"}
 _BY_KEY = {option.key: option for option in OPTIONS}
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything, checked. One field for each table of options.TABLES."""
+    """The whole configuration, checked: a field for each table of options.TABLES."""
 
     web: WebSettings = field(default_factory=WebSettings)
     tracking: Settings = field(default_factory=Settings)
@@ -37,35 +39,39 @@ class Config:
     log: LogSettings = field(default_factory=LogSettings)
 
     def value(self, option: Option) -> Any:
+        """Return the value of an option."""
         return getattr(getattr(self, option.table), option.name)
 
     def changes(self, new: Config) -> list[Option]:
-        """The options whose values differ."""
+        """Return the options whose values differ."""
         return [option for option in OPTIONS if self.value(option) != new.value(option)]
 
     def reloaded(self, new: Config) -> Config:
-        """This configuration with what a SIGHUP changes taken from the new one."""
+        """Return this configuration with the live options of the new one, as SIGHUP applies it."""
         values = {o.key: (new if o.live else self).value(o) for o in OPTIONS}
         return _build(values)
 
 
 def load(path: Path | None, flags: Mapping[str, str]) -> Config:
-    """Reads the file, then lays flags, option keys to text, over it."""
+    """Return the configuration of a file. `flags`, texts by option key, override its values.
+
+    Raises UsageError.
+    """
     values = read_file(path) if path else {}
     if path:
-        _build(values, f"{path}: ")  # what is wrong in the file is not blamed on a flag
+        _build(values, f"{path}: ")  # a mistake in the file is not blamed on a flag
     for key, text in flags.items():
         values[key] = _from_flag(_BY_KEY[key], text)
     return _build(values)
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Option keys and values of a file."""
+    """Return the values in a file, by option key. Raises UsageError."""
     try:
         with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise UsageError(f"{path} is larger than 1 MiB: that is no configuration")
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise UsageError(f"{path} exceeds 1 MiB; this is not a configuration file")
         document = tomllib.loads(data.decode())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
@@ -76,7 +82,7 @@ def read_file(path: Path) -> dict[str, Any]:
         if table not in TABLES:
             raise UsageError(f"{path}: unknown table [{table}]; {_near(table, TABLES)}")
         if not isinstance(content, dict):
-            raise UsageError(f"{path}: {table} must be a table: write [{table}] above its keys")
+            raise UsageError(f"{path}: {table}: expected a table; write [{table}] above its keys")
         for name, value in content.items():
             option = _BY_KEY.get(f"{table}.{name}")
             if option is None:
@@ -87,10 +93,10 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def _near(wrong: str, known: Any) -> str:
-    import difflib  # for whoever made a mistake only
+    import difflib  # needed after a mistake only
 
     close = difflib.get_close_matches(wrong, known, 1)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
+    return f"did you mean {close[0]}?" if close else f"expected one of {', '.join(sorted(known))}"
 
 
 def _of_type(option: Option, value: Any, where: str) -> Any:
@@ -98,7 +104,7 @@ def _of_type(option: Option, value: Any, where: str) -> Any:
         value = float(value)
     if type(value) is not option.type or value != value or value in (math.inf, -math.inf):
         raise UsageError(
-            f"{where} must be {_KINDS[option.type]}, for example {option.name} = {option.sample}"
+            f"{where}: expected {_KINDS[option.type]}, for example {option.name} = {option.sample}"
         )
     if not option.parse:
         return value
@@ -116,17 +122,19 @@ def _from_flag(option: Option, text: str) -> Any:
         elif option.type in (int, float):
             value = int(text) if option.type is int else float(text)
     except ValueError:
-        pass  # text, which is the wrong type
+        pass  # it stays text, which is the wrong type
     return _of_type(option, value, option.flag)
 
 
 def _build(values: Mapping[str, Any], where: str = "") -> Config:
-    """Sizes and combinations are judged by the dataclasses, whose errors begin with the key."""
+    """Return the configuration. Its dataclasses check limits and combinations; their errors begin
+    with the name of the option."""
     tables: dict[str, Any] = {}
     for table, kind in TABLES.items():
-        own = {k.partition(".")[2]: v for k, v in values.items() if k.startswith(f"{table}.")}
+        prefix = f"{table}."
+        fields = {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
         try:
-            tables[table] = kind(**own)
+            tables[table] = kind(**fields)
         except UsageError as error:
             raise UsageError(f"{where}{table}.{error}") from error
     return Config(**tables)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of the daemon: the one table behind configuration file, flags of `serve`,
+"""Every setting of the daemon: the table behind configuration file, flags of `serve`,
 docs/configuration.md and the example file.
 
-Types, defaults and limits are those of the dataclasses; here is what a setting means, and whether
-it takes effect with a SIGHUP. `python -m slabmon.options docs` and `... example` print the two
+Types, defaults and limits are those of the dataclasses; this table says what a setting means and
+whether SIGHUP applies it. `python -m slabmon.daemon.options docs` and `... example` print the two
 files that `make docs` writes.
 """
 
@@ -32,19 +32,22 @@ TABLES: Mapping[str, type] = {
     "log": LogSettings,
 }
 _ABOUT = {
-    "web": "How it is reached. TLS and passwords are in the file that `config_file` names.",
-    "tracking": "What is counted and tracked, and how large the kernel's tables are.",
-    "budget": "What slabmon itself may cost.",
-    "state": "How counting goes on while no daemon runs.",
-    "history": "What was, for as long as it is kept: `GET /api/v1/snapshot?at=TIME`.",
-    "log": "What is logged. Under systemd to the journal, else to standard error.",
+    "web": "Addresses and limits of the HTTP side. TLS and passwords are in `config_file`.",
+    "tracking": "What is counted and tracked, and the sizes of the tables in the kernel.",
+    "budget": "The CPU time that slabmon itself may use.",
+    "state": "Counting over restarts of the daemon.",
+    "history": "Snapshots of the past: `GET /api/v1/snapshot?at=TIME` and the page's time slider.",
+    "log": "Logging: to the journal under systemd, else to standard error.",
 }
 
 
 @dataclass(frozen=True)
 class Option:
-    """One setting. `live`: a SIGHUP changes it; others need a restart. `unset`: what happens
-    without a value, where the default is none. `example`: shown where there is no default."""
+    """One setting.
+
+    `live`: SIGHUP applies a change; others need a restart. `unset`: the effect of having no value,
+    where the default is None. `example`: a value to show where there is no default.
+    """
 
     table: str
     name: str
@@ -57,49 +60,53 @@ class Option:
 
     @property
     def key(self) -> str:
+        """TABLE.NAME."""
         return f"{self.table}.{self.name}"
 
     @property
     def flag(self) -> str:
+        """The flag of `serve`."""
         return f"--{self.table}.{self.flag_name or self.name.replace('_', '-')}"
 
     @property
     def type(self) -> type:
-        """str, bool, int or float: what stands in the file."""
+        """str, bool, int or float: the type in the file."""
         if self.parse:
             return str
         hint = get_type_hints(TABLES[self.table])[self.name]
-        found: type = next((kind for kind in get_args(hint) if kind is not type(None)), hint)
-        return found
+        kind: type = next((kind for kind in get_args(hint) if kind is not type(None)), hint)
+        return kind
 
     @property
     def default(self) -> Any:
+        """The default of its dataclass field."""
         return next(f.default for f in fields(TABLES[self.table]) if f.name == self.name)
 
     @property
     def limits(self) -> tuple[float, float] | None:
+        """The lowest and highest value allowed; None: not limited."""
         limits: Limits = getattr(TABLES[self.table], "LIMITS", {})
         return limits.get(self.name)
 
     @property
     def metavar(self) -> str:
-        """What stands for the value in a flag's help."""
+        """The placeholder for its value in the help."""
         return {bool: "true|false", int: "N", float: "N"}.get(self.type, "TEXT")
 
     def written(self, value: Any) -> str:
-        """A value as TOML."""
+        """Return a value as TOML."""
         if isinstance(value, bool):
             return str(value).lower()
         return f'"{value}"' if isinstance(value, str) else f"{value}"
 
     @property
     def sample(self) -> str:
-        """The default, else an example, as TOML."""
+        """The default, or else the example, as TOML."""
         return self.written(self.example if self.default is None else self.default)
 
 
 def _absolute(path: str) -> str:
-    """Seen from the directory the daemon is started in; the web process is elsewhere."""
+    """Return the path as seen from any directory: the web process runs in another one."""
     return path and os.path.abspath(path)
 
 
@@ -107,15 +114,15 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "web",
         "listen_address",
-        "HOST:PORT to listen on; an empty host means all "
-        "interfaces. The service listens where slabmon.socket says instead",
+        "HOST:PORT to listen on; an empty host means all interfaces. The service listens where "
+        "slabmon.socket says instead",
     ),
     Option(
         "web",
         "socket_path",
-        "unix socket for local clients, readable by the group slabmon; "
-        "an empty text means none. The service has it from slabmon.socket",
-        unset="/run/slabmon/slabmon.sock where it can be made",
+        "path of the unix socket for local clients, accessible to the group slabmon; an empty "
+        "text means none. The service gets it from slabmon.socket",
+        unset="/run/slabmon/slabmon.sock where it can be created",
         example="/run/slabmon/slabmon.sock",
     ),
     Option(
@@ -128,17 +135,17 @@ OPTIONS: tuple[Option, ...] = (
         flag_name="config.file",
         parse=_absolute,
     ),
-    Option("web", "telemetry_path", "where the metrics are", live=True),
+    Option("web", "telemetry_path", "path of the metrics", live=True),
     Option(
         "web",
         "max_series",
-        "series of one scrape; caches, call sites and devices beyond it are added up as `other`",
+        "series per scrape; caches, call sites and devices beyond it are added up as `other`",
         live=True,
     ),
     Option(
         "web",
         "user",
-        "whom the process that talks HTTP runs as",
+        "user that the web process runs as",
         live=True,
         unset="slabmon where it exists, else nobody",
         example="slabmon",
@@ -146,99 +153,99 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "web",
         "budget_seconds",
-        "how long a request waits for the kernel's tables to be read",
+        "seconds that a request waits for the kernel's tables to be read",
         live=True,
     ),
-    Option("web", "max_connections", "connections at a time", live=True),
-    Option(
-        "web", "max_connections_per_client", "connections at a time from one address", live=True
-    ),
+    Option("web", "max_connections", "open connections", live=True),
+    Option("web", "max_connections_per_client", "open connections from one address", live=True),
     Option(
         "web",
         "request_seconds",
-        "how long a client may take to send a request, or to send the next one",
+        "seconds that a client may take to send a request, or the next one",
         live=True,
     ),
-    Option("web", "response_seconds", "how long a client may take to read an answer", live=True),
+    Option(
+        "web", "response_seconds", "seconds that a client may take to read an answer", live=True
+    ),
     Option(
         "tracking",
         "sample_bytes",
-        "mean allocated bytes between samples: less is more exact and costs more",
+        "mean allocated bytes between samples; less is more precise and costs more",
         live=True,
     ),
     Option(
         "tracking",
         "exact",
-        "track every allocation that matches KEY=VALUE[,KEY=VALUE] "
-        "instead of sampling; keys: cache, module, site, min_size, max_size, cgroup",
+        "track every allocation that matches KEY=VALUE[,KEY=VALUE] instead of sampling; keys: "
+        "cache, module, site, min_size, max_size, cgroup",
         unset="sampling",
         example="module=nvme",
         parse=Filter.parse,
     ),
     Option("tracking", "pages", "count page allocator events too"),
     Option(
-        "tracking", "stack_frames", "frames of kernel stacks kept for tracked objects; 0: no stacks"
+        "tracking",
+        "stack_frames",
+        "frames of kernel stacks stored for tracked objects; 0: no stacks",
     ),
     Option(
         "tracking",
         "site_slots",
-        "kinds of allocation each CPU has room for; a power of two",
+        "kinds of allocation that each CPU has room for; a power of two",
         unset="4096, less on machines with many CPUs",
         example=4096,
     ),
     Option(
         "tracking",
         "cache_slots",
-        "caches each CPU has room for on the side of frees; a power of two",
+        "caches that each CPU has room for in its table of frees; a power of two",
         unset="1024",
         example=1024,
     ),
-    Option("tracking", "samples", "tracked objects at a time; a multiple of 4096"),
-    Option("tracking", "caches", "caches whose names are kept"),
-    Option("tracking", "stacks", "distinct kernel stacks kept at a time"),
+    Option("tracking", "samples", "objects tracked at a time; a multiple of 4096"),
+    Option("tracking", "caches", "caches whose names are stored"),
+    Option("tracking", "stacks", "distinct kernel stacks stored at a time"),
     Option(
         "budget",
         "cpu_percent",
-        "percent of one CPU for each CPU of the host that slabmon may "
-        "use, BPF programs included; 0: no limit. Above it the sampling interval widens, then "
-        "collectors are shed",
+        "percent of one CPU for each CPU of the host that slabmon may use, BPF programs included; "
+        "0: no limit. Above it the sampling interval grows, then collectors are stopped",
         live=True,
     ),
     Option(
         "state",
         "keep",
-        "keep counting in the kernel over restarts and crashes: in systemd's "
-        "file descriptor store, else pinned below pin_directory",
+        "continue counting in the kernel over restarts and crashes: kept in systemd's file "
+        "descriptor store, or else pinned below pin_directory",
     ),
-    Option("state", "lock_file", "only one daemon at a time holds it"),
+    Option("state", "lock_file", "file that only one daemon at a time can hold"),
     Option(
         "state",
         "pin_directory",
-        "where kernel objects are pinned without systemd; a BPF file "
-        "system is mounted there if it is missing",
+        "directory in which kernel objects are pinned without systemd; a BPF file system is "
+        "mounted there if there is none",
     ),
     Option(
         "history",
         "path",
-        "the recording that is kept, such as "
-        "/var/lib/slabmon/history/slabs.db; its directory is made for web.user if it is "
-        "missing; an empty text means none",
+        "file of the history, such as /var/lib/slabmon/history/slabs.db; its directory is created "
+        "for web.user if there is none; an empty text means no history",
         live=True,
     ),
-    Option("history", "interval_seconds", "between snapshots", live=True),
+    Option("history", "interval_seconds", "seconds between snapshots", live=True),
     Option("history", "keep", "how long snapshots are kept, such as 12h or 7d", live=True),
     Option(
         "history",
         "max_size",
-        "the oldest are forgotten while the file is larger, such as 64M or 2G",
+        "the oldest snapshots are deleted while the file is larger, such as 64M or 2G",
         live=True,
     ),
-    Option("log", "level", "debug, info, warning or error", live=True),
+    Option("log", "level", "lowest level that is logged: debug, info, warning or error", live=True),
 )
 
 
 def by_table() -> Iterator[tuple[str, list[Option]]]:
-    """Tables with their options, in order."""
+    """Yield each table with its options, in order."""
     for table in TABLES:
         yield table, [option for option in OPTIONS if option.table == table]
 
@@ -252,20 +259,20 @@ def _limits_text(option: Option) -> str:
 
 
 def markdown() -> str:
-    """docs/configuration.md."""
+    """Return docs/configuration.md."""
     lines = [
         "# Configuration",
         "",
         "Generated by `make docs` from `slabmon/daemon/options.py`: do not edit.",
         "",
-        "`slabmon serve --config FILE` reads a TOML file; every setting is also a flag, which wins "
-        "over the file.",
+        "`slabmon serve --config FILE` reads a TOML file; every setting is also a flag, which "
+        "takes precedence.",
         "`--config.check` checks both and exits. A mistake is one line that names the file and "
         "the key, or the flag, and exit code 2.",
         "",
-        "SIGHUP (`systemctl reload slabmon`) reads the file again. What is marked *live* changes "
-        "at once; a change of anything else is logged and waits for a restart. A file with a "
-        "mistake is logged and changes nothing. Without `--config`, SIGHUP ends the daemon as "
+        "SIGHUP (`systemctl reload slabmon`) reads the file again. Settings marked *live* change "
+        "at once; a change of another one is logged and waits for a restart. A mistake in the "
+        "file is logged, and nothing changes. Without `--config`, SIGHUP ends the daemon as "
         "SIGTERM does.",
     ]
     for table, options in by_table():
@@ -280,7 +287,7 @@ def markdown() -> str:
 
 
 def example() -> str:
-    """systemd/slabmon.toml: every setting, commented out."""
+    """Return systemd/slabmon.toml: every setting, commented out."""
     lines = [
         # REUSE-IgnoreStart
         "# SPDX-License-Identifier: Apache-2.0",
@@ -292,7 +299,7 @@ def example() -> str:
     for table, options in by_table():
         lines += ["", f"# {_ABOUT[table]}", f"[{table}]"]
         for option in options:
-            note = f" Without it: {option.unset}." if option.unset else ""
+            note = f" If unset: {option.unset}." if option.unset else ""
             limits = f" From {_limits_text(option)}." if option.limits else ""
             live = " (live)" if option.live else ""
             text = f"{option.help[0].upper()}{option.help[1:]}.{limits}{note}{live}"

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What concerns the running process itself: logs, signals, sockets, systemd, event loop, budget."""
+"""The running process itself: logs, signals, sockets, systemd, event loop, channel, budget."""

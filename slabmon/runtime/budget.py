@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What slabmon may cost, and what it gives up when it costs more: a pure decision."""
+"""The CPU budget: what slabmon may cost and what it gives up to stay within it. Pure decisions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from slabmon.base.limits import Limits, check_limits
 
 
 class Step(NamedTuple):
-    """One thing given up. `widen`: the sampling interval becomes so many times longer. `shed`:
-    this is done no more. `spacing`: the kernel's tables are read at most every so many seconds."""
+    """One thing to give up. `widen`: factor by which the sampling interval grows. `shed`: the
+    collector that is stopped. `spacing`: seconds between two readings of the kernel's tables."""
 
     name: str
     widen: int = 1
@@ -19,8 +19,8 @@ class Step(NamedTuple):
     spacing: float = 0.0
 
 
-# In this order, and undone backwards. Counting allocations and frees is never given up: after a
-# gap live memory would be wrong, and a wrong figure is worse than a cost that is exported.
+# Taken in this order and undone in reverse. Counting allocations and frees is never given up: after
+# a gap live memory would be wrong, and a wrong figure is worse than a cost that is exported.
 STEPS = (
     Step("sampling interval x4", widen=4),
     Step("sampling interval x16", widen=16),
@@ -31,13 +31,13 @@ STEPS = (
 )
 # Periods over the budget before a step is taken, periods well below before one is undone.
 PATIENCE_UP, PATIENCE_DOWN = 2, 5
-# Undoing a step raises the cost again: only below this share of the budget it is tried.
+# Undoing a step raises the cost again: it is tried only below this share of the budget.
 COMFORT = 0.5
 
 
 @dataclass(frozen=True)
 class BudgetSettings:
-    """`cpu_percent`: of one CPU, for each CPU of the host; 0: no limit."""
+    """`cpu_percent`: percent of one CPU for each CPU of the host; 0: no limit."""
 
     LIMITS: ClassVar[Limits] = {"cpu_percent": (0, 100)}
 
@@ -47,13 +47,13 @@ class BudgetSettings:
         check_limits(self)
 
     def limit(self, cpus: int) -> float:
-        """In CPUs: 0.02 is two hundredths of one CPU's time."""
+        """Return the budget in CPUs: 0.02 is 2 % of one CPU's time."""
         return self.cpu_percent / 100 * cpus
 
 
 @dataclass(frozen=True)
 class Cost:
-    """CPUs used on average over a period, by the two processes and by BPF programs."""
+    """CPUs used on average over a period, by each process and by the BPF programs."""
 
     collector: float
     web: float
@@ -61,13 +61,14 @@ class Cost:
 
     @property
     def total(self) -> float:
+        """CPUs used by all of them."""
         return self.collector + self.web + self.bpf
 
 
 @dataclass(frozen=True)
 class Level:
-    """How many of the steps are taken, and for how many periods in a row the cost was too high or
-    comfortably low. `available`: the steps that make sense in this session."""
+    """How many steps are taken, and for how many periods in a row the cost was above the budget or
+    well below it. `available`: the steps that have an effect in this session."""
 
     steps: int = 0
     over: int = 0
@@ -75,7 +76,7 @@ class Level:
     available: tuple[Step, ...] = STEPS
 
     def after(self, cost: float, limit: float) -> Level:
-        """The level after a period with this cost; both in CPUs. A limit of 0 is none."""
+        """Return the level after a period with this cost, in CPUs as the limit is; 0: no limit."""
         if limit > 0 and cost > limit:
             if self.over + 1 >= PATIENCE_UP and self.steps < len(self.available):
                 return self._at(self.steps + 1)
@@ -91,19 +92,20 @@ class Level:
 
     @property
     def taken(self) -> tuple[Step, ...]:
+        """The steps taken."""
         return self.available[: self.steps]
 
     @property
     def widen(self) -> int:
-        """By how much the sampling interval is longer than asked for."""
+        """Factor by which the sampling interval is longer than configured."""
         return max((step.widen for step in self.taken), default=1)
 
     @property
     def shed(self) -> frozenset[str]:
-        """What is not done for now."""
+        """Collectors that are stopped for now."""
         return frozenset(step.shed for step in self.taken if step.shed)
 
     @property
     def spacing(self) -> float:
-        """Seconds at least between two readings of the kernel's tables."""
+        """Minimum seconds between two readings of the kernel's tables."""
         return max((step.spacing for step in self.taken), default=0.0)

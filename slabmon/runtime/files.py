@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a file is still the one it was."""
+"""Detects that a file has changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Identity = tuple[int, ...]
 
 
 def identity(path: str) -> Identity:
-    """What changes when a file does; empty while it cannot be read."""
+    """Return a value that changes whenever the file does; empty while it cannot be examined."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

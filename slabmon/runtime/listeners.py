@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listening sockets, bound while still privileged: TCP, unix, or passed in by systemd."""
+"""Listening sockets, bound while privileged: TCP, unix, or passed by systemd."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
 log = logging.getLogger(__name__)
 
 DEFAULT_SOCKET = "/run/slabmon/slabmon.sock"
-# Who may talk to the unix socket, beside root.
+# Members of this group may connect to the unix socket, besides root.
 GROUP = "slabmon"
 _BACKLOG = 1024
 _FIRST_PASSED = 3
 
 
 def inherited(environment: MutableMapping[str, str] = os.environ) -> list[tuple[str, int]]:
-    """Name and number of the descriptors systemd passed to this very process (sd_listen_fds(3)),
-    made non-inheritable. The variables are removed, so that no child takes them for its own."""
+    """Return name and number of the descriptors that systemd passed to this process
+    (sd_listen_fds(3)), made non-inheritable. The variables are removed from the environment."""
     variables = {
         name: environment.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
     }
@@ -34,17 +34,17 @@ def inherited(environment: MutableMapping[str, str] = os.environ) -> list[tuple[
     if variables["LISTEN_PID"] != str(os.getpid()) or not count.isdecimal():
         return []
     names = variables["LISTEN_FDNAMES"].split(":")
-    found = []
+    descriptors = []
     for position in range(min(int(count[:4]), 1024)):
         number = _FIRST_PASSED + position
         os.set_inheritable(number, False)
-        found.append((names[position] if position < len(names) else "", number))
-    return found
+        descriptors.append((names[position] if position < len(names) else "", number))
+    return descriptors
 
 
 def activated(descriptors: list[tuple[str, int]]) -> list[socket.socket]:
-    """Those of the descriptors that are listening stream sockets."""
-    found = []
+    """Return the descriptors that are listening stream sockets, as sockets."""
+    sockets = []
     for _, number in descriptors:
         if not stat.S_ISSOCK(os.fstat(number).st_mode):
             continue
@@ -52,10 +52,10 @@ def activated(descriptors: list[tuple[str, int]]) -> list[socket.socket]:
         if listener.type == socket.SOCK_STREAM and listener.getsockopt(
             socket.SOL_SOCKET, socket.SO_ACCEPTCONN
         ):
-            found.append(listener)
+            sockets.append(listener)
         else:
             listener.detach()
-    return found
+    return sockets
 
 
 def bind_tcp(host: str, port: int) -> list[socket.socket]:
@@ -93,17 +93,18 @@ def _listen(listener: socket.socket, address: object) -> socket.socket:
 
 
 class _UnixListener(socket.socket):
-    """Takes its file with it when it is closed."""
+    """Removes its file when it is closed."""
 
     def close(self) -> None:
+        """Remove the file, close the socket."""
         with contextlib.suppress(OSError):
             os.unlink(self.getsockname())
         super().close()
 
 
 def bind_unix(path: Path) -> socket.socket:
-    """A socket for root and, where that group exists, members of GROUP. A stale socket file is
-    replaced, that of a living process is not."""
+    """Return a socket for root and, where that group exists, members of GROUP. The file of a socket
+    that nobody listens on is replaced. Raises UsageError if another process listens there."""
     try:
         path.parent.mkdir(mode=0o755, exist_ok=True)
         if path.is_socket():
@@ -136,11 +137,11 @@ def _remove_stale(path: Path) -> None:
             if error.errno != errno.ENOENT:
                 raise
             return
-    raise OSError(errno.EADDRINUSE, "another slabmon answers there")
+    raise OSError(errno.EADDRINUSE, "another slabmon listens there")
 
 
 def bind_default_unix() -> socket.socket | None:
-    """The socket at DEFAULT_SOCKET, or None with a log line where it cannot be made."""
+    """Return the socket at DEFAULT_SOCKET; if it cannot be made, log that and return None."""
     try:
         return bind_unix(Path(DEFAULT_SOCKET))
     except SlabmonError as error:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where log lines go: to journald with fields when the service runs under systemd, else to
-standard error. Repeated lines are held back and counted."""
+"""Logs to journald with fields under systemd, else to standard error. Repeated lines are held back
+and counted."""
 
 from __future__ import annotations
 
@@ -18,30 +18,32 @@ LEVELS = ("debug", "info", "warning", "error")
 JOURNAL = "/run/systemd/journal/socket"
 # sd-daemon(3), which are those of syslog(3).
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
-# Of lines from one place in the source: so many at once, then one in so many seconds.
+# Lines from one place in the source: BURST at once, then one in SECONDS.
 BURST, SECONDS = 5, 60.0
 _MOST_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
 class LogSettings:
-    """`level`: the least that is logged."""
+    """`level`: the lowest level that is logged."""
 
     level: str = "info"
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
-            raise UsageError(f"level is {self.level!r}; it must be one of {', '.join(LEVELS)}")
+            raise UsageError(f"level: expected one of {', '.join(LEVELS)}, got {self.level!r}")
 
 
 class RateLimit(logging.Filter):
-    """Holds back lines of one source line that come too often, and says how many it held."""
+    """Holds back lines from one place in the source that come too often, and counts them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._seen: dict[tuple[str, int], list[float]] = {}  # room left, since when, held back
+        # By place in the source: lines that may still pass, since when, lines held back.
+        self._seen: dict[tuple[str, int], list[float]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether this line may pass."""
         now = time.monotonic()
         entry = self._seen.setdefault((record.pathname, record.lineno), [BURST, now, 0])
         entry[0] = min(BURST, entry[0] + (now - entry[1]) / SECONDS)
@@ -51,7 +53,7 @@ class RateLimit(logging.Filter):
             return False
         entry[0] -= 1
         if entry[2]:
-            record.msg = f"{record.getMessage()} ({int(entry[2])} like it were held back)"
+            record.msg = f"{record.getMessage()} ({int(entry[2])} similar lines were held back)"
             record.args = ()
             entry[2] = 0
         return True
@@ -66,6 +68,7 @@ class JournalHandler(logging.Handler):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Send one record."""
         try:
             message = self.format(record)
             fields = {
@@ -80,17 +83,18 @@ class JournalHandler(logging.Handler):
             data = b"".join(journal_field(name, value) for name, value in fields.items())
             self._socket.sendto(data, socket.MSG_DONTWAIT, self._path)
         except OSError:
-            # journald is restarting or swamped: the line is better on standard error than lost.
+            # journald is restarting or overloaded: standard error is better than nothing.
             with contextlib.suppress(OSError):
                 sys.stderr.write(f"{message}\n")
 
     def close(self) -> None:
+        """Close the socket."""
         self._socket.close()
         super().close()
 
 
 def journal_field(name: str, value: str) -> bytes:
-    """One field. A value of several lines is given with its length."""
+    """Return one field as journald takes it; a value of several lines with its length."""
     data = value.encode("utf-8", "backslashreplace")[:_MOST_BYTES]
     if b"\n" in data:
         return name.encode() + b"\n" + len(data).to_bytes(8, "little") + data + b"\n"
@@ -98,7 +102,7 @@ def journal_field(name: str, value: str) -> bytes:
 
 
 def to_journal() -> bool:
-    """Whether standard error is the journal (systemd.exec(5), $JOURNAL_STREAM)."""
+    """Return whether standard error is the journal (systemd.exec(5), $JOURNAL_STREAM)."""
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     try:
         status = os.fstat(sys.stderr.fileno())
@@ -107,18 +111,12 @@ def to_journal() -> bool:
     return (device, inode) == (str(status.st_dev), str(status.st_ino))
 
 
-def tear_down() -> None:
-    """Closes what log lines are written to."""
-    root = logging.getLogger()
-    for old in root.handlers[:]:
-        root.removeHandler(old)
-        old.close()
-
-
 def set_up(settings: LogSettings) -> None:
-    """Directs the log of this process; again, to change the level."""
-    tear_down()
+    """Set up logging for this process; call it again to change the level."""
     root = logging.getLogger()
+    for earlier in root.handlers[:]:
+        root.removeHandler(earlier)
+        earlier.close()
     handler: logging.Handler
     if to_journal():
         handler = JournalHandler()

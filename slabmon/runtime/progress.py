@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress bars for waits, on standard error, only if that is a terminal."""
+"""Progress bars on standard error, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Whatever takes less shows nothing.
+# Shorter waits show nothing.
 _PATIENCE_SECONDS = 1.0
 _TICKS_PER_SECOND = 10
 
 
 def track(items: Iterable[T], count: int, what: str) -> Iterator[T]:
-    """The items, `count` of them, with a bar once they take a second."""
+    """Yield the items, `count` of them, and show a bar once they have taken a second."""
     if not sys.stderr.isatty():
         yield from items
         return
@@ -41,7 +41,7 @@ def track(items: Iterable[T], count: int, what: str) -> Iterator[T]:
 
 
 def wait(seconds: float, what: str) -> None:
-    """Sleeps, with a bar if it is for more than a second."""
+    """Sleep, with a bar if it is for more than a second."""
     end = time.monotonic() + seconds
     ticks = round(seconds * _TICKS_PER_SECOND) if seconds > _PATIENCE_SECONDS else 0
     for _ in track(range(ticks), ticks, what):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for the signals that ask a command to stop, instead of being interrupted by them."""
+"""Waits for the signals that ask a command to stop, instead of being interrupted by them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[float], bool]]:
-    """Inside the with block SIGINT and SIGTERM do nothing but end the wait: a function of
-    seconds that tells whether one has come."""
+    """Within the block, SIGINT and SIGTERM only end a wait. Gives the function that waits: it takes
+    seconds and returns whether one of them has arrived."""
     receiver, sender = socket.socketpair()
     with receiver, sender:
         sender.setblocking(False)

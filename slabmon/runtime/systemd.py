@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""systemd's side channel: sd_notify(3), with the file descriptor store and the watchdog.
+"""sd_notify(3), with the file descriptor store and the watchdog.
 
-Written out because the wrappers on PyPI either pass no descriptors or need a compiler; the
-protocol is lines in a datagram.
+Implemented here because the packages on PyPI either pass no descriptors or need a compiler; the
+protocol is lines of text in a datagram.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _BARRIER_MS = 5000
 
 
 class Notifier:
-    """Messages to the service manager; without one, every method does nothing."""
+    """Sends messages to the service manager; without one, every method does nothing."""
 
     def __init__(self, address: str | None) -> None:
         self._socket: socket.socket | None = None
@@ -27,14 +27,14 @@ class Notifier:
 
     @classmethod
     def from_environment(cls) -> Notifier:
-        """Takes NOTIFY_SOCKET, so that child processes do not speak for the service."""
+        """Take NOTIFY_SOCKET out of the environment, so that no child speaks for the service."""
         return cls(os.environ.pop("NOTIFY_SOCKET", None))
 
     def __bool__(self) -> bool:
         return self._socket is not None
 
     def send(self, *lines: str, descriptors: Sequence[int] = ()) -> bool:
-        """One message; False when there is no manager or it does not listen."""
+        """Send one message. Return False if there is no manager or it does not listen."""
         if self._socket is None:
             return False
         ancillary = []
@@ -48,11 +48,11 @@ class Notifier:
         return True
 
     def status(self, text: str) -> None:
-        """The line that `systemctl status` shows."""
+        """Set the line that `systemctl status` shows."""
         self.send(f"STATUS={' '.join(text.split())}")
 
     def barrier(self) -> bool:
-        """Waits until the manager has read everything sent before."""
+        """Wait until the manager has read everything sent before; return whether it has."""
         reader, writer = os.pipe()
         try:
             sent = self.send("BARRIER=1", descriptors=(writer,))
@@ -63,7 +63,7 @@ class Notifier:
 
 
 def watchdog_seconds() -> float | None:
-    """How long the manager waits for a sign of life; None: it does not."""
+    """Return for how long the manager waits for a sign of life; None if it does not."""
     with contextlib.suppress(KeyError, ValueError):
         if int(os.environ.get("WATCHDOG_PID", os.getpid())) == os.getpid():
             return int(os.environ["WATCHDOG_USEC"]) / 1e6

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slabmon.base.arrays import I64, U64, Bool
-from slabmon.base.escape import text
+from slabmon.base.escape import escape
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.pages import column
@@ -62,7 +62,7 @@ def read(memory: Memory, layout: Layout, addresses: U64) -> Caches:
     names = memory.gather(word("name"), _NAME_BYTES)
     return Caches(
         address=addresses,
-        name=_unique([text(name.tobytes().partition(b"\0")[0]) for name in names]),
+        name=_unique([escape(name.tobytes().partition(b"\0")[0]) for name in names]),
         size=number("size"),
         object_size=number("object_size"),
         offset=number("offset"),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from slabmon.base.arrays import I64, U64, Bool
-from slabmon.base.escape import text
+from slabmon.base.escape import escape
 from slabmon.census.model import CgroupObjects, CgroupState
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import Memory
@@ -164,7 +164,7 @@ def _paths(memory: Memory, layout: Layout, memcgs: U64) -> list[str]:
         names = memory.words(nodes + np.uint64(layout["kn.name"]))
         raw = memory.gather(np.where(nodes == 0, np.uint64(0), names), _NAME_BYTES)
         for path, name in zip(parts, raw, strict=True):
-            path.append(text(name.tobytes().partition(b"\0")[0]))
+            path.append(escape(name.tobytes().partition(b"\0")[0]))
         parents = memory.words(nodes + np.uint64(layout["kn.parent"]))
         nodes = np.where(nodes == 0, np.uint64(0), parents)
     return ["/" + "/".join(filter(None, reversed(path))) for path in parts]

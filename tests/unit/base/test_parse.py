@@ -95,7 +95,7 @@ def test_times_before_the_end_and_after(text: str, seconds: float) -> None:
     ],
 )
 def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is no time"):
+    with pytest.raises(UsageError, match="invalid time"):
         moment(text, 1.7e9)
 
 

@@ -90,7 +90,7 @@ def test_moments_before_the_end_need_no_equals_sign(
         (["--replay", "SLABS", "--seconds", "3"], "--seconds does not go with --replay"),
         (["--replay", "SLABS", "--connect", "http://x:1"], "exclude each other"),
         (["--replay", "SLABS", "--from", "-5h"], "lies outside of the recording"),
-        (["--replay", "SLABS", "--from", "soon"], "'soon' is no time"),
+        (["--replay", "SLABS", "--from", "soon"], "invalid time 'soon'"),
         (["--replay", "SLABS", "--by", "colour"], "is not one of cache, site"),
         (
             ["--replay", "SLABS", "--format", "folded", "--value", "allocated", "--by", "cache"],

@@ -50,7 +50,7 @@ def test_a_stale_socket_is_replaced_that_of_a_living_process_is_not(tmp_path: Pa
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
     living = bind_unix(path)
-    with pytest.raises(UsageError, match="another slabmon answers there"):
+    with pytest.raises(UsageError, match="another slabmon listens there"):
         bind_unix(path)
     assert path.is_socket()
     living.close()

@@ -90,7 +90,7 @@ def test_a_line_that_repeats_is_held_back_and_counted(
             assert kept.lines == [*(f"again {n}" for n in range(BURST)), "another place"]
             kept.lines.clear()
             now += SECONDS
-    assert kept.lines == ["again 0 (7 like it were held back)", "another place"]
+    assert kept.lines == ["again 0 (7 similar lines were held back)", "another place"]
 
 
 def test_the_journal_is_used_only_where_standard_error_is_it(

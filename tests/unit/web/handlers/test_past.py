@@ -281,7 +281,7 @@ class Answers(AsyncHTTPTestCase):
     def test_what_is_no_time_is_refused(self) -> None:
         answer = self.get("/api/v1/snapshot?at=no%0don")
         assert answer.code == 400
-        assert answer.body.startswith(b"400 'no\\ron' is no time; give 03:00")
+        assert answer.body.startswith(b"400 invalid time 'no\\ron': expected 03:00")
 
     def test_without_a_history_there_is_none(self) -> None:
         self.writer._settings = HistorySettings()
