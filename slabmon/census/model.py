@@ -87,10 +87,14 @@ class CgroupObjects:
 
 @dataclass(frozen=True, kw_only=True)
 class Census:
-    """One census. `seconds` of wall-clock and of CPU time; `pages_read` counts pages whose struct
-    page was read; `objects` are those in use. `changed_slabs` is how many slabs changed while they
-    were read, so that their free objects could not all be identified; `limits` says what this
-    kernel does not let a census see."""
+    """One census.
+
+    `seconds` is how long the reading took, `cpu_seconds` the CPU time of all of it, building the
+    programs included, `peak_bytes` the most memory it took. `pages_read` counts the pages whose
+    struct page was read, `objects` those in use. `changed_slabs` is how many slabs changed while
+    they were read, so that not all their free objects were found. `limits` says what this kernel
+    does not let a census see.
+    """
 
     host: Host
     seconds: float

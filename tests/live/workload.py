@@ -35,6 +35,10 @@ class Messages:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         return result
 
+    def fill(self, content: bytes) -> None:
+        """Makes this the content of messages to come."""
+        self._message.text = content
+
     def send(self, length: int) -> None:
         """Holds one more message. A send that finds its queue full allocates as well, so queues
         are never filled."""

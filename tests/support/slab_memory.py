@@ -235,12 +235,12 @@ class FakeKernel:
         for entry, following in zip(ring, [*entries, head], strict=True):
             self.memory.write_word(entry, following)
 
-    def scan(self) -> pages.Pages:
+    def scan(self, layout: Layout = LAYOUT) -> pages.Pages:
         ranges = [memory_map.PageRange(1, self.pfns)]
-        return pages.scan(self.memory, LAYOUT, VMEMMAP, ranges)
+        return pages.scan(self.memory, layout, VMEMMAP, ranges)
 
-    def slabs(self) -> slabs.Slabs:
+    def slabs(self, layout: Layout = LAYOUT) -> slabs.Slabs:
         """Return all slabs, as the census finds them."""
-        found = self.scan().slabs
-        known = caches.read(self.memory, LAYOUT, np.unique(found.cache))
+        found = self.scan(layout).slabs
+        known = caches.read(self.memory, layout, np.unique(found.cache))
         return slabs.assemble(found, known)[0]

@@ -48,15 +48,24 @@ def charges(
     totals: dict[tuple[int, int], int] = defaultdict(int)
     accounted = np.flatnonzero(slabs.exts != 0)
     for rows in _chunks(accounted, slabs.objects[accounted]):
-        objcgs, cache = _objcgs(memory, layout, slabs, rows, free)
-        pointers, number = np.unique(objcgs, return_inverse=True)
-        pairs, counts = np.unique(number * len(slabs.caches.name) + cache, return_counts=True)
-        for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
-            which, row = divmod(pair, len(slabs.caches.name))
-            totals[int(pointers[which]), row] += count
+        for objcg, cache, count in _counts(*_objcgs(memory, layout, slabs, rows, free)):
+            totals[objcg, cache] += count
     sizes, names = slabs.caches.size.tolist(), slabs.caches.name
     result = [Charge(o, names[c], n, n * sizes[c]) for (o, c), n in totals.items()]
     return result + _large_charges(large)
+
+
+def _counts(objcgs: U64, caches: I64) -> Iterator[tuple[int, int, int]]:
+    """Yield each pair of obj_cgroup and cache, and the number of its objects. Most objects in a row
+    share both, and sorting is what takes long: runs of them are counted first."""
+    differs = (objcgs[1:] != objcgs[:-1]) | (caches[1:] != caches[:-1])
+    starts = np.concatenate([np.zeros(min(len(objcgs), 1), int), np.flatnonzero(differs) + 1])
+    lengths = np.diff(starts, append=len(objcgs))
+    pointers, number = np.unique(objcgs[starts], return_inverse=True)
+    most = int(caches.max(initial=0)) + 1
+    totals = np.bincount(number * most + caches[starts], weights=lengths).astype(np.int64)
+    for pair in np.flatnonzero(totals).tolist():
+        yield int(pointers[pair // most]), pair % most, int(totals[pair])
 
 
 def _chunks(rows: I64, objects: I64) -> Iterator[I64]:
@@ -89,11 +98,11 @@ class _Row:
 
 
 def cgroup_rows(
-    memory: Memory, layout: Layout, charged: Sequence[Charge]
+    memory: Memory, layout: Layout, charged: Sequence[Charge], nodes: Sequence[int]
 ) -> tuple[CgroupObjects, ...]:
     """Return a row for each cgroup that holds objects, largest first."""
     objcgs = np.unique(np.array([charge.objcg for charge in charged], np.uint64))
-    named = dict(zip(objcgs.tolist(), _identify(memory, layout, objcgs), strict=True))
+    named = dict(zip(objcgs.tolist(), _identify(memory, layout, objcgs, nodes), strict=True))
     rows: dict[tuple[str, CgroupState], _Row] = defaultdict(_Row)
     for charge in charged:
         row = rows[named[charge.objcg]]
@@ -119,18 +128,19 @@ def _largest_first(values: dict[str, int]) -> dict[str, int]:
     return dict(sorted(values.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _identify(memory: Memory, layout: Layout, objcgs: U64) -> list[tuple[str, CgroupState]]:
+def _identify(
+    memory: Memory, layout: Layout, objcgs: U64, nodes: Sequence[int]
+) -> list[tuple[str, CgroupState]]:
     """Return path and state of the cgroup behind each obj_cgroup.
 
     A removed cgroup's obj_cgroup points to the nearest ancestor that is there, whose own is another
-    (memcg_reparent_objcgs()); mem_cgroup.orig_objcg keeps it as long as the removed cgroup's
-    struct mem_cgroup lasts (6.7+).
+    (memcg_reparent_objcgs()); orig_objcg keeps it as long as the removed cgroup's struct mem_cgroup
+    lasts (6.7+).
     """
     memcgs = memory.words(objcgs + np.uint64(layout["objcg.memcg"]))
-    inherited = np.zeros(len(objcgs), bool)
-    if "memcg.objcg" in layout:
-        inherited = memory.words(memcgs + np.uint64(layout["memcg.objcg"])) != objcgs
-    former = _former_owners(memory, layout, memcgs) if inherited.any() else {}
+    own = _members(memory, layout, memcgs, "objcg", nodes)
+    inherited = (own != objcgs).all(axis=0) & (len(own) > 0)
+    former = _former_owners(memory, layout, memcgs, nodes) if inherited.any() else {}
     owners = memcgs.copy()
     for at in np.flatnonzero(inherited).tolist():
         owners[at] = former.get(int(objcgs[at]), memcgs[at])
@@ -143,6 +153,19 @@ def _identify(memory: Memory, layout: Layout, objcgs: U64) -> list[tuple[str, Cg
             alive = online[at] and not inherited[at]
             result.append((path, CgroupState.ALIVE if alive else CgroupState.DYING))
     return result
+
+
+def _members(memory: Memory, layout: Layout, memcgs: U64, name: str, nodes: Sequence[int]) -> U64:
+    """Return a member of each mem_cgroup, (1, memcgs), or where there is one for each NUMA node
+    (7.1+), (nodes, memcgs); (0, memcgs) where there is none."""
+    if f"memcg.{name}" in layout:
+        return memory.words(memcgs + np.uint64(layout[f"memcg.{name}"]))[None]
+    if not layout.has(f"memcg_node.{name}", "memcg.nodeinfo"):
+        return np.zeros((0, len(memcgs)), np.uint64)
+    infos = [memory.words(memcgs + np.uint64(layout["memcg.nodeinfo"] + 8 * n)) for n in nodes]
+    return np.stack(
+        [memory.words(info + np.uint64(layout[f"memcg_node.{name}"])) for info in infos]
+    )
 
 
 def _are_online(memory: Memory, layout: Layout, memcgs: U64) -> Bool:
@@ -170,19 +193,25 @@ def _paths(memory: Memory, layout: Layout, memcgs: U64) -> list[str]:
     return ["/" + "/".join(filter(None, reversed(path))) for path in parts]
 
 
-def _former_owners(memory: Memory, layout: Layout, memcgs: U64) -> dict[int, int]:
+def _former_owners(
+    memory: Memory, layout: Layout, memcgs: U64, nodes: Sequence[int]
+) -> dict[int, int]:
     """Return the mem_cgroup that each obj_cgroup was made for, of all memory cgroups that exist:
     removed ones stay among their parent's children until nothing refers to them."""
-    if not layout.has("memcg.orig_objcg", "css.parent", "css.children", "css.sibling"):
+    if not layout.has("css.parent", "css.children", "css.sibling"):
         return {}
     css = np.unique(memcgs) + np.uint64(layout["memcg.css"])
     for _ in range(_DEEPEST):
         parents = memory.words(css + np.uint64(layout["css.parent"]))
         css = np.unique(np.where(parents == 0, css, parents))
     everyone = _descendants(memory, layout, css) - np.uint64(layout["memcg.css"])
-    originals = memory.words(everyone + np.uint64(layout["memcg.orig_objcg"]))
-    pairs = zip(originals.tolist(), everyone.tolist(), strict=True)
-    return {original: memcg for original, memcg in pairs if original}
+    originals = _members(memory, layout, everyone, "orig_objcg", nodes)
+    return {
+        original: memcg
+        for of_node in originals
+        for original, memcg in zip(of_node.tolist(), everyone.tolist(), strict=True)
+        if original
+    }
 
 
 def _descendants(memory: Memory, layout: Layout, roots: U64) -> U64:

@@ -59,7 +59,7 @@ def take(memory: KernelMemory, layout: Layout) -> Census:
     charged: tuple[CgroupObjects, ...] = ()
     if layout.has(*cgroups.NEEDED):
         charges = cgroups.charges(memory, layout, all_slabs, state.free, found.large)
-        charged = cgroups.cgroup_rows(memory, layout, charges)
+        charged = cgroups.cgroup_rows(memory, layout, charges, nodes)
     blocks = inventory.page_blocks(found.large)
     rows = inventory.cache_rows(
         all_slabs,
@@ -68,10 +68,11 @@ def take(memory: KernelMemory, layout: Layout) -> Census:
         slabinfo.read_aliases(),
     ) + inventory.large_row(blocks)
     usage = resource.getrusage(resource.RUSAGE_SELF)
+    compiler = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Census(
         host=host(),
         seconds=time.monotonic() - start,
-        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        cpu_seconds=sum((*usage[:2], *compiler[:2])),
         peak_bytes=usage.ru_maxrss * 1024,
         passes=1,
         pages_read=found.read,
@@ -124,11 +125,11 @@ def limits(layout: Layout) -> tuple[str, ...]:
     lacks = []
     if layout.large_page is None:
         lacks.append(
-            "page-backed kmalloc is not marked in struct page before PGTY_large_kmalloc (6.14): "
+            "this kernel does not mark page-backed kmalloc in struct page (PGTY_large_kmalloc): "
             "kmalloc-large is not counted"
         )
     if not layout.has(*cgroups.NEEDED):
         lacks.append("no memory cgroups (CONFIG_MEMCG), or charges of objects are not understood")
-    elif "memcg.objcg" not in layout:
+    elif "memcg.objcg" not in layout and "memcg_node.objcg" not in layout:
         lacks.append("removed cgroups are not distinguished from their parents")
     return tuple(lacks)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from slabmon.base.errors import UnsupportedHost
 from slabmon.kernel.probe.btf import Btf
@@ -22,6 +23,8 @@ _MEMBERS: Mapping[str, tuple[str, ...]] = {
     "slab.inuse": ("slab.inuse", "page.inuse"),
     "slab.objects": ("slab.objects", "page.objects"),
     "slab.exts": ("slab.obj_exts", "slab.memcg_data", "page.obj_cgroups", "page.memcg_data"),
+    # Two bits side by side, in the upper half of the counters; a stride in 7.0 to 7.2.
+    "slab.exts_bits": ("slab.obj_exts_in_object",),
     "slab.stride": ("slab.stride",),
     "cache.name": ("kmem_cache.name",),
     "cache.list": ("kmem_cache.list",),
@@ -49,10 +52,14 @@ _MEMBERS: Mapping[str, tuple[str, ...]] = {
     "sheaf.size": ("slab_sheaf.size",),
     "sheaf.objects": ("slab_sheaf.objects",),
     "ext.objcg": ("slabobj_ext.objcg", "slabobj_ext._objcg"),
+    "ext.tag": ("slabobj_ext._ctref",),
     "objcg.memcg": ("obj_cgroup.memcg",),
     "memcg.css": ("mem_cgroup.css",),
     "memcg.objcg": ("mem_cgroup.objcg",),
     "memcg.orig_objcg": ("mem_cgroup.orig_objcg",),
+    "memcg.nodeinfo": ("mem_cgroup.nodeinfo",),
+    "memcg_node.objcg": ("mem_cgroup_per_node.objcg",),
+    "memcg_node.orig_objcg": ("mem_cgroup_per_node.orig_objcg",),
     "css.cgroup": ("cgroup_subsys_state.cgroup",),
     "css.flags": ("cgroup_subsys_state.flags",),
     "css.parent": ("cgroup_subsys_state.parent",),
@@ -69,6 +76,7 @@ _MEMBERS: Mapping[str, tuple[str, ...]] = {
     "file.private": ("file.private_data",),
     "array.pptrs": ("bpf_array.pptrs",),
 }
+_ALLOCINFO = Path("/proc/allocinfo")
 _SIZES = ("page", "slabobj_ext")
 _NEEDED = (
     "slab.cache",
@@ -105,6 +113,7 @@ class Layout:
     large_page: PageTest | None
     css_online: int
     css_dying: int
+    tagged: bool = False  # whether object extensions hold allocation tags, where that varies
 
     def __getitem__(self, member: str) -> int:
         return self.offsets[member]
@@ -152,4 +161,6 @@ class Layout:
             large_page=None if large is None else PageTest(place, 0xFF000000, large << 24),
             css_online=css.get("CSS_ONLINE", 1 << 1),
             css_dying=css.get("CSS_DYING", 1 << 4),
+            # The file is there unless profiling is off for good (slab_obj_ext_has_codetag()).
+            tagged="ext.tag" in offsets and _ALLOCINFO.exists(),
         )

@@ -49,17 +49,18 @@ def ram_ranges(iomem: str) -> list[PageRange]:
 def find_vmemmap(memory: Memory, layout: Layout, task: int, ranges: Sequence[PageRange]) -> int:
     """Return the address of the struct page of page frame 0. Raises UnsupportedHost.
 
-    A page of the current task's stack has a struct page, some GiB behind the first at most: that
-    lies at a multiple of a GiB (arch/x86/mm/kaslr.c). With the right one there are struct pages of
-    all memory, and for a wrong one, of memory beyond its end or before its start, there are not.
+    A page of the current task's stack has a struct page, whole GiB of memory behind that of an
+    address which the kernel aligns to at least as much (arch/x86/mm/kaslr.c; VMEMMAP_START and
+    memstart_addr, arch/arm64). With the right one there are struct pages of all memory, and with a
+    wrong one there are none of the last of it or none of the first.
     """
     size = layout.sizes["page"]
     area = memory.word(task + layout["task.stack_area"])
     page = memory.word(memory.word(area + layout["area.pages"]))
-    edges = [pfn for pages in ranges for pfn in (pages.first, pages.end - 1)]
-    candidate = page & ~(_GIB - 1)
-    for steps in range(edges[-1] * size // _GIB + 2):
-        base = candidate - steps * _GIB
+    edges = sorted({pfn for pages in ranges for pfn in (pages.first, pages.end - 1)}, reverse=True)
+    step = _GIB // PAGE_BYTES * size
+    nearest = page - page % step
+    for base in range(nearest, nearest - edges[0] * size - 2 * step, -step):
         if all(memory.block(base + pfn * size, size) is not None for pfn in edges):
             return base
     raise UnsupportedHost("census: the struct pages were not found; please report this kernel")

@@ -18,6 +18,8 @@ from slabmon.kernel.census.memory_map import PageRange
 
 _SMALLEST = 64  # struct pages, of 64 bytes, that one page of memory holds
 _COUNTER_BITS = 0x7FFF  # slab->objects shares its half word with slab->frozen
+_IN_OBJECT, _NEEDS_OBJCG = 1, 2  # bits of slab->obj_exts_in_object and obj_exts_needs_objcg
+IN_OBJECT = 0  # as a stride: each extension lies in its object's padding
 EXTS_FLAGS = 7  # OBJEXTS_FLAGS_MASK (include/linux/memcontrol.h); bit 0 only, before 6.10
 
 
@@ -31,7 +33,7 @@ class SlabPages:
     inuse: I64
     objects: I64
     exts: U64  # address of its vector of object extensions, without flags
-    stride: I64  # bytes from one object's extension to the next one's
+    stride: I64  # bytes from one object's extension to the next one's, or IN_OBJECT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +111,7 @@ def _joined(parts: Sequence[tuple[I64, U8]], size: int) -> tuple[I64, U8]:
 
 def _slabs(layout: Layout, pfns: I64, pages: U8) -> SlabPages:
     """Decode struct slab (mm/slab.h); struct page before 5.17."""
-    exts = np.zeros(len(pfns), np.uint64)
-    stride = np.full(len(pfns), layout.sizes.get("slabobj_ext", 8), np.int64)
-    if "slab.exts" in layout:
-        exts = column(pages, layout["slab.exts"], np.uint64) & np.uint64(~EXTS_FLAGS % (1 << 64))
-    if "slab.stride" in layout:
-        stride = column(pages, layout["slab.stride"], np.uint32).astype(np.int64)
+    exts, stride = _extensions(layout, pages)
     return SlabPages(
         pfn=pfns,
         cache=column(pages, layout["slab.cache"], np.uint64),
@@ -124,6 +121,24 @@ def _slabs(layout: Layout, pfns: I64, pages: U8) -> SlabPages:
         exts=exts,
         stride=stride,
     )
+
+
+def _extensions(layout: Layout, pages: U8) -> tuple[U64, I64]:
+    """Return the address of each slab's first object extension, 0 if it has none that may name a
+    cgroup, and the bytes from one to the next (slab_obj_ext(), mm/slab.h)."""
+    exts = np.zeros(len(pages), np.uint64)
+    stride = np.full(len(pages), layout.sizes.get("slabobj_ext", 8), np.int64)
+    if "slab.exts" in layout:
+        exts = column(pages, layout["slab.exts"], np.uint64) & np.uint64(~EXTS_FLAGS % (1 << 64))
+    if "slab.stride" in layout:
+        stride = column(pages, layout["slab.stride"], np.uint32).astype(np.int64)
+    if "slab.exts_bits" in layout:
+        # An extension is one element, or with allocation profiling two: the cgroup's, the tag's.
+        bits = column(pages, layout["slab.exts_bits"], np.uint8)
+        exts = np.where(bits & _NEEDS_OBJCG, exts, np.uint64(0))
+        stride *= 1 + layout.tagged
+        stride = np.where(bits & _IN_OBJECT, IN_OBJECT, stride)
+    return exts, stride
 
 
 def _large(memory: Memory, layout: Layout, vmemmap: int, pfns: I64, pages: U8) -> LargePages:

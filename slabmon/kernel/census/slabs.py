@@ -12,7 +12,7 @@ from slabmon.base.arrays import I64, U64, Bool
 from slabmon.kernel.census import caches as cache_rows
 from slabmon.kernel.census.caches import Caches
 from slabmon.kernel.census.memory_map import PAGE_BYTES, find_direct_map
-from slabmon.kernel.census.pages import SlabPages
+from slabmon.kernel.census.pages import IN_OBJECT, SlabPages
 
 NONE = -1
 
@@ -84,8 +84,7 @@ def assemble(pages: SlabPages, caches: Caches) -> tuple[Slabs, int]:
 def _slabs(
     pages: SlabPages, caches: Caches, cache: I64, order: I64, valid: Bool, direct_map: int
 ) -> Slabs:
-    pfn = pages.pfn[valid]
-    objects = pages.objects[valid]
+    pfn, objects, stride = pages.pfn[valid], pages.objects[valid], pages.stride[valid]
     return Slabs(
         caches=caches,
         cache=cache[valid],
@@ -96,6 +95,6 @@ def _slabs(
         inuse=pages.inuse[valid],
         objects=objects,
         exts=pages.exts[valid],
-        stride=pages.stride[valid],
+        stride=np.where(stride == IN_OBJECT, caches.size[cache[valid]], stride),
         first=np.concatenate([[0], np.cumsum(objects)]),
     )

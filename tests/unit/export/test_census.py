@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A census as JSON, CSV and table, and narrowed to one cache."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from slabmon.base.errors import UsageError
+from slabmon.census.model import Census, CensusCache, CgroupObjects, CgroupState
+from slabmon.cli.census import only_cache
+from slabmon.export import census as export
+from slabmon.model import Host
+
+CENSUS = Census(
+    host=Host("6.18.0", "x86_64", 2, "boot", 1 << 30),
+    seconds=0.25,
+    cpu_seconds=0.5,
+    peak_bytes=80 << 20,
+    passes=1,
+    pages_read=262144,
+    objects=130,
+    changed_slabs=2,
+    caches=(
+        CensusCache(
+            name="dentry",
+            slabs=7,
+            objects=147,
+            in_use=100,
+            free=47,
+            object_size=192,
+            size=192,
+            slab_bytes=28672,
+            spare_bytes=8192,
+        ),
+        CensusCache(
+            name="filp",
+            aliases=("files",),
+            slabs=2,
+            objects=42,
+            in_use=30,
+            free=12,
+            object_size=184,
+            size=192,
+            slab_bytes=8192,
+        ),
+    ),
+    cgroups=(
+        CgroupObjects(
+            cgroup="/web",
+            state=CgroupState.ALIVE,
+            objects=60,
+            bytes=11520,
+            by_cache={"dentry": 9600, "filp": 1920},
+            objects_by_cache={"dentry": 50, "filp": 10},
+        ),
+        CgroupObjects(
+            cgroup="/[removed]",
+            state=CgroupState.DYING,
+            cgroups=3,
+            objects=20,
+            bytes=3840,
+            by_cache={"filp": 3840},
+            objects_by_cache={"filp": 20},
+        ),
+    ),
+    limits=("something is missing",),
+)
+
+
+def test_json_has_the_fields_of_the_contract() -> None:
+    document = json.loads(export.to_json(CENSUS))
+    assert document.keys() >= {
+        "schema",
+        "host",
+        "seconds",
+        "passes",
+        "pages_read",
+        "objects",
+        "sampled",
+        "caches",
+        "cgroups",
+        "limits",
+    }
+    cache = document["caches"][0]
+    assert cache.keys() >= {
+        "name",
+        "aliases",
+        "slabs",
+        "objects",
+        "in_use",
+        "free",
+        "object_size",
+        "slab_bytes",
+    }
+    assert document["cgroups"][1]["state"] == "dying"
+    assert document["cgroups"][0]["by_cache"] == {"dentry": 9600, "filp": 1920}
+    assert document["sampled"] is False
+
+
+@pytest.mark.parametrize(
+    ("by", "names"), [("cache", ["dentry", "filp"]), ("cgroup", ["/web", "/[removed]"])]
+)
+def test_csv_has_a_heading_and_a_row_each(by: str, names: list[str]) -> None:
+    heading, *rows = csv.reader(io.StringIO(export.to_csv(CENSUS, export.By(by))))
+    assert [row[0] for row in rows] == names
+    assert all(len(row) == len(heading) for row in rows)
+
+
+def test_the_table_ends_with_how_it_was_taken_and_what_is_missing() -> None:
+    lines = export.to_table(CENSUS, export.By.CACHE).splitlines()
+    assert lines[0].split() == [
+        "CACHE",
+        "SLAB",
+        "BYTES",
+        "SLABS",
+        "OBJECTS",
+        "IN",
+        "USE",
+        "FREE",
+        "USE",
+        "OBJECT",
+        "SPARE",
+    ]
+    assert lines[1].startswith("dentry")
+    assert lines[-2].endswith("2 slabs changed meanwhile")
+    assert lines[-1] == "limit: something is missing"
+
+
+def test_one_cache_by_its_alias() -> None:
+    found = only_cache(CENSUS, "files")
+    assert [row.name for row in found.caches] == ["filp"]
+    assert found.objects == 30
+    assert [(row.cgroup, row.objects, row.bytes) for row in found.cgroups] == [
+        ("/[removed]", 20, 3840),
+        ("/web", 10, 1920),
+    ]
+
+
+def test_an_unknown_cache_is_an_error_with_near_names() -> None:
+    with pytest.raises(UsageError, match="near names: dentry"):
+        only_cache(CENSUS, "dentri")
