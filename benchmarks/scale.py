@@ -83,11 +83,11 @@ class Host:
             chosen = rng.choice(SITES, kinds, replace=False)
             slots["site"][cpu, :kinds] = TEXT + 16 * chosen.astype(np.uint64)
             slots["cache"][cpu, :kinds] = (chosen % CACHES + 1) * 64
-        slots["request"][:, :kinds] = GFP << 32 | 64
+        slots["gfp_size_key"][:, :kinds] = GFP << 32 | 64
         slots["count"][:, :kinds] = 1000
 
     def _track(self, objects: int, names: tuple[str, ...], rng: np.random.Generator) -> None:
-        places = self.plan.defines["PLACES"]
+        places = self.plan.defines["NR_POOL"]
         tags = self._map_array(names.index("tags"), np.dtype("<u8"), places)
         pool = self._map_array(names.index("pool"), SAMPLE, places)
         used = rng.choice(places, objects, replace=False)
@@ -122,13 +122,13 @@ class Host:
     def kernel_bytes(self) -> int:
         """Of the mapped tables, all but the small ones."""
         at = self.plan.defines
-        alloc = LANE_HEAD.itemsize + at["ALLOC_SLOTS"] * ALLOC_SLOT.itemsize
-        free = LANE_HEAD.itemsize + at["FREE_SLOTS"] * 64
-        tracked = at["PLACES"] * (SAMPLE.itemsize + 8)
-        gate = CONTROL.itemsize + (1 << at["GATE_BITS"])
+        alloc = LANE_HEAD.itemsize + at["NR_ALLOC_SLOTS"] * ALLOC_SLOT.itemsize
+        free = LANE_HEAD.itemsize + at["NR_FREE_SLOTS"] * 64
+        tracked = at["NR_POOL"] * (SAMPLE.itemsize + 8)
+        gate = CONTROL.itemsize + (1 << at["NR_FILTER_BITS"])
         hooks = sum(name in self.plan.hooks for name in ("on_bulk_free", "on_rcu_free"))
         lanes = (2 + ("on_bulk_alloc" in self.plan.hooks)) * alloc + (2 + hooks) * free
-        return at["LANES"] * lanes + tracked + gate
+        return at["NR_LANES"] * lanes + tracked + gate
 
 
 def timed(function: Callable[[], Any]) -> float:
@@ -174,7 +174,7 @@ def main() -> int:
                 "cpus": cpus,
                 "objects": objects,
                 "kernel_mib": round(host.kernel_bytes() / 2**20, 1),
-                "slots_per_lane": host.plan.defines["ALLOC_SLOTS"],
+                "slots_per_lane": host.plan.defines["NR_ALLOC_SLOTS"],
                 "snapshot_ms": timed(host.snapshot),
             }
         )

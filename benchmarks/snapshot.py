@@ -30,7 +30,7 @@ def fill_lanes(tracker: Tracker, sites: np.ndarray, caches: np.ndarray) -> int:
     used = 0
     for lane in tracker.reader.alloc_lanes[0]["slots"]:
         free = np.flatnonzero(lane["site"] == 0)
-        lane["request"][free] = 0xCC0 << 32 | 64
+        lane["gfp_size_key"][free] = 0xCC0 << 32 | 64
         lane["cache"][free] = caches[free % len(caches)]
         lane["count"][free] = 1
         lane["site"][free] = sites[free % len(sites)]
@@ -41,7 +41,7 @@ def fill_lanes(tracker: Tracker, sites: np.ndarray, caches: np.ndarray) -> int:
 def fill_samples(tracker: Tracker, slots: int) -> None:
     """SAMPLES tracked objects over all slots, each in a place tagged with no object's address."""
     rng = np.random.default_rng(1)
-    size = tracker.plan.defines["PLACES"]
+    size = tracker.plan.defines["NR_POOL"]
     tags = maps.map_array(tracker.programs.maps["tags"], np.dtype("<u8"), size, writable=True)
     free = np.flatnonzero(tags == 0)
     places = np.sort(rng.choice(free, SAMPLES, replace=False))

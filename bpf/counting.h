@@ -10,24 +10,24 @@ static __always_inline u64 hash_cache(u64 cache)
 	return cache * GOLDEN_RATIO_64 >> 32;
 }
 
-static __always_inline u8 *cache_generation(struct shared *all, u64 hash)
+static __always_inline u8 *cache_generation(struct shared *shared, u64 hash)
 {
-	return &all->control.cache_generation[hash >> 8 & (CACHE_GENERATIONS - 1)];
+	return &shared->control.cache_generation[hash >> 8 & (CACHE_GENERATIONS - 1)];
 }
 
-/* Cache address with its generation: a cache created where one was destroyed is another. */
-static __always_inline u64 cache_key(struct shared *all, u64 cache)
+/* Cache address with its generation: a cache created where one was destroyed differs. */
+static __always_inline u64 cache_key(struct shared *shared, u64 cache)
 {
-	return cache | (*cache_generation(all, hash_cache(cache)) & CACHE_GENERATION_MASK);
+	return cache | (*cache_generation(shared, hash_cache(cache)) & CACHE_GENERATION_MASK);
 }
 
-/* Two at once may add one together: both are other caches then, which is what matters. */
-static __always_inline void cache_destroyed(struct shared *all, u64 cache)
+/* A lost update is harmless: the generation still changes. */
+static __always_inline void cache_destroyed(struct shared *shared, u64 cache)
 {
-	(*cache_generation(all, hash_cache(cache)))++;
+	(*cache_generation(shared, hash_cache(cache)))++;
 }
 
-/* First sight of a cache in a lane: keeps what it is; returns SLOT_* and its object size. */
+/* A cache appears in a lane: stores its record; returns SLOT_* and its object size. */
 static __always_inline u32 introduce_cache(struct lane_head *head, u64 key, u32 *size)
 {
 	struct cache_record record = {};
@@ -38,15 +38,15 @@ static __always_inline u32 introduce_cache(struct lane_head *head, u64 key, u32 
 	if (key > CACHE_LARGE) {
 		read_cache_record(&record, key & ~(u64)CACHE_GENERATION_MASK);
 		*size = record.size;
-		error = keep_cache(key, &record);
+		error = store_cache(key, &record);
 		if (error)
 			head->lost[LOST_CACHE_TABLE_FULL]++;
-		/* "kmem_cache", little endian */
-		if (words[0] == 0x6361635f6d656d6bull && words[1] == 0x6568)
+		if (words[0] == WORD('k', 'm', 'e', 'm', '_', 'c', 'a', 'c') &&
+		    words[1] == WORD('h', 'e', 0, 0, 0, 0, 0, 0))
 			flags |= SLOT_META;
 	}
-#if EXACT_BY_CACHE
-	if (key == CACHE_LARGE ? !EXACT_LARGE
+#if HAVE_EXACT_CACHE
+	if (key == CACHE_LARGE ? !HAVE_EXACT_LARGE
 	                       : words[0] != EXACT_CACHE_0 || words[1] != EXACT_CACHE_1 ||
 	                                 words[2] != EXACT_CACHE_2 || words[3] != EXACT_CACHE_3 ||
 	                                 words[4] != EXACT_CACHE_4 || words[5] != EXACT_CACHE_5 ||
@@ -56,60 +56,62 @@ static __always_inline u32 introduce_cache(struct lane_head *head, u64 key, u32 
 	return flags;
 }
 
-static __always_inline u32 match_site(struct shared *all, u32 flags, u64 site)
+static __always_inline u32 match_site(struct shared *shared, u32 flags, u64 site)
 {
-#if EXACT_BY_SITE
-	if (site < all->control.exact_site[0] || site >= all->control.exact_site[1])
+#if HAVE_EXACT_SITE
+	if (site < shared->control.exact_site[0] || site >= shared->control.exact_site[1])
 		flags &= ~SLOT_MATCH;
 #endif
 	return flags;
 }
 
-/* The rest of a slot's key: the node asked for, told by argument `node_arg` (0: none), and for
- * call sites in modules the generation in which the text around them last changed. */
-static __always_inline u64 extra_key(struct bpf_raw_tracepoint_args *ctx, struct shared *all,
-                                     u64 site, int node_arg)
+/*
+ * The rest of a slot's key: the requested node, which is argument `node_arg` (0: none), and for
+ * call sites in modules the generation in which the text around them last changed.
+ */
+static __always_inline u64 variant_key_of(struct bpf_raw_tracepoint_args *ctx,
+                                          struct shared *shared, u64 site, int node_arg)
 {
-	u64 extra = MANY_NODES && node_arg ? (u32)ctx->args[node_arg] + 1 : 0;
+	u64 key = HAVE_MANY_NODES && node_arg ? (u32)ctx->args[node_arg] + 1 : 0;
 
-#if MODULES
-	if (unlikely(site - all->control.core_text >= all->control.core_text_bytes))
-		extra |= (u64)all->control.module_stamps[module_page(site)] << 32;
+#if HAVE_MODULES
+	if (unlikely(site - shared->control.core_text >= shared->control.core_text_bytes))
+		key |= (u64)shared->control.module_stamps[module_page(site)] << 32;
 #endif
-	return extra;
+	return key;
 }
 
-static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx, struct shared *all,
+static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx, struct shared *shared,
                                          struct alloc_lane *lane, int node_arg)
 {
 	u64 site = ctx->args[0], address = ctx->args[1];
 	u64 requested = ctx->args[ARG_KMALLOC_REQUESTED], bytes = ctx->args[ARG_KMALLOC_ALLOCATED];
-	u64 request, extra, cache = 0;
+	u64 gfp_size_key, variant_key, cache = 0;
 	struct alloc_slot *slot;
 
 	if (address == ZERO_SIZE_PTR)
 		return 0;
 	if (unlikely(is_page_backed(bytes))) {
-		if (is_inner_large_event(&all->control, site))
+		if (is_inner_large_event(&shared->control, site))
 			return 0;
 		if (bytes > 0xffffffff) /* only a failed request can be that large */
 			bytes = 0xffffffff;
 	}
-	request = ctx->args[ARG_KMALLOC_GFP] << 32 | bytes;
-	extra = extra_key(ctx, all, site, node_arg);
-#if !CACHE_BY_SITE
+	gfp_size_key = ctx->args[ARG_KMALLOC_GFP] << 32 | bytes;
+	variant_key = variant_key_of(ctx, shared, site, node_arg);
+#if !HAVE_CACHE_BY_SITE
 	if (address) {
-		cache = slab_cache_of(all, address, &lane->head.scratch);
+		cache = slab_cache_of(shared, address, &lane->head.scratch);
 		if (!cache && is_page_backed(bytes))
 			cache = CACHE_LARGE;
 	}
 #endif
-	slot = find_alloc_slot(lane, site, request, cache, extra);
+	slot = find_alloc_slot(lane, site, gfp_size_key, cache, variant_key);
 	if (!slot)
 		return 0;
 	if (unlikely(!slot->site)) {
 		slot->size = bytes;
-		claim_alloc_slot(lane, slot, site, request, extra);
+		claim_alloc_slot(lane, slot, site, gfp_size_key, variant_key);
 	}
 	if (unlikely(!address)) {
 		count_failure(slot);
@@ -118,13 +120,13 @@ static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx, st
 	if (unlikely(!slot->cache)) {
 		u32 size;
 
-		if (CACHE_BY_SITE)
-			cache = slab_cache_of(all, address, &lane->head.scratch);
+		if (HAVE_CACHE_BY_SITE)
+			cache = slab_cache_of(shared, address, &lane->head.scratch);
 		if (!cache && is_page_backed(bytes))
 			cache = CACHE_LARGE;
 		if (cache) {
-			slot->flags =
-				match_site(all, introduce_cache(&lane->head, cache, &size), site);
+			slot->flags = match_site(shared, introduce_cache(&lane->head, cache, &size),
+			                         site);
 			slot->cache = cache;
 		} else {
 			lane->head.lost[LOST_CACHE_UNRESOLVED]++;
@@ -132,47 +134,47 @@ static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx, st
 	}
 	slot->count++;
 	slot->requested_bytes += requested;
-	track(ctx, all, &lane->head, slot, address, requested);
+	sample_alloc(ctx, shared, &lane->head, slot, address, requested);
 	return 0;
 }
 
 static __always_inline int count_cache_alloc(struct bpf_raw_tracepoint_args *ctx,
-                                             struct shared *all, struct alloc_lane *lane,
+                                             struct shared *shared, struct alloc_lane *lane,
                                              int node_arg)
 {
 	u64 site = ctx->args[0], address = ctx->args[1];
-	u64 request = ctx->args[ARG_CACHE_ALLOC_GFP] << 32;
-	u64 extra = extra_key(ctx, all, site, node_arg), cache;
+	u64 gfp_size_key = ctx->args[ARG_CACHE_ALLOC_GFP] << 32;
+	u64 variant_key = variant_key_of(ctx, shared, site, node_arg), cache;
 	struct alloc_slot *slot;
 
 #if ARG_CACHE_ALLOC_CACHE
-	cache = cache_key(all, ctx->args[ARG_CACHE_ALLOC_CACHE]);
+	cache = cache_key(shared, ctx->args[ARG_CACHE_ALLOC_CACHE]);
 #else
-	cache = address ? slab_cache_of(all, address, &lane->head.scratch) : 0;
+	cache = address ? slab_cache_of(shared, address, &lane->head.scratch) : 0;
 	if (cache)
-		cache = cache_key(all, cache);
+		cache = cache_key(shared, cache);
 	else if (address)
 		lane->head.lost[LOST_CACHE_UNRESOLVED]++;
 #endif
-	slot = find_alloc_slot(lane, site, request, cache, extra);
+	slot = find_alloc_slot(lane, site, gfp_size_key, cache, variant_key);
 	if (!slot)
 		return 0;
 	if (unlikely(!slot->site)) {
 		u32 size = 0;
 
 		if (cache)
-			slot->flags =
-				match_site(all, introduce_cache(&lane->head, cache, &size), site);
+			slot->flags = match_site(shared, introduce_cache(&lane->head, cache, &size),
+			                         site);
 		slot->size = size;
 		slot->cache = cache;
-		claim_alloc_slot(lane, slot, site, request, extra);
+		claim_alloc_slot(lane, slot, site, gfp_size_key, variant_key);
 	}
 	if (unlikely(!address)) {
 		count_failure(slot);
 		return 0;
 	}
 	slot->count++;
-	track(ctx, all, &lane->head, slot, address, slot->size);
+	sample_alloc(ctx, shared, &lane->head, slot, address, slot->size);
 	return 0;
 }
 
@@ -189,11 +191,11 @@ static __always_inline struct free_slot *free_slot_of(struct free_lane *lane, u6
 }
 
 /* `cache` is the address of a cache, CACHE_LARGE or CACHE_UNKNOWN. */
-static __always_inline void count_free(struct shared *all, struct free_lane *lane, u64 address,
+static __always_inline void count_free(struct shared *shared, struct free_lane *lane, u64 address,
                                        u64 cache)
 {
 	u64 hash = hash_cache(cache), lifetime = 0;
-	u64 generation = *cache_generation(all, hash) & CACHE_GENERATION_MASK;
+	u64 generation = *cache_generation(shared, hash) & CACHE_GENERATION_MASK;
 	struct free_slot *slot = 0;
 	u32 bytes;
 
@@ -205,11 +207,11 @@ static __always_inline void count_free(struct shared *all, struct free_lane *lan
 	if (likely(slot)) {
 		slot->count++;
 		if (unlikely(slot->flags >= SLOT_META))
-			cache_destroyed(all, address);
+			cache_destroyed(shared, address);
 	}
-	if (likely(cache != CACHE_LARGE) && likely(!may_be_tracked(all, address)))
+	if (likely(cache != CACHE_LARGE) && likely(!maybe_tracked(shared, address)))
 		return;
-	bytes = untrack(all, &lane->head, address, &lifetime);
+	bytes = pool_take(shared, &lane->head, address, &lifetime);
 	if (unlikely(cache == CACHE_LARGE)) {
 		if (bytes)
 			lane->head.large_freed_bytes += bytes;
@@ -221,7 +223,7 @@ static __always_inline void count_free(struct shared *all, struct free_lane *lan
 }
 
 /* A free whose event does not name the cache: the object's slab does. */
-static __always_inline void count_object_free(struct shared *all, struct free_lane *lane,
+static __always_inline void count_object_free(struct shared *shared, struct free_lane *lane,
                                               u64 address)
 {
 	volatile u64 *scratch = &lane->head.scratch;
@@ -229,29 +231,29 @@ static __always_inline void count_object_free(struct shared *all, struct free_la
 
 	if (address <= ZERO_SIZE_PTR)
 		return;
-	cache = slab_cache_of(all, address, scratch);
-	if (!cache && CACHES_RESOLVABLE)
-		cache = opaque(scratch, CACHE_LARGE);
-	count_free(all, lane, address, cache);
+	cache = slab_cache_of(shared, address, scratch);
+	if (!cache && HAVE_CACHE_LOOKUP)
+		cache = hide_from_verifier(scratch, CACHE_LARGE);
+	count_free(shared, lane, address, cache);
 }
 
 static __always_inline void count_cache_free(struct bpf_raw_tracepoint_args *ctx,
-                                             struct shared *all, struct free_lane *lane)
+                                             struct shared *shared, struct free_lane *lane)
 {
 	u64 address = ctx->args[1], cache;
 
 	if (address <= ZERO_SIZE_PTR)
 		return;
-#if ARG_CACHE_FREE_CACHE
+#if ARG_CACHE_FREE_CACHE /* 3544de8ee6e4 "mm, tracing: record slab name ..." (5.13) */
 	cache = ctx->args[ARG_CACHE_FREE_CACHE];
 #else
-	cache = slab_cache_of(all, address, &lane->head.scratch);
+	cache = slab_cache_of(shared, address, &lane->head.scratch);
 #endif
-	count_free(all, lane, address, cache);
+	count_free(shared, lane, address, cache);
 }
 
-#if PAGES
-/* Page allocator: slots keyed by order + 1 in the place of the call site or the cache. */
+#if HAVE_PAGES
+/* Page allocator: slots are keyed by order + 1 instead of the call site or the cache. */
 static __always_inline void count_page_alloc(struct alloc_lane *lane, u64 page, u64 order, u64 gfp)
 {
 	struct alloc_slot *slot = find_alloc_slot(lane, order + 1, gfp << 32, 0, 0);

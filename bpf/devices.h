@@ -6,38 +6,38 @@
 #ifndef SLABMON_DEVICES_H
 #define SLABMON_DEVICES_H
 
-/* Keeps what a cache is that may never have shown up in an event. */
-static __always_inline void introduce_node_cache(struct shared *all, u64 key)
+/* Stores the record of a cache that may never have appeared in an event. */
+static __always_inline void introduce_node_cache(struct shared *shared, u64 key)
 {
 	struct cache_record record = {};
 
 	if (is_known_cache(key))
 		return;
 	read_cache_record(&record, key & ~(u64)CACHE_GENERATION_MASK);
-	if (keep_cache(key, &record))
-		__sync_fetch_and_add(&all->control.caches_lost, 1);
+	if (store_cache(key, &record))
+		__sync_fetch_and_add(&shared->control.caches_lost, 1);
 }
 
 /*
  * The slab object behind a devres node. The second node of a group ("grp>") lies inside the
- * object of the first, so it has none of its own (struct devres_group, drivers/base/devres.c).
+ * object of the first (struct devres_group, drivers/base/devres.c).
  */
-static __always_inline u64 node_cache(struct shared *all, u64 node, const char *release, u64 bytes,
-                                      volatile u64 *scratch, u32 *node_bytes)
+static __always_inline u64 node_cache(struct shared *shared, u64 node, const char *release,
+                                      u64 bytes, volatile u64 *scratch, u32 *node_bytes)
 {
 	u64 cache, pages = PAGE_BYTES;
 
 	*node_bytes = 0;
-	if (*(u32 *)release == 0x3e707267) /* "grp>", little endian */
+	if (*(u32 *)release == (u32)WORD('g', 'r', 'p', '>', 0, 0, 0, 0))
 		return CACHE_UNKNOWN;
-	cache = slab_cache_of(all, node, scratch);
+	cache = slab_cache_of(shared, node, scratch);
 	if (cache) {
 		*node_bytes = read_u32(cache + OFF_CACHE_SIZE);
-		cache = cache_key(all, cache);
-		introduce_node_cache(all, cache);
+		cache = cache_key(shared, cache);
+		introduce_node_cache(shared, cache);
 		return cache;
 	}
-	bytes += DEVRES_HEADER;
+	bytes += DEVRES_HEADER_BYTES;
 #pragma clang loop unroll(disable)
 	for (int order = 0; order < 11; order++)
 		pages <<= pages < bytes;
@@ -45,7 +45,7 @@ static __always_inline u64 node_cache(struct shared *all, u64 node, const char *
 	return CACHE_LARGE;
 }
 
-static __always_inline void fill_devres_event(struct shared *all, struct devres_event *event,
+static __always_inline void fill_devres_event(struct shared *shared, struct devres_event *event,
                                               u64 device, u64 op, u64 node, u64 name, u64 bytes,
                                               volatile u64 *scratch)
 {
@@ -59,9 +59,9 @@ static __always_inline void fill_devres_event(struct shared *all, struct devres_
 	read_device_names(device, event->name, event->bus, event->driver, event->module);
 	event->cache = CACHE_UNKNOWN;
 	event->node_bytes = 0;
-	if (CACHES_RESOLVABLE)
-		event->cache =
-			node_cache(all, node, event->release, bytes, scratch, &event->node_bytes);
+	if (HAVE_CACHE_LOOKUP)
+		event->cache = node_cache(shared, node, event->release, bytes, scratch,
+		                          &event->node_bytes);
 }
 
 /*
@@ -69,8 +69,8 @@ static __always_inline void fill_devres_event(struct shared *all, struct devres_
  * `cursor` on (0: from the start), and the next device. Nothing is locked: every link is checked
  * both ways, and a list that changed is reported torn and read again.
  */
-static __always_inline void walk_step(struct shared *all, struct walk *walk, u64 device, u64 cursor,
-                                      volatile u64 *scratch)
+static __always_inline void walk_step(struct shared *shared, struct walk *walk, u64 device,
+                                      u64 cursor, volatile u64 *scratch)
 {
 	struct walk_device *out = &walk->device;
 	u64 kobject = device + OFF_DEVICE_KOBJ, head = device + OFF_DEVICE_DEVRES;
@@ -105,16 +105,16 @@ static __always_inline void walk_step(struct shared *all, struct walk *walk, u64
 		node->function = read_u64(address + OFF_DEVRES_RELEASE);
 		node->bytes = 0;
 		node->release[0] = 0;
-#if DEVRES_NAMED
+#if HAVE_DEVRES_NAMES
 		node->bytes = read_u64(address + OFF_DEVRES_SIZE);
 		bpf_probe_read_kernel_str(node->release, sizeof(node->release),
 		                          (void *)read_u64(address + OFF_DEVRES_NAME));
 #endif
 		node->cache = CACHE_UNKNOWN;
 		node->node_bytes = 0;
-		if (CACHES_RESOLVABLE)
-			node->cache = node_cache(all, address, node->release, node->bytes, scratch,
-			                         &node->node_bytes);
+		if (HAVE_CACHE_LOOKUP)
+			node->cache = node_cache(shared, address, node->release, node->bytes,
+			                         scratch, &node->node_bytes);
 		out->count = i + 1;
 		entry = next;
 	}
@@ -122,24 +122,24 @@ static __always_inline void walk_step(struct shared *all, struct walk *walk, u64
 		out->cursor = entry;
 }
 
-#if MODULES
+#if HAVE_MODULES
 /* Call sites in [base, base + bytes) count in new slots from this generation on. */
-static __always_inline void stamp_text(struct shared *all, u64 base, u64 bytes, u32 most,
+static __always_inline void stamp_text(struct shared *shared, u64 base, u64 bytes, u32 max,
                                        u32 generation)
 {
-	u64 page = 1 << MODULE_PAGE_BITS;
+	u64 page = 1 << MODULE_PAGE_SHIFT;
 	u64 pages = ((base & (page - 1)) + bytes + page - 1) / page;
 
 #pragma clang loop unroll(disable)
-	for (u32 i = 0; i < most && i < pages; i++)
-		all->control.module_stamps[module_page(base + i * page)] = generation;
+	for (u32 i = 0; i < max && i < pages; i++)
+		shared->control.module_stamps[module_page(base + i * page)] = generation;
 }
 
-static __always_inline void stamp_module(struct shared *all, u64 module, u32 generation)
+static __always_inline void stamp_module(struct shared *shared, u64 module, u32 generation)
 {
-	stamp_text(all, read_u64(module + OFF_MODULE_BASE), read_u32(module + OFF_MODULE_BYTES),
+	stamp_text(shared, read_u64(module + OFF_MODULE_BASE), read_u32(module + OFF_MODULE_BYTES),
 	           MODULE_TEXT_MAX, generation);
-	stamp_text(all, read_u64(module + OFF_MODULE_INIT_BASE),
+	stamp_text(shared, read_u64(module + OFF_MODULE_INIT_BASE),
 	           read_u32(module + OFF_MODULE_INIT_BYTES), MODULE_INIT_MAX, generation);
 }
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What differs between kernels, in one place: offsets (OFF_*, from BTF), tracepoint argument
- * positions (ARG_*) and how an address is turned into its cache. slabmon/kernel/planning/plan.py
+ * numbers (ARG_*) and how an address is turned into its cache. slabmon/kernel/planning/plan.py
  * passes every macro used here as an integer.
+ *
+ * Each quirk names the commit, as in "git log", and the release that brought it.
  */
 #ifndef SLABMON_KERNEL_H
 #define SLABMON_KERNEL_H
@@ -25,68 +27,78 @@ static __always_inline u32 read_u32(u64 address)
 	return value;
 }
 
-#if CACHE_BY_KFUNC
+#if HAVE_CACHE_BY_KFUNC
 /*
- * Compiled as a helper call to the function's BTF id; the loader sets src_reg to
- * BPF_PSEUDO_KFUNC_CALL. The verifier allows no arithmetic on the result until it has been
- * stored to a map value and read back, hence *scratch.
+ * a992d7a39791 "mm/bpf: Add bpf_get_kmem_cache() kfunc" (6.13). Compiled as a helper call to
+ * the function's BTF id; the loader sets src_reg to BPF_PSEUDO_KFUNC_CALL. The verifier allows
+ * no arithmetic on the result until it has been stored to a map value and read back, hence
+ * *scratch.
  */
 static void *(*bpf_get_kmem_cache)(u64 address) = (void *)KFUNC_GET_KMEM_CACHE;
 
-static __always_inline u64 cache_by_kernel(u64 address, volatile u64 *scratch)
+static __always_inline u64 cache_by_kfunc(u64 address, volatile u64 *scratch)
 {
 	*scratch = (u64)bpf_get_kmem_cache(address);
 	return *scratch;
 }
 
-#if SHORT_WAY
-/* The verifier replaces this call by nothing; reads of the result that fail give 0. */
+#if HAVE_PAGE_LOOKUP_INLINE
+/*
+ * a35b9af4ec2c "bpf: Add a kfunc for generic type cast" (6.2). The verifier replaces this call
+ * by nothing; reads of the result that fail give 0.
+ */
 static u64 *(*bpf_rdonly_cast)(u64 address, u32 type) = (void *)KFUNC_RDONLY_CAST;
 
-static __always_inline u64 read_in_line(u64 address)
+static __always_inline u64 read_inline(u64 address)
 {
-	u64 value = *(volatile u64 *)bpf_rdonly_cast(address, NUMBER_TYPE);
+	u64 value = *(volatile u64 *)bpf_rdonly_cast(address, BTF_WORD_TYPE);
 
-	asm volatile("" : "+r"(value)); /* or this load is made one with those of other pointers */
+	barrier_var(value); /* or clang merges this load with those of other pointers */
 	return value;
 }
 
-/* As the kernel's own function does it, but in line: to the struct page, its head, the slab test.
+/*
+ * As bpf_get_kmem_cache() does it, but inline: to the struct page, its head, the slab test. A
+ * tail page points to its head up to 7.0 only.
  */
 static __always_inline u64 cache_by_page(u64 page_base, u64 address)
 {
-	u64 page = page_base + (address >> PAGE_BITS) * PAGE_STRUCT_SIZE;
-	u64 head = read_in_line(page + OFF_PAGE_COMPOUND_HEAD);
+	u64 page = page_base + (address >> PAGE_SHIFT) * PAGE_STRUCT_BYTES;
+	u64 head = read_inline(page + OFF_PAGE_COMPOUND_HEAD);
 
 	if (head & 1)
 		page = head - 1;
-	if ((read_in_line(page + OFF_PAGE_SLAB_TEST) & PAGE_SLAB_MASK) != PAGE_SLAB_VALUE)
+	if ((read_inline(page + OFF_PAGE_SLAB_TEST) & PAGE_SLAB_MASK) != PAGE_SLAB_VALUE)
 		return 0;
-	return read_in_line(page + OFF_SLAB_CACHE);
+	return read_inline(page + OFF_SLAB_CACHE);
 }
 #endif
 
-static __always_inline u64 slab_cache_of(struct shared *all, u64 address, volatile u64 *scratch)
+static __always_inline u64 slab_cache_of(struct shared *shared, u64 address, volatile u64 *scratch)
 {
-#if SHORT_WAY
-	u64 page_base = all->control.page_base;
+#if HAVE_PAGE_LOOKUP_INLINE
+	u64 page_base = shared->control.page_base;
 
 	if (likely(page_base))
 		return cache_by_page(page_base, address);
 #endif
-	return cache_by_kernel(address, scratch);
+	return cache_by_kfunc(address, scratch);
 }
-#elif CACHE_BY_PAGE
+#elif HAVE_CACHE_BY_PAGE
 /*
- * virt_to_head_page() and PageSlab() by hand (include/linux/mm.h, page-flags.h), for kernels
- * before 6.13: struct page of the address, its head, the slab test, then slab_cache.
+ * For kernels before 6.13: virt_to_head_page() and PageSlab() by hand (include/linux/mm.h,
+ * page-flags.h). That is the struct page of the address, its head, the slab test, then
+ * slab_cache, which is in struct slab since d122019bf061 "mm: Split slab into its own type"
+ * (5.17). The slab test is a bit of page->flags before, and of page->page_type since
+ * 46df8e73a4a3 "mm: free up PG_slab" (6.10); its upper byte since 4ffca5a96678 "mm: support
+ * only one page_type per page" (6.12).
  */
-static __always_inline u64 slab_cache_of(struct shared *all, u64 address, volatile u64 *scratch)
+static __always_inline u64 slab_cache_of(struct shared *shared, u64 address, volatile u64 *scratch)
 {
 	u64 page, head;
 
-	page = all->control.vmemmap_base +
-	       ((address - all->control.direct_map_base) >> PAGE_BITS) * PAGE_STRUCT_SIZE;
+	page = shared->control.vmemmap_base +
+	       ((address - shared->control.direct_map_base) >> PAGE_SHIFT) * PAGE_STRUCT_BYTES;
 	head = read_u64(page + OFF_PAGE_COMPOUND_HEAD);
 	if (head & 1)
 		page = head - 1;
@@ -95,21 +107,21 @@ static __always_inline u64 slab_cache_of(struct shared *all, u64 address, volati
 	return read_u64(page + OFF_SLAB_CACHE);
 }
 #else
-static __always_inline u64 slab_cache_of(struct shared *all, u64 address, volatile u64 *scratch)
+static __always_inline u64 slab_cache_of(struct shared *shared, u64 address, volatile u64 *scratch)
 {
 	return 0;
 }
 #endif
 
-/* Larger than KMALLOC_MAX_CACHE_SIZE (include/linux/slab.h): no slab, whole pages. */
+/* Larger than KMALLOC_MAX_CACHE_SIZE (include/linux/slab.h): in whole pages, not in a slab. */
 static __always_inline bool is_page_backed(u64 bytes)
 {
-	return bytes > 2ull << PAGE_BITS;
+	return bytes > 2ull << PAGE_SHIFT;
 }
 
 /*
- * From 6.11 on a large kmalloc of a size not known to the compiler is traced twice: first with
- * a call site inside the allocator's own entry points, then with the caller's. The first is
+ * Since 6.11 a large kmalloc of a size not known to the compiler is traced twice: first with a
+ * call site inside the allocator's own entry points, then with the caller's. The first event is
  * dropped, by the address ranges of those functions.
  */
 static __always_inline bool is_inner_large_event(const struct control *control, u64 site)
@@ -122,22 +134,26 @@ static __always_inline bool is_inner_large_event(const struct control *control, 
 	return false;
 }
 
+/*
+ * The text of modules: core_layout and init_layout before ac3b43283923 "module: replace
+ * module_layout with module_memory" (6.4), mem[] since.
+ */
 static __always_inline u64 module_page(u64 address)
 {
-	return (address >> MODULE_PAGE_BITS) & (MODULE_PAGES - 1);
+	return (address >> MODULE_PAGE_SHIFT) & (MODULE_PAGES - 1);
 }
 
 static __always_inline void read_cache_record(struct cache_record *record, u64 cache)
 {
-	record->flags = FLAGS_ARE_64 ? read_u64(cache + OFF_CACHE_FLAGS)
-	                             : read_u32(cache + OFF_CACHE_FLAGS);
+	record->flags = HAVE_64BIT_CACHE_FLAGS ? read_u64(cache + OFF_CACHE_FLAGS)
+	                                       : read_u32(cache + OFF_CACHE_FLAGS);
 	record->object_size = read_u32(cache + OFF_CACHE_OBJECT_SIZE);
 	record->size = read_u32(cache + OFF_CACHE_SIZE);
 	bpf_probe_read_kernel_str(record->name, sizeof(record->name),
 	                          (void *)read_u64(cache + OFF_CACHE_NAME));
 }
 
-/* The names sysfs shows: kobject name; subsystem (bus, else class); driver; the driver's module. */
+/* The names sysfs shows: kobject name; subsystem (bus, else class); driver; its module. */
 static __always_inline void read_device_names(u64 device, char *name, char *bus, char *driver,
                                               char *module)
 {

@@ -1,51 +1,62 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Records and limits shared by the BPF programs and slabmon/kernel/bpf/layout.py, which parses this
- * file: keep to `#define NAME integer` and flat structs of u8, u32, u64, s32, s64 and char.
+ * Records and limits shared by the BPF programs and slabmon/kernel/bpf/, which parses this
+ * file: keep to `#define NAME integer`, LOSS(class, NAME) and flat structs of u8, u32, u64,
+ * s32, s64 and char.
  */
 #ifndef SLABMON_LAYOUT_H
 #define SLABMON_LAYOUT_H
 
-/* A cache is named by the address of its struct kmem_cache, which is 64-byte aligned, with a
- * generation in the low bits: addresses of destroyed caches are used again. */
+/*
+ * A cache is identified by the address of its struct kmem_cache, which is 64-byte aligned, with
+ * a generation in the low bits: addresses of destroyed caches are reused.
+ */
 #define CACHE_GENERATION_MASK 63
 #define CACHE_GENERATIONS     16384 /* generation counters, by hash of the address */
 #define CACHE_UNKNOWN         0
 #define CACHE_LARGE           1 /* page-backed kmalloc */
 
-/* Text of modules by pages, which no two modules share, over the GiB that x86-64 keeps for it. */
-#define MODULE_PAGE_BITS 12
-#define MODULE_PAGES     262144
-#define MODULE_TEXT_MAX  4096 /* pages of one module's text: the verifier follows each */
-#define MODULE_INIT_MAX  256  /* pages of what only runs while it loads */
+/* Pages of module text, which no two modules share, over the GiB that x86-64 keeps for it. */
+#define MODULE_PAGE_SHIFT 12
+#define MODULE_PAGES      262144
+#define MODULE_TEXT_MAX   4096 /* pages of one module's text: the verifier follows each */
+#define MODULE_INIT_MAX   256  /* pages of its init text */
 
-#define SLOT_PROBES 8 /* slots looked at before an event is given up and counted */
+#define SLOT_PROBES 8 /* slots probed before an event is dropped and counted as lost */
 #define SLOT_MATCH  1 /* the filter of exact mode selects this slot */
 #define SLOT_META   2 /* objects of this cache are struct kmem_cache themselves; the highest */
 
 #define LARGE_ENTRIES 12   /* two for each function */
-#define POOL_STEP     4096 /* places put into the pool in one step */
-#define TAG_WAYS      8    /* places whose tags share a cache line */
+#define POOL_STEP     4096 /* indices put into the pool in one step */
+#define TAG_WAYS      8    /* pool indices whose tags share a cache line */
 #define TAG_PROBES    5    /* lines of tags an object may be in */
 #define LIFETIMES     11   /* decades: below 10 us, below 100 us, ..., below 10000 s, above */
 
-/* Reasons for losses: index into lane_head.lost. */
-#define LOST_SITE_SLOTS_FULL  0  /* allocation not counted: no free slot in the lane */
-#define LOST_CACHE_SLOTS_FULL 1  /* free not counted: no free slot in the lane */
-#define LOST_CACHE_TABLE_FULL 2  /* a cache's name and sizes could not be stored */
-#define LOST_CACHE_UNRESOLVED 3  /* object whose cache could not be found */
-#define LOST_LARGE_FREE_SIZE  4  /* free of a large kmalloc made before tracking: size unknown */
-#define LOST_SAMPLES_FULL     5  /* sample not kept: table full (E2BIG) */
-#define LOST_SAMPLE_ENOMEM    6  /* sample not kept: ENOMEM */
-#define LOST_SAMPLE_EBUSY     7  /* sample not kept: EBUSY, bucket locked on this CPU */
-#define LOST_SAMPLE_OTHER     8  /* sample not kept: any other error */
-#define LOST_STACK_COLLISION  9  /* sample without its stack: another stack has its slot */
-#define LOST_STACK_ERROR      10 /* sample without its stack: any other error */
-#define LOST_NESTING          11 /* event not counted: nested too deeply on its CPU */
-#define LOST_UNOBSERVED_FREES_FULL 12 /* evidence of an unobserved free lost: table full */
-#define LOST_BULK_TOO_LONG         13 /* objects of a bulk call beyond those looked at */
-#define LOST_PLACES                14 /* place of the pool lost: the stack of free ones was busy */
-#define LOST_REASONS               15
+/*
+ * Reasons for losses, by index into lane_head.lost. The class says what was lost: an allocation
+ * (ALLOC), a free (FREE), an event that may be either (EVENT), a sample (SAMPLE), or a detail of
+ * an event that was counted (DETAIL). slabmon/base/losses.py has the same classes.
+ */
+#define FOR_EACH_LOSS(LOSS)                                                                        \
+	LOSS(ALLOC, SITE_SLOTS_FULL)        /* no free slot in the lane */                         \
+	LOSS(FREE, CACHE_SLOTS_FULL)        /* no free slot in the lane */                         \
+	LOSS(DETAIL, CACHE_TABLE_FULL)      /* a cache's name and sizes could not be stored */     \
+	LOSS(EVENT, CACHE_UNRESOLVED)       /* the object's cache could not be found */            \
+	LOSS(DETAIL, LARGE_FREE_SIZE)       /* a large kmalloc from before tracking: no size */    \
+	LOSS(SAMPLE, SAMPLES_FULL)          /* table full (E2BIG) */                               \
+	LOSS(SAMPLE, SAMPLE_ENOMEM)         /* ENOMEM */                                           \
+	LOSS(SAMPLE, SAMPLE_EBUSY)          /* EBUSY: bucket locked on this CPU */                 \
+	LOSS(SAMPLE, SAMPLE_OTHER)          /* any other error */                                  \
+	LOSS(DETAIL, STACK_COLLISION)       /* sample without stack: another one has its slot */   \
+	LOSS(DETAIL, STACK_ERROR)           /* sample without stack: any other error */            \
+	LOSS(EVENT, NESTING)                /* nested too deeply on its CPU */                     \
+	LOSS(DETAIL, UNOBSERVED_FREES_FULL) /* evidence of an unobserved free: table full */       \
+	LOSS(EVENT, BULK_TOO_LONG)          /* objects of a bulk call beyond those looked at */    \
+	LOSS(FREE, PLACES)                  /* pool index not given back: the stack was busy */
+
+#define LOSS_INDEX(class, name) LOST_##name,
+enum loss { FOR_EACH_LOSS(LOSS_INDEX) NR_LOSSES };
+#define LOSS_COUNTERS 24 /* of a lane; NR_LOSSES of them are in use */
 
 /* First 256 bytes of each lane. A lane belongs to one program on one CPU: single writer. */
 struct lane_head {
@@ -53,24 +64,23 @@ struct lane_head {
 	s64 countdown;         /* bytes until the next sample */
 	u64 scratch;           /* kfunc results become plain numbers by passing through here */
 	u64 large_freed_bytes; /* bytes of page-backed kmalloc freed */
-	u64 lost[LOST_REASONS];
-	u64 pool_used;       /* places of the pool used at any time, at least (without TAGS) */
-	u64 first_reference; /* reference of the lane's first slot, set by the daemon */
-	u64 bulk_cursor;     /* objects of a bulk call looked at so far */
-	u64 bulk_slot;       /* slot that a bulk allocation counts in */
-	u64 reserved[9];
+	u64 pool_used;         /* pool indices ever used, at least (without HAVE_TAGS) */
+	u64 first_reference;   /* reference of the lane's first slot, set by the daemon */
+	u64 bulk_cursor;       /* objects of a bulk call looked at so far */
+	u64 bulk_slot;         /* slot that a bulk allocation counts in */
+	u64 lost[LOSS_COUNTERS];
 };
 
 /* One kind of allocation: call site, GFP flags and size class. One cache line. */
 struct alloc_slot {
-	u64 site;    /* return address of the caller; 0: free slot */
-	u64 request; /* gfp flags << 32 | bytes allocated (0: fixed by the cache) */
-	u64 cache;   /* cache address | generation, or CACHE_* */
-	u64 extra;   /* generation of its module << 32 | NUMA node asked for + 1 */
-	u64 count;   /* successful allocations */
+	u64 site;         /* return address of the caller; 0: free slot */
+	u64 gfp_size_key; /* gfp flags << 32 | bytes allocated (0: fixed by the cache) */
+	u64 cache;        /* cache address | generation, or CACHE_* */
+	u64 variant_key;  /* generation of its module << 32 | requested NUMA node + 1 */
+	u64 count;        /* successful allocations */
 	u64 requested_bytes;
 	u32 failed;    /* allocations that returned NULL; stops at its maximum */
-	u32 reference; /* number of this slot among all of both programs */
+	u32 reference; /* index of this slot among those of all lanes */
 	u32 flags;     /* SLOT_* */
 	u32 size;      /* bytes one object occupies */
 };
@@ -83,29 +93,30 @@ struct free_slot {
 	u32 lifetimes[LIFETIMES]; /* of tracked objects, by decade */
 };
 
-/* A tracked allocation, in its place of the pool. One cache line. */
+/* A tracked allocation, at its index of the pool. One cache line. */
 struct sample {
-	u64 time_ns; /* CLOCK_MONOTONIC; 0: place not in use, or being filled */
+	u64 time_ns; /* CLOCK_MONOTONIC; 0: not in use, or being filled */
 	u64 cgroup;  /* cgroup v2 id of the current task */
 	u32 slot;    /* reference of its alloc_slot: cache, site, gfp flags */
 	u32 requested_bytes;
 	u32 allocated_bytes;
 	u32 interval; /* mean bytes between samples when it was taken; 0: taken with certainty */
 	u32 tgid;
-	s32 stack; /* key of the stack map, or negative errno */
+	s32 stack; /* stack id, or negative errno */
 	u32 flags; /* SLOT_MATCH */
 	u32 reserved;
 	char comm[16];
 };
 
-/* What was allocated from the kernel stacks that had one number in turn: the tracked objects
- * stood for so many bytes when they were allocated. The daemon writes what is past, and only that.
+/*
+ * Bytes allocated per stack id, estimated from the samples. Ids are reused: `retired_*` is the
+ * part of earlier stacks, written by the daemon only.
  */
 struct stack_total {
 	u64 bytes;
-	u64 squares;      /* variance of that, in units of 2^16 bytes squared */
-	u64 past_bytes;   /* of stacks that had this number before */
-	u64 past_squares; /* the same of these */
+	u64 variance; /* of `bytes`, in units of 2^16 bytes squared */
+	u64 retired_bytes;
+	u64 retired_variance;
 };
 
 /* What a cache is, read from its struct kmem_cache while it is alive. */
@@ -122,18 +133,18 @@ struct control {
 	u32 module_generation; /* grows with each module load and unload */
 	u64 events_lost;       /* devres and module events: ring buffer full */
 	u64 caches_lost;       /* caches behind managed resources: table full */
-	u64 core_text;         /* the kernel's own text: where it begins */
+	u64 core_text;         /* start of the kernel's own text */
 	u64 core_text_bytes;
 	u64 large_entries[LARGE_ENTRIES]; /* [start, end) of allocator entry points, see kernel.h */
 	u64 bulk_alloc_text[2];           /* [start, end) of kmem_cache_alloc_bulk() */
 	u64 exact_site[2];                /* [start, end) of call sites the filter selects */
 	u64 page_base;       /* where address 0 would have its struct page (vmemmap.h) */
-	u64 page_guess;      /* likely value of page_base */
-	u32 pages_asked;     /* objects that find_pages tried it with */
-	u32 pages_right;     /* and found the cache of */
-	u64 peeked;          /* what peek() read */
-	u64 direct_map_base; /* where kernels without bpf_get_kmem_cache() */
-	u64 vmemmap_base;    /* keep all memory and its struct pages */
+	u64 vmemmap_guess;   /* likely value of page_base */
+	u32 vmemmap_probes;  /* objects that locate_vmemmap tried it with */
+	u32 vmemmap_hits;    /* those of which it found the cache */
+	u64 word;            /* result of read_word() */
+	u64 direct_map_base; /* start of the direct map and of the struct pages, */
+	u64 vmemmap_base;    /* on kernels without bpf_get_kmem_cache() */
 	u8 cache_generation[CACHE_GENERATIONS];
 	u32 module_stamps[MODULE_PAGES]; /* generation in which text there last changed */
 	u32 log2_table[1026];            /* log2(1 + i / 1024) in units of 2^-26, i = 0..1024 */
@@ -146,7 +157,7 @@ struct control {
 
 struct module_event {
 	u32 kind;
-	u32 generation; /* first generation in which the module is there, or no longer there */
+	u32 generation; /* first generation with the module loaded, or without it */
 	u64 base;
 	u64 bytes;
 	u64 init_base;
@@ -171,7 +182,7 @@ struct devres_event {
 
 #define WALK_NODES 64 /* devres nodes read in one step of the walk */
 #define WALK_TORN  1  /* the list changed under the walk: read this device again */
-#define WALK_GONE  2  /* not a registered device (any more) */
+#define WALK_GONE  2  /* not, or no longer, a registered device */
 
 struct walk_node {
 	u64 node;

@@ -1,36 +1,37 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Which place of the pool a tracked object has.
+ * The pool index of a tracked object: where its record is.
  *
- * Where atomic operations can compare and return values (TAGS), a table of our own tells: a place
- * is tagged with the address of its object, in one of the TAG_PROBES cache lines of tags from
- * where the address hashes to. Elsewhere a BPF hash does, and a stack keeps the free places; each
- * call of theirs takes locks.
+ * Where atomic operations can compare and return values (HAVE_TAGS), a table of tags maps an
+ * address to its index: an index is tagged with the address of its object, and lies in one of
+ * TAG_PROBES cache lines of tags, from the one that the address hashes to. Elsewhere a BPF hash
+ * does, and a BPF stack holds the free indices; each call to either takes locks.
+ *
+ * Such atomics exist since 5.12 (91c960b00566 "bpf: Rename BPF_XADD and prepare to encode other
+ * atomics in .imm" and the commits after it), on arm64 since 5.18 (1902472b4fa9 "bpf, arm64:
+ * Support more atomic operations").
  */
-#ifndef SLABMON_PLACES_H
-#define SLABMON_PLACES_H
+#ifndef SLABMON_POOL_H
+#define SLABMON_POOL_H
 
-#define ENOENT 2
-#define E2BIG  7
-
-#if TAGS
+#if HAVE_TAGS
 #define TAG_BUSY 1 /* beside an address, which is even: the record is being filled or cleared */
 
-/* One cache line of tags: of the places from TAG_WAYS times its number on. */
+/* The first line of tags for this address. Line n holds the tags from TAG_WAYS * n on. */
 static __always_inline u32 home_line(u64 address)
 {
-	return ((address >> 3) * GOLDEN_RATIO_64 >> 32) * (TAG_LINES - TAG_PROBES) >> 32;
+	return ((address >> 3) * GOLDEN_RATIO_64 >> 32) * (NR_TAG_LINES - TAG_PROBES) >> 32;
 }
 
-static __always_inline u64 *tag_of(u32 place)
+static __always_inline u64 *tag_of(u32 index)
 {
-	struct tag_line *line = tag_line(place / TAG_WAYS);
+	struct tag_line *line = tag_line(index / TAG_WAYS);
 
-	return line ? &line->tags[place % TAG_WAYS] : 0;
+	return line ? &line->tags[index % TAG_WAYS] : 0;
 }
 
-/* Finds the object's place. */
-static __always_inline struct sample *find_sample(struct lane_head *head, u64 address, u32 *place)
+/* Returns the record of a tracked object, and its index, or NULL. */
+static __always_inline struct sample *pool_find(struct lane_head *head, u64 address, u32 *index)
 {
 	u32 home = home_line(address);
 
@@ -43,15 +44,16 @@ static __always_inline struct sample *find_sample(struct lane_head *head, u64 ad
 #pragma clang loop unroll(full)
 		for (u32 way = 0; way < TAG_WAYS; way++)
 			if (*(volatile u64 *)&line->tags[way] == address) {
-				*place = opaque(&head->scratch, (home + i) * TAG_WAYS + way);
-				return sample_at(*place);
+				*index = hide_from_verifier(&head->scratch,
+				                            (home + i) * TAG_WAYS + way);
+				return sample_at(*index);
 			}
 	}
 	return 0;
 }
 
-/* Takes a free place for an object; nobody finds it there before keep_sample(). */
-static __always_inline long take_place(struct lane_head *head, u64 address, u32 *place)
+/* Claims a free index for an object; pool_find() finds it after pool_publish() only. */
+static __always_inline long pool_claim(struct lane_head *head, u64 address, u32 *index)
 {
 	u32 home = home_line(address);
 
@@ -65,68 +67,69 @@ static __always_inline long take_place(struct lane_head *head, u64 address, u32 
 		for (u32 way = 0; way < TAG_WAYS; way++)
 			if (!*(volatile u64 *)&line->tags[way] &&
 			    !__sync_val_compare_and_swap(&line->tags[way], 0, address | TAG_BUSY)) {
-				*place = opaque(&head->scratch, (home + i) * TAG_WAYS + way);
+				*index = hide_from_verifier(&head->scratch,
+				                            (home + i) * TAG_WAYS + way);
 				return 0;
 			}
 	}
 	return -E2BIG;
 }
 
-static __always_inline long keep_sample(u64 address, u32 place)
+static __always_inline long pool_publish(u64 address, u32 index)
 {
-	u64 *tag = tag_of(place);
+	u64 *tag = tag_of(index);
 
 	if (tag)
 		*(volatile u64 *)tag = address;
 	return 0;
 }
 
-/* Ends the tracking of an object; only one of several that try succeeds. */
-static __always_inline bool drop_sample(u64 address, u32 place)
+/* Ends the tracking of an object; if several try, only one succeeds. */
+static __always_inline bool pool_unlink(u64 address, u32 index)
 {
-	u64 *tag = tag_of(place);
+	u64 *tag = tag_of(index);
 
 	return tag && __sync_val_compare_and_swap(tag, address, address | TAG_BUSY) == address;
 }
 
-/* A full barrier: what was written to the record before stays before. */
-static __always_inline long give_place_back(u32 place)
+/* A full barrier: writes to the record before it stay before it. */
+static __always_inline long pool_release(u32 index)
 {
-	u64 *tag = tag_of(place);
+	u64 *tag = tag_of(index);
 
 	if (tag)
 		__sync_lock_test_and_set(tag, 0);
 	return 0;
 }
 #else
-static __always_inline struct sample *find_sample(struct lane_head *head, u64 address, u32 *place)
+static __always_inline struct sample *pool_find(struct lane_head *head, u64 address, u32 *index)
 {
-	u32 *found = hashed_place(address);
+	u32 *value = hashed_index(address);
 
-	if (!found)
+	if (!value)
 		return 0;
-	*place = *found;
-	return sample_at(*found);
+	*index = *value;
+	return sample_at(*value);
 }
 
-static __always_inline long take_place(struct lane_head *head, u64 address, u32 *place)
+static __always_inline long pool_claim(struct lane_head *head, u64 address, u32 *index)
 {
-	return pop_place(place);
+	return pop_index(index);
 }
 
-static __always_inline long keep_sample(u64 address, u32 place)
+static __always_inline long pool_publish(u64 address, u32 index)
 {
-	return hash_place(address, place);
+	return hash_index(address, index);
 }
 
-static __always_inline bool drop_sample(u64 address, u32 place)
+static __always_inline bool pool_unlink(u64 address, u32 index)
 {
-	return !unhash_place(address);
+	return !unhash_index(address);
 }
 
-static __always_inline long give_place_back(u32 place)
+static __always_inline long pool_release(u32 index)
 {
-	return push_place(place);
+	return push_index(index);
 }
 #endif
 

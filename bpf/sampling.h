@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Poisson sampling by bytes, as tcmalloc, jemalloc and Go's heap profile do: sample points are
- * strewn over the stream of allocated bytes with exponential gaps of mean `interval`, and an
+ * placed on the stream of allocated bytes with exponential gaps of mean `interval`, and an
  * allocation that covers one is tracked. Its probability is 1 - exp(-bytes / interval); the
- * gaps have no memory, so each allocation is judged independently.
+ * gaps are memoryless, so each allocation is sampled independently.
  */
 #ifndef SLABMON_SAMPLING_H
 #define SLABMON_SAMPLING_H
 
 /*
  * -ln(u / 2^32) * interval for a uniform 32-bit u. log2 by leading bit and a table with linear
- * interpolation, in units of 2^-26. tests/support/sampler.py is the same in Python.
+ * interpolation, in units of 2^-26. tests/support/sampler.py is the same in
+ * Python.
  *
- * Here and below the sign bit of a difference stands for a comparison: each branch would double
+ * Here and below the sign bit of a difference serves as a comparison: each branch would double
  * the paths that the verifier follows.
  */
 static __always_inline s64 exponential_gap(const struct control *control, u32 uniform)
@@ -35,11 +36,11 @@ static __always_inline s64 exponential_gap(const struct control *control, u32 un
 }
 
 /*
- * Bytes that a sampled object stands for: bytes / (1 - exp(-bytes / interval)), by a table with
- * linear interpolation, within 0.01 %; what is tracked with certainty (interval 0)
- * stands for itself, and so does what is sixteen times as large as the interval.
+ * Bytes that a sampled object represents: bytes / (1 - exp(-bytes / interval)), by a table with
+ * linear interpolation, within 0.01 %. An object tracked with certainty (interval 0) represents
+ * itself only, and so does one sixteen times as large as the interval.
  */
-static __always_inline u64 stands_for(const struct control *control, u64 bytes, u64 interval)
+static __always_inline u64 sample_weight(const struct control *control, u64 bytes, u64 interval)
 {
 	u64 share, low, fraction;
 
@@ -66,10 +67,10 @@ static __always_inline u32 lifetime_decade(u64 nanoseconds)
 	return decade;
 }
 
-/* Position of an address in the gate, a table of small counters. */
-static __always_inline u64 gate_index(u64 address)
+/* Index of the address's counter in the filter. */
+static __always_inline u64 filter_index(u64 address)
 {
-	return (address >> 3) * GOLDEN_RATIO_64 >> (64 - GATE_BITS);
+	return (address >> 3) * GOLDEN_RATIO_64 >> (64 - NR_FILTER_BITS);
 }
 
 #endif

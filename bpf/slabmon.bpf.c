@@ -1,25 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * slabmon's kernel side: the maps and the programs on them. One translation unit, because bcc
- * rewrites map accesses (`map.lookup()`) in the main file only.
+ * rewrites map accesses (`map.lookup()`) in the main file only, and not inside macros.
  */
+#include "include/linux/errno.h"
+#include "compiler.h"
 #include "layout.h"
 #include "lanes.h"
 
 #define BPF_F_MMAPABLE 1024
 
 /*
- * Settings, then the gate: one byte-wide counter of tracked objects per hash of the address,
- * four to a word. Zero means not tracked: such frees leave at once. A counter grows after its
- * sample is stored and shrinks after it is deleted, by whoever did it, so none is ever lost.
+ * Settings, then the filter: a counting Bloom filter with one hash. It holds a byte-wide
+ * counter of tracked objects per hash of the address, four to a word. Zero means not tracked:
+ * such frees leave at once. A counter grows after its sample is stored and shrinks after it is
+ * deleted, each by the program that did it, so that no tracked object is ever missed.
  */
 struct shared {
 	struct control control;
-	u32 gate[1 << (GATE_BITS - 2)];
+	u32 filter[1 << (NR_FILTER_BITS - 2)];
 };
 
 struct stack {
-	u64 frames[STACK_FRAMES];
+	u64 frames[NR_STACK_FRAMES];
 };
 
 struct tag_line {
@@ -32,78 +35,120 @@ struct walk {
 };
 
 /*
+ * All lanes of a program are one map value. Kernels that nest programs allow none that large
+ * (4 MiB before 5.15): there each lane is a value.
+ */
+#define NR_LANE_VALUES (NR_NESTING > 1 ? NR_LANES : 1)
+
+/*
  * bcc generates printing and parsing code for each element of a map's value type, which takes
  * seconds for an array of thousands of structs: large values are declared as bytes.
  */
-#define BYTES_OF(type)                                                                             \
+#define DEFINE_BYTES(type, number)                                                                 \
 	struct type##_bytes {                                                                      \
-		char bytes[sizeof(struct type)];                                                   \
+		char bytes[(number) * sizeof(struct type)];                                        \
 	}
-BYTES_OF(shared);
-BYTES_OF(walk);
-BYTES_OF(sample);
-BYTES_OF(tag_line);
-BYTES_OF(cache_record);
-BYTES_OF(stack);
-BYTES_OF(stack_total);
+DEFINE_BYTES(shared, 1);
+DEFINE_BYTES(walk, 1);
+DEFINE_BYTES(sample, 1);
+DEFINE_BYTES(tag_line, 1);
+DEFINE_BYTES(cache_record, 1);
+DEFINE_BYTES(stack, 1);
+DEFINE_BYTES(stack_total, 1);
+DEFINE_BYTES(alloc_lane, NR_LANES / NR_LANE_VALUES);
+DEFINE_BYTES(free_lane, NR_LANES / NR_LANE_VALUES);
 
 /*
- * The loader makes the constant NAME_value the address of what the map NAME holds
- * (BPF_PSEUDO_MAP_VALUE): no look-up. All lanes of a program are one value. Kernels that nest
- * programs allow none that large (4 MiB before 5.15): there each lane is one, and looked up.
- * `number` is below LANES.
+ * The lanes of one program: the map NAME_lanes; NAME_lane(number), where `number` is below
+ * NR_LANES; and enter_NAME(), which sets this CPU's lane, or returns false if the event is to
+ * be dropped. leave() ends what it began.
+ *
+ * The loader makes two constants for each map: MAP_value is the address of its first value
+ * (BPF_PSEUDO_MAP_VALUE), which takes no look-up, and MAP_map the map itself
+ * (BPF_PSEUDO_MAP_FD), for macros and headers, where bcc does not rewrite map accesses.
  */
-#define LANE(type, name, number) (struct type *)name##_value + number
-#if NESTING > 1
-#define LANE_VALUES LANES
-typedef u32 lane_number;
+#if NR_NESTING > 1
+#define DEFINE_LANES(name, type)                                                                   \
+	BPF_F_TABLE("array", u32, struct type##_bytes, name##_lanes, NR_LANE_VALUES,               \
+	            BPF_F_MMAPABLE);                                                               \
+                                                                                                   \
+	static __always_inline struct type *name##_lane(u32 number)                                \
+	{                                                                                          \
+		return bpf_map_lookup_elem((void *)name##_lanes_map, &number);                     \
+	}                                                                                          \
+                                                                                                   \
+	static __always_inline bool enter_##name(struct nesting *nesting, struct type **lane)      \
+	{                                                                                          \
+		u32 number = bpf_get_smp_processor_id() * NR_NESTING;                              \
+		struct type *home = name##_lane(number);                                           \
+                                                                                                   \
+		if (!home || !nest(nesting, &home->head))                                          \
+			return false;                                                              \
+		*lane = name##_lane(number + (u32)nesting->depth);                                 \
+		if (!*lane)                                                                        \
+			leave(nesting);                                                            \
+		return *lane;                                                                      \
+	}
 #else
-#define LANE_VALUES 1
-typedef u64 lane_number;
+#define DEFINE_LANES(name, type)                                                                   \
+	BPF_F_TABLE("array", u32, struct type##_bytes, name##_lanes, NR_LANE_VALUES,               \
+	            BPF_F_MMAPABLE);                                                               \
+                                                                                                   \
+	static __always_inline struct type *name##_lane(u64 number)                                \
+	{                                                                                          \
+		return (struct type *)name##_lanes_value + number;                                 \
+	}                                                                                          \
+                                                                                                   \
+	static __always_inline bool enter_##name(struct nesting *nesting, struct type **lane)      \
+	{                                                                                          \
+		u64 cpu = bpf_get_smp_processor_id();                                              \
+                                                                                                   \
+		if (unlikely(cpu >= NR_LANES))                                                     \
+			return false;                                                              \
+		*lane = name##_lane(cpu);                                                          \
+		barrier_var(*lane);                                                                \
+		return true;                                                                       \
+	}
 #endif
-struct alloc_lane_bytes {
-	char bytes[LANES / LANE_VALUES * sizeof(struct alloc_lane)];
-};
-struct free_lane_bytes {
-	char bytes[LANES / LANE_VALUES * sizeof(struct free_lane)];
-};
 
-BPF_F_TABLE("array", u32, struct shared_bytes, shared, 1, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, struct alloc_lane_bytes, kmalloc_lanes, LANE_VALUES, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, struct alloc_lane_bytes, cache_alloc_lanes, LANE_VALUES, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, struct free_lane_bytes, kfree_lanes, LANE_VALUES, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, struct free_lane_bytes, cache_free_lanes, LANE_VALUES, BPF_F_MMAPABLE);
-/* Tracked objects: the records, and what finds their places (pool.h). */
-BPF_F_TABLE("array", u32, struct sample_bytes, pool, PLACES, BPF_F_MMAPABLE);
-#if TAGS
-BPF_F_TABLE("array", u32, struct tag_line_bytes, tags, TAG_LINES, BPF_F_MMAPABLE);
-#else
-BPF_TABLE("hash", u64, u32, samples, SAMPLES);
-BPF_STACK(free_places, u32, SAMPLES);
-#endif
-BPF_TABLE("hash", u64, struct cache_record_bytes, caches, CACHES);
-BPF_TABLE("hash", u64, u64, unobserved_frees, CACHES);
-#if STACKS
-BPF_TABLE("stacktrace", int, struct stack_bytes, stacks, STACKS);
-/* By number of the stack; the last one is of all without a stack. */
-BPF_F_TABLE("array", u32, struct stack_total_bytes, stack_totals, STACK_IDS + 1, BPF_F_MMAPABLE);
-#endif
-#if PAGES
-BPF_F_TABLE("array", u32, struct alloc_lane_bytes, page_alloc_lanes, LANE_VALUES, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, struct free_lane_bytes, page_free_lanes, LANE_VALUES, BPF_F_MMAPABLE);
-#endif
-#if BULK_ALLOC
-BPF_F_TABLE("array", u32, struct alloc_lane_bytes, bulk_alloc_lanes, LANE_VALUES, BPF_F_MMAPABLE);
+/* The counting programs, at the end of this file, each with its lanes. */
+DEFINE_LANES(kmalloc, alloc_lane)
+DEFINE_LANES(cache_alloc, alloc_lane)
+DEFINE_LANES(kfree, free_lane)
+DEFINE_LANES(cache_free, free_lane)
+#if HAVE_BULK_ALLOC
+DEFINE_LANES(bulk_alloc, alloc_lane)
 BPF_PROG_ARRAY(bulk_alloc_next, 1);
 #endif
-#if BULK_FREE
-BPF_F_TABLE("array", u32, struct free_lane_bytes, bulk_free_lanes, LANE_VALUES, BPF_F_MMAPABLE);
+#if HAVE_BULK_FREE
+DEFINE_LANES(bulk_free, free_lane)
 BPF_PROG_ARRAY(bulk_free_next, 1);
 #endif
-#if RCU_SHEAVES
-BPF_F_TABLE("array", u32, struct free_lane_bytes, rcu_free_lanes, LANE_VALUES, BPF_F_MMAPABLE);
+#if HAVE_RCU_SHEAVES
+DEFINE_LANES(rcu_free, free_lane)
 #endif
-BPF_RINGBUF_OUTPUT(events, EVENT_PAGES);
+#if HAVE_PAGES
+DEFINE_LANES(page_alloc, alloc_lane)
+DEFINE_LANES(page_free, free_lane)
+#endif
+
+BPF_F_TABLE("array", u32, struct shared_bytes, shared, 1, BPF_F_MMAPABLE);
+/* Tracked objects: the records, and what finds their pool index (pool.h). */
+BPF_F_TABLE("array", u32, struct sample_bytes, pool, NR_POOL, BPF_F_MMAPABLE);
+#if HAVE_TAGS
+BPF_F_TABLE("array", u32, struct tag_line_bytes, tags, NR_TAG_LINES, BPF_F_MMAPABLE);
+#else
+BPF_TABLE("hash", u64, u32, samples, NR_SAMPLES);
+BPF_STACK(free_indices, u32, NR_SAMPLES);
+#endif
+BPF_TABLE("hash", u64, struct cache_record_bytes, caches, NR_CACHES);
+BPF_TABLE("hash", u64, u64, unobserved_frees, NR_CACHES);
+#if HAVE_STACKS
+BPF_TABLE("stacktrace", int, struct stack_bytes, stacks, NR_STACKS);
+/* By stack id; the last one is of all allocations without a stack. */
+BPF_F_TABLE("array", u32, struct stack_total_bytes, stack_totals, NR_STACK_IDS + 1, BPF_F_MMAPABLE);
+#endif
+BPF_RINGBUF_OUTPUT(events, NR_EVENT_PAGES);
 BPF_F_TABLE("array", u32, struct walk_bytes, walks, 1, BPF_F_MMAPABLE);
 
 static __always_inline struct shared *get_shared(void)
@@ -116,136 +161,56 @@ static __always_inline struct walk *get_walk(void)
 	return (struct walk *)walks_value;
 }
 
-/*
- * The body of a counting program: finds its lane on this CPU and has it counted there. Kernels
- * without a recursion guard nest a program in itself: each level has its own lane.
- */
-#if NESTING > 1
-#define COUNT_IN(type, lane_of, count)                                                             \
-	u32 index = bpf_get_smp_processor_id() * NESTING;                                          \
-	struct type *lane, *home = lane_of(index);                                                 \
-	struct shared *all = get_shared();                                                         \
-	u64 depth;                                                                                 \
-	if (!home)                                                                                 \
-		return 0;                                                                          \
-	depth = *(volatile u64 *)&home->head.depth;                                                \
-	if (depth >= NESTING) {                                                                    \
-		__sync_fetch_and_add(&home->head.lost[LOST_NESTING], 1);                           \
-		return 0;                                                                          \
-	}                                                                                          \
-	*(volatile u64 *)&home->head.depth = depth + 1;                                            \
-	lane = lane_of(index + (u32)depth);                                                        \
-	if (lane)                                                                                  \
-		count;                                                                             \
-	*(volatile u64 *)&home->head.depth = depth;                                                \
-	return 0
-#else
-#define COUNT_IN(type, lane_of, count)                                                             \
-	u64 cpu = bpf_get_smp_processor_id();                                                      \
-	struct shared *all = get_shared();                                                         \
-	struct type *lane;                                                                         \
-	if (unlikely(cpu >= LANES))                                                                \
-		return 0;                                                                          \
-	lane = lane_of(cpu);                                                                       \
-	keep(lane);                                                                                \
-	count;                                                                                     \
-	return 0
-#endif
+/* Map accesses: everything that the headers below need of bcc's rewriter. */
 
-static __always_inline struct alloc_lane *kmalloc_lane(lane_number number)
-{
-	return NESTING > 1 ? (void *)kmalloc_lanes.lookup(&number)
-	                   : LANE(alloc_lane, kmalloc_lanes, number);
-}
-
-static __always_inline struct alloc_lane *cache_alloc_lane(lane_number number)
-{
-	return NESTING > 1 ? (void *)cache_alloc_lanes.lookup(&number)
-	                   : LANE(alloc_lane, cache_alloc_lanes, number);
-}
-
-static __always_inline struct free_lane *kfree_lane(lane_number number)
-{
-	return NESTING > 1 ? (void *)kfree_lanes.lookup(&number)
-	                   : LANE(free_lane, kfree_lanes, number);
-}
-
-static __always_inline struct free_lane *cache_free_lane(lane_number number)
-{
-	return NESTING > 1 ? (void *)cache_free_lanes.lookup(&number)
-	                   : LANE(free_lane, cache_free_lanes, number);
-}
-
-#if BULK_ALLOC
-static __always_inline struct alloc_lane *bulk_alloc_lane(lane_number number)
-{
-	return NESTING > 1 ? (void *)bulk_alloc_lanes.lookup(&number)
-	                   : LANE(alloc_lane, bulk_alloc_lanes, number);
-}
-
+#if HAVE_BULK_ALLOC
 static __always_inline void bulk_alloc_again(struct bpf_raw_tracepoint_args *ctx)
 {
 	bulk_alloc_next.call(ctx, 0);
 }
 #endif
 
-#if BULK_FREE
-static __always_inline struct free_lane *bulk_free_lane(lane_number number)
-{
-	return NESTING > 1 ? (void *)bulk_free_lanes.lookup(&number)
-	                   : LANE(free_lane, bulk_free_lanes, number);
-}
-
+#if HAVE_BULK_FREE
 static __always_inline void bulk_free_again(struct bpf_raw_tracepoint_args *ctx)
 {
 	bulk_free_next.call(ctx, 0);
 }
 #endif
 
-#if RCU_SHEAVES
-static __always_inline struct free_lane *rcu_free_lane(lane_number number)
+static __always_inline struct sample *sample_at(u32 index)
 {
-	return NESTING > 1 ? (void *)rcu_free_lanes.lookup(&number)
-	                   : LANE(free_lane, rcu_free_lanes, number);
-}
-#endif
-
-/* Map accesses: everything the headers below need of bcc's rewriter. */
-
-static __always_inline struct sample *sample_at(u32 place)
-{
-	return (void *)pool.lookup(&place);
+	return (void *)pool.lookup(&index);
 }
 
-#if TAGS
+#if HAVE_TAGS
 static __always_inline struct tag_line *tag_line(u32 number)
 {
 	return (void *)tags.lookup(&number);
 }
 #else
-static __always_inline u32 *hashed_place(u64 address)
+static __always_inline u32 *hashed_index(u64 address)
 {
 	return samples.lookup(&address);
 }
 
-static __always_inline long hash_place(u64 address, u32 place)
+static __always_inline long hash_index(u64 address, u32 index)
 {
-	return samples.insert(&address, &place);
+	return samples.insert(&address, &index);
 }
 
-static __always_inline long unhash_place(u64 address)
+static __always_inline long unhash_index(u64 address)
 {
 	return samples.delete(&address);
 }
 
-static __always_inline long pop_place(u32 *place)
+static __always_inline long pop_index(u32 *index)
 {
-	return free_places.pop(place);
+	return free_indices.pop(index);
 }
 
-static __always_inline long push_place(u32 place)
+static __always_inline long push_index(u32 index)
 {
-	return free_places.push(&place, 0);
+	return free_indices.push(&index, 0);
 }
 #endif
 
@@ -254,7 +219,7 @@ static __always_inline bool is_known_cache(u64 key)
 	return caches.lookup(&key) != 0;
 }
 
-static __always_inline long keep_cache(u64 key, struct cache_record *record)
+static __always_inline long store_cache(u64 key, struct cache_record *record)
 {
 	return caches.update(&key, (struct cache_record_bytes *)record);
 }
@@ -269,10 +234,10 @@ static __always_inline long note_unobserved_free(u64 cache)
 	return 0;
 }
 
-static __always_inline struct stack_total *stack_total(u32 number)
+static __always_inline struct stack_total *stack_total(u32 stack)
 {
-#if STACKS
-	return (void *)stack_totals.lookup(&number);
+#if HAVE_STACKS
+	return (void *)stack_totals.lookup(&stack);
 #else
 	return 0;
 #endif
@@ -280,7 +245,7 @@ static __always_inline struct stack_total *stack_total(u32 number)
 
 static __always_inline s32 stack_id(struct bpf_raw_tracepoint_args *ctx)
 {
-#if STACKS
+#if HAVE_STACKS
 	return stacks.get_stackid(ctx, 0);
 #else
 	return -1;
@@ -298,115 +263,181 @@ static __always_inline s32 stack_id(struct bpf_raw_tracepoint_args *ctx)
 
 int on_kmalloc(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(alloc_lane, kmalloc_lane, count_kmalloc(ctx, all, lane, ARG_KMALLOC_NODE));
+	struct nesting nesting;
+	struct alloc_lane *lane;
+
+	if (!enter_kmalloc(&nesting, &lane))
+		return 0;
+	count_kmalloc(ctx, get_shared(), lane, ARG_KMALLOC_NODE);
+	leave(&nesting);
+	return 0;
 }
 
 int on_kmem_cache_alloc(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(alloc_lane, cache_alloc_lane,
-	         count_cache_alloc(ctx, all, lane, ARG_CACHE_ALLOC_NODE));
+	struct nesting nesting;
+	struct alloc_lane *lane;
+
+	if (!enter_cache_alloc(&nesting, &lane))
+		return 0;
+	count_cache_alloc(ctx, get_shared(), lane, ARG_CACHE_ALLOC_NODE);
+	leave(&nesting);
+	return 0;
 }
 
 int on_kfree(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(free_lane, kfree_lane, count_object_free(all, lane, ctx->args[1]));
+	struct nesting nesting;
+	struct free_lane *lane;
+
+	if (!enter_kfree(&nesting, &lane))
+		return 0;
+	count_object_free(get_shared(), lane, ctx->args[1]);
+	leave(&nesting);
+	return 0;
 }
 
 int on_kmem_cache_free(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(free_lane, cache_free_lane, count_cache_free(ctx, all, lane));
+	struct nesting nesting;
+	struct free_lane *lane;
+
+	if (!enter_cache_free(&nesting, &lane))
+		return 0;
+	count_cache_free(ctx, get_shared(), lane);
+	leave(&nesting);
+	return 0;
 }
 
-#if NODE_EVENTS /* as the events without _node, and the node behind the flags */
+/*
+ * The events of kernels before 11e9734bcb6a "mm/slab_common: unify NUMA and UMA version of
+ * tracepoints" (6.1): as those without _node, with the node behind the flags.
+ */
+#if HAVE_NODE_EVENTS
 int on_kmalloc_node(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(alloc_lane, kmalloc_lane, count_kmalloc(ctx, all, lane, ARG_KMALLOC_GFP + 1));
+	struct nesting nesting;
+	struct alloc_lane *lane;
+
+	if (!enter_kmalloc(&nesting, &lane))
+		return 0;
+	count_kmalloc(ctx, get_shared(), lane, ARG_KMALLOC_GFP + 1);
+	leave(&nesting);
+	return 0;
 }
 
 int on_kmem_cache_alloc_node(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(alloc_lane, cache_alloc_lane,
-	         count_cache_alloc(ctx, all, lane, ARG_CACHE_ALLOC_GFP + 1));
+	struct nesting nesting;
+	struct alloc_lane *lane;
+
+	if (!enter_cache_alloc(&nesting, &lane))
+		return 0;
+	count_cache_alloc(ctx, get_shared(), lane, ARG_CACHE_ALLOC_GFP + 1);
+	leave(&nesting);
+	return 0;
 }
 #endif
 
 /* Attached to functions (fentry, fexit), whose arguments they find as tracepoint programs do. */
-#if BULK_ALLOC
+#if HAVE_BULK_ALLOC
 int on_bulk_alloc(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(alloc_lane, bulk_alloc_lane, count_bulk_alloc(ctx, all, lane));
+	struct nesting nesting;
+	struct alloc_lane *lane;
+
+	if (!enter_bulk_alloc(&nesting, &lane))
+		return 0;
+	count_bulk_alloc(ctx, get_shared(), lane);
+	leave(&nesting);
+	return 0;
 }
 #endif
 
-#if BULK_FREE
+#if HAVE_BULK_FREE
 int on_bulk_free(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(free_lane, bulk_free_lane, count_bulk_free(ctx, all, lane));
+	struct nesting nesting;
+	struct free_lane *lane;
+
+	if (!enter_bulk_free(&nesting, &lane))
+		return 0;
+	count_bulk_free(ctx, get_shared(), lane);
+	leave(&nesting);
+	return 0;
 }
 #endif
 
-#if RCU_SHEAVES
+#if HAVE_RCU_SHEAVES
 int on_rcu_free(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(free_lane, rcu_free_lane, count_rcu_free(ctx, all, lane));
+	struct nesting nesting;
+	struct free_lane *lane;
+
+	if (!enter_rcu_free(&nesting, &lane))
+		return 0;
+	count_rcu_free(ctx, get_shared(), lane);
+	leave(&nesting);
+	return 0;
 }
 #endif
 
-#if PAGES
-static __always_inline struct alloc_lane *page_alloc_lane(lane_number number)
-{
-	return NESTING > 1 ? (void *)page_alloc_lanes.lookup(&number)
-	                   : LANE(alloc_lane, page_alloc_lanes, number);
-}
-
-static __always_inline struct free_lane *page_free_lane(lane_number number)
-{
-	return NESTING > 1 ? (void *)page_free_lanes.lookup(&number)
-	                   : LANE(free_lane, page_free_lanes, number);
-}
-
+#if HAVE_PAGES
 int on_mm_page_alloc(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(alloc_lane, page_alloc_lane,
-	         count_page_alloc(lane, ctx->args[0], ctx->args[1], ctx->args[2]));
+	struct nesting nesting;
+	struct alloc_lane *lane;
+
+	if (!enter_page_alloc(&nesting, &lane))
+		return 0;
+	count_page_alloc(lane, ctx->args[0], ctx->args[1], ctx->args[2]);
+	leave(&nesting);
+	return 0;
 }
 
 int on_mm_page_free(struct bpf_raw_tracepoint_args *ctx)
 {
-	COUNT_IN(free_lane, page_free_lane, count_page_free(lane, ctx->args[1]));
+	struct nesting nesting;
+	struct free_lane *lane;
+
+	if (!enter_page_free(&nesting, &lane))
+		return 0;
+	count_page_free(lane, ctx->args[1]);
+	leave(&nesting);
+	return 0;
 }
 #endif
 
-#if DEVRES_LOG
+#if HAVE_DEVRES_LOG
 int on_devres_log(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct shared *all = get_shared();
+	struct shared *shared = get_shared();
 	struct devres_event *event = events.ringbuf_reserve(sizeof(*event));
 
 	if (!event) {
-		__sync_fetch_and_add(&all->control.events_lost, 1);
+		__sync_fetch_and_add(&shared->control.events_lost, 1);
 		return 0;
 	}
-	fill_devres_event(all, event, ctx->args[0], ctx->args[1], ctx->args[2], ctx->args[3],
+	fill_devres_event(shared, event, ctx->args[0], ctx->args[1], ctx->args[2], ctx->args[3],
 	                  ctx->args[4], &event->cache);
 	events.ringbuf_submit(event, 0);
 	return 0;
 }
 #endif
 
-#if MODULES
+#if HAVE_MODULES
 static __always_inline int module_changed(u32 kind, u64 module)
 {
-	struct shared *all = get_shared();
+	struct shared *shared = get_shared();
 	struct module_event *event;
 	u32 generation;
 
-	__sync_fetch_and_add(&all->control.module_generation, 1);
-	generation = all->control.module_generation;
-	stamp_module(all, module, generation);
+	__sync_fetch_and_add(&shared->control.module_generation, 1);
+	generation = shared->control.module_generation;
+	stamp_module(shared, module, generation);
 	event = events.ringbuf_reserve(sizeof(*event));
 	if (!event) {
-		__sync_fetch_and_add(&all->control.events_lost, 1);
+		__sync_fetch_and_add(&shared->control.events_lost, 1);
 		return 0;
 	}
 	fill_module_event(event, kind, module, generation);
@@ -425,38 +456,38 @@ int on_module_free(struct bpf_raw_tracepoint_args *ctx)
 }
 #endif
 
-#if CACHE_BY_PAGE
-/* Run by the daemon before anything is attached; args: the address of 64 bits that it asks for. */
-int peek(struct bpf_raw_tracepoint_args *ctx)
+#if HAVE_CACHE_BY_PAGE
+/* Run by the daemon before anything is attached; args: the address of a word. */
+int read_word(struct bpf_raw_tracepoint_args *ctx)
 {
-	get_shared()->control.peeked = read_u64(ctx->args[0]);
+	get_shared()->control.word = read_u64(ctx->args[0]);
 	return 0;
 }
 #endif
 
-#if SHORT_WAY
-/* Run by the daemon before anything is attached; args: see find_page_base(). */
-int find_pages(struct bpf_raw_tracepoint_args *ctx)
+#if HAVE_PAGE_LOOKUP_INLINE
+/* Run by the daemon before anything is attached; args: see probe_page_base(). */
+int locate_vmemmap(struct bpf_raw_tracepoint_args *ctx)
 {
-	find_page_base(&get_shared()->control, bpf_get_current_task(), ctx->args[0],
-	               &get_walk()->device.scratch);
+	probe_page_base(&get_shared()->control, bpf_get_current_task(), ctx->args[0],
+	                &get_walk()->device.scratch);
 	return 0;
 }
 #endif
 
-#if !TAGS
-/* Run by the daemon before anything is attached: args: first of POOL_STEP free places. */
+#if !HAVE_TAGS
+/* Run by the daemon before anything is attached: args: the first of POOL_STEP free indices. */
 int fill_pool(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 first = ctx->args[0];
 
 	for (int i = POOL_STEP - 1; i >= 0; i--)
-		give_place_back(first + i);
+		pool_release(first + i);
 	return 0;
 }
 #endif
 
-/* Run by the daemon, not attached: one device a call; args: device, cursor. */
+/* Run by the daemon, not attached: one step of one device; args: device, cursor. */
 int walk_devices(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct walk *walk = get_walk();
@@ -465,7 +496,7 @@ int walk_devices(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-/* Attached for an instant: any packet sent names a network device, the way in to all devices. */
+/* Attached for an instant: any packet sent leads to a network device, and so to all devices. */
 int on_net_dev_queue(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 net_device = read_u64(ctx->args[0] + OFF_SKB_DEV);

@@ -1,80 +1,77 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Tracked allocations: which are chosen, what is kept of them, and how their frees find them.
+ * Tracked allocations: which are chosen, what is recorded of them, and how their frees find
+ * them.
  */
 #ifndef SLABMON_TRACKING_H
 #define SLABMON_TRACKING_H
 
-#define ENOMEM 12
-#define EBUSY  16
-#define EEXIST 17
-
-static __always_inline void gate_add(struct shared *all, u64 index, u32 amount)
+static __always_inline void filter_add(struct shared *shared, u64 index, u32 amount)
 {
-	__sync_fetch_and_add(&all->gate[index >> 2], amount << ((index & 3) << 3));
+	__sync_fetch_and_add(&shared->filter[index >> 2], amount << ((index & 3) << 3));
 }
 
 /* False: this address is not tracked. */
-static __always_inline bool may_be_tracked(struct shared *all, u64 address)
+static __always_inline bool maybe_tracked(struct shared *shared, u64 address)
 {
-	return ((u8 *)all->gate)[gate_index(address)];
+	return ((u8 *)shared->filter)[filter_index(address)];
 }
 
-static __always_inline void free_place(struct lane_head *head, u32 place)
+static __always_inline void release_index(struct lane_head *head, u32 index)
 {
-	if (give_place_back(place))
+	if (pool_release(index))
 		head->lost[LOST_PLACES]++;
 }
 
-/* Ends the tracking of an object; only one of several that try succeeds. */
-static __always_inline bool forget(struct shared *all, struct lane_head *head, u64 address,
-                                   struct sample *sample, u32 place)
+/* Ends the tracking of an object; if several try, only one succeeds. */
+static __always_inline bool pool_remove(struct shared *shared, struct lane_head *head, u64 address,
+                                        struct sample *sample, u32 index)
 {
-	if (!drop_sample(address, place))
+	if (!pool_unlink(address, index))
 		return false;
-	gate_add(all, gate_index(address), -1);
+	filter_add(shared, filter_index(address), -1);
 	*(volatile u64 *)&sample->time_ns = 0;
-	free_place(head, place);
+	release_index(head, index);
 	return true;
 }
 
 static __always_inline u64 cache_in(struct alloc_lane *lane, u32 reference)
 {
-	return lane ? lane->slots[reference & (ALLOC_SLOTS - 1)].cache : CACHE_UNKNOWN;
+	return lane ? lane->slots[reference & (NR_ALLOC_SLOTS - 1)].cache : CACHE_UNKNOWN;
 }
 
 static __always_inline u64 cache_of_slot(u32 reference)
 {
-	u64 number = reference / ALLOC_SLOTS;
+	u64 number = reference / NR_ALLOC_SLOTS;
 
-	keep(number); /* here and below: or the bounds are checked of something else */
-	if (number < LANES)
+	barrier_var(number); /* here and below: or clang checks the bounds of another value */
+	if (number < NR_LANES)
 		return cache_in(kmalloc_lane(number), reference);
-	number -= LANES;
-	keep(number);
-	if (number < LANES)
+	number -= NR_LANES;
+	barrier_var(number);
+	if (number < NR_LANES)
 		return cache_in(cache_alloc_lane(number), reference);
-#if BULK_ALLOC
-	number -= LANES;
-	keep(number);
-	if (number < LANES)
+#if HAVE_BULK_ALLOC
+	number -= NR_LANES;
+	barrier_var(number);
+	if (number < NR_LANES)
 		return cache_in(bulk_alloc_lane(number), reference);
 #endif
 	return CACHE_UNKNOWN;
 }
 
-/* An address is allocated that is still tracked: its free was never seen. */
-static __always_inline void forget_unobserved(struct shared *all, struct lane_head *head,
+/* An address is allocated that is still tracked: its free was not observed. */
+static __always_inline void remove_unobserved(struct shared *shared, struct lane_head *head,
                                               u64 address)
 {
-	u32 place;
-	struct sample *old = find_sample(head, address, &place);
+	u32 index;
+	struct sample *stale = pool_find(head, address, &index);
 	u64 cache;
 
-	if (!old)
+	if (!stale)
 		return;
-	cache = cache_of_slot(old->slot);
-	if (forget(all, head, address, old, place) && note_unobserved_free(cache))
+	cache = cache_of_slot(stale->slot);
+	if (pool_remove(shared, head, address, stale, index) && note_unobserved_free(cache))
 		head->lost[LOST_UNOBSERVED_FREES_FULL]++;
 }
 
@@ -93,15 +90,15 @@ static __always_inline void count_sample_error(struct lane_head *head, long erro
 /* Exact mode: is this allocation selected by size and cgroup as well? */
 static __always_inline bool selected(u64 requested)
 {
-	if (EXACT_MIN_SIZE && requested < EXACT_MIN_SIZE)
+	if (EXACT_MIN_BYTES && requested < EXACT_MIN_BYTES)
 		return false;
-	if (EXACT_MAX_SIZE && requested > EXACT_MAX_SIZE)
+	if (EXACT_MAX_BYTES && requested > EXACT_MAX_BYTES)
 		return false;
 	return !EXACT_CGROUP || bpf_get_current_cgroup_id() == EXACT_CGROUP;
 }
 
-/* The stack of this allocation, which is counted there; a negative error without one. */
-static __always_inline s32 count_stack(struct bpf_raw_tracepoint_args *ctx, struct shared *all,
+/* Adds the allocation to the total of its stack. Returns the stack id, or a negative error. */
+static __always_inline s32 count_stack(struct bpf_raw_tracepoint_args *ctx, struct shared *shared,
                                        struct lane_head *head, u64 bytes, u32 interval, u32 flags)
 {
 	struct stack_total *total;
@@ -114,35 +111,35 @@ static __always_inline s32 count_stack(struct bpf_raw_tracepoint_args *ctx, stru
 		head->lost[LOST_STACK_ERROR]++;
 	if (!flags)
 		return stack;
-	total = stack_total(stack < 0 ? STACK_IDS : stack);
+	total = stack_total(stack < 0 ? NR_STACK_IDS : stack);
 	if (!total)
 		return stack;
-	weight = stands_for(&all->control, bytes, interval);
+	weight = sample_weight(&shared->control, bytes, interval);
 	__sync_fetch_and_add(&total->bytes, weight);
-	/* To add what is known to be 0 LLVM makes an atomic `or`, which needs 5.12. */
+	/* LLVM turns the addition of a known 0 into an atomic `or`, which needs 5.12. */
 	if (interval) {
 		spread = weight - bytes;
 		spread &= ~((s64)spread >> 63); /* rounding */
-		__sync_fetch_and_add(&total->squares, weight * spread >> 16);
+		__sync_fetch_and_add(&total->variance, weight * spread >> 16);
 	}
 	return stack;
 }
 
-/* Keeps an allocation, with who made it, until its free. */
-static __always_inline void remember(struct bpf_raw_tracepoint_args *ctx, struct shared *all,
-                                     struct lane_head *head, struct alloc_slot *slot, u64 address,
-                                     u64 requested, u32 interval, u32 flags)
+/* Records an allocation and its task until its free. */
+static __always_inline void pool_insert(struct bpf_raw_tracepoint_args *ctx, struct shared *shared,
+                                        struct lane_head *head, struct alloc_slot *slot,
+                                        u64 address, u64 requested, u32 interval, u32 flags)
 {
 	struct sample *sample;
-	u32 place = 0;
-	s32 stack = STACKS ? count_stack(ctx, all, head, slot->size, interval, flags) : -1;
-	long error = take_place(head, address, &place);
+	u32 index = 0;
+	s32 stack = HAVE_STACKS ? count_stack(ctx, shared, head, slot->size, interval, flags) : -1;
+	long error = pool_claim(head, address, &index);
 
 	if (error) {
 		count_sample_error(head, error);
 		return;
 	}
-	sample = sample_at(place);
+	sample = sample_at(index);
 	if (!sample)
 		return;
 	sample->slot = slot->reference;
@@ -154,30 +151,32 @@ static __always_inline void remember(struct bpf_raw_tracepoint_args *ctx, struct
 	sample->flags = flags;
 	bpf_get_current_comm(sample->comm, sizeof(sample->comm));
 	sample->stack = stack;
-	error = keep_sample(address, place);
+	error = pool_publish(address, index);
 	if (error) {
-		free_place(head, place);
+		release_index(head, index);
 		count_sample_error(head, error);
 		return;
 	}
-	gate_add(all, gate_index(address), 1);
-	if (!TAGS && place >= head->pool_used)
-		head->pool_used = place + 1;
+	filter_add(shared, filter_index(address), 1);
+	if (!HAVE_TAGS && index >= head->pool_used)
+		head->pool_used = index + 1;
 	/* Last: readers of the mapped pool take a record once its time is set. */
 	*(volatile u64 *)&sample->time_ns = bpf_ktime_get_ns();
 }
 
-/* Decides whether this allocation is tracked. Page-backed ones always are: nothing else tells
- * their size when they are freed. */
-static __always_inline void track(struct bpf_raw_tracepoint_args *ctx, struct shared *all,
-                                  struct lane_head *head, struct alloc_slot *slot, u64 address,
-                                  u64 requested)
+/*
+ * Decides whether this allocation is tracked. Page-backed ones always are: no event tells their
+ * size when they are freed.
+ */
+static __always_inline void sample_alloc(struct bpf_raw_tracepoint_args *ctx, struct shared *shared,
+                                         struct lane_head *head, struct alloc_slot *slot,
+                                         u64 address, u64 requested)
 {
 	u32 interval = 0, flags = SLOT_MATCH;
 
-	if (unlikely(may_be_tracked(all, address)))
-		forget_unobserved(all, head, address);
-#if EXACT
+	if (unlikely(maybe_tracked(shared, address)))
+		remove_unobserved(shared, head, address);
+#if HAVE_EXACT
 	if (!(slot->flags & SLOT_MATCH) || !selected(requested)) {
 		if (slot->cache != CACHE_LARGE)
 			return;
@@ -188,28 +187,30 @@ static __always_inline void track(struct bpf_raw_tracepoint_args *ctx, struct sh
 		head->countdown -= slot->size;
 		if (likely(head->countdown > 0))
 			return;
-		head->countdown = exponential_gap(&all->control, bpf_get_prandom_u32());
-		interval = all->control.sample_interval;
+		head->countdown = exponential_gap(&shared->control, bpf_get_prandom_u32());
+		interval = shared->control.sample_interval;
 	}
 #endif
-	remember(ctx, all, head, slot, address, requested, interval, flags);
+	pool_insert(ctx, shared, head, slot, address, requested, interval, flags);
 }
 
-/* Forgets a tracked object; returns the bytes it occupied, 0 if it was not tracked, and how many
- * nanoseconds it lived. */
-static __always_inline u32 untrack(struct shared *all, struct lane_head *head, u64 address,
-                                   u64 *lifetime)
+/*
+ * Stops tracking an object. Returns the bytes it occupied, 0 if it was not tracked, and its
+ * lifetime in nanoseconds.
+ */
+static __always_inline u32 pool_take(struct shared *shared, struct lane_head *head, u64 address,
+                                     u64 *lifetime)
 {
 	struct sample *sample;
-	u32 bytes, place;
+	u32 bytes, index;
 	u64 born;
 
-	sample = find_sample(head, address, &place);
+	sample = pool_find(head, address, &index);
 	if (!sample)
 		return 0;
 	bytes = sample->allocated_bytes;
 	born = sample->time_ns;
-	if (!forget(all, head, address, sample, place))
+	if (!pool_remove(shared, head, address, sample, index))
 		return 0;
 	*lifetime = bpf_ktime_get_ns() - born;
 	return bytes;

@@ -108,7 +108,7 @@ def count_events(workload: Workload, mode: Slabmon, cpu: int) -> Events:
     """Counted by slabmon itself on this CPU. What else allocates there can only add, so the
     least of several blocks is nearest."""
     iterations, tries = 200, 15
-    nesting = mode.tracker.plan.defines["NESTING"]
+    nesting = mode.tracker.plan.defines["NR_NESTING"]
     lanes = [
         lane[cpu * nesting : (cpu + 1) * nesting]["slots"]["count"]
         for lane in mode.tracker.reader.alloc_lanes[:2]

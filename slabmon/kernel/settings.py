@@ -8,9 +8,11 @@ from typing import ClassVar
 
 from slabmon.base.errors import UsageError
 from slabmon.base.limits import Limits, check_limits
+from slabmon.kernel.bpf.header import CONSTANTS
 
-POOL_STEP = 4096  # POOL_STEP of bpf/layout.h
-TAG_WAYS, TAG_PROBES = 8, 5  # as there
+POOL_STEP, TAG_WAYS, TAG_PROBES = (
+    CONSTANTS[name] for name in ("POOL_STEP", "TAG_WAYS", "TAG_PROBES")
+)
 _LANES_BYTES = 1 << 29  # of all CPUs: BPF_MAX_VAR_OFF (include/linux/bpf_verifier.h)
 FILTER_KEYS = ("cache", "module", "site", "min_size", "max_size", "cgroup")
 

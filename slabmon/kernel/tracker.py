@@ -80,7 +80,7 @@ class Tracker:
         self.reader = Reader(programs, plan)
         self._ring = RingBuffer(
             programs.maps["events"],
-            plan.defines["EVENT_PAGES"] * facts.page_bytes,
+            plan.defines["NR_EVENT_PAGES"] * facts.page_bytes,
             start=memory.events_taken if memory else 0,
         )
         self._locations: dict[tuple[int, int], Location] = {}
@@ -109,8 +109,8 @@ class Tracker:
             walker = Walker(
                 programs,
                 self._function_name,
-                plan.defines["DEVRES_HEADER"],
-                bool(plan.defines["DEVRES_NAMED"]),
+                plan.defines["DEVRES_HEADER_BYTES"],
+                bool(plan.defines["HAVE_DEVRES_NAMES"]),
             )
             self.ledger = Ledger(walker, self.features["devres_log"].state != State.OFF)
             if memory:

@@ -23,7 +23,7 @@ def test_a_full_table_of_tracked_objects_is_counted() -> None:
     (cache,) = [c for c in snapshot.caches if c.name == "msg_msg-1k"]
     assert cache.allocs == N, "counting needs no place"
     assert cache.live.objects + snapshot.losses["samples_full"] >= N
-    assert snapshot.losses["samples_full"] >= N - tracker.plan.defines["PLACES"] > 0
+    assert snapshot.losses["samples_full"] >= N - tracker.plan.defines["NR_POOL"] > 0
 
 
 def test_full_lanes_are_counted() -> None:

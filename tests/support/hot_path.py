@@ -47,7 +47,7 @@ _READ, _READ_TEXT, _UPDATE = 113, 115, 2
 def compiled(plan: Plan) -> Any:
     """bcc's module of a plan, of which nothing is loaded."""
     os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIR)
-    defines = {**plan.defines, **compile_child.value_addresses(map_names(plan))}
+    defines = {**plan.defines, **compile_child.map_constants(map_names(plan))}
     return compile_child.import_bcc().BPF(
         src_file=os.fsencode(BPF_DIR / "slabmon.bpf.c"),
         cflags=[*compile_child._CFLAGS, f"-I{BPF_DIR}", *gcc.defines(defines)],
@@ -81,32 +81,32 @@ class Programs:
             at["KFUNC_GET_KMEM_CACHE"]: lambda *_: CACHE,
         }
         free = {_LOOKUP, _CPU}
-        if at["SHORT_WAY"]:
+        if at["HAVE_PAGE_LOOKUP_INLINE"]:
             helpers[at["KFUNC_RDONLY_CAST"]] = lambda address, *_: address
             free.add(at["KFUNC_RDONLY_CAST"])
         self.machine = Machine(helpers, frozenset(free))
-        self._prepare(at, compile_child.value_addresses(map_names(plan)))
+        self._prepare(at, compile_child.map_constants(map_names(plan)))
 
     def _prepare(self, at: Mapping[str, int], values: Mapping[str, int]) -> None:
         memory = self.machine.memory
         shared = memory[values["shared_value"]] = bytearray(
-            CONTROL.itemsize + (1 << at["GATE_BITS"])
+            CONTROL.itemsize + (1 << at["NR_FILTER_BITS"])
         )
         control = np.frombuffer(shared, CONTROL, 1)[0:1]
         control["core_text"], control["core_text_bytes"] = TEXT, 1 << 24
         control["sample_interval"] = 1 << 30
         for name, slot, slots in (
-            ("kmalloc_lanes_value", ALLOC_SLOT, at["ALLOC_SLOTS"]),
-            ("cache_alloc_lanes_value", ALLOC_SLOT, at["ALLOC_SLOTS"]),
-            ("kfree_lanes_value", FREE_SLOT, at["FREE_SLOTS"]),
-            ("cache_free_lanes_value", FREE_SLOT, at["FREE_SLOTS"]),
+            ("kmalloc_lanes_value", ALLOC_SLOT, at["NR_ALLOC_SLOTS"]),
+            ("cache_alloc_lanes_value", ALLOC_SLOT, at["NR_ALLOC_SLOTS"]),
+            ("kfree_lanes_value", FREE_SLOT, at["NR_FREE_SLOTS"]),
+            ("cache_free_lanes_value", FREE_SLOT, at["NR_FREE_SLOTS"]),
         ):
             memory[values[name]] = bytearray(LANE_HEAD.itemsize + slots * slot.itemsize)
             self.machine.write(values[name] + _COUNTDOWN, 8, 1 << 40)
-        if at["SHORT_WAY"]:
-            page = PAGES - (OBJECT >> 12) * at["PAGE_STRUCT_SIZE"] & (1 << 64) - 1
+        if at["HAVE_PAGE_LOOKUP_INLINE"]:
+            page = PAGES - (OBJECT >> 12) * at["PAGE_STRUCT_BYTES"] & (1 << 64) - 1
             control["page_base"] = page
-            memory[PAGES] = bytearray(at["PAGE_STRUCT_SIZE"])
+            memory[PAGES] = bytearray(at["PAGE_STRUCT_BYTES"])
             self.machine.write(PAGES + at["OFF_PAGE_SLAB_TEST"], 4, at["PAGE_SLAB_VALUE"])
             self.machine.write(PAGES + at["OFF_SLAB_CACHE"], 8, CACHE)
 

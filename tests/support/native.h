@@ -28,7 +28,7 @@ u32 native_cpu, native_tgid, native_random;
 u64 native_time, native_cgroup, native_task;
 s32 native_stack;
 u64 native_frames[8];
-u32 native_no_tail_calls, native_no_places;
+u32 native_no_tail_calls, native_stack_busy;
 struct native_range {
 	u64 start, end, value;
 } native_memory[64], native_slabs[64];
@@ -98,11 +98,26 @@ static long bpf_get_func_ret(void *context, u64 *value)
 	return bpf_get_func_arg(context, 11, value);
 }
 
-static u64 bpf_ktime_get_ns(void) { return native_time; }
-static u64 bpf_get_current_cgroup_id(void) { return native_cgroup; }
-static u64 bpf_get_current_pid_tgid(void) { return (u64)native_tgid << 32; }
-static u64 bpf_get_current_task(void) { return native_task; }
-static u32 bpf_get_smp_processor_id(void) { return native_cpu; }
+static u64 bpf_ktime_get_ns(void)
+{
+	return native_time;
+}
+static u64 bpf_get_current_cgroup_id(void)
+{
+	return native_cgroup;
+}
+static u64 bpf_get_current_pid_tgid(void)
+{
+	return (u64)native_tgid << 32;
+}
+static u64 bpf_get_current_task(void)
+{
+	return native_task;
+}
+static u32 bpf_get_smp_processor_id(void)
+{
+	return native_cpu;
+}
 static u32 bpf_get_prandom_u32(void)
 {
 	native_random ^= native_random << 13;
@@ -125,6 +140,12 @@ static long bpf_get_current_comm(char *to, u32 bytes)
 	static const struct {                                                                      \
 		leaf_type *(*lookup)(key_type *);                                                  \
 	} name = {name##_lookup}
+
+/* A map's NAME_map is the address of its struct, which begins with lookup(). */
+static void *bpf_map_lookup_elem(void *map, void *key)
+{
+	return (*(void *(**)(void *))map)(key);
+}
 
 /* A hash: entries 0 .. used - 1 in any order. */
 #define BPF_TABLE(kind, key_type, leaf_type, name, max)                                            \
@@ -166,7 +187,10 @@ static long bpf_get_current_comm(char *to, u32 bytes)
 		name##_keys[found - name##_values] = name##_keys[name##_used];                     \
 		return 0;                                                                          \
 	}                                                                                          \
-	static long name##_stackid(void *context, u64 flags) { return native_stack; }              \
+	static long name##_stackid(void *context, u64 flags)                                       \
+	{                                                                                          \
+		return native_stack;                                                               \
+	}                                                                                          \
 	static const struct {                                                                      \
 		leaf_type *(*lookup)(key_type *);                                                  \
 		long (*update)(key_type *, leaf_type *);                                           \
@@ -180,8 +204,8 @@ static long bpf_get_current_comm(char *to, u32 bytes)
 	u32 name##_used;                                                                           \
 	static long name##_push(leaf_type *leaf, u64 flags)                                        \
 	{                                                                                          \
-		if (native_no_places || name##_used == (max))                                      \
-			return native_no_places ? -16 : -7;                                        \
+		if (native_stack_busy || name##_used == (max))                                     \
+			return native_stack_busy ? -16 : -7;                                       \
 		name##_values[name##_used++] = *leaf;                                              \
 		return 0;                                                                          \
 	}                                                                                          \
@@ -240,7 +264,10 @@ static void native_call(native_program *program)
 	{                                                                                          \
 		return native_events_full ? 0 : name##_values;                                     \
 	}                                                                                          \
-	static void name##_submit(void *data, u64 flags) { name##_used++; }                        \
+	static void name##_submit(void *data, u64 flags)                                           \
+	{                                                                                          \
+		name##_used++;                                                                     \
+	}                                                                                          \
 	static const struct {                                                                      \
 		void *(*ringbuf_reserve)(u64);                                                     \
 		void (*ringbuf_submit)(void *, u64);                                               \

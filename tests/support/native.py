@@ -30,9 +30,9 @@ WRAPPERS = f"""
 #include "{HEADER}"
 #include "slabmon.bpf.c"
 s64 native_gap(u32 uniform) {{ return exponential_gap(&get_shared()->control, uniform); }}
-u64 native_stands_for(u32 bytes, u32 interval)
+u64 native_sample_weight(u32 bytes, u32 interval)
 {{
-	return stands_for(&get_shared()->control, bytes, interval);
+	return sample_weight(&get_shared()->control, bytes, interval);
 }}
 u32 native_decade(u64 nanoseconds) {{ return lifetime_decade(nanoseconds); }}
 u64 native_key(u64 cache) {{ return cache_key(get_shared(), cache); }}
@@ -77,11 +77,12 @@ class Native:
         self.plan = plan
         defines = {n: v for n, v in plan.defines.items() if not n.startswith("KFUNC_")}
         library = folder / f"native-{len(list(folder.iterdir()))}.so"
-        values = [f"-D{name}_value={name}_values" for name in map_names(plan)]
-        library.write_bytes(compiled((*gcc.defines(defines), *values)))
+        names = map_names(plan)
+        maps_ = [f"-D{n}_value={n}_values" for n in names] + [f"-D{n}_map=&{n}" for n in names]
+        library.write_bytes(compiled((*gcc.defines(defines), *maps_)))
         self._library = ctypes.CDLL(str(library))  # a file of its own: memory of its own
         self._library.native_gap.restype = ctypes.c_int64
-        self._library.native_stands_for.restype = ctypes.c_uint64
+        self._library.native_sample_weight.restype = ctypes.c_uint64
         self._library.native_key.restype = ctypes.c_uint64
         self._library.native_key.argtypes = [ctypes.c_uint64]
         self._library.native_decade.argtypes = [ctypes.c_uint64]
@@ -127,7 +128,7 @@ class Native:
 
     def set(self, name: str, value: int) -> None:
         """A setting of tests/unit/native.h: cpu, tgid, cgroup, time, task, random, stack,
-        events_full, no_tail_calls, no_places."""
+        events_full, no_tail_calls, stack_busy."""
         kind = ctypes.c_uint64 if name in ("time", "cgroup", "task") else ctypes.c_uint32
         kind.in_dll(self._library, f"native_{name}").value = value
 
@@ -276,8 +277,8 @@ class Native:
     def decade(self, nanoseconds: int) -> int:
         return int(self._library.native_decade(nanoseconds))
 
-    def stands_for(self, size: int, interval: int) -> int:
-        return int(self._library.native_stands_for(ctypes.c_uint32(size), interval))
+    def sample_weight(self, size: int, interval: int) -> int:
+        return int(self._library.native_sample_weight(ctypes.c_uint32(size), interval))
 
     def fd(self, name: str) -> int:
         """Descriptor of a map, as maps.map_array() takes it here."""
@@ -288,17 +289,17 @@ class Native:
 
     def tracked(self) -> list[int]:
         """Addresses of all tracked objects, sorted."""
-        if self.plan.defines["TAGS"]:
-            tags = self._values("tags", np.dtype("<u8"), self.plan.defines["PLACES"])
+        if self.plan.defines["HAVE_TAGS"]:
+            tags = self._values("tags", np.dtype("<u8"), self.plan.defines["NR_POOL"])
             return sorted(tags[tags != 0].tolist())
         keys = self._values("samples", np.dtype("<u8"), self.used("samples"), "keys")
         return sorted(keys.tolist())
 
     def places_taken(self) -> int:
         """Places of the pool that are not free."""
-        if self.plan.defines["TAGS"]:
+        if self.plan.defines["HAVE_TAGS"]:
             return len(self.tracked())
-        return self.plan.settings.samples - self.used("free_places")
+        return self.plan.settings.samples - self.used("free_indices")
 
     def used(self, name: str) -> int:
         """Entries of a hash or stack, events of the ring buffer."""

@@ -31,7 +31,7 @@ def free_slots(*rows: dict[str, Any]) -> np.ndarray:
 
 
 def kmalloc(flags: int, bucket: int) -> int:
-    """The `request` of a kmalloc slot; bucket 0 for kmem_cache_alloc."""
+    """The `gfp_size_key` of a kmalloc slot; bucket 0 for kmem_cache_alloc."""
     return flags << 32 | bucket
 
 

@@ -46,7 +46,7 @@ def read(*rows: Row) -> assemble.Rows:
 
 KMALLOC_ROW = {
     "site": 1,
-    "request": kmalloc(GFP_KERNEL, 96),
+    "gfp_size_key": kmalloc(GFP_KERNEL, 96),
     "cache": KMALLOC,
     "count": 10,
     "requested_bytes": 700,

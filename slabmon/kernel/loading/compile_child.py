@@ -28,9 +28,10 @@ _DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"
 _CFLAGS = ("-Wno-everything", "-g0", "-Xclang", "-disable-llvm-passes")
 _PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, _NOBODY = 28, 1 << 2, 65534
 _CALL, _PSEUDO_KFUNC_CALL = 0x85, 2
-_LOAD_64, _PSEUDO_MAP_VALUE = 0x18, 2
-# With the map's number below, the upper halves of constants that stand for its value's address.
-_MAP_VALUES = 0x51AB0000
+_LOAD_64, _PSEUDO_MAP_FD, _PSEUDO_MAP_VALUE = 0x18, 1, 2
+# Upper halves of the constants that stand for a map, and for the address of its first value;
+# the number of the map is added.
+_MAPS, _MAP_VALUES = 0x51AA0000, 0x51AB0000
 
 
 def import_bcc() -> Any:
@@ -69,24 +70,40 @@ def patch_kfunc_calls(code: bytes, kfuncs: Iterable[int]) -> bytes:
     return bytes(patched)
 
 
-def value_addresses(names: Iterable[str]) -> dict[str, int]:
-    """For each map the macro and the constant that stand for its value's address in the sources;
-    the constant's lower half is free for offsets."""
-    return {f"{name}_value": (_MAP_VALUES + i) << 32 for i, name in enumerate(names)}
+def map_constants(names: Iterable[str]) -> dict[str, int]:
+    """Return two macros for each map, with constants that patch_map_loads() replaces.
+
+    NAME_map stands for the map, NAME_value for the address of its first value; the lower half of
+    the latter is free for offsets.
+    """
+    constants = {}
+    for i, name in enumerate(names):
+        constants[f"{name}_map"] = (_MAPS + i) << 32
+        constants[f"{name}_value"] = (_MAP_VALUES + i) << 32
+    return constants
 
 
-def patch_map_values(code: bytes, map_fds: Sequence[int]) -> bytes:
-    """Turns loads of those constants into loads of addresses in the maps' values: src_reg becomes
-    BPF_PSEUDO_MAP_VALUE, the halves descriptor and offset (5.2+)."""
+def patch_map_loads(code: bytes, map_fds: Sequence[int]) -> bytes:
+    """Turn loads of map_constants() into loads of maps and of addresses in their values.
+
+    src_reg becomes BPF_PSEUDO_MAP_FD, the lower half the descriptor; or BPF_PSEUDO_MAP_VALUE, the
+    halves descriptor and offset (since d8eca5bbb2be "bpf: implement lookup-free direct value
+    access for maps", 5.2).
+    """
     patched = bytearray(code)
     for position in range(0, len(code) - 8, 8):
         opcode, registers, _, low = struct.unpack_from("<BBhi", code, position)
         (high,) = struct.unpack_from("<i", code, position + 12)
-        number = high - _MAP_VALUES
-        if opcode == _LOAD_64 and registers >> 4 == 0 and 0 <= number < len(map_fds):
-            patched[position + 1] = registers & 15 | _PSEUDO_MAP_VALUE << 4
-            struct.pack_into("<i", patched, position + 4, map_fds[number])
-            struct.pack_into("<i", patched, position + 12, low)
+        if opcode != _LOAD_64 or registers >> 4:
+            continue
+        for first, kind, offset in (
+            (_MAPS, _PSEUDO_MAP_FD, 0),
+            (_MAP_VALUES, _PSEUDO_MAP_VALUE, low),
+        ):
+            if 0 <= high - first < len(map_fds):
+                patched[position + 1] = registers & 15 | kind << 4
+                struct.pack_into("<i", patched, position + 4, map_fds[high - first])
+                struct.pack_into("<i", patched, position + 12, offset)
     return bytes(patched)
 
 
@@ -99,7 +116,7 @@ def main() -> int:
     request = json.loads(channel.makefile("rb").readline())
     source = str(BPF_DIR / request["source"])
     cflags = [*_CFLAGS, f"-I{BPF_DIR}"]
-    for name, value in (request["defines"] | value_addresses(request["maps"])).items():
+    for name, value in (request["defines"] | map_constants(request["maps"])).items():
         cflags.append(f"-D{name}={value}ULL" if value > 0x7FFFFFFF else f"-D{name}={value}")
     try:
         module = bcc.BPF(src_file=source, cflags=cflags)
@@ -115,7 +132,7 @@ def main() -> int:
         descriptors.append(fd)
     for name, (kind, btf_id) in request["functions"].items():
         code = patch_kfunc_calls(module.dump_func(name.encode()), request["kfuncs"])
-        code = patch_map_values(code, descriptors[: len(maps)])
+        code = patch_map_loads(code, descriptors[: len(maps)])
         try:
             fd = syscall.load(name, code, kind, btf_id)
         except OSError as error:

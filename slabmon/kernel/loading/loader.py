@@ -32,8 +32,8 @@ MAPS = (
     "events",
     "walks",
 )
-# What finds the places of tracked objects (bpf/pool.h).
-TAG_MAPS, HASH_MAPS = ("tags",), ("samples", "free_places")
+# The index of the pool (bpf/pool.h).
+TAG_MAPS, HASH_MAPS = ("tags",), ("samples", "free_indices")
 PAGE_MAPS = ("page_alloc_lanes", "page_free_lanes")
 # Maps of the programs attached to functions: their lanes, and where they find themselves.
 HOOK_MAPS = {
@@ -46,7 +46,7 @@ _TIMEOUT = 120.0
 
 def map_names(plan: Plan) -> tuple[str, ...]:
     """The maps a plan needs."""
-    names = MAPS + (TAG_MAPS if plan.defines["TAGS"] else HASH_MAPS)
+    names = MAPS + (TAG_MAPS if plan.defines["HAVE_TAGS"] else HASH_MAPS)
     names += PAGE_MAPS if plan.settings.pages else ()
     names += ("stacks", "stack_totals") if plan.settings.stack_frames else ()
     return names + tuple(name for program in plan.hooks for name in HOOK_MAPS[program])

@@ -52,12 +52,12 @@ def plan_closers(facts: Facts) -> Closers:
     if sheaf:
         hooks["on_rcu_free"] = Hook(_SHEAF, sheaf.btf_id, "fexit")
     defines = {
-        "BULK_ALLOC": int(alloc is not None),
+        "HAVE_BULK_ALLOC": int(alloc is not None),
         # int, the number of objects, up to 7.0; bool since
         "BULK_RETURN_MASK": 0xFF if alloc and alloc.returns == "bool" else 0xFFFFFFFF,
-        "BULK_OWN_FRAMES": 3 if facts.machine == "aarch64" else 2,
-        "BULK_FREE": int(free is not None),
-        "RCU_SHEAVES": int(sheaf is not None),
+        "NR_BULK_OWN_FRAMES": 3 if facts.machine == "aarch64" else 2,
+        "HAVE_BULK_FREE": int(free is not None),
+        "HAVE_RCU_SHEAVES": int(sheaf is not None),
     }
     return Closers(hooks, defines, _features(facts, hooks, reason))
 

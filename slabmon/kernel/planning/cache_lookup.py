@@ -27,8 +27,8 @@ def cache_lookup(facts: Facts) -> tuple[dict[str, int], FeatureState]:
         by_page = _short_way(facts)
         how = "by struct page where that agrees with the kernel's" if by_page else "by the kernel's"
         kfunc = {
-            "CACHE_BY_KFUNC": 1,
-            "CACHE_BY_PAGE": 0,
+            "HAVE_CACHE_BY_KFUNC": 1,
+            "HAVE_CACHE_BY_PAGE": 0,
             "KFUNC_GET_KMEM_CACHE": facts.kfunc_get_cache,
         }
         return {**kfunc, **by_page}, FeatureState(State.ON, f"{how} bpf_get_kmem_cache()")
@@ -43,9 +43,9 @@ def cache_lookup(facts: Facts) -> tuple[dict[str, int], FeatureState]:
         mask, value = facts.slab_test
         return (
             {
-                "CACHE_BY_KFUNC": 0,
-                "CACHE_BY_PAGE": 1,
-                "PAGE_STRUCT_SIZE": facts.sizes["page"],
+                "HAVE_CACHE_BY_KFUNC": 0,
+                "HAVE_CACHE_BY_PAGE": 1,
+                "PAGE_STRUCT_BYTES": facts.sizes["page"],
                 "OFF_PAGE_COMPOUND_HEAD": facts.offsets.get("OFF_PAGE_COMPOUND_HEAD", 8),
                 "OFF_PAGE_SLAB_TEST": 0
                 if facts.slab_test_in_flags
@@ -57,7 +57,7 @@ def cache_lookup(facts: Facts) -> tuple[dict[str, int], FeatureState]:
             FeatureState(State.ON, "by walking struct page"),
         )
     return (
-        {"CACHE_BY_KFUNC": 0, "CACHE_BY_PAGE": 0},
+        {"HAVE_CACHE_BY_KFUNC": 0, "HAVE_CACHE_BY_PAGE": 0},
         FeatureState(
             State.DEGRADED,
             "no bpf_get_kmem_cache() (6.13+), and struct page cannot be walked here (KALLSYMS_ALL, "
@@ -80,10 +80,10 @@ def _short_way(facts: Facts) -> dict[str, int]:
         return {}
     mask, value = facts.slab_test
     return {
-        "SHORT_WAY": 1,
+        "HAVE_PAGE_LOOKUP_INLINE": 1,
         "KFUNC_RDONLY_CAST": facts.kfunc_cast,
-        "NUMBER_TYPE": facts.number_type,
-        "PAGE_STRUCT_SIZE": facts.sizes["page"],
+        "BTF_WORD_TYPE": facts.number_type,
+        "PAGE_STRUCT_BYTES": facts.sizes["page"],
         "OFF_PAGE_COMPOUND_HEAD": facts.offsets["OFF_PAGE_COMPOUND_HEAD"],
         "OFF_PAGE_SLAB_TEST": facts.offsets["OFF_PAGE_TYPE"],
         "PAGE_SLAB_MASK": mask,

@@ -29,7 +29,7 @@ ALLOCATION_EVENTS = frozenset(
     )
 )
 WALK, SEED = "walk_devices", "on_net_dev_queue"
-PEEK, FILL_POOL, FIND_PAGES = "peek", "fill_pool", "find_pages"
+READ_WORD, FILL_POOL, LOCATE_VMEMMAP = "read_word", "fill_pool", "locate_vmemmap"
 _REQUIRED_OFFSETS = ("OFF_CACHE_NAME", "OFF_CACHE_FLAGS", "OFF_CACHE_SIZE", "OFF_CACHE_OBJECT_SIZE")
 _WALK_OFFSETS = tuple(
     name
@@ -121,17 +121,17 @@ def _arguments(facts: Facts) -> dict[str, int]:
 def _exact_defines(settings: Settings, cgroup: int) -> dict[str, int]:
     exact = settings.exact
     defines = {
-        "EXACT": int(exact is not None),
-        "EXACT_BY_CACHE": 0,
-        "EXACT_BY_SITE": int(exact is not None and bool(exact.site or exact.module)),
-        "EXACT_MIN_SIZE": (exact and exact.min_size) or 0,
-        "EXACT_MAX_SIZE": (exact and exact.max_size) or 0,
+        "HAVE_EXACT": int(exact is not None),
+        "HAVE_EXACT_CACHE": 0,
+        "HAVE_EXACT_SITE": int(exact is not None and bool(exact.site or exact.module)),
+        "EXACT_MIN_BYTES": (exact and exact.min_size) or 0,
+        "EXACT_MAX_BYTES": (exact and exact.max_size) or 0,
         "EXACT_CGROUP": cgroup,
     }
     if exact and exact.cache:
         name = exact.cache.encode()[:64].ljust(64, b"\0")
-        defines["EXACT_BY_CACHE"] = 1
-        defines["EXACT_LARGE"] = int(exact.cache == "kmalloc-large")
+        defines["HAVE_EXACT_CACHE"] = 1
+        defines["HAVE_EXACT_LARGE"] = int(exact.cache == "kmalloc-large")
         for i in range(8):
             defines[f"EXACT_CACHE_{i}"] = int.from_bytes(name[8 * i : 8 * i + 8], "little")
     return defines
@@ -142,7 +142,7 @@ def _places(samples: int, tags: bool) -> dict[str, int]:
     5.18. Half of the tagged places stay free, so that there is one near where an address hashes
     to."""
     lines = samples * 2 // TAG_WAYS + TAG_PROBES if tags else 0
-    return {"TAGS": int(tags), "TAG_LINES": lines, "PLACES": lines * TAG_WAYS or samples}
+    return {"HAVE_TAGS": int(tags), "NR_TAG_LINES": lines, "NR_POOL": lines * TAG_WAYS or samples}
 
 
 def make_plan(
@@ -156,7 +156,7 @@ def make_plan(
     features: dict[str, FeatureState] = {}
     nesting = 1 if facts.recursion_guard else 3
     lookup, features["cache_of_address"] = cache_lookup(facts)
-    resolvable = lookup["CACHE_BY_KFUNC"] or lookup["CACHE_BY_PAGE"]
+    resolvable = lookup["HAVE_CACHE_BY_KFUNC"] or lookup["HAVE_CACHE_BY_PAGE"]
     attach = {
         name: f"on_{name}" for name in ("kmalloc", "kmem_cache_alloc", "kfree", "kmem_cache_free")
     }
@@ -247,39 +247,40 @@ def make_plan(
             for name in OFFSETS
             if not name.startswith("OFF_PAGE") and name != "OFF_SLAB_CACHE"
         },
-        "SHORT_WAY": 0,
+        "HAVE_PAGE_LOOKUP_INLINE": 0,
         **lookup,
         **_arguments(facts),
         **_exact_defines(settings, exact_cgroup),
         **closers.defines,
-        "CACHES_RESOLVABLE": resolvable,
-        "CACHE_BY_SITE": int(facts.site_decides_cache),
-        "FLAGS_ARE_64": int(facts.flags_bytes == 8),
-        "DEVRES_HEADER": facts.sizes.get("devres", 40),
-        "DEVRES_NAMED": int(named),
-        "DEVRES_LOG": int(devres_log),
-        "MODULES": int(modules),
-        "NODE_EVENTS": int(node_events),
-        "MANY_NODES": int(facts.nodes > 1),
-        "NESTING": nesting,
-        "LANES": facts.cpus * nesting,
-        "PAGE_BITS": facts.page_bytes.bit_length() - 1,
+        "HAVE_CACHE_LOOKUP": resolvable,
+        "HAVE_CACHE_BY_SITE": int(facts.site_decides_cache),
+        "HAVE_64BIT_CACHE_FLAGS": int(facts.flags_bytes == 8),
+        "DEVRES_HEADER_BYTES": facts.sizes.get("devres", 40),
+        "HAVE_DEVRES_NAMES": int(named),
+        "HAVE_DEVRES_LOG": int(devres_log),
+        "HAVE_MODULES": int(modules),
+        "HAVE_NODE_EVENTS": int(node_events),
+        "HAVE_MANY_NODES": int(facts.nodes > 1),
+        "NR_NESTING": nesting,
+        "NR_LANES": facts.cpus * nesting,
+        "PAGE_SHIFT": facts.page_bytes.bit_length() - 1,
         "PAGE_BYTES": facts.page_bytes,
-        "PAGES": int(settings.pages),
-        "STACKS": settings.stacks if settings.stack_frames else 0,
+        "HAVE_PAGES": int(settings.pages),
+        "HAVE_STACKS": int(settings.stack_frames > 0),
+        "NR_STACKS": settings.stacks,
         # The kernel numbers stacks by its hash table, which has a power of two of places.
-        "STACK_IDS": 1 << (settings.stacks - 1).bit_length(),
-        "STACK_FRAMES": settings.stack_frames,
-        "ALLOC_SLOTS": settings.site_slots or 0,
-        "FREE_SLOTS": settings.cache_slots or 0,
-        "SAMPLES": settings.samples,
+        "NR_STACK_IDS": 1 << (settings.stacks - 1).bit_length(),
+        "NR_STACK_FRAMES": settings.stack_frames,
+        "NR_ALLOC_SLOTS": settings.site_slots or 0,
+        "NR_FREE_SLOTS": settings.cache_slots or 0,
+        "NR_SAMPLES": settings.samples,
         **_places(settings.samples, facts.recursion_guard),
-        "CACHES": settings.caches,
+        "NR_CACHES": settings.caches,
         # four times as many counters as samples: a quarter of them at most is ever set
-        "GATE_BITS": (settings.samples * 4 - 1).bit_length(),
-        "EVENT_PAGES": 64,
+        "NR_FILTER_BITS": (settings.samples * 4 - 1).bit_length(),
+        "NR_EVENT_PAGES": 64,
     }
-    run = ((WALK, SEED) if walk else ()) + ((PEEK,) if lookup["CACHE_BY_PAGE"] else ())
-    run += (FIND_PAGES,) if lookup.get("SHORT_WAY") else ()
-    run += () if defines["TAGS"] else (FILL_POOL,)
+    run = ((WALK, SEED) if walk else ()) + ((READ_WORD,) if lookup["HAVE_CACHE_BY_PAGE"] else ())
+    run += (LOCATE_VMEMMAP,) if lookup.get("HAVE_PAGE_LOOKUP_INLINE") else ()
+    run += () if defines["HAVE_TAGS"] else (FILL_POOL,)
     return Plan(defines, attach, closers.hooks, run, features, settings)

@@ -55,16 +55,16 @@ def _text(address: int, peek: Callable[[int], int]) -> str:
 def find_pages(control: np.void, try_base: Callable[[int], object], struct_bytes: int) -> None:
     """Looks for the one address of all struct pages that puts every object tried into its own
     cache, and tells the programs. Without it they ask the kernel for each object. `try_base` runs
-    find_pages of bpf/slabmon.bpf.c; with 0 that makes a guess."""
+    locate_vmemmap of bpf/slabmon.bpf.c; with 0 that makes a guess."""
     try_base(0)
-    guess = int(control["page_guess"])
+    guess = int(control["vmemmap_guess"])
     gib = (1 << 30) // mmap.PAGESIZE * struct_bytes
     # Memory has holes; a GiB of struct pages stands for 64 GiB of it.
     most = 2 * (os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE >> 30) + 64
     for number in (*range(most), *range(-most, 0)):
         base = guess + number * gib & (1 << 64) - 1
         try_base(base)
-        asked = int(control["pages_asked"])
-        if asked >= _ENOUGH_OBJECTS and asked == int(control["pages_right"]):
+        asked = int(control["vmemmap_probes"])
+        if asked >= _ENOUGH_OBJECTS and asked == int(control["vmemmap_hits"]):
             control["page_base"] = base
             return

@@ -67,11 +67,11 @@ def distinct(labels: list[T]) -> tuple[list[T], np.ndarray]:
 
 
 def find_places(
-    site: np.ndarray, extra: np.ndarray, locate: Callable[[int, int], Location]
+    site: np.ndarray, variant_key: np.ndarray, locate: Callable[[int, int], Location]
 ) -> tuple[list[Location], np.ndarray]:
-    """Locations of call sites (address, and module generation in the high half of `extra`):
+    """Locations of call sites (address, and module generation in the high half of `variant_key`):
     the different ones, and the position of each site's among them."""
-    generation = extra >> np.uint64(32)
+    generation = variant_key >> np.uint64(32)
     _, number = np.unique(site, return_inverse=True)
     pairs = generation << np.uint64(32) | number.astype(np.uint64)
     _, first, pair_of = np.unique(pairs, return_index=True, return_inverse=True)
@@ -91,8 +91,8 @@ def read_rows(
 
     kmalloc events tell bytes; for kmem_cache_alloc they are the cache's object size and size.
     """
-    bucket = slots.request & np.uint64(0xFFFFFFFF)
-    flags = slots.request >> np.uint64(32)
+    bucket = slots.gfp_size_key & np.uint64(0xFFFFFFFF)
+    flags = slots.gfp_size_key >> np.uint64(32)
     keys, key_of = np.unique(slots.cache, return_inverse=True)
     identities = [directory.get(key) for key in keys.tolist()]
     for row in np.flatnonzero((slots.cache == 0) & (slots.count == 0) & (bucket != 0)).tolist():
@@ -109,7 +109,7 @@ def read_rows(
     used, cache_of = np.unique(name_of_key[key_of], return_inverse=True)
     caches = [named[i] for i in used.tolist()]
     sizes = np.array([(c.object_size, c.size) for c in caches], np.uint64).reshape(-1, 2)
-    places, place_of = find_places(slots.site, slots.extra, locate)
+    places, place_of = find_places(slots.site, slots.variant_key, locate)
     values, flags_of = np.unique(flags, return_inverse=True)
     class_of = np.array([CLASSES.index(classify(value)) for value in values.tolist()], np.int64)
     fixed = bucket == 0
@@ -120,7 +120,7 @@ def read_rows(
         place_of=place_of,
         class_of=class_of[flags_of],
         flags=flags,
-        node=(slots.extra & np.uint64(0xFFFFFFFF)).astype(np.int64) - 1,
+        node=(slots.variant_key & np.uint64(0xFFFFFFFF)).astype(np.int64) - 1,
         bucket=bucket,
         count=slots.count,
         failed=slots.failed,
@@ -319,7 +319,7 @@ def page_rows(
     taken, freed = pages
     for order, request, count, failures in zip(
         taken.site.tolist(),
-        taken.request.tolist(),
+        taken.gfp_size_key.tolist(),
         taken.count.tolist(),
         taken.failed.tolist(),
         strict=True,

@@ -23,7 +23,7 @@ from slabmon.kernel.bpf.layout import (
     SAMPLE,
 )
 from slabmon.kernel.loading.loader import Programs
-from slabmon.kernel.planning.plan import FILL_POOL, FIND_PAGES, PEEK, Plan
+from slabmon.kernel.planning.plan import FILL_POOL, LOCATE_VMEMMAP, READ_WORD, Plan
 from slabmon.kernel.probe.direct_map import find_memory, find_pages
 from slabmon.kernel.symbols.kallsyms import Symbols
 from slabmon.model import STACKLESS
@@ -47,9 +47,9 @@ class Allocations:
     """Alloc slots in use; columns of equal length."""
 
     site: np.ndarray
-    request: np.ndarray
+    gfp_size_key: np.ndarray
     cache: np.ndarray
-    extra: np.ndarray
+    variant_key: np.ndarray
     count: np.ndarray
     requested: np.ndarray
     failed: np.ndarray
@@ -59,9 +59,9 @@ class Allocations:
         """These slots, each in use, as they are."""
         return cls(
             slots["site"],
-            slots["request"],
+            slots["gfp_size_key"],
             slots["cache"],
-            slots["extra"],
+            slots["variant_key"],
             slots["count"],
             slots["requested_bytes"],
             slots["failed"].astype(_U64),
@@ -72,7 +72,7 @@ def sum_allocations(slots: np.ndarray) -> Allocations:
     """Sums slots of equal key. `slots` is any shape of ALLOC_SLOT records."""
     slots = slots.ravel()
     slots = slots[slots["site"] != 0]
-    keys = ("site", "request", "cache", "extra")
+    keys = ("site", "gfp_size_key", "cache", "variant_key")
     order = np.lexsort([slots[key] for key in keys])
     slots = slots[order]
     changed = np.ones(len(slots), bool)
@@ -87,9 +87,9 @@ def sum_allocations(slots: np.ndarray) -> Allocations:
     first = slots[starts]
     return Allocations(
         site=first["site"],
-        request=first["request"],
+        gfp_size_key=first["gfp_size_key"],
         cache=first["cache"],
-        extra=first["extra"],
+        variant_key=first["variant_key"],
         count=total("count"),
         requested=total("requested_bytes"),
         failed=total("failed"),
@@ -123,16 +123,16 @@ class Reader:
     def __init__(self, programs: Programs, plan: Plan) -> None:
         self._programs = programs
         self._settings = plan.settings
-        alloc = lane_dtype(ALLOC_SLOT, plan.defines["ALLOC_SLOTS"])
-        free = lane_dtype(FREE_SLOT, plan.defines["FREE_SLOTS"])
-        self._lane_count = plan.defines["LANES"]
+        alloc = lane_dtype(ALLOC_SLOT, plan.defines["NR_ALLOC_SLOTS"])
+        free = lane_dtype(FREE_SLOT, plan.defines["NR_FREE_SLOTS"])
+        self._lane_count = plan.defines["NR_LANES"]
         self._alloc = {"kmalloc_lanes": alloc, "cache_alloc_lanes": alloc}
         self._free = {"kfree_lanes": free, "cache_free_lanes": free}
-        if plan.defines["BULK_ALLOC"]:
+        if plan.defines["HAVE_BULK_ALLOC"]:
             self._alloc["bulk_alloc_lanes"] = alloc
-        if plan.defines["BULK_FREE"]:
+        if plan.defines["HAVE_BULK_FREE"]:
             self._free["bulk_free_lanes"] = free
-        if plan.defines["RCU_SHEAVES"]:
+        if plan.defines["HAVE_RCU_SHEAVES"]:
             self._free["rcu_free_lanes"] = free
         self._pages: dict[str, np.dtype] = {}
         if self._settings.pages:
@@ -140,9 +140,9 @@ class Reader:
         self._mapped: dict[str, np.ndarray] = {}
         self.control = maps.map_array(programs.maps["shared"], CONTROL, 1, writable=True)[0]
         self._buffers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._nesting = plan.defines["NESTING"]
-        self._tags, self._places = plan.defines["TAGS"], plan.defines["PLACES"]
-        self._page_struct = plan.defines.get("PAGE_STRUCT_SIZE", 0)
+        self._nesting = plan.defines["NR_NESTING"]
+        self._tags, self._places = plan.defines["HAVE_TAGS"], plan.defines["NR_POOL"]
+        self._page_struct = plan.defines.get("PAGE_STRUCT_BYTES", 0)
         self._bulk_alloc = plan.hooks.get("on_bulk_alloc")
 
     def _lanes(self, kinds: Mapping[str, np.dtype]) -> list[np.ndarray]:
@@ -185,11 +185,11 @@ class Reader:
                 # Backwards: the place given last is taken first, so the pool fills from its start.
                 last = self._places - CONSTANTS["POOL_STEP"] - first
                 syscall.run(self._programs.programs[FILL_POOL], last)
-        if PEEK in self._programs.programs:
+        if READ_WORD in self._programs.programs:
             found = find_memory(symbols.data, self._peek)
             self.control["direct_map_base"], self.control["vmemmap_base"] = found
-        if FIND_PAGES in self._programs.programs:
-            program = self._programs.programs[FIND_PAGES]
+        if LOCATE_VMEMMAP in self._programs.programs:
+            program = self._programs.programs[LOCATE_VMEMMAP]
             find_pages(self.control, lambda base: syscall.run(program, base), self._page_struct)
         steps = np.log2(1 + np.arange(1025) / 1024) * (1 << 26)
         self.control["log2_table"][:1025] = np.rint(steps)
@@ -205,8 +205,8 @@ class Reader:
 
     def _peek(self, address: int) -> int:
         """64 bits of kernel memory."""
-        syscall.run(self._programs.programs[PEEK], address)
-        return int(self.control["peeked"])
+        syscall.run(self._programs.programs[READ_WORD], address)
+        return int(self.control["word"])
 
     def slots(self) -> np.ndarray:
         """A copy of all alloc slots, at the positions that samples refer to."""

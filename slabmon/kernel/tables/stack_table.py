@@ -43,7 +43,7 @@ class StackTable:
     ) -> None:
         self._maps, self._take, self._clock = programs.maps, take, clock
         self._frames = plan.settings.stack_frames
-        self._count = plan.defines["STACK_IDS"] + 1
+        self._count = plan.defines["NR_STACK_IDS"] + 1
         self._leaving = np.zeros(0, np.int64)
         self._until = self._next = 0
         self._collisions = -1
@@ -98,13 +98,13 @@ class StackTable:
 
     def _close(self) -> None:
         totals = self._totals()
-        for name in ("bytes", "squares"):
-            totals[f"past_{name}"][self._leaving] = totals[name][self._leaving]
+        for name in ("bytes", "variance"):
+            totals[f"retired_{name}"][self._leaving] = totals[name][self._leaving]
 
     def _sizes(self) -> np.ndarray:
         """Bytes by number, of stacks that are there."""
         totals = self._totals()[:-1]
-        return np.asarray(totals["bytes"] - totals["past_bytes"])
+        return np.asarray(totals["bytes"] - totals["retired_bytes"])
 
     def read(self) -> Stacked:
         """What was allocated, by the largest of the stacks; the others together."""
@@ -112,10 +112,13 @@ class StackTable:
             return Stacked()
         totals = self._totals().copy()
         now = np.array(
-            [totals["bytes"] - totals["past_bytes"], totals["squares"] - totals["past_squares"]],
+            [
+                totals["bytes"] - totals["retired_bytes"],
+                totals["variance"] - totals["retired_variance"],
+            ],
             float,
         )
-        past = np.array([totals["past_bytes"].sum(), totals["past_squares"].sum()], float)
+        past = np.array([totals["retired_bytes"].sum(), totals["retired_variance"].sum()], float)
         without, now = now[:, -1], now[:, :-1]
         now[:, self._leaving], moved = 0, now[:, self._leaving].sum(1)
         size = now[0]

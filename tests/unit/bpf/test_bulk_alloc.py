@@ -75,7 +75,7 @@ def test_every_object_is_counted_and_tracked(open_native: Open, kernel: str, cou
     native.bulk_alloc(cache, objects(count), cpu=2)
     found = allocations(native)
     assert (found.site.tolist(), found.cache.tolist()) == ([SITE], [cache])
-    assert (found.request.tolist(), found.extra.tolist()) == ([GFP_KERNEL << 32], [0])
+    assert (found.gfp_size_key.tolist(), found.variant_key.tolist()) == ([GFP_KERNEL << 32], [0])
     assert (found.count.tolist(), found.failed.tolist()) == ([count], [0])
     assert native.tracked() == objects(count)
     samples, slots = native.reader.samples(), native.reader.slots()
@@ -184,7 +184,7 @@ def test_a_caller_in_a_module_carries_the_generation_of_modules(open_native: Ope
     native.callers(BULK_ALLOC + 9, MODULE + 0x10)
     native.bulk_alloc(cache, objects(3))
     found = allocations(native)
-    assert (found.site.tolist(), found.extra.tolist()) == ([MODULE + 0x10], [7 << 32])
+    assert (found.site.tolist(), found.variant_key.tolist()) == ([MODULE + 0x10], [7 << 32])
 
 
 def test_callers_flags_and_caches_have_slots_of_their_own(open_native: Open) -> None:

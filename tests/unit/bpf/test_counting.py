@@ -48,7 +48,7 @@ def test_allocations_and_frees_of_all_cpus_are_counted(open_native: Open) -> Non
         native.kfree(OBJECTS + 96 * i, cpu=(i + 1) % 4)
     found, frees = allocations(native), native.reader.frees()
     assert found.site.tolist() == [SITE]
-    assert found.request.tolist() == [GFP_KERNEL << 32 | 96]
+    assert found.gfp_size_key.tolist() == [GFP_KERNEL << 32 | 96]
     assert (found.count.tolist(), found.requested.tolist()) == ([101], [7070])
     assert found.cache.tolist() == frees.cache.tolist() == [cache]
     assert frees.count.tolist() == [37]
@@ -111,7 +111,7 @@ def test_the_events_of_every_kernel_are_understood(open_native: Open, kernel: st
     native.kfree(OBJECTS)
     native.cache_free(OBJECTS + 96, cache)
     found = allocations(native)
-    rows = dict(zip(found.request.tolist(), found.count.tolist(), strict=True))
+    rows = dict(zip(found.gfp_size_key.tolist(), found.count.tolist(), strict=True))
     kmallocs = 2 if "kmalloc_node" in native.plan.attach else 1
     assert rows == {GFP_KERNEL << 32: 1, GFP_KERNEL << 32 | 96: kmallocs}
     assert set(found.cache.tolist()) == {cache}
@@ -122,13 +122,13 @@ def test_the_events_of_every_kernel_are_understood(open_native: Open, kernel: st
 def test_the_node_asked_for_is_never_taken_from_another_argument(
     open_native: Open, kernel: str
 ) -> None:
-    """Without a node argument no node was asked for: `extra` is 0."""
+    """Without a node argument no node was asked for: `variant_key` is 0."""
     native = open_native(kernel, nodes=2, kfunc_get_cache=1)
     cache = native.cache(b"kmalloc-96", 96)
     native.slab(OBJECTS, 1 << 20, cache)
     native.kmalloc(SITE, OBJECTS, 70, 96)
     native.cache_alloc(SITE, OBJECTS + 96, cache)
-    assert set(allocations(native).extra.tolist()) == {0}
+    assert set(allocations(native).variant_key.tolist()) == {0}
 
 
 @pytest.mark.parametrize("kernel", ["5.10", "6.0", "6.12"])
@@ -137,7 +137,7 @@ def test_a_node_that_is_told_is_kept(open_native: Open, kernel: str) -> None:
     event = "on_kmalloc_node" if "kmalloc_node" in native.plan.attach else "on_kmalloc"
     native.slab(OBJECTS, 1 << 20, native.cache(b"kmalloc-96", 96))
     native.kmalloc(SITE, OBJECTS, 70, 96, node=1, event=event)
-    assert allocations(native).extra.tolist() == [2]
+    assert allocations(native).variant_key.tolist() == [2]
 
 
 def test_sites_in_modules_carry_the_generation_of_modules(open_native: Open) -> None:
@@ -148,7 +148,7 @@ def test_sites_in_modules_carry_the_generation_of_modules(open_native: Open) -> 
     native.kmalloc(SITE, OBJECTS, 70, 96)
     native.kmalloc(MODULE, OBJECTS + 96, 70, 96)
     found = allocations(native)
-    assert dict(zip(found.site.tolist(), found.extra.tolist(), strict=True)) == {
+    assert dict(zip(found.site.tolist(), found.variant_key.tolist(), strict=True)) == {
         SITE: 0,
         MODULE: 7 << 32,
     }
@@ -164,7 +164,7 @@ def test_one_module_site_has_a_slot_for_each_generation(open_native: Open) -> No
     for _ in range(2):
         native.kmalloc(MODULE, OBJECTS, 70, 96)
     found = allocations(native)
-    counts = dict(zip(found.extra.tolist(), found.count.tolist(), strict=True))
+    counts = dict(zip(found.variant_key.tolist(), found.count.tolist(), strict=True))
     assert counts == {1 << 32: 1, 3 << 32: 2}
 
 
@@ -183,7 +183,7 @@ def test_reloads_of_one_module_leave_the_slots_of_others_alone(
     for site in (*inside, *outside):
         native.kmalloc(site, OBJECTS, 70, 96)
     found = allocations(native)
-    extra = dict(zip(found.site.tolist(), found.extra.tolist(), strict=True))
+    extra = dict(zip(found.site.tolist(), found.variant_key.tolist(), strict=True))
     assert {extra[site] for site in inside} == {1 << 32}
     assert {extra[site] for site in outside} == {0}
 
@@ -196,7 +196,7 @@ def test_slots_that_collide_are_not_mixed_up(open_native: Open) -> None:
         for _ in range(gfp + 1):
             native.kmalloc(SITE, OBJECTS, 70, 96, gfp)
     found = allocations(native)
-    flags = [request >> 32 for request in found.request.tolist()]
+    flags = [request >> 32 for request in found.gfp_size_key.tolist()]
     counts = dict(zip(flags, found.count.tolist(), strict=True))
     assert all(count == gfp + 1 for gfp, count in counts.items())
     assert sum(counts.values()) + native.reader.losses()["site_slots_full"] == 50 * 51 // 2
@@ -242,7 +242,7 @@ def test_the_largest_slab_bucket_is_not_taken_for_page_backed(open_native: Open)
     native.kmalloc(SITE, OBJECTS, 8192, 8192)
     native.kmalloc(SITE, OBJECTS + 65536, 16_384, 16_384)
     found = allocations(native)
-    buckets = [request & 0xFFFFFFFF for request in found.request.tolist()]
+    buckets = [request & 0xFFFFFFFF for request in found.gfp_size_key.tolist()]
     caches = dict(zip(buckets, found.cache.tolist(), strict=True))
     assert caches == {8192: CONSTANTS["CACHE_UNKNOWN"], 16_384: CONSTANTS["CACHE_LARGE"]}
 
@@ -297,5 +297,5 @@ def test_nested_events_count_in_lanes_of_their_own(open_native: Open) -> None:
 def test_gfp_bits_of_the_request_are_those_of_the_event(open_native: Open) -> None:
     native = open_native()
     native.kmalloc(SITE, 0, 70, 96, 1 << STABLE_BITS["ACCOUNT"] | GFP_KERNEL)
-    (request,) = allocations(native).request.tolist()
+    (request,) = allocations(native).gfp_size_key.tolist()
     assert request >> 32 == 0x400CC0

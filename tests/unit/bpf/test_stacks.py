@@ -45,14 +45,14 @@ def open_native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
 
 
 def totals(native: Native) -> np.ndarray:
-    count = native.plan.defines["STACK_IDS"] + 1
+    count = native.plan.defines["NR_STACK_IDS"] + 1
     found = maps.map_array(native.fd("stack_totals"), STACK_TOTAL, count)
     return found
 
 
 def test_all_that_is_tracked_counts_for_its_stack_be_it_freed(open_native: Open) -> None:
     native = open_native(EXACT)
-    assert native.plan.defines["STACK_IDS"] == 512, "the kernel's own rounding"
+    assert native.plan.defines["NR_STACK_IDS"] == 512, "the kernel's own rounding"
     for i in range(101):
         native.set("stack", 511 if i % 3 else 0)
         native.kmalloc(SITE, OBJECTS + 96 * i, 70, 96)
@@ -65,7 +65,7 @@ def test_all_that_is_tracked_counts_for_its_stack_be_it_freed(open_native: Open)
         511: 67 * 96,
         512: 96,
     }
-    assert not found["squares"].any()
+    assert not found["variance"].any()
 
 
 def test_what_finds_no_place_counts_all_the_same(open_native: Open) -> None:
@@ -91,8 +91,8 @@ def test_a_sample_stands_for_its_bytes_by_its_probability(open_native: Open) -> 
         native.reader.control["sample_interval"] = interval
         for size in sizes:
             p = probability(np.array([float(size)]), np.array([interval]))[0]
-            assert native.stands_for(size, interval) == pytest.approx(size / p, rel=1e-4, abs=1)
-    assert native.stands_for(4096, 0) == 4096
+            assert native.sample_weight(size, interval) == pytest.approx(size / p, rel=1e-4, abs=1)
+    assert native.sample_weight(4096, 0) == 4096
 
 
 def test_the_estimate_is_unbiased_and_knows_its_error(open_native: Open) -> None:
@@ -109,7 +109,7 @@ def test_the_estimate_is_unbiased_and_knows_its_error(open_native: Open) -> None
             true[which] += sizes[which]
         apart.append((totals(native)["bytes"] - before["bytes"])[:2])
     found = totals(native)[:2]
-    error = np.sqrt(found["squares"].astype(float) * UNIT)
+    error = np.sqrt(found["variance"].astype(float) * UNIT)
     assert (np.abs(found["bytes"] - true) < 4 * error).all()
     assert np.std(apart, axis=0) * math.sqrt(60) == pytest.approx(error, rel=0.35)
 

@@ -101,7 +101,7 @@ def test_a_tracked_object_is_what_its_event_said(open_native: Open) -> None:
     assert [int(sample[name]) for name in names] == [123_456, 77, 9, 70, 96, 0, 5]
     assert bytes(sample["comm"]) == b"native"
     slot = native.reader.slots()[int(sample["slot"])]
-    assert (int(slot["site"]), int(slot["request"])) == (SITE, 0xCC0 << 32 | 96)
+    assert (int(slot["site"]), int(slot["gfp_size_key"])) == (SITE, 0xCC0 << 32 | 96)
 
 
 def test_every_sample_refers_to_its_own_slot(open_native: Open) -> None:
@@ -166,7 +166,7 @@ def test_there_is_room_for_as_many_objects_as_asked_for(
 def test_a_full_pool_is_a_counted_loss(open_native: Open, guard: bool) -> None:
     native = open_native(guard=guard)
     with_cache(native)
-    places = native.plan.defines["PLACES"]
+    places = native.plan.defines["NR_POOL"]
     for i in range(places + 31):
         native.kmalloc(SITE, OBJECTS + 96 * i, 70, 96)
     lost = native.reader.losses()["samples_full"]
@@ -183,12 +183,12 @@ def test_places_that_cannot_be_given_back_are_losses(open_native: Open) -> None:
     with_cache(native)
     for i in range(9):
         native.kmalloc(SITE, OBJECTS + 96 * i, 70, 96)
-    native.set("no_places", 1)
+    native.set("stack_busy", 1)
     native.kfree(OBJECTS)
     native.kfree(OBJECTS + 96)
     assert native.tracked() == [OBJECTS + 96 * i for i in range(2, 9)], "forgotten all the same"
     assert (native.reader.losses()["places"], native.places_taken()) == (2, 9)
-    native.set("no_places", 0)
+    native.set("stack_busy", 0)
     native.kfree(OBJECTS + 2 * 96)
     assert (native.reader.losses()["places"], native.places_taken()) == (2, 8)
 
@@ -323,7 +323,7 @@ def test_the_reader_takes_no_record_that_is_being_filled(open_native: Open, guar
     for i in range(3):
         native.kmalloc(SITE, OBJECTS + 96 * i, 60 + i, 96)
     number = map_names(native.plan).index("pool")
-    pool = maps.map_array(number, SAMPLE, native.plan.defines["PLACES"])
+    pool = maps.map_array(number, SAMPLE, native.plan.defines["NR_POOL"])
     place = int(np.flatnonzero(pool["requested_bytes"] == 61)[0])
     pool.view(np.ndarray)["time_ns"][place] = 0
     assert sorted(native.reader.samples()["requested_bytes"].tolist()) == [60, 62]

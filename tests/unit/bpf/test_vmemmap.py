@@ -131,5 +131,5 @@ def test_hosts_without_a_short_way(changes: dict[str, Any]) -> None:
     """From 7.1 on tail pages have no compound_head."""
     host = replace(short_way(), **changes)
     plan = make_plan(host, SETTINGS)
-    assert not plan.defines.get("SHORT_WAY")
-    assert "find_pages" not in plan.run
+    assert not plan.defines.get("HAVE_PAGE_LOOKUP_INLINE")
+    assert "locate_vmemmap" not in plan.run

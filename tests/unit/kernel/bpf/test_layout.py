@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from slabmon.kernel.bpf import layout
+from slabmon.kernel import settings
+from slabmon.kernel.bpf import header, layout
 from slabmon.kernel.bpf.sources import BPF_DIR
 from tests.support import gcc
 
@@ -74,11 +75,22 @@ def test_hot_records_fill_whole_cache_lines(struct: str, size: int) -> None:
 
 
 def test_a_lane_head_has_a_counter_for_each_loss_reason() -> None:
-    assert layout.LANE_HEAD["lost"].shape == (layout.CONSTANTS["LOST_REASONS"],)
+    assert layout.LANE_HEAD["lost"].shape == (layout.CONSTANTS["LOSS_COUNTERS"],)
+    assert len(header.LOSSES) <= layout.CONSTANTS["LOSS_COUNTERS"]
 
 
-def test_loss_reasons_are_numbered_without_gaps() -> None:
-    assert sorted(layout.LOSS_REASONS) == list(range(layout.CONSTANTS["LOST_REASONS"]))
+def test_loss_reasons_have_the_indices_that_the_compiler_gives_them(tmp_path: Path) -> None:
+    lines = [f'printf("%d\\n", LOST_{name.upper()});' for name in header.LOSSES]
+    text = "\n".join([PROGRAM, *lines, 'printf("%d\\n", NR_LOSSES); return 0; }'])
+    program = gcc.build(tmp_path, text)
+    printed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    assert [int(line) for line in printed.split()] == list(range(len(header.LOSSES) + 1))
+    assert dict(enumerate(header.LOSSES)) == layout.LOSS_REASONS
+
+
+def test_settings_size_the_pool_by_the_constants_of_the_header() -> None:
+    for name in ("POOL_STEP", "TAG_WAYS", "TAG_PROBES"):
+        assert getattr(settings, name) == header.CONSTANTS[name]
 
 
 def test_loss_reasons_have_distinct_lower_case_names() -> None:
@@ -97,10 +109,12 @@ def test_slot_keys_fit_the_generation_into_the_alignment_of_kmem_cache() -> None
 
 
 def test_parse_places_members_by_their_own_size() -> None:
-    constants, structs = layout.parse(
+    text = header.strip_comments(
         "#define COUNT 3 /* things */\n"
         "struct mixed { u32 a; u64 b; char c[5]; u32 d[COUNT]; /* u64 gone; */ };\n"
     )
+    constants = header.parse_constants(text)
+    structs = layout.parse_structs(text, constants)
     assert constants == {"COUNT": 3}
     mixed = structs["mixed"]
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slabmon.kernel.loading.compile_child import (
+    map_constants,
     patch_kfunc_calls,
-    patch_map_values,
-    value_addresses,
+    patch_map_loads,
 )
 
 CALL, JUMP, LOAD_IMM64, EXIT = 0x85, 0x05, 0x18, 0x95
@@ -75,25 +75,36 @@ def test_nothing_but_the_source_register_of_such_calls_changes(code: bytes, ids:
     assert patch_kfunc_calls(patched, ids) == patched, "twice is once"
 
 
-UPPER = 0x51AB0000  # with a map's number, the upper half of the address that stands for its value
+# With a map's number, the upper halves of the constants that stand for a map and for the address
+# of its first value.
+MAPS, UPPER = 0x51AA0000, 0x51AB0000
 
 
 def constant(low: int, high: int, src: int = 0, dst: int = 0) -> bytes:
     return instruction(LOAD_IMM64, low, src, dst) + instruction(0, high)
 
 
-def test_each_map_has_an_address_of_its_own_in_the_sources() -> None:
-    assert value_addresses(["shared", "kfree_lanes"]) == {
+def test_each_map_has_two_constants_of_its_own_in_the_sources() -> None:
+    assert map_constants(["shared", "kfree_lanes"]) == {
+        "shared_map": MAPS << 32,
         "shared_value": UPPER << 32,
+        "kfree_lanes_map": MAPS + 1 << 32,
         "kfree_lanes_value": UPPER + 1 << 32,
     }
+
+
+def test_maps_are_loaded_by_descriptor() -> None:
+    code = constant(0, MAPS, dst=1) + constant(0, MAPS + 1, dst=2) + instruction(EXIT)
+    patched = constant(9, 0, 1, 1) + constant(7, 0, 1, 2) + instruction(EXIT)
+    assert patch_map_loads(code, [9, 7]) == patched
+    assert patch_map_loads(patched, [9, 7]) == patched, "twice is once"
 
 
 def test_addresses_in_values_of_maps_are_loaded_from_them() -> None:
     code = constant(0, UPPER, dst=6) + constant(4096, UPPER + 1) + instruction(EXIT)
     patched = constant(9, 0, 2, 6) + constant(7, 4096, 2) + instruction(EXIT)
-    assert patch_map_values(code, [9, 7]) == patched
-    assert patch_map_values(patched, [9, 7]) == patched, "twice is once"
+    assert patch_map_loads(code, [9, 7]) == patched
+    assert patch_map_loads(patched, [9, 7]) == patched, "twice is once"
 
 
 def test_other_constants_and_what_only_looks_like_one_stay() -> None:
@@ -101,10 +112,13 @@ def test_other_constants_and_what_only_looks_like_one_stay() -> None:
         [
             constant(0, UPPER + 1),
             constant(0, UPPER - 1),
+            constant(0, MAPS + 1),
+            constant(0, MAPS - 1),
+            constant(5, MAPS, src=1),
             constant(UPPER, 0),
             constant(5, UPPER, src=1),
             instruction(CALL, KFUNC) + instruction(0, UPPER),
             instruction(LOAD_IMM64),
         ]
     )
-    assert patch_map_values(code, [9]) == code
+    assert patch_map_loads(code, [9]) == code

@@ -36,7 +36,7 @@ DEFINES = {
     "6.18": (1, INT, 1, 1),
     "7.3": (1, BOOL, 1, 1),
 }
-MACROS = ("BULK_ALLOC", "BULK_RETURN_MASK", "BULK_FREE", "RCU_SHEAVES")
+MACROS = ("HAVE_BULK_ALLOC", "BULK_RETURN_MASK", "HAVE_BULK_FREE", "HAVE_RCU_SHEAVES")
 CLOSED = ("bulk_alloc", "bulk_free", "rcu_free")
 WATCHED = [kernel for kernel in KERNELS if HOOKS[kernel]]
 
@@ -58,12 +58,12 @@ def test_the_functions_of_each_kernel_are_watched(kernel: str) -> None:
 def test_the_programs_know_the_functions_shapes(kernel: str) -> None:
     defines = closers(kernel).defines
     assert tuple(defines[name] for name in MACROS) == DEFINES[kernel]
-    assert set(defines) == {*MACROS, "BULK_OWN_FRAMES"}
+    assert set(defines) == {*MACROS, "NR_BULK_OWN_FRAMES"}
 
 
 @pytest.mark.parametrize(("machine", "frames"), [("x86_64", 2), ("aarch64", 3)])
 def test_the_programs_know_how_deep_their_caller_is(machine: str, frames: int) -> None:
-    assert closers(machine=machine).defines["BULK_OWN_FRAMES"] == frames
+    assert closers(machine=machine).defines["NR_BULK_OWN_FRAMES"] == frames
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -134,7 +134,7 @@ def test_each_function_is_watched_without_the_others(missing: str, off: str) -> 
     found = closers(functions=without(FUNCTIONS["6.18"], missing))
     assert found.hooks == without(HOOKS["6.18"], f"on_{off}")
     assert [name for name, state in states(found).items() if state == State.OFF] == [off]
-    assert found.defines[off.upper()] == 0
+    assert found.defines[f"HAVE_{off.upper()}"] == 0
     assert "BTF does not describe" in found.features[off].reason
 
 

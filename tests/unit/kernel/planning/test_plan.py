@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost
-from slabmon.kernel.planning.plan import ALLOCATION_EVENTS, PEEK, SEED, WALK, Plan, make_plan
+from slabmon.kernel.planning.plan import ALLOCATION_EVENTS, READ_WORD, SEED, WALK, Plan, make_plan
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.model import State
 from tests.support.hosts import KERNELS, PROTOTYPES, facts, without
@@ -52,7 +52,7 @@ def test_the_events_of_each_kernel_are_attached(kernel: str) -> None:
     wanted = {event for event in ALLOCATION_EVENTS if event in PROTOTYPES[kernel]}
     assert found.attach.keys() & ALLOCATION_EVENTS == wanted
     assert all(function == f"on_{event}" for event, function in found.attach.items())
-    assert found.defines["NODE_EVENTS"] == ("kmalloc_node" in wanted)
+    assert found.defines["HAVE_NODE_EVENTS"] == ("kmalloc_node" in wanted)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -99,9 +99,9 @@ def test_lockdown_integrity_is_no_obstacle() -> None:
 
 def test_the_kernels_function_finds_caches_where_there_is_one() -> None:
     found = plan("6.18")
-    assert found.defines["CACHE_BY_KFUNC"] == 1
+    assert found.defines["HAVE_CACHE_BY_KFUNC"] == 1
     assert found.defines["KFUNC_GET_KMEM_CACHE"] == 98_765
-    assert PEEK not in found.run
+    assert READ_WORD not in found.run
 
 
 @pytest.mark.parametrize("kernel", ["5.10", "6.0", "6.1", "6.12"])
@@ -109,9 +109,9 @@ def test_without_the_kernels_function_pages_are_walked(kernel: str) -> None:
     found = plan(kernel)
     host = facts(kernel)
     defines = found.defines
-    assert (defines["CACHE_BY_KFUNC"], defines["CACHE_BY_PAGE"]) == (0, 1)
+    assert (defines["HAVE_CACHE_BY_KFUNC"], defines["HAVE_CACHE_BY_PAGE"]) == (0, 1)
     assert "KFUNC_GET_KMEM_CACHE" not in defines
-    assert PEEK in found.run
+    assert READ_WORD in found.run
     assert (defines["PAGE_SLAB_MASK"], defines["PAGE_SLAB_VALUE"]) == host.slab_test
     flags_word = 0 if host.slab_test_in_flags else host.offsets["OFF_PAGE_TYPE"]
     assert defines["OFF_PAGE_SLAB_TEST"] == flags_word
@@ -122,8 +122,8 @@ def test_without_the_kernels_function_pages_are_walked(kernel: str) -> None:
 def test_arm64_walks_pages_from_61_on() -> None:
     found = plan("6.12", machine="aarch64")
     assert found.features["cache_of_address"].state == State.ON
-    assert found.defines["CACHE_BY_PAGE"] == 1
-    assert PEEK in found.run
+    assert found.defines["HAVE_CACHE_BY_PAGE"] == 1
+    assert READ_WORD in found.run
 
 
 def test_before_struct_slab_the_cache_is_a_member_of_struct_page() -> None:
@@ -143,8 +143,8 @@ def test_before_struct_slab_the_cache_is_a_member_of_struct_page() -> None:
 def test_a_host_that_can_do_neither_is_degraded_and_says_so(missing: dict[str, Any]) -> None:
     found = plan("6.12", **missing)
     assert found.features["cache_of_address"].state == State.DEGRADED
-    assert found.defines["CACHES_RESOLVABLE"] == 0
-    assert PEEK not in found.run
+    assert found.defines["HAVE_CACHE_LOOKUP"] == 0
+    assert READ_WORD not in found.run
     assert {"kmalloc", "kfree"} <= found.attach.keys()
 
 
@@ -154,7 +154,7 @@ def test_hidden_symbols_are_named_with_the_remedy() -> None:
     assert "kptr_restrict" in found.features["symbols"].reason
     assert found.features["modules"].state == State.DEGRADED
     assert "module_load" not in found.attach
-    assert found.defines["MODULES"] == 0
+    assert found.defines["HAVE_MODULES"] == 0
 
 
 def test_without_devres_log_devices_are_walked_each_time() -> None:
@@ -162,7 +162,7 @@ def test_without_devres_log_devices_are_walked_each_time() -> None:
     assert found.features["devres_log"].state == State.OFF
     assert "walk" in found.features["devres_log"].reason
     assert "devres_log" not in found.attach
-    assert found.defines["DEVRES_LOG"] == 0
+    assert found.defines["HAVE_DEVRES_LOG"] == 0
     assert {WALK, SEED} <= set(found.run)
 
 
@@ -177,21 +177,21 @@ def test_without_struct_device_there_is_no_inventory() -> None:
 def test_unnamed_resources_degrade_the_inventory() -> None:
     found = plan("5.10")
     assert found.features["device_inventory"].state == State.DEGRADED
-    assert found.defines["DEVRES_NAMED"] == 0
+    assert found.defines["HAVE_DEVRES_NAMES"] == 0
     assert WALK in found.run
 
 
 def test_without_a_recursion_guard_each_cpu_has_a_lane_per_nesting_level() -> None:
     guarded, unguarded = plan().defines, plan(recursion_guard=False).defines
-    assert (guarded["NESTING"], guarded["LANES"]) == (1, 4)
-    assert (unguarded["NESTING"], unguarded["LANES"]) == (3, 12)
+    assert (guarded["NR_NESTING"], guarded["NR_LANES"]) == (1, 4)
+    assert (unguarded["NR_NESTING"], unguarded["NR_LANES"]) == (3, 12)
 
 
 def test_a_kernel_without_modules_follows_none_and_lacks_nothing() -> None:
     found = plan(modules=False)
     assert found.features["modules"].state == State.ON
     assert not {"module_load", "module_free"} & found.attach.keys()
-    assert found.defines["MODULES"] == 0
+    assert found.defines["HAVE_MODULES"] == 0
 
 
 def test_modules_that_cannot_be_followed_are_degraded() -> None:
@@ -201,8 +201,8 @@ def test_modules_that_cannot_be_followed_are_degraded() -> None:
 
 
 def test_nodes_are_told_apart_only_where_there_are_several() -> None:
-    assert plan(nodes=1).defines["MANY_NODES"] == 0
-    assert plan(nodes=2).defines["MANY_NODES"] == 1
+    assert plan(nodes=1).defines["HAVE_MANY_NODES"] == 0
+    assert plan(nodes=2).defines["HAVE_MANY_NODES"] == 1
 
 
 def test_unreadable_slabinfo_is_reported() -> None:
@@ -213,18 +213,18 @@ def test_page_events_are_attached_only_when_asked_for() -> None:
     assert not {"mm_page_alloc", "mm_page_free"} & plan().attach.keys()
     asked = make_plan(facts(), Settings(pages=True))
     assert {"mm_page_alloc", "mm_page_free"} <= asked.attach.keys()
-    assert (asked.defines["PAGES"], asked.features["pages"].state) == (1, State.ON)
+    assert (asked.defines["HAVE_PAGES"], asked.features["pages"].state) == (1, State.ON)
 
 
 def test_without_stack_frames_there_are_no_stacks() -> None:
     found = make_plan(facts(), Settings(stack_frames=0))
-    assert found.defines["STACKS"] == 0
+    assert found.defines["HAVE_STACKS"] == 0
     assert found.features["stacks"].state == State.OFF
 
 
 @pytest.mark.parametrize("samples", [4096, 3 * 4096, 128 * 1024, 1 << 22])
 def test_the_gate_has_four_counters_or_more_for_each_sample(samples: int) -> None:
-    bits = make_plan(facts(), Settings(samples=samples)).defines["GATE_BITS"]
+    bits = make_plan(facts(), Settings(samples=samples)).defines["NR_FILTER_BITS"]
     assert 4 * samples <= 1 << bits < 8 * samples
 
 
@@ -232,21 +232,25 @@ def test_a_cache_filter_is_compiled_in_as_the_words_of_its_name() -> None:
     defines = make_plan(facts(), Settings(exact=Filter(cache="kmalloc-cg-96"))).defines
     words = [defines[f"EXACT_CACHE_{i}"].to_bytes(8, "little") for i in range(4)]
     assert b"".join(words) == b"kmalloc-cg-96".ljust(32, b"\0")
-    assert (defines["EXACT"], defines["EXACT_BY_CACHE"], defines["EXACT_LARGE"]) == (1, 1, 0)
+    assert (defines["HAVE_EXACT"], defines["HAVE_EXACT_CACHE"], defines["HAVE_EXACT_LARGE"]) == (
+        1,
+        1,
+        0,
+    )
     large = make_plan(facts(), Settings(exact=Filter(cache="kmalloc-large"))).defines
-    assert large["EXACT_LARGE"] == 1
+    assert large["HAVE_EXACT_LARGE"] == 1
 
 
 def test_sizes_site_and_cgroup_of_a_filter_are_compiled_in() -> None:
     exact = Filter(site="probe", min_size=100, max_size=200, cgroup="/x")
     defines = make_plan(facts(), Settings(exact=exact), 77).defines
-    assert (defines["EXACT_MIN_SIZE"], defines["EXACT_MAX_SIZE"]) == (100, 200)
-    assert (defines["EXACT_BY_SITE"], defines["EXACT_BY_CACHE"]) == (1, 0)
+    assert (defines["EXACT_MIN_BYTES"], defines["EXACT_MAX_BYTES"]) == (100, 200)
+    assert (defines["HAVE_EXACT_SITE"], defines["HAVE_EXACT_CACHE"]) == (1, 0)
     assert defines["EXACT_CGROUP"] == 77
     module = make_plan(facts(), Settings(exact=Filter(module="card"))).defines
-    assert module["EXACT_BY_SITE"] == 1
+    assert module["HAVE_EXACT_SITE"] == 1
 
 
 def test_sampled_mode_compiles_no_filter_in() -> None:
     defines = plan().defines
-    assert not any(value for name, value in defines.items() if name.startswith("EXACT"))
+    assert not any(value for name, value in defines.items() if name.startswith("HAVE_EXACT"))

@@ -32,33 +32,35 @@ def sizes(*rows: Row) -> dict[int, int]:
 
 
 def test_sizes_are_counted_by_powers_of_two() -> None:
-    large = {"site": 1, "request": kmalloc(GFP_KERNEL, 16_384), "cache": LARGE, "count": 2}
-    named = {"site": 1, "request": kmalloc(GFP_KERNEL, 0), "cache": DENTRY, "count": 9}
-    failed = {"site": 2, "request": kmalloc(GFP_KERNEL, 96), "failed": 9}
+    large = {"site": 1, "gfp_size_key": kmalloc(GFP_KERNEL, 16_384), "cache": LARGE, "count": 2}
+    named = {"site": 1, "gfp_size_key": kmalloc(GFP_KERNEL, 0), "cache": DENTRY, "count": 9}
+    failed = {"site": 2, "gfp_size_key": kmalloc(GFP_KERNEL, 96), "failed": 9}
     assert sizes(KMALLOC_ROW, large, named, failed) == {128: 10, 16_384: 2}
 
 
 def test_debugging_does_not_move_sizes_between_buckets() -> None:
     """slub_debug inflates what a kmalloc-96 object occupies beyond 128."""
-    inflated = {**KMALLOC_ROW, "request": kmalloc(GFP_KERNEL, 168)}
+    inflated = {**KMALLOC_ROW, "gfp_size_key": kmalloc(GFP_KERNEL, 168)}
     assert sizes(inflated) == {128: 10}
 
 
 def test_nodes_are_the_one_asked_for_or_the_cpus_own() -> None:
-    own = {**KMALLOC_ROW, "extra": 0}
-    asked = {**KMALLOC_ROW, "extra": 2, "count": 5}
+    own = {**KMALLOC_ROW, "variant_key": 0}
+    asked = {**KMALLOC_ROW, "variant_key": 2, "count": 5}
     both = assemble.node_rows([(0, read(own, asked)), (1, read(own))])
     assert both == (NodeUse(0, 10, 960), NodeUse(1, 15, 5 * 96 + 960))
 
 
 def test_generations_of_one_site_are_told_apart_however_far_they_lie() -> None:
-    rows = read(*({**KMALLOC_ROW, "extra": generation << 32} for generation in (1, 2, 65_537)))
+    rows = read(
+        *({**KMALLOC_ROW, "variant_key": generation << 32} for generation in (1, 2, 65_537))
+    )
     found = {site.module for site in assemble.site_rows(rows, {}, 0)}
     assert found == {"module1", "module2", "module65537"}
 
 
 def test_a_nodes_number_is_not_mixed_up_with_the_module_generation() -> None:
-    row = {**KMALLOC_ROW, "extra": 7 << 32 | 3}
+    row = {**KMALLOC_ROW, "variant_key": 7 << 32 | 3}
     assert assemble.node_rows([(0, read(row))]) == (NodeUse(2, 10, 960),)
     (site,) = assemble.site_rows(read(row), {}, 0)
     assert site.module == "module7"
@@ -67,9 +69,9 @@ def test_a_nodes_number_is_not_mixed_up_with_the_module_generation() -> None:
 def test_page_events_are_rows_of_order_and_class() -> None:
     taken = sum_allocations(
         alloc_slots(
-            {"site": 1, "request": GFP_KERNEL << 32, "count": 5, "failed": 1},
-            {"site": 1, "request": (GFP_KERNEL | 0x100) << 32, "count": 2},
-            {"site": 4, "request": GFP_ATOMIC << 32, "failed": 3},
+            {"site": 1, "gfp_size_key": GFP_KERNEL << 32, "count": 5, "failed": 1},
+            {"site": 1, "gfp_size_key": (GFP_KERNEL | 0x100) << 32, "count": 2},
+            {"site": 4, "gfp_size_key": GFP_ATOMIC << 32, "failed": 3},
         )
     )
     freed = sum_frees(free_slots({"cache": 1, "count": 4}, {"cache": 10, "count": 1}))
@@ -85,7 +87,9 @@ def test_page_events_are_rows_of_order_and_class() -> None:
 def test_sites_that_resolve_alike_are_one_row() -> None:
     """Another generation of modules with the same module in it, for instance."""
     slots = sum_allocations(
-        alloc_slots({**KMALLOC_ROW, "extra": 1 << 32}, {**KMALLOC_ROW, "extra": 2 << 32})
+        alloc_slots(
+            {**KMALLOC_ROW, "variant_key": 1 << 32}, {**KMALLOC_ROW, "variant_key": 2 << 32}
+        )
     )
     rows = assemble.read_rows(
         slots,
@@ -109,7 +113,7 @@ def test_live_estimates_are_joined_by_place() -> None:
 SLOT = st.fixed_dictionaries(
     {
         "site": st.integers(1, 4),
-        "request": st.sampled_from(
+        "gfp_size_key": st.sampled_from(
             [
                 kmalloc(f, b)
                 for f in (GFP_KERNEL, GFP_ATOMIC, 0, 0x11)
@@ -117,7 +121,7 @@ SLOT = st.fixed_dictionaries(
             ]
         ),
         "cache": st.sampled_from([0, LARGE, KMALLOC, DENTRY, RECLAIM, 0xFFFF8881DEAD0000]),
-        "extra": st.sampled_from([0, 1, 1 << 32]),
+        "variant_key": st.sampled_from([0, 1, 1 << 32]),
         "count": st.integers(0, 2**40),
         "requested_bytes": st.integers(0, 2**45),
         "failed": st.integers(0, 2**32 - 1),

@@ -43,7 +43,9 @@ def test_kmalloc_counts_what_was_asked_for_and_whole_buckets() -> None:
 
 
 def test_kmem_cache_alloc_counts_object_sizes() -> None:
-    row = caches(read({"site": 1, "request": kmalloc(GFP_KERNEL, 0), "cache": DENTRY, "count": 4}))
+    row = caches(
+        read({"site": 1, "gfp_size_key": kmalloc(GFP_KERNEL, 0), "cache": DENTRY, "count": 4})
+    )
     assert (row["dentry"].requested_bytes, row["dentry"].allocated_bytes) == (4 * 185, 4 * 192)
     assert row["dentry"].object_size == 185
 
@@ -58,7 +60,7 @@ def test_frees_count_object_sizes_and_page_backed_ones_their_own() -> None:
 def test_large_kmalloc_is_a_cache_of_its_own() -> None:
     row = {
         "site": 1,
-        "request": kmalloc(GFP_KERNEL, 16_384),
+        "gfp_size_key": kmalloc(GFP_KERNEL, 16_384),
         "cache": LARGE,
         "count": 2,
         "requested_bytes": 20_000,
@@ -80,7 +82,7 @@ def test_large_kmalloc_is_a_cache_of_its_own() -> None:
 def test_a_row_that_only_failed_goes_to_the_cache_its_size_and_flags_name(
     flags: int, bucket: int, name: str
 ) -> None:
-    failed = {"site": 1, "request": kmalloc(flags, bucket), "failed": 5}
+    failed = {"site": 1, "gfp_size_key": kmalloc(flags, bucket), "failed": 5}
     found = caches(read(failed))
     assert list(found) == [name]
     row = found[name]
@@ -88,7 +90,12 @@ def test_a_row_that_only_failed_goes_to_the_cache_its_size_and_flags_name(
 
 
 def test_objects_whose_cache_was_not_found_are_unresolved_and_not_dropped() -> None:
-    unknown = {"site": 1, "request": kmalloc(GFP_KERNEL, 96), "count": 3, "requested_bytes": 99}
+    unknown = {
+        "site": 1,
+        "gfp_size_key": kmalloc(GFP_KERNEL, 96),
+        "count": 3,
+        "requested_bytes": 99,
+    }
     row = caches(read(unknown))[UNRESOLVED_CACHE]
     assert (row.allocs, row.allocated_bytes, row.frees_observable) == (3, 288, False)
 
@@ -120,7 +127,7 @@ def test_an_estimate_is_bounded_by_what_was_ever_allocated() -> None:
 
 def test_page_backed_kmalloc_is_exact_in_sampled_mode_too() -> None:
     """All of it is tracked, for its size: none can go unseen."""
-    row = {"site": 1, "request": kmalloc(GFP_KERNEL, 16_384), "cache": LARGE, "count": 2}
+    row = {"site": 1, "gfp_size_key": kmalloc(GFP_KERNEL, 16_384), "cache": LARGE, "count": 2}
     assert caches(read(row), interval=65_536)[LARGE_CACHE].live == Live()
 
 
@@ -131,7 +138,7 @@ def test_a_cache_made_anew_with_another_size_adds_to_the_same_row() -> None:
     moved_on[generation_slot(DENTRY)] = 1
     again = DENTRY + 0x50000
     known.update(np.array([again], "<u8"), cache_record(b"dentry", 256), moved_on)
-    row = {"site": 1, "request": kmalloc(GFP_KERNEL, 0), "count": 10}
+    row = {"site": 1, "gfp_size_key": kmalloc(GFP_KERNEL, 0), "count": 10}
     slots = sum_allocations(alloc_slots({**row, "cache": DENTRY}, {**row, "cache": again}))
     rows = assemble.read_rows(slots, known, locate, classifier({}), STABLE_BITS)
     frees = sum_frees(free_slots({"cache": DENTRY, "count": 4}, {"cache": again, "count": 1}))
@@ -170,7 +177,7 @@ def test_a_second_cache_of_a_name_does_not_claim_the_firsts_slabinfo() -> None:
     other = DENTRY + 0x50000
     twins.update(np.array([other], "<u8"), cache_record(b"dentry"), generations())
     slots = sum_allocations(
-        alloc_slots({"site": 1, "request": kmalloc(GFP_KERNEL, 0), "cache": other, "count": 1})
+        alloc_slots({"site": 1, "gfp_size_key": kmalloc(GFP_KERNEL, 0), "cache": other, "count": 1})
     )
     rows = assemble.read_rows(slots, twins, locate, classifier({}), STABLE_BITS)
     table = assemble.cache_sums(rows, NO_FREES, twins, 0, {})
@@ -240,7 +247,7 @@ def test_evidence_of_unseen_frees_counts_wherever_bulk_frees_are_seen(bulk_unsee
     found = caches(read(many), slabinfo={"kmalloc-96": info(100)}, bulk_unseen=bulk_unseen)
     assert not found["kmalloc-96"].frees_observable
     assert not bulk_rows(bulk_unseen, {BULK: 1})["maple_node"].frees_observable
-    unknown = {"site": 1, "request": kmalloc(GFP_KERNEL, 96), "count": 3}
+    unknown = {"site": 1, "gfp_size_key": kmalloc(GFP_KERNEL, 96), "count": 3}
     found = caches(read(unknown), bulk_unseen=bulk_unseen)
     assert not found[UNRESOLVED_CACHE].frees_observable
 

@@ -14,7 +14,7 @@ from slabmon.kernel.bpf.layout import CONSTANTS
 from slabmon.kernel.tables.lanes import Allocations, sum_allocations, sum_frees
 from tests.support.records import alloc_slots, free_slots
 
-KEYS = ("site", "request", "cache", "extra")
+KEYS = ("site", "gfp_size_key", "cache", "variant_key")
 LIFETIMES = CONSTANTS["LIFETIMES"]
 Row = dict[str, Any]
 Key = tuple[int, ...]
@@ -22,9 +22,9 @@ Key = tuple[int, ...]
 SLOT = st.fixed_dictionaries(
     {
         "site": st.sampled_from([0, 0xFFFFFFFF81000010, 0xFFFFFFFFC0000010]),
-        "request": st.sampled_from([0xCC0 << 32 | 64, 0xCC0 << 32, 0x820 << 32 | 64]),
+        "gfp_size_key": st.sampled_from([0xCC0 << 32 | 64, 0xCC0 << 32, 0x820 << 32 | 64]),
         "cache": st.sampled_from([0, 1, 0xFFFF888000000000]),
-        "extra": st.sampled_from([0, 1, 1 << 32]),
+        "variant_key": st.sampled_from([0, 1, 1 << 32]),
         "count": st.integers(0, 2**50),
         "requested_bytes": st.integers(0, 2**55),
         "failed": st.integers(0, 2**32 - 1),
@@ -67,7 +67,7 @@ def test_the_order_of_lanes_and_slots_does_not_matter(rows: list[Row], random: A
 
 
 def test_lanes_may_come_as_a_table() -> None:
-    row = {"site": 5, "request": 64, "count": 2}
+    row = {"site": 5, "gfp_size_key": 64, "count": 2}
     slots = alloc_slots(row, row, row, {}, {}, row).reshape(2, 3)
     assert sum_allocations(slots).count.tolist() == [8]
 

@@ -30,7 +30,7 @@ class Table:
         monkeypatch.setattr(maps, "delete", lambda _, key: self.deleted.append(int(key[0])))
         programs: Any = SimpleNamespace(maps={"stacks": 0, "stack_totals": 1})
         plan: Any = SimpleNamespace(
-            settings=SimpleNamespace(stack_frames=8), defines={"STACK_IDS": NUMBERS}
+            settings=SimpleNamespace(stack_frames=8), defines={"NR_STACK_IDS": NUMBERS}
         )
         self.table = StackTable(
             programs,
@@ -123,7 +123,7 @@ def test_the_largest_are_told(full: Table, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_figures_have_no_more_digits_than_their_error_allows(full: Table) -> None:
-    full.totals["squares"][9] = 100  # an error of 2,560 bytes: in steps of 128
+    full.totals["variance"][9] = 100  # an error of 2,560 bytes: in steps of 128
     full.totals["bytes"][9] = 1_000_001
     read = full.table.read()
     row = read.stack.tolist().index(9)
