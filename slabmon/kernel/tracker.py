@@ -13,6 +13,7 @@ import numpy as np
 
 from slabmon.analysis.sampling import Grouped
 from slabmon.base.escape import escape
+from slabmon.base.losses import DEVICE_LEDGER_DISAGREEMENT, DEVICE_WALK_FAILED, RECURSION_PREFIX
 from slabmon.kernel.bpf import syscall
 from slabmon.kernel.bpf.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODULE_EVENT
 from slabmon.kernel.bpf.ringbuf import RingBuffer
@@ -204,12 +205,12 @@ class Tracker:
     def _losses(self) -> Counter[str]:
         losses = self.reader.losses()
         for name, program in self.programs.programs.items():
-            losses[f"recursion_{name.removeprefix('on_')}"] = syscall.program_info(
+            losses[RECURSION_PREFIX + name.removeprefix("on_")] = syscall.program_info(
                 program
             ).recursion_misses
         if self.ledger is not None:
-            losses["device_ledger_disagreement"] = self.ledger.disagreements
-            losses["device_walk_failed"] = self.ledger.failed_walks
+            losses[DEVICE_LEDGER_DISAGREEMENT] = self.ledger.disagreements
+            losses[DEVICE_WALK_FAILED] = self.ledger.failed_walks
         return losses
 
     def _tracked(

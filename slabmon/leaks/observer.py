@@ -9,15 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from slabmon.analysis.delta import is_reset
+from slabmon.base.losses import lost_frees
 from slabmon.leaks.finding import CACHE, DEVICE, DRIVER, NET, SITE, Assessment, Finding
 from slabmon.leaks.growth import Case
 from slabmon.leaks.judge import judge
 from slabmon.leaks.series import MAX_SERIES, SCALES, Scale, Subject, Subjects, device_key, site_key
 from slabmon.model import Snapshot
 
-# Losses after which an object that was freed may seem to live.
-_LOST_FREES = ("cache_slots_full", "cache_unresolved", "nesting", "bulk_too_long", "places")
-_LOST_PREFIX = "recursion_"
 _MAX_BASES = 1 << 16
 _ROOM = MAX_SERIES // 8  # for series that are new
 
@@ -80,13 +78,7 @@ class Observer:
         exact[list(levels)] = list(levels.values())
         for row, value in self._allocated(snapshot):
             allocated[row] = value
-        lost = float(
-            sum(
-                lost
-                for reason, lost in snapshot.losses.items()
-                if reason in _LOST_FREES or reason.startswith(_LOST_PREFIX)
-            )
-        )
+        lost = float(lost_frees(snapshot.losses))
         for scale, which, members in zip(due, chosen, rows, strict=True):
             scale.flow.grow(count)
             scale.old.look(snapshot.tracked, which, members, scale.flow)

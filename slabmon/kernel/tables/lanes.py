@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from slabmon.base.losses import EVENTS_FULL
 from slabmon.kernel.bpf import maps, syscall
 from slabmon.kernel.bpf.layout import (
     ALLOC_SLOT,
@@ -244,7 +245,7 @@ class Reader:
         )
         result = Counter({reason: int(lost[index]) for index, reason in LOSS_REASONS.items()})
         result["cache_table_full"] += int(self.control["caches_lost"])
-        result["events_full"] = int(self.control["events_lost"])
+        result[EVENTS_FULL] = int(self.control["events_lost"])
         return result
 
     def _hash(self, name: str, value: np.dtype, capacity: int) -> tuple[np.ndarray, np.ndarray]:

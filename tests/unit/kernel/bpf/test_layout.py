@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from slabmon.base.losses import LOSS_CLASSES
 from slabmon.kernel import settings
 from slabmon.kernel.bpf import header, layout
 from slabmon.kernel.bpf.sources import BPF_DIR
@@ -86,6 +87,11 @@ def test_loss_reasons_have_the_indices_that_the_compiler_gives_them(tmp_path: Pa
     printed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
     assert [int(line) for line in printed.split()] == list(range(len(header.LOSSES) + 1))
     assert dict(enumerate(header.LOSSES)) == layout.LOSS_REASONS
+
+
+def test_each_loss_of_the_header_has_the_same_class_in_python() -> None:
+    classes = {reason: LOSS_CLASSES.get(reason) for reason in header.LOSSES}
+    assert classes == header.LOSSES
 
 
 def test_settings_size_the_pool_by_the_constants_of_the_header() -> None:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Classes of the loss reasons that a snapshot's `losses` and slabmon_lost_events_total count.
+
+The reasons of the BPF programs and their classes are those of bpf/layout.h (a test compares them);
+the others are added by slabmon.kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class LossClass(StrEnum):
+    """What one loss is."""
+
+    ALLOC = "alloc"  # an allocation was not counted
+    FREE = "free"  # a free was not counted, or not completely
+    EVENT = "event"  # an allocation or a free was not counted
+    SAMPLE = "sample"  # an allocation was counted, but not tracked
+    DETAIL = "detail"  # an event was counted without some of its attributes
+    DEVICE = "device"  # a change of devices, their resources or modules was missed
+
+
+EVENTS_FULL = "events_full"  # the ring buffer of device and module events was full
+DEVICE_LEDGER_DISAGREEMENT = "device_ledger_disagreement"
+DEVICE_WALK_FAILED = "device_walk_failed"
+# With a program's name: the kernel did not run the program, because it was running on that CPU.
+RECURSION_PREFIX = "recursion_"
+
+LOSS_CLASSES: Mapping[str, LossClass] = {
+    "site_slots_full": LossClass.ALLOC,
+    "cache_slots_full": LossClass.FREE,
+    "cache_table_full": LossClass.DETAIL,
+    "cache_unresolved": LossClass.EVENT,
+    "large_free_size": LossClass.DETAIL,
+    "samples_full": LossClass.SAMPLE,
+    "sample_enomem": LossClass.SAMPLE,
+    "sample_ebusy": LossClass.SAMPLE,
+    "sample_other": LossClass.SAMPLE,
+    "stack_collision": LossClass.DETAIL,
+    "stack_error": LossClass.DETAIL,
+    "nesting": LossClass.EVENT,
+    "unobserved_frees_full": LossClass.DETAIL,
+    "bulk_too_long": LossClass.EVENT,
+    "places": LossClass.FREE,
+    EVENTS_FULL: LossClass.DEVICE,
+    DEVICE_LEDGER_DISAGREEMENT: LossClass.DEVICE,
+    DEVICE_WALK_FAILED: LossClass.DEVICE,
+}
+
+
+def loss_class(reason: str) -> LossClass | None:
+    """Return the class of a loss reason, or None if a recording of another version has it."""
+    if reason.startswith(RECURSION_PREFIX):
+        return LossClass.EVENT
+    return LOSS_CLASSES.get(reason)
+
+
+def lost_frees(losses: Mapping[str, int]) -> int:
+    """Return the number of lost events that may be frees.
+
+    After such a loss an object that was freed may seem to be alive.
+    """
+    return sum(
+        count
+        for reason, count in losses.items()
+        if loss_class(reason) in (LossClass.FREE, LossClass.EVENT)
+    )
