@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bpf(2) system calls, mapped maps, the ring buffer, record layouts shared with the C sources."""
+"""bpf(2), mapped maps, the ring buffer, and record layouts shared with the C sources."""

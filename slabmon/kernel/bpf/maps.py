@@ -1,88 +1,81 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading BPF maps: through mmap, else by system calls (include/uapi/linux/bpf.h)."""
+"""Read BPF maps: through mmap, else by system calls (include/uapi/linux/bpf.h)."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
-import struct
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from slabmon.kernel.bpf.syscall import bpf
+from slabmon.kernel.bpf import syscall
 
-_MAP_LOOKUP_ELEM, _MAP_DELETE_ELEM, _MAP_LOOKUP_BATCH = 1, 3, 24
+_FIRST_BATCH = 4096  # entries
 
 
-def _address(array: np.ndarray) -> int:
+def _address(array: NDArray[Any]) -> int:
     return int(array.ctypes.data)
 
 
-def lookup(map_fd: int, key: np.ndarray, value: np.ndarray) -> bool:
-    """Reads one element into `value`; False when there is none."""
+def lookup(map_fd: int, key: NDArray[Any], value: NDArray[Any]) -> bool:
+    """Read one element into `value`; return False if there is none."""
+    attributes = syscall.MapElement(map_fd=map_fd, key=_address(key), value=_address(value))
     try:
-        bpf(
-            _MAP_LOOKUP_ELEM,
-            bytearray(struct.pack("<IIQQQ", map_fd, 0, _address(key), _address(value), 0)),
-        )
+        syscall.bpf(syscall.BPF_MAP_LOOKUP_ELEM, attributes)
     except FileNotFoundError:
         return False
     return True
 
 
-def delete(map_fd: int, key: np.ndarray) -> None:
-    """Deletes one element, which need not be there."""
+def delete(map_fd: int, key: NDArray[Any]) -> None:
+    """Delete one element, if it is there."""
     with contextlib.suppress(FileNotFoundError):
-        bpf(_MAP_DELETE_ELEM, bytearray(struct.pack("<IIQQQ", map_fd, 0, _address(key), 0, 0)))
+        syscall.bpf(
+            syscall.BPF_MAP_DELETE_ELEM, syscall.MapElement(map_fd=map_fd, key=_address(key))
+        )
 
 
-def read_hash(map_fd: int, keys: np.ndarray, values: np.ndarray) -> int:
-    """Reads a hash map into two arrays as long as it has entries; returns how many it holds.
+def read_hash(map_fd: int, keys: NDArray[Any], values: NDArray[Any]) -> int:
+    """Read a hash map into two arrays of its capacity; return the number of its entries.
 
-    Batches of BPF_MAP_LOOKUP_BATCH (5.6+). Elements that come or go meanwhile may or may not be
-    included; none is returned twice.
+    Batches of BPF_MAP_LOOKUP_BATCH (5.6+). Elements inserted or deleted meanwhile may or may not
+    be included; none is returned twice.
     """
-    capacity = len(keys)
     cursor = np.zeros(1, "<u8")
-    done = 0
-    first = True
-    chunk = 4096
-    while True:
-        chunk = min(chunk, capacity - done)
-        if chunk == 0:
-            break
-        attributes = bytearray(
-            struct.pack(
-                "<QQQQIIQQ",
-                0 if first else _address(cursor),
-                _address(cursor),
-                _address(keys) + done * keys.itemsize,
-                _address(values) + done * values.itemsize,
-                chunk,
-                map_fd,
-                0,
-                0,
-            )
+    count, batch = 0, _FIRST_BATCH
+    started = False
+    while batch := min(batch, len(keys) - count):
+        attributes = syscall.MapBatch(
+            in_batch=_address(cursor) if started else 0,
+            out_batch=_address(cursor),
+            keys=_address(keys) + count * keys.itemsize,
+            values=_address(values) + count * values.itemsize,
+            count=batch,
+            map_fd=map_fd,
         )
         try:
-            bpf(_MAP_LOOKUP_BATCH, attributes)
+            syscall.bpf(syscall.BPF_MAP_LOOKUP_BATCH, attributes)
         except FileNotFoundError:  # the last batch
-            done += struct.unpack_from("<I", attributes, 32)[0]
-            break
+            return count + int(attributes.count)
         except OSError as error:
-            if error.errno != 28:  # ENOSPC: one bucket holds more than the batch
+            if error.errno != errno.ENOSPC:  # a bucket holds more entries than the batch
                 raise
-            if chunk == capacity - done:
+            if batch == len(keys) - count:
                 break
-            chunk *= 2
+            batch *= 2
             continue
-        done += struct.unpack_from("<I", attributes, 32)[0]
-        first = False
-    return done
+        count += int(attributes.count)
+        started = True
+    return count
 
 
-def map_array(map_fd: int, dtype: np.dtype, count: int, writable: bool = False) -> np.ndarray:
-    """A mmap-able array map as a numpy array of `count` records; reading it is no system call."""
+def map_array(
+    map_fd: int, dtype: np.dtype, count: int, writable: bool = False
+) -> NDArray[Any]:  # (count,)
+    """Map a mmap-able array map as `count` records; reading them takes no system call."""
     length = -(-dtype.itemsize * count // mmap.PAGESIZE) * mmap.PAGESIZE
     protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
     return np.frombuffer(mmap.mmap(map_fd, length, mmap.MAP_SHARED, protection), dtype, count)

@@ -7,15 +7,15 @@ import mmap
 import struct
 from collections.abc import Iterator
 
-_BUSY, _DISCARD, _HEADER = 1 << 31, 1 << 30, 8
+_BUSY, _DISCARD, _HEADER_BYTES = 1 << 31, 1 << 30, 8
 
 
 class RingBuffer:
     """Reads records in order. `size` is the buffer's size in bytes, a power of two.
 
-    `position` is where reading goes on. The kernel gets the room back with release(): what was
-    read and not yet released is read again by the next process that opens the buffer. `start`
-    skips what an earlier process had taken in and not yet released.
+    `position` is where reading continues. The kernel reuses the space after release(): records
+    read but not released are read again by the next process that opens the buffer. `start` skips
+    those that an earlier process had read and not yet released.
     """
 
     def __init__(self, map_fd: int, size: int, start: int = 0) -> None:
@@ -30,7 +30,7 @@ class RingBuffer:
         self.position = max(struct.unpack_from("<Q", self._consumer)[0], start)
 
     def __iter__(self) -> Iterator[bytes]:
-        """All records complete by now."""
+        """Yield the records that are complete by now."""
         (end,) = struct.unpack_from("<Q", self._producer)
         while self.position < end:
             start = self._data + (self.position & self._mask)
@@ -38,15 +38,16 @@ class RingBuffer:
             if header & _BUSY:
                 return
             length = header & ~(_BUSY | _DISCARD)
-            record = self._producer[start + _HEADER : start + _HEADER + length]
-            self.position += _HEADER + -(-length // 8) * 8
+            record = self._producer[start + _HEADER_BYTES : start + _HEADER_BYTES + length]
+            self.position += _HEADER_BYTES + -(-length // 8) * 8
             if not header & _DISCARD:
                 yield record
 
     def release(self) -> None:
-        """Gives the room of everything read back to the kernel."""
+        """Return the space of all records read to the kernel."""
         struct.pack_into("<Q", self._consumer, 0, self.position)
 
     def close(self) -> None:
+        """Unmap the buffer."""
         self._consumer.close()
         self._producer.close()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import struct
+import ctypes
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +15,23 @@ _LISTS = ("/sys/kernel/tracing/dynamic_events", "/sys/kernel/debug/kprobes/list"
 _SETTLE_SECONDS = 30
 
 
+class _GetId(ctypes.Structure):
+    """Of union bpf_attr, for these commands."""
+
+    _fields_ = tuple((name, ctypes.c_uint32) for name in ("start_id", "next_id", "open_flags"))
+
+
 def ids(kind: str) -> frozenset[int]:
     """Identifiers of all BPF programs, maps or links."""
     found: set[int] = set()
     number = 0
     while True:
-        attributes = bytearray(struct.pack("<III", number, 0, 0))
+        attributes = _GetId(start_id=number)
         try:
             bpf(_NEXT_ID[kind], attributes)
         except FileNotFoundError:
             return frozenset(found)
-        number = struct.unpack_from("<I", attributes, 4)[0]
+        number = attributes.next_id
         found.add(number)
 
 

@@ -9,8 +9,10 @@ import errno
 import gc
 import os
 import struct
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ from slabmon.kernel.bpf import syscall
 from slabmon.kernel.loading.loader import Programs
 from slabmon.kernel.planning.plan import Plan, make_plan
 from slabmon.kernel.settings import Settings
+from tests.support import gcc
 from tests.support.hosts import facts
 
 PROG_LOAD, MAP_UPDATE, LINK = 5, 2, 17
@@ -77,11 +80,11 @@ def test_an_error_carries_what_the_verifier_says(answer: Callable[[Answer], None
     def reply(command: int, data: bytes) -> int:
         levels.append(words(data, 24)[0])
         if levels[-1]:
-            ctypes.memmove(pointer(data, 32), b"line\nR1 is no pointer\n\0", 23)
+            ctypes.memmove(pointer(data, 32), b"line\nR1 is not a pointer\n\0", 26)
         raise OSError(errno.EACCES, "Permission denied")
 
     answer(reply)
-    with pytest.raises(OSError, match=r"verifier: line \| R1 is no pointer") as caught:
+    with pytest.raises(OSError, match=r"verifier: line \| R1 is not a pointer") as caught:
         syscall.load("x", NOTHING)
     assert caught.value.errno == errno.EACCES
     assert levels == [0, 1], "the log is asked for only when there is an error"
@@ -101,7 +104,7 @@ def test_a_program_is_attached_to_a_tracepoint_or_to_its_function(
     assert syscall.attach(9, tracepoint) == 11
 
 
-def test_a_tail_call_goes_to_place_0(answer: Callable[[Answer], None]) -> None:
+def test_a_tail_call_goes_to_index_0(answer: Callable[[Answer], None]) -> None:
     def reply(command: int, data: bytes) -> int:
         assert (command, words(data, 0)) == (MAP_UPDATE, [5])
         found = [ctypes.c_uint32.from_address(pointer(data, place)).value for place in (8, 16)]
@@ -111,6 +114,53 @@ def test_a_tail_call_goes_to_place_0(answer: Callable[[Answer], None]) -> None:
 
     answer(reply)
     syscall.set_tail_call(5, 9)
+
+
+UAPI = {
+    "_MapCreate": ("union bpf_attr", ""),
+    "MapElement": ("union bpf_attr", ""),
+    "MapBatch": ("union bpf_attr", "batch."),
+    "_ProgLoad": ("union bpf_attr", ""),
+    "_ObjPin": ("union bpf_attr", ""),
+    "_TestRun": ("union bpf_attr", "test."),
+    "_GetInfo": ("union bpf_attr", "info."),
+    "_RawTracepointOpen": ("union bpf_attr", "raw_tracepoint."),
+    "_EnableStats": ("union bpf_attr", "enable_stats."),
+    "_ProgInfo": ("struct bpf_prog_info", ""),
+}
+
+
+def test_structures_have_the_names_and_offsets_of_the_kernels_header(tmp_path: Path) -> None:
+    if not Path("/usr/include/linux/bpf.h").exists():
+        pytest.skip("the kernel's headers for user space are not installed")
+    lines = ["#include <linux/bpf.h>", "#include <stddef.h>", "#include <stdio.h>"]
+    lines.append("int main(void) {")
+    expected = []
+    for name, (kind, prefix) in UAPI.items():
+        structure = getattr(syscall, name)
+        for member, *_ in structure._fields_:
+            if member == "gpl_compatible":  # a bit field: it has no offset
+                continue
+            path, field = f"{prefix}{member}", getattr(structure, member)
+            lines.append(f'printf("{name}.{member} %zu %zu\\n", offsetof({kind}, {path}),')
+            lines.append(f"sizeof((({kind} *)0)->{path}));")
+            expected.append(f"{name}.{member} {field.offset} {field.size}")
+    program = gcc.build(tmp_path, "\n".join([*lines, "return 0; }"]))
+    printed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines() == expected
+
+
+def test_commands_have_the_numbers_of_the_kernels_header(tmp_path: Path) -> None:
+    if not Path("/usr/include/linux/bpf.h").exists():
+        pytest.skip("the kernel's headers for user space are not installed")
+    names = [name for name in vars(syscall) if name.startswith("BPF_")]
+    lines = [f'printf("%d\\n", {name});' for name in names]
+    text = "\n".join(
+        ["#include <linux/bpf.h>", "#include <stdio.h>", "int main(void) {", *lines, "return 0; }"]
+    )
+    program = gcc.build(tmp_path, text)
+    printed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    assert [int(line) for line in printed.split()] == [getattr(syscall, name) for name in names]
 
 
 def descriptors() -> int:
@@ -131,7 +181,7 @@ def test_fentry_is_tried_and_nothing_is_left_open(answer: Callable[[Answer], Non
 
 
 @pytest.mark.parametrize("refused", [PROG_LOAD, LINK])
-def test_a_refusal_is_told_and_nothing_is_left_open(
+def test_a_refusal_is_returned_and_nothing_is_left_open(
     answer: Callable[[Answer], None], refused: int
 ) -> None:
     def reply(command: int, data: bytes) -> int:
