@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the daemon costs over time: memory and CPU of all its processes, while it is scraped.
+"""The cost of the daemon over time: memory and CPU of all its processes, while it is scraped.
 
-A benchmark, not a test: `make bench-daemon SECONDS=3600`. Runs `slabmon serve` with files of its
-own and scrapes it every five seconds. PAGE=1: also asks for what the live page shows, twice a
+A benchmark, not a test: `make bench-daemon SECONDS=3600`. Runs `slabmon serve` with temporary
+files and scrapes it every five seconds. PAGE=1: also requests the data of the live page, twice a
 minute. HISTORY=FILE: the daemon also records its history there, every ten seconds.
 """
 
@@ -31,16 +31,16 @@ _PAGE = (
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+    """Return a process and all its descendants."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return []
-    return [pid, *(found for child in children for found in family(int(child)))]
+    return [pid, *(member for child in children for member in family(int(child)))]
 
 
 def memory(pid: int) -> dict[str, float]:
-    """Proportional memory of a process, MiB."""
+    """Return the proportional memory of a process, in MiB."""
     fields = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, value, _ = line.split()
@@ -49,29 +49,29 @@ def memory(pid: int) -> dict[str, float]:
 
 
 def files_alone(pids: list[int]) -> float:
-    """MiB of files' pages these processes have, as if no other process shared them: per mapping
-    what the one with most of it has."""
-    most: Counter[tuple[str, ...]] = Counter()
+    """Return MiB of file pages of these processes, as if no other process shared them: for each
+    mapping the share of the process with the largest."""
+    largest: Counter[tuple[str, ...]] = Counter()
     for pid in pids:
-        own: Counter[tuple[str, ...]] = Counter()
+        mapped: Counter[tuple[str, ...]] = Counter()
         for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
             fields = line.split()
             if not fields[0].endswith(":"):
                 mapping = tuple(fields[2:6])
             elif fields[0] in ("Rss:", "Anonymous:"):
-                own[mapping] += int(fields[1]) * (1 if fields[0] == "Rss:" else -1)
-        most |= own
-    return most.total() / 1024
+                mapped[mapping] += int(fields[1]) * (1 if fields[0] == "Rss:" else -1)
+        largest |= mapped
+    return largest.total() / 1024
 
 
 def cpu(pid: int) -> float:
-    """CPU seconds of one process so far."""
+    """Return the CPU seconds of one process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
 def fetch(url: str) -> tuple[float, int]:
-    """Milliseconds and bytes of an answer."""
+    """Return the milliseconds and bytes of an answer."""
     start = time.monotonic()
     with urllib.request.urlopen(url, timeout=30) as answer:
         size = len(answer.read())
@@ -79,7 +79,7 @@ def fetch(url: str) -> tuple[float, int]:
 
 
 def show(pids: list[int], since: dict[int, tuple[float, float]]) -> None:
-    """One line per process, and the sum."""
+    """Print one line for all processes, and their sum."""
     total = anonymous = spent = 0.0
     parts = []
     for pid in pids:
@@ -95,14 +95,14 @@ def show(pids: list[int], since: dict[int, tuple[float, float]]) -> None:
         )
     alone = anonymous + files_alone(pids)
     print(
-        f"  PSS {total:.1f} MiB, {alone:.1f} if nothing else shared its files, CPU {spent:.2f} %:",
+        f"  PSS {total:.1f} MiB, {alone:.1f} if nobody shared its files, CPU {spent:.2f} %:",
         " | ".join(parts),
         flush=True,
     )
 
 
 def main(seconds: float, page: bool, history: str) -> None:
-    """Prints a line a minute: PSS, CPU of one core since the line before, and scrapes' times."""
+    """Print once a minute: PSS, CPU of one core since the last line, and times of scrapes."""
     with tempfile.TemporaryDirectory() as folder:
         daemon = Daemon(Path(folder), pins=Path(f"/sys/fs/bpf/slabmon-bench-{os.getpid()}"))
         if history:

@@ -2,7 +2,7 @@
 """200 hosts scraped by one Prometheus every 15 s, as JSON: `make bench-fleet` (docs/fleet.md).
 
 A benchmark, not a test. The rules are those of dashboards/rules; every query of the fleet
-dashboard is timed. Looks back into the past are shortened to what the run has seen.
+dashboard is timed. Offsets into the past are shortened to the length of the run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WINDOW, STEP, ROUNDS = 360, 15, 5  # of range queries
 ROOT = Path(__file__).parents[1]
 PAST = {"1h": "2m", "2h": "1m", "4h": "2m", "6h": "3m"}
 MIB = 1 << 20
-# What is worth sending on to a central store: the filter of dashboards/examples/prometheus.yml.
+# Series worth sending to a central store: the filter of dashboards/examples/prometheus.yml.
 SENT_ON = (
     "(instance|release)[a-z_]*:slabmon_.*|ALERTS|up|slabmon_(up|build_info|feature_state|"
     "leak_suspects|budget_.*|scrape_duration_seconds|folded_series|web_restarts_total)"
@@ -40,13 +40,13 @@ SENT_ON = (
 
 
 def shortened(text: str) -> str:
-    """A query or rules whose past is within the run."""
-    return re.sub(r"offset (\d+h)", lambda found: f"offset {PAST[found[1]]}", text)
+    """Shorten the offsets of a query, or of rules, to the length of the run."""
+    return re.sub(r"offset (\d+h)", lambda match: f"offset {PAST[match[1]]}", text)
 
 
 @contextmanager
 def process(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[str]]:
-    """Ends with the block, or with this program."""
+    """Run a command; it ends with the block, or with this program."""
     with log.open("w") as errors:
         started = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command],
@@ -65,24 +65,24 @@ def process(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[str]
 
 
 class Prometheus:
-    """Its API."""
+    """Client of Prometheus' HTTP API."""
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}"
 
     def get(self, path: str, **parameters: Any) -> Any:
-        """The data of an answer."""
+        """Return the data of an answer."""
         url = f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         with urllib.request.urlopen(url, timeout=120) as answer:
             return json.load(answer)["data"]
 
     def value(self, expr: str) -> float:
-        """Of a query with one result; 0 without any."""
-        found = self.get("query", query=expr)["result"]
-        return float(found[0]["value"][1]) if found else 0.0
+        """Return the value of a query with one result; 0 if it has none."""
+        result = self.get("query", query=expr)["result"]
+        return float(result[0]["value"][1]) if result else 0.0
 
     def own(self, name: str) -> float:
-        """A metric of Prometheus itself, which does not scrape itself here."""
+        """Return a metric of Prometheus itself, which does not scrape itself here."""
         with urllib.request.urlopen(f"{self._url}/metrics", timeout=30) as answer:
             lines = answer.read().decode().splitlines()
         return sum(
@@ -92,14 +92,14 @@ class Prometheus:
         )
 
     def snapshot(self) -> str:
-        """Writes everything so far into a directory of this name."""
+        """Write everything so far to a directory and return its name."""
         url = f"{self._url}/api/v1/admin/tsdb/snapshot"
         with urllib.request.urlopen(url, b"", timeout=300) as answer:
             name: str = json.load(answer)["data"]["name"]
         return name
 
     def wait(self, expr: str, value: float, seconds: float = 300) -> None:
-        """Until it is as large."""
+        """Wait until the query's value is at least this."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -108,29 +108,29 @@ class Prometheus:
             except OSError:
                 pass
             time.sleep(1)
-        raise SystemExit(f"waited in vain for {expr} to be {value:g}")
+        raise SystemExit(f"{expr}: expected {value:g} within {seconds:g} s")
 
     def timed(self, expr: str, instant: bool) -> dict[str, Any]:
-        """Milliseconds of a query as a panel asks it, and how many series it returns."""
-        times, found = [], []
+        """Return the milliseconds of a query as a panel sends it, and its number of series."""
+        times, result = [], []
         for _ in range(ROUNDS):
             now, start = time.time(), time.perf_counter()
             if instant:
-                found = self.get("query", query=expr, time=now)["result"]
+                result = self.get("query", query=expr, time=now)["result"]
             else:
-                found = self.get("query_range", query=expr, start=now - WINDOW, end=now, step=STEP)[
-                    "result"
-                ]
+                result = self.get(
+                    "query_range", query=expr, start=now - WINDOW, end=now, step=STEP
+                )["result"]
             times.append((time.perf_counter() - start) * 1e3)
         return {
             "median_ms": round(median(times), 1),
             "max_ms": round(max(times), 1),
-            "series": len(found),
+            "series": len(result),
         }
 
 
 def configured(folder: Path, hosts: int) -> Path:
-    """prometheus.yml: each host's path is its own target."""
+    """Write prometheus.yml, in which each host's path is a target."""
     rules = folder / "slabmon.yml"
     rules.write_text(shortened((ROOT / "dashboards/rules/slabmon.yml").read_text()))
     relabel = [
@@ -173,7 +173,7 @@ def configured(folder: Path, hosts: int) -> Path:
 
 
 def panels() -> Iterator[tuple[str, str, bool]]:
-    """Title, query and whether it is an instant one, of the fleet dashboard."""
+    """Yield title, query, and whether it is an instant one, of the fleet dashboard."""
     board = json.loads((ROOT / "dashboards/fleet.json").read_text())
     for panel in board["panels"]:
         for target in panel.get("targets", []):
@@ -183,14 +183,14 @@ def panels() -> Iterator[tuple[str, str, bool]]:
 
 
 def scheduled(server: psutil.Process) -> tuple[float, float]:
-    """Seconds its threads have run, and have waited for a CPU (/proc/PID/task/*/schedstat)."""
+    """Return the seconds its threads have run and waited for a CPU (/proc/PID/task/*/schedstat)."""
     files = Path(f"/proc/{server.pid}/task").glob("*/schedstat")
     ran, waited = zip(*(map(int, file.read_text().split()[:2]) for file in files), strict=True)
     return sum(ran) / 1e9, sum(waited) / 1e9
 
 
 def measured(api: Prometheus, server: psutil.Process, seconds: int) -> dict[str, Any]:
-    """What Prometheus takes while nobody asks it anything."""
+    """Measure Prometheus while it serves no queries."""
     begin, (ran, waited) = time.monotonic(), scheduled(server)
     missed = api.own("prometheus_rule_group_iterations_missed_total")
     samples = api.value("sum(scrape_samples_scraped)")
@@ -239,7 +239,7 @@ def measured(api: Prometheus, server: psutil.Process, seconds: int) -> dict[str,
 
 
 def stored(api: Prometheus, data: Path) -> dict[str, Any]:
-    """Size of a block of everything so far."""
+    """Return the size of a block of everything so far."""
     folder = data / "snapshots" / api.snapshot()
     meta = [json.loads(file.read_text()) for file in folder.glob("*/meta.json")]
     files = [file for file in folder.rglob("*") if file.is_file()]
@@ -254,14 +254,14 @@ def stored(api: Prometheus, data: Path) -> dict[str, Any]:
 
 
 def main(hosts: int = HOSTS, seconds: int = SECONDS) -> int:
-    """Prints one JSON document."""
+    """Print one JSON document."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config, port = configured(folder, hosts), free_port()
         fleet = [
             sys.executable,
             "-m",
-            "bench.fleet_hosts",
+            "benchmarks.fleet_hosts",
             (folder / "port").read_text(),
             str(hosts),
         ]

@@ -18,13 +18,13 @@ SECONDS_OF_DAY, DAYS = 86_400, 15
 
 
 def load() -> dict[str, Any]:
-    """Raw results."""
+    """Return the raw results."""
     document: dict[str, Any] = json.loads(RESULTS.read_text())
     return document
 
 
 def figures(found: Mapping[str, Any]) -> str:
-    """What stands between the marks."""
+    """Return the text between the marks."""
     return "\n".join([*_measured(found), *_sizes(found), *_panels(found)])
 
 
@@ -36,7 +36,7 @@ def _measured(found: Mapping[str, Any]) -> Iterator[str]:
         f"Measured with Prometheus {found['prometheus']} on a virtual machine with {found['cpus']} "
         f"CPUs (load before: {found['load_average'][0]:g}), for {load['seconds']} s: "
         f"{found['hosts']} synthetic hosts, served by one process from two scrapes each of the "
-        "exporter, extended in a straight line, and the rules of dashboards/rules."
+        "exporter, extended linearly, and the rules of dashboards/rules."
     )
     yield ""
     rules = ", ".join(f"{group['group']} {group['evaluation_ms']:.0f}" for group in load["rules"])
@@ -56,13 +56,13 @@ def _measured(found: Mapping[str, Any]) -> Iterator[str]:
                 f"samples per second, scraped every {found['interval_seconds']} s",
                 f"{load['samples_per_second']:,}",
             ),
-            ("scrapes that failed", load["failed_scrapes"]),
-            ("CPU, scrapes and rules, in percent of one", f"{load['cpu_percent_of_one']:.0f}"),
+            ("failed scrapes", load["failed_scrapes"]),
+            ("CPU of scrapes and rules, in percent of one", f"{load['cpu_percent_of_one']:.0f}"),
             (
-                "part of the time it had work in which others had the CPU",
+                "part of the time with work in which other processes had the CPU",
                 f"{load['waited_for_cpu_percent']:.0f} %",
             ),
-            ("rounds of rules that were left out for it", load["missed_rule_rounds"]),
+            ("rounds of rules skipped because of that", load["missed_rule_rounds"]),
             (
                 "resident memory: highest; after the queries below",
                 f"{load['resident_peak_mib']:,} MiB; {found['resident_with_queries_mib']:,} MiB",
@@ -86,7 +86,7 @@ def _sizes(found: Mapping[str, Any]) -> Iterator[str]:
     each = load["samples_per_scrape_round"] / hosts
     few = load["sent_on_series"] / hosts
     yield (
-        f"In proportion to it; disk for {DAYS} days at the bytes per sample measured. "
+        f"Extrapolated in proportion; disk for {DAYS} days at the measured bytes per sample. "
         "*Everything* is all series of a host; *few* is what the fleet dashboard "
         "reads: recorded series, and some gauges of each host."
     )
@@ -135,8 +135,8 @@ def _panels(found: Mapping[str, Any]) -> Iterator[str]:
     window = found["range"]
     yield (
         f"Queries of the fleet dashboard over these {found['hosts']} hosts; graphs over "
-        f"{window['seconds']} s, a point every {window['step']} s. Looks back of hours are "
-        "shortened to minutes: a run has no more past."
+        f"{window['seconds']} s, a point every {window['step']} s. Offsets of hours are "
+        "shortened to minutes, because a run has no longer past."
     )
     yield ""
     yield from table(
@@ -149,7 +149,7 @@ def _panels(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def page(text: str, found: Mapping[str, Any]) -> str:
-    """The page with the figures of these results."""
+    """Return the page with the figures of these results."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return before + BEGIN + figures(found) + END + after

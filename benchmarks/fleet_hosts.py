@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many hosts in one process, each with a path of its own: what `bench.fleet` scrapes.
+"""Many hosts in one process, each at its own path: the targets of `benchmarks.fleet`.
 
 Each host is two moments of a synthetic snapshot, written by the daemon's own exporter. A scrape
-shows both extended in a straight line to now: rendering 200 hosts every 15 s would need more CPU
-than Prometheus.
+returns both extrapolated linearly to now: rendering 200 hosts every 15 s would need more CPU than
+Prometheus.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ STEP_SECONDS = 15.0
 
 
 class Host:
-    """One host; everything about it follows from its number."""
+    """One host, fully determined by its number."""
 
     def __init__(self, number: int) -> None:
         self._rng = np.random.default_rng(number)
         self._number = number
         self.sites = int(self._rng.integers(500, 1500))
         self.devices = int(self._rng.integers(15, 80))
-        # Call sites and caches differ by orders of magnitude, as they do.
+        # Call sites and caches differ by orders of magnitude, as on real hosts.
         self._site_rates = self._rng.pareto(0.7, self.sites) + 1
         self._cache_rates = self._rng.pareto(0.7, CACHES) + 1
         exporter = Exporter()
@@ -53,11 +53,11 @@ class Host:
 
     @property
     def series(self) -> int:
-        """Of one scrape."""
+        """Series of one scrape."""
         return len(self._names)
 
     def scrape(self) -> bytes:
-        """As it is now."""
+        """Return the exposition of now."""
         steps = (time.monotonic() - self._since) / STEP_SECONDS
         values = self._start + steps * self._slope
         values = np.where(self._whole, np.rint(values), values)  # counts are whole numbers
@@ -125,7 +125,7 @@ class Host:
         return Daemon(figures, True, 0.25, 0.01, {"timeout": 0, "unreadable": 0}, 3, {"refused": 0})
 
     def _assessment(self) -> Assessment:
-        """One host in ten has a suspect."""
+        """Return an assessment; one host in ten has a suspect."""
         module = f"module_{self._number % 3}"
         finding = Finding(
             SITE,
@@ -160,7 +160,7 @@ class _Metrics(RequestHandler):
 
 
 async def serve(port: int, count: int) -> None:
-    """Until it is killed. Prints the series of all hosts together when it listens."""
+    """Serve until killed. Prints the number of series of all hosts once it listens."""
     hosts = [Host(number) for number in range(count)]
     application = Application([(r"/hosts/(\d+)/metrics", _Metrics, {"hosts": hosts})])
     application.listen(port, "127.0.0.1")

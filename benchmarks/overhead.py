@@ -19,13 +19,13 @@ HEADER, LOG = RESULTS / "about.md", RESULTS / "log.md"
 
 
 def load(name: str) -> dict[str, Any]:
-    """Raw results."""
+    """Return raw results."""
     document: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return document
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
-    """As Markdown."""
+    """Yield a table in Markdown."""
     yield f"| {' | '.join(titles)} |"
     yield "|" + "---|" * len(titles)
     for row in rows:
@@ -39,12 +39,12 @@ def _added(row: Mapping[str, Any]) -> str:
 
 
 def _ratio(row: Mapping[str, Any]) -> str:
-    """None where empty programs took no measurable time."""
+    """Return the ratio, or "-" where empty programs took no measurable time."""
     return "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
 
 
 def pairs(bench: Mapping[str, Any]) -> Iterator[str]:
-    """Slabmon and others under the first workload."""
+    """Yield slabmon and other tools under the first workload."""
     first = bench["workloads"][0]
     yield f"## A pair of kmalloc and kfree ({first['about']})"
     yield ""
@@ -59,16 +59,16 @@ def pairs(bench: Mapping[str, Any]) -> Iterator[str]:
 
 
 def workloads(bench: Mapping[str, Any]) -> Iterator[str]:
-    """All of them, each pair of an allocation and its free."""
+    """Yield all workloads, per pair of an allocation and its free."""
     names = [mode["mode"] for mode in bench["workloads"][0]["modes"][1:]]
     rows = []
-    for one in bench["workloads"]:
-        modes = {mode["mode"]: mode for mode in one["modes"]}
+    for workload in bench["workloads"]:
+        modes = {mode["mode"]: mode for mode in workload["modes"]}
         rows.append(
             (
-                f"{one['workload']}: {one['about']}",
-                f"{one['kmalloc_pairs']:g}",
-                f"{one['kmem_cache_pairs']:g}",
+                f"{workload['workload']}: {workload['about']}",
+                f"{workload['kmalloc_pairs']:g}",
+                f"{workload['kmem_cache_pairs']:g}",
                 f"{modes['nothing']['iteration_ns']['median']:,.0f}",
                 *(
                     f"{round(modes[name]['added_ns']['median'])} ({_ratio(modes[name])})"
@@ -78,20 +78,20 @@ def workloads(bench: Mapping[str, Any]) -> Iterator[str]:
         )
     yield "## Other workloads"
     yield ""
-    yield "Median of the ns added to each pair, and in brackets against the empty programs."
+    yield "Median of the ns added to each pair; in brackets its ratio to the empty programs."
     yield ""
     titles = ("an iteration", "kmalloc pairs", "kmem_cache pairs", "ns without", *names)
     yield from table(titles, rows)
 
 
 def hot_path(known: Mapping[str, Any]) -> Iterator[str]:
-    """From the file that a test compares with."""
+    """Yield the figures of the file that a test compares with."""
     yield "## Instructions, calls, cache lines"
     yield ""
     yield (
-        "Of one event seen before, counted by running the compiled programs step by step: "
-        "instructions as the compiler emits them, calls of kernel functions that are not compiled "
-        "in line, 64-byte lines of maps and kernel memory. A test fails when an event takes more."
+        "For one event of a known kind, counted by running the compiled programs step by step: "
+        "instructions as the compiler emits them, calls of kernel functions that are not inlined, "
+        "64-byte lines of maps and kernel memory. A test fails if an event takes more."
     )
     yield ""
     events = ("kmalloc", "kfree", "kmem_cache_alloc", "kmem_cache_free")
@@ -106,26 +106,29 @@ def hot_path(known: Mapping[str, Any]) -> Iterator[str]:
 
 
 def verifier(programs: Mapping[str, Any]) -> Iterator[str]:
-    """What was loaded for the allocation events, mode by mode."""
+    """Yield the programs loaded for the allocation events, by mode."""
     yield "## Programs"
     yield ""
     yield (
-        "Instructions as loaded, and in brackets how many the verifier walked through "
-        "(`verified_insns`; its limit is a million). Run time as the kernel's own statistics give "
-        "it under the first workload, with what they cost themselves."
+        "Instructions as loaded, and in brackets the number that the verifier processed "
+        "(`verified_insns`; its limit is a million). Run times are the kernel's own statistics "
+        "under the first workload, and include the cost of these."
     )
     yield ""
     events = ("kmalloc", "kfree", "kmem_cache_alloc", "kmem_cache_free")
     titles = ("mode", *events, "kmalloc ns", "kfree ns")
     rows = []
-    for name, of in programs.items():
-        sizes = (f"{of[e]['instructions']} ({of[e]['verified_instructions']:,})" for e in events)
-        rows.append((name, *sizes, *(f"{of[e]['mean_ns']:.0f}" for e in events[:2])))
+    for mode, costs in programs.items():
+        sizes = (
+            f"{costs[event]['instructions']} ({costs[event]['verified_instructions']:,})"
+            for event in events
+        )
+        rows.append((mode, *sizes, *(f"{costs[event]['mean_ns']:.0f}" for event in events[:2])))
     yield from table(titles, rows)
 
 
 def daemon(found: Mapping[str, Any]) -> Iterator[str]:
-    """The user-space side."""
+    """Yield the costs of user space."""
     yield "## The daemon"
     yield ""
     rows = [
@@ -141,14 +144,15 @@ def daemon(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def scale(found: Mapping[str, Any]) -> Iterator[str]:
-    """Hosts that are not this one."""
+    """Yield the costs on larger hosts, with synthetic tables."""
     yield "## Larger hosts"
     yield ""
     yield (
         "Synthetic tables: 10,000 call sites, 1,000 caches, lanes as full as they may get. "
-        "Snapshots are CPU time of the daemon's own code; symbols, looked up once, are not in it. "
-        "Each CPU writes cache lines of its own; what all share is read only, but for the gate and "
-        "the tags of tracked objects, spread by hash: contention was reasoned, not measured."
+        "Snapshots are CPU time of the daemon's own code, without symbols, which are looked up "
+        "once. Each CPU writes its own cache lines. Shared lines are only read, except for the "
+        "filter and the tags of tracked objects, which are spread by hash: contention was reasoned "
+        "about, not measured."
     )
     yield ""
     yield "![Time against size](overhead/scale.svg)"
@@ -175,12 +179,12 @@ def scale(found: Mapping[str, Any]) -> Iterator[str]:
         for s in found["scrapes"]
     ]
     yield from table(("sites", "caches", "devices", "scrape ms", "bytes"), rows)
-    yield "Label sets beyond the limits of docs/metrics.md are folded: the size stops growing."
+    yield "Label sets beyond the limits of docs/metrics.md are folded, which bounds the size."
     yield ""
 
 
 def page() -> str:
-    """The whole document."""
+    """Return the whole document."""
     bench = load("bench")
     machine = bench["machine"]
     with open(ROOT / "tests/support/hot_path.toml", "rb") as file:
@@ -204,7 +208,7 @@ def page() -> str:
 
 
 def main() -> int:
-    """Writes the page and its figures."""
+    """Write the page and its figures."""
     (RESULTS / "pairs.svg").write_text(bars(load("bench")))
     (RESULTS / "scale.svg").write_text(curves(load("scale")))
     PAGE.write_text(page())

@@ -14,13 +14,13 @@ _COLOURS = ("#2b6cb0", "#c05621")
 
 
 def measured(bench: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Modes and peers under the first workload that have figures."""
+    """Return the modes and peers under the first workload that have figures."""
     modes = [(m["mode"], m) for m in bench["workloads"][0]["modes"] if "added_ns" in m]
     return modes + [(p["name"], p) for p in bench["peers"] if "added_ns" in p]
 
 
 def bars(bench: Mapping[str, Any]) -> str:
-    """Bars of the medians on a logarithmic scale from 100 ns on, with their quartiles."""
+    """Draw the medians on a logarithmic scale from 100 ns, with their quartiles."""
     rows = measured(bench)
 
     def x(nanoseconds: float) -> float:
@@ -39,11 +39,11 @@ def bars(bench: Mapping[str, Any]) -> str:
             f'<text x="{x(tick):.0f}" y="{height - 12}" text-anchor="middle" fill="#555">'
             f"{tick:,} ns</text>"
         )
-    ours = {mode["mode"] for mode in bench["workloads"][0]["modes"]}
+    modes = {mode["mode"] for mode in bench["workloads"][0]["modes"]}
     for number, (name, row) in enumerate(rows):
         y, spread = 12 + number * _ROW, row["added_ns"]
         end = x(spread["median"])
-        colour = "#2b6cb0" if name in ours else "#a0aec0"
+        colour = "#2b6cb0" if name in modes else "#a0aec0"
         out.append(f'<text x="{_LABEL - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>')
         out.append(
             f'<rect x="{_LABEL}" y="{y}" width="{end - _LABEL:.0f}" height="16" fill="{colour}"/>'
@@ -59,13 +59,13 @@ def bars(bench: Mapping[str, Any]) -> str:
 
 
 def curves(found: Mapping[str, Any]) -> str:
-    """CPU time of a snapshot against CPUs, and of a scrape against call sites; both linear."""
-    many = sorted({host["objects"] for host in found["hosts"]})
+    """Draw CPU time of a snapshot against CPUs, and of a scrape against call sites, linearly."""
+    sizes = sorted({host["objects"] for host in found["hosts"]})
     snapshots = {
         f"{objects:,} tracked objects": [
             (h["cpus"], h["snapshot_ms"]) for h in found["hosts"] if h["objects"] == objects
         ]
-        for objects in many
+        for objects in sizes
     }
     scrapes = {"": sorted((s["sites"], s["ms"]) for s in found["scrapes"])}
     width = 2 * (_WIDE + _MARGIN) + 24
@@ -86,12 +86,12 @@ def curves(found: Mapping[str, Any]) -> str:
 
 
 def _plot(left: int, title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> list[str]:
-    """Lines from the origin's corner; the axes end at the largest values."""
+    """Draw lines; the axes begin at 0 and end at the largest values."""
     points = [point for line in lines.values() for point in line]
     widest, highest = max(x for x, _ in points), max(y for _, y in points)
     top, bottom, length = 32, 32 + _HIGH, _WIDE - 40
 
-    def place(x: float, y: float) -> str:
+    def position(x: float, y: float) -> str:
         return f"{left + x / widest * length:.0f} {bottom - y / highest * _HIGH:.0f}"
 
     out = [
@@ -103,10 +103,10 @@ def _plot(left: int, title: str, lines: Mapping[str, Sequence[tuple[float, float
     ]
     for number, (name, line) in enumerate(lines.items()):
         colour = _COLOURS[number]
-        path = "L".join(place(*point) for point in line)
+        path = "L".join(position(*point) for point in line)
         out.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for point in line:
-            x, y = place(*point).split()
+            x, y = position(*point).split()
             out.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>')
         if name:
             out.append(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time and size of reports of a large host, from a recording: `make bench-report` (docs/report.md).
 
-A benchmark, not a test. Each report is a process of its own, as for a user.
+A benchmark, not a test. Each report is a separate process, as for a user.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ CASES = {
 
 
 def at(base: Snapshot, number: int) -> Snapshot:
-    """A large host at one of the moments: every site allocates and holds more than before, and
-    each object lives for a third of the recording."""
+    """Return the large host at one of the moments: every site allocates and holds more than
+    before, and each object lives for a third of the recording."""
     seconds, size = number * STEP, 64 * number
     sites = tuple(
         site._replace(allocs=number * i, allocated_bytes=size * i, live=Live(i, size * i, 8 * i))
@@ -47,7 +47,7 @@ def at(base: Snapshot, number: int) -> Snapshot:
 
 
 def main() -> int:
-    """Prints wall-clock and CPU seconds and the size of each kind of report."""
+    """Print wall-clock and CPU seconds and the size of each kind of report."""
     base = synthetic()
     with tempfile.TemporaryDirectory() as directory:
         recording, output = Path(directory, "large.db"), Path(directory, "report")

@@ -2,7 +2,7 @@
 """Memory, snapshot and scrape of hosts larger than this one, as JSON: `make bench-scale`.
 
 A benchmark, not a test. The kernel's tables are arrays of this process, filled as such a host
-would fill them; what reads, sums and exports them is the daemon's own code.
+would fill them; the daemon's own code reads, sums and exports them.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from tests.support.snapshots import synthetic
 
 SITES, CACHES, DEVICES, OBJECTS = 10_000, 1_000, 5_000, 1_000_000
 TEXT, GFP, ROUNDS = 0xFFFFFFFF81000000, 0xCC0, 5
-FULL = 0.6  # of a lane's slots at most: beyond, events begin to be lost
+FULL = 0.6  # at most this part of a lane's slots: beyond it events are lost
 
 
 class Host:
-    """The tables of a host with as many CPUs, and its reader."""
+    """The tables of a host with this number of CPUs, and their reader."""
 
     def __init__(self, cpus: int, objects: int) -> None:
         samples = max(128 * 1024, 1 << (objects - 1).bit_length())
@@ -87,10 +87,10 @@ class Host:
         slots["count"][:, :kinds] = 1000
 
     def _track(self, objects: int, names: tuple[str, ...], rng: np.random.Generator) -> None:
-        places = self.plan.defines["NR_POOL"]
-        tags = self._map_array(names.index("tags"), np.dtype("<u8"), places)
-        pool = self._map_array(names.index("pool"), SAMPLE, places)
-        used = rng.choice(places, objects, replace=False)
+        size = self.plan.defines["NR_POOL"]
+        tags = self._map_array(names.index("tags"), np.dtype("<u8"), size)
+        pool = self._map_array(names.index("pool"), SAMPLE, size)
+        used = rng.choice(size, objects, replace=False)
         lanes = self.reader.alloc_lanes[0]["slots"]
         kinds = int((lanes["site"][0] != 0).sum())
         slot = rng.integers(0, len(lanes), objects) * lanes.shape[1]
@@ -100,7 +100,7 @@ class Host:
         pool[used], tags[used] = values, 2
 
     def snapshot(self) -> None:
-        """What Tracker.snapshot() does with the tables."""
+        """Do what Tracker.snapshot() does with the tables."""
         reader = self.reader
         with mock.patch.object(maps, "map_array", self._map_array):
             samples, frees, slots = reader.samples(), reader.frees(), reader.slots()
@@ -120,19 +120,19 @@ class Host:
         assemble.site_rows(rows, dict(zip(rows.places, live, strict=True)), 65536)
 
     def kernel_bytes(self) -> int:
-        """Of the mapped tables, all but the small ones."""
+        """Return the bytes of the mapped tables, without the small ones."""
         at = self.plan.defines
         alloc = LANE_HEAD.itemsize + at["NR_ALLOC_SLOTS"] * ALLOC_SLOT.itemsize
         free = LANE_HEAD.itemsize + at["NR_FREE_SLOTS"] * 64
         tracked = at["NR_POOL"] * (SAMPLE.itemsize + 8)
-        gate = CONTROL.itemsize + (1 << at["NR_FILTER_BITS"])
+        shared = CONTROL.itemsize + (1 << at["NR_FILTER_BITS"])
         hooks = sum(name in self.plan.hooks for name in ("on_bulk_free", "on_rcu_free"))
         lanes = (2 + ("on_bulk_alloc" in self.plan.hooks)) * alloc + (2 + hooks) * free
-        return at["NR_LANES"] * lanes + tracked + gate
+        return at["NR_LANES"] * lanes + tracked + shared
 
 
 def timed(function: Callable[[], Any]) -> float:
-    """Median CPU milliseconds after a first call."""
+    """Return the median CPU milliseconds of a call, after a first one."""
     function()
     times = []
     for _ in range(ROUNDS):
@@ -143,7 +143,7 @@ def timed(function: Callable[[], Any]) -> float:
 
 
 def scrape(sites: int, caches: int, devices: int) -> dict[str, Any]:
-    """A scrape of a snapshot with as many rows."""
+    """Measure a scrape of a snapshot with these numbers of rows."""
     snapshot, exporter = synthetic(caches, sites, devices, 1000), Exporter()
 
     def text() -> bytes:
@@ -159,7 +159,7 @@ def scrape(sites: int, caches: int, devices: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Prints one JSON document."""
+    """Print one JSON document."""
     hosts = []
     for cpus, objects in (
         (8, 100_000),

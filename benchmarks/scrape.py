@@ -23,11 +23,11 @@ from slabmon.state.fingerprint import sources_digest
 
 ADDRESS = "127.0.0.1:17523"
 URL = f"http://{ADDRESS}/metrics"
-SCRAPES, SECONDS, PACE = 40, 20, 0.7  # paced: requests at a time share a reading
+SCRAPES, SECONDS, PACE = 40, 20, 0.7  # paced, because simultaneous requests share a reading
 
 
 def scrape() -> tuple[float, int]:
-    """Seconds and bytes."""
+    """Return the seconds and bytes of a scrape."""
     start = time.perf_counter()
     with urllib.request.urlopen(URL, timeout=10) as answer:
         size = len(answer.read())
@@ -36,7 +36,7 @@ def scrape() -> tuple[float, int]:
 
 @contextmanager
 def daemon(folder: str) -> Iterator[tuple[psutil.Process, float]]:
-    """A running daemon and the seconds from its start to its first metrics."""
+    """Run a daemon; yield it and the seconds from its start to its first metrics."""
     start = time.perf_counter()
     process = subprocess.Popen(
         [
@@ -73,7 +73,7 @@ def daemon(folder: str) -> Iterator[tuple[psutil.Process, float]]:
 
 @contextmanager
 def busy_cpu() -> Iterator[None]:
-    """Somebody else's work."""
+    """Keep one CPU busy."""
     burner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield
@@ -83,22 +83,22 @@ def busy_cpu() -> Iterator[None]:
 
 
 def cpu_seconds(processes: list[psutil.Process]) -> float:
-    """Of all of them."""
+    """Return the CPU seconds of all of them."""
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def main() -> int:
-    """Prints one JSON document."""
+    """Print one JSON document."""
     with tempfile.TemporaryDirectory() as folder, daemon(folder) as (main_process, started):
         processes = [main_process, *main_process.children(recursive=True)]
         for _ in range(5):
             scrape()
         with busy_cpu():
-            found = []
+            scrapes = []
             for _ in range(SCRAPES):
                 time.sleep(PACE)
-                found.append(scrape())
-            times = np.array(found)
+                scrapes.append(scrape())
+            times = np.array(scrapes)
         before, begin = cpu_seconds(processes), time.perf_counter()
         end = begin + SECONDS
         for number in range(SECONDS):

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time of a snapshot at full tables: both CPUs' 4096 kmalloc slots used, 100,000 samples.
 
-A benchmark, not a test: run it with `make bench`. It fills real, loaded tables through the same
-maps the programs use, so that reading them costs what it costs in the daemon. Nothing synthetic
-is ever attached.
+A benchmark, not a test: run it with `make bench`. It fills the tables of a real session through
+the maps that the programs use, so that reading them costs the same as in the daemon.
 """
 
 from __future__ import annotations
@@ -22,29 +21,28 @@ from slabmon.kernel.tracker import Tracker
 SAMPLES = 100_000
 SITES, CACHES = 4096, 256
 ROUNDS = 30
-_MAP_UPDATE_BATCH = 26
 
 
 def fill_lanes(tracker: Tracker, sites: np.ndarray, caches: np.ndarray) -> int:
-    """Puts a call site into every free slot of the kmalloc lanes; returns how many there are."""
-    used = 0
+    """Put a call site into every free slot of the kmalloc lanes; return the number of slots."""
+    count = 0
     for lane in tracker.reader.alloc_lanes[0]["slots"]:
         free = np.flatnonzero(lane["site"] == 0)
         lane["gfp_size_key"][free] = 0xCC0 << 32 | 64
         lane["cache"][free] = caches[free % len(caches)]
         lane["count"][free] = 1
         lane["site"][free] = sites[free % len(sites)]
-        used += len(lane)
-    return used
+        count += len(lane)
+    return count
 
 
 def fill_samples(tracker: Tracker, slots: int) -> None:
-    """SAMPLES tracked objects over all slots, each in a place tagged with no object's address."""
+    """Insert SAMPLES tracked objects of all slots, each tagged with an address of no object."""
     rng = np.random.default_rng(1)
     size = tracker.plan.defines["NR_POOL"]
     tags = maps.map_array(tracker.programs.maps["tags"], np.dtype("<u8"), size, writable=True)
     free = np.flatnonzero(tags == 0)
-    places = np.sort(rng.choice(free, SAMPLES, replace=False))
+    indices = np.sort(rng.choice(free, SAMPLES, replace=False))
     values = np.zeros(SAMPLES, SAMPLE)
     values["slot"] = rng.integers(0, slots, SAMPLES)
     values["allocated_bytes"] = 64
@@ -53,12 +51,12 @@ def fill_samples(tracker: Tracker, slots: int) -> None:
     values["stack"] = -1
     values["time_ns"] = 1
     pool = maps.map_array(tracker.programs.maps["pool"], SAMPLE, size, writable=True)
-    pool[places] = values
-    tags[places] = 2
+    pool[indices] = values
+    tags[indices] = 2
 
 
 def main() -> int:
-    """Prints quartiles of a number of snapshots, in milliseconds."""
+    """Print quartiles of ROUNDS snapshots, in milliseconds."""
     with open_tracker(Settings(site_slots=4096)) as tracker:
         start = tracker.symbols.address("_stext") or 0
         sites = start + np.arange(SITES, dtype="<u8") * 1024

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times and sizes of stored snapshots; with a recording as argument, what a week of it takes.
+"""Times and sizes of stored snapshots; with a recording as argument, the size of a week of it.
 
-A benchmark, not a test: `make bench` prints what docs/history.md shows. It needs no privilege.
+A benchmark, not a test: `make bench` prints the figures of docs/history.md. It needs no privilege.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROUNDS = 9
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """Median time."""
+    """Return the median time."""
     times = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
@@ -43,12 +43,12 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 
 def later(snapshot: Snapshot, rng: np.random.Generator) -> Snapshot:
-    """The same host a little later: a tenth of the sites was busy, three objects in a hundred
-    are gone."""
+    """Return the host a little later: a tenth of the sites was busy, and three objects in a
+    hundred are gone."""
     busy = set(rng.choice(len(snapshot.sites), len(snapshot.sites) // 10).tolist())
     tracked = snapshot.tracked
     size = len(tracked.bytes)
-    kept = np.sort(rng.choice(size, size * 97 // 100, replace=False))
+    surviving = np.sort(rng.choice(size, size * 97 // 100, replace=False))
     return replace(
         snapshot,
         sites=tuple(
@@ -58,13 +58,13 @@ def later(snapshot: Snapshot, rng: np.random.Generator) -> Snapshot:
             for i, site in enumerate(snapshot.sites)
         ),
         tracked=replace(
-            tracked, **{name: getattr(tracked, name)[kept] for name in COLUMNS["tracked"]}
+            tracked, **{name: getattr(tracked, name)[surviving] for name in COLUMNS["tracked"]}
         ),
     )
 
 
 def synthetic_hosts() -> None:
-    """The codec and the file at three sizes of hosts."""
+    """Measure the codec and the file at three sizes of hosts."""
     for name, size in HOSTS.items():
         rng = np.random.default_rng(5)
         snapshots = [synthetic(*size)]
@@ -94,10 +94,10 @@ def synthetic_hosts() -> None:
 
 
 def a_week_of(path: Path) -> None:
-    """What was recorded, and what a week at that rate would take."""
-    with Recording(path) as found:
-        times = found.times()
-        last = found.at(times[-1]).snapshot
+    """Print the size of a recording, and of a week at that rate."""
+    with Recording(path) as recording:
+        times = recording.times()
+        last = recording.at(times[-1]).snapshot
     step = (times[-1] - times[0]) / (len(times) - 1)
     with sqlite3.connect(path) as database:
         rows = database.execute("SELECT id = key, length(data) FROM snapshots").fetchall()

@@ -22,7 +22,7 @@ READINGS, STEP, SHARE = 150, 15.0, 100
 
 
 def later(base: Snapshot, number: int, rng: np.random.Generator) -> Snapshot:
-    """The host so many steps on."""
+    """Return the host `number` steps later."""
     seconds = STEP * number
     now = 10**14 + round(seconds * 1e9)
     born = base.tracked.born_ns
@@ -41,7 +41,7 @@ def later(base: Snapshot, number: int, rng: np.random.Generator) -> Snapshot:
 
 
 def main() -> int:
-    """Prints median and longest CPU time of a reading with its assessment, and memory."""
+    """Print median and longest CPU time of a reading with its assessment, and memory."""
     rng = np.random.default_rng(7)
     base = synthetic()
     observer = Observer()

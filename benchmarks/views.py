@@ -32,20 +32,20 @@ ROUNDS, LINES, POINTS = 8, 50, 120
 
 
 def redraw(view: View, window: Window) -> None:
-    """What a refresh computes: order, filter, and the visible lines."""
+    """Compute what a refresh does: order, filter, and the visible lines."""
     table = Table(view, window)
     order = table.order(keep=mask("live > 1k" if "live_bytes" in view.brief else "", table))
     texts(table, order[:LINES], table.brief)
 
 
 def answer(name: str, window: Window) -> None:
-    """What the live page gets of a view."""
+    """Compute the live page's answer for a view."""
     fresh = Window(Instant(window.snapshot), window.before, window.moments, window.trails)
     page_json.encoded(page_json.table(TableQuery(view=name, filter="_7"), PageMoment(fresh, 0.0)))
 
 
 def measure(work: Callable[[], object]) -> float:
-    """Milliseconds of CPU time."""
+    """Return milliseconds of CPU time."""
     begin = time.process_time()
     work()
     return (time.process_time() - begin) * 1e3
@@ -56,7 +56,7 @@ def _add(history: History, snapshot: Snapshot, windows: list[Window]) -> None:
 
 
 def on_screen(windows: list[Window], times: dict[str, list[float]]) -> None:
-    """Adds what top itself takes per view: a new window, the table, and all lines of the screen."""
+    """Append the times of `top` per view: a new window, the table, and all lines of the screen."""
 
     async def work(terminal: Terminal) -> None:
         app = terminal.app
@@ -79,7 +79,7 @@ def on_screen(windows: list[Window], times: dict[str, list[float]]) -> None:
 
 
 def main() -> int:
-    """Prints median and longest CPU time per view in milliseconds: of a table alone, of a redraw
+    """Print median and longest CPU time per view in milliseconds: of a table alone, of a redraw
     of the terminal, and of an answer to the live page."""
     raise_gc_threshold()  # as top and the web process do
     history = History(VIEWS.values())
@@ -105,8 +105,8 @@ def main() -> int:
     )
     for name in VIEWS:
         figures = [
-            f"{np.median(found):8.1f} {max(found):8.1f}"
-            for found in (tables[name], screens[name], pages[name])
+            f"{np.median(values):8.1f} {max(values):8.1f}"
+            for values in (tables[name], screens[name], pages[name])
         ]
         sys.stdout.write(f"{name:20}  {figures[0]:>22}   {figures[1]:>23}   {figures[2]:>21}\n")
     sys.stdout.write(

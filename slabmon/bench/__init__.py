@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What slabmon costs on this host, measured: `slabmon bench`."""
+"""Measure the cost of slabmon on this host: `slabmon bench`."""

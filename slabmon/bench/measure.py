@@ -16,12 +16,12 @@ from slabmon.bench.modes import NOTHING, Mode, Slabmon
 from slabmon.bench.workloads import Workload
 
 BLOCK_SECONDS = 0.004
-WARM_UP = 0.1  # of a block, not counted: what a mode touches first is not in any cache
+WARM_UP = 0.1  # of a block, not counted: a mode's first accesses miss every CPU cache
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Quartiles, in the unit of what they are of."""
+    """Quartiles, in the unit of the values."""
 
     low: float
     median: float
@@ -29,17 +29,17 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """At least two values."""
+        """Return the quartiles of at least two values."""
         return cls(*quantiles(values, n=4, method="inclusive"))
 
     def rounded(self) -> dict[str, float]:
-        """For the document."""
+        """Return the quartiles for the document, to a tenth."""
         return {name: round(value, 1) for name, value in asdict(self).items()}
 
 
 @contextmanager
 def one_cpu(cpu: int | None) -> Iterator[int]:
-    """Keeps this thread on one CPU, by default the last it may use; no garbage is collected."""
+    """Keep this thread on one CPU, by default the last it may use, and collect no garbage."""
     allowed = os.sched_getaffinity(0)
     chosen = max(allowed) if cpu is None else cpu
     os.sched_setaffinity(0, {chosen})
@@ -53,7 +53,7 @@ def one_cpu(cpu: int | None) -> Iterator[int]:
 
 
 def block(workload: Workload, iterations: int) -> float:
-    """CPU nanoseconds of this thread for one iteration: what else runs on the CPU does not count,
+    """Return the thread's CPU nanoseconds per iteration. Other tasks on the CPU do not count,
     interrupts do."""
     workload.run(max(1, int(iterations * WARM_UP)))
     start = time.thread_time_ns()
@@ -62,16 +62,18 @@ def block(workload: Workload, iterations: int) -> float:
 
 
 def iterations_of(workload: Workload) -> int:
-    """As many as take BLOCK_SECONDS."""
+    """Return the number of iterations that takes BLOCK_SECONDS."""
     workload.run(100)
     return max(10, int(BLOCK_SECONDS * 1e9 / block(workload, 200)))
 
 
 def measure(
-    workload: Workload, modes: Sequence[Mode], rounds: int, found: dict[str, list[float]]
+    workload: Workload, modes: Sequence[Mode], rounds: int, times: dict[str, list[float]]
 ) -> Iterator[None]:
-    """Puts nanoseconds per iteration of each mode into `found`, a round at a step. The order
-    changes from round to round, so that no mode always follows the same one."""
+    """Append nanoseconds per iteration to `times`, by mode, one round per step.
+
+    The order changes from round to round, so that no mode always follows the same one.
+    """
     iterations = iterations_of(workload)
     order = list(modes)
     for _ in range(rounds):
@@ -79,7 +81,7 @@ def measure(
         for mode in order:
             mode.on()
             try:
-                found.setdefault(mode.name, []).append(block(workload, iterations))
+                times.setdefault(mode.name, []).append(block(workload, iterations))
             finally:
                 mode.off()
         yield
@@ -88,39 +90,43 @@ def measure(
 def added(
     times: dict[str, list[float]], name: str, pairs: float = 1.0, base: str = NOTHING
 ) -> Spread:
-    """What a mode adds to the base, by rounds, for each of `pairs` in an iteration."""
+    """Return the nanoseconds that a mode adds to `base`, per round, for each of the `pairs` of an
+    iteration."""
     return Spread.of([(a - b) / pairs for a, b in zip(times[name], times[base], strict=True)])
 
 
 @dataclass(frozen=True)
 class Events:
-    """Of one iteration of a workload: allocations by kmalloc and from other caches."""
+    """Allocations of one iteration of a workload, by kmalloc and from other caches."""
 
     kmalloc: float
     kmem_cache: float
 
     @property
     def pairs(self) -> float:
+        """Allocations of both kinds, each with its free."""
         return self.kmalloc + self.kmem_cache
 
 
 def count_events(workload: Workload, mode: Slabmon, cpu: int) -> Events:
-    """Counted by slabmon itself on this CPU. What else allocates there can only add, so the
-    least of several blocks is nearest."""
+    """Return the events of an iteration, as slabmon itself counts them on this CPU.
+
+    Other allocations there can only add to them, so the least of several blocks is nearest.
+    """
     iterations, tries = 200, 15
     nesting = mode.tracker.plan.defines["NR_NESTING"]
     lanes = [
         lane[cpu * nesting : (cpu + 1) * nesting]["slots"]["count"]
         for lane in mode.tracker.reader.alloc_lanes[:2]
     ]
-    seen: list[list[float]] = [[], []]
+    counts: list[list[float]] = [[], []]
     mode.on()
     try:
         for _ in range(tries):
             before = [int(lane.sum()) for lane in lanes]
             workload.run(iterations)
             for i, lane in enumerate(lanes):
-                seen[i].append((int(lane.sum()) - before[i]) / iterations)
+                counts[i].append((int(lane.sum()) - before[i]) / iterations)
     finally:
         mode.off()
-    return Events(*(round(min(values), 1) for values in seen))
+    return Events(*(round(min(values), 1) for values in counts))

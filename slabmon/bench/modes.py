@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is attached while a workload runs: nothing, empty programs, or slabmon."""
+"""Modes: what is attached while a workload runs: nothing, empty programs, or slabmon."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _EVENTS = ("kmalloc", "kfree", "kmem_cache_alloc", "kmem_cache_free")
 
 
 class Mode(Protocol):
-    """Something that can be switched on for a block and off again."""
+    """Something that can be attached for a block."""
 
     name: str
     about: str
 
     def on(self) -> None:
-        """Attaches it."""
+        """Attach it."""
 
     def off(self) -> None:
-        """Detaches it; what it needs stays loaded."""
+        """Detach it; its programs stay loaded."""
 
 
 @dataclass
@@ -50,31 +50,33 @@ class Nothing:
 
 
 class EmptyPrograms:
-    """The floor: what the kernel takes to call programs that do nothing."""
+    """The floor: the kernel's own cost of calling programs, which do nothing."""
 
     name = FLOOR
-    about = "an empty raw tracepoint program on each of kmalloc, kfree and their kmem_cache twins"
+    about = "an empty raw tracepoint program on kmalloc, kfree and their kmem_cache counterparts"
 
     def __init__(self) -> None:
         self._program = syscall.load("slabmon_floor", _EMPTY)
         self._links: list[int] = []
 
     def on(self) -> None:
+        """Attach the empty programs."""
         self._links = [syscall.attach(self._program, event) for event in _EVENTS]
 
     def off(self) -> None:
+        """Detach the empty programs."""
         for link in self._links:
             os.close(link)
         self._links = []
 
     def close(self) -> None:
-        """Unloads it."""
+        """Unload the empty program."""
         self.off()
         os.close(self._program)
 
 
 class Slabmon:
-    """A session of its own, whose allocation programs come and go."""
+    """A local tracking session, whose allocation programs are attached and detached."""
 
     def __init__(self, name: str, about: str, tracker: Tracker) -> None:
         self.name, self.about, self.tracker = name, about, tracker
@@ -82,9 +84,11 @@ class Slabmon:
         self.off()
 
     def on(self) -> None:
+        """Attach the allocation programs."""
         self.tracker.programs.attach(self.tracker.plan, self._events, required=True)
 
     def off(self) -> None:
+        """Detach the allocation programs."""
         self.tracker.programs.detach(self._events)
 
 
@@ -92,7 +96,7 @@ SLABMON = {
     "counters": ("counts only: a sample every GiB", Settings(sample_bytes=1 << 30)),
     "default": ("counts, and a sample every 128 KiB with its stack", Settings()),
     "exact, filtered": (
-        "every object of a cache that no object here is from",
+        "every object of one cache, which does not exist",
         Settings(exact=Filter(cache=_NO_CACHE)),
     ),
     "exact": (
@@ -104,7 +108,7 @@ SLABMON = {
 
 
 class Modes(AbstractContextManager["Modes"]):
-    """All modes, loaded; none attached."""
+    """All modes, loaded and detached."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other tools that watch kernel allocations, measured beside slabmon where they run.
+"""Measure other tools that watch kernel allocations, where they run.
 
-Each is started and stopped several times, with blocks of the workload before, meanwhile and
-after. What cannot run here is named with the reason.
+Each is started and stopped several times, with blocks of the workload before, during and after.
+Tools that cannot run here are listed with the reason.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _TRACK = (
     "tracepoint:kmem:kfree { delete(@live[args->ptr]); }"
 )
 _COUNT = "tracepoint:kmem:kmalloc { @[args->call_site] = count(); }"
-# Its own instance: a ring buffer beside the one that others may be using. One may be left of a
-# benchmark that was killed.
+# In its own instance: others may be using the default ring buffer. A benchmark that was killed may
+# have left one.
 _FTRACE = """
 instance=/sys/kernel/tracing/instances/slabmon_bench
 rmdir $instance 2> /dev/null
@@ -47,7 +47,7 @@ while :; do sleep 1; done
 
 @dataclass(frozen=True)
 class Peer:
-    """A tool; `ready` is what it writes once it is about to attach, if anything."""
+    """A tool. `ready` is the text it prints just before it attaches, or ""."""
 
     name: str
     about: str
@@ -103,12 +103,12 @@ PEERS = (
 
 
 class Absent(Exception):
-    """The tool does not run here; the text says why."""
+    """The tool does not run here, for the reason given."""
 
 
 @dataclass
 class Running:
-    """A started peer, with its output in a directory of its own."""
+    """A started peer, with its output in a separate directory."""
 
     peer: Peer
     folder: str
@@ -118,8 +118,7 @@ class Running:
         if shutil.which(self.peer.command[0]) is None:
             raise Absent(f"{self.peer.command[0]} is not installed; Debian: {self.peer.package}")
         with open(self._path, "wb") as output:
-            # A benchmark in the background of a script has its tools ignore the interrupt that
-            # is to end them.
+            # A shell's background jobs ignore the interrupt by which the tool is ended.
             self.process = subprocess.Popen(
                 ("env", "--default-signal=INT", *self.peer.command),
                 cwd=self.folder,
@@ -135,12 +134,12 @@ class Running:
         return os.path.join(self.folder, "output")
 
     def output(self) -> str:
-        """What it has written."""
+        """Return its output so far."""
         with open(self._path, encoding="utf-8", errors="replace") as output:
             return output.read()
 
     def wait_until_ready(self) -> None:
-        """Absent if it ends instead."""
+        """Wait until it is attached. Raises Absent if it ends, or takes too long."""
         end = time.monotonic() + _START_SECONDS
         while self.peer.ready not in self.output():
             self._check()
@@ -153,11 +152,11 @@ class Running:
     def _check(self) -> None:
         if self.process.poll() is not None:
             lines = [line for line in self.output().splitlines() if line.strip()]
-            telling = next((li for li in lines if "rror" in li or "ailed" in li), "")
-            raise Absent(telling.strip() or (lines or ["it ended at once"])[-1].strip())
+            reason = next((li for li in lines if "rror" in li or "ailed" in li), "")
+            raise Absent(reason.strip() or (lines or ["it ended at once"])[-1].strip())
 
     def stop(self) -> None:
-        """As by Ctrl-C, else by force."""
+        """End it by an interrupt, else by force."""
         for number in (signal.SIGINT, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
@@ -168,7 +167,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(peer: Peer) -> Iterator[Running]:
-    """The tool, attached."""
+    """Run the tool, attached, for the length of a with block."""
     with tempfile.TemporaryDirectory(prefix="slabmon-bench-") as folder:
         started = Running(peer, folder)
         try:
@@ -179,36 +178,36 @@ def running(peer: Peer) -> Iterator[Running]:
 
 
 def measure_peer(
-    peer: Peer, workload: Workload, pairs: float, found: dict[str, Any], cpus: set[int]
+    peer: Peer, workload: Workload, pairs: float, row: dict[str, Any], cpus: set[int]
 ) -> Iterator[None]:
-    """What a peer adds to a pair, or why it is absent, into `found`; a cycle at a step. The tool
-    itself may run on `cpus`."""
-    found |= {
+    """Put the cost of a peer per pair, or why it is absent, into `row`; one cycle per step.
+
+    The tool itself may run on `cpus`.
+    """
+    row |= {
         "name": peer.name,
         "about": peer.about,
         "package": peer.package,
         "command": " ".join(peer.command) if len(" ".join(peer.command)) < 200 else peer.command[0],
     }
     iterations = iterations_of(workload)
-    own = os.sched_getaffinity(0)
+    affinity = os.sched_getaffinity(0)
     differences: list[float] = []
     for _ in range(CYCLES):
         try:
             without = [block(workload, iterations) for _ in range(BLOCKS)]
             os.sched_setaffinity(0, cpus)  # inherited by the tool
             with running(peer):
-                os.sched_setaffinity(0, own)
-                meanwhile = [block(workload, iterations) for _ in range(BLOCKS)]
+                os.sched_setaffinity(0, affinity)
+                during = [block(workload, iterations) for _ in range(BLOCKS)]
             without += [block(workload, iterations) for _ in range(BLOCKS)]
         except Absent as error:
-            found["absent"] = str(error)
+            row["absent"] = str(error)
             return
         finally:
-            os.sched_setaffinity(0, own)
+            os.sched_setaffinity(0, affinity)
         base = median(without)
-        differences += [(value - base) / pairs for value in meanwhile]
+        differences += [(value - base) / pairs for value in during]
         yield
     spread = Spread.of(differences)
-    found["added_ns"] = {
-        name: round(getattr(spread, name), 1) for name in ("low", "median", "high")
-    }
+    row["added_ns"] = {name: round(getattr(spread, name), 1) for name in ("low", "median", "high")}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole measurement: workloads by modes, as one document."""
+"""Run a whole measurement: workloads in all modes, as one document."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATISTICS_SECONDS = 0.5
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
+    """Describe the host of the measurement."""
     model = ""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -42,10 +42,13 @@ def machine() -> dict[str, Any]:
 
 
 def measure_workload(
-    workload: Workload, modes: Modes, cpu: int, rounds: int, found: dict[str, Any]
+    workload: Workload, modes: Modes, cpu: int, rounds: int, document: dict[str, Any]
 ) -> Iterator[None]:
-    """One workload in all modes, a round at a step. `added` is per pair of an allocation and its
-    free, `ratio` the median against that of the empty programs."""
+    """Measure one workload in all modes, one round per step.
+
+    `added_ns` is per pair of an allocation and its free, `ratio` its median over that of the empty
+    programs.
+    """
     workload.run(500)
     events = count_events(workload, modes.slabmon["counters"], cpu)
     times: dict[str, list[float]] = {}
@@ -61,7 +64,7 @@ def measure_workload(
             row["added_ns"] = spread.rounded()
             row["ratio"] = round(spread.median / floor, 2) if floor > 0 else None
         rows.append(row)
-    found |= {
+    document |= {
         "workload": workload.name,
         "about": workload.about,
         "rounds": rounds,
@@ -73,7 +76,7 @@ def measure_workload(
 
 
 def program_costs(workload: Workload, mode: Slabmon) -> dict[str, dict[str, float]]:
-    """Run time of each program as the kernel's own statistics give it, which cost time too."""
+    """Return the run time of each program by the kernel's own statistics, which cost time too."""
     programs = mode.tracker.programs
     before = {name: syscall.program_info(fd) for name, fd in programs.programs.items()}
     statistics = syscall.enable_stats()
@@ -85,7 +88,7 @@ def program_costs(workload: Workload, mode: Slabmon) -> dict[str, dict[str, floa
     finally:
         mode.off()
         os.close(statistics)
-    found = {}
+    costs = {}
     for name, fd in programs.programs.items():
         now = syscall.program_info(fd)
         runs = now.runs - before[name].runs
@@ -96,24 +99,24 @@ def program_costs(workload: Workload, mode: Slabmon) -> dict[str, dict[str, floa
         if runs:
             seconds = now.run_seconds - before[name].run_seconds
             row |= {"runs": runs, "mean_ns": round(seconds / runs * 1e9, 1)}
-        found[name.removeprefix("on_")] = row
-    return found
+        costs[name.removeprefix("on_")] = row
+    return costs
 
 
 def measure_peers(
-    workload: Workload, row: dict[str, Any], cpus: set[int], found: list[dict[str, Any]]
+    workload: Workload, row: dict[str, Any], cpus: set[int], peers: list[dict[str, Any]]
 ) -> Iterator[None]:
-    """All peers under one workload, beside what `row` says of slabmon; a cycle of one at a step."""
+    """Measure all peers under the workload of `row`, one cycle of one peer per step."""
     floor = next(mode for mode in row["modes"] if mode["mode"] == FLOOR)["added_ns"]["median"]
     for peer in PEERS:
-        found.append({})
-        yield from measure_peer(peer, workload, row["kmalloc_pairs"] or 1.0, found[-1], cpus)
-        if "added_ns" in found[-1]:
-            found[-1]["ratio"] = round(found[-1]["added_ns"]["median"] / floor, 2)
+        peers.append({})
+        yield from measure_peer(peer, workload, row["kmalloc_pairs"] or 1.0, peers[-1], cpus)
+        if "added_ns" in peers[-1]:
+            peers[-1]["ratio"] = round(peers[-1]["added_ns"]["median"] / floor, 2)
 
 
 def steps_of(kinds: Sequence[type[Workload]], rounds: int, peers: bool) -> int:
-    """How many steps run() takes at most."""
+    """Return the number of steps that run() takes at most."""
     return len(kinds) * rounds + (len(PEERS) * CYCLES if peers else 0)
 
 
@@ -124,8 +127,8 @@ def run(
     peers: bool,
     document: dict[str, Any],
 ) -> Iterator[None]:
-    """Measures the workloads into the document, a round of one at a step; then other tools, under
-    the first workload."""
+    """Fill in the document: workloads, one round of one per step; then, under the first workload,
+    other tools."""
     document |= {"schema": 1, "machine": machine(), "workloads": []}
     cpus = os.sched_getaffinity(0)
     with Modes() as modes, one_cpu(cpu) as chosen:

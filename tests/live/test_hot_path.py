@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hot path does not grow unnoticed: instructions, calls and cache lines of each event.
+"""A ratchet on the hot path: instructions, calls and cache lines of each event.
 
-What is compiled is run step by step in this process; nothing is loaded. Only making bcc's maps
-needs root. After a change that is worth its cost:
+The compiled programs run step by step in this process; nothing is loaded. Only the creation of
+bcc's maps needs root. After a change that is worth its cost:
 python -m tests.support.hot_path > tests/support/hot_path.toml
 """
 
@@ -28,16 +28,16 @@ def now() -> dict[str, dict[str, dict[str, int]]]:
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_no_event_costs_more_than_is_written_down(
+def test_no_event_costs_more_than_is_recorded(
     name: str, now: dict[str, dict[str, dict[str, int]]]
 ) -> None:
     for event, known in KNOWN[name].items():
-        found = now[name][event]
-        assert found["calls"] <= known["calls"], event
-        assert found["lines"] <= known["lines"], event
-        assert found["instructions"] <= known["instructions"] * COMPILERS, event
+        cost = now[name][event]
+        assert cost["calls"] <= known["calls"], event
+        assert cost["lines"] <= known["lines"], event
+        assert cost["instructions"] <= known["instructions"] * COMPILERS, event
 
 
-def test_all_that_is_measured_is_written_down(now: dict[str, dict[str, dict[str, int]]]) -> None:
+def test_everything_measured_is_recorded(now: dict[str, dict[str, dict[str, int]]]) -> None:
     assert now.keys() == KNOWN.keys()
     assert all(now[name].keys() == KNOWN[name].keys() for name in now)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs compiled BPF code step by step: how many instructions an event takes, which calls it makes
-and which cache lines of the maps it touches. What bcc emits, before the kernel's own passes."""
+"""An interpreter of compiled BPF code, which counts the instructions and calls of an event, and
+the cache lines of the maps that it touches. The code is bcc's, before the kernel's own passes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LINE = 64
 
 @dataclass
 class Cost:
-    """Of one event. `lines` are of maps and of kernel memory; the stack and the event's own
-    arguments are not among them."""
+    """The cost of one event. `lines` are those of maps and kernel memory, without the stack and
+    the event's own arguments."""
 
     instructions: int = 0
     calls: int = 0
@@ -27,37 +27,39 @@ class Cost:
 
 
 class Machine:
-    """Memory and helpers; `memory` maps start addresses to what lies there. A helper gets the
-    five argument registers; those in `free` are compiled in line by the kernel."""
+    """Memory and helpers. `memory` maps start addresses to bytes. A helper gets the five argument
+    registers; those in `free` are inlined by the kernel and are not counted as calls."""
 
     def __init__(self, helpers: Mapping[int, Callable[..., int]], free: frozenset[int]) -> None:
         self.memory: dict[int, bytearray] = {}
         self._helpers, self._free = helpers, free
 
-    def _place(self, address: int, size: int) -> tuple[bytearray, int] | None:
+    def _locate(self, address: int, size: int) -> tuple[bytearray, int] | None:
         for start, data in self.memory.items():
             if start <= address <= start + len(data) - size:
                 return data, address - start
         return None
 
     def read(self, address: int, size: int) -> int:
-        """0 where there is nothing, as the kernel gives for pointers it cannot trust."""
-        place = self._place(address, size)
-        return int.from_bytes(place[0][place[1] : place[1] + size], "little") if place else 0
+        """Return 0 for unmapped memory, as the kernel does for untrusted pointers."""
+        found = self._locate(address, size)
+        if found is None:
+            return 0
+        data, start = found
+        return int.from_bytes(data[start : start + size], "little")
 
     def write(self, address: int, size: int, value: int) -> None:
-        place = self._place(address, size)
-        assert place is not None, hex(address)
-        place[0][place[1] : place[1] + size] = (value & (1 << 8 * size) - 1).to_bytes(
-            size, "little"
-        )
+        found = self._locate(address, size)
+        assert found is not None, hex(address)
+        data, start = found
+        data[start : start + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
 
     def _touch(self, cost: Cost, address: int) -> None:
         if not _STACK <= address < _CONTEXT + (1 << 20):
             cost.lines.add(address // LINE)
 
     def run(self, code: bytes, arguments: tuple[int, ...]) -> Cost:
-        """One event."""
+        """Run a program with these arguments; return its cost."""
         cost = Cost()
         self.memory[_STACK] = bytearray(512)
         self.memory[_CONTEXT] = bytearray(96)
@@ -122,7 +124,7 @@ class Machine:
 
 
 def map_number(handle: int) -> int:
-    """The descriptor a look-up was given."""
+    """Return the map descriptor that a look-up was given."""
     return handle & 0xFFFFFFFF
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The C compiler, where one is installed; CI says with SLABMON_REQUIRE that there must be."""
+"""The C compiler, where one is installed. CI requires it by SLABMON_REQUIRE."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ typedef long long s64;
 
 
 def gcc() -> str:
-    """Path of gcc. Without it the test is skipped, or fails where gcc is required."""
-    found = shutil.which("gcc")
-    if found is None:
+    """Return the path of gcc. Without it the test is skipped, or fails if gcc is required."""
+    path = shutil.which("gcc")
+    if path is None:
         required = set(os.environ.get("SLABMON_REQUIRE", "").split(","))
         if required & {"gcc", "live"}:
             pytest.fail("gcc is required by SLABMON_REQUIRE but not installed")
         pytest.skip("gcc is not installed")
-    return found
+    return path
 
 
 def run(arguments: Sequence[str]) -> str:
-    """Runs gcc; a failure shows what it said."""
+    """Run gcc; a failure shows its messages."""
     done = subprocess.run([gcc(), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def build(folder: Path, source: str, *flags: str) -> Path:
-    """Compiles one C source text with bpf/ on the include path; returns the result."""
+    """Compile one C source text with bpf/ on the include path; return the result."""
     text = folder / "test.c"
     text.write_text(source)
     result = folder / "test.out"
@@ -50,7 +50,7 @@ def build(folder: Path, source: str, *flags: str) -> Path:
 
 
 def defines(values: Mapping[str, int]) -> list[str]:
-    """-D options as slabmon/kernel/loading/compile_child.py spells them."""
+    """Return -D options as slabmon/kernel/loading/compile_child.py writes them."""
     return [
         f"-D{name}={value}ULL" if value > 0x7FFFFFFF else f"-D{name}={value}"
         for name, value in values.items()

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one event costs on the hot path, in instructions, calls and cache lines.
+"""The cost of one event on the hot path, in instructions, calls and cache lines.
 
-`python -m tests.support.hot_path > tests/support/hot_path.toml` writes down what the programs take
-now; the test compares. Unlike times, these figures do not depend on the machine or on what
-else it does.
+`python -m tests.support.hot_path > tests/support/hot_path.toml` records the current cost; the test
+compares with it. Unlike times, these figures depend neither on the machine nor on its load.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _READ, _READ_TEXT, _UPDATE = 113, 115, 2
 
 
 def compiled(plan: Plan) -> Any:
-    """bcc's module of a plan, of which nothing is loaded."""
+    """Return bcc's module of a plan; nothing is loaded."""
     os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIR)
     defines = {**plan.defines, **compile_child.map_constants(map_names(plan))}
     return compile_child.import_bcc().BPF(
@@ -55,7 +54,7 @@ def compiled(plan: Plan) -> Any:
 
 
 class Programs:
-    """Compiled programs with maps of this process."""
+    """Compiled programs, with maps in this process."""
 
     def __init__(self, plan: Plan) -> None:
         self.module = compiled(plan)
@@ -111,7 +110,7 @@ class Programs:
             self.machine.write(PAGES + at["OFF_SLAB_CACHE"], 8, CACHE)
 
     def _lookup(self, handle: int, key: int, *_: int) -> int:
-        """Elements come into being when they are looked at."""
+        """Return the address of an element, which is created by its first look-up."""
         number = map_number(handle)
         size: int | None = self._sizes.get(number)
         if size is None:
@@ -122,20 +121,21 @@ class Programs:
         return address
 
     def _read(self, to: int, size: int, *_: int) -> int:
-        """Kernel memory: a cache's object size, as far as anyone asks."""
+        """Read kernel memory: the object size of a cache, the only field that matters."""
         self.machine.write(to, size, SIZE if size == 4 else 0)
         return 0
 
     def event(self, program: str, *arguments: int) -> dict[str, int]:
-        """What it took."""
+        """Run one event and return its cost."""
         code = self.module.dump_func(program.encode())
         cost = self.machine.run(code, arguments)
         return {"instructions": cost.instructions, "calls": cost.calls, "lines": len(cost.lines)}
 
 
 def measure() -> dict[str, dict[str, dict[str, int]]]:
-    """By host and mode and by event; each event had been seen before, as nearly all have."""
-    found = {}
+    """Return the costs by host and mode, and by event. Each kind of event was seen before, as
+    nearly all have been."""
+    costs = {}
     for (host, known), (mode, settings) in itertools.product(HOSTS.items(), MODES.items()):
         programs = Programs(make_plan(known, settings))
         row = {}
@@ -146,13 +146,16 @@ def measure() -> dict[str, dict[str, dict[str, int]]]:
                 "on_kmem_cache_alloc", TEXT, OBJECT, CACHE, GFP, -1
             )
             row["kmem_cache_free"] = programs.event("on_kmem_cache_free", TEXT, OBJECT, CACHE)
-        found[f"{mode}, {host}"] = row
-    return found
+        costs[f"{mode}, {host}"] = row
+    return costs
 
 
 def main() -> int:
-    """Prints the figures as TOML."""
-    lines = ["# Written by `python -m tests.hot_path`: what one event takes."]
+    """Print the figures as TOML."""
+    lines = [
+        "# SPDX-License-Identifier: Apache-2.0",
+        "# Written by `python -m tests.support.hot_path`: the cost of one event.",
+    ]
     for name, row in measure().items():
         lines += ["", f'["{name}"]']
         lines += [

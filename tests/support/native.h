@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the BPF programs need to run in a process of their own: the kernel's types, bcc's maps and
- * the helpers, with memory, clock and task set by the test (tests/support/native.py).
+ * Lets the BPF programs run in a process: the kernel's types, bcc's maps and the helpers, with
+ * memory, clock and task set by the test (tests/support/native.py).
  */
 #include <setjmp.h>
 
@@ -41,7 +41,7 @@ static struct native_range *native_find(struct native_range *ranges, u64 address
 	return 0;
 }
 
-/* The cache of an address, by the test's slabs; needed under this name by bpf/kernel.h. */
+/* bpf_get_kmem_cache(): the cache of an address, by the test's slabs. */
 static void *native_cache(u64 address)
 {
 	struct native_range *found = native_find(native_slabs, address);
@@ -49,7 +49,7 @@ static void *native_cache(u64 address)
 	return found ? (void *)found->value : 0;
 }
 
-/* Reads of what is not there give 0. */
+/* bpf_rdonly_cast(): reads of unmapped memory give 0. */
 static u64 native_nothing[1];
 static u64 *native_cast(u64 address, u32 type)
 {
@@ -86,7 +86,7 @@ static long bpf_get_stack(void *context, void *to, u32 bytes, u64 flags)
 	return bytes;
 }
 
-/* What a function returned stands behind all arguments it could have. */
+/* The return value of a function follows all arguments it could have. */
 static long bpf_get_func_arg(void *context, u32 number, u64 *value)
 {
 	*value = ((struct bpf_raw_tracepoint_args *)context)->args[number];
@@ -221,8 +221,10 @@ static void *bpf_map_lookup_elem(void *map, void *key)
 		long (*pop)(leaf_type *);                                                          \
 	} name = {name##_push, name##_pop}
 
-/* Runs a program, and after it those it calls: as on a kernel, one does not go on after its call,
- * unless it was refused; 33 calls in a row are allowed. */
+/*
+ * Runs a program, and then those it tail-calls: as in the kernel, a program does not continue
+ * after its call unless that was refused; 33 calls in a row are allowed.
+ */
 typedef int native_program(struct bpf_raw_tracepoint_args *context);
 
 static jmp_buf native_called;

@@ -2,7 +2,7 @@
 """The BPF programs compiled for this process, with their maps as numpy arrays.
 
 The same C, the same defines and the same reader as on a kernel; only bcc, the helpers and the
-kernel's memory are replaced (tests/unit/native.h).
+kernel's memory are replaced (tests/support/native.h).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ u64 native_sample_weight(u32 bytes, u32 interval)
 u32 native_decade(u64 nanoseconds) {{ return lifetime_decade(nanoseconds); }}
 u64 native_key(u64 cache) {{ return cache_key(get_shared(), cache); }}
 """
-OBJECTS = 0xFFFF888100000000  # where objects lie; nothing is ever read there
+OBJECTS = 0xFFFF888100000000  # addresses of objects; never read
 GFP_KERNEL = 0xCC0
 BULK_ALLOC = CORE + 0x1C0  # kmem_cache_alloc_bulk(), up to _etext
 POINTERS = 2048  # most objects of one bulk call
@@ -45,7 +45,7 @@ POINTERS = 2048  # most objects of one bulk call
 
 @functools.cache
 def compiled(defines: tuple[str, ...]) -> bytes:
-    """The shared library of one plan. Several tests use the same."""
+    """Return the shared library of one plan, which several tests use."""
     flags = ["-shared", "-fPIC", "-w", "-fno-strict-aliasing", *defines]
     with tempfile.TemporaryDirectory() as folder:
         flags += ["-DKFUNC_GET_KMEM_CACHE=native_cache", "-DKFUNC_RDONLY_CAST=native_cast"]
@@ -69,7 +69,7 @@ class Range(ctypes.Structure):
 
 
 class Native:
-    """One compiled plan: events go in, a Reader reads the maps."""
+    """One compiled plan. Events go in, a Reader reads the maps."""
 
     def __init__(
         self, plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch, hidden: bool = False
@@ -80,13 +80,13 @@ class Native:
         names = map_names(plan)
         maps_ = [f"-D{n}_value={n}_values" for n in names] + [f"-D{n}_map=&{n}" for n in names]
         library.write_bytes(compiled((*gcc.defines(defines), *maps_)))
-        self._library = ctypes.CDLL(str(library))  # a file of its own: memory of its own
+        self._library = ctypes.CDLL(str(library))  # another file has other memory
         self._library.native_gap.restype = ctypes.c_int64
         self._library.native_sample_weight.restype = ctypes.c_uint64
         self._library.native_key.restype = ctypes.c_uint64
         self._library.native_key.argtypes = [ctypes.c_uint64]
         self._library.native_decade.argtypes = [ctypes.c_uint64]
-        self._kept: list[Any] = []
+        self._buffers: list[Any] = []
         self._ranges = {"native_memory": 0, "native_slabs": 0}
         self._pointers = self.memory(bytes(8 * POINTERS))
         self._names = list(map_names(plan))
@@ -116,18 +116,18 @@ class Native:
         self.symbols = host.symbols()
 
     def start(self, exact_site: tuple[int, int] = (0, 0), seed: int = 1) -> None:
-        """What the tracker does before it attaches."""
+        """Do what the tracker does before it attaches."""
         self.reader.prepare(self.symbols, exact_site, random.Random(seed))
 
     def run(self, function: str, *args: int) -> None:
-        """One event; arguments become ctx->args."""
+        """Run one event; arguments become ctx->args."""
         context = Args()
         for position, value in enumerate(args):
             context.args[position] = value & (1 << 64) - 1
         self._library.native_run(getattr(self._library, function), ctypes.byref(context))
 
     def set(self, name: str, value: int) -> None:
-        """A setting of tests/unit/native.h: cpu, tgid, cgroup, time, task, random, stack,
+        """Set a variable of tests/support/native.h: cpu, tgid, cgroup, time, task, random, stack,
         events_full, no_tail_calls, stack_busy."""
         kind = ctypes.c_uint64 if name in ("time", "cgroup", "task") else ctypes.c_uint32
         kind.in_dll(self._library, f"native_{name}").value = value
@@ -138,20 +138,20 @@ class Native:
         self._ranges[table] += 1
 
     def memory(self, data: bytes) -> int:
-        """Kernel memory that can be read; returns its address, a multiple of 64."""
+        """Add readable kernel memory; return its address, a multiple of 64."""
         buffer = ctypes.create_string_buffer(len(data) + 128)
         address = -(-ctypes.addressof(buffer) // 64) * 64
         ctypes.memmove(address, data, len(data))
-        self._kept.append(buffer)
+        self._buffers.append(buffer)
         self._add_range("native_memory", address, address + len(data) + 1, 0)
         return address
 
     def rewrite(self, address: int, data: bytes) -> None:
-        """Changes memory() in place."""
+        """Change memory() in place."""
         ctypes.memmove(address, data, len(data))
 
     def cache(self, name: bytes, size: int, flags: int = 0) -> int:
-        """A struct kmem_cache; returns its address."""
+        """Add a struct kmem_cache; return its address."""
         record = bytearray(512)
         at = self.plan.defines
         for macro, value, width in (
@@ -164,7 +164,7 @@ class Native:
         return self.memory(bytes(record))
 
     def module(self, base: int, size: int, event: str = "on_module_load") -> None:
-        """A module's text comes or goes; it has no init text."""
+        """Load or unload a module without init text."""
         record = bytearray(512)
         at = self.plan.defines
         for macro, value, width in (
@@ -177,7 +177,7 @@ class Native:
         self.run(event, self.memory(bytes(record)))
 
     def slab(self, start: int, length: int, cache: int) -> None:
-        """Objects in this range belong to this cache."""
+        """Put the objects in this range into a cache."""
         self._add_range("native_slabs", start, start + length, cache)
 
     def kmalloc(
@@ -191,7 +191,7 @@ class Native:
         cpu: int = 0,
         event: str = "on_kmalloc",
     ) -> None:
-        """A kmalloc event in the shape of this plan's kernel."""
+        """Run a kmalloc event in the shape of this plan's kernel."""
         self.set("cpu", cpu)
         at = self.plan.defines
         args = [0] * 12
@@ -211,7 +211,7 @@ class Native:
         node: int = -1,
         cpu: int = 0,
     ) -> None:
-        """A kmem_cache_alloc event in the shape of this plan's kernel."""
+        """Run a kmem_cache_alloc event in the shape of this plan's kernel."""
         self.set("cpu", cpu)
         at = self.plan.defines
         args = [0] * 12
@@ -222,16 +222,18 @@ class Native:
         self.run("on_kmem_cache_alloc", *args)
 
     def kfree(self, address: int, cpu: int = 0) -> None:
+        """Run a kfree event."""
         self.set("cpu", cpu)
         self.run("on_kfree", 0, address)
 
     def cache_free(self, address: int, cache: int, cpu: int = 0) -> None:
+        """Run a kmem_cache_free event."""
         self.set("cpu", cpu)
         self.run("on_kmem_cache_free", 0, address, cache)
 
     def callers(self, *frames: int) -> None:
-        """The stack of a traced function, innermost frame first; the program and its trampoline
-        come before."""
+        """Set the stack of a traced function, innermost frame first, without the program and its
+        trampoline."""
         stack = (ctypes.c_uint64 * 8).in_dll(self._library, "native_frames")
         stack[:] = [1, 2, *frames, *[0] * (6 - len(frames))]
 
@@ -243,7 +245,7 @@ class Native:
         gfp: int = GFP_KERNEL,
         cpu: int = 0,
     ) -> None:
-        """The end of kmem_cache_alloc_bulk(): it returns how many there are, or true."""
+        """Run the exit of kmem_cache_alloc_bulk(), which returns the number of objects, or true."""
         self.set("cpu", cpu)
         count = len(addresses)
         if returned is None:
@@ -252,12 +254,12 @@ class Native:
         self.run("on_bulk_alloc", *args, *[0] * (11 - len(args)), returned)
 
     def bulk_free(self, addresses: Sequence[int], cache: int = 0, cpu: int = 0) -> None:
-        """The beginning of kmem_cache_free_bulk(), for kfree_bulk() without a cache."""
+        """Run the entry of kmem_cache_free_bulk(); kfree_bulk() passes no cache."""
         self.set("cpu", cpu)
         self.run("on_bulk_free", cache, len(addresses), self._list(addresses))
 
     def rcu_free(self, address: int, returned: int, cpu: int = 0) -> None:
-        """The end of __kfree_rcu_sheaf()."""
+        """Run the exit of __kfree_rcu_sheaf()."""
         self.set("cpu", cpu)
         args = [int(not returned)] * 12
         args[1] = address
@@ -265,44 +267,48 @@ class Native:
         self.run("on_rcu_free", *args)
 
     def _list(self, addresses: Sequence[int]) -> int:
-        """An array of pointers, and behind it what must not be looked at. The next one lies where
-        this one did."""
+        """Return the address of an array of pointers, which the next call overwrites. The pointers
+        after it must not be read."""
         behind = [OBJECTS + (1 << 23)] * (POINTERS - len(addresses))
         self.rewrite(self._pointers, np.array([*addresses, *behind], "<u8").tobytes())
         return self._pointers
 
     def gap(self, uniform: int) -> int:
+        """Call exponential_gap()."""
         return int(self._library.native_gap(ctypes.c_uint32(uniform)))
 
     def decade(self, nanoseconds: int) -> int:
+        """Call lifetime_decade()."""
         return int(self._library.native_decade(nanoseconds))
 
     def sample_weight(self, size: int, interval: int) -> int:
+        """Call sample_weight()."""
         return int(self._library.native_sample_weight(ctypes.c_uint32(size), interval))
 
     def fd(self, name: str) -> int:
-        """Descriptor of a map, as maps.map_array() takes it here."""
+        """Return the descriptor of a map, as maps.map_array() takes it here."""
         return self._names.index(name)
 
     def key(self, cache: int) -> int:
+        """Call cache_key()."""
         return int(self._library.native_key(cache))
 
     def tracked(self) -> list[int]:
-        """Addresses of all tracked objects, sorted."""
+        """Return the addresses of all tracked objects, sorted."""
         if self.plan.defines["HAVE_TAGS"]:
             tags = self._values("tags", np.dtype("<u8"), self.plan.defines["NR_POOL"])
             return sorted(tags[tags != 0].tolist())
         keys = self._values("samples", np.dtype("<u8"), self.used("samples"), "keys")
         return sorted(keys.tolist())
 
-    def places_taken(self) -> int:
-        """Places of the pool that are not free."""
+    def pool_used(self) -> int:
+        """Return the number of pool indices that are not free."""
         if self.plan.defines["HAVE_TAGS"]:
             return len(self.tracked())
         return self.plan.settings.samples - self.used("free_indices")
 
     def used(self, name: str) -> int:
-        """Entries of a hash or stack, events of the ring buffer."""
+        """Return the number of entries of a hash or stack, or of events of the ring buffer."""
         return int(ctypes.c_uint32.in_dll(self._library, f"{name}_used").value)
 
     def _set_tail_call(self, fd: int, function: str) -> None:

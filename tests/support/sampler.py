@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel's sampler in Python: exponential_gap() of bpf/sampling.h, integer for integer, and
-the countdown of track() in bpf/tracking.h."""
+the countdown of sample_alloc() in bpf/tracking.h."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ U64 = (1 << 64) - 1
 
 
 def exponential_gap(uniform: int, interval: int) -> int:
-    """Bytes to the next sample for a uniform 32-bit number."""
+    """Return the bytes to the next sample for a uniform 32-bit number."""
     u, exponent = uniform or 1, 31
     for shift in (16, 8, 4, 2, 1):
         if not u >> (32 - shift):
@@ -32,11 +32,11 @@ class Lane:
     def __init__(self, interval: int, rng: np.random.Generator) -> None:
         self._interval = interval
         self._rng = rng
-        # As slabmon.kernel.reader.Reader.prepare() starts it.
+        # As Reader.prepare() of slabmon.kernel.tables.lanes starts it.
         self._countdown = int(np.ceil(rng.exponential(interval)))
 
     def sampled(self, sizes: Iterable[int]) -> list[bool]:
-        """Which of these allocations, in their order, are sampled."""
+        """Return which of these allocations, in this order, are sampled."""
         chosen = []
         countdown = self._countdown
         for size in sizes:

@@ -94,7 +94,7 @@ def test_counts_and_tracked_objects_are_those_of_the_model(
     assert dict(zip(freed.cache.tolist(), freed.count.tolist(), strict=True)) == machine.frees
     assert native.tracked() == sorted(machine.live)
     assert freed.lifetimes.sum() == machine.frees.total()
-    assert native.places_taken() == len(machine.live)
+    assert native.pool_used() == len(machine.live)
     assert native.reader.losses().total() == 0
     slots, samples = native.reader.slots(), native.reader.samples()
     caches = Counter(slots[samples["slot"]]["cache"].tolist())

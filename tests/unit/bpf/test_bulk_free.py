@@ -72,7 +72,7 @@ def test_every_object_is_counted_and_forgotten(open_native: Open, kernel: str, c
     assert frees(native) == {cache: count}
     assert native.tracked() == objects(count + 2)[count:]
     assert native.reader.frees().lifetimes[0].tolist()[:3] == [0, count, 0]
-    assert native.places_taken() == 2
+    assert native.pool_used() == 2
     native.bulk_free(objects(count), cpu=3)
     assert frees(native) == {cache: 2 * count}
     assert native.reader.frees().lifetimes.sum() == count, "each lifetime is counted once"
@@ -162,7 +162,7 @@ def test_whoever_allocated_an_object_it_can_be_freed_in_bulk(open_native: Open, 
     native.bulk_free(addresses, cpu=cpu)
     assert native.tracked() == []
     assert native.reader.frees().lifetimes.sum() == 61
-    assert native.places_taken() == 0
+    assert native.pool_used() == 0
 
 
 def test_each_cpu_counts_for_itself(open_native: Open) -> None:

@@ -142,7 +142,7 @@ def test_places_of_the_pool_are_used_again(open_native: Open, guard: bool) -> No
         native.kmalloc(SITE, OBJECTS + 96 * (i % 7), 70, 96)
         native.kfree(OBJECTS + 96 * (i % 7))
     assert len(native.reader.samples()) == 0
-    assert native.places_taken() == 0
+    assert native.pool_used() == 0
     assert native.tracked() == []
     assert native.reader.losses()["samples_full"] == 0
 
@@ -174,7 +174,7 @@ def test_a_full_pool_is_a_counted_loss(open_native: Open, guard: bool) -> None:
     assert len(native.reader.samples()) == places + 31 - lost
     for i in range(places + 31):
         native.kfree(OBJECTS + 96 * i)
-    assert (native.places_taken(), len(native.reader.samples())) == (0, 0)
+    assert (native.pool_used(), len(native.reader.samples())) == (0, 0)
 
 
 def test_places_that_cannot_be_given_back_are_losses(open_native: Open) -> None:
@@ -187,10 +187,10 @@ def test_places_that_cannot_be_given_back_are_losses(open_native: Open) -> None:
     native.kfree(OBJECTS)
     native.kfree(OBJECTS + 96)
     assert native.tracked() == [OBJECTS + 96 * i for i in range(2, 9)], "forgotten all the same"
-    assert (native.reader.losses()["places"], native.places_taken()) == (2, 9)
+    assert (native.reader.losses()["places"], native.pool_used()) == (2, 9)
     native.set("stack_busy", 0)
     native.kfree(OBJECTS + 2 * 96)
-    assert (native.reader.losses()["places"], native.places_taken()) == (2, 8)
+    assert (native.reader.losses()["places"], native.pool_used()) == (2, 8)
 
 
 def test_an_address_allocated_again_is_evidence_of_an_unseen_free(open_native: Open) -> None:
