@@ -3,8 +3,9 @@
  * The census reads kernel memory with these programs, run on demand (BPF_PROG_TEST_RUN) and
  * attached to nothing. They copy, and know no kernel structure: slabmon/kernel/census/ decodes.
  */
+#include "compiler.h"
 
-/* What a run works on, mapped by the reader: addresses to read from, and what was read. */
+/* Mapped by the reader: the addresses to read from, and the data read. */
 struct window {
 	u64 addresses[GATHER_MAX];
 	char data[WINDOW_BYTES + GATHER_BYTES];
@@ -20,15 +21,12 @@ BPF_TABLE("percpu_array", u32, u64, cpu_words, 1);
 /* The loader makes window_value the address of the map's value (BPF_PSEUDO_MAP_VALUE). */
 #define WINDOW ((struct window *)window_value)
 
-/* Hides from the compiler what it knows of a value, so that it keeps the checks of its bounds. */
-#define opaque(value) asm volatile("" : "+r"(value))
-
 /* Copies args[1] bytes at args[0]; returns 1 if they cannot be read. */
 int read_block(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 bytes = ctx->args[1];
 
-	opaque(bytes);
+	barrier_var(bytes); /* or clang drops the check that the verifier needs */
 	if (bytes > WINDOW_BYTES)
 		return 1;
 	return bpf_probe_read_kernel(WINDOW->data, bytes, (void *)ctx->args[0]) != 0;
@@ -42,14 +40,14 @@ int gather(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 count = ctx->args[0], bytes = ctx->args[1], to = 0;
 
-	opaque(bytes);
+	barrier_var(bytes); /* or clang drops the check that the verifier needs */
 	if (bytes > GATHER_BYTES)
 		return 1;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < GATHER_MAX; i++) {
 		if (i >= count)
 			break;
-		opaque(to);
+		barrier_var(to);
 		to &= WINDOW_BYTES - 1;
 		bpf_probe_read_kernel(WINDOW->data + to, bytes, (void *)WINDOW->addresses[i]);
 		to += bytes;
@@ -58,8 +56,8 @@ int gather(struct bpf_raw_tracepoint_args *ctx)
 }
 
 /*
- * Leaves the current task's address, and that of this CPU's copy of a per-CPU variable, which
- * leads to where all of this CPU's variables are.
+ * Stores the address of the current task, and that of this CPU's copy of a per-CPU variable,
+ * which leads to all of this CPU's variables.
  */
 int locate(struct bpf_raw_tracepoint_args *ctx)
 {
