@@ -144,12 +144,9 @@ class Collector:
         return self._web_cpu.total(pid, cpu_seconds(pid))
 
     def _measure(self, governor: Governor) -> None:
-        """Enable BPF statistics for a short window, then judge the cost; repeat every period."""
-        try:
-            descriptor: int | None = syscall.enable_stats()
-        except OSError as error:
-            log.warning("BPF statistics cannot be enabled: %s", error.strerror)
-            descriptor = None
+        """Enable BPF statistics for a short window, if allowed, then judge the cost; repeat every
+        period."""
+        descriptor = self._enable_statistics() if governor.measures_bpf else None
 
         def window_ends() -> None:
             if descriptor is not None:
@@ -157,9 +154,22 @@ class Collector:
                 os.close(descriptor)
             governor.period(cpu_seconds(os.getpid()), self._web_cpu_seconds())
 
-        governor.window_opens()
+        if descriptor is not None:
+            governor.window_opens()
         self._loop.later(STATS_WINDOW_SECONDS, window_ends)
         self._loop.later(STATS_PERIOD_SECONDS, lambda: self._measure(governor))
+
+    def _enable_statistics(self) -> int | None:
+        """Return the descriptor that keeps BPF statistics enabled, or None if they cannot be."""
+        try:
+            return syscall.enable_stats()
+        except OSError as error:
+            log.warning(
+                "BPF statistics cannot be enabled: %s; the run time of BPF programs is not "
+                "measured (budget.bpf_statistics = false avoids the attempt)",
+                error.strerror,
+            )
+            return None
 
     def close(self) -> None:
         """End the web process."""

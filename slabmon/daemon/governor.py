@@ -35,7 +35,7 @@ class Governor:
                 and not (step.shed == "pages" and not tracking.pages)
             )
         )
-        self._bpf_cpus = 0.0
+        self._bpf_cpus: float | None = None  # in the last window
         self._window = (0.0, 0.0)  # when it opened (monotonic seconds), BPF run seconds then
         self._processes: tuple[float, float, float] | None = None
         self.cost: Cost | None = None
@@ -49,6 +49,11 @@ class Governor:
     def _run_seconds(self) -> float:
         programs = self._tracker.programs.programs.values()
         return sum(syscall.program_info(program).run_seconds for program in programs)
+
+    @property
+    def measures_bpf(self) -> bool:
+        """Whether BPF run time is to be measured."""
+        return self._settings.bpf_statistics
 
     def window_opens(self) -> None:
         """Start measuring BPF run time; statistics have just been enabled."""
@@ -65,13 +70,14 @@ class Governor:
         compute its cost, and take or undo a step where that is due."""
         now, before = (time.monotonic(), collector, web), self._processes
         self._processes = now
+        bpf, self._bpf_cpus = self._bpf_cpus, None
         if before is None:
             return
         seconds = max(now[0] - before[0], 1e-3)
         self.cost = Cost(
             collector=(now[1] - before[1]) / seconds,
             web=(now[2] - before[2]) / seconds,
-            bpf=self._bpf_cpus,
+            bpf=bpf,
         )
         self._set(self.level.after(self.cost.total, self.limit))
 

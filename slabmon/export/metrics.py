@@ -126,7 +126,10 @@ def _by_part(
 
 def _cost(figures: DaemonFigures) -> Mapping[str, float]:
     cost = figures.budget.cost
-    return {"collector": cost.collector, "web": cost.web, "bpf": cost.bpf} if cost else {}
+    if cost is None:
+        return {}
+    parts = {"collector": cost.collector, "web": cost.web}
+    return parts if cost.bpf is None else parts | {"bpf": cost.bpf}
 
 
 def _optional(value: float | None) -> list[Row]:

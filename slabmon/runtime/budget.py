@@ -37,11 +37,13 @@ COMFORT = 0.5
 
 @dataclass(frozen=True)
 class BudgetSettings:
-    """`cpu_percent`: percent of one CPU for each CPU of the host; 0: no limit."""
+    """`cpu_percent`: percent of one CPU for each CPU of the host; 0: no limit. `bpf_statistics`:
+    measure the run time of BPF programs, which enables statistics for all of the host's."""
 
     LIMITS: ClassVar[Limits] = {"cpu_percent": (0, 100)}
 
     cpu_percent: float = 1.0
+    bpf_statistics: bool = True
 
     def __post_init__(self) -> None:
         check_limits(self)
@@ -53,16 +55,17 @@ class BudgetSettings:
 
 @dataclass(frozen=True)
 class Cost:
-    """CPUs used on average over a period, by each process and by the BPF programs."""
+    """CPUs used on average over a period, by each process and by the BPF programs (None: not
+    measured)."""
 
     collector: float
     web: float
-    bpf: float
+    bpf: float | None
 
     @property
     def total(self) -> float:
-        """CPUs used by all of them."""
-        return self.collector + self.web + self.bpf
+        """CPUs used by all of them, as far as measured."""
+        return self.collector + self.web + (self.bpf or 0.0)
 
 
 @dataclass(frozen=True)

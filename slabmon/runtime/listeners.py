@@ -22,6 +22,8 @@ DEFAULT_SOCKET = "/run/slabmon/slabmon.sock"
 GROUP = "slabmon"
 _BACKLOG = 1024
 _FIRST_PASSED = 3
+# What socket() and bind() fail with where IPv6 is switched off (ipv6.disable=1, disable_ipv6).
+_NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 def inherited(environment: MutableMapping[str, str] = os.environ) -> list[tuple[str, int]]:
@@ -59,23 +61,40 @@ def activated(descriptors: list[tuple[str, int]]) -> list[socket.socket]:
 
 
 def bind_tcp(host: str, port: int) -> list[socket.socket]:
-    """One socket per address of the host (empty: all interfaces), all on one port."""
-    try:
-        addresses = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+    """Return a socket for each address of the host (empty: all interfaces), all on one port.
+
+    Addresses of a family that this kernel lacks are left out, as long as there is another. Raises
+    UsageError or PermissionDenied.
+    """
+    where = f"{host}:{port}"
+    with contextlib.ExitStack() as stack:
         sockets: list[socket.socket] = []
-        for family, kind, protocol, _, address in addresses:
-            if sockets and port == 0:  # the port the kernel chose for the first address
-                address = (address[0], sockets[0].getsockname()[1], *address[2:])
-            sockets.append(_listen(socket.socket(family, kind, protocol), address))
-    except PermissionError as error:
-        raise PermissionDenied(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    except OSError as error:
-        raise UsageError(
-            f"cannot listen on {host}:{port}: {error.strerror}; "
-            "is another slabmon running? choose another --web.listen-address"
-        ) from error
+        missing: list[OSError] = []
+        try:
+            for family, kind, protocol, _, address in socket.getaddrinfo(
+                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            ):
+                if sockets and port == 0:  # the port the kernel chose for the first address
+                    address = (address[0], sockets[0].getsockname()[1], *address[2:])
+                try:
+                    listener = _listen(socket.socket(family, kind, protocol), address)
+                except OSError as error:
+                    if error.errno not in _NO_SUCH_FAMILY:
+                        raise
+                    missing.append(error)
+                    continue
+                sockets.append(stack.enter_context(listener))
+            if not sockets and missing:
+                raise missing[0]
+        except PermissionError as error:
+            raise PermissionDenied(f"cannot listen on {where}: {error.strerror}") from error
+        except OSError as error:
+            busy = "is another slabmon running? " if error.errno == errno.EADDRINUSE else ""
+            raise UsageError(
+                f"cannot listen on {where}: {error.strerror}; "
+                f"{busy}choose another --web.listen-address"
+            ) from error
+        stack.pop_all()  # they stay open
     return sockets
 
 

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -42,6 +43,9 @@ HOOK_MAPS = {
     "on_rcu_free": ("rcu_free_lanes",),
 }
 _TIMEOUT = 120.0
+_END_SECONDS = 1.0
+# What Python, libstdc++ and LLVM write when they get no memory.
+_OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "out of memory", os.strerror(errno.ENOMEM))
 
 
 def map_names(plan: Plan) -> tuple[str, ...]:
@@ -112,11 +116,20 @@ class Compiler:
         )
 
     def _failed(self, what: str) -> SlabmonError:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it may just be ending
+            self._process.wait(_END_SECONDS)
+        killed = self._process.returncode == -signal.SIGKILL
         self._process.kill()
         assert self._process.stderr is not None
         output = self._process.stderr.read().decode("utf-8", "replace").strip()
         if "No module named 'bcc'" in output or "libbcc" in output:
             return UnsupportedHost("bcc is not installed; run: apt-get install python3-bpfcc")
+        if killed or any(text in what + output for text in _OUT_OF_MEMORY):
+            return UnsupportedHost(
+                "out of memory: the process that compiles the BPF programs was killed or got no "
+                "memory; it takes up to 200 MiB for a second: raise the memory limit of the "
+                "service (MemoryMax=) or container, or free memory on the host"
+            )
         if os.strerror(errno.EPERM) in what + output:
             return PermissionDenied(
                 f"the kernel refused BPF to this process ({what}); run as root with CAP_BPF, "

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -64,10 +64,15 @@ class FakeTracker:
 class FakeGovernor:
     """A budget that is held, or not at all."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, _: Tracker, settings: BudgetSettings) -> None:
+        self.settings = settings
         self.level = Level()
         self.windows: list[str] = []
         self.periods: list[tuple[float, float]] = []
+
+    @property
+    def measures_bpf(self) -> bool:
+        return self.settings.bpf_statistics
 
     def window_opens(self) -> None:
         self.windows.append("opens")
@@ -108,8 +113,8 @@ class Host:
     def governor(self) -> FakeGovernor:
         return cast(FakeGovernor, self.collector.governor)
 
-    def track(self) -> None:
-        self.collector.start_tracking(cast(Tracker, self.tracker), BudgetSettings())
+    def track(self, budget: BudgetSettings | None = None) -> None:
+        self.collector.start_tracking(cast(Tracker, self.tracker), budget or BudgetSettings())
 
     def run(self, seconds: float = 0.0) -> None:
         self.clock.run(self.loop, seconds)
@@ -252,7 +257,7 @@ def test_bpf_statistics_are_on_for_a_short_window_of_each_period(
     assert host.governor.windows == ["opens", "closes"]
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptors[0])
-    host.run(3 * STATS_PERIOD_SECONDS + STATS_WINDOW_SECONDS)
+    host.run(3 * STATS_PERIOD_SECONDS + 2 * STATS_WINDOW_SECONDS)
     assert host.governor.windows == ["opens", "closes"] * 4
     assert len(host.governor.periods) == 4
 
@@ -266,6 +271,16 @@ def test_without_bpf_statistics_the_cost_of_the_processes_is_still_judged(
     monkeypatch.setattr(syscall, "enable_stats", refuse)
     host.track()
     host.run(STATS_WINDOW_SECONDS + 0.2)
-    assert "closes" not in host.governor.windows
+    assert host.governor.windows == []
     assert len(host.governor.periods) == 1
     assert "Operation not permitted" in caplog.text
+
+
+def test_bpf_statistics_of_the_host_can_be_left_alone(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syscall, "enable_stats", lambda: pytest.fail("enabled"))
+    host.track(BudgetSettings(bpf_statistics=False))
+    host.run(3 * STATS_PERIOD_SECONDS + 2 * STATS_WINDOW_SECONDS)
+    assert host.governor.windows == []
+    assert len(host.governor.periods) == 4, "the cost of the processes is still judged"

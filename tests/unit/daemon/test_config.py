@@ -91,11 +91,11 @@ def test_a_flag_wins_over_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "text", "message"),
     [
-        ("tracking.samples", "many", "--tracking.samples must be a whole number, for example"),
+        ("tracking.samples", "many", "--tracking.samples: expected a whole number, for example"),
         ("tracking.samples", "4097", "tracking.samples is 4097; it must be a multiple of 4096"),
-        ("tracking.pages", "yes", "--tracking.pages must be true or false"),
+        ("tracking.pages", "yes", "--tracking.pages: expected true or false"),
         ("tracking.exact", "x", "--tracking.exact: filter 'x'"),
-        ("budget.cpu_percent", "nan", "--budget.cpu-percent must be a number"),
+        ("budget.cpu_percent", "nan", "--budget.cpu-percent: expected a number"),
         ("budget.cpu_percent", "-1", "budget.cpu_percent is -1.0; it must be from 0 to 100"),
         ("web.config_file", "", None),
         ("state.pin_directory", "/tmp/x", "it must lie below /sys/fs/bpf"),
@@ -152,7 +152,7 @@ def test_a_reload_takes_what_can_change_and_tells_the_rest(tmp_path: Path) -> No
         ("[web", ["TOML"]),
         ("a = 1\na = 2", ["TOML"]),
         ("[wbe]", ["[wbe]", "did you mean web?"]),
-        ("[other]", ["[other]", "known are budget, history, log, state, tracking, web"]),
+        ("[other]", ["[other]", "expected one of budget, history, log, state, tracking, web"]),
         ("web = 3", ["web", "[web]"]),
         ("[[tracking]]\n", ["[tracking]"]),
         ("[web]\nlisten_adress = 'x'", ["web.listen_adress", "did you mean listen_address?"]),

@@ -142,3 +142,14 @@ def test_other_settings_count_at_once(clock: Clock) -> None:
     assert host.tracker.reader.control["sample_interval"] == 4 * 4096
     host.minutes(10, 0.5)
     assert host.tracker.reader.control["sample_interval"] == 4096
+
+
+def test_a_cost_that_is_not_measured_is_unknown_and_not_the_last_one(clock: Clock) -> None:
+    host = Host(clock, Settings())
+    host.minute(0.25, 0, 0.125)
+    clock.now += 60
+    host.governor.period(host.collector, host.web)
+    cost = host.governor.cost
+    assert cost is not None
+    assert cost.bpf is None
+    assert cost.total == pytest.approx(0)

@@ -273,6 +273,13 @@ def test_the_daemon_tells_its_own_figures(scraper: Scraper) -> None:
     assert of(found, "slabmon_http_refused_connections_total") == {("slow",): 3.0}
 
 
+def test_a_cost_that_is_not_measured_has_no_sample(scraper: Scraper) -> None:
+    figures = DaemonFigures(budget=BudgetFigures(cost=Cost(0.02, 0.03, None)))
+    values = _values(scraping.parse_text(scraper.text(snapshot(), Daemon(figures=figures))))
+    parts = of(values, "slabmon_cost_cpus")
+    assert parts == {("collector",): 0.02, ("web",): 0.03}
+
+
 def test_without_a_snapshot_only_the_daemon_is_told_of() -> None:
     """What is not known has no sample; that nothing is known has one."""
     found = _values(scraping.parse_text(Scraper().text(None, Daemon(up=False))))

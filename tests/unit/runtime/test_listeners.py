@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,34 @@ def test_a_busy_port_is_a_usage_error() -> None:
     (first,) = bind_tcp("127.0.0.1", 0)
     with first, pytest.raises(UsageError, match="another slabmon"):
         bind_tcp("127.0.0.1", first.getsockname()[1])
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, *families: int) -> None:
+    """As on a host with ipv6.disable=1."""
+
+    class Socket(socket.socket):
+        def __init__(self, family: int = -1, *more: Any, **named: Any) -> None:
+            if family in families:
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            super().__init__(family, *more, **named)
+
+    monkeypatch.setattr(socket, "socket", Socket)
+
+
+def test_all_interfaces_are_those_of_the_families_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refuse(monkeypatch, socket.AF_INET6)
+    (listener,) = bind_tcp("", 0)
+    with listener:
+        assert listener.family == socket.AF_INET
+
+
+def test_without_any_family_the_cause_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(monkeypatch, socket.AF_INET, socket.AF_INET6)
+    with pytest.raises(UsageError, match="Address family not supported") as caught:
+        bind_tcp("", 0)
+    assert "another slabmon" not in str(caught.value)
 
 
 def test_an_unknown_host_is_a_usage_error() -> None:
