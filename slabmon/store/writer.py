@@ -91,6 +91,16 @@ class History(Recording):
             os.close(self._lock)
             raise
 
+    def replaced(self) -> bool:
+        """Return whether the path is no longer that of the open file: it was deleted, renamed, or
+        its file system is gone. What is appended then is lost."""
+        try:
+            there = os.stat(self.path)
+        except OSError:
+            return True
+        file = os.fstat(self._lock)
+        return (there.st_dev, there.st_ino) != (file.st_dev, file.st_ino)
+
     def _check(self) -> None:
         """Makes the file a recording if nothing is in it, and gets it ready."""
         if not os.fstat(self._lock).st_size or self._is_blank():

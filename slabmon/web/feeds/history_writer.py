@@ -69,6 +69,7 @@ class HistoryWriter:
         self._readings = readings
         self._history: History | None = None
         self._failed = 0
+        self._problem = ""  # why the last attempt failed
 
     async def run(self) -> None:
         """Write until cancelled; return at once if no history is configured."""
@@ -87,6 +88,7 @@ class HistoryWriter:
             work(self._opened())
         except Exception as error:  # requests must be answered whatever happens
             self._failed += 1
+            self._problem = str(error)
             if self._failed == 2:
                 log.warning("cannot record history, retrying: %s", error)
             self.close()
@@ -94,8 +96,12 @@ class HistoryWriter:
             if self._failed > 1:
                 log.info("recording history again")
             self._failed = 0
+            self._problem = ""
 
     def _opened(self) -> History:
+        if self._history is not None and self._history.replaced():
+            log.warning("%s was moved or deleted: starting another", self._settings.path)
+            self.close()
         if self._history is None:
             from slabmon.store.writer import History, Retention
 
@@ -106,6 +112,8 @@ class HistoryWriter:
     def _ask(self, question: Callable[[History], T]) -> T:
         if self._history is not None:
             return question(self._history)
+        if self._problem:
+            raise NoHistory(f"the history cannot be written: {self._problem}")
         if self._settings.path:
             raise NoHistory("the history is not open yet; try again in a moment")
         raise NoHistory("this daemon keeps no history; set history.path in its configuration")
