@@ -13,15 +13,16 @@ from functools import partial
 
 import numpy as np
 
+from slabmon.leaks.observer import Observer
 from slabmon.model import Snapshot
 from slabmon.runtime.tuning import raise_gc_threshold
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
-from slabmon.views.chart_history import Hour
+from slabmon.views.chart_history import ChartHistory
 from slabmon.views.filtering import mask
 from slabmon.views.table import Table
 from slabmon.views.view import View
-from slabmon.views.window import History, Instant, Window
+from slabmon.views.window import Instant, Window, WindowBuilder
 from slabmon.web.feeds.live import PageMoment
 from slabmon.web.handlers import page_json
 from slabmon.web.handlers.query import TableQuery
@@ -51,7 +52,7 @@ def measure(work: Callable[[], object]) -> float:
     return (time.process_time() - begin) * 1e3
 
 
-def _add(history: History, snapshot: Snapshot, windows: list[Window]) -> None:
+def _add(history: WindowBuilder, snapshot: Snapshot, windows: list[Window]) -> None:
     windows.append(history.add(snapshot))
 
 
@@ -82,7 +83,7 @@ def main() -> int:
     """Print median and longest CPU time per view in milliseconds: of a table alone, of a redraw
     of the terminal, and of an answer to the live page."""
     raise_gc_threshold()  # as top and the web process do
-    history = History(VIEWS.values())
+    history = WindowBuilder(VIEWS.values(), Observer())
     base = synthetic()
     for number in range(POINTS):
         history.add(grown(base, 5.0 * (number + 1)))
@@ -98,7 +99,7 @@ def main() -> int:
             tables[name].append(measure(partial(redraw, view, windows[-1])))
             pages[name].append(measure(partial(answer, name, windows[-1])))
     on_screen(windows[-4:], screens)
-    hour = Hour(VIEWS.values())
+    hour = ChartHistory(VIEWS.values())
     points = [measure(partial(hour.add, Instant(window.snapshot))) for window in windows[::2]]
     sys.stdout.write(
         f"{'':20}  table: median, longest   screen: median, longest   page: median, longest (ms)\n"

@@ -19,7 +19,7 @@ from slabmon.runtime.listeners import DEFAULT_SOCKET
 if TYPE_CHECKING:
     from slabmon.export.leaks import Document
     from slabmon.leaks.observer import Observer
-    from slabmon.sources.daemon import ConnectedSource
+    from slabmon.sources.daemon import DaemonSource
 
 _INTERVAL_SECONDS = 10.0
 
@@ -113,14 +113,14 @@ def _asked(options: argparse.Namespace) -> Document | None:
         return daemon.leaks(options.share)
 
 
-def _daemon(options: argparse.Namespace) -> ConnectedSource | None:
-    from slabmon.sources.daemon import ConnectedSource
+def _daemon(options: argparse.Namespace) -> DaemonSource | None:
+    from slabmon.sources.daemon import DaemonSource
 
     if options.connect is not None:
-        return ConnectedSource(options.connect, options.ca_file)
+        return DaemonSource(options.connect, options.ca_file)
     if options.exact is not None:
         return None
-    daemon = ConnectedSource(f"unix:{DEFAULT_SOCKET}")
+    daemon = DaemonSource(f"unix:{DEFAULT_SOCKET}")
     try:
         with daemon:
             daemon.leaks(options.share)

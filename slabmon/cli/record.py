@@ -14,7 +14,7 @@ from slabmon.base.parse import duration
 from slabmon.cli.source_options import add_connect, open_source, refuse_elsewhere
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.runtime.signals import stop_signals
-from slabmon.sources import Source
+from slabmon.sources import SnapshotSource
 
 if TYPE_CHECKING:
     from slabmon.store.writer import History
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _record(source: Source, history: History, interval: float, seconds: float) -> int:
+def _record(source: SnapshotSource, history: History, interval: float, seconds: float) -> int:
     """Records until told to stop, or for so many seconds; returns how many snapshots."""
     with stop_signals() as stopped:
         start = time.monotonic()

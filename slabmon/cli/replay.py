@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
     os.environ.update(SINGLE_THREADED)  # before numpy: threads would keep their privileges
     from slabmon.runtime.listeners import bind_tcp
-    from slabmon.sources.recording import ReplayedSource
+    from slabmon.sources.recording import RecordingSource
     from slabmon.web.feeds.replay import serve
     from slabmon.web.handlers.base import Context
     from slabmon.web.handlers.page import page_files
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     from slabmon.web.serving.config import WebConfig
 
     raise_gc_threshold()
-    with ReplayedSource(options.file, options.speed) as source, ExitStack() as stack:
+    with RecordingSource(options.file, options.speed) as source, ExitStack() as stack:
         first, last = source.span()
         if options.start is not None:
             source.seek(moment(options.start, last))

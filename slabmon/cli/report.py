@@ -21,9 +21,9 @@ from slabmon.runtime.progress import track
 
 if TYPE_CHECKING:
     from slabmon.report.selection import ReportPeriod
-    from slabmon.sources import Source
-    from slabmon.sources.daemon import ConnectedSource
-    from slabmon.sources.recording import ReplayedSource
+    from slabmon.sources import SnapshotSource
+    from slabmon.sources.daemon import DaemonSource
+    from slabmon.sources.recording import RecordingSource
 
 FORMATS = ("html", "pprof", "folded")
 OWN_SECONDS = 10.0
@@ -155,9 +155,9 @@ def _looks_back(options: argparse.Namespace) -> bool:
 
 
 def _subject(options: argparse.Namespace) -> ReportPeriod:
-    from slabmon.sources.daemon import ConnectedSource
+    from slabmon.sources.daemon import DaemonSource
     from slabmon.sources.live import LiveSource
-    from slabmon.sources.recording import ReplayedSource
+    from slabmon.sources.recording import RecordingSource
 
     source = open_nearest(options, Settings())
     if isinstance(source, LiveSource) and _looks_back(options):
@@ -166,9 +166,9 @@ def _subject(options: argparse.Namespace) -> ReportPeriod:
             "that keeps history with --connect"
         )
     with source:
-        if isinstance(source, ReplayedSource):
+        if isinstance(source, RecordingSource):
             return _recorded(options, source)
-        if isinstance(source, ConnectedSource):
+        if isinstance(source, DaemonSource):
             return _of_daemon(options, source)
         return _watched(
             source,
@@ -177,7 +177,7 @@ def _subject(options: argparse.Namespace) -> ReportPeriod:
         )
 
 
-def _recorded(options: argparse.Namespace, source: ReplayedSource) -> ReportPeriod:
+def _recorded(options: argparse.Namespace, source: RecordingSource) -> ReportPeriod:
     from slabmon.report.leaks import judged
     from slabmon.report.selection import of_past
 
@@ -185,7 +185,7 @@ def _recorded(options: argparse.Namespace, source: ReplayedSource) -> ReportPeri
     return replace(found, leaks=judged(source, found.now)) if options.format == "html" else found
 
 
-def _of_daemon(options: argparse.Namespace, daemon: ConnectedSource) -> ReportPeriod:
+def _of_daemon(options: argparse.Namespace, daemon: DaemonSource) -> ReportPeriod:
     """Of its history, if it keeps one or must."""
     from slabmon.report.leaks import asked
     from slabmon.report.selection import of_past
@@ -212,7 +212,7 @@ def _of_daemon(options: argparse.Namespace, daemon: ConnectedSource) -> ReportPe
     return replace(found, leaks=asked(daemon, found.now.time if options.end else None))
 
 
-def _watched(source: Source, watch: float, origin: str) -> ReportPeriod:
+def _watched(source: SnapshotSource, watch: float, origin: str) -> ReportPeriod:
     """The moment at the end of so many seconds, and its history over them."""
     from slabmon.report.selection import MAX_POINTS, ReportPeriod, growth_history
     from slabmon.store.recording import Moment

@@ -11,7 +11,7 @@ from slabmon.base.errors import UsageError
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.runtime.progress import wait
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.drilldown import by_view
+from slabmon.views.drilldown import grouped_view
 
 _MAX_SECONDS = 24 * 3600
 
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     if options.view == "pages" and not options.pages:
         raise UsageError("the pages view needs --pages: page events are not counted by default")
     by = parse_dimensions(options.by) if options.by is not None else ()
-    view = by_view(by) if by else VIEWS[options.view or "caches"]
+    view = grouped_view(by) if by else VIEWS[options.view or "caches"]
     settings = Settings(
         sample_bytes=options.sample_bytes,
         exact=Filter.parse(options.exact) if options.exact is not None else None,

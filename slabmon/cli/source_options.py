@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slabmon.base.errors import SlabmonError, UsageError
-from slabmon.sources import Source
+from slabmon.sources import SnapshotSource
 
 if TYPE_CHECKING:
     from slabmon.kernel.settings import Settings
@@ -52,32 +52,32 @@ def refuse_elsewhere(options: argparse.Namespace, *names: str) -> None:
             )
 
 
-def open_source(options: argparse.Namespace, settings: Settings) -> Source:
+def open_source(options: argparse.Namespace, settings: Settings) -> SnapshotSource:
     """The source that --replay or --connect names, else a live one with these settings."""
     replay: Path | None = getattr(options, "replay", None)
     if replay is not None:
         if options.connect is not None:
             raise UsageError("--connect and --replay exclude each other; choose one")
-        from slabmon.sources.recording import ReplayedSource
+        from slabmon.sources.recording import RecordingSource
 
-        return ReplayedSource(replay)
+        return RecordingSource(replay)
     if options.connect is not None:
-        from slabmon.sources.daemon import ConnectedSource
+        from slabmon.sources.daemon import DaemonSource
 
-        return ConnectedSource(options.connect, options.ca_file)
+        return DaemonSource(options.connect, options.ca_file)
     from slabmon.sources.live import LiveSource
 
     return LiveSource(settings)
 
 
-def open_nearest(options: argparse.Namespace, settings: Settings) -> Source:
+def open_nearest(options: argparse.Namespace, settings: Settings) -> SnapshotSource:
     """As open_source(), but before programs of its own comes the daemon that runs here, if it
     answers where it listens by default."""
     if options.connect is None and options.replay is None:
         from slabmon.runtime.listeners import DEFAULT_SOCKET
-        from slabmon.sources.daemon import ConnectedSource
+        from slabmon.sources.daemon import DaemonSource
 
-        daemon = ConnectedSource(f"unix:{DEFAULT_SOCKET}")
+        daemon = DaemonSource(f"unix:{DEFAULT_SOCKET}")
         try:
             with daemon:
                 daemon.snapshot()

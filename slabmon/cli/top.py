@@ -7,7 +7,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from slabmon.base.errors import UsageError
+from slabmon.base.errors import UnsupportedHost, UsageError
 from slabmon.cli.source_options import (
     add_connect,
     add_replay,
@@ -16,12 +16,13 @@ from slabmon.cli.source_options import (
     refuse_elsewhere,
 )
 from slabmon.kernel.settings import Settings
-from slabmon.sources import Source
+from slabmon.sources import SnapshotSource
 from slabmon.views.catalogue import VIEWS
 
 if TYPE_CHECKING:
     from slabmon.tui.start import Start
 
+MIN_TEXTUAL = 8  # major version
 MIN_DELAY, MAX_DELAY, MAX_COUNT = 0.1, 3600.0, 10**9
 
 
@@ -110,10 +111,29 @@ def run(options: argparse.Namespace) -> int:
         return batch.run(source, start)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("top needs a terminal; use -b for plain text")
+    _require_textual()
     return _on_screen(source, start)
 
 
-def _on_screen(source: Source, start: Start) -> int:
+def _require_textual() -> None:
+    """Raises UnsupportedHost if Textual is missing or too old."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        present = version("textual")
+    except PackageNotFoundError:
+        problem = "it is not installed"
+    else:
+        if int(present.split(".")[0]) >= MIN_TEXTUAL:
+            return
+        problem = f"this is {present}"
+    raise UnsupportedHost(
+        f"the terminal view needs Textual {MIN_TEXTUAL} or newer, {problem}; install it with "
+        "pip, or use -b for plain text"
+    )
+
+
+def _on_screen(source: SnapshotSource, start: Start) -> int:
     from slabmon.tui.app import TopApp
 
     app = TopApp(source, start)

@@ -13,7 +13,7 @@ from slabmon.analysis.grouping import group_live
 from slabmon.base.units import Value
 from slabmon.model import Live, Snapshot
 from slabmon.views.cells import texts
-from slabmon.views.columns import HISTORY
+from slabmon.views.columns import Kind
 from slabmon.views.table import Order, Table
 
 SCHEMA = 1
@@ -82,7 +82,7 @@ def to_json(snapshot: Snapshot, by: tuple[str, ...] = ()) -> str:
 def to_csv(table: Table, order: Order | None = None) -> str:
     """A table as CSV (RFC 4180) with a heading row; missing values are empty. Histories are left
     out: they are no single value."""
-    columns = [column for column in table.columns if column.kind != HISTORY]
+    columns = [column for column in table.columns if column.kind != Kind.HISTORY]
     output = io.StringIO()
     writer = csv.writer(output)
     writer.writerow(column.name for column in columns)
@@ -104,7 +104,7 @@ def rows_to_json(table: Table, order: Order | None = None) -> str:
 
 def to_table(table: Table, order: Order | None = None) -> str:
     """A table's brief columns as aligned text, without histories, which are pictures."""
-    columns = [column for column in table.brief if column.kind != HISTORY]
+    columns = [column for column in table.brief if column.kind != Kind.HISTORY]
     body = texts(table, table.order() if order is None else order, columns)
     lines = [[column.heading for column in columns], *body]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]

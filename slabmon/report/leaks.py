@@ -13,7 +13,7 @@ from slabmon.export.leaks import SHARE, to_dict
 from slabmon.report.summary import Sentence
 from slabmon.runtime.progress import track
 from slabmon.sources import Past, lookback
-from slabmon.sources.daemon import ConnectedSource
+from slabmon.sources.daemon import DaemonSource
 
 if TYPE_CHECKING:
     from slabmon.export.leaks import Document, Entry
@@ -28,7 +28,7 @@ def judged(past: Past, now: Moment) -> Document | None:
     return None if found is None else to_dict(found)
 
 
-def asked(daemon: ConnectedSource, at: float | None) -> Document | None:
+def asked(daemon: DaemonSource, at: float | None) -> Document | None:
     """What a daemon says, at a Unix time of its history or now; None if it cannot."""
     try:
         return daemon.leaks(SHARE, at)

@@ -27,7 +27,7 @@ from slabmon.report.weights import changed, live
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
 from slabmon.views.columns import Column
-from slabmon.views.drilldown import by_view
+from slabmon.views.drilldown import grouped_view
 from slabmon.views.table import Table
 from slabmon.views.view import View
 from slabmon.views.window import Instant, Window
@@ -238,7 +238,7 @@ def _tables(period: ReportPeriod, by: Sequence[str]) -> list[Shown]:
     """The largest rows of the views; differences if the report is about two moments."""
     mark = Instant(period.before.snapshot) if period.before is not None else None
     window = Window(Instant(period.now.snapshot))
-    views: list[View] = [by_view(tuple(by))] if by else []
+    views: list[View] = [grouped_view(tuple(by))] if by else []
     return [
         _shown(Table(view, window, mark))
         for view in (*views, *(VIEWS[name] for name in _TABLES))

@@ -12,10 +12,10 @@ from slabmon.base.errors import UsageError
 from slabmon.base.parse import moment, show_moment
 from slabmon.runtime.progress import track
 from slabmon.sources import Past
-from slabmon.sources.read_limit import Depth
+from slabmon.sources.read_limit import ReadLimit
 from slabmon.store.recording import Moment
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.window import History, Window
+from slabmon.views.window import NoJudge, Window, WindowBuilder
 
 if TYPE_CHECKING:
     from slabmon.export.leaks import Document
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Views whose growth a report shows.
 GROWING = ("caches", "sites", "devices")
 MAX_POINTS = 60
-_DEPTH = Depth(MAX_POINTS, 400_000, 4)
+_READ_LIMIT = ReadLimit(MAX_POINTS, 400_000, 4)
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ def check_pair(before: Moment, now: Moment) -> None:
 
 def _window(past: Past, begin: float, now: Moment) -> Window:
     history = growth_history()
-    times = past.times(begin, now.time, _DEPTH.points(now.snapshot))
+    times = past.times(begin, now.time, _READ_LIMIT.points(now.snapshot))
     for time in track(times, len(times), "reading the past"):
         history.add(past.at(time).snapshot)
     return history.add(now.snapshot)
 
 
-def growth_history() -> History:
+def growth_history() -> WindowBuilder:
     """What makes windows of all snapshots that it is given, for the views of GROWING."""
-    return History([VIEWS[name] for name in GROWING], float("inf"), 0)
+    return WindowBuilder([VIEWS[name] for name in GROWING], NoJudge(), span=float("inf"), step=0)

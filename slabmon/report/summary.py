@@ -198,7 +198,7 @@ def grown(window: Window, view: str, most: int) -> list[Growth]:
         return []
     table = Table(VIEWS[view], window)
     rates = table.values("growth_bytes_per_hour")
-    errors = table.growth_error() if table.view.trail_error else np.zeros(len(table))
+    errors = table.growth_error() if table.view.figure_error else np.zeros(len(table))
     order = table.order("growth_bytes_per_hour")[:most]
     order = order[rates[order] > 0]
     times = [*window.moments, window.snapshot.tracking.seconds]

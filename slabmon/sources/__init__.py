@@ -16,7 +16,7 @@ TIME_HEADER = "Slabmon-Time"
 MAX_TIMES = 1000  # of a daemon's history that can be asked for at once
 
 
-class Source(Protocol):
+class SnapshotSource(Protocol):
     """Used in a `with` block; every failure is a SlabmonError."""
 
     def __enter__(self) -> Self: ...

@@ -46,8 +46,8 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-class ConnectedSource:
-    """A Source over one connection, opened again when the daemon went away in between.
+class DaemonSource:
+    """A SnapshotSource over one connection, opened again when the daemon went away in between.
 
     A path in the URL comes before the API's own, for daemons behind a proxy. `user:password@` in
     the URL is sent as basic authentication; `ca_file` verifies https:// instead of the system's
@@ -86,7 +86,7 @@ class ConnectedSource:
             path,
         )
 
-    def __enter__(self) -> ConnectedSource:
+    def __enter__(self) -> DaemonSource:
         return self
 
     def __exit__(
@@ -98,7 +98,7 @@ class ConnectedSource:
         self._connection.close()
 
     def snapshot(self, details: bool = False) -> Snapshot:
-        """See Source. A daemon always sends details."""
+        """See SnapshotSource. A daemon always sends details."""
         return self._snapshot(SNAPSHOT)[0]
 
     def at(self, time: float) -> Moment:

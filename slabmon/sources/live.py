@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LiveSource:
-    """A Source over a tracking session of its own."""
+    """A SnapshotSource over a tracking session of its own."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -37,6 +37,6 @@ class LiveSource:
         self._open.close()
 
     def snapshot(self, details: bool = False) -> Snapshot:
-        """See Source."""
+        """See SnapshotSource."""
         assert self._tracker is not None, "snapshots are taken inside the with block"
         return self._tracker.snapshot(details)

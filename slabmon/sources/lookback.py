@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, cast
 from slabmon.base.errors import SlabmonError
 from slabmon.export.leaks import SHARE, from_dict
 from slabmon.leaks.observer import Observer
-from slabmon.sources import Past, Source
-from slabmon.sources.daemon import ConnectedSource
+from slabmon.sources import Past, SnapshotSource
+from slabmon.sources.daemon import DaemonSource
 from slabmon.sources.read_limit import JUDGED, JUDGED_SECONDS, WINDOW
-from slabmon.views.window import WINDOW_SECONDS, History
+from slabmon.views.window import WINDOW_SECONDS, WindowBuilder
 
 if TYPE_CHECKING:
     from slabmon.leaks.finding import Assessment
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 _AGAIN_SECONDS = 10.0  # verdicts do not change sooner
 
 
-def past_of(source: Source) -> Past | None:
+def past_of(source: SnapshotSource) -> Past | None:
     """The past that a source may have; a daemon tells only when it is asked."""
     return cast(Past, source) if hasattr(source, "at") else None
 
 
-def fill(history: History, past: Past, end: float) -> None:
+def fill(history: WindowBuilder, past: Past, end: float) -> None:
     """Adds what was before a Unix time, as far back as a window goes."""
     points = WINDOW.points(past.at(end).snapshot)
     for moment in past.times(end - WINDOW_SECONDS, end, points):
@@ -49,7 +49,7 @@ def judged(
     return observer.assess()
 
 
-class AskedJudge:
+class PolledJudge:
     """A window.Judge that asks `ask` now and then, and only while `wanted`."""
 
     def __init__(self, ask: Callable[[], Assessment | None]) -> None:
@@ -76,7 +76,7 @@ class AskedJudge:
 def assessment(past: Past, at: float | None) -> Assessment | None:
     """Verdicts at a Unix time, or a daemon's at present; None if there are none to be had."""
     try:
-        if isinstance(past, ConnectedSource):
+        if isinstance(past, DaemonSource):
             return from_dict(past.leaks(SHARE, at))
         return None if at is None else judged(past, past.at(at))
     except SlabmonError:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from slabmon.model import Snapshot
 
 
-class Depth(NamedTuple):
+class ReadLimit(NamedTuple):
     """At most `most` snapshots; of large hosts fewer, so that they have about `rows` rows and
     tracked objects together, but at least `least`."""
 
@@ -25,7 +25,7 @@ class Depth(NamedTuple):
 
 
 # What a window's growth is made from.
-WINDOW = Depth(20, 200_000, 3)
+WINDOW = ReadLimit(20, 200_000, 3)
 # What verdicts about the past are made from.
-JUDGED = Depth(240, 1_500_000, 24)
+JUDGED = ReadLimit(240, 1_500_000, 24)
 JUDGED_SECONDS = 3600.0

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from slabmon.store.recording import Moment, Recording
 
 
-class ReplayedSource:
-    """A Source over a recording.
+class RecordingSource:
+    """A SnapshotSource over a recording.
 
     It plays from its first moment (or Unix time `start`) at `speed` recorded seconds per second
     and stops at the last; speed 0 is a pause, and seek() and play() may be called at any time.
@@ -38,7 +38,7 @@ class ReplayedSource:
         self._clock = clock
         self._open = ExitStack()
 
-    def __enter__(self) -> ReplayedSource:
+    def __enter__(self) -> RecordingSource:
         from slabmon.store.recording import Recording
 
         self.recording = self._open.enter_context(Recording(self._path))
@@ -80,7 +80,7 @@ class ReplayedSource:
         self._speed = speed
 
     def snapshot(self, details: bool = False) -> Snapshot:
-        """See Source. Details are what was recorded of them."""
+        """See SnapshotSource. Details are what was recorded of them."""
         return self.at(self.now).snapshot
 
     def span(self) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from textual.widgets import Footer, Input, Static
 
 from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.base.parse import moment
-from slabmon.sources import Source
+from slabmon.sources import SnapshotSource
 from slabmon.tui.browser import SORT_LETTERS
 from slabmon.tui.export import write
 from slabmon.tui.feed import Feed, Reading
@@ -54,7 +54,7 @@ class TopApp(App[int]):
             self.reading = reading
             super().__init__()
 
-    def __init__(self, source: Source, start: Start) -> None:
+    def __init__(self, source: SnapshotSource, start: Start) -> None:
         # The terminal's own colours, sixteen are enough, and none under NO_COLOR, which is decided
         # in the constructor: a theme alone would come too late.
         super().__init__(ansi_color=True)

@@ -10,27 +10,28 @@ from itertools import count
 
 from slabmon.base.errors import SlabmonError
 from slabmon.export.text import to_table
+from slabmon.leaks.observer import Observer
 from slabmon.runtime.signals import stop_signals
-from slabmon.sources import Source
-from slabmon.sources.lookback import AskedJudge, assessment, fill, past_of
-from slabmon.sources.recording import ReplayedSource
+from slabmon.sources import SnapshotSource
+from slabmon.sources.lookback import PolledJudge, assessment, fill, past_of
+from slabmon.sources.recording import RecordingSource
 from slabmon.tui.browser import Browser
 from slabmon.tui.header import facts
 from slabmon.tui.start import Start
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.summary import summarize
-from slabmon.views.window import History
+from slabmon.views.window import WindowBuilder
 
 
-def run(source: Source, start: Start) -> int:
+def run(source: SnapshotSource, start: Start) -> int:
     """Prints until told to stop. A daemon that does not answer for a while is waited for; at the
     beginning that is an error."""
-    past, replayed = past_of(source), isinstance(source, ReplayedSource)
+    past, replayed = past_of(source), isinstance(source, RecordingSource)
     judge = None
     if past is not None and not replayed:  # a daemon knows better
-        judge = AskedJudge(lambda: assessment(past, None))
+        judge = PolledJudge(lambda: assessment(past, None))
         judge.wanted = VIEWS[start.view].judged
-    history = History(VIEWS.values(), judge=judge)
+    history = WindowBuilder(VIEWS.values(), judge or Observer())
     with source, stop_signals() as stopped:
         if past is not None and not replayed:
             with suppress(SlabmonError):  # not every daemon keeps history

@@ -10,8 +10,8 @@ import numpy as np
 
 from slabmon.base.escape import printable
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.columns import LABEL, Column
-from slabmon.views.drilldown import follow
+from slabmon.views.columns import Column, Kind
+from slabmon.views.drilldown import follow_link
 from slabmon.views.filtering import find_column, mask
 from slabmon.views.table import Table
 from slabmon.views.view import View
@@ -127,7 +127,7 @@ class Browser:
         """Goes to what belongs to a row; False if nothing does."""
         view = self.place.view
         subject = self.table.listing.rows[row]
-        found = tuple((link.title, follow(link, view, subject, VIEWS)) for link in view.links)
+        found = tuple((link.title, follow_link(link, view, subject, VIEWS)) for link in view.links)
         if not found:
             return False
         self.place.cursor = self.table.key(row)
@@ -150,7 +150,7 @@ class Browser:
         labels = [
             column
             for column in self.table.columns
-            if column.kind == LABEL and column.name in self.place.view.brief
+            if column.kind == Kind.LABEL and column.name in self.place.view.brief
         ]
         (cells,) = self.table.cells([row], labels)
         found = (
@@ -191,7 +191,7 @@ def letter_column(view: View, letter: str) -> Column | None:
     """The column that a sort letter means in a view: `n` the name, else see SORT_LETTERS."""
     if letter == "n":
         return next(
-            (c for c in view.columns if c.kind == LABEL and c.name in ("name", "release")),
+            (c for c in view.columns if c.kind == Kind.LABEL and c.name in ("name", "release")),
             view.columns[0],
         )
     names = {column.name: column for column in view.columns}

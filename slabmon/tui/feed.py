@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 
 from slabmon.base.errors import SlabmonError
 from slabmon.leaks.finding import Assessment
+from slabmon.leaks.observer import Observer
 from slabmon.model import Snapshot
-from slabmon.sources import Past, Source
-from slabmon.sources.lookback import AskedJudge, assessment, fill, past_of
-from slabmon.sources.recording import ReplayedSource
+from slabmon.sources import Past, SnapshotSource
+from slabmon.sources.lookback import PolledJudge, assessment, fill, past_of
+from slabmon.sources.recording import RecordingSource
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.window import History, Window
+from slabmon.views.window import Window, WindowBuilder
 
 CLOSE_SECONDS = 3.0
 
@@ -67,7 +68,9 @@ class Reading:
 class Feed:
     """Readings until close(). `tell` is called in the feed's thread after each."""
 
-    def __init__(self, source: Source, delay: float, tell: Callable[[Reading], None]) -> None:
+    def __init__(
+        self, source: SnapshotSource, delay: float, tell: Callable[[Reading], None]
+    ) -> None:
         self.delay = delay
         self._source = source
         # What is recorded is gone through by a clock of our own; a daemon's past once it is asked
@@ -75,8 +78,8 @@ class Feed:
         self._past = past_of(source)
         self._clock: _Clock | None = None
         self._tell = tell
-        self._judge = AskedJudge(self._assessment) if self._past is not None else None
-        self._history = History(VIEWS.values(), judge=self._judge)
+        self._judge = PolledJudge(self._assessment) if self._past is not None else None
+        self._history = WindowBuilder(VIEWS.values(), self._judge or Observer())
         self._last: Reading | None = None
         self._own = 0.0
         self._failure: BaseException | None = None
@@ -128,7 +131,7 @@ class Feed:
     def _run(self) -> None:
         try:
             with self._source:
-                if isinstance(self._source, ReplayedSource):
+                if isinstance(self._source, RecordingSource):
                     self._clock = _Clock(self._source, self._source.now)
                 else:
                     self._begin(None)
@@ -186,7 +189,7 @@ class Feed:
     def _seek(self, moment: float | None) -> None:
         """The history before the moment comes from the past as well."""
         assert self._past is not None
-        if moment is None and not isinstance(self._source, ReplayedSource):
+        if moment is None and not isinstance(self._source, RecordingSource):
             self._clock = None
             self._begin(None)
             return
@@ -200,7 +203,7 @@ class Feed:
     def _begin(self, moment: float | None) -> None:
         """Begins anew, with what was before this Unix time (None: the present) as far as it is
         known."""
-        self._history = History(VIEWS.values(), judge=self._judge)
+        self._history = WindowBuilder(VIEWS.values(), self._judge or Observer())
         if self._past is not None and self._judge is not None:
             self._judge.forget()
             with contextlib.suppress(SlabmonError):  # not every daemon keeps history

@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 
 from slabmon.base.format import TREND_WIDTH
 from slabmon.views.cells import texts
-from slabmon.views.columns import HISTORY, Column
+from slabmon.views.columns import Column, Kind
 from slabmon.views.table import Table
 
 GAP = 2
@@ -82,7 +82,7 @@ def _fit(
         cells = [row[0] for row in texts(table, order, [column])]
         heading = _heading(column, sort)
         wide = max([cell_len(heading), *(cell_len(cell) for cell in cells)])
-        if column.kind == HISTORY:
+        if column.kind == Kind.HISTORY:
             wide = max(wide, TREND_WIDTH)
         wide = known[column.name] = max(wide, known.get(column.name, 0))
         if not column.unit:
@@ -118,4 +118,4 @@ def _fitted(cell: str, column: Column, width: int) -> str:
             return set_cell_size("…" + cell, width)
         return set_cell_size(set_cell_size(cell, width - 1).rstrip() + "…", width)
     blank = " " * (width - size)
-    return blank + cell if column.unit and column.kind != HISTORY else cell + blank
+    return blank + cell if column.unit and column.kind != Kind.HISTORY else cell + blank

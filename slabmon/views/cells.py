@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from slabmon.base.format import human
 from slabmon.base.units import BYTES, Value
-from slabmon.views.columns import ESTIMATE, GROWTH, GROWTH_ERROR, OBSERVABLE, Column
+from slabmon.views.columns import GROWTH_ERROR, OBSERVABLE, Column, Kind
 
 if TYPE_CHECKING:
     from slabmon.views.table import Order, Table
@@ -32,5 +32,5 @@ def _shown(value: Value, column: Column, sure: bool) -> str:
     if column.name == GROWTH_ERROR.name:
         return human(value, BYTES)  # an error has no sign
     text = human(value, column.unit)
-    doubtful = not sure and column.kind in (ESTIMATE, GROWTH) and text != "-"
+    doubtful = not sure and column.kind in (Kind.ESTIMATE, Kind.GROWTH) and text != "-"
     return text + UNSEEN_FREES if doubtful else text

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a column is, and the columns that several views share.
+"""Columns of the views, and those that several views share.
 
-`get` is a pure function of an analysis.table.Table; nothing here computes by itself, and nothing
-heavy is imported, because the command line is built from this.
+`Column.get` is a pure function of a table (see TableFigures). Nothing heavy is imported here: the
+command line is built from the views.
+
+A *path* names an attribute of a view's rows: `live.bytes` is row.live.bytes, and
+`slabinfo?active_objects` is row.slabinfo.active_objects or, where row.slabinfo is None, a missing
+value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
 
 from slabmon.base.units import (
     BYTES,
@@ -22,41 +27,88 @@ from slabmon.base.units import (
 )
 
 if TYPE_CHECKING:
-    from slabmon.views.table import Table
-
-# Kinds. COUNTER: since tracking began, exact up to losses. GAUGE: a state now, exact. ESTIMATE:
-# exact or sampled, as the tracking mode is; ERROR and BOUND belong to an estimate.
-LABEL, FLAG, COUNTER, GAUGE, ESTIMATE, ERROR, BOUND, RATE, RATIO, GROWTH, AGE, HISTORY = (
-    "label",
-    "flag",
-    "counter",
-    "gauge",
-    "estimate",
-    "error",
-    "bound",
-    "rate",
-    "ratio",
-    "growth",
-    "age",
-    "history",
-)
+    from slabmon.base.arrays import F64, Bool, Values
 
 
-@dataclass(frozen=True)
+class Kind(StrEnum):
+    """How the figures of a column are obtained, and therefore how they may be treated."""
+
+    LABEL = "label"  # names or describes the row
+    FLAG = "flag"  # yes or no
+    COUNTER = "counter"  # since tracking began, exact up to losses
+    GAUGE = "gauge"  # a present state, exact
+    ESTIMATE = "estimate"  # exact or sampled, as the tracking mode is
+    ERROR = "error"  # standard error of an estimate
+    BOUND = "bound"  # end of the confidence interval of an estimate
+    RATE = "rate"  # per second, of the last interval
+    RATIO = "ratio"  # a quotient of two figures
+    GROWTH = "growth"  # change over the window, per hour
+    AGE = "age"  # seconds since an allocation
+    HISTORY = "history"  # a list: the figure over the window
+
+
+class TableFigures(Protocol):
+    """What `Column.get` may ask of a table. Arrays have one element per row."""
+
+    def now(self, path: str) -> Values:
+        """Return an attribute of the rows."""
+        ...
+
+    def values(self, name: str) -> Values:
+        """Return another column."""
+        ...
+
+    def label(self, position: int) -> Values:
+        """Return one of the dimensions that grouped rows are labelled with."""
+        ...
+
+    def rate(self, path: str) -> F64:
+        """Return a counter's increase per second."""
+        ...
+
+    def quotient(self, part: Values, whole: Values, digits: int = ...) -> F64:
+        """Return part / whole, NaN where whole is 0."""
+        ...
+
+    def growth(self) -> F64:
+        """Return the growth of the view's figure, per hour."""
+        ...
+
+    def growth_error(self) -> F64:
+        """Return the standard error of growth()."""
+        ...
+
+    def oldest(self) -> F64:
+        """Return the age of the oldest tracked object, seconds."""
+        ...
+
+    def p90_age(self) -> F64:
+        """Return the 90th percentile of the ages, seconds."""
+        ...
+
+    def observable(self) -> Bool:
+        """Return whether all frees are observed."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class Column:
-    """`unit` is "" for text and yes or no; `help` one sentence; `title` a heading that is short
-    (default: the name)."""
+    """One column of a view.
+
+    `name` is the key in every output, `unit` one of base.units ("" for text and flags), `help` one
+    sentence, `title` a short heading for tables (default: the name).
+    """
 
     name: str
-    unit: str
-    kind: str
+    unit: str = ""
+    kind: Kind
     help: str
-    get: Callable[[Table], Any]
+    get: Callable[[TableFigures], Values]
     title: str = ""
 
     @property
     def heading(self) -> str:
-        """What stands above it in a table."""
+        """The heading of the column in a table."""
         return self.title or self.name
 
     @property
@@ -67,66 +119,103 @@ class Column:
     @property
     def past(self) -> bool:
         """Whether it needs an earlier snapshot."""
-        return self.kind in (GROWTH, HISTORY)
+        return self.kind in (Kind.GROWTH, Kind.HISTORY)
 
 
 def attribute(
-    name: str, unit: str, kind: str, help: str, path: str = "", title: str = ""
+    name: str, *, kind: Kind, help: str, unit: str = "", path: str = "", title: str = ""
 ) -> Column:
-    """A column that is an attribute of the rows (default: of its own name)."""
-    return Column(name, unit, kind, help, lambda table: table.now(path or name), title)
-
-
-def label(name: str, help: str, path: str = "", title: str = "") -> Column:
-    """Text that names a row."""
-    return attribute(name, "", LABEL, help, path, title)
-
-
-def rate(counter: str, unit: str, help: str, title: str) -> Column:
-    """Growth of a counter per second."""
+    """Return a column that shows an attribute of the rows: `path`, by default the name."""
     return Column(
-        f"{counter}_per_second", unit, RATE, help, lambda table: table.rate(counter), title
+        name=name,
+        unit=unit,
+        kind=kind,
+        help=help,
+        get=lambda table: table.now(path or name),
+        title=title,
     )
 
 
-ALLOCS = attribute("allocs", COUNT, COUNTER, "Allocations since tracking began.")
-FREES = attribute("frees", COUNT, COUNTER, "Frees since tracking began.")
-FAILED = attribute("failed", COUNT, COUNTER, "Allocations that failed since tracking began.")
+def label(name: str, help: str, *, path: str = "", title: str = "") -> Column:
+    """Return a column with text that names or describes a row."""
+    return attribute(name, kind=Kind.LABEL, help=help, path=path, title=title)
+
+
+def dimension(position: int, name: str, help: str = "", *, title: str = "") -> Column:
+    """Return a column with one of the labels of grouped rows."""
+    return Column(
+        name=name,
+        kind=Kind.LABEL,
+        help=help or f"Dimension {name} of the tracked objects.",
+        get=lambda table: table.label(position),
+        title=title,
+    )
+
+
+def rate(counter: str, *, unit: str, help: str, title: str) -> Column:
+    """Return a column with the increase of a counter per second."""
+    return Column(
+        name=f"{counter}_per_second",
+        unit=unit,
+        kind=Kind.RATE,
+        help=help,
+        get=lambda table: table.rate(counter),
+        title=title,
+    )
+
+
+ALLOCS = attribute(
+    "allocs", unit=COUNT, kind=Kind.COUNTER, help="Allocations since tracking began."
+)
+FREES = attribute("frees", unit=COUNT, kind=Kind.COUNTER, help="Frees since tracking began.")
+FAILED = attribute(
+    "failed", unit=COUNT, kind=Kind.COUNTER, help="Allocations that failed since tracking began."
+)
 REQUESTED = attribute(
-    "requested_bytes", BYTES, COUNTER, "Bytes asked for since tracking began.", title="requested"
+    "requested_bytes",
+    unit=BYTES,
+    kind=Kind.COUNTER,
+    help="Bytes requested since tracking began.",
+    title="requested",
 )
 ALLOCATED = attribute(
     "allocated_bytes",
-    BYTES,
-    COUNTER,
-    "Bytes that the allocations since tracking began occupied.",
+    unit=BYTES,
+    kind=Kind.COUNTER,
+    help="Bytes occupied by the allocations since tracking began.",
     title="allocated",
 )
-FREED = attribute("freed_bytes", BYTES, COUNTER, "Bytes freed since tracking began.", title="freed")
+FREED = attribute(
+    "freed_bytes",
+    unit=BYTES,
+    kind=Kind.COUNTER,
+    help="Bytes freed since tracking began.",
+    title="freed",
+)
 
 LIVE_BYTES = attribute(
     "live_bytes",
-    BYTES,
-    ESTIMATE,
-    "Bytes allocated since tracking began and not freed.",
-    "live.bytes",
-    "live",
+    unit=BYTES,
+    kind=Kind.ESTIMATE,
+    help="Bytes allocated since tracking began and not yet freed.",
+    path="live.bytes",
+    title="live",
 )
 LIVE_ERROR = attribute(
     "live_stderr_bytes",
-    BYTES,
-    ERROR,
-    "One standard error of live_bytes; 0 where it is exact or has no sample.",
-    "live.stderr_bytes",
-    "±",
+    unit=BYTES,
+    kind=Kind.ERROR,
+    help="Standard error of live_bytes; 0 if it is exact or has no samples.",
+    path="live.stderr_bytes",
+    title="±",
 )
 LIVE_OBJECTS = attribute(
     "live_objects",
-    COUNT,
-    ESTIMATE,
-    "Objects allocated since tracking began and not freed.",
-    "live.objects",
-    "objects",
+    unit=COUNT,
+    kind=Kind.ESTIMATE,
+    help="Objects allocated since tracking began and not yet freed.",
+    path="live.objects",
+    title="objects",
 )
 LIVE = (
     LIVE_OBJECTS,
@@ -134,111 +223,117 @@ LIVE = (
     LIVE_ERROR,
     attribute(
         "live_low_bytes",
-        BYTES,
-        BOUND,
-        "Lower end of live_bytes' 95 % interval.",
-        "live.low_bytes",
-        "at least",
+        unit=BYTES,
+        kind=Kind.BOUND,
+        help="Lower bound of the 95 % confidence interval of live_bytes.",
+        path="live.low_bytes",
+        title="at least",
     ),
     attribute(
         "live_high_bytes",
-        BYTES,
-        BOUND,
-        "Upper end of live_bytes' 95 % interval.",
-        "live.high_bytes",
-        "at most",
+        unit=BYTES,
+        kind=Kind.BOUND,
+        help="Upper bound of the 95 % confidence interval of live_bytes.",
+        path="live.high_bytes",
+        title="at most",
     ),
 )
 
-ALLOC_RATE = rate("allocs", PER_SECOND, "Allocations per second of the last interval.", "allocs/s")
-FREE_RATE = rate("frees", PER_SECOND, "Frees per second of the last interval.", "frees/s")
+ALLOC_RATE = rate(
+    "allocs", unit=PER_SECOND, help="Allocations per second of the last interval.", title="allocs/s"
+)
+FREE_RATE = rate(
+    "frees", unit=PER_SECOND, help="Frees per second of the last interval.", title="frees/s"
+)
 FAIL_RATE = rate(
-    "failed", PER_SECOND, "Failed allocations per second of the last interval.", "failed/s"
+    "failed",
+    unit=PER_SECOND,
+    help="Failed allocations per second of the last interval.",
+    title="failed/s",
 )
 BYTE_RATE = rate(
     "allocated_bytes",
-    BYTES_PER_SECOND,
-    "Bytes allocated per second of the last interval.",
-    "bytes/s",
+    unit=BYTES_PER_SECOND,
+    help="Bytes allocated per second of the last interval.",
+    title="bytes/s",
 )
 
 WASTE = (
     Column(
-        "waste_bytes",
-        BYTES,
-        COUNTER,
-        "Bytes allocated beyond those asked for, since tracking began.",
-        lambda t: t.now("allocated_bytes") - t.now("requested_bytes"),
-        "wasted",
+        name="waste_bytes",
+        unit=BYTES,
+        kind=Kind.COUNTER,
+        help="Allocated minus requested bytes, since tracking began.",
+        get=lambda t: t.now("allocated_bytes") - t.now("requested_bytes"),
+        title="wasted",
     ),
     Column(
-        "waste_ratio",
-        PERCENT,
-        RATIO,
-        "Share of the allocated bytes that nobody asked for.",
-        lambda t: t.quotient(
+        name="waste_ratio",
+        unit=PERCENT,
+        kind=Kind.RATIO,
+        help="Share of the allocated bytes that was not requested.",
+        get=lambda t: t.quotient(
             t.now("allocated_bytes") - t.now("requested_bytes"), t.now("allocated_bytes")
         ),
-        "waste",
+        title="waste",
     ),
 )
 
 AGES = (
     Column(
-        "oldest_seconds",
-        SECONDS,
-        AGE,
-        "Age of the oldest tracked object that is still live; an untracked one can be older.",
-        lambda t: t.oldest(),
-        "oldest",
+        name="oldest_seconds",
+        unit=SECONDS,
+        kind=Kind.AGE,
+        help="Age of the oldest live tracked object; an untracked one may be older.",
+        get=lambda t: t.oldest(),
+        title="oldest",
     ),
     Column(
-        "age_p90_seconds",
-        SECONDS,
-        AGE,
-        "Age that 90 % of the live objects do not exceed, estimated from tracked ones.",
-        lambda t: t.most_ages(),
-        "p90 age",
+        name="age_p90_seconds",
+        unit=SECONDS,
+        kind=Kind.AGE,
+        help="90th percentile of the ages of live objects, estimated from the tracked ones.",
+        get=lambda t: t.p90_age(),
+        title="p90 age",
     ),
 )
 
 OBSERVABLE = Column(
-    "frees_observable",
-    "",
-    FLAG,
-    "Whether all frees can be seen; if not, live figures are upper bounds and no sign of a leak.",
-    lambda t: t.observable(),
-    "frees seen",
+    name="frees_observable",
+    kind=Kind.FLAG,
+    help="Whether every free is observed; if not, live figures are mere upper bounds.",
+    get=lambda t: t.observable(),
+    title="frees seen",
 )
 
 
 def growth(figure: str) -> tuple[Column, ...]:
-    """Growth and history of the figure that a view's trail keeps."""
+    """Return the columns for growth and history of a view's figure."""
     return (
         Column(
-            "growth_bytes_per_hour",
-            BYTES_PER_HOUR,
-            GROWTH,
-            f"Growth of {figure} over the window (at most 10 minutes), per hour.",
-            lambda t: t.growth(),
-            "growth/h",
+            name="growth_bytes_per_hour",
+            unit=BYTES_PER_HOUR,
+            kind=Kind.GROWTH,
+            help=f"Growth of {figure} over the window (at most 10 minutes), per hour.",
+            get=lambda t: t.growth(),
+            title="growth/h",
         ),
         Column(
-            "history",
-            BYTES,
-            HISTORY,
-            f"{figure} over the window, oldest first; ordered by growth.",
-            lambda t: t.growth(),
-            "trend",
+            name="history",
+            unit=BYTES,
+            kind=Kind.HISTORY,
+            help=f"{figure} over the window, oldest first; ordered by growth.",
+            get=lambda t: t.growth(),
+            title="trend",
         ),
     )
 
 
 GROWTH_ERROR = Column(
-    "growth_stderr_bytes_per_hour",
-    BYTES_PER_HOUR,
-    GROWTH,
-    "One standard error of growth_bytes_per_hour, at most; 0 where exact or without samples.",
-    lambda t: t.growth_error(),
-    "±growth",
+    name="growth_stderr_bytes_per_hour",
+    unit=BYTES_PER_HOUR,
+    kind=Kind.GROWTH,
+    help="Upper bound of the standard error of growth_bytes_per_hour; 0 if exact or not sampled.",
+    get=lambda t: t.growth_error(),
+    title="±growth",
 )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of some rows at one moment, compressed: of hundreds of moments few are looked at, and
-most rows show nothing or what others show."""
+"""Compressed per-row figures over time: hundreds of points are kept, few are read, and most rows
+hardly change."""
 
 from __future__ import annotations
 
@@ -8,43 +8,52 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from slabmon.base.arrays import F64, I32
 from slabmon.base.zstd import pack_own, unpack_own
 
-# Beside the moment after it: finding what is the same is worth more effort than the little else.
-_BESIDE_LEVEL = 6
+Format = Literal["f4", "f8"]
+Floats = NDArray[np.floating[Any]]
+Integers = NDArray[np.integer[Any]]
+# With the next point as dictionary, searching harder for matches pays off: little else is left.
+_DELTA_LEVEL = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """An array (columns, rows) of numbers of type `kind` ("f4", "f8"), and the rows' numbers."""
+class CompressedRows:
+    """Figures of numbered rows at one point in time: `count` rows of floats of `format`."""
 
     data: bytes
     count: int
-    kind: str
+    format: Format
 
     @classmethod
-    def of(cls, rows: np.ndarray, columns: np.ndarray, kind: str) -> Packed:
-        """`columns[:, i]` belongs to the row numbered `rows[i]`; each number comes once."""
-        return cls(pack_own(_flat(rows, columns, kind)), len(rows), kind)
+    def of(cls, numbers: Integers, columns: Floats, format: Format) -> CompressedRows:
+        """Compress `columns`, shape (columns, rows), of the rows with these distinct numbers."""
+        return cls(pack_own(_pack(numbers, columns, format)), len(numbers), format)
 
-    def unpacked(self) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers, ascending, and columns."""
-        return _shaped(unpack_own(self.data), self.count, self.kind)
+    def unpacked(self) -> tuple[I32, Floats]:
+        """Return row numbers, ascending, and columns, shape (columns, rows)."""
+        return _unpack(unpack_own(self.data), self.count, self.format)
 
-    def at(self, numbers: np.ndarray, width: int, missing: float) -> np.ndarray:
-        """An array (width, numbers): `missing` for rows it does not have."""
-        return picked(*self.unpacked(), numbers, width, missing)
+    def at(self, numbers: Integers, width: int, missing: float) -> F64:
+        """Return an array of shape (width, len(numbers)), `missing` for rows that are not here."""
+        return lookup(*self.unpacked(), numbers, width, missing)
 
 
-class Moments:
-    """Such arrays of one moment after the other, each compressed beside the one after it: so the
-    oldest can be dropped, and rows that are the same again take next to nothing."""
+class CompressedTimeline:
+    """A queue of such arrays, one per point in time.
 
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
+    Each is compressed with the next as its dictionary: the oldest can be dropped, and rows that do
+    not change take next to nothing.
+    """
+
+    def __init__(self, format: Format) -> None:
+        self._format: Format = format
         self._newest = b""
         self._older: deque[bytes] = deque()
         self._counts: deque[int] = deque()
@@ -52,50 +61,53 @@ class Moments:
     def __len__(self) -> int:
         return len(self._counts)
 
-    def append(self, rows: np.ndarray, columns: np.ndarray) -> None:
-        """A newer moment; as Packed.of()."""
-        data = _flat(rows, columns, self._kind)
+    def append(self, numbers: Integers, columns: Floats) -> None:
+        """Add a newer point; parameters as of CompressedRows.of()."""
+        data = _pack(numbers, columns, self._format)
         if self._counts:
-            beside = zlib.compressobj(_BESIDE_LEVEL, zdict=data)
-            self._older.append(beside.compress(self._newest) + beside.flush())
+            delta = zlib.compressobj(_DELTA_LEVEL, zdict=data)
+            self._older.append(delta.compress(self._newest) + delta.flush())
         self._newest = data
-        self._counts.append(len(rows))
+        self._counts.append(len(numbers))
 
     def drop_oldest(self) -> None:
-        """There must be one."""
+        """Remove the oldest point. Raises IndexError if there is none."""
         self._counts.popleft()
         if self._older:
             self._older.popleft()
 
-    def backwards(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Row numbers, ascending, and columns of each moment, the newest first."""
+    def backwards(self) -> Iterator[tuple[I32, Floats]]:
+        """Yield row numbers, ascending, and columns of each point, the newest first."""
         data = self._newest
-        for back, count in enumerate(reversed(self._counts)):
-            if back:
-                beside = zlib.decompressobj(zdict=data)
-                data = beside.decompress(self._older[-back]) + beside.flush()
-            yield _shaped(data, count, self._kind)
+        for age, count in enumerate(reversed(self._counts)):
+            if age:
+                delta = zlib.decompressobj(zdict=data)
+                data = delta.decompress(self._older[-age]) + delta.flush()
+            yield _unpack(data, count, self._format)
 
 
-def picked(
-    rows: np.ndarray, columns: np.ndarray, numbers: np.ndarray, width: int, missing: float
-) -> np.ndarray:
-    """An array (width, numbers) of columns by row number: `missing` where there is no such row."""
-    found = np.full((width, len(numbers)), missing)
-    if len(rows):
-        place = np.minimum(np.searchsorted(rows, numbers), len(rows) - 1)
-        there = rows[place] == numbers
-        found[:, there] = columns[:, place[there]]
-    return found
+def lookup(
+    present: Integers, columns: Floats, numbers: Integers, width: int, missing: float
+) -> F64:
+    """Return columns by row number, shape (width, len(numbers)).
+
+    `columns` belong to the rows `present`, in ascending order; others get `missing`.
+    """
+    values = np.full((width, len(numbers)), missing)
+    if len(present):
+        position = np.minimum(np.searchsorted(present, numbers), len(present) - 1)
+        mask = present[position] == numbers
+        values[:, mask] = columns[:, position[mask]]
+    return values
 
 
-def _flat(rows: np.ndarray, columns: np.ndarray, kind: str) -> bytes:
-    order = np.argsort(rows)
-    flat: bytes = rows[order].astype("i4").tobytes() + columns[:, order].astype(kind).tobytes()
-    return flat
+def _pack(numbers: Integers, columns: Floats, format: Format) -> bytes:
+    order = np.argsort(numbers)
+    data: bytes = numbers[order].astype("i4").tobytes() + columns[:, order].astype(format).tobytes()
+    return data
 
 
-def _shaped(data: bytes, count: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    columns = np.frombuffer(data, kind, offset=4 * count)
+def _unpack(data: bytes, count: int, format: Format) -> tuple[I32, Floats]:
+    columns = np.frombuffer(data, format, offset=4 * count)
     shape = (len(columns) // count, count) if count else (0, 0)
-    return np.frombuffer(data, "i4", count), columns.reshape(shape)
+    return np.frombuffer(data, np.int32, count), columns.reshape(shape)

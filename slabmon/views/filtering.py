@@ -20,7 +20,7 @@ import numpy as np
 
 from slabmon.base.errors import UsageError
 from slabmon.base.units import BYTES, BYTES_PER_HOUR, BYTES_PER_SECOND, PERCENT, SECONDS
-from slabmon.views.columns import FLAG, HISTORY, LABEL, Column
+from slabmon.views.columns import Column, Kind
 
 if TYPE_CHECKING:
     from slabmon.views.table import Table
@@ -123,14 +123,14 @@ def _texts(table: Table, column: Column) -> list[str]:
 
 def _compared(table: Table, name: str, sign: str, token: _Token) -> np.ndarray:
     column = find_column(table.view.columns, name)
-    if column.kind == HISTORY:
+    if column.kind == Kind.HISTORY:
         raise UsageError(f"filter: {column.name} has many values; compare another column")
     if sign in ("~", "!~"):
         match = _matcher(token)
         found = np.array([bool(match(text)) for text in _texts(table, column)], bool)
         return found if sign == "~" else ~found
     wanted = token.text.strip('"')
-    if column.kind == FLAG:
+    if column.kind == Kind.FLAG:
         if wanted.casefold() not in ("yes", "no", "true", "false") or sign not in ("=", "!="):
             raise UsageError(f"filter: {column.name} is yes or no; compare with = or !=")
         yes = wanted.casefold() in ("yes", "true")
@@ -148,7 +148,7 @@ def mask(text: str, table: Table) -> np.ndarray:
     """Which rows of a table a filter lets through. Raises UsageError with one clear line."""
     tokens = _tokens(text)
     kept = np.ones(len(table), bool)
-    labels = [column for column in table.columns if column.kind == LABEL and not column.unit]
+    labels = [column for column in table.columns if column.kind == Kind.LABEL and not column.unit]
     while tokens:
         token = tokens.pop(0)
         if token.kind == "word" and tokens and tokens[0].kind == "sign":

@@ -12,14 +12,14 @@ if TYPE_CHECKING:  # importing them costs a tenth of a second, which the command
     from slabmon.model import Device, FeatureState, Release, Snapshot
 
 
-class Resource(NamedTuple):
+class ResourceRow(NamedTuple):
     """What one release function holds of one device."""
 
     device: Device
     release: Release
 
 
-class Holding(NamedTuple):
+class HoldingRow(NamedTuple):
     """What one device's managed resources occupy in one cache."""
 
     device: Device
@@ -27,14 +27,14 @@ class Holding(NamedTuple):
     bytes: int
 
 
-class Loss(NamedTuple):
+class LossRow(NamedTuple):
     """Events of one kind that were missed."""
 
     reason: str
     lost: int
 
 
-class Feature(NamedTuple):
+class FeatureRow(NamedTuple):
     """One capability on this host."""
 
     name: str
@@ -80,27 +80,27 @@ def grouped(
     return rows
 
 
-def resources(snapshot: Snapshot) -> list[Resource]:
+def resources(snapshot: Snapshot) -> list[ResourceRow]:
     """Managed resources by device and release function."""
     return [
-        Resource(device, release) for device in snapshot.devices for release in device.by_release
+        ResourceRow(device, release) for device in snapshot.devices for release in device.by_release
     ]
 
 
-def holdings(snapshot: Snapshot) -> list[Holding]:
+def holdings(snapshot: Snapshot) -> list[HoldingRow]:
     """Slab memory behind managed resources by device and cache."""
     return [
-        Holding(device, *held)
+        HoldingRow(device, *held)
         for device in snapshot.devices
         for held in device.slab_by_cache.items()
     ]
 
 
-def losses(snapshot: Snapshot) -> list[Loss]:
+def losses(snapshot: Snapshot) -> list[LossRow]:
     """Losses by reason."""
-    return [Loss(*item) for item in snapshot.losses.items()]
+    return [LossRow(*item) for item in snapshot.losses.items()]
 
 
-def features(snapshot: Snapshot) -> list[Feature]:
+def features(snapshot: Snapshot) -> list[FeatureRow]:
     """Features by name."""
-    return [Feature(*item) for item in snapshot.features.items()]
+    return [FeatureRow(*item) for item in snapshot.features.items()]

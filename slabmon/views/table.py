@@ -5,47 +5,44 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slabmon.analysis.delta import is_reset
+from slabmon.base.arrays import F64, I64, Bool, Values
 from slabmon.base.units import Value
-from slabmon.views.columns import (
-    BOUND,
-    COUNTER,
-    ERROR,
-    ESTIMATE,
-    GAUGE,
-    HISTORY,
-    LIVE_ERROR,
-    Column,
-)
+from slabmon.views.columns import LIVE_ERROR, Column, Kind
 from slabmon.views.window import Instant, Listing, Trail, Window
 
 if TYPE_CHECKING:
     from slabmon.model import Snapshot
     from slabmon.views.view import View
 
-Order = Sequence[int] | np.ndarray
+Order = Sequence[int] | NDArray[np.integer[Any]]
 _HOUR = 3600.0
 _DIGITS = 3  # of rates, ratios and ages: the same figures in every output
+_SUBTRACTED = (Kind.COUNTER, Kind.GAUGE, Kind.ESTIMATE, Kind.ERROR, Kind.BOUND)
 
 
 class Table:
-    """Columns are computed when first asked for. With `mark`, an earlier instant, counters,
-    gauges and estimates are differences from it; a mark of another tracking session is void."""
+    """The values of a view's columns, computed when first needed.
+
+    With `mark`, an earlier instant, counters, gauges and estimates are differences from it; a mark
+    of another tracking session is ignored.
+    """
 
     def __init__(self, view: View, window: Window, mark: Instant | None = None) -> None:
         self.view = view
         self.window = window
         void = mark is None or is_reset(mark.snapshot, window.snapshot)
         self.mark = None if void else mark
-        self._values: dict[str, np.ndarray] = {}
+        self._values: dict[str, Values] = {}
 
     @classmethod
     def of(cls, view: View, snapshot: Snapshot) -> Table:
-        """A view of one snapshot without a past."""
+        """Return a view of one snapshot without a past."""
         return cls(view, Window(Instant(snapshot)))
 
     def __len__(self) -> int:
@@ -53,7 +50,7 @@ class Table:
 
     @cached_property
     def listing(self) -> Listing:
-        """The rows now."""
+        """The present rows."""
         return self.window.now.listing(self.view)
 
     @property
@@ -64,28 +61,29 @@ class Table:
 
     @property
     def brief(self) -> tuple[Column, ...]:
-        """Those of them that people want to see, the most important first. Differences have no
-        bounds: the standard error stands for them."""
-        there = {column.name: column for column in self.columns}
+        """The columns of tables for people, the most important first. Differences have no bounds;
+        the standard error takes their place."""
+        columns = {column.name: column for column in self.columns}
         names = [
-            LIVE_ERROR.name if self.mark and there[name].kind == BOUND else name
+            LIVE_ERROR.name if self.mark and columns[name].kind == Kind.BOUND else name
             for name in self.view.brief
-            if name in there
+            if name in columns
         ]
-        return tuple(there[name] for name in names)
+        return tuple(columns[name] for name in names)
 
-    # What columns are made of
+    # What columns are computed from, see columns.TableFigures.
 
-    def now(self, path: str) -> np.ndarray:
-        """An attribute of the rows."""
+    def now(self, path: str) -> Values:
+        """Return the attribute at `path` (see views.columns) of the rows."""
         return self.listing.values(path)
 
-    def label(self, position: int) -> np.ndarray:
-        """One of the dimensions that rows of groups are labelled with."""
+    def label(self, position: int) -> Values:
+        """Return one of the dimensions that grouped rows are labelled with."""
         return np.array([labels[position] for labels in self.now("labels")], object)
 
-    def rate(self, path: str) -> np.ndarray:
-        """Growth of a counter per second of the last interval, else since tracking began."""
+    def rate(self, path: str) -> F64:
+        """Return a counter's increase per second of the last interval, else since tracking
+        began."""
         now = self.now(path)
         before = np.zeros(len(self))
         if self.window.before is not None:
@@ -94,8 +92,8 @@ class Table:
             return np.full(len(self), np.nan)
         return _rounded((now - before) / self.window.seconds)
 
-    def quotient(self, part: np.ndarray, whole: np.ndarray, digits: int = _DIGITS) -> np.ndarray:
-        """part / whole, NaN where there is no whole."""
+    def quotient(self, part: Values, whole: Values, digits: int = _DIGITS) -> F64:
+        """Return part / whole, NaN where whole is 0."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return _rounded(np.where(whole > 0, part / whole, np.nan), digits)
 
@@ -104,122 +102,124 @@ class Table:
         return self.window.trails.get(self.view.origin or self.view.name)
 
     def history(self, order: Order) -> list[list[int]]:
-        """The view's figure at window.moments and now, for these rows."""
-        now = self.now(self.view.trail)[order]
+        """Return the view's figure at window.moments and now, for each of these rows."""
+        now = self.now(self.view.figure)[order]
         if self._trail is None:
             return [[value] for value in now.tolist()]
         past = self._trail.values([self.listing.keys[row] for row in order])
-        found: list[list[int]] = np.column_stack((*past, now)).astype(np.int64).tolist()
-        return found
+        histories: list[list[int]] = np.column_stack((*past, now)).astype(np.int64).tolist()
+        return histories
 
-    def growth(self) -> np.ndarray:
-        """Growth of the view's figure over the window, per hour (NaN: no past)."""
+    def growth(self) -> F64:
+        """Return the growth of the view's figure over the window, per hour; NaN without a past."""
         if self._trail is None or self.window.span <= 0:
             return np.full(len(self), np.nan)
-        growth = self.now(self.view.trail) - self._trail.first(self.listing.keys)[0]
+        growth = self.now(self.view.figure) - self._trail.first(self.listing.keys)[0]
         return _rounded(growth / self.window.span * _HOUR, 0)
 
-    def growth_error(self) -> np.ndarray:
-        """Standard error of growth(), at most: both ends of the window share samples, so that
-        their errors partly cancel, which is left out of account."""
+    def growth_error(self) -> F64:
+        """Return an upper bound of the standard error of growth().
+
+        Both ends of the window share samples, so that their errors partly cancel; this is ignored.
+        """
         if self._trail is None or self.window.span <= 0:
             return np.full(len(self), np.nan)
-        then = self._trail.first(self.listing.keys)[1]
-        both = np.hypot(self.now(self.view.trail_error), then)
-        return _rounded(both / self.window.span * _HOUR, 0)
+        first = self._trail.first(self.listing.keys)[1]
+        combined = np.hypot(self.now(self.view.figure_error), first)
+        return _rounded(combined / self.window.span * _HOUR, 0)
 
-    def oldest(self) -> np.ndarray:
-        """Age of the oldest tracked object of each row, seconds."""
+    def oldest(self) -> F64:
+        """Return the age of each row's oldest tracked object, seconds."""
         return _rounded(self.listing.ages[0])
 
-    def most_ages(self) -> np.ndarray:
-        """Age that 90 % of each row's live objects do not exceed, seconds."""
+    def p90_age(self) -> F64:
+        """Return the 90th percentile of the ages of each row's live objects, seconds."""
         return _rounded(self.listing.ages[1])
 
-    def observable(self) -> np.ndarray:
-        """Whether all frees of what each row holds can be seen."""
+    def observable(self) -> Bool:
+        """Return whether every free of what each row holds is observed."""
         return self.listing.observable
 
-    # What is made of columns
+    # What is made of columns.
 
-    def values(self, name: str) -> np.ndarray:
-        """One column of all rows. Missing numbers are NaN, missing text is None."""
-        found = self._values.get(name)
-        if found is None:
-            found = self._values[name] = self._computed(self.view.column(name))
-        return found
+    def values(self, name: str) -> Values:
+        """Return one column of all rows. Missing numbers are NaN, missing text is None."""
+        values = self._values.get(name)
+        if values is None:
+            values = self._values[name] = self._compute(self.view.column(name))
+        return values
 
-    def _computed(self, column: Column) -> np.ndarray:
-        found = np.asarray(column.get(self))
-        if self.mark is None or column.kind not in (COUNTER, GAUGE, ESTIMATE, ERROR, BOUND):
-            return found
-        if column.kind == BOUND:
+    def _compute(self, column: Column) -> Values:
+        now = np.asarray(column.get(self))
+        if self.mark is None or column.kind not in _SUBTRACTED:
+            return now
+        if column.kind == Kind.BOUND:
             return np.full(len(self), np.nan)
-        there = Table(self.view, Window(self.mark))
-        which, inside = _positions(there.listing, self.listing.keys)
+        marked = Table(self.view, Window(self.mark))
+        positions, mask = _positions(marked.listing, self.listing.keys)
         then = np.zeros(len(self))
-        then[inside] = there.values(column.name)[which[inside]]
-        if column.kind == ERROR:
-            return _rounded(np.hypot(found, then), 0)
-        return np.asarray(found - then)
+        then[mask] = marked.values(column.name)[positions[mask]]
+        if column.kind == Kind.ERROR:
+            return _rounded(np.hypot(now, then), 0)
+        return np.asarray(now - then)
 
-    def order(
-        self, sort: str = "", inverted: bool = False, keep: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Row numbers by a column ("": the view's own): numbers largest first, text from A on,
-        missing values last. `inverted` turns it round. `keep` is a mask of rows."""
+    def order(self, sort: str = "", inverted: bool = False, keep: Bool | None = None) -> I64:
+        """Return row numbers, ordered by the column `sort` ("": the view's own).
+
+        Numbers are in descending order, text in ascending order, missing values last; `inverted`
+        reverses this. `keep` is a mask of the rows to return.
+        """
         rows = np.arange(len(self)) if keep is None else np.flatnonzero(keep)
         name = sort or self.view.sort
         if not name:
             return np.asarray(rows[::-1] if inverted else rows)
         values = self.values(name)[rows]
         if values.dtype == object:
-            there = np.array([value is not None for value in values], bool)
-            named = sorted(
-                np.flatnonzero(there), key=lambda i: str(values[i]).casefold(), reverse=inverted
+            mask = np.array([value is not None for value in values], bool)
+            present = sorted(
+                np.flatnonzero(mask), key=lambda i: str(values[i]).casefold(), reverse=inverted
             )
-            return np.asarray(rows[np.array([*named, *np.flatnonzero(~there)], int)])
+            return np.asarray(rows[np.array([*present, *np.flatnonzero(~mask)], int)])
         numbers = values.astype(float)
-        found = np.argsort(numbers if inverted else -numbers, kind="stable")
-        return np.asarray(rows[found])
+        return np.asarray(rows[np.argsort(numbers if inverted else -numbers, kind="stable")])
 
     def cells(self, order: Order, columns: Sequence[Column]) -> list[tuple[Value, ...]]:
-        """These rows as plain values: None for what is missing."""
-        picked: list[Sequence[Value]] = [
+        """Return these rows as plain values, None for missing ones."""
+        by_column: list[Sequence[Value]] = [
             self.history(order)
-            if column.kind == HISTORY
+            if column.kind == Kind.HISTORY
             else _plain(column, self.values(column.name)[order])
             for column in columns
         ]
-        return list(zip(*picked, strict=True))
+        return list(zip(*by_column, strict=True))
 
     def key(self, row: int) -> Hashable:
-        """What identifies a row from one snapshot to the next."""
+        """Return what identifies a row from one snapshot to the next."""
         return self.listing.keys[row]
 
 
-def _rounded(values: np.ndarray, digits: int = _DIGITS) -> np.ndarray:
+def _rounded(values: Values, digits: int = _DIGITS) -> F64:
     return np.asarray(np.round(values, digits))
 
 
-def _positions(listing: Listing, keys: list[Hashable]) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of these keys, and which of them are there."""
-    which = np.array([listing.position.get(key, -1) for key in keys], int)
-    return which, which >= 0
+def _positions(listing: Listing, keys: list[Hashable]) -> tuple[I64, Bool]:
+    """Return the row numbers of these keys, and a mask of those that exist."""
+    positions = np.array([listing.position.get(key, -1) for key in keys], np.int64)
+    return positions, positions >= 0
 
 
-def _aligned(listing: Listing, path: str, keys: list[Hashable]) -> np.ndarray:
-    """An attribute of an earlier listing's rows for these keys, 0 where there was no such row."""
-    which, inside = _positions(listing, keys)
+def _aligned(listing: Listing, path: str, keys: list[Hashable]) -> F64:
+    """Return an attribute of a listing's rows for these keys, 0 where there is no such row."""
+    positions, mask = _positions(listing, keys)
     values = np.zeros(len(keys))
-    values[inside] = listing.values(path)[which[inside]]
+    values[mask] = listing.values(path)[positions[mask]]
     return values
 
 
-def _plain(column: Column, values: np.ndarray) -> list[Value]:
-    """Python values; whole units are int again even where a missing value made them float."""
+def _plain(column: Column, values: Values) -> list[Value]:
+    """Return Python values. Whole units stay int where a missing value made the array float."""
     if values.dtype.kind != "f":
-        found: list[Value] = values.tolist()
-        return found
+        plain: list[Value] = values.tolist()
+        return plain
     whole = column.whole
     return [None if v != v else int(v) if whole else v for v in values.tolist()]

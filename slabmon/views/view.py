@@ -1,32 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a view is, and how rows of one lead to rows of another."""
+"""Views: pure data. catalogue.py holds the standing ones, drilldown.py derives others from them.
+
+One view, field by field::
+
+    View(
+        name="devices",                    # in options, URLs and JSON
+        title="devices with managed (devres) resources",
+        rows=lambda snapshot: snapshot.devices,
+        key=attrgetter("bus", "name"),     # finds a row again in the next snapshot
+        columns=(                          # all of them, for CSV, JSON and `--view`
+            label("name", "Name of the device in sysfs."),
+            attribute("managed_bytes", unit=BYTES, kind=Kind.GAUGE, help="...", title="managed"),
+            *columns.growth("managed_bytes"),
+        ),
+        brief=("name", "managed_bytes"),   # what a table for people shows, most important first
+        sort="managed_bytes",              # the column that tables are ordered by
+        figure="managed_bytes",            # path of the attribute whose history is kept
+        links=(                            # where Enter leads to from a row
+            Link(
+                title="resources",
+                view="resources",          # the rows of this view ...
+                where=(                    # ... whose attribute equals what the row has
+                    ("device.bus", attrgetter("bus")),
+                    ("device.name", attrgetter("name")),
+                ),
+            ),
+        ),
+    )
+
+For paths such as "device.bus" see columns.py.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from slabmon.views import columns as c
 from slabmon.views.columns import Column
 
-if TYPE_CHECKING:  # importing them costs a tenth of a second, which the command line has not
+if TYPE_CHECKING:  # importing it takes a tenth of a second, too long for the command line
     from slabmon.analysis.grouping import Groups
 
 Where = tuple[tuple[str, str], ...]
-GROUP_TITLES = {
-    ("cache",): "caches",
-    ("site",): "sites",
-    ("stack",): "stacks",
-    ("process", "pid"): "processes",
-    ("cgroup",): "cgroups",
-}
 
 
-class Link(NamedTuple):
-    """What belongs to a row: rows of the view `view`, or, where it is "", the tracked objects by
-    the dimensions `by`; narrowed to those of which an attribute (or dimension) equals what a
-    function gets from the row, for each pair in `where`."""
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """A way from a row to what belongs to it.
+
+    It leads to rows of the view `view` or, if that is "", to the tracked objects grouped by the
+    dimensions `by`. `where` narrows either: pairs of an attribute (or dimension) and a function
+    that returns the value it must have, given the row.
+    """
 
     title: str
     where: tuple[tuple[str, Callable[[Any], Hashable]], ...]
@@ -34,20 +60,28 @@ class Link(NamedTuple):
     by: tuple[str, ...] = ()
 
     def values(self, row: Any) -> tuple[Hashable, ...]:
-        """What the names in `where` have to equal for this row."""
-        return tuple(ours(row) for _, ours in self.where)
+        """Return the values that the names in `where` must have for this row."""
+        return tuple(get(row) for _, get in self.where)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class View:
-    """`sort` is the column a table is ordered by, largest first ("" keeps the rows' order).
+    """A table of rows and columns; the module's docstring has an example.
 
-    `key` identifies a row from one snapshot to the next. `brief` names the columns that a table
-    for people shows, the most important first. `trail` and `trail_error` are the attributes whose
-    history is kept, "" for none. `links` lead from a row to what belongs to it. `details`: its
-    snapshot needs cgroup paths and stacks. `origin` is the view that a narrowed one was made of;
-    `where` what tracked objects were narrowed to. `judged`: its rows are made of an assessment of
-    leaks (None: there is none) instead of a snapshot.
+    name: identifies the view in options, URLs and JSON.
+    title: a phrase for people.
+    rows: returns the rows of a snapshot (of an Assessment if `judged`, None if there is none).
+    key: identifies a row from one snapshot to the next.
+    columns: all columns.
+    brief: names of the columns in tables for people, the most important first.
+    sort: the column that tables are ordered by, largest first; "" keeps the rows' order.
+    figure: path of the attribute whose history is kept for growth and charts, "" for none.
+    figure_error: path of its standard error, "" if the figure is exact.
+    links: lead from a row to what belongs to it.
+    details: whether its snapshots need cgroup paths and stacks.
+    origin: name of the view that this one was narrowed from, "" for a standing view.
+    where: labels of the tracked objects that this view was narrowed to.
+    judged: whether its rows come from an assessment of leaks instead of a snapshot.
     """
 
     name: str
@@ -57,8 +91,8 @@ class View:
     columns: tuple[Column, ...]
     brief: tuple[str, ...]
     sort: str = ""
-    trail: str = ""
-    trail_error: str = ""
+    figure: str = ""
+    figure_error: str = ""
     links: tuple[Link, ...] = ()
     details: bool = False
     origin: str = ""
@@ -66,35 +100,5 @@ class View:
     judged: bool = False
 
     def column(self, name: str) -> Column:
-        """A column by its name."""
+        """Return the column of this name."""
         return next(column for column in self.columns if column.name == name)
-
-
-def _label(position: int) -> Callable[[Any], Hashable]:
-    return lambda row: str(row.labels[position])
-
-
-def group_links(*by: str, of: Callable[[Any], Hashable] | None = None) -> tuple[Link, ...]:
-    """Links from a row that stands for one value of each of these dimensions to its tracked
-    objects by other dimensions. `of` gets the value (default: the group's labels)."""
-    order = [("cache",), ("site",), ("process", "pid"), ("cgroup",), ("stack",)]
-    if by == ("site",):
-        order.insert(0, order.pop())  # from a call site one wants to see who called it
-    where = tuple((name, of or _label(position)) for position, name in enumerate(by))
-    return tuple(
-        Link(GROUP_TITLES[target], where, by=target)
-        for target in order
-        if not set(target) & set(by) and by != ("stack",)
-    )
-
-
-def dimension(position: int, name: str, help: str = "", title: str = "") -> Column:
-    """A column with one of the labels of grouped rows."""
-    return Column(
-        name,
-        "",
-        c.LABEL,
-        help or f"Dimension {name} of the tracked objects.",
-        lambda table: table.label(position),
-        title,
-    )

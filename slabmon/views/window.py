@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A window: the present snapshot and what is kept of earlier ones, for rates, growth, history.
+"""A window: the present snapshot and what rates, growth and histories need of earlier ones.
 
-`History.add` takes snapshots as they come and gives a Window after each. A Window never changes.
+`WindowBuilder.add` takes snapshots as they come and returns a Window after each. A Window never
+changes.
 """
 
 from __future__ import annotations
@@ -11,42 +12,54 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from slabmon.analysis.ages import survivors
 from slabmon.analysis.delta import is_reset
 from slabmon.analysis.grouping import Groups
+from slabmon.base.arrays import F64, I64, Bool, Values
 from slabmon.leaks.finding import Assessment
-from slabmon.leaks.observer import Observer
 from slabmon.model import Snapshot
-from slabmon.views.compressed_rows import Packed
+from slabmon.views.compressed_rows import CompressedRows
 
 if TYPE_CHECKING:
     from slabmon.views.view import View
 
 WINDOW_SECONDS = 600.0
 POINT_SECONDS = 5.0
-_WIDTH = 2  # of a trail: a figure and its error
-_FORGOTTEN = 512  # so many keys of rows that are gone may wait to be forgotten
+_WIDTH = 2  # columns of a trail's points: a figure and its standard error
+_MAX_STALE_KEYS = 512  # keys of vanished rows that a trail may hold before it drops them
 
 
 class Judge(Protocol):
-    """Who says what can be said of leaks: an Observer, or somebody who asks one."""
+    """Source of leak assessments: an Observer, or a proxy for a remote one."""
 
     def add(self, snapshot: Snapshot) -> None:
-        """The next snapshot."""
+        """Take the next snapshot."""
         ...
 
     def assess(self) -> Assessment | None:
-        """What can be said now, None: nothing is known."""
+        """Return the present assessment, None if there is none."""
         ...
 
 
+class NoJudge:
+    """A Judge that never has an assessment, for windows whose verdicts nobody reads."""
+
+    def add(self, snapshot: Snapshot) -> None:
+        """See Judge."""
+
+    def assess(self) -> None:
+        """See Judge."""
+
+
 class Instant:
-    """One snapshot, its rows by view, as columns; everything is computed when first asked for.
-    `assess` tells what can be said of leaks, to be asked as long as this is the latest."""
+    """One snapshot and its rows by view, as columns. Everything is computed when first needed.
+
+    `assess` returns the assessment of leaks at this instant.
+    """
 
     def __init__(
         self, snapshot: Snapshot, assess: Callable[[], Assessment | None] = lambda: None
@@ -56,26 +69,30 @@ class Instant:
         self._listings: dict[str, Listing] = {}
 
     def listing(self, view: View) -> Listing:
-        """The rows of a view. Views of one name and different rows must not be mixed."""
-        found = self._listings.get(view.name)
-        if found is None:
+        """Return the rows of a view. Views of one name must have the same rows."""
+        listing = self._listings.get(view.name)
+        if listing is None:
             assessment = self._assess() if view.judged else None
-            found = self._listings[view.name] = Listing(view, self.snapshot, assessment)
-        return found
+            listing = self._listings[view.name] = Listing(view, self.snapshot, assessment)
+        return listing
 
 
 class Listing:
-    """The rows of one view at one instant."""
+    """The rows of one view at one instant.
+
+    `members` holds, per tracked object of the snapshot, the number of its row (negative: none), or
+    is None if the view has no tracked objects.
+    """
 
     def __init__(
         self, view: View, snapshot: Snapshot, assessment: Assessment | None = None
     ) -> None:
-        found = view.rows(assessment if view.judged else snapshot)
+        rows = view.rows(assessment if view.judged else snapshot)
         self._snapshot = snapshot
         self._key = view.key
-        self._fields: dict[str, np.ndarray] = {}
-        self.rows: Sequence[object] = found.rows if isinstance(found, Groups) else found
-        self.members = found.members if isinstance(found, Groups) else None
+        self._attributes: dict[str, Values] = {}
+        self.rows: Sequence[object] = rows.rows if isinstance(rows, Groups) else rows
+        self.members = rows.members if isinstance(rows, Groups) else None
 
     @cached_property
     def keys(self) -> list[Hashable]:
@@ -87,41 +104,43 @@ class Listing:
         """Row numbers by key."""
         return {key: i for i, key in enumerate(self.keys)}
 
-    def values(self, path: str) -> np.ndarray:
-        """One attribute of all rows; `part?attribute` where there may be no such part. Missing
-        numbers are NaN, missing text is None."""
-        found = self._fields.get(path)
-        if found is None:
+    def values(self, path: str) -> Values:
+        """Return the attribute at `path` (see views.columns) of all rows, as an array.
+
+        Missing numbers are NaN, missing text is None.
+        """
+        array = self._attributes.get(path)
+        if array is None:
             part, _, rest = path.partition("?")
             values = list(map(attrgetter(part), self.rows))
             if rest:
                 get = attrgetter(rest)
                 values = [None if value is None else get(value) for value in values]
-            found = self._fields[path] = as_array(values)
-        return found
+            array = self._attributes[path] = as_array(values)
+        return array
 
     @cached_property
-    def ages(self) -> tuple[np.ndarray, np.ndarray]:
-        """analysis.ages.survivors() of the rows."""
+    def ages(self) -> tuple[F64, F64]:
+        """Age of the oldest tracked object of each row and 90th percentile, see analysis.ages."""
         assert self.members is not None, "this view has no tracked objects"
         return survivors(self._snapshot.tracked, self.members, len(self.rows))
 
     @cached_property
-    def observable(self) -> np.ndarray:
-        """Whether all frees of what each row holds can be seen."""
+    def observable(self) -> Bool:
+        """Whether every free of each row's tracked objects is observed."""
         assert self.members is not None, "this view has no tracked objects"
         seen = np.array([cache.frees_observable for cache in self._snapshot.caches] or [True])
         hidden = (self.members >= 0) & ~seen[self._snapshot.tracked.cache]
         return np.asarray(np.bincount(self.members[hidden], minlength=len(self.rows)) == 0)
 
 
-def as_array(values: list[object]) -> np.ndarray:
-    """Numbers as an array of numbers (None: NaN), text as objects."""
-    present = next((value for value in values if value is not None), 0)
-    if isinstance(present, str | tuple):
-        found = np.empty(len(values), object)
-        found[:] = values
-        return found
+def as_array(values: list[Any]) -> Values:
+    """Return numbers as an array of numbers (None becomes NaN), text as an array of objects."""
+    sample = next((value for value in values if value is not None), 0)
+    if isinstance(sample, str | tuple):
+        array = np.empty(len(values), object)
+        array[:] = values
+        return array
     if None in values:
         return np.array([np.nan if value is None else value for value in values], float)
     return np.array(values) if values else np.zeros(0, np.int64)
@@ -129,102 +148,120 @@ def as_array(values: list[object]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Trail:
-    """One figure of a view's rows and its standard error at some moments: `points[i]` holds both
-    by the number that `ids` gives to a row's key; rows without either are missing."""
+    """Past values of a view's figure.
+
+    `ids` numbers the rows by their key. Each point holds the figure and its standard error by row
+    number; rows where both are 0 are left out.
+    """
 
     ids: dict[Hashable, int] = field(default_factory=dict)
-    points: tuple[Packed, ...] = ()
+    points: tuple[CompressedRows, ...] = ()
 
-    def extended(self, listing: Listing, value: str, error: str, keep: int) -> Trail:
-        """With one more point, of the last `keep` ones."""
-        old = self.points[len(self.points) - keep :]
+    def extended(self, listing: Listing, figure: str, error: str, keep: int) -> Trail:
+        """Return a trail of the last `keep` points and one from this listing."""
+        points = self.points[len(self.points) - keep :]
         ids = self.ids
-        if len(ids) > 2 * len(listing.keys) + _FORGOTTEN:
-            # Rows come and go (processes do): forget those that no point holds anything of.
-            unpacked = [point.unpacked() for point in old]
-            used = {number for rows, _ in unpacked for number in rows.tolist()}
-            kept = [(key, i) for key, i in ids.items() if i in used]
-            new = np.zeros(len(ids), int)
-            new[[i for _, i in kept]] = np.arange(len(kept))
-            ids = {key: i for i, (key, _) in enumerate(kept)}
-            old = tuple(Packed.of(new[rows], columns, "f8") for rows, columns in unpacked)
+        if len(ids) > 2 * len(listing.keys) + _MAX_STALE_KEYS:
+            ids, points = _without_stale_keys(ids, points)
         for key in listing.keys:
             ids.setdefault(key, len(ids))
-        which = np.array([ids[key] for key in listing.keys], int)
-        point = np.zeros((_WIDTH, len(which)))
-        point[0] = listing.values(value)
+        numbers = np.array([ids[key] for key in listing.keys], np.int64)
+        columns = np.zeros((_WIDTH, len(numbers)))
+        columns[0] = listing.values(figure)
         if error:
-            point[1] = listing.values(error)
-        there = point.any(axis=0)
-        return Trail(ids, (*old, Packed.of(which[there], point[:, there], "f8")))
+            columns[1] = listing.values(error)
+        mask = columns.any(axis=0)
+        return Trail(ids, (*points, CompressedRows.of(numbers[mask], columns[:, mask], "f8")))
 
-    def values(self, keys: Sequence[Hashable]) -> list[np.ndarray]:
-        """The figure of these rows at each point; 0 where there was no such row."""
-        which = self._which(keys)
-        return [point.at(which, _WIDTH, 0.0)[0] for point in self.points]
+    def values(self, keys: Sequence[Hashable]) -> list[F64]:
+        """Return the figure of these rows at each point, 0 where there was no such row."""
+        numbers = self._numbers(keys)
+        return [point.at(numbers, _WIDTH, 0.0)[0] for point in self.points]
 
-    def first(self, keys: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
-        """Figure and standard error of these rows at the first point."""
-        value, error = self.points[0].at(self._which(keys), _WIDTH, 0.0)
-        return value, error
+    def first(self, keys: Sequence[Hashable]) -> tuple[F64, F64]:
+        """Return figure and standard error of these rows at the first point."""
+        figure, error = self.points[0].at(self._numbers(keys), _WIDTH, 0.0)
+        return figure, error
 
-    def _which(self, keys: Sequence[Hashable]) -> np.ndarray:
-        return np.array([self.ids.get(key, -1) for key in keys], int)
+    def _numbers(self, keys: Sequence[Hashable]) -> I64:
+        return np.array([self.ids.get(key, -1) for key in keys], np.int64)
+
+
+def _without_stale_keys(
+    ids: dict[Hashable, int], points: tuple[CompressedRows, ...]
+) -> tuple[dict[Hashable, int], tuple[CompressedRows, ...]]:
+    """Drop the keys that no point refers to, and renumber the others."""
+    unpacked = [point.unpacked() for point in points]
+    used = {number for numbers, _ in unpacked for number in numbers.tolist()}
+    live = [(key, number) for key, number in ids.items() if number in used]
+    renumbered = np.zeros(len(ids), np.int64)
+    renumbered[[number for _, number in live]] = np.arange(len(live))
+    return (
+        {key: number for number, (key, _) in enumerate(live)},
+        tuple(
+            CompressedRows.of(renumbered[numbers], columns, "f8") for numbers, columns in unpacked
+        ),
+    )
 
 
 @dataclass(frozen=True)
 class Window:
-    """`before` is the snapshot before the present one (None: counters began at 0 when tracking
-    did); `moments` are the tracking seconds of the trails' points, oldest first, `trails` by
-    view. Nothing of an earlier tracking session is in it."""
+    """The present and the recent past of one tracking session.
+
+    now: the present instant.
+    before: the one before it, for rates; None: counters began at 0 when tracking did.
+    moments: tracking seconds of the trails' points, oldest first.
+    trails: past figures by name of the view.
+    """
 
     now: Instant
     before: Instant | None = None
     moments: tuple[float, ...] = ()
     trails: dict[str, Trail] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, *snapshots: Snapshot) -> Window:
-        """A window over these snapshots, in order of time."""
-        return list(windows(snapshots))[-1]
-
     @property
     def snapshot(self) -> Snapshot:
-        """The present."""
+        """The present snapshot."""
         return self.now.snapshot
 
     @property
     def seconds(self) -> float:
-        """How long counters ran for the rates."""
+        """The interval that rates are over."""
         start = self.before.snapshot.tracking.seconds if self.before else 0.0
         return self.snapshot.tracking.seconds - start
 
     @property
     def span(self) -> float:
-        """How far back the history goes, in seconds."""
+        """How far back the trails go, in seconds."""
         return self.snapshot.tracking.seconds - self.moments[0] if self.moments else 0.0
 
 
-class History:
-    """Makes windows of snapshots that come one after another; an Observer judges them unless
-    another judge is given."""
+class WindowBuilder:
+    """Makes windows from successive snapshots.
+
+    `views` are those whose trails are kept, over `span` seconds with a point every `step` seconds.
+    `judge` takes every snapshot as well and assesses leaks.
+    """
 
     def __init__(
         self,
         views: Iterable[View],
+        judge: Judge,
+        *,
         span: float = WINDOW_SECONDS,
         step: float = POINT_SECONDS,
-        judge: Judge | None = None,
     ) -> None:
-        listed = list(views)
-        self._views = [view for view in listed if view.trail]
+        self._views = [view for view in views if view.figure]
         self._span, self._step = span, step
-        self._judge = judge or Observer()
+        self._judge = judge
         self._window: Window | None = None
 
     def add(self, snapshot: Snapshot) -> Window:
-        """The window that ends with this snapshot. One that was seen before changes nothing; one
-        of another tracking session, or of an earlier time, begins anew."""
+        """Return the window that ends with this snapshot.
+
+        A snapshot that was added before changes nothing; one of another tracking session, or of an
+        earlier time, starts a new window.
+        """
         last = self._window
         self._judge.add(snapshot)
         now = Instant(snapshot, self._judge.assess)
@@ -237,7 +274,7 @@ class History:
         return self._window
 
     def _trails(self, last: Window) -> tuple[tuple[float, ...], dict[str, Trail]]:
-        """Adds the last instant to the trails if it is time for another point."""
+        """Add the last instant to the trails if another point is due."""
         seconds = last.snapshot.tracking.seconds
         if last.moments and seconds - last.moments[-1] < self._step:
             return last.moments, last.trails
@@ -246,16 +283,8 @@ class History:
             moments.popleft()
         trails = {
             view.name: last.trails.get(view.name, Trail()).extended(
-                last.now.listing(view), view.trail, view.trail_error, len(moments) - 1
+                last.now.listing(view), view.figure, view.figure_error, len(moments) - 1
             )
             for view in self._views
         }
         return tuple(moments), trails
-
-
-def windows(snapshots: Iterable[Snapshot]) -> Iterable[Window]:
-    """Windows over snapshots as they come, of all views."""
-    from slabmon.views.catalogue import VIEWS
-
-    history = History(VIEWS.values())
-    return map(history.add, snapshots)

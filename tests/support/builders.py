@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from slabmon.kernel.bpf.layout import CONSTANTS
 from slabmon.kernel.probe.gfp import CLASSES, classifier
+from slabmon.leaks.observer import Observer
 from slabmon.model import (
     Cache,
     Device,
@@ -30,6 +31,8 @@ from slabmon.model import (
     Tracked,
     Tracking,
 )
+from slabmon.views.catalogue import VIEWS
+from slabmon.views.window import Window, WindowBuilder
 
 KERNEL_FLAGS, ATOMIC_FLAGS = 0xCC0, 0x820
 NOW_NS = 10**18
@@ -190,3 +193,13 @@ def snapshot(**fields: Any) -> Snapshot:
         tracked=tracked(),
     )
     return replace(plain, **fields)
+
+
+def windows(snapshots: Iterable[Snapshot]) -> Iterable[Window]:
+    """Windows of all views over these snapshots, judged by an Observer."""
+    return map(WindowBuilder(VIEWS.values(), Observer()).add, snapshots)
+
+
+def window_of(*snapshots: Snapshot) -> Window:
+    """The window over these snapshots, in order of time."""
+    return list(windows(snapshots))[-1]

@@ -13,8 +13,7 @@ from slabmon.analysis.sampling import Grouped
 from slabmon.model import Live, Snapshot, Stacked
 from slabmon.report.selection import ReportPeriod
 from slabmon.store.recording import Moment
-from slabmon.views.window import Window
-from tests.support.builders import Object, cache, site, snapshot, tracked
+from tests.support.builders import Object, cache, site, snapshot, tracked, window_of
 
 CACHES = ("kmalloc-64", "dentry", "kmalloc-large")
 SITES = (("alloc_thing", None), ("probe_card", "card"), ("d_alloc", None))
@@ -86,7 +85,7 @@ def report_period(now: Snapshot, before: Snapshot | None = None) -> ReportPeriod
     """A report's report_period, an hour into November 2023."""
     earlier = None if before is None else Moment(1_700_000_000.0, before)
     snapshots = [now] if before is None else [before, now]
-    return ReportPeriod("a test", Moment(1_700_003_600.0, now), earlier, Window.of(*snapshots))
+    return ReportPeriod("a test", Moment(1_700_003_600.0, now), earlier, window_of(*snapshots))
 
 
 SOME = [

@@ -14,7 +14,7 @@ from slabmon.export.prometheus import Exporter
 from slabmon.export.text import rows_to_json, to_csv, to_json, to_table
 from slabmon.model import Device, Live, Release, Slabinfo, Snapshot, Stacked, Tracked
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.drilldown import by_view
+from slabmon.views.drilldown import grouped_view
 from slabmon.views.table import Table
 from tests.support import scraping
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
@@ -60,7 +60,7 @@ def _plain(shown: Snapshot) -> Snapshot:
 def show_everything(shown: Snapshot) -> str:
     """All that slabmon makes of one snapshot; it must never fail, whatever was decoded."""
     found = [to_json(shown, tuple(DIMENSIONS))]
-    for view in (*VIEWS.values(), *(by_view((name,)) for name in DIMENSIONS)):
+    for view in (*VIEWS.values(), *(grouped_view((name,)) for name in DIMENSIONS)):
         table = Table.of(view, shown)
         found += [to_csv(table), to_table(table), rows_to_json(table)]
     found.append(scraping.text(Exporter().families(shown, Daemon())))

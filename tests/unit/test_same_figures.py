@@ -22,12 +22,12 @@ from slabmon.tui.browser import Browser
 from slabmon.tui.layout import choices, lay_out
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
-from slabmon.views.columns import HISTORY
+from slabmon.views.columns import Kind
 from slabmon.views.table import Table
-from slabmon.views.window import Window
 from slabmon.web.feeds.live import PageMoment
 from slabmon.web.handlers import page_json
 from slabmon.web.handlers.query import TableQuery
+from tests.support.builders import window_of
 from tests.support.reported import report_period
 from tests.support.terminal import Terminal, host, on_terminal, start
 
@@ -99,7 +99,7 @@ METRICS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 
 
 def browser(name: str) -> Browser:
-    found = Browser(Window.of(FOUND))
+    found = Browser(window_of(FOUND))
     found.show(name)
     return found
 
@@ -107,7 +107,7 @@ def browser(name: str) -> Browser:
 @pytest.mark.parametrize("name", VIEWS)
 def test_csv_and_json_rows_are_the_table(name: str) -> None:
     table = Table.of(VIEWS[name], FOUND)
-    columns = [column for column in table.columns if column.kind != HISTORY]
+    columns = [column for column in table.columns if column.kind != Kind.HISTORY]
     cells = table.cells(table.order(), columns)
     rows = list(csv.reader(io.StringIO(to_csv(table))))
     assert rows[0] == [column.name for column in columns]
@@ -160,7 +160,7 @@ def test_tables_batch_and_screen_show_the_same_text(name: str) -> None:
     table = looked.table
     text = to_table(table)
     assert page(looked).endswith(f"\n\n{text}\n")
-    brief = [column for column in table.brief if column.kind != HISTORY]
+    brief = [column for column in table.brief if column.kind != Kind.HISTORY]
     layout = lay_out(table, table.order().tolist(), 400)
     assert layout.columns[: len(table.brief)] == choices(table)[: len(table.brief)]
     for line, shown, row in zip(
@@ -188,12 +188,12 @@ def test_the_running_top_shows_the_same_text(name: str) -> None:
 def test_the_page_shows_the_same_text_and_the_same_values(name: str) -> None:
     table = Table.of(VIEWS[name], FOUND)
     sent = page_json.table(
-        TableQuery(view=name, all_columns=True), PageMoment(Window.of(FOUND), 0.0)
+        TableQuery(view=name, all_columns=True), PageMoment(window_of(FOUND), 0.0)
     )
-    shown = [i for i, column in enumerate(sent["columns"]) if column["kind"] != HISTORY]
+    shown = [i for i, column in enumerate(sent["columns"]) if column["kind"] != Kind.HISTORY]
     columns = [table.view.column(sent["columns"][i]["name"]) for i in shown]
     assert {column.name for column in columns} == {
-        column.name for column in table.columns if column.kind != HISTORY
+        column.name for column in table.columns if column.kind != Kind.HISTORY
     }
     order = table.order()
     for row, text, values in zip(
@@ -204,7 +204,7 @@ def test_the_page_shows_the_same_text_and_the_same_values(name: str) -> None:
 
 
 def test_the_report_shows_the_same_text_and_the_same_values() -> None:
-    wanted = replace(report_period(FOUND), window=Window.of(FOUND))
+    wanted = replace(report_period(FOUND), window=window_of(FOUND))
     tables = {shown.title: shown for shown in report._tables(wanted, ())}
     assert {VIEWS[name].title for name in report._TABLES} >= tables.keys()
     for name in ("caches", "sites", "devices", "drivers", "gfp", "programs"):

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.chart_history import STEP_SECONDS, Hour
-from slabmon.views.window import History, Window
+from slabmon.views.chart_history import STEP_SECONDS, ChartHistory
+from slabmon.views.window import Window, WindowBuilder
 from slabmon.web.feeds.readings import Now, ReadingSource
 
 # Pages share a window for this long, and rates cover at least this long.
@@ -52,8 +52,8 @@ class LiveViews:
 
     def __init__(self) -> None:
         self._judge = Observer()
-        self._history = History(VIEWS.values(), judge=self._judge)
-        self.hour = Hour(VIEWS.values())
+        self._history = WindowBuilder(VIEWS.values(), self._judge)
+        self.hour = ChartHistory(VIEWS.values())
         self._window: Window | None = None
         self._shown: deque[PageMoment] = deque(maxlen=2)  # the newest, while a page is open
         self._looked_at = 0.0

@@ -15,20 +15,20 @@ from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
 from slabmon.model import Snapshot
 from slabmon.sources import Past
-from slabmon.sources.read_limit import JUDGED, JUDGED_SECONDS, WINDOW, Depth
+from slabmon.sources.read_limit import JUDGED, JUDGED_SECONDS, WINDOW, ReadLimit
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.chart_history import SPAN_SECONDS, Hour
-from slabmon.views.window import WINDOW_SECONDS, History, Instant, Window
+from slabmon.views.chart_history import SPAN_SECONDS, ChartHistory
+from slabmon.views.window import WINDOW_SECONDS, Instant, NoJudge, Window, WindowBuilder
 from slabmon.web.feeds.duty_cycle import DutyCycle
 
 if TYPE_CHECKING:
     from slabmon.store.recording import Moment
 
-_CHARTS = Depth(120, 600_000, 6)
+_CHARTS = ReadLimit(120, 600_000, 6)
 # Charts begin at multiples of this, so that neighbouring moments share them.
 _GRID_SECONDS = SPAN_SECONDS / 2
 # How many results of each kind are cached; each is as large as the host.
-KEPT = Depth(4, 100_000, 1)
+KEPT = ReadLimit(4, 100_000, 1)
 WAIT_SECONDS = 25.0
 # How long the next slice of a computation may wait: on a large host one slice and the pause after
 # it can take seconds.
@@ -50,7 +50,7 @@ class PastViews:
         now = await self._at(past, time)
 
         async def make() -> Window:
-            history = History(VIEWS.values(), judge=_Nobody())
+            history = WindowBuilder(VIEWS.values(), NoJudge())
             # Rates cover the last interval before, as they did then.
             before = await self._at(past, now.time - 0.001)
             points = WINDOW.points(now.snapshot)
@@ -64,15 +64,15 @@ class PastViews:
         assessment = await self.assessment(past, time)
         return replace(found, now=Instant(now.snapshot, lambda: assessment))
 
-    async def hour(self, past: Past, time: float) -> Hour:
+    async def hour(self, past: Past, time: float) -> ChartHistory:
         """Return the hour around a Unix time, as far as it is of the same tracking session."""
         now = await self._at(past, time)
         session = now.snapshot.host.boot_id, now.snapshot.tracking.since
         begin = now.time // _GRID_SECONDS * _GRID_SECONDS - _GRID_SECONDS / 2
         end = min(begin + SPAN_SECONDS, past.span()[1])
 
-        async def make() -> Hour:
-            hour = Hour(VIEWS.values(), float("inf"), 0.0)
+        async def make() -> ChartHistory:
+            hour = ChartHistory(VIEWS.values(), float("inf"), 0.0)
 
             def add(snapshot: Snapshot) -> None:
                 if (snapshot.host.boot_id, snapshot.tracking.since) == session:
@@ -81,7 +81,7 @@ class PastViews:
             await self._each(past, past.times(begin, end, _CHARTS.points(now.snapshot)), add)
             return hour
 
-        found: Hour = await self._once("hour", now, (begin, end, session), make)
+        found: ChartHistory = await self._once("hour", now, (begin, end, session), make)
         return found
 
     async def assessment(self, past: Past, time: float) -> Assessment:
@@ -124,13 +124,3 @@ class PastViews:
 
 def _apply(work: Callable[[Snapshot], object], past: Past, time: float) -> None:
     work(past.at(time).snapshot)
-
-
-class _Nobody:
-    """Judges nothing."""
-
-    def add(self, snapshot: Snapshot) -> None:
-        pass
-
-    def assess(self) -> None:
-        return None

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from slabmon.base.errors import SlabmonError
-from slabmon.sources.recording import ReplayedSource
+from slabmon.sources.recording import RecordingSource
 from slabmon.store.codec import encode
 from slabmon.web.app import make_app
 from slabmon.web.feeds.readings import Now, Reading
@@ -26,7 +26,7 @@ class ReplayedReadings:
 
     timeouts = failures = 0
 
-    def __init__(self, source: ReplayedSource) -> None:
+    def __init__(self, source: RecordingSource) -> None:
         self._source = source
         self._moment = 0.0
         self._last: Reading | None = None
@@ -48,7 +48,7 @@ class ReplayedReadings:
 
 
 async def serve(
-    source: ReplayedSource, context: Context, listeners: Sequence[socket.socket]
+    source: RecordingSource, context: Context, listeners: Sequence[socket.socket]
 ) -> None:
     """Serve until SIGINT or SIGTERM."""
     stop = asyncio.Event()

@@ -16,8 +16,8 @@ from slabmon.base.units import BYTES, PER_SECOND, PERCENT
 from slabmon.model import Snapshot
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
-from slabmon.views.chart_history import Hour, rates
-from slabmon.views.columns import HISTORY, OBSERVABLE, Column
+from slabmon.views.chart_history import ChartHistory, rates
+from slabmon.views.columns import OBSERVABLE, Column, Kind
 from slabmon.views.summary import summarize
 from slabmon.views.view import View
 from slabmon.web.feeds.live import PageMoment
@@ -74,7 +74,7 @@ def table(
     view = table.view
     rows = [table.listing.rows[row] for row in row_ids.tolist()]
     values = table.cells(row_ids, columns)
-    trends = {i for i, column in enumerate(columns) if column.kind == HISTORY}
+    trends = {i for i, column in enumerate(columns) if column.kind == Kind.HISTORY}
     seen = np.ones(len(row_ids), bool)
     if OBSERVABLE.name in (column.name for column in view.columns):
         seen = table.values(OBSERVABLE.name)[row_ids].astype(bool)
@@ -115,15 +115,15 @@ def _without(cells: list[str], columns: set[int]) -> list[str]:
     return ["" if i in columns else cell for i, cell in enumerate(cells)]
 
 
-def chart(view: View, key: Hashable | None, hour: Hour) -> dict[str, Any]:
+def chart(view: View, key: Hashable | None, hour: ChartHistory) -> dict[str, Any]:
     """Return an hour of the row with this key, or of the sum of all rows of its view; NaN is null.
     `problem` says why there is no chart."""
     standing = VIEWS.get(view.origin or view.name)
-    if standing is None or not standing.trail or (key is None and view.origin):
-        known = ", ".join(view.name for view in VIEWS.values() if view.trail)
+    if standing is None or not standing.figure or (key is None and view.origin):
+        known = ", ".join(view.name for view in VIEWS.values() if view.figure)
         return {"problem": NO_CHART.format(views=known)}
     points = hour.series(standing, key)
-    lines = [standing.column(standing.trail.replace(".", "_")), *rates(standing)]
+    lines = [standing.column(standing.figure.replace(".", "_")), *rates(standing)]
     return {
         "problem": ""
         if not np.isnan(points).all()

@@ -14,7 +14,7 @@ from slabmon.base.arrays import I64
 from slabmon.base.errors import UsageError
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.columns import GROWTH_ERROR, LIVE_BYTES, LIVE_ERROR, Column
-from slabmon.views.drilldown import lead
+from slabmon.views.drilldown import resolve_link
 from slabmon.views.filtering import find_column, mask
 from slabmon.views.table import Table
 from slabmon.views.view import View
@@ -81,7 +81,7 @@ class TableQuery:
             links = [link for link in view.links if link.title == title]
             if not links or len(links[0].where) != len(values):
                 raise UsageError(f"{view.title}: no link {title!r} with these values")
-            view = lead(links[0], view, values, VIEWS)
+            view = resolve_link(links[0], view, values, VIEWS)
         return view
 
     def table(self, window: Window) -> Table:

@@ -11,9 +11,9 @@ from slabmon.cli.main import build_parser
 from slabmon.cli.source_options import open_nearest
 from slabmon.kernel.settings import Settings
 from slabmon.runtime import listeners
-from slabmon.sources.daemon import ConnectedSource
+from slabmon.sources.daemon import DaemonSource
 from slabmon.sources.live import LiveSource
-from slabmon.sources.recording import ReplayedSource
+from slabmon.sources.recording import RecordingSource
 from tests.support.builders import snapshot
 from tests.support.recordings import record
 
@@ -25,9 +25,9 @@ def test_a_daemon_on_this_host_comes_before_programs_of_its_own(
     options = build_parser().parse_args([command])
     monkeypatch.setattr(listeners, "DEFAULT_SOCKET", "/absent/socket")
     assert isinstance(open_nearest(options, Settings()), LiveSource)
-    monkeypatch.setattr(ConnectedSource, "snapshot", lambda *_: snapshot())
+    monkeypatch.setattr(DaemonSource, "snapshot", lambda *_: snapshot())
     found = open_nearest(options, Settings())
-    assert isinstance(found, ConnectedSource)
+    assert isinstance(found, DaemonSource)
     assert found.url == "unix:/absent/socket"
 
 
@@ -35,6 +35,6 @@ def test_a_daemon_on_this_host_comes_before_programs_of_its_own(
 def test_the_source_that_is_named_is_taken(tmp_path: Path, command: str) -> None:
     recording = str(record(tmp_path / "slabs.db", 1))
     named = build_parser().parse_args([command, "--replay", recording])
-    assert isinstance(open_nearest(named, Settings()), ReplayedSource)
+    assert isinstance(open_nearest(named, Settings()), RecordingSource)
     connected = build_parser().parse_args([command, "--connect", "http://127.0.0.1:1"])
-    assert isinstance(open_nearest(connected, Settings()), ConnectedSource)
+    assert isinstance(open_nearest(connected, Settings()), DaemonSource)

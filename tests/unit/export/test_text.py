@@ -16,7 +16,7 @@ from slabmon.base.escape import escape
 from slabmon.export.text import rows_to_json, to_csv, to_dict, to_json, to_table
 from slabmon.model import Snapshot
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.drilldown import by_view
+from slabmon.views.drilldown import grouped_view
 from slabmon.views.table import Table
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
 
@@ -265,7 +265,7 @@ def test_a_table_can_be_cut_short() -> None:
 
 def test_a_table_of_groups_has_their_dimensions_as_columns() -> None:
     found = snapshot(tracked=tracked([Object(bytes=64)]), sites=(site(),))
-    lines = to_table(Table.of(by_view(("site", "pid")), found)).splitlines()
+    lines = to_table(Table.of(grouped_view(("site", "pid")), found)).splitlines()
     assert lines[0].split()[:3] == ["site", "pid", "live"]
     assert lines[1].split()[0].startswith("alloc_thing+0x1c")
 

@@ -18,13 +18,13 @@ from slabmon.export.metrics import VERDICTS, Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.leaks.observer import Observer
 from slabmon.model import Snapshot
-from slabmon.sources.daemon import ConnectedSource
+from slabmon.sources.daemon import DaemonSource
 from slabmon.store.writer import History
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.table import Table
-from slabmon.views.window import windows
 from tests.scenarios.host import Simulation, World
 from tests.support import scraping
+from tests.support.builders import windows
 from tests.unit.leaks.test_observer import STEP, leak
 from tests.unit.sources.test_daemon import Daemon as FakeDaemon
 from tests.unit.sources.test_daemon import Tcp, running
@@ -132,7 +132,7 @@ def test_hostile_names_do_not_reach_the_terminal(observer: Observer) -> None:
 def answer(body: bytes) -> leaks.Document:
     with Tcp(("127.0.0.1", 0), FakeDaemon) as server, running(server):
         server.answers = (200, "application/json", body, None)
-        with ConnectedSource(f"http://127.0.0.1:{server.server_address[1]}") as source:
+        with DaemonSource(f"http://127.0.0.1:{server.server_address[1]}") as source:
             return source.leaks(0.1)
 
 

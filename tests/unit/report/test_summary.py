@@ -12,8 +12,7 @@ from slabmon.report import paths, summary
 from slabmon.report.selection import ReportPeriod
 from slabmon.report.weights import changed
 from slabmon.store.recording import Moment
-from slabmon.views.window import Window
-from tests.support.builders import Object, cache, device, site, snapshot, tracked
+from tests.support.builders import Object, cache, device, site, snapshot, tracked, window_of
 from tests.support.reported import SOME, host, report_period
 
 
@@ -117,7 +116,7 @@ def window(start: int, end: int, error: int) -> ReportPeriod:
         )
         for size, seconds in ((start, 60.0), (end, 660.0))
     )
-    return ReportPeriod("a test", Moment(0.0, last), None, Window.of(first, last))
+    return ReportPeriod("a test", Moment(0.0, last), None, window_of(first, last))
 
 
 def test_growth_says_whether_it_can_be_chance() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
-from slabmon.sources.daemon import ConnectedSource
+from slabmon.sources.daemon import DaemonSource
 from slabmon.store import codec
 from tests.support.snapshots import assert_same, full
 
@@ -89,7 +89,7 @@ def url(daemon: Tcp) -> str:
 
 
 def test_a_snapshot_arrives_as_it_was(daemon: Tcp) -> None:
-    with ConnectedSource(url(daemon)) as source:
+    with DaemonSource(url(daemon)) as source:
         assert_same(source.snapshot(), full())
     path, headers = daemon.requests[0]
     assert path == "/api/v1/snapshot"
@@ -97,13 +97,13 @@ def test_a_snapshot_arrives_as_it_was(daemon: Tcp) -> None:
 
 
 def test_paths_of_proxies_come_first(daemon: Tcp) -> None:
-    with ConnectedSource(f"{url(daemon)}/host-7/") as source:
+    with DaemonSource(f"{url(daemon)}/host-7/") as source:
         source.snapshot(details=True)
     assert daemon.requests[0][0] == "/host-7/api/v1/snapshot"
 
 
 def test_a_connection_is_kept(daemon: Tcp) -> None:
-    with ConnectedSource(url(daemon)) as source:
+    with DaemonSource(url(daemon)) as source:
         source.snapshot()
         kept = source._connection.sock
         source.snapshot()
@@ -112,7 +112,7 @@ def test_a_connection_is_kept(daemon: Tcp) -> None:
 
 def test_a_daemon_that_closed_the_connection_is_asked_again(daemon: Tcp) -> None:
     daemon.one_each = True
-    with ConnectedSource(url(daemon)) as source:
+    with DaemonSource(url(daemon)) as source:
         for _ in range(3):
             assert_same(source.snapshot(), full())
     assert {path for path, _ in daemon.requests} == {"/api/v1/snapshot"}
@@ -122,12 +122,12 @@ def test_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "slabmon.sock")
     with running(Unix(path, Daemon)):
         for form in (f"unix:{path}", f"unix://{path}"):
-            with ConnectedSource(form) as source:
+            with DaemonSource(form) as source:
                 assert_same(source.snapshot(), full())
 
 
 def test_a_password_is_sent_and_never_shown(daemon: Tcp) -> None:
-    with ConnectedSource(url(daemon).replace("//", "//me:p%40ss@")) as source:
+    with DaemonSource(url(daemon).replace("//", "//me:p%40ss@")) as source:
         source.snapshot()
         daemon.answers = (401, "text/plain", b"", None)
         with pytest.raises(PermissionDenied, match="401") as refused:
@@ -155,7 +155,7 @@ def test_a_wrong_answer_is_one_clear_error_and_the_next_can_be_right(
     daemon: Tcp, answer: tuple[int, str, bytes, int | None], says: str
 ) -> None:
     right = daemon.answers
-    with ConnectedSource(url(daemon)) as source:
+    with DaemonSource(url(daemon)) as source:
         daemon.answers = answer
         with pytest.raises(UsageError, match=says) as refused:
             source.snapshot()
@@ -165,7 +165,7 @@ def test_a_wrong_answer_is_one_clear_error_and_the_next_can_be_right(
 
 
 def test_the_past_is_asked_for(daemon: Tcp) -> None:
-    with ConnectedSource(url(daemon)) as source:
+    with DaemonSource(url(daemon)) as source:
         found = source.at(1_700_000_000.25)
         assert found.time == 1_699_999_995.125
         assert_same(found.snapshot, full())
@@ -193,22 +193,22 @@ def test_the_past_is_asked_for(daemon: Tcp) -> None:
 )
 def test_a_history_that_is_none_is_an_error(daemon: Tcp, wrong: bytes) -> None:
     daemon.answers = (200, "application/json", wrong, None)
-    with ConnectedSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
+    with DaemonSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
         source.span()
-    with ConnectedSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
+    with DaemonSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
         source.times(0, 1, 2)
 
 
 @pytest.mark.parametrize("taken", [None, "x", "nan", "inf"])
 def test_a_snapshot_of_no_time_is_an_error(daemon: Tcp, taken: str | None) -> None:
     daemon.taken = taken
-    with ConnectedSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
+    with DaemonSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
         source.at(1.0)
 
 
 def test_an_endless_answer_is_cut_off(daemon: Tcp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec, "MAX_BYTES", len(BODY) - 1)
-    with ConnectedSource(url(daemon)) as source, pytest.raises(UsageError, match="limit"):
+    with DaemonSource(url(daemon)) as source, pytest.raises(UsageError, match="limit"):
         source.snapshot()
 
 
@@ -217,13 +217,13 @@ def test_nobody_there(tmp_path: Path) -> None:
     address = url(server)
     server.server_close()
     for place in (address, address.replace("http", "https"), f"unix:{tmp_path}/none"):
-        with ConnectedSource(place) as source, pytest.raises(UsageError, match="is it running"):
+        with DaemonSource(place) as source, pytest.raises(UsageError, match="is it running"):
             source.snapshot()
 
 
 def test_a_port_that_speaks_no_tls(daemon: Tcp) -> None:
     address = url(daemon).replace("http", "https")
-    with ConnectedSource(address) as source, pytest.raises(UsageError, match="cannot reach"):
+    with DaemonSource(address) as source, pytest.raises(UsageError, match="cannot reach"):
         source.snapshot()
 
 
@@ -243,11 +243,11 @@ def test_a_port_that_speaks_no_tls(daemon: Tcp) -> None:
     ],
 )
 def test_what_is_no_url_is_one_clear_error(wrong: str) -> None:
-    with pytest.raises(SlabmonError) as refused, ConnectedSource(wrong) as source:
+    with pytest.raises(SlabmonError) as refused, DaemonSource(wrong) as source:
         source.snapshot()
     assert refused.value.exit_code == 2
 
 
 def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="certificates"):
-        ConnectedSource("https://localhost", tmp_path / "none.pem")
+        DaemonSource("https://localhost", tmp_path / "none.pem")

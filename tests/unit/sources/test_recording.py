@@ -11,9 +11,9 @@ import pytest
 from slabmon.base.errors import UsageError
 from slabmon.cli.source_options import add_connect, add_replay, open_source
 from slabmon.kernel.settings import Settings
-from slabmon.sources.daemon import ConnectedSource
+from slabmon.sources.daemon import DaemonSource
 from slabmon.sources.live import LiveSource
-from slabmon.sources.recording import ReplayedSource
+from slabmon.sources.recording import RecordingSource
 from slabmon.store.writer import History
 from tests.support.recordings import START, STEP, moment, record
 from tests.support.snapshots import assert_same
@@ -36,13 +36,13 @@ class Clock:
         return self.now
 
 
-def shows(source: ReplayedSource, number: int) -> None:
+def shows(source: RecordingSource, number: int) -> None:
     assert_same(source.snapshot(), moment(number))
 
 
 def test_it_plays_from_the_first_to_the_last(recording: Path) -> None:
     clock = Clock()
-    with ReplayedSource(recording, clock=clock) as source:
+    with RecordingSource(recording, clock=clock) as source:
         for passed, number in ((0, 0), (9.9, 0), (0.1, 1), (STEP * 7, 8), (1e6, COUNT - 1)):
             clock.now += passed
             shows(source, number)
@@ -52,7 +52,7 @@ def test_it_plays_from_the_first_to_the_last(recording: Path) -> None:
 @pytest.mark.parametrize("speed", [0.5, 10, 3600])
 def test_speed(recording: Path, speed: float) -> None:
     clock = Clock()
-    with ReplayedSource(recording, speed, clock=clock) as source:
+    with RecordingSource(recording, speed, clock=clock) as source:
         clock.now += 4 * STEP / speed
         shows(source, 4)
         assert source.speed == speed
@@ -60,7 +60,7 @@ def test_speed(recording: Path, speed: float) -> None:
 
 def test_pause_and_changes_of_speed_go_on_where_it_was(recording: Path) -> None:
     clock = Clock()
-    with ReplayedSource(recording, clock=clock) as source:
+    with RecordingSource(recording, clock=clock) as source:
         clock.now += 3 * STEP
         source.play(0)
         clock.now += 1000
@@ -74,7 +74,7 @@ def test_pause_and_changes_of_speed_go_on_where_it_was(recording: Path) -> None:
 
 def test_seeking(recording: Path) -> None:
     clock = Clock()
-    with ReplayedSource(recording, 0, START + 6 * STEP, clock) as source:
+    with RecordingSource(recording, 0, START + 6 * STEP, clock) as source:
         shows(source, 6)
         source.seek(START + 2.5 * STEP)
         assert source.now == START + 2.5 * STEP
@@ -86,7 +86,7 @@ def test_seeking(recording: Path) -> None:
 
 
 def test_the_recording_answers_beside_it(recording: Path) -> None:
-    with ReplayedSource(recording) as source:
+    with RecordingSource(recording) as source:
         assert len(source.recording.times()) == COUNT
         shows(source, 0)
 
@@ -95,7 +95,7 @@ def test_a_recording_that_grows_is_followed(tmp_path: Path) -> None:
     clock = Clock()
     with History(tmp_path / "slabs.db") as history:
         history.append(moment(0), START)
-        with ReplayedSource(tmp_path / "slabs.db", clock=clock) as source:
+        with RecordingSource(tmp_path / "slabs.db", clock=clock) as source:
             clock.now += STEP
             shows(source, 0)
             history.append(moment(1), START + STEP)
@@ -104,7 +104,7 @@ def test_a_recording_that_grows_is_followed(tmp_path: Path) -> None:
 
 def test_an_empty_recording_is_an_error_at_once(tmp_path: Path) -> None:
     record(tmp_path / "slabs.db", 0)
-    with pytest.raises(UsageError, match="no snapshot"), ReplayedSource(tmp_path / "slabs.db"):
+    with pytest.raises(UsageError, match="no snapshot"), RecordingSource(tmp_path / "slabs.db"):
         pass
 
 
@@ -118,7 +118,7 @@ def options(*arguments: str) -> argparse.Namespace:
 def test_options_choose_the_source(recording: Path) -> None:
     settings = Settings()
     assert isinstance(open_source(options(), settings), LiveSource)
-    assert isinstance(open_source(options("--connect", "unix:/x"), settings), ConnectedSource)
-    assert isinstance(open_source(options("--replay", str(recording)), settings), ReplayedSource)
+    assert isinstance(open_source(options("--connect", "unix:/x"), settings), DaemonSource)
+    assert isinstance(open_source(options("--replay", str(recording)), settings), RecordingSource)
     with pytest.raises(UsageError, match="exclude each other"):
         open_source(options("--connect", "unix:/x", "--replay", "x"), settings)

@@ -22,7 +22,7 @@ from slabmon.tui.browser import SORT_LETTERS, letter_column
 from slabmon.tui.header import joined
 from slabmon.tui.start import Start
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.window import Window
+from tests.support.builders import window_of
 from tests.support.terminal import GONE, Script, host, start
 
 
@@ -94,7 +94,7 @@ def test_columns_are_named_in_any_way(sort: str, column: str) -> None:
         sort = "p90 age"
     if sort == "growth":
         sort = "growth_b"
-    browser = start(sort=sort).browser(Window.of(host(10), host(20)))
+    browser = start(sort=sort).browser(window_of(host(10), host(20)))
     assert browser.sort == column
     assert browser.place.inverted == sort.startswith("-")
 

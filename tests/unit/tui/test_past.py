@@ -11,7 +11,7 @@ import pytest
 
 from slabmon.base.errors import UsageError
 from slabmon.base.format import duration
-from slabmon.sources.recording import ReplayedSource
+from slabmon.sources.recording import RecordingSource
 from slabmon.store.recording import Moment
 from slabmon.store.writer import History as Recorder
 from slabmon.tui.prompt import Prompt
@@ -31,7 +31,7 @@ def recording(tmp_path: Path) -> Path:
 
 
 def test_a_recording_is_gone_through_in_time(recording: Path) -> None:
-    source = ReplayedSource(recording, start=1_700_000_000.0 + 301)
+    source = RecordingSource(recording, start=1_700_000_000.0 + 301)
 
     async def work(terminal: Terminal) -> None:
         assert "tracking 15.0s" in terminal.text

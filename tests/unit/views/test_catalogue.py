@@ -22,28 +22,14 @@ from slabmon.model import FeatureState, Live, Release, Snapshot, State
 from slabmon.tui.help import markdown
 from slabmon.views import columns as c
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.drilldown import by_view, follow
+from slabmon.views.drilldown import follow_link, grouped_view
 from slabmon.views.summary import summarize
 from slabmon.views.table import Table
 from slabmon.views.view import View
-from slabmon.views.window import Instant, Window
-from tests.support.builders import Object, cache, device, site, snapshot, tracked
+from slabmon.views.window import Instant
+from tests.support.builders import Object, cache, device, site, snapshot, tracked, window_of
 from tests.support.paths import ROOT
 
-KINDS = {
-    c.LABEL,
-    c.FLAG,
-    c.COUNTER,
-    c.GAUGE,
-    c.ESTIMATE,
-    c.ERROR,
-    c.BOUND,
-    c.RATE,
-    c.RATIO,
-    c.GROWTH,
-    c.AGE,
-    c.HISTORY,
-}
 UNITS = {
     "",
     COUNT,
@@ -102,11 +88,11 @@ def test_every_view_is_complete(view: View) -> None:
     headings = Counter(column.heading for column in view.columns)
     assert set(headings.values()) == {1}, headings
     for column in view.columns:
-        assert column.kind in KINDS
+        assert isinstance(column.kind, c.Kind)
         assert column.unit in UNITS
         assert column.help.endswith(".")
         assert "\n" not in column.help
-    assert view.columns[0].kind == c.LABEL
+    assert view.columns[0].kind == c.Kind.LABEL
     for link in view.links:
         assert bool(link.view) != bool(link.by)
         assert not link.view or link.view in VIEWS
@@ -114,7 +100,7 @@ def test_every_view_is_complete(view: View) -> None:
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=lambda view: view.name)
 def test_every_view_can_be_ordered_by_every_column_both_ways(view: View) -> None:
-    table = Table(view, Window.of(FOUND, later(5)))
+    table = Table(view, window_of(FOUND, later(5)))
     for column in table.columns:
         forth, back = table.order(column.name), table.order(column.name, inverted=True)
         assert sorted(forth) == sorted(back) == list(range(len(table)))
@@ -200,7 +186,7 @@ def descend(view: View, name: str, title: str) -> View:
     if view.name.startswith("devices"):
         first = table.values("name").tolist()
     (link,) = [link for link in view.links if link.title == title]
-    return follow(link, view, table.listing.rows[first.index(name)], VIEWS)
+    return follow_link(link, view, table.listing.rows[first.index(name)], VIEWS)
 
 
 def test_from_a_cache_to_its_sites_to_their_stacks() -> None:
@@ -222,7 +208,7 @@ def test_from_a_device_to_its_resources_and_caches() -> None:
     assert rows(descend(VIEWS["devices"], "x", "caches"), "cache", "bytes") == [("a", 16)]
     table = Table.of(resources, FOUND)
     (link,) = resources.links
-    same = follow(link, resources, table.listing.rows[0], VIEWS)
+    same = follow_link(link, resources, table.listing.rows[0], VIEWS)
     assert rows(same, "name", "release") == [("x", "r1"), ("y", "r1")]
 
 
@@ -243,13 +229,13 @@ def test_from_other_owners_to_caches(view: str, name: str) -> None:
 def test_a_narrowed_view_keeps_rates_and_history() -> None:
     narrow = descend(VIEWS["drivers"], "card", "sites")
     sites = tuple(s._replace(allocs=20, live=Live(1, 99)) for s in FOUND.sites)
-    table = Table(narrow, Window.of(FOUND, later(10, sites=sites)))
+    table = Table(narrow, window_of(FOUND, later(10, sites=sites)))
     columns = [narrow.column(name) for name in ("allocs_per_second", "history")]
     assert table.cells(table.order(), columns) == [(2.0, [0, 99])]
 
 
 def test_views_by_any_dimensions_lead_on() -> None:
-    view = by_view(("module", "size"))
+    view = grouped_view(("module", "size"))
     assert rows(view, "module", "size", "live_bytes") == [
         ("card", "512", 512),
         ("card", "128", 128),
@@ -257,14 +243,14 @@ def test_views_by_any_dimensions_lead_on() -> None:
     ]
     (link,) = [link for link in view.links if link.title == "caches"]
     row = next(r for r in Table.of(view, FOUND).listing.rows if r.labels == ("card", "512"))  # type: ignore[attr-defined]
-    assert rows(follow(link, view, row, VIEWS), "cache", "live_bytes") == [("b", 512)]
+    assert rows(follow_link(link, view, row, VIEWS), "cache", "live_bytes") == [("b", 512)]
 
 
 def test_figures_since_a_mark_are_differences() -> None:
     caches = (cache("a", allocs=7, live=Live(3, 300, 40, 1, 2)), cache("new", allocs=2))
     mark = later(0, caches=(cache("a", allocs=5, live=Live(1, 100, 30, 1, 2)),))
     view = VIEWS["caches"]
-    table = Table(view, Window.of(later(0), later(1, caches=caches)), Instant(mark))
+    table = Table(view, window_of(later(0), later(1, caches=caches)), Instant(mark))
     columns = [
         view.column(name)
         for name in (
@@ -284,7 +270,7 @@ def test_figures_since_a_mark_are_differences() -> None:
 
 def test_a_mark_of_another_session_is_void() -> None:
     tracking = replace(FOUND.tracking, since=1.0)
-    table = Table(VIEWS["caches"], Window.of(FOUND), Instant(replace(FOUND, tracking=tracking)))
+    table = Table(VIEWS["caches"], window_of(FOUND), Instant(replace(FOUND, tracking=tracking)))
     assert table.mark is None
 
 
@@ -307,7 +293,7 @@ def test_the_documentation_is_made_from_this_table() -> None:
 
 def test_a_summary_tells_the_truth() -> None:
     features = {"kmalloc": FeatureState(State.ON, ""), "stacks": FeatureState(State.OFF, "why")}
-    window = Window.of(
+    window = window_of(
         later(0, losses={"full": 2, "none": 0}, features=features),
         later(4, losses={"full": 10, "none": 0}, features=features),
     )
@@ -316,4 +302,4 @@ def test_a_summary_tells_the_truth() -> None:
     assert found.limited == {"off": ("stacks",)}
     assert found.event_seconds == 0.75 / 3000
     assert found.seconds == 4
-    assert summarize(Window.of(later(0, programs=()))).cpu_ratio is None
+    assert summarize(window_of(later(0, programs=()))).cpu_ratio is None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from slabmon.model import Live, Snapshot
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.chart_history import Hour, rates
+from slabmon.views.chart_history import ChartHistory, rates
 from slabmon.views.window import Instant
 from tests.support.builders import cache, snapshot
 
@@ -27,14 +27,14 @@ def at(seconds: float, live: dict[str, int], since: float = 1.7e9, **counts: Any
     return replace(snapshot(), tracking=tracking, caches=rows)
 
 
-def hour_of(*snapshots: Snapshot, **settings: Any) -> Hour:
-    hour = Hour([CACHES], **settings)
+def hour_of(*snapshots: Snapshot, **settings: Any) -> ChartHistory:
+    hour = ChartHistory([CACHES], **settings)
     for found in snapshots:
         hour.add(Instant(found))
     return hour
 
 
-def figures(hour: Hour, key: Hashable) -> list[float | None]:
+def figures(hour: ChartHistory, key: Hashable) -> list[float | None]:
     return [None if x != x else x for x in hour.series(CACHES, key)[:, 0].tolist()]
 
 
@@ -87,7 +87,7 @@ def test_of_many_rows_the_largest_and_the_busiest_are_kept() -> None:
     live = {f"c{i}": i for i in range(20)}
     rows = at(10, live).caches
     busy = tuple(replace(row, allocs=20 - i) for i, row in enumerate(rows))
-    hour = hour_of(replace(at(10, live), caches=busy), most=2)
+    hour = hour_of(replace(at(10, live), caches=busy), max_rows=2)
     assert [name for name in live if figures(hour, name) != [None]] == ["c0", "c1", "c18", "c19"]
     assert figures(hour, None) == [sum(live.values())], "all rows count, kept or not"
 
@@ -96,10 +96,10 @@ def test_of_many_rows_the_largest_and_the_busiest_are_kept() -> None:
     st.lists(st.sets(st.sampled_from("abcdefgh"), min_size=1), min_size=1, max_size=30),
     st.integers(1, 12),
 )
-def test_forgetting_keys_changes_no_series(present: list[set[str]], enough: int) -> None:
+def test_forgetting_keys_changes_no_series(present: list[set[str]], max_keys: int) -> None:
     shots = [at(10.0 * i, dict.fromkeys(sorted(names), i + 1)) for i, names in enumerate(present)]
-    hour = Hour([CACHES], span=50.0)
-    hour._courses["caches"].enough = enough
+    hour = ChartHistory([CACHES], span=50.0)
+    hour._series["caches"].max_keys = max_keys
     for shot in shots:
         hour.add(Instant(shot))
     kept = list(enumerate(present))[-len(hour.moments) :]

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slabmon.views.compressed_rows import Moments, Packed
+from slabmon.views.compressed_rows import CompressedRows, CompressedTimeline
 
 ROWS = st.dictionaries(st.integers(0, 300), st.floats(width=32, allow_nan=False), max_size=40)
 # One moment of rows, or None: the oldest is dropped.
@@ -25,7 +25,7 @@ def arrays(rows: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:
 def test_moments_are_what_they_were_however_many_were_dropped(
     steps: list[dict[int, float] | None],
 ) -> None:
-    moments, wanted = Moments("f4"), []
+    moments, wanted = CompressedTimeline("f4"), []
     for rows in steps:
         if rows is not None:
             moments.append(*arrays(rows))
@@ -46,8 +46,8 @@ def test_moments_are_what_they_were_however_many_were_dropped(
 def test_what_stays_the_same_takes_next_to_nothing() -> None:
     random = np.random.default_rng(1)
     rows, columns = np.arange(300), random.random((4, 300))
-    moments = Moments("f4")
+    moments = CompressedTimeline("f4")
     for _ in range(361):
         moments.append(rows, columns)
     assert sum(map(len, moments._older)) < 361 * 100
-    assert len(Packed.of(rows, columns, "f4").data) > 4000
+    assert len(CompressedRows.of(rows, columns, "f4").data) > 4000

@@ -16,8 +16,7 @@ from slabmon.views.catalogue import VIEWS
 from slabmon.views.filtering import find_column, mask
 from slabmon.views.table import Table
 from slabmon.views.view import View
-from slabmon.views.window import Window
-from tests.support.builders import Object, cache, device, snapshot, tracked
+from tests.support.builders import Object, cache, device, snapshot, tracked, window_of
 
 CACHES = (
     cache("kmalloc-64", live=Live(10, 2 << 20, 5), allocs=1500, slabinfo=Slabinfo(1, 2, 3, 4)),
@@ -120,7 +119,7 @@ def test_any_text_is_a_filter_or_an_error(text: str) -> None:
 
 def test_a_history_cannot_be_compared() -> None:
     later = replace(FOUND, tracking=replace(FOUND.tracking, seconds=99))
-    table = Table(VIEWS["caches"], Window.of(FOUND, later))
+    table = Table(VIEWS["caches"], window_of(FOUND, later))
     with pytest.raises(UsageError, match="many values"):
         mask("history > 3", table)
 

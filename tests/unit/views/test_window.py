@@ -16,8 +16,8 @@ from slabmon.base.units import Value
 from slabmon.model import Live, Snapshot
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.table import Table
-from slabmon.views.window import POINT_SECONDS, WINDOW_SECONDS, History, Window
-from tests.support.builders import Object, cache, device, site, snapshot, tracked
+from slabmon.views.window import POINT_SECONDS, WINDOW_SECONDS, NoJudge, Window, WindowBuilder
+from tests.support.builders import Object, cache, device, site, snapshot, tracked, window_of
 
 
 def at(seconds: float, since: float = 0.0, **fields: Any) -> Snapshot:
@@ -37,7 +37,7 @@ def column(name: str, window: Window, view: str = "caches") -> dict[Any, Value]:
 
 
 def test_rates_are_over_the_last_interval() -> None:
-    window = Window.of(
+    window = window_of(
         at(10, caches=(cache("a", allocs=100, frees=10),)),
         at(20, caches=(cache("a", allocs=200, frees=10),)),
         at(24, caches=(cache("a", allocs=220, frees=13), cache("b", allocs=8))),
@@ -48,16 +48,16 @@ def test_rates_are_over_the_last_interval() -> None:
 
 
 def test_rates_of_a_first_snapshot_are_since_tracking_began() -> None:
-    window = Window.of(at(10, caches=(cache("a", allocs=100),)))
+    window = window_of(at(10, caches=(cache("a", allocs=100),)))
     assert column("allocs_per_second", window) == {"a": 10.0}
 
 
 def test_no_time_gives_no_rate() -> None:
-    assert column("allocs_per_second", Window.of(at(0, caches=(cache("a"),)))) == {"a": None}
+    assert column("allocs_per_second", window_of(at(0, caches=(cache("a"),)))) == {"a": None}
 
 
 def test_growth_is_over_the_whole_window_and_per_hour() -> None:
-    window = Window.of(
+    window = window_of(
         *(at(seconds, caches=(cache("a", live=live(1000 + seconds)),)) for seconds in (10, 20, 46))
     )
     assert window.span == 36
@@ -66,7 +66,7 @@ def test_growth_is_over_the_whole_window_and_per_hour() -> None:
 
 
 def test_growth_carries_the_error_of_both_ends() -> None:
-    window = Window.of(
+    window = window_of(
         at(0, caches=(cache("a", live=live(1, 300)),)),
         at(3600, caches=(cache("a", live=live(1, 400)),)),
     )
@@ -74,14 +74,14 @@ def test_growth_carries_the_error_of_both_ends() -> None:
 
 
 def test_without_a_past_there_is_no_growth() -> None:
-    window = Window.of(at(10))
+    window = window_of(at(10))
     assert set(column("growth_bytes_per_hour", window).values()) == {None}
     names = {found.name for found in Table(VIEWS["caches"], window).columns}
     assert not names & {"growth_bytes_per_hour", "history", "growth_stderr_bytes_per_hour"}
 
 
 def test_what_was_not_there_had_nothing() -> None:
-    window = Window.of(
+    window = window_of(
         at(10, caches=(cache("a", live=live(7)),)),
         at(20, caches=(cache("a", live=live(7)), cache("b", live=live(9)))),
     )
@@ -93,14 +93,14 @@ def test_another_session_begins_anew(since: float) -> None:
     """Also when the counters of the new session are larger."""
     before = at(100, caches=(cache("a", allocs=500, live=live(3)),))
     after = at(50, since=since, caches=(cache("a", allocs=600, live=live(4)),))
-    window = Window.of(at(90), before, after)
+    window = window_of(at(90), before, after)
     assert window.before is None
     assert window.moments == ()
     assert column("allocs_per_second", window) == {"a": 12.0}
 
 
 def test_the_same_snapshot_twice_changes_nothing() -> None:
-    history = History(VIEWS.values())
+    history = WindowBuilder(VIEWS.values(), NoJudge())
     first, second = at(10), at(20)
     history.add(first)
     window = history.add(second)
@@ -109,7 +109,7 @@ def test_the_same_snapshot_twice_changes_nothing() -> None:
 
 
 def test_a_window_forgets_what_is_older() -> None:
-    history = History(VIEWS.values(), span=100, step=10)
+    history = WindowBuilder(VIEWS.values(), NoJudge(), span=100, step=10)
     for second in range(0, 1000, 2):
         window = history.add(at(second, caches=(cache("a", live=live(second)),)))
     assert 90 <= window.span <= 112
@@ -122,7 +122,7 @@ def test_a_window_forgets_what_is_older() -> None:
 
 
 def test_windows_do_not_change_when_time_goes_on() -> None:
-    history = History(VIEWS.values(), step=0)
+    history = WindowBuilder(VIEWS.values(), NoJudge(), step=0)
     windows = [history.add(at(s, caches=(cache("a", live=live(s)),))) for s in range(1, 20)]
     for number, window in enumerate(windows, 1):
         assert column("history", window)["a"] == list(range(1, number + 1))
@@ -137,7 +137,7 @@ def test_windows_do_not_change_when_time_goes_on() -> None:
 )
 def test_histories_are_what_was_seen(steps: list[dict[str, int]]) -> None:
     """Rows come and go in any order."""
-    history = History(VIEWS.values(), step=0)
+    history = WindowBuilder(VIEWS.values(), NoJudge(), step=0)
     for second, step in enumerate(steps):
         window = history.add(
             at(second, caches=tuple(cache(name, live=live(n)) for name, n in step.items()))
@@ -148,7 +148,7 @@ def test_histories_are_what_was_seen(steps: list[dict[str, int]]) -> None:
 
 
 def test_rows_that_come_and_go_do_not_pile_up() -> None:
-    history = History([VIEWS["caches"]], span=20, step=1)
+    history = WindowBuilder([VIEWS["caches"]], NoJudge(), span=20, step=1)
     for second in range(60):
         names = [f"{second}-{i}" for i in range(500)]
         rows = (*(cache(name, live=live(5)) for name in names), cache("stays", live=live(second)))
@@ -158,14 +158,14 @@ def test_rows_that_come_and_go_do_not_pile_up() -> None:
 
 
 def test_devices_have_a_trail_of_managed_bytes() -> None:
-    window = Window.of(*(at(s, devices=(device(managed_bytes=s),)) for s in (100, 200)))
+    window = window_of(*(at(s, devices=(device(managed_bytes=s),)) for s in (100, 200)))
     assert list(column("history", window, "devices").values()) == [[100, 200]]
     assert list(column("growth_bytes_per_hour", window, "devices").values()) == [3600]
 
 
 def test_ages_are_of_the_oldest_and_of_most_survivors() -> None:
     objects = [Object(age=age) for age in range(1, 11)] + [Object(age=50, cache=1)]
-    window = Window.of(at(9, caches=(cache("a"), cache("b"), cache("c")), tracked=tracked(objects)))
+    window = window_of(at(9, caches=(cache("a"), cache("b"), cache("c")), tracked=tracked(objects)))
     assert column("oldest_seconds", window) == {"a": 10.0, "b": 50.0, "c": None}
     assert column("age_p90_seconds", window) == {"a": 9.0, "b": 50.0, "c": None}
 
@@ -174,7 +174,7 @@ def test_ages_weigh_each_object_by_what_it_stands_for() -> None:
     """One sampled small object stands for many more than nine certain ones."""
     objects = [Object(age=5, interval=0) for _ in range(9)]
     objects.append(Object(age=100, interval=65_536, bytes=64))
-    window = Window.of(at(9, caches=(cache("a"),), tracked=tracked(objects)))
+    window = window_of(at(9, caches=(cache("a"),), tracked=tracked(objects)))
     assert column("age_p90_seconds", window) == {"a": 100.0}
 
 
@@ -189,7 +189,7 @@ OBJECTS = st.lists(
 @given(OBJECTS)
 def test_ages_are_within_their_row(objects: list[Object]) -> None:
     rows = tuple(cache(name) for name in "abcd")
-    window = Window.of(at(9, caches=rows, tracked=tracked(objects)))
+    window = window_of(at(9, caches=rows, tracked=tracked(objects)))
     oldest, most = column("oldest_seconds", window), column("age_p90_seconds", window)
     for number, name in enumerate("abcd"):
         ages = sorted(thing.age for thing in objects if thing.cache == number)
@@ -207,7 +207,7 @@ def test_rows_of_what_is_freed_unseen_say_so() -> None:
     rows = (cache("seen"), cache("unseen", frees_observable=False))
     places = (site("a"), site("b"), site("c", module="m"))
     objects = [Object(cache=0, site=0), Object(cache=1, site=2, comm=b"x", tgid=5)]
-    window = Window.of(at(9, caches=rows, sites=places, tracked=tracked(objects)))
+    window = window_of(at(9, caches=rows, sites=places, tracked=tracked(objects)))
     assert list(column("frees_observable", window, "sites").values()) == [True, True, False]
     assert column("frees_observable", window, "processes") == {
         ("cat", "100"): True,

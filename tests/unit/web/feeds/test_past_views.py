@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from slabmon.model import Snapshot
-from slabmon.sources.read_limit import JUDGED, WINDOW, Depth
+from slabmon.sources.read_limit import JUDGED, WINDOW, ReadLimit
 from slabmon.store.recording import Moment
 from slabmon.views.catalogue import VIEWS
 from slabmon.web.feeds import duty_cycle, past_views
@@ -136,8 +136,8 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_depth_has_bounds() -> None:
-    depth = Depth(20, 1000, 3)
+    limit = ReadLimit(20, 1000, 3)
     for rows, points in ((0, 20), (50, 20), (100, 10), (5000, 3)):
         sites = tuple(site(f"f{i}", i) for i in range(rows))
         host = snapshot(caches=(), devices=(), sites=sites)
-        assert depth.points(host) == points, rows
+        assert limit.points(host) == points, rows

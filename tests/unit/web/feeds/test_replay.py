@@ -19,7 +19,7 @@ from tornado.web import Application
 
 from slabmon.cli.main import main
 from slabmon.export.text import to_json
-from slabmon.sources.recording import ReplayedSource
+from slabmon.sources.recording import RecordingSource
 from slabmon.store.codec import CONTENT_TYPE, decode
 from slabmon.web.app import make_app
 from slabmon.web.feeds.live import LiveViews
@@ -43,7 +43,7 @@ class Replay(AsyncHTTPTestCase):
         self.path = record(tmp_path / "slabs.db", COUNT)
 
     def get_app(self) -> Application:
-        self.replay = ReplayedSource(self.path, 0).__enter__()
+        self.replay = RecordingSource(self.path, 0).__enter__()
         self.addCleanup(self.replay.__exit__, None, None, None)
         context = Context(WebSettings(), Access(WebConfig()), page_files())
         context.source, context.past = ReplayedReadings(self.replay), self.replay
