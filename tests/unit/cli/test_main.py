@@ -193,10 +193,11 @@ def test_a_bad_configuration_is_named(capsys: Run, tmp_path: Path) -> None:
     assert "slabmon.toml: tracking.sample_bytes" in result.errors
 
 
-def test_a_busy_port_is_found_before_anything_is_loaded(capsys: Run) -> None:
+def test_a_busy_port_is_found_before_anything_is_loaded(capsys: Run, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
-        result = run(capsys, ["serve", "--web.listen-address", f"127.0.0.1:{port}"])
+        address = ["--web.listen-address", f"127.0.0.1:{port}"]
+        result = run(capsys, ["serve", *address, "--state.lock-file", str(tmp_path / "lock")])
     assert result.code == 2
     assert is_error_line(result.errors)
     assert f"127.0.0.1:{port}" in result.errors
