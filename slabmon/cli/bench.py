@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""slabmon bench: what slabmon costs on this host."""
+"""slabmon bench: measures the cost of slabmon on this host."""
 
 from __future__ import annotations
 
@@ -13,41 +13,44 @@ DEFAULT_ROUNDS = 100
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Adds the subcommand and its options."""
+    """Add the subcommand and its options."""
     parser = commands.add_parser(
         "bench",
         parents=[common],
-        help="the cost of slabmon on this host",
-        description="Runs small loops of system calls on one CPU with slabmon attached and not, "
-        "in turns, and tells what each pair of an allocation and its free costs more: beside no "
-        "program, and beside empty programs on the same events, less than which none can cost.",
+        help="measure the cost of slabmon on this host",
+        description="Runs small loops of system calls on one CPU, alternately with and without "
+        "slabmon attached, and reports the time added to each pair of an allocation and its free: "
+        "compared with nothing attached, and with empty BPF programs on the same events, which are "
+        "the lower limit for any tracer.",
     )
     parser.add_argument(
         "--workload",
         metavar="NAME",
-        help="only this one: message-queue, file-open, pipe, socket, mixed",
+        help="run only this one: message-queue, file-open, pipe, socket or mixed (default: all)",
     )
     parser.add_argument(
         "--rounds",
         type=int,
         default=DEFAULT_ROUNDS,
         metavar="N",
-        help=f"rounds of all modes; more is more exact (default {DEFAULT_ROUNDS})",
+        help=f"rounds of all modes; more give more precise results (default {DEFAULT_ROUNDS})",
     )
     parser.add_argument(
-        "--cpu", type=int, metavar="N", help="measure on this CPU, default the last"
+        "--cpu", type=int, metavar="N", help="CPU to measure on (default: the last)"
     )
     parser.add_argument(
         "--peers",
         action="store_true",
-        help="measure other tools too, those that are installed and run here",
+        help="also measure other tools that are installed and work here",
     )
-    parser.add_argument("--format", choices=("table", "json"), default="table")
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="default table"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs it; returns the exit code."""
+    """Run the command and return its exit code."""
     import os
 
     from slabmon.base.errors import UsageError
@@ -58,11 +61,11 @@ def run(options: argparse.Namespace) -> int:
 
     kinds = {kind.name.replace(" ", "-"): kind for kind in WORKLOADS}
     if options.workload is not None and options.workload not in kinds:
-        raise UsageError(f"no workload is named {options.workload!r}; there are {', '.join(kinds)}")
+        raise UsageError(f"unknown workload {options.workload!r}: expected {', '.join(kinds)}")
     if options.rounds < 4:
-        raise UsageError("--rounds is too small; give at least 4, and 100 for figures to rely on")
+        raise UsageError("--rounds: expected at least 4, and 100 for reliable results")
     if options.cpu is not None and options.cpu not in os.sched_getaffinity(0):
-        raise UsageError(f"--cpu {options.cpu} is not a CPU this process may run on")
+        raise UsageError(f"--cpu {options.cpu}: this process may not run on that CPU")
     chosen = [kinds[options.workload]] if options.workload else list(kinds.values())
     document: dict[str, Any] = {}
     steps = measure(chosen, options.rounds, options.cpu, options.peers, document)
@@ -74,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def table(document: dict[str, Any]) -> Iterator[str]:
-    """The document for a person."""
+    """Yield the lines of the document as text for people."""
     machine = document["machine"]
     yield (
         f"Linux {machine['kernel']}, {machine['cpu']}, {machine['cpus']} CPUs, measured on CPU "
@@ -95,7 +98,7 @@ def table(document: dict[str, Any]) -> Iterator[str]:
         yield f"other tools, {document['workloads'][0]['workload']}"
     for peer in document.get("peers", ()):
         if "absent" in peer:
-            yield f"  {peer['name']:20} does not run here: {peer['absent']}"
+            yield f"  {peer['name']:20} not available: {peer['absent']}"
         else:
             yield _row(peer["name"], peer)
     yield ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""slabmon check: what this host offers, what slabmon attaches, what is degraded and why."""
+"""slabmon check: reports what this host supports, what is degraded, and why."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from typing import Any
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Adds the subcommand and its options."""
+    """Add the subcommand and its options."""
     parser = commands.add_parser(
         "check",
         parents=[common],
-        help="what this host offers and what is degraded",
-        description="Probes the host, plans, loads and attaches everything for an instant, and "
-        "reports each capability that is missing or reduced, with the reason.",
+        help="report what this host supports and what is degraded",
+        description="Loads and attaches everything for a moment, and reports each capability that "
+        "is missing or degraded, with the reason. Needs root.",
     )
-    parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.add_argument(
-        "--strict", action="store_true", help="exit with 4 if the host lacks anything"
+        "--format", choices=("table", "json"), default="table", help="default table"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 4 if any capability is missing or degraded"
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs it; returns the exit code."""
+    """Run the command and return its exit code."""
     from slabmon.kernel.planning.plan import NOT_ASKED_FOR
     from slabmon.kernel.session import open_tracker
     from slabmon.kernel.settings import Settings
@@ -73,8 +75,8 @@ def run(options: argparse.Namespace) -> int:
             sys.stdout.write(f"{name:{width}}  {feature.state:8}  {feature.reason}".rstrip() + "\n")
         if left:
             sys.stdout.write(
-                f"\nA daemon was killed and has left {left} kernel objects that go on counting: "
-                f"slabmon serve takes them over, rm -r {state.pin_directory} removes them.\n"
+                f"\nA daemon was killed and left {left} kernel objects that are still counting: "
+                f"slabmon serve adopts them, rm -r {state.pin_directory} removes them.\n"
             )
     short = any(f.state != State.ON and f.reason != NOT_ASKED_FOR for f in features.values())
     return 4 if options.strict and short else 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""slabmon leaks: which growth is a leak, and why."""
+"""slabmon leaks: reports suspected leaks, with the evidence."""
 
 from __future__ import annotations
 
@@ -25,57 +25,60 @@ _INTERVAL_SECONDS = 10.0
 
 
 def percent(text: str) -> float:
-    """A share of memory, in percent."""
+    """Parse a percentage; return the share."""
     try:
         value = float(text)
     except ValueError:
         value = 0
     if not 0 < value <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage above 0, at most 100")
+        raise argparse.ArgumentTypeError(
+            f"expected a percentage above 0 and up to 100, got {text!r}"
+        )
     return value / 100
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Adds the subcommand and its options."""
+    """Add the subcommand and its options."""
     parser = commands.add_parser(
         "leaks",
         parents=[common],
-        help="which growth is a leak, and why",
-        description="Says what leaks, with the evidence for and against: as the daemon sees it "
-        "that --connect names or that runs here, of a recording, else by watching this host "
-        "through programs of its own (as root). A verdict takes 21 minutes of watching at least.",
+        help="report suspected leaks, with the evidence",
+        description="Reports suspected leaks with the evidence for and against each. A verdict "
+        "needs at least 21 minutes of tracking.",
     )
     add_connect(parser)
     add_replay(parser)
     parser.add_argument(
         "--seconds",
         metavar="DURATION",
-        help="watch for so long, be it too short for a verdict (default: a daemon "
-        "is asked what it has seen; own programs watch for 25m)",
+        help="watch for this long, even if it is too short for a verdict (default: report what a "
+        "daemon has seen so far; 25m in a local session)",
     )
     parser.add_argument(
         "--share",
         type=percent,
         default=0.1,
         metavar="PERCENT",
-        help="project when a suspect holds so much of the memory (default 10)",
+        help="project when a suspect will hold this share of memory (default 10)",
     )
     parser.add_argument(
-        "--exact", metavar="FILTER", help="track every allocation that matches, see `snapshot`"
+        "--exact", metavar="FILTER", help="track every matching allocation, see `slabmon snapshot`"
     )
-    parser.add_argument("--format", choices=("table", "json"), default="table")
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="default table"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs it; returns the exit code."""
+    """Run the command and return its exit code."""
     refuse_elsewhere(options, "exact")
     if options.replay is not None and options.seconds is not None:
-        raise UsageError("--seconds does not go with --replay: a recording has its own time")
+        raise UsageError("--seconds cannot be combined with --replay: a recording has its own time")
     seconds = None if options.seconds is None else duration(options.seconds)
     document = _replayed(options) if options.replay is not None else None
     if document is None and seconds is None:
-        document = _asked(options)
+        document = _from_daemon(options)
     if document is None:
         document = _watched(options, seconds)
     text = json.dumps(document, allow_nan=False) + "\n"
@@ -94,18 +97,18 @@ def _replayed(options: argparse.Namespace) -> Document:
     from slabmon.store.recording import Recording
 
     if options.connect is not None:
-        raise UsageError("--connect and --replay exclude each other; choose one")
+        raise UsageError("--connect and --replay cannot be combined; use one of them")
     observer = _observer()
     with Recording(options.replay) as recording:
-        recording.span()  # a recording without snapshots is an error
+        recording.span()  # raises if it has no snapshots
         count = len(recording.times())
         for moment in track(recording.between(), count, "judging"):
             observer.add(moment.snapshot)
     return to_dict(observer.assess(), options.share)
 
 
-def _asked(options: argparse.Namespace) -> Document | None:
-    """What a daemon says, None if none runs here. One that has just begun says so itself."""
+def _from_daemon(options: argparse.Namespace) -> Document | None:
+    """Return the verdicts of the daemon, None if none runs here."""
     daemon = _daemon(options)
     if daemon is None:
         return None

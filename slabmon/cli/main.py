@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: one subparser per module of slabmon.commands; main() alone ends the process."""
+"""The command line: one subparser per module of slabmon.cli; main() alone ends the process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slabmon.base.errors import SlabmonError
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with the error line and exit code the contract promises."""
+    """argparse with slabmon's error line."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         line = " ".join(message.split())
@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Return the parser of all commands."""
     from slabmon.cli import (
         bench,
         census,
@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="slabmon",
         parents=[common],
-        description="Which device, driver, cache and call site holds kernel memory, live.",
+        description="Shows which device, driver, cache and call site holds kernel memory, live.",
     )
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=Parser
@@ -57,8 +57,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command. Exit codes: 0 done, 2 usage or bad input, 3 permission, 4 unsupported
-    host, 70 internal error."""
+    """Run one command and return its exit code: 0 done, 2 usage or bad input, 3 permission, 4
+    unsupported host, 70 internal error."""
     options = build_parser().parse_args(arguments)
     try:
         code = int(options.run(options))
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output went away, as `| head` does: nothing is wrong.
+        # The reader of the output has gone, as with `| head`; that is not an error.
         _discard_output()
         return 0
     except Exception as error:
@@ -80,16 +80,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def describe(error: Exception) -> tuple[int, str]:
-    """Exit code and message of an error."""
+    """Return exit code and message for an error."""
     if isinstance(error, SlabmonError):
         return error.exit_code, str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return 70, "the output cannot be written: no space left on device"
-    return 70, f"{type(error).__name__}: {error}; this is a bug, report it with what --debug shows"
+        return 70, "cannot write the output: no space left on device"
+    return (
+        70,
+        f"{type(error).__name__}: {error}; this is a bug; report it with the output of --debug",
+    )
 
 
 def _discard_output() -> None:
-    """Keeps the interpreter from writing, and failing, once more when it ends."""
+    """Keep the interpreter from flushing standard output again, and failing, when it exits."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""slabmon record: snapshots into a file, one after the other."""
+"""slabmon record: records snapshots into a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.base.parse import duration
-from slabmon.cli.source_options import add_connect, open_source, refuse_elsewhere
+from slabmon.cli.source_options import LOCAL_SESSION, add_connect, open_source, refuse_elsewhere
 from slabmon.kernel.settings import Filter, Settings
 from slabmon.runtime.signals import stop_signals
 from slabmon.sources import SnapshotSource
@@ -23,42 +23,50 @@ MIN_INTERVAL_SECONDS = 0.1
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Adds the subcommand and its options."""
+    """Add the subcommand and its options."""
     parser = commands.add_parser(
         "record",
         parents=[common],
         help="record snapshots into a file, for replay",
-        description="Records snapshots into one file until SIGINT or SIGTERM. A file that is a "
-        "recording already is continued. Durations: 10s, 5m, 12h, 7d; sizes: 64M, 2G.",
+        description="Records snapshots into one file until SIGINT or SIGTERM. An existing "
+        "recording is continued. Durations: 10s, 5m, 12h, 7d; sizes: 64M, 2G.",
     )
-    parser.add_argument("-o", dest="output", type=Path, metavar="FILE", required=True)
     parser.add_argument(
-        "--interval", default="10s", metavar="DURATION", help="between snapshots (default 10s)"
+        "-o", dest="output", type=Path, metavar="FILE", required=True, help="the recording"
     )
-    parser.add_argument("--seconds", metavar="DURATION", help="stop after so long")
-    parser.add_argument("--keep", metavar="DURATION", help="forget snapshots older than this")
     parser.add_argument(
-        "--max-size", metavar="SIZE", help="forget the oldest while the file is larger"
+        "--interval", default="10s", metavar="DURATION", help="time between snapshots (default 10s)"
     )
-    parser.add_argument("--exact", metavar="FILTER", help="see `snapshot`")
+    parser.add_argument(
+        "--seconds", metavar="DURATION", help="stop after this time (default: never)"
+    )
+    parser.add_argument("--keep", metavar="DURATION", help="delete snapshots older than this")
+    parser.add_argument(
+        "--max-size", metavar="SIZE", help="delete the oldest snapshots while the file is larger"
+    )
+    parser.add_argument(
+        "--exact", metavar="FILTER", help="track every matching allocation, see `slabmon snapshot`"
+    )
     parser.add_argument(
         "--sample-bytes",
         type=int,
         metavar="N",
-        help="mean allocated bytes between samples (default 131072)",
+        help=f"mean allocated bytes between samples (default {Settings.sample_bytes})",
     )
-    add_connect(parser)
+    add_connect(parser, LOCAL_SESSION)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs it; returns the exit code."""
+    """Run the command and return its exit code."""
     from slabmon.store.writer import History, Retention
 
     refuse_elsewhere(options, "exact", "sample_bytes")
     interval = duration(options.interval)
     if interval < MIN_INTERVAL_SECONDS:
-        raise UsageError(f"--interval {options.interval} is below {MIN_INTERVAL_SECONDS} s")
+        raise UsageError(
+            f"--interval: expected at least {MIN_INTERVAL_SECONDS} s, got {options.interval}"
+        )
     retention = Retention.parse(options.keep, options.max_size)
     settings = Settings(
         sample_bytes=Settings.sample_bytes
@@ -79,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _record(source: SnapshotSource, history: History, interval: float, seconds: float) -> int:
-    """Records until told to stop, or for so many seconds; returns how many snapshots."""
+    """Record until a signal, or for `seconds`; return the number of snapshots."""
     with stop_signals() as stopped:
         start = time.monotonic()
         history.append(source.snapshot(details=True))
@@ -90,12 +98,12 @@ def _record(source: SnapshotSource, history: History, interval: float, seconds: 
                 snapshot = source.snapshot(details=True)
             except SlabmonError as error:
                 if not failing:
-                    sys.stderr.write(f"slabmon: warning: {error}; goes on trying\n")
+                    sys.stderr.write(f"slabmon: warning: {error}; retrying\n")
                 failing = True
             else:
                 failing = False
                 history.append(snapshot)
                 count += 1
-            # What was missed while the host or we were busy is not caught up on.
+            # Snapshots missed while the host or this process was busy are not made up for.
             due = max(due + interval, time.monotonic())
         return count

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""slabmon replay: a recording as if a daemon were running on it."""
+"""slabmon replay: serves a recording as a daemon would."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from slabmon.web.settings import DEFAULT_ADDRESS, WebSettings, parse_address
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Adds the subcommand and its options."""
+    """Add the subcommand and its options."""
     parser = commands.add_parser(
         "replay",
         parents=[common],
-        help="serve a recording: metrics, JSON and a page",
-        description="Serves what a daemon would have served while FILE was recorded, from its "
-        "first snapshot to its last. top, leaks and report take recordings with --replay.",
+        help="serve a recording: metrics, JSON and a web page",
+        description="Serves what a daemon would have served while FILE was recorded, from the "
+        "first snapshot to the last. top, leaks and report read recordings with --replay.",
     )
     take_times(parser)
-    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("file", type=Path, metavar="FILE", help="made by `slabmon record`")
     parser.add_argument(
         "--speed",
         type=float,
         default=1.0,
         metavar="N",
-        help="recorded seconds per second (default 1; 0: stand still)",
+        help="recorded seconds per second (default 1; 0 pauses)",
     )
     parser.add_argument(
         "--start",
         metavar="TIME",
-        help="begin at 03:00, 2026-07-28T03:00 or so long before the end, -1h; "
-        "default the first snapshot",
+        help="begin at 03:00, at 2026-07-28T03:00, or at -1h, before the end "
+        "(default: the first snapshot)",
     )
     parser.add_argument(
         "--web.listen-address",
         dest="listen_address",
         metavar="HOST:PORT",
         default=DEFAULT_ADDRESS,
-        help=f"default {DEFAULT_ADDRESS}",
+        help=f"address to listen on (default {DEFAULT_ADDRESS})",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs it; returns the exit code."""
+    """Run the command and return its exit code."""
     if not math.isfinite(options.speed) or options.speed < 0:
-        raise UsageError(f"--speed {options.speed} is not a number of 0 or more")
+        raise UsageError(f"--speed: expected a number from 0, got {options.speed}")
     settings = WebSettings(listen_address=options.listen_address)
     import asyncio
 
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     with RecordingSource(options.file, options.speed) as source, ExitStack() as stack:
         first, last = source.span()
         if options.start is not None:
-            source.seek(moment(options.start, last))
+            source.clock.seek(moment(options.start, last))
         sockets = bind_tcp(*parse_address(settings.listen_address))
         for sock in sockets:
             stack.enter_context(sock)
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
         )
         sys.stdout.flush()
         context = Context(settings, Access(WebConfig()), page_files())
-        if os.geteuid() == 0:  # what talks HTTP has no privileges, here as in the daemon
+        if os.geteuid() == 0:  # as in the daemon, nothing privileged speaks HTTP
             privileges.drop(privileges.find_user(None))
         asyncio.run(serve(source, context, sockets))
     return 0

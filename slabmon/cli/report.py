@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""slabmon report: a page, a profile for other tools, or folded stacks."""
+"""slabmon report: writes an HTML page, a pprof profile, or folded stacks."""
 
 from __future__ import annotations
 
@@ -27,34 +27,32 @@ if TYPE_CHECKING:
 
 FORMATS = ("html", "pprof", "folded")
 OWN_SECONDS = 10.0
-# How far growth goes back in a daemon's history, unless --from says so.
+# How far back in a daemon's history growth is computed from, without --from.
 DAEMON_SECONDS = 3600.0
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Adds the subcommand and its options."""
+    """Add the subcommand and its options."""
     parser = commands.add_parser(
         "report",
         parents=[common],
-        help="one page about it all, or a profile for other tools",
-        description="Reports on one moment, or with --from on what changed between two: of the "
-        "recording that --replay names, of the daemon that --connect names or that runs here, else "
-        "through programs of its own (as root). Times: 03:00, 2026-03-01T03:00 (local time, or "
-        "with Z or an offset), -10m (before the end).",
+        help="write one self-contained page, or a profile for other tools",
+        description="Reports on one moment or, with --from, on the changes between two. Times: "
+        "03:00, 2026-03-01T03:00 (local time, or with Z or an offset), -10m (before the end).",
     )
     take_times(parser)
     parser.add_argument(
         "--format",
         choices=FORMATS,
         default="html",
-        help="one HTML page, a gzip'ed pprof profile, or folded stacks (default html)",
+        help="an HTML page, a gzipped pprof profile, or folded stacks (default html)",
     )
     parser.add_argument(
         "-o",
         dest="output",
         type=Path,
         metavar="FILE",
-        help="default: standard output, if that is no terminal",
+        help="output file (default: standard output, unless it is a terminal)",
     )
     add_connect(parser)
     add_replay(parser)
@@ -62,44 +60,44 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--seconds",
         type=seconds,
         metavar="N",
-        help="how long to watch, for growth (default 10 with programs of its "
-        "own; a daemon's history needs no watching)",
+        help="how long to watch, for growth (default 10 in a local session, 0 with a daemon)",
     )
     parser.add_argument(
         "--from",
         dest="start",
         metavar="TIME",
-        help="of a recording or of a daemon's history: what changed since then",
+        help="report the changes since then, in a recording or a daemon's history",
     )
     parser.add_argument(
         "--to",
         dest="end",
         metavar="TIME",
-        help="the moment, or the end of the change (default: the last)",
+        help="the moment to report on, or the end of the changes (default: the last)",
     )
     parser.add_argument(
         "--value",
         choices=("live", "stacked", "allocated"),
         default="live",
-        help="what folded stacks count, and pages and profiles show first: live "
-        "or allocated memory by stack, or allocated by call site",
+        help="what folded stacks count, and what pages and profiles show first: live memory by "
+        "stack (live), allocated memory by stack (stacked) or by call site (allocated); "
+        "default live",
     )
     parser.add_argument(
         "--by",
         metavar="DIM[,DIM]",
-        help="live memory by dimensions too; folded stacks by these alone",
+        help="also show live memory by these dimensions; folded stacks show only these",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs it; returns the exit code."""
+    """Run the command and return its exit code."""
     from slabmon.analysis.grouping import parse_dimensions
 
     by = parse_dimensions(options.by) if options.by is not None else ()
     _check(options)
-    # All that is made here is kept until the end: searching it for garbage costs a fifth of a
-    # large report's time.
+    # Everything allocated here lives until the end: collecting garbage would take a fifth of the
+    # time of a large report.
     gc.disable()
     try:
         content = _render(options, _subject(options), by)
@@ -118,17 +116,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuses what makes no sense before anything is read or waited for."""
+    """Raise UsageError for options that contradict each other, before anything is read."""
     if options.replay is not None and options.seconds is not None:
-        raise UsageError("--seconds does not go with --replay: a recording has its own time")
+        raise UsageError("--seconds cannot be combined with --replay: a recording has its own time")
     if options.seconds is not None and _looks_back(options):
-        raise UsageError("--seconds does not go with --from and --to, which are about the past")
+        raise UsageError(
+            "--seconds cannot be combined with --from and --to, which select past data"
+        )
     if options.by is not None and options.format == "folded" and options.value != "live":
         raise UsageError(
-            "--by is for live memory: what was freed is known by stack or call site alone"
+            "--by requires --value live: allocation totals are kept by stack and call site only"
         )
     if options.output is None and options.format != "folded" and sys.stdout.isatty():
-        raise UsageError(f"{options.format} is not for a terminal; give -o FILE")
+        raise UsageError(f"{options.format} cannot be written to a terminal; use -o FILE")
 
 
 def _render(options: argparse.Namespace, period: ReportPeriod, by: tuple[str, ...]) -> bytes:
@@ -162,8 +162,8 @@ def _subject(options: argparse.Namespace) -> ReportPeriod:
     source = open_nearest(options, Settings())
     if isinstance(source, LiveSource) and _looks_back(options):
         raise UsageError(
-            "--from and --to need a past: give a recording with --replay, or a daemon "
-            "that keeps history with --connect"
+            "--from and --to need a past: use --replay with a recording, or --connect with a "
+            "daemon that keeps history"
         )
     with source:
         if isinstance(source, RecordingSource):
@@ -173,7 +173,7 @@ def _subject(options: argparse.Namespace) -> ReportPeriod:
         return _watched(
             source,
             OWN_SECONDS if options.seconds is None else options.seconds,
-            "programs of its own",
+            "a local session",
         )
 
 
@@ -186,7 +186,7 @@ def _recorded(options: argparse.Namespace, source: RecordingSource) -> ReportPer
 
 
 def _of_daemon(options: argparse.Namespace, daemon: DaemonSource) -> ReportPeriod:
-    """Of its history, if it keeps one or must."""
+    """Report on a daemon: on its history if it keeps one or if times were given, else watch it."""
     from slabmon.report.leaks import asked
     from slabmon.report.selection import of_past
     from slabmon.store.recording import Moment
@@ -213,7 +213,7 @@ def _of_daemon(options: argparse.Namespace, daemon: DaemonSource) -> ReportPerio
 
 
 def _watched(source: SnapshotSource, watch: float, origin: str) -> ReportPeriod:
-    """The moment at the end of so many seconds, and its history over them."""
+    """Watch a source for `watch` seconds; report on the moment at the end."""
     from slabmon.report.selection import MAX_POINTS, ReportPeriod, growth_history
     from slabmon.store.recording import Moment
 

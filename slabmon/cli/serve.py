@@ -14,14 +14,15 @@ from slabmon.daemon.options import by_table
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Adds the subcommand and its options: one flag for each setting."""
+    """Add the subcommand and its options: one flag for each setting."""
     parser = commands.add_parser(
         "serve",
         parents=[common],
-        help="run the daemon: metrics, JSON and a page",
-        description="Runs in the foreground until SIGINT or SIGTERM. Flags win over the file.",
+        help="run the daemon: metrics, JSON and a web page",
+        description="Runs the daemon in the foreground until SIGINT or SIGTERM. Needs root. "
+        "Options override the configuration file.",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML configuration")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML configuration file")
     parser.add_argument(
         "--config.check",
         dest="config_check",
@@ -38,7 +39,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs it; returns the exit code."""
+    """Run the command and return its exit code."""
     from slabmon.daemon.config import load
 
     path = options.config and Path(os.path.abspath(options.config))
@@ -56,8 +57,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if os.geteuid() != 0:
         raise PermissionDenied(
-            "slabmon serve has to be started as root; it loads BPF programs "
-            "and runs what talks HTTP as another user"
+            "slabmon serve must be started as root: it loads BPF programs and runs its web process "
+            "as another user"
         )
     from slabmon.runtime.tuning import SINGLE_THREADED
 
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check_web_config(path: Path) -> None:
-    """Reads it and the certificates it names as the daemon would."""
+    """Read a web configuration file and its certificates as the daemon would."""
     from slabmon.web.serving.config import load
     from slabmon.web.serving.tls import make_context
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""slabmon snapshot: watch for a while, print once, leave nothing attached."""
+"""slabmon snapshot: tracks for a while, prints once, leaves nothing attached."""
 
 from __future__ import annotations
 
@@ -17,62 +17,71 @@ _MAX_SECONDS = 24 * 3600
 
 
 def seconds(text: str) -> float:
-    """A duration of up to a day."""
+    """Parse a duration of up to a day."""
     try:
         value = float(text)
     except ValueError:
         value = -1
     if not 0 <= value <= _MAX_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 86400")
+        raise argparse.ArgumentTypeError(f"expected seconds from 0 to {_MAX_SECONDS}, got {text!r}")
     return value
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Adds the subcommand and its options."""
+    """Add the subcommand and its options."""
     parser = commands.add_parser(
         "snapshot",
         parents=[common],
-        help="watch for a while, print once",
-        description="Watches the kernel for a while, prints once, leaves nothing attached.",
+        help="track for a while, print once",
+        description="Tracks kernel allocations for a while, prints once, and leaves nothing "
+        "attached. Needs root.",
     )
     parser.add_argument(
-        "--seconds", type=seconds, default=2.0, metavar="N", help="how long to watch (default 2)"
-    )
-    parser.add_argument("--format", choices=("json", "csv", "table"), default="table")
-    parser.add_argument(
-        "--view", choices=tuple(VIEWS), help="for csv and table; default caches (table: several)"
+        "--seconds", type=seconds, default=2.0, metavar="N", help="how long to track (default 2)"
     )
     parser.add_argument(
-        "--by", metavar="DIM[,DIM]", help="live memory by dimensions of the tracked objects"
+        "--format", choices=("json", "csv", "table"), default="table", help="default table"
+    )
+    parser.add_argument(
+        "--view",
+        choices=tuple(VIEWS),
+        metavar="VIEW",
+        help=f"what csv and table show: {', '.join(VIEWS)} (default: csv caches, table several)",
+    )
+    parser.add_argument(
+        "--by",
+        metavar="DIM[,DIM]",
+        help="group live memory by dimensions of the tracked objects: cache, site, module, stack, "
+        "process, pid, cgroup, gfp, size, age",
     )
     parser.add_argument(
         "--exact",
         metavar="FILTER",
-        help="track every allocation that matches KEY=VALUE[,KEY=VALUE]: "
-        "cache, module, site, min_size, max_size, cgroup",
+        help="track every allocation that matches KEY=VALUE[,KEY=VALUE] instead of samples; "
+        "keys: cache, module, site, min_size, max_size, cgroup",
     )
-    parser.add_argument("--pages", action="store_true", help="count page allocator events too")
+    parser.add_argument("--pages", action="store_true", help="also count page allocator events")
     parser.add_argument(
         "--sample-bytes",
         type=int,
         default=Settings.sample_bytes,
         metavar="N",
-        help="mean allocated bytes between samples (default 131072)",
+        help=f"mean allocated bytes between samples (default {Settings.sample_bytes})",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs it; returns the exit code."""
+    """Run the command and return its exit code."""
     from slabmon.analysis.grouping import parse_dimensions
     from slabmon.export import text
     from slabmon.kernel.session import open_tracker
     from slabmon.views.table import Table
 
     if options.by is not None and options.view:
-        raise UsageError("--by and --view exclude each other; choose one")
+        raise UsageError("--by and --view cannot be combined; use one of them")
     if options.view == "pages" and not options.pages:
-        raise UsageError("the pages view needs --pages: page events are not counted by default")
+        raise UsageError("--view pages needs --pages: page events are not counted by default")
     by = parse_dimensions(options.by) if options.by is not None else ()
     view = grouped_view(by) if by else VIEWS[options.view or "caches"]
     settings = Settings(

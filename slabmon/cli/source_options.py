@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options --connect and --replay, and the source they choose."""
+"""The options --connect and --replay, and the source they select."""
 
 from __future__ import annotations
 
@@ -14,50 +14,58 @@ from slabmon.sources import SnapshotSource
 if TYPE_CHECKING:
     from slabmon.kernel.settings import Settings
 
+LOCAL_DAEMON = "the local daemon if it runs, else a local session, which needs root"
+LOCAL_SESSION = "a local session, which needs root"
 
-def add_connect(parser: argparse.ArgumentParser) -> None:
-    """Adds --connect and what goes with it."""
+
+def add_connect(parser: argparse.ArgumentParser, default: str = LOCAL_DAEMON) -> None:
+    """Add --connect and --ca-file."""
     parser.add_argument(
         "--connect",
         metavar="URL",
-        help="a running daemon: http://HOST:PORT, https://HOST:PORT, unix:/PATH; "
-        "default: programs of its own",
+        help="a running daemon: http://HOST:PORT, https://HOST:PORT or unix:/PATH "
+        f"(default: {default})",
     )
     parser.add_argument(
-        "--ca-file", type=Path, metavar="FILE", help="certificates that https:// is verified with"
+        "--ca-file",
+        type=Path,
+        metavar="FILE",
+        help="CA certificates to verify https:// with (default: the system's)",
     )
 
 
 def add_replay(parser: argparse.ArgumentParser) -> None:
-    """Adds --replay."""
-    parser.add_argument("--replay", type=Path, metavar="FILE", help="a recording, see `record`")
+    """Add --replay."""
+    parser.add_argument(
+        "--replay", type=Path, metavar="FILE", help="a recording made by `slabmon record`"
+    )
 
 
 def take_times(parser: argparse.ArgumentParser) -> None:
-    """Lets -10m be a value: argparse takes it for an option otherwise. As with -10, which it does
-    not, the parser must have no such option."""
+    """Let -10m be a value, as -10 is; argparse would take it for an option. The parser must not
+    have an option that looks like this."""
     parser._negative_number_matcher = re.compile(r"-\d+(?:\.\d*)?[a-z]?$")
 
 
 def refuse_elsewhere(options: argparse.Namespace, *names: str) -> None:
-    """UsageError if options that are about programs of its own come with another source."""
+    """Raise UsageError if options of a local session are combined with another source."""
     source = next(
         (name for name in ("connect", "replay") if getattr(options, name, None) is not None), ""
     )
     for name in names:
         if source and getattr(options, name) not in (None, False):
             raise UsageError(
-                f"--{name.replace('_', '-')} is for programs of its own and does not go with "
-                f"--{source}: what is tracked there is set up there; leave one out"
+                f"--{name.replace('_', '-')} configures a local session and cannot be combined "
+                f"with --{source}; use one of them"
             )
 
 
 def open_source(options: argparse.Namespace, settings: Settings) -> SnapshotSource:
-    """The source that --replay or --connect names, else a live one with these settings."""
+    """Return the source that --replay or --connect names, else a local session."""
     replay: Path | None = getattr(options, "replay", None)
     if replay is not None:
         if options.connect is not None:
-            raise UsageError("--connect and --replay exclude each other; choose one")
+            raise UsageError("--connect and --replay cannot be combined; use one of them")
         from slabmon.sources.recording import RecordingSource
 
         return RecordingSource(replay)
@@ -71,8 +79,8 @@ def open_source(options: argparse.Namespace, settings: Settings) -> SnapshotSour
 
 
 def open_nearest(options: argparse.Namespace, settings: Settings) -> SnapshotSource:
-    """As open_source(), but before programs of its own comes the daemon that runs here, if it
-    answers where it listens by default."""
+    """Return the source as open_source(), but prefer the local daemon, if it answers on its default
+    socket, to a local session."""
     if options.connect is None and options.replay is None:
         from slabmon.runtime.listeners import DEFAULT_SOCKET
         from slabmon.sources.daemon import DaemonSource

@@ -27,33 +27,32 @@ MIN_DELAY, MAX_DELAY, MAX_COUNT = 0.1, 3600.0, 10**9
 
 
 def delay(text: str) -> float:
-    """Seconds between readings."""
+    """Parse the seconds between readings."""
     try:
         value = float(text)
     except ValueError:
         value = -1
     if not MIN_DELAY <= value <= MAX_DELAY:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of seconds from {MIN_DELAY} to {MAX_DELAY:.0f}"
+            f"expected seconds from {MIN_DELAY} to {MAX_DELAY:.0f}, got {text!r}"
         )
     return value
 
 
 def count(text: str) -> int:
-    """A number of readings."""
+    """Parse a number of readings."""
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:11]) <= MAX_COUNT:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_COUNT}")
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {MAX_COUNT}, got {text!r}")
     return int(text)
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Adds the subcommand and its options."""
+    """Add the subcommand and its options."""
     parser = commands.add_parser(
         "top",
         parents=[common],
-        help="the terminal view, live",
-        description="Shows who holds kernel memory, live: of the daemon that --connect names or "
-        "that runs here, of a recording, else through programs of its own (as root).",
+        help="show who holds kernel memory, live in the terminal",
+        description="Shows who holds kernel memory, live in the terminal. Press ? for help.",
     )
     add_connect(parser)
     add_replay(parser)
@@ -61,10 +60,10 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "-b",
         dest="batch",
         action="store_true",
-        help="batch: plain text each time, for scripts and pipes",
+        help="batch mode: print plain text, for scripts and pipes",
     )
     parser.add_argument(
-        "-n", dest="count", type=count, metavar="N", help="end after N readings (default: go on)"
+        "-n", dest="count", type=count, metavar="N", help="stop after N readings (default: never)"
     )
     parser.add_argument(
         "-d",
@@ -72,29 +71,38 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         type=delay,
         default=2.0,
         metavar="SECONDS",
-        help="between readings (default 2)",
+        help="time between readings (default 2)",
     )
     parser.add_argument(
         "-s",
         dest="sort",
         default="",
         metavar="COLUMN",
-        help="order by a column or one of slabtop's letters; -COLUMN inverts (write -s=-COLUMN)",
+        help="sort by a column or one of slabtop's letters; -s=-COLUMN reverses the order",
     )
-    parser.add_argument("--view", choices=tuple(VIEWS), default="caches", help="default caches")
     parser.add_argument(
-        "--filter", default="", metavar="TEXT", help="rows to show, for example 'kmalloc live > 1M'"
+        "--view",
+        choices=tuple(VIEWS),
+        default="caches",
+        metavar="VIEW",
+        help=f"view to start with: {', '.join(VIEWS)} (default caches)",
+    )
+    parser.add_argument(
+        "--filter",
+        default="",
+        metavar="TEXT",
+        help="show only matching rows, for example 'kmalloc live > 1M'",
     )
     parser.add_argument(
         "--pages",
         action="store_true",
-        help="count page allocator events too, in programs of its own",
+        help="also count page allocator events; in a local session only",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs it; returns the exit code."""
+    """Run the command and return its exit code."""
     from slabmon.runtime.tuning import raise_gc_threshold
     from slabmon.tui.start import Start
 
@@ -102,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     refuse_elsewhere(options, "pages")
     start = Start(options.delay, options.count, options.view, options.sort, options.filter)
     start.check()
-    # The daemon that runs here may not count pages.
+    # The local daemon may not count pages.
     nearest = open_source if options.pages else open_nearest
     source = nearest(options, Settings(pages=options.pages))
     if options.batch:
@@ -116,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _require_textual() -> None:
-    """Raises UnsupportedHost if Textual is missing or too old."""
+    """Raise UnsupportedHost if Textual is missing or too old."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

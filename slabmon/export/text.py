@@ -30,24 +30,24 @@ def _live(live: Live) -> dict[str, int]:
 
 
 def _row(row: Any) -> dict[str, Any]:
-    """A row as a dict, its Live spread out."""
-    found: dict[str, Any] = {}
+    """Return a row as a dict, the fields of its Live inlined."""
+    fields: dict[str, Any] = {}
     for name in getattr(row, "_fields", None) or [f.name for f in dataclasses.fields(row)]:
         value = getattr(row, name)
         if isinstance(value, Live):
-            found.update(_live(value))
+            fields.update(_live(value))
         elif dataclasses.is_dataclass(value):
-            found[name] = _row(value)
+            fields[name] = _row(value)
         elif name == "by_release":
-            found[name] = [_row(release) for release in value]
+            fields[name] = [_row(release) for release in value]
         else:
-            found[name] = value
-    return found
+            fields[name] = value
+    return fields
 
 
 def to_dict(snapshot: Snapshot, by: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The JSON form of a snapshot, plus `groups` when live estimates are asked for by
-    dimensions. Fields are documented in slabmon.model and in docs/snapshot.md."""
+    """Return the JSON form of a snapshot, plus `groups` with live estimates by the dimensions `by`.
+    Fields are documented in slabmon.model and in docs/snapshot.md."""
     gfp = [_row(row) for row in snapshot.gfp]
     for row in gfp:
         row["class"] = row.pop("name")
@@ -75,13 +75,13 @@ def to_dict(snapshot: Snapshot, by: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def to_json(snapshot: Snapshot, by: tuple[str, ...] = ()) -> str:
-    """to_dict() as one line of JSON."""
+    """Return to_dict() as one line of JSON."""
     return json.dumps(to_dict(snapshot, by), separators=(",", ":"), allow_nan=False)
 
 
 def to_csv(table: Table, order: Order | None = None) -> str:
-    """A table as CSV (RFC 4180) with a heading row; missing values are empty. Histories are left
-    out: they are no single value."""
+    """Return a table as CSV (RFC 4180) with a heading row. Missing values are empty; histories,
+    which are not single values, are omitted."""
     columns = [column for column in table.columns if column.kind != Kind.HISTORY]
     output = io.StringIO()
     writer = csv.writer(output)
@@ -96,14 +96,14 @@ def _plain(value: Value) -> Value:
 
 
 def rows_to_json(table: Table, order: Order | None = None) -> str:
-    """A table as a JSON array of objects."""
+    """Return a table as a JSON array of objects."""
     rows = table.cells(table.order() if order is None else order, table.columns)
     names = [column.name for column in table.columns]
     return json.dumps([dict(zip(names, row, strict=True)) for row in rows], allow_nan=False)
 
 
 def to_table(table: Table, order: Order | None = None) -> str:
-    """A table's brief columns as aligned text, without histories, which are pictures."""
+    """Return the brief columns of a table as aligned text, without histories."""
     columns = [column for column in table.brief if column.kind != Kind.HISTORY]
     body = texts(table, table.order() if order is None else order, columns)
     lines = [[column.heading for column in columns], *body]

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import Message
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -47,10 +46,10 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class DaemonSource:
-    """A SnapshotSource over one connection, opened again when the daemon went away in between.
+    """A SnapshotSource and a Past over one connection, reopened if the daemon has closed it.
 
-    A path in the URL comes before the API's own, for daemons behind a proxy. `user:password@` in
-    the URL is sent as basic authentication; `ca_file` verifies https:// instead of the system's
+    A path in the URL is prepended to the API's paths, for daemons behind a proxy. `user:password@`
+    in the URL is sent as basic authentication. `ca_file` verifies https:// instead of the system's
     certificate authorities.
     """
 
@@ -66,9 +65,9 @@ class DaemonSource:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError as error:
-            raise UsageError(f"{url!r} is not a URL: {error}; give {_SCHEMES}") from error
+            raise UsageError(f"{url!r} is not a URL: {error}; expected {_SCHEMES}") from error
         if parts.scheme not in ("http", "https") or not host:
-            raise UsageError(f"{url!r} names no daemon; give {_SCHEMES}")
+            raise UsageError(f"{url!r} is not the URL of a daemon; expected {_SCHEMES}")
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             encoded = base64.b64encode(pair.encode()).decode()
@@ -89,12 +88,7 @@ class DaemonSource:
     def __enter__(self) -> DaemonSource:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._connection.close()
 
     def snapshot(self, details: bool = False) -> Snapshot:
@@ -105,30 +99,30 @@ class DaemonSource:
         """See Past; UsageError if the daemon keeps no history."""
         from slabmon.store.recording import Moment
 
-        found, headers = self._snapshot(f"{SNAPSHOT}?at={time:.3f}")
-        with self._understood():
-            return Moment(_finite(headers[TIME_HEADER]), found)
+        snapshot, headers = self._snapshot(f"{SNAPSHOT}?at={time:.3f}")
+        with self._malformed_as_usage_error():
+            return Moment(_finite(headers[TIME_HEADER]), snapshot)
 
     def span(self) -> tuple[float, float]:
         """See Past; UsageError if the daemon keeps no history."""
         body, _ = self._ask(HISTORY, "application/json", _MAX_SPAN)
-        with self._understood():
-            found = json.loads(body)
-            return _finite(found["first"]), _finite(found["last"])
+        with self._malformed_as_usage_error():
+            span = json.loads(body)
+            return _finite(span["first"]), _finite(span["last"])
 
     def times(self, start: float, end: float, most: int) -> list[float]:
         """See Past; UsageError if the daemon keeps no history."""
         path = f"{HISTORY}?from={start:.3f}&to={end:.3f}&most={min(most, MAX_TIMES)}"
         body, _ = self._ask(path, "application/json", _MAX_SPAN)
-        with self._understood():
+        with self._malformed_as_usage_error():
             return [_finite(time) for time in json.loads(body)["times"]]
 
     @contextmanager
-    def _understood(self) -> Iterator[None]:
+    def _malformed_as_usage_error(self) -> Iterator[None]:
         try:
             yield
         except (ValueError, LookupError, TypeError, RecursionError) as error:
-            raise UsageError(f"{self.url} does not answer as slabmon does") from error
+            raise UsageError(f"{self.url}: not the answer of a slabmon daemon") from error
 
     def _snapshot(self, path: str) -> tuple[Snapshot, Message]:
         from slabmon.store import codec
@@ -140,8 +134,10 @@ class DaemonSource:
             raise codec.BadSnapshot(f"from {self.url}: {error}") from error
 
     def leaks(self, share: float, at: float | None = None) -> Document:
-        """What the daemon has to say about leaks, with projections for this share of memory; or
-        what it had to say at a Unix time of its history."""
+        """Return the daemon's verdicts, with projections for this share of memory.
+
+        `at`: a Unix time of its history, None for the present.
+        """
         import msgspec
 
         from slabmon.export.leaks import SCHEMA, Document
@@ -149,24 +145,24 @@ class DaemonSource:
         path = f"{LEAKS}?share={share:g}" + ("" if at is None else f"&at={at:.3f}")
         body, _ = self._ask(path, "application/json", _MAX_DOCUMENT)
         try:
-            found = msgspec.json.decode(body, type=Document)
+            document = msgspec.json.decode(body, type=Document)
         except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
             raise UsageError(
-                f"{self.url} says nothing of leaks that this version understands: "
+                f"{self.url}: this version of slabmon does not understand the daemon's verdicts: "
                 f"{escape(str(error).encode())}"
             ) from error
-        if found["schema"] != SCHEMA:
+        if document["schema"] != SCHEMA:
             raise UsageError(
-                f"{self.url} speaks of leaks in format {found['schema']}; this "
-                f"version of slabmon reads format {SCHEMA}"
+                f"{self.url} sends verdicts in format {document['schema']}; this version of "
+                f"slabmon reads format {SCHEMA}"
             )
-        return found
+        return document
 
-    def _ask(self, path: str, wanted: str, limit: int) -> tuple[bytes, Message]:
-        """Body and headers of an answer of the content type that is wanted."""
+    def _ask(self, path: str, content_type: str, limit: int) -> tuple[bytes, Message]:
+        """Return body and headers of an answer of this content type."""
         try:
-            asked = {"Accept": wanted, **self._headers}
-            headers, body = self._get(self._path + path, asked, limit)
+            request_headers = {"Accept": content_type, **self._headers}
+            headers, body = self._get(self._path + path, request_headers, limit)
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             self._connection.close()
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -174,40 +170,40 @@ class DaemonSource:
             if isinstance(error, PermissionError):
                 raise PermissionDenied(message) from error
             raise UsageError(message) from error
-        if headers["Content-Type"] != wanted:
-            raise UsageError(f"{self.url} does not answer as slabmon does; is the URL right?")
+        if headers["Content-Type"] != content_type:
+            raise UsageError(f"{self.url}: not the answer of a slabmon daemon; is the URL right?")
         return body, headers
 
     def _get(self, path: str, headers: dict[str, str], limit: int) -> tuple[Message, bytes]:
-        """Headers and body of an answer; refusals are errors."""
-        kept = self._connection.sock is not None
+        """Return headers and body of an answer. Raises an error if it is a refusal."""
+        reused = self._connection.sock is not None
         try:
             self._connection.request("GET", path, headers=headers)
             answer = self._connection.getresponse()
         except (ConnectionError, http.client.BadStatusLine):
             self._connection.close()
-            if not kept:
+            if not reused:
                 raise
-            # A connection from before, which the daemon has closed since.
+            # The daemon has closed this connection since the last request.
             return self._get(path, headers, limit)
         body = answer.read(limit + 1)
-        if not answer.isclosed():  # more would come, or less came than was promised
+        if not answer.isclosed():  # longer than the limit, or shorter than announced
             self._connection.close()
         if answer.status in (401, 403):
             raise PermissionDenied(
-                f"{self.url} refuses: {answer.status} {answer.reason}; "
-                "give http://USER:PASSWORD@HOST:PORT as it is set up there"
+                f"{self.url} denies access: {answer.status} {answer.reason}; "
+                "use http://USER:PASSWORD@HOST:PORT as configured there"
             )
         if answer.status != 200:
             reason = f"{answer.status} {answer.reason}"
-            if body.startswith(b"%d " % answer.status):  # one line, as slabmon's own errors are
+            if body.startswith(b"%d " % answer.status):  # one line, as in slabmon's own errors
                 reason = escape(body[:300].splitlines()[0])
-            raise UsageError(f"{self.url} answers: {reason}")
+            raise UsageError(f"{self.url} answered: {reason}")
         return answer.headers, body
 
 
 def _finite(value: object) -> float:
-    found = float(value)  # type: ignore[arg-type]  # what is none is an error
-    if not math.isfinite(found):
+    number = float(value)  # type: ignore[arg-type]  # raises if it is not a number
+    if not math.isfinite(number):
         raise ValueError
-    return found
+    return number

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots of this host through programs of our own, attached while the source is open."""
+"""Snapshots of this host from a local session: BPF programs attached while the source is open."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from slabmon.kernel import session
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class LiveSource:
-    """A SnapshotSource over a tracking session of its own."""
+    """A SnapshotSource over a local tracking session."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -27,12 +26,7 @@ class LiveSource:
         self._tracker = self._open.enter_context(session.open_tracker(self._settings))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._tracker = None
         self._open.close()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is made of the past of a source: growth before a moment, and verdicts at it."""
+"""What is computed from a source's past: growth before a moment, and verdicts at it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     from slabmon.model import Snapshot
     from slabmon.store.recording import Moment
 
-_AGAIN_SECONDS = 10.0  # verdicts do not change sooner
+_POLL_SECONDS = 10.0  # verdicts do not change sooner
 
 
 def past_of(source: SnapshotSource) -> Past | None:
-    """The past that a source may have; a daemon tells only when it is asked."""
+    """Return the past of a source, if it can have one; whether a daemon has is known only when it
+    is asked."""
     return cast(Past, source) if hasattr(source, "at") else None
 
 
 def fill(history: WindowBuilder, past: Past, end: float) -> None:
-    """Adds what was before a Unix time, as far back as a window goes."""
+    """Add the snapshots before a Unix time, as far back as a window reaches."""
     points = WINDOW.points(past.at(end).snapshot)
     for moment in past.times(end - WINDOW_SECONDS, end, points):
         history.add(past.at(moment).snapshot)
@@ -38,8 +39,8 @@ def fill(history: WindowBuilder, past: Past, end: float) -> None:
 def judged(
     past: Past, now: Moment, follow: Callable[[list[float]], Iterable[float]] = iter
 ) -> Assessment | None:
-    """What can be said of leaks from the hour before a moment; None of a host so large that it
-    would take long. `follow` passes the times on as they are read."""
+    """Return an assessment from the hour before a moment, None on hosts so large that it would take
+    too long. `follow` passes the times on while they are read, to show progress."""
     points = JUDGED.points(now.snapshot)
     if points == JUDGED.least:
         return None
@@ -50,31 +51,31 @@ def judged(
 
 
 class PolledJudge:
-    """A window.Judge that asks `ask` now and then, and only while `wanted`."""
+    """A window.Judge that calls `poll` at most every ten seconds, and only while `wanted`."""
 
-    def __init__(self, ask: Callable[[], Assessment | None]) -> None:
+    def __init__(self, poll: Callable[[], Assessment | None]) -> None:
         self.wanted = False
-        self._ask = ask
+        self._poll = poll
         self.forget()
 
     def forget(self) -> None:
-        """What was said is about another moment."""
-        self._found: Assessment | None = None
+        """Drop the assessment: it belongs to another moment."""
+        self._assessment: Assessment | None = None
         self._due = 0.0
 
     def add(self, snapshot: Snapshot) -> None:
         """See window.Judge."""
         if self.wanted and time.monotonic() >= self._due:
-            self._found = self._ask()
-            self._due = time.monotonic() + _AGAIN_SECONDS
+            self._assessment = self._poll()
+            self._due = time.monotonic() + _POLL_SECONDS
 
     def assess(self) -> Assessment | None:
         """See window.Judge."""
-        return self._found
+        return self._assessment
 
 
 def assessment(past: Past, at: float | None) -> Assessment | None:
-    """Verdicts at a Unix time, or a daemon's at present; None if there are none to be had."""
+    """Return the verdicts at a Unix time (None: at present, of a daemon); None if unavailable."""
     try:
         if isinstance(past, DaemonSource):
             return from_dict(past.leaks(SHARE, at))

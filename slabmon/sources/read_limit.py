@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of the past is read: less of large hosts, whose snapshots take longer."""
+"""Limits how many past snapshots are read, scaled down for hosts with large snapshots."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
 
 
 class ReadLimit(NamedTuple):
-    """At most `most` snapshots; of large hosts fewer, so that they have about `rows` rows and
-    tracked objects together, but at least `least`."""
+    """At most `most` snapshots, and no more than have about `rows` rows and tracked objects
+    together; but always `least`."""
 
     most: int
     rows: int
     least: int
 
     def points(self, snapshot: Snapshot) -> int:
-        """How many snapshots of a host such as this."""
+        """Return how many snapshots of the size of this one to read."""
         rows = sum(map(len, (snapshot.caches, snapshot.sites, snapshot.devices)))
         rows += len(snapshot.tracked.bytes)
         return max(self.least, min(self.most, self.rows // max(1, rows)))
 
 
-# What a window's growth is made from.
-WINDOW = ReadLimit(20, 200_000, 3)
-# What verdicts about the past are made from.
-JUDGED = ReadLimit(240, 1_500_000, 24)
+# For the growth over a window.
+WINDOW = ReadLimit(most=20, rows=200_000, least=3)
+# For verdicts about a moment of the past.
+JUDGED = ReadLimit(most=240, rows=1_500_000, least=24)
 JUDGED_SECONDS = 3600.0

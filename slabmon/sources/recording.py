@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots of a recording, as if it happened now: at any speed, from any moment on."""
+"""Snapshots of a recording, as if it happened now: at any speed, from any moment."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
+
+from slabmon.sources.playback import PlaybackClock
 
 if TYPE_CHECKING:
     from slabmon.model import Snapshot
@@ -16,26 +17,27 @@ if TYPE_CHECKING:
 
 
 class RecordingSource:
-    """A SnapshotSource over a recording.
+    """A SnapshotSource and a Past over a recording.
 
-    It plays from its first moment (or Unix time `start`) at `speed` recorded seconds per second
-    and stops at the last; speed 0 is a pause, and seek() and play() may be called at any time.
-    `recording` answers everything that is not about the current moment. Inside the with block.
+    It plays from Unix time `start` (default: its first snapshot) at `speed` recorded seconds per
+    second and stops at the last snapshot. Inside the `with` block, `clock` controls playback and
+    `recording` answers what does not depend on the current moment.
     """
 
     recording: Recording
+    clock: PlaybackClock
 
     def __init__(
         self,
         path: Path,
         speed: float = 1.0,
         start: float | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._speed = speed
         self._start = start
-        self._clock = clock
+        self._monotonic = monotonic
         self._open = ExitStack()
 
     def __enter__(self) -> RecordingSource:
@@ -47,41 +49,16 @@ class RecordingSource:
         except BaseException:
             self._open.close()
             raise
-        self.seek(first if self._start is None else self._start)
+        start = first if self._start is None else self._start
+        self.clock = PlaybackClock(self.span, start, self._speed, self._monotonic)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._open.close()
 
-    @property
-    def speed(self) -> float:
-        """Recorded seconds per second."""
-        return self._speed
-
-    @property
-    def now(self) -> float:
-        """Unix time that the replay has come to; never past the last snapshot."""
-        first, last = self.span()
-        passed = (self._clock() - self._since) * self._speed
-        return min(max(self._from + passed, first), last)
-
-    def seek(self, moment: float) -> None:
-        """Goes on from this Unix time."""
-        self._from, self._since = moment, self._clock()
-
-    def play(self, speed: float) -> None:
-        """Goes on at this speed; negative goes back."""
-        self.seek(self.now)
-        self._speed = speed
-
     def snapshot(self, details: bool = False) -> Snapshot:
-        """See SnapshotSource. Details are what was recorded of them."""
-        return self.at(self.now).snapshot
+        """See SnapshotSource. Details are there as far as they were recorded."""
+        return self.at(self.clock.now).snapshot
 
     def span(self) -> tuple[float, float]:
         """See Past."""

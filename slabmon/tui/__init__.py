@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""slabmon top: the terminal view. Only app, grid and screens import Textual."""
+"""slabmon top: the terminal view. Only app and its widgets import Textual."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Textual application of top: it shows what browser, header and layout say."""
+"""The Textual application of top: shows what browser, header and layout compute."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.base.parse import moment
 from slabmon.sources import SnapshotSource
 from slabmon.tui.browser import SORT_LETTERS
-from slabmon.tui.export import write
 from slabmon.tui.feed import Feed, Reading
 from slabmon.tui.grid import Grid
 from slabmon.tui.header import alarms, facts, joined, where
@@ -38,7 +37,7 @@ from slabmon.views.summary import summarize
 
 
 class TopApp(App[int]):
-    """Shows readings of a feed until quit or until `count` of them were shown."""
+    """Shows readings of a feed until the user quits or `count` of them have been shown."""
 
     CSS = """
     Screen { layout: vertical; }
@@ -48,33 +47,34 @@ class TopApp(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = list(BINDINGS)
 
     class Read(Message):
-        """The feed has read."""
+        """The feed has a new reading."""
 
         def __init__(self, reading: Reading) -> None:
             self.reading = reading
             super().__init__()
 
     def __init__(self, source: SnapshotSource, start: Start) -> None:
-        # The terminal's own colours, sixteen are enough, and none under NO_COLOR, which is decided
-        # in the constructor: a theme alone would come too late.
+        # The terminal's own 16 colours, and none with NO_COLOR. Textual decides this in the
+        # constructor; setting a theme later is not enough.
         super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
         self._start = start
-        self.feed = Feed(source, start.delay, self._pass_on)
+        self.feed = Feed(source, start.delay, self._post_reading)
         self._count = 1
-        self._stopped = ""  # PAUSED: the display; HELD: the recording
+        self._stopped = ""  # PAUSED: the display; HELD: the replay
         self.failure: BaseException | None = None
 
     def open(self) -> None:
-        """Opens the source; errors are the command's. close() is due from then on."""
+        """Open the source. Raises SlabmonError if that fails; call close() in any case."""
         self.reading = self.feed.open()
         self.browser = self._start.browser(self.reading.window)
 
     def close(self) -> None:
-        """Closes the source."""
+        """Close the source."""
         self.feed.close()
 
     def compose(self) -> ComposeResult:
+        """Yield the widgets."""
         yield Static(id="facts", markup=False)
         yield Tabs(list(VIEWS))
         yield Static(id="where", markup=False)
@@ -83,29 +83,31 @@ class TopApp(App[int]):
         yield Footer(show_command_palette=True)
 
     def on_mount(self) -> None:
+        """Start."""
         with contextlib.suppress(ValueError, RuntimeError):  # tests run beside the main thread
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, self.exit, 0)
-        self.set_interval(1.0, self._tell)
+        self.set_interval(1.0, self._update_header)
         self.grid.focus()
         self.feed.judge(self.browser.place.view.judged)
         self._count_down()
 
-    def _pass_on(self, reading: Reading) -> None:
-        """Called in the feed's thread."""
+    def _post_reading(self, reading: Reading) -> None:
+        """Hand a reading over from the feed's thread."""
         self.post_message(self.Read(reading))
 
     @property
     def grid(self) -> Grid:
+        """The table."""
         return self.screen_stack[0].query_one(Grid)
 
-    def _tell(self) -> None:
-        """Writes what stands above the table."""
+    def _update_header(self) -> None:
+        """Write the lines above the table."""
         if not self.screen_stack or not self.is_running:
             return
         screen, browser, width = self.screen_stack[0], self.browser, max(20, self.size.width)
-        shown = facts(summarize(browser.window), self.reading.own_ratio)
-        screen.query_one("#facts", Static).update("\n".join(joined(shown, width)))
+        parts = facts(summarize(browser.window), self.reading.own_ratio)
+        screen.query_one("#facts", Static).update("\n".join(joined(parts, width)))
         screen.query_one(Tabs).show(browser.places[0].view.name)
         line = [
             *alarms(self.reading, browser, self._stopped, self._start.delay),
@@ -114,26 +116,26 @@ class TopApp(App[int]):
         screen.query_one("#where", Static).update("\n".join(joined(line, width)))
 
     def _show(self, arrived: bool = False) -> None:
-        """Draws the table anew; `arrived` at another place."""
+        """Redraw the table; `arrived`: for the first time at this place."""
         if arrived:
             self.feed.judge(self.browser.place.view.judged)
             self.grid.arrive()
         else:
             self.grid.redraw()
-        self._tell()
+        self._update_header()
 
     def _fatal_error(self) -> None:
-        """Textual's hook, which would print a traceback: the command tells of the error instead,
-        when the terminal is itself again."""
+        """Override Textual's hook, which prints a traceback: the command reports the error instead,
+        once the terminal is restored."""
         self.failure = self._exception
         self._close_messages_no_wait()
 
     def on_grid_drawn(self) -> None:
-        """The range of visible rows."""
-        self._tell()
+        """Show the new range of visible rows."""
+        self._update_header()
 
     def on_top_app_read(self, message: Read) -> None:
-        """A new window, or why there is none."""
+        """Show a new window, or why there is none."""
         self.reading = message.reading
         error = self.reading.error
         if error is not None and not isinstance(error, SlabmonError):
@@ -146,15 +148,15 @@ class TopApp(App[int]):
             if self._stopped != "PAUSED":
                 self.browser.refresh(self.reading.window)
                 self._show()
-        self._tell()
+        self._update_header()
         self._count_down()
 
     def _count_down(self) -> None:
         if self._start.count is not None and self._count >= self._start.count:
-            self.set_timer(self._start.delay, partial(self.exit, 0))  # it is to be read, too
+            self.set_timer(self._start.delay, partial(self.exit, 0))  # time to read it
 
     def on_key(self, event: events.Key) -> None:
-        """Sort letters, and views by number."""
+        """Handle sort letters and view numbers."""
         if self.focused is not self.grid:
             return
         letter = event.character or ""
@@ -166,25 +168,25 @@ class TopApp(App[int]):
             self._show()
 
     def show_view(self, name: str) -> None:
-        """Goes to a view."""
+        """Go to a view."""
         self.browser.show(name)
         self._show(arrived=True)
 
     def sort_by(self, name: str) -> None:
-        """Orders by a column."""
+        """Sort by a column."""
         self.browser.sort_by(name)
         self._show()
 
     def on_grid_heading_clicked(self, message: Grid.HeadingClicked) -> None:
-        """Orders by it."""
+        """Sort by the clicked column."""
         self.sort_by(message.column)
 
     def on_tabs_chosen(self, message: Tabs.Chosen) -> None:
-        """Goes to the view that was clicked."""
+        """Go to the clicked view."""
         self.show_view(message.name)
 
     def on_grid_opened(self) -> None:
-        """What belongs to the row, else all of its figures."""
+        """Show what belongs to the row, or all of its figures if nothing does."""
         row = self.grid.row
         if row is not None and self.browser.enter(row):
             self._show(arrived=True)
@@ -192,13 +194,13 @@ class TopApp(App[int]):
             self.action_row()
 
     def action_turn(self, step: int) -> None:
-        """The next view."""
+        """Go to the next view."""
         if self.focused is self.grid:
             self.browser.turn(step)
             self._show(arrived=True)
 
     async def action_back(self) -> None:
-        """Closes the prompt, else back, else no filter."""
+        """Close the prompt, else go back, else clear the filter."""
         if self.query_one(Prompt).kind:
             self._close_prompt()
         elif self.browser.back():
@@ -208,7 +210,7 @@ class TopApp(App[int]):
             self._show()
 
     def action_pause(self) -> None:
-        """Freezes the display, and the recording if it is one; or goes on."""
+        """Pause or resume the display and, if it is one, the replay."""
         self._stopped = "" if self._stopped else "PAUSED"
         self.feed.play(0.0 if self._stopped else 1.0)
         if not self._stopped:
@@ -216,51 +218,52 @@ class TopApp(App[int]):
         self._show()
 
     def action_mark(self, mark: bool) -> None:
-        """Differences from now on, or totals again."""
+        """Show differences from now on, or totals again."""
         self.browser.mark = self.browser.window.now if mark else None
         self.browser.refresh()
         self._show()
 
     def action_row(self) -> None:
-        """All figures of the row."""
+        """Show all figures of the row."""
         row = self.grid.row
         if row is not None:
             self.push_screen(TextScreen(row_text(self.browser, row, self._text_width)))
 
     def action_help(self) -> None:
-        """Keys, filters and columns."""
+        """Show keys, filters and columns."""
         self.push_screen(TextScreen(help_text(self.browser.place.view, self._text_width)))
 
     @property
     def _text_width(self) -> int:
-        """Columns of text inside a screen above the table."""
+        """Width of the text in a TextScreen."""
         return max(20, self.size.width * 9 // 10 - 6)
 
     def action_step(self, seconds: int) -> None:
-        """So far on in the past, or back into it."""
+        """Move through the past by `seconds`."""
         if self._can_jump():
             self._jump(self._moment + seconds)
 
     @property
     def _moment(self) -> float:
-        """The Unix time that is shown."""
+        """The Unix time of what is shown."""
         return time.time() if self.reading.moment is None else self.reading.moment
 
     def _jump(self, moment: float | None) -> None:
-        """A display that was paused would not show it; the past that was stops there instead."""
+        """Go to a Unix time, None: the present. If the display was paused, the replay is held there
+        instead, so that the jump is visible."""
         self._stopped = "HELD" if self._stopped else ""
         self.feed.jump(moment)
 
     def _can_jump(self) -> bool:
         if not self.feed.seekable:
             self.notify(
-                "programs of its own have no past; a recording, or a daemon with history, has",
+                "a local session has no past; use a recording, or a daemon that keeps history",
                 severity="warning",
             )
         return self.feed.seekable
 
     def action_prompt(self, kind: str) -> None:
-        """Asks for a filter, a file or a time."""
+        """Ask for a filter, a file or a time."""
         if kind != "jump" or self._can_jump():
             view = self.browser.place.view
             values = {
@@ -274,13 +277,13 @@ class TopApp(App[int]):
         self.grid.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Does what was asked; the prompt stays open where that fails."""
+        """Act on the input; the prompt stays open if that fails."""
         kind, text = self.query_one(Prompt).kind, event.value
         try:
             if kind == "filter":
                 self.browser.filter(text)
             elif kind == "export":
-                self.notify(write(self.browser, Path(text).expanduser()), markup=False)
+                self.notify(self.browser.export(Path(text).expanduser()), markup=False)
             else:
                 self._jump(None if text.strip() == "now" else moment(text, self._moment))
         except UsageError as error:
@@ -290,18 +293,18 @@ class TopApp(App[int]):
             self._show()
 
     def action_command_palette(self) -> None:
-        """Above the table, so that what is chosen there is seen."""
+        """Open the palette above the table, so that the effect of a command is visible."""
         if isinstance(self.screen, TextScreen):
             self.pop_screen()
         super().action_command_palette()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """What the command palette offers."""
+        """Yield the entries of the command palette."""
         for name, view in VIEWS.items():
             yield SystemCommand(f"View {name}", view.title, partial(self.show_view, name))
         for column in self.browser.table.columns:
             yield SystemCommand(
-                f"Order by {column.name}", column.help, partial(self.sort_by, column.name)
+                f"Sort by {column.name}", column.help, partial(self.sort_by, column.name)
             )
         for title, help, action in COMMANDS:
             yield SystemCommand(title, help, partial(self.run_action, action))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""top without a terminal: plain text again and again, for scripts and pipes."""
+"""top without a terminal: repeated plain text, for scripts and pipes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from slabmon.views.window import WindowBuilder
 
 
 def run(source: SnapshotSource, start: Start) -> int:
-    """Prints until told to stop. A daemon that does not answer for a while is waited for; at the
-    beginning that is an error."""
+    """Print until a signal arrives. Raises SlabmonError if the first reading fails; later failures
+    are warnings, and it retries."""
     past, replayed = past_of(source), isinstance(source, RecordingSource)
     judge = None
-    if past is not None and not replayed:  # a daemon knows better
+    if past is not None and not replayed:  # a daemon has its own verdicts
         judge = PolledJudge(lambda: assessment(past, None))
         judge.wanted = VIEWS[start.view].judged
     history = WindowBuilder(VIEWS.values(), judge or Observer())
@@ -50,12 +50,12 @@ def run(source: SnapshotSource, start: Start) -> int:
                     browser.refresh(history.add(source.snapshot(details=True)))
                     fresh = True
                 except SlabmonError as error:
-                    sys.stderr.write(f"slabmon: warning: {error}; goes on trying\n")
+                    sys.stderr.write(f"slabmon: warning: {error}; retrying\n")
     return 0
 
 
 def page(browser: Browser) -> str:
-    """One screenful: the header's facts, and the table."""
+    """Return one page: the header's facts and the table."""
     at = time.strftime("%F %T", time.localtime(browser.window.snapshot.taken))
     head = [f"slabmon top - {at} - {browser.crumbs}"]
     head += facts(summarize(browser.window))

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What top shows and where one is in it, without a terminal: views, order, filter, drill-down."""
+"""What top shows, independent of the terminal: view, order, filter, drill-down, export."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import numpy as np
-
+from slabmon.base.arrays import I64, Bool
+from slabmon.base.errors import UsageError
 from slabmon.base.escape import printable
+from slabmon.export.text import rows_to_json, to_csv
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.columns import Column, Kind
 from slabmon.views.drilldown import follow_link
@@ -17,8 +19,8 @@ from slabmon.views.table import Table
 from slabmon.views.view import View
 from slabmon.views.window import Instant, Window
 
-# slabtop's sort letters, and the first of these columns that a view has. Letters for what slabmon
-# does not know (objects and pages per slab, slab counts) are given to its own figures.
+# slabtop's sort letters, each for the first of these columns that a view has. Letters of figures
+# that slabmon does not have (objects and pages per slab, number of slabs) stand for its own.
 SORT_LETTERS: dict[str, tuple[str, ...]] = {
     "a": ("active_objects", "live_objects", "resources", "allocs"),
     "b": ("allocated_bytes", "bytes", "managed_bytes"),
@@ -31,11 +33,17 @@ SORT_LETTERS: dict[str, tuple[str, ...]] = {
     "u": ("use_ratio", "waste_ratio"),
 }
 
+_NAME_COLUMNS = ("name", "release")
+_EXPORTS = {".csv": to_csv, ".json": rows_to_json}
+
 
 @dataclass
 class Place:
-    """One view as it is looked at. `siblings` are the views that the same row leads to, with
-    their titles; `row` is the name of that row."""
+    """A view with the user's order, filter and cursor.
+
+    `siblings` are the views that the same row leads to, with their titles; `row` is the name of
+    that row. `cursor` is the key of the selected row, `top` the position of the first visible one.
+    """
 
     view: View
     row: str = ""
@@ -49,49 +57,53 @@ class Place:
 
 @dataclass
 class Browser:
-    """`window` is what is shown; `order` the numbers of the rows shown, in their order."""
+    """`window` is what is shown, `order` holds the numbers of the shown rows, in order.
+
+    `places` is the way from a standing view to the present one, `roots` the standing views as they
+    were left.
+    """
 
     window: Window
     mark: Instant | None = None
     places: list[Place] = field(default_factory=list)
     roots: dict[str, Place] = field(default_factory=dict)
     table: Table = field(init=False)
-    order: np.ndarray = field(init=False)
+    order: I64 = field(init=False)
 
     def __post_init__(self) -> None:
         self.show(next(iter(VIEWS)))
 
     @property
     def place(self) -> Place:
-        """The view looked at."""
+        """The present view."""
         return self.places[-1]
 
     def refresh(self, window: Window | None = None) -> None:
-        """Computes the table anew, from this window on."""
+        """Recompute the table, from a new window if one is given."""
         self.window = window or self.window
         self.table = Table(self.place.view, self.window, self.mark)
         self._arrange()
 
     def _arrange(self) -> None:
-        keep: np.ndarray | None = None
+        keep: Bool | None = None
         if self.place.filter:
             keep = mask(self.place.filter, self.table)
-        past = {column.name for column in self.table.columns}
-        sort = self.place.sort if self.place.sort in past else ""
+        names = {column.name for column in self.table.columns}
+        sort = self.place.sort if self.place.sort in names else ""
         self.order = self.table.order(sort, self.place.inverted, keep)
 
     @property
     def sort(self) -> str:
-        """Name of the column that rows are ordered by, "" for none."""
+        """Name of the column that rows are sorted by, "" for none."""
         return self.place.sort or self.place.view.sort
 
     def show(self, name: str) -> None:
-        """Goes to a standing view, as it was left."""
+        """Go to a standing view, as it was left."""
         self.places = [self.roots.setdefault(name, Place(VIEWS[name]))]
         self.refresh()
 
     def turn(self, step: int) -> None:
-        """The next view: among those that the same row leads to, else of all."""
+        """Go `step` views on: among those that the same row leads to, else among all."""
         place = self.place
         if not place.siblings:
             names = list(VIEWS)
@@ -103,14 +115,14 @@ class Browser:
         self.refresh()
 
     def sort_by(self, name: str) -> None:
-        """Orders by a column (see find_column); the same one again inverts."""
+        """Sort by a column (see find_column); the same column again reverses the order."""
         column = find_column(self.table.columns, name)
         self.place.inverted = column.name == self.sort and not self.place.inverted
         self.place.sort = column.name
         self._arrange()
 
     def sort_letter(self, letter: str) -> bool:
-        """Orders by what this letter means in this view; False if it means nothing."""
+        """Sort by the column of a letter; return False if this view has none."""
         column = letter_column(self.place.view, letter)
         if column is None or column not in self.table.columns:
             return False
@@ -118,27 +130,29 @@ class Browser:
         return True
 
     def filter(self, text: str) -> None:
-        """Shows only rows that match. Raises UsageError and changes nothing if it cannot."""
+        """Show only matching rows. An invalid filter raises UsageError and changes nothing."""
         mask(text, self.table)
         self.place.filter = text.strip()
         self._arrange()
 
     def enter(self, row: int) -> bool:
-        """Goes to what belongs to a row; False if nothing does."""
+        """Go to what belongs to a row; return False if nothing does."""
         view = self.place.view
         subject = self.table.listing.rows[row]
-        found = tuple((link.title, follow_link(link, view, subject, VIEWS)) for link in view.links)
-        if not found:
+        siblings = tuple(
+            (link.title, follow_link(link, view, subject, VIEWS)) for link in view.links
+        )
+        if not siblings:
             return False
         self.place.cursor = self.table.key(row)
-        # What is empty can be seen all the same, but not at first.
-        full = (v for _, v in found if len(Table(v, self.window)))
-        self.places.append(Place(next(full, found[0][1]), self.name(row), found))
+        # Start with one that is not empty; the others can be reached.
+        full = (v for _, v in siblings if len(Table(v, self.window)))
+        self.places.append(Place(next(full, siblings[0][1]), self.name(row), siblings))
         self.refresh()
         return True
 
     def back(self) -> bool:
-        """Back to where one came from; False at the top."""
+        """Go back; return False at the top."""
         if len(self.places) == 1:
             return False
         self.places.pop()
@@ -146,30 +160,41 @@ class Browser:
         return True
 
     def name(self, row: int) -> str:
-        """What a row is called."""
+        """Return the name of a row."""
         labels = [
             column
             for column in self.table.columns
             if column.kind == Kind.LABEL and column.name in self.place.view.brief
         ]
+        if not labels:
+            return ""
         (cells,) = self.table.cells([row], labels)
-        found = (
-            ""
-            if not cells
-            else next(
-                (
-                    str(value)
-                    for column, value in zip(labels, cells, strict=True)
-                    if column.name in ("name", "release") and value
-                ),
-                str(cells[0]),
-            )
+        named = (
+            value
+            for column, value in zip(labels, cells, strict=True)
+            if column.name in _NAME_COLUMNS and value
         )
-        return printable(found)
+        return printable(str(next(named, cells[0])))
+
+    def export(self, path: Path) -> str:
+        """Write the shown rows, with all columns, to a new file; return a message for the user.
+
+        The format follows from the file's name. Raises UsageError if it cannot be written.
+        """
+        if path.suffix not in _EXPORTS:
+            raise UsageError("the file name must end in .csv or .json")
+        try:
+            with path.open("x", encoding="utf-8", newline="") as file:
+                file.write(_EXPORTS[path.suffix](self.table, self.order))
+        except FileExistsError:
+            raise UsageError(f"{path} exists; choose another name") from None
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror}") from None
+        return f"{len(self.order):,} rows written to {path}"
 
     @property
     def crumbs(self) -> str:
-        """The way here: view, row, view, row, view."""
+        """The way to the present place: view, row, view, row, view."""
         parts = [self.places[0].view.name]
         for place in self.places[1:]:
             titles = {view.name: title for title, view in place.siblings}
@@ -177,21 +202,21 @@ class Browser:
         return " > ".join(parts)
 
     @property
-    def nothing(self) -> str:
+    def empty_reason(self) -> str:
         """Why no row is shown."""
         if self.place.filter and len(self.table):
             return "no row matches the filter"
         tracking = self.window.snapshot.tracking
         if self.place.view.details and tracking.mode != "exact":
-            return f"no live object was sampled here, one in {tracking.sample_bytes:,} bytes is"
-        return "nothing here"
+            return f"no live objects sampled (one sample per {tracking.sample_bytes:,} bytes)"
+        return "no rows"
 
 
 def letter_column(view: View, letter: str) -> Column | None:
-    """The column that a sort letter means in a view: `n` the name, else see SORT_LETTERS."""
+    """Return the column of a sort letter in a view: `n` is the name, else see SORT_LETTERS."""
     if letter == "n":
         return next(
-            (c for c in view.columns if c.kind == Kind.LABEL and c.name in ("name", "release")),
+            (c for c in view.columns if c.kind == Kind.LABEL and c.name in _NAME_COLUMNS),
             view.columns[0],
         )
     names = {column.name: column for column in view.columns}

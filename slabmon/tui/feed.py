@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A thread that reads the source at an interval and turns snapshots into windows.
 
-The source is opened, used and closed in this thread alone: a recording belongs to the thread that
-opened it, and a slow daemon holds nobody else up.
+The source is opened, used and closed in this thread only: a recording belongs to the thread that
+opened it, and a slow daemon blocks nobody else.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from slabmon.base.errors import SlabmonError
 from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
 from slabmon.model import Snapshot
-from slabmon.sources import Past, SnapshotSource
+from slabmon.sources import SnapshotSource
 from slabmon.sources.lookback import PolledJudge, assessment, fill, past_of
+from slabmon.sources.playback import PlaybackClock
 from slabmon.sources.recording import RecordingSource
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.window import Window, WindowBuilder
@@ -27,63 +28,44 @@ from slabmon.views.window import Window, WindowBuilder
 CLOSE_SECONDS = 3.0
 
 
-class _Clock:
-    """Goes through the past: `now` is the Unix time it has come to."""
-
-    def __init__(self, past: Past, moment: float) -> None:
-        self.past = past
-        self.speed = 1.0
-        self._first, self._last = past.span()
-        self.seek(moment)
-
-    @property
-    def now(self) -> float:
-        passed = (time.monotonic() - self._since) * self.speed
-        return min(max(self._from + passed, self._first), self._last)
-
-    def seek(self, moment: float) -> None:
-        self._from, self._since = moment, time.monotonic()
-
-    def play(self, speed: float) -> None:
-        self.seek(self.now)
-        self.speed = speed
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What the last reading gave: the latest window, when it was read (monotonic clock), at which
-    recorded moment (Unix time, None: now), and the error if the reading failed: a SlabmonError
-    passes, any other was the last. `refused` says why what was asked for could not be done, ""
-    where it was. `own_ratio` is
-    the CPU time of this process per second since the reading before."""
+    """The result of the last reading.
+
+    window: the latest window.
+    read_at: when it was read (monotonic clock).
+    moment: the Unix time that is shown, None for the present.
+    error: why the reading failed. After a SlabmonError reading continues, any other is the last.
+    own_ratio: CPU time of this process per second since the previous reading.
+    refused: why a request (a jump) was refused, "" if it was not.
+    """
 
     window: Window
     read_at: float
     moment: float | None
-    error: BaseException | None
-    own_ratio: float
+    error: BaseException | None = None
+    own_ratio: float = 0.0
     refused: str = ""
 
 
 class Feed:
-    """Readings until close(). `tell` is called in the feed's thread after each."""
+    """Reads until close(). `notify` is called in the feed's thread after each reading."""
 
     def __init__(
-        self, source: SnapshotSource, delay: float, tell: Callable[[Reading], None]
+        self, source: SnapshotSource, delay: float, notify: Callable[[Reading], None]
     ) -> None:
         self.delay = delay
         self._source = source
-        # What is recorded is gone through by a clock of our own; a daemon's past once it is asked
-        # for, until the present is.
         self._past = past_of(source)
-        self._clock: _Clock | None = None
-        self._tell = tell
+        # Runs for a recording from the start, for a daemon while its past is shown.
+        self._clock: PlaybackClock | None = None
+        self._notify = notify
         self._judge = PolledJudge(self._assessment) if self._past is not None else None
-        self._history = WindowBuilder(VIEWS.values(), self._judge or Observer())
+        self._history = self._new_history()
         self._last: Reading | None = None
-        self._own = 0.0
+        self._cpu_seconds = 0.0
         self._failure: BaseException | None = None
-        self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
 
@@ -93,7 +75,7 @@ class Feed:
         return self._past is not None
 
     def open(self) -> Reading:
-        """Starts, and waits for the first reading. Raises what kept the source from opening."""
+        """Start, and wait for the first reading. Raises what the source raised."""
         self._thread.start()
         self._ready.wait()
         if self._failure is not None:
@@ -102,29 +84,29 @@ class Feed:
         return self._last
 
     def close(self) -> None:
-        """Closes the source. A reading under way is waited for, but not for long: nothing of ours
-        outlives the process."""
-        self._orders.put(None)
+        """Close the source. Waits for a reading under way, but not longer than CLOSE_SECONDS:
+        nothing that is attached outlives the process."""
+        self._requests.put(None)
         self._thread.join(CLOSE_SECONDS)
 
     def read(self) -> None:
-        """Reads as soon as possible."""
-        self._orders.put(lambda: None)
+        """Read as soon as possible."""
+        self._requests.put(lambda: None)
 
     def jump(self, moment: float | None) -> None:
-        """Goes on from this Unix time of a source that is seekable; None: the present, of a
-        recording its end."""
-        self._orders.put(lambda: self._seek(moment))
+        """Continue from this Unix time of a seekable source; None: from the present, or the end of
+        a recording."""
+        self._requests.put(lambda: self._seek(moment))
 
     def judge(self, wanted: bool) -> None:
-        """Whether verdicts are looked at: they are asked for only then, soon if that is news."""
+        """Set whether verdicts are shown; they are computed only while they are."""
         if self._judge is not None and self._judge.wanted != wanted:
             self._judge.wanted = wanted
             self._judge.forget()
             self.read()
 
     def play(self, speed: float) -> None:
-        """Lets the past go on at this speed, 0 stops it."""
+        """Let the past continue at this speed, 0 stops it."""
         if self._clock is not None:
             self._clock.play(speed)
 
@@ -132,80 +114,82 @@ class Feed:
         try:
             with self._source:
                 if isinstance(self._source, RecordingSource):
-                    self._clock = _Clock(self._source, self._source.now)
+                    self._clock = self._source.clock
                 else:
-                    self._begin(None)
+                    self._restart_history(None)
                 self._read()
                 self._ready.set()
-                self._follow()
+                self._loop()
         except BaseException as error:
             self._failure = error
             if self._last is not None:
-                self._tell(replace(self._last, error=error))
+                self._notify(replace(self._last, error=error))
             self._ready.set()
 
-    def _follow(self) -> None:
+    def _loop(self) -> None:
         due = time.monotonic() + self.delay
         while True:
-            order = None
+            request = None
             with contextlib.suppress(queue.Empty):
-                order = self._orders.get(timeout=max(0.0, due - time.monotonic()))
-                if order is None:
+                request = self._requests.get(timeout=max(0.0, due - time.monotonic()))
+                if request is None:
                     return
             assert self._last is not None
             refused = ""
             try:
-                if order is None:
+                if request is None:
                     due = max(due + self.delay, time.monotonic())
                 else:
-                    order()
+                    request()
             except SlabmonError as error:
                 refused = str(error)
             try:
                 self._read()
             except SlabmonError as error:
                 self._last = replace(self._last, error=error)
-            self._tell(replace(self._last, refused=refused))
+            self._notify(replace(self._last, refused=refused))
 
     def _read(self) -> None:
         window = self._history.add(self._snapshot())
-        now, own = time.monotonic(), time.process_time()
-        ratio = 0.0
+        now, cpu_seconds = time.monotonic(), time.process_time()
+        own_ratio = 0.0
         if self._last is not None and now > self._last.read_at:
-            ratio = (own - self._own) / (now - self._last.read_at)
-        self._own = own
+            own_ratio = (cpu_seconds - self._cpu_seconds) / (now - self._last.read_at)
+        self._cpu_seconds = cpu_seconds
         moment = None if self._clock is None else self._clock.now
-        self._last = Reading(window, now, moment, None, ratio)
+        self._last = Reading(window=window, read_at=now, moment=moment, own_ratio=own_ratio)
 
     def _snapshot(self) -> Snapshot:
         if self._clock is None:
             return self._source.snapshot(details=True)
-        return self._clock.past.at(self._clock.now).snapshot
+        assert self._past is not None
+        return self._past.at(self._clock.now).snapshot
 
     def _assessment(self) -> Assessment | None:
         assert self._past is not None
         return assessment(self._past, None if self._clock is None else self._clock.now)
 
     def _seek(self, moment: float | None) -> None:
-        """The history before the moment comes from the past as well."""
         assert self._past is not None
-        if moment is None and not isinstance(self._source, RecordingSource):
+        recorded = isinstance(self._source, RecordingSource)
+        if moment is None and not recorded:
             self._clock = None
-            self._begin(None)
+            self._restart_history(None)
             return
         if self._clock is None:
-            assert moment is not None
-            self._clock = _Clock(self._past, moment)
+            span = self._past.span()
+            self._clock = PlaybackClock(lambda: span, span[1])
         self._clock.seek(float("inf") if moment is None else moment)
-        self._clock.seek(self._clock.now)
-        self._begin(self._clock.now)
+        self._restart_history(self._clock.now)
 
-    def _begin(self, moment: float | None) -> None:
-        """Begins anew, with what was before this Unix time (None: the present) as far as it is
-        known."""
-        self._history = WindowBuilder(VIEWS.values(), self._judge or Observer())
+    def _restart_history(self, moment: float | None) -> None:
+        """Start a new window with what the past has before this Unix time (None: the present)."""
+        self._history = self._new_history()
         if self._past is not None and self._judge is not None:
             self._judge.forget()
             with contextlib.suppress(SlabmonError):  # not every daemon keeps history
                 end = self._source.snapshot().taken if moment is None else moment
                 fill(self._history, self._past, end)
+
+    def _new_history(self) -> WindowBuilder:
+        return WindowBuilder(VIEWS.values(), self._judge or Observer())

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table on the screen: visible rows only, a cursor, keys and mouse. It shows plain text, never
-markup."""
+"""The table on the screen: visible rows only, a cursor, keys and mouse. Text is never markup."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ _PLAIN = Style()
 
 
 class Grid(Widget, can_focus=True):
-    """Shows the browser's place; where one is in it is kept there."""
+    """Shows the browser's place, which holds cursor and scroll position."""
 
     DEFAULT_CSS = "Grid { height: 1fr; }"
 
@@ -41,17 +40,17 @@ class Grid(Widget, can_focus=True):
     ]
 
     class Opened(Message):
-        """The row under the cursor is to be opened."""
+        """The user opened the row under the cursor."""
 
     class HeadingClicked(Message):
-        """The heading of a column was clicked."""
+        """The user clicked a column's heading."""
 
         def __init__(self, column: str) -> None:
             self.column = column
             super().__init__()
 
     class Drawn(Message):
-        """Which rows are visible has changed."""
+        """The range of visible rows may have changed."""
 
     def __init__(self, browser: Browser) -> None:
         super().__init__()
@@ -63,19 +62,19 @@ class Grid(Widget, can_focus=True):
 
     @property
     def row(self) -> int | None:
-        """Number of the row under the cursor."""
+        """Number of the row under the cursor, None if there is no row."""
         order = self.browser.order
         return int(order[self._at]) if len(order) else None
 
     @property
     def visible_rows(self) -> tuple[int, int]:
-        """Places of the first and the last visible row, from 1 on."""
+        """Positions of the first and the last visible row, from 1."""
         top = self.browser.place.top
         return min(top + 1, len(self.browser.order)), top + len(self._layout.rows)
 
     def redraw(self) -> None:
-        """Shows what the browser holds now. The cursor stays on its row, but on the first one it
-        stays at the top, whatever row that becomes."""
+        """Show what the browser holds now. The cursor follows its row; at the top it stays there,
+        whichever row comes first."""
         browser, place = self.browser, self.browser.place
         order, height = browser.order, max(1, self.size.height - 1)
         if place.cursor is not None:
@@ -101,14 +100,14 @@ class Grid(Widget, can_focus=True):
         self.post_message(self.Drawn())
 
     def arrive(self) -> None:
-        """Shows another place: its own cursor, its first columns."""
+        """Show another place, with its own cursor and from the first column."""
         self._skip = 0
         if self.browser.place.cursor is None:
             self._at = 0
         self.redraw()
 
     def render_line(self, y: int) -> Strip:
-        """One line of the screen."""
+        """Return one line of the screen."""
         width = self.size.width
         if y == 0:
             text, style = self._layout.heading, _HEADING
@@ -116,36 +115,36 @@ class Grid(Widget, can_focus=True):
             text = self._layout.rows[y - 1]
             style = _CURSOR if self.browser.place.top + y - 1 == self._at else _PLAIN
         else:
-            text, style = self.browser.nothing if y == 1 else "", _PLAIN
+            text, style = self.browser.empty_reason if y == 1 else "", _PLAIN
         return Strip([Segment(text, style)]).adjust_cell_length(width, _PLAIN)
 
     def on_resize(self) -> None:
-        """As much as fits."""
+        """Redraw at the new size."""
         self.redraw()
 
     def action_move(self, rows: int) -> None:
-        """Moves the cursor."""
+        """Move the cursor."""
         self._at = max(0, min(self._at + rows, len(self.browser.order) - 1))
         self.browser.place.cursor = None
         self.redraw()
 
     def action_page(self, pages: int) -> None:
-        """Moves by screenfuls."""
+        """Move the cursor by screens."""
         self.action_move(pages * max(1, self.size.height - 2))
 
     def action_skip(self, columns: int) -> None:
-        """Scrolls columns; the first stays."""
+        """Scroll columns; the first stays."""
         most = len(choices(self.browser.table)) - 2
         self._skip = max(0, min(self._skip + columns, most))
         self.redraw()
 
     def action_open(self) -> None:
-        """Opens the row."""
+        """Open the row."""
         if self.row is not None:
             self.post_message(self.Opened())
 
     def on_click(self, event: events.Click) -> None:
-        """A heading orders, a row is selected, a second click opens it."""
+        """Sort by a heading, select a row, or open the selected one."""
         if event.y == 0:
             column = self._layout.column_at(event.x)
             if column is not None:
@@ -158,9 +157,9 @@ class Grid(Widget, can_focus=True):
                 self.action_move(place - self._at)
 
     def on_mouse_scroll_down(self) -> None:
-        """Scrolls."""
+        """Scroll."""
         self.action_move(3)
 
     def on_mouse_scroll_up(self) -> None:
-        """Scrolls."""
+        """Scroll."""
         self.action_move(-3)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The texts of help, and of all figures of one row. `python -m slabmon.top.help` writes
-docs/views.md."""
+"""Help, and the text of all figures of a row. `python -m slabmon.tui.help` prints docs/views.md."""
 
 from __future__ import annotations
 
@@ -15,46 +14,49 @@ from slabmon.views.view import View
 
 _KEY_WIDTH, _INDENT = 18, 4
 KEYS = (
-    ("j k up down", "move; g G home end, page up, page down: further; left right: other columns"),
+    (
+        "j k up down",
+        "move; g G home end: first, last row; page up, down; left right: other columns",
+    ),
     (
         "enter",
         "open what belongs to the row: sites of a cache, stacks of a site, resources of a "
-        "device; all figures where nothing does",
+        "device; else all figures",
     ),
-    ("escape backspace", "back; at the top of a view: no filter"),
-    ("tab, shift+tab", "next view; below a row, the next thing that belongs to it"),
+    ("escape backspace", "back; at the top of a view: clear the filter"),
+    ("tab, shift+tab", "next, previous view; inside a row: of what belongs to it"),
     ("1 to 9", "view by its number"),
-    ("i", "all figures of the row, exactly, and what they mean"),
+    ("i", "all figures of the row, exact and explained"),
     ("/", "filter"),
-    ("a b c l v n o p s u", "order by a column, see below; again: the other way round"),
-    ("space", "pause the display; moving, ordering and opening go on"),
-    ("m", "mark: show differences from now on; M: no mark"),
+    ("a b c l v n o p s u", "sort by a column, see below; again: reverse the order"),
+    ("space", "pause the display; moving, sorting and opening still work"),
+    ("m", "mark: show differences from now on; M: totals again"),
     ("e", "export what is shown: NAME.csv or NAME.json"),
-    ("t", "jump to a time in the past, or to now; [ and ] a minute back and on"),
+    ("t", "jump to a time in the past, or to now; [ ] one minute back, forward"),
     ("?", "this help"),
-    ("ctrl+p", "all commands by name, ordering by any column"),
+    ("ctrl+p", "all commands by name, and sorting by any column"),
     ("q", "quit"),
-    ("mouse", "click a heading to order, a row to select, again to open, a view to see it"),
+    ("mouse", "click a heading to sort, a row to select it, again to open it, a view to show it"),
 )
 FILTERS = (
-    ("kmalloc", "a name of the row contains it"),
+    ("kmalloc", "a name in the row contains this"),
     ('"two words"', "the same, with spaces"),
-    ("/^kmalloc-[0-9]+$/", "a name matches the regular expression"),
-    ("live > 1M", "comparison: < <= = != >= > with K M G T, in seconds also ms m h d, or %"),
-    ("module ~ nvme", "a column contains; !~ does not; a /regex/ is possible too"),
+    ("/^kmalloc-[0-9]+$/", "a name matches this regular expression"),
+    ("live > 1M", "comparison: < <= = != >= >; units K M G T, of times ms s m h d, or %"),
+    ("module ~ nvme", "a column contains this, or matches a /regex/; !~ does not"),
 )
 MARKS = (
     (
         "at most",
-        "upper end of the 95 % interval of a sampled live figure; where no sample is, up "
-        "to 3.7 sampling intervals can be unseen",
+        "upper bound of the 95 % confidence interval of a sampled live figure; without samples "
+        "it is 3.7 sampling intervals",
     ),
     (
         "?",
-        "behind a live figure: objects of this cache can be freed without any event, so that "
-        "the figure is an upper bound and no sign of a leak",
+        "after a live figure: objects can be freed without an event, so that the figure is an "
+        "upper bound and not a sign of a leak",
     ),
-    ("-", "not known, or nothing to be known"),
+    ("-", "unknown or not applicable"),
 )
 
 
@@ -64,18 +66,18 @@ def _list(title: str, pairs: tuple[tuple[str, str], ...], width: int) -> list[st
 
 
 def _wrapped(key: str, text: str, width: int) -> str:
-    """A key and its text in lines of at most this width, the further ones indented."""
+    """Return a key and its text in lines of at most this width, continuation lines indented."""
     return textwrap.fill(text, width, initial_indent=key, subsequent_indent=" " * _INDENT)
 
 
 def letters(view: View) -> tuple[tuple[str, str], ...]:
-    """Sort letters that mean something in a view, and the column."""
-    found = [(letter, letter_column(view, letter)) for letter in sorted((*SORT_LETTERS, "n"))]
-    return tuple((letter, column.name) for letter, column in found if column is not None)
+    """Return the sort letters of a view and their columns."""
+    columns = [(letter, letter_column(view, letter)) for letter in sorted((*SORT_LETTERS, "n"))]
+    return tuple((letter, column.name) for letter, column in columns if column is not None)
 
 
 def help_text(view: View, width: int) -> str:
-    """The help for a view, in lines of at most this width."""
+    """Return the help for a view, in lines of at most this width."""
     columns = tuple((column.name, column.help) for column in view.columns)
     return "\n".join(
         [
@@ -89,7 +91,7 @@ def help_text(view: View, width: int) -> str:
 
 
 def row_text(browser: Browser, row: int, width: int) -> str:
-    """All figures of a row: as people read them, exactly, and what they mean."""
+    """Return all figures of a row, rounded and exact, with explanations."""
     table = browser.table
     (cells,), (shown,) = table.cells([row], table.columns), texts(table, [row], table.columns)
     lines = [f"{browser.crumbs} > {browser.name(row)}", ""]
@@ -103,14 +105,14 @@ def row_text(browser: Browser, row: int, width: int) -> str:
 
 
 def markdown() -> str:
-    """docs/views.md."""
+    """Return docs/views.md."""
     lines = [
         "# Views and columns",
         "",
-        "Made from `slabmon/views/catalogue.py` by `make docs`. Counters count since tracking "
+        "Generated from `slabmon/views/catalogue.py` by `make docs`. Counters count since tracking "
         "began; rates are over the last interval, growth and history over at most 10 minutes. "
-        "Bytes of live memory are exact or sampled, as the tracking mode is. "
-        "Sort letters are slabtop's.",
+        "Live memory is exact or sampled, depending on the tracking mode. Sort letters are "
+        "slabtop's.",
         "",
     ]
     for view in VIEWS.values():
@@ -119,7 +121,7 @@ def markdown() -> str:
             "",
             f"{view.title[0].upper()}{view.title[1:]}.",
             "",
-            "| column | heading | unit | kind | what |",
+            "| column | heading | unit | kind | meaning |",
             "|---|---|---|---|---|",
         ]
         for column in view.columns:
@@ -129,7 +131,7 @@ def markdown() -> str:
             )
         named = ", ".join(f"{letter} `{name}`" for letter, name in letters(view))
         opened = ", ".join(link.title for link in view.links)
-        lines += ["", f"Sort letters: {named}. A row opens: {opened or 'all its figures'}.", ""]
+        lines += ["", f"Sort letters: {named}. Enter shows its {opened or 'figures'}.", ""]
     return "\n".join(lines)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys of the application (those of the table are in grid), and what the command palette offers."""
+"""Keys of the application (those of the table are in grid.py), and the command palette."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ BINDINGS: tuple[BindingType, ...] = (
     Binding("i", "row", "All figures", show=False),
     Binding("t", "prompt('jump')", "Jump to a time", show=False),
     Binding("left_square_bracket", "step(-60)", "A minute back", show=False),
-    Binding("right_square_bracket", "step(60)", "A minute on", show=False),
+    Binding("right_square_bracket", "step(60)", "A minute forward", show=False),
     Binding("tab", "turn(1)", "Next view", show=False, priority=True),
-    Binding("shift+tab", "turn(-1)", "View before", show=False, priority=True),
+    Binding("shift+tab", "turn(-1)", "Previous view", show=False, priority=True),
 )
 # Title, help, action.
 COMMANDS = (
     ("Filter", "Show only some rows", "prompt('filter')"),
     ("Export", "Write what is shown to a file", "prompt('export')"),
-    ("Jump", "To a time in the past, or to now", "prompt('jump')"),
-    ("Pause", "Freeze the display, or go on", "pause"),
+    ("Jump", "Go to a time in the past, or to now", "prompt('jump')"),
+    ("Pause", "Pause or resume the display", "pause"),
     ("Mark", "Show differences from now on", "mark(True)"),
     ("No mark", "Show totals", "mark(False)"),
-    ("All figures", "Of the row under the cursor", "row"),
-    ("Help", "Keys, filters, columns", "help"),
-    ("Quit", "Leave", "quit"),
+    ("All figures", "Show all figures of the row under the cursor", "row"),
+    ("Help", "Show keys, filters, columns", "help"),
+    ("Quit", "Leave slabmon top", "quit"),
 )

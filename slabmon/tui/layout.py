@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which columns fit into a terminal, how wide they are, and the text of the visible rows."""
+"""Layout of the table: which columns fit, how wide they are, and the text of the visible rows."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ DESCENDING, ASCENDING = "▼", "▲"
 
 @dataclass(frozen=True)
 class Layout:
-    """`starts` are the screen columns where the `columns` begin, `rows` one line of text per
-    visible row, all `width` cells wide."""
+    """`starts` holds the screen column at which each of `columns` begins, `rows` one line of text
+    per visible row; lines are as wide as the screen."""
 
     columns: tuple[Column, ...]
     starts: tuple[int, ...]
@@ -29,15 +29,15 @@ class Layout:
     rows: tuple[str, ...]
 
     def column_at(self, x: int) -> Column | None:
-        """The column shown at a screen column."""
-        found = [
+        """Return the column shown at screen column `x`."""
+        before = [
             column for column, start in zip(self.columns, self.starts, strict=True) if start <= x
         ]
-        return found[-1] if found else None
+        return before[-1] if before else None
 
 
 def choices(table: Table) -> tuple[Column, ...]:
-    """All columns, those for people first."""
+    """Return all columns, the brief ones first."""
     brief = table.brief
     return brief + tuple(column for column in table.columns if column not in brief)
 
@@ -50,11 +50,13 @@ def lay_out(
     sort: tuple[str, bool] = ("", False),
     known: dict[str, int] | None = None,
 ) -> Layout:
-    """The table's rows of these numbers in `width` cells: the first column, and, behind the next
-    `skip` ones, as many as fit, the one that rows are ordered by among them.
+    """Lay out the rows with these numbers in `width` cells.
 
-    `sort` is that column, which carries the arrow, and whether the order is inverted. `known`
-    remembers widths, so that columns do not jump as values change."""
+    Shows the first column, then as many as fit after skipping `skip`; the column that rows are
+    sorted by is always among them unless columns were skipped. `sort` is that column, which gets an
+    arrow, and whether the order is reversed. `known` holds widths by column between calls, so that
+    columns do not jump as values change.
+    """
     known = {} if known is None else known
     first, *others = choices(table)
     layout = _fit(table, order, width, [first, *others[skip:]], sort, known)
@@ -107,8 +109,8 @@ def _heading(column: Column, sort: tuple[str, bool]) -> str:
 
 
 def _fitted(cell: str, column: Column, width: int) -> str:
-    """A cell in so many screen cells, marked where something is cut off. Of a stack the end is
-    kept: the function that allocates."""
+    """Fit a cell to `width`, with an ellipsis where it is cut. A stack is cut at the start, because
+    its end is the allocating function."""
     size = cell_len(cell)
     if size > width:
         if column.name == "stack":

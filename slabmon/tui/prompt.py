@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The line where a filter, a file or a time is typed."""
+"""The input line for a filter, a file or a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HINTS = {
 
 
 class Prompt(Horizontal):
-    """Hidden until it asks. `kind` is what it asks for, "" for nothing."""
+    """Hidden until it asks. `kind` is "filter", "export" or "jump" while it does, else ""."""
 
     DEFAULT_CSS = """
     Prompt { display: none; height: 1; }
@@ -27,11 +27,12 @@ class Prompt(Horizontal):
     kind = ""
 
     def compose(self) -> ComposeResult:
+        """Yield the widgets."""
         yield Static(markup=False)
         yield Input(compact=True)
 
     def ask(self, kind: str, value: str) -> None:
-        """Opens with this text to start from."""
+        """Open with this text."""
         self.kind = kind
         self.query_one(Static).update(f"{kind}: ")
         field = self.query_one(Input)
@@ -41,6 +42,6 @@ class Prompt(Horizontal):
         field.focus()
 
     def close(self) -> None:
-        """Hides it."""
+        """Hide it."""
         self.kind = ""
         self.remove_class("open")

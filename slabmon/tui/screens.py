@@ -13,7 +13,7 @@ from textual.widgets import Footer, Static
 
 
 class TextScreen(ModalScreen[None]):
-    """Plain text to scroll through."""
+    """Scrollable plain text."""
 
     DEFAULT_CSS = """
     TextScreen { align: center middle; }
@@ -33,16 +33,17 @@ class TextScreen(ModalScreen[None]):
         self._text = text
 
     def compose(self) -> ComposeResult:
+        """Yield the widgets."""
         with VerticalScroll(id="text"):
             yield Static(self._text, markup=False)
         yield Footer()
 
     def action_scroll(self, lines: int) -> None:
-        """Scrolls by lines."""
+        """Scroll by lines."""
         self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
 
     def action_end(self, last: bool) -> None:
-        """To the first or the last line."""
+        """Scroll to the first or the last line."""
         scroll = self.query_one(VerticalScroll)
         if last:
             scroll.scroll_end(animate=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How top begins: what the command line asks for."""
+"""The initial state of top, from the command line."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ from slabmon.views.window import Window
 
 @dataclass(frozen=True)
 class Start:
-    """`delay` in seconds between readings; `count` of readings, None for no end; `sort` a column
-    or a sort letter, with `-` before it inverted, "" for the view's own."""
+    """What the command line asks for.
+
+    delay: seconds between readings.
+    count: number of readings, None for no limit.
+    view: name of the first view.
+    sort: a column or a sort letter, reversed with a leading `-`; "" for the view's own order.
+    filter: see views.filtering.
+    """
 
     delay: float
     count: int | None
@@ -25,7 +31,7 @@ class Start:
     filter: str
 
     def browser(self, window: Window) -> Browser:
-        """A browser set up so. Raises UsageError if there is no such column."""
+        """Return a browser in this state. Raises UsageError for an unknown column or bad filter."""
         browser = Browser(window)
         browser.show(self.view)
         if self.sort:
@@ -36,7 +42,7 @@ class Start:
         return browser
 
     def check(self) -> None:
-        """Raises UsageError if there is no such column; before anything is loaded."""
+        """Raise UsageError for an unknown column, before anything is loaded."""
         if self.sort:
             self._column()
 

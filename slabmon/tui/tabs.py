@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The line of views, the one that is shown standing out; as many as fit, around that one."""
+"""The line of views, with the present one highlighted; as many as fit around it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _OTHER = Style()
 
 
 class Tabs(Widget):
-    """A click chooses a view."""
+    """A click selects a view."""
 
     DEFAULT_CSS = "Tabs { height: 1; }"
 
     class Chosen(Message):
-        """A view was clicked."""
+        """The user clicked a view."""
 
         def __init__(self, name: str) -> None:
             self.name = name
@@ -32,31 +32,31 @@ class Tabs(Widget):
         self._active = names[0]
 
     def show(self, name: str) -> None:
-        """This view is shown."""
+        """Highlight this view."""
         self._active = name
         self.refresh()
 
     def _visible(self) -> list[tuple[str, str]]:
-        """Names and texts of what fits: from the first view on, else up to the active one."""
-        found = [
+        """Return names and texts of the views from the first that lets the active one fit."""
+        labels = [
             (name, f"{number if number < 10 else ''}{' ' if number < 10 else ''}{name}")
             for number, name in enumerate(self._names, 1)
         ]
         active = self._names.index(self._active)
         first = 0
-        while sum(len(text) + 2 for _, text in found[first : active + 1]) > self.size.width:
+        while sum(len(text) + 2 for _, text in labels[first : active + 1]) > self.size.width:
             first += 1
-        return found[first:]
+        return labels[first:]
 
     def render_line(self, y: int) -> Strip:
-        """The line."""
+        """Return the line."""
         segments = []
         for name, text in self._visible():
             segments.append(Segment(f" {text} ", _ACTIVE if name == self._active else _OTHER))
         return Strip(segments).adjust_cell_length(self.size.width, _OTHER)
 
     def on_click(self, event: events.Click) -> None:
-        """Tells which view was clicked."""
+        """Report which view was clicked."""
         x = 0
         for name, text in self._visible():
             x += len(text) + 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The views: one table of rows and columns for every output (tables, CSV, top, page, report)."""
+"""The standing views: one table for every output (tables, CSV, top, page, report). See view.py."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cells of a table as text, with marks of doubt."""
+"""Cells of a table as text. Upper bounds are marked."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from slabmon.views.columns import GROWTH_ERROR, OBSERVABLE, Column, Kind
 if TYPE_CHECKING:
     from slabmon.views.table import Order, Table
 
-# Behind a live figure of what can be freed without any event: it is an upper bound.
+# Follows a live figure of objects that can be freed without an event: it is an upper bound.
 UNSEEN_FREES = "?"
 
 
 def texts(table: Table, order: Order, columns: Sequence[Column]) -> list[list[str]]:
-    """Rows of a table as text; live figures of what can be freed unseen are marked."""
+    """Return rows of a table as text; live figures that are upper bounds get a mark."""
     seen = [True] * len(order)
     if any(column.name == OBSERVABLE.name for column in table.view.columns):
         seen = table.values(OBSERVABLE.name)[order].tolist()

@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a snapshot to the rows of a view: those that are not simply a part of it."""
+"""Functions that make the rows of views, where they are not simply a part of the snapshot."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:  # importing them costs a tenth of a second, which the command line has not
+if TYPE_CHECKING:  # importing them takes a tenth of a second, too long for the command line
     from slabmon.analysis.grouping import Groups
     from slabmon.leaks.finding import Assessment, Finding
     from slabmon.model import Device, FeatureState, Release, Snapshot
 
 
 class ResourceRow(NamedTuple):
-    """What one release function holds of one device."""
+    """Resources of one device with one release function."""
 
     device: Device
     release: Release
 
 
 class HoldingRow(NamedTuple):
-    """What one device's managed resources occupy in one cache."""
+    """Bytes that one device's managed resources occupy in one cache."""
 
     device: Device
     cache: str
@@ -28,40 +28,40 @@ class HoldingRow(NamedTuple):
 
 
 class LossRow(NamedTuple):
-    """Events of one kind that were missed."""
+    """Lost events by reason."""
 
     reason: str
     lost: int
 
 
 class FeatureRow(NamedTuple):
-    """One capability on this host."""
+    """One capability of this host."""
 
     name: str
     feature: FeatureState
 
 
 def verdicts(assessment: Assessment | None) -> list[Finding]:
-    """Suspected leaks, then growth that is none."""
+    """Return suspected leaks, then dismissed growth."""
     return [*assessment.verdicts, *assessment.dismissed] if assessment else []
 
 
 def caches(snapshot: Snapshot) -> Groups:
-    """All caches and their tracked objects."""
+    """Return all caches and their tracked objects."""
     from slabmon.analysis.grouping import Groups
 
     return Groups(snapshot.caches, snapshot.tracked.cache)
 
 
 def sites(snapshot: Snapshot) -> Groups:
-    """All call sites and their tracked objects."""
+    """Return all call sites and their tracked objects."""
     from slabmon.analysis.grouping import Groups
 
     return Groups(snapshot.sites, snapshot.tracked.site)
 
 
 def drivers(snapshot: Snapshot) -> Groups:
-    """See analysis.owners."""
+    """See analysis.drivers."""
     from slabmon.analysis.drivers import drivers
 
     return drivers(snapshot)
@@ -70,7 +70,7 @@ def drivers(snapshot: Snapshot) -> Groups:
 def grouped(
     by: tuple[str, ...], where: tuple[tuple[str, str], ...] = ()
 ) -> Callable[[Snapshot], Groups]:
-    """Live estimates by dimensions, see analysis.grouping."""
+    """Return a function for live estimates by dimensions, see analysis.grouping."""
 
     def rows(snapshot: Snapshot) -> Groups:
         from slabmon.analysis.grouping import groups
@@ -81,14 +81,14 @@ def grouped(
 
 
 def resources(snapshot: Snapshot) -> list[ResourceRow]:
-    """Managed resources by device and release function."""
+    """Return managed resources by device and release function."""
     return [
         ResourceRow(device, release) for device in snapshot.devices for release in device.by_release
     ]
 
 
 def holdings(snapshot: Snapshot) -> list[HoldingRow]:
-    """Slab memory behind managed resources by device and cache."""
+    """Return slab memory behind managed resources by device and cache."""
     return [
         HoldingRow(device, *held)
         for device in snapshot.devices
@@ -97,10 +97,10 @@ def holdings(snapshot: Snapshot) -> list[HoldingRow]:
 
 
 def losses(snapshot: Snapshot) -> list[LossRow]:
-    """Losses by reason."""
+    """Return losses by reason."""
     return [LossRow(*item) for item in snapshot.losses.items()]
 
 
 def features(snapshot: Snapshot) -> list[FeatureRow]:
-    """Features by name."""
+    """Return features by name."""
     return [FeatureRow(*item) for item in snapshot.features.items()]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the header of every view says: how far its figures can be trusted, and what they cost."""
+"""The header of every view: how far to trust its figures, and what they cost."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from slabmon.views.window import Window
 
 @dataclass(frozen=True)
 class Summary:
-    """`seconds` is the interval that rates are over, `span` the window that growth is over.
+    """Facts about a window.
 
-    Losses are events missed since tracking began (`lost`), per second of the interval, and by
-    reason, largest first. `limited` are features that are not on, by state. `event_seconds` is
-    the mean time of a run of slabmon's BPF programs, `cpu_ratio` what they take of one CPU: both
-    None until the kernel has taken statistics.
+    seconds: the interval that rates are over.
+    span: the window that growth is over, seconds.
+    lost, lost_per_second: lost events since tracking began, and per second of the interval.
+    losses: lost events by reason, largest first.
+    limited: names of the features that are not on, by state.
+    live_bytes: live memory of all caches.
+    event_seconds: mean run time of slabmon's BPF programs, None without kernel statistics.
+    cpu_ratio: their share of one CPU, None without kernel statistics.
     """
 
     host: Host
@@ -34,7 +38,7 @@ class Summary:
 
 
 def summarize(window: Window) -> Summary:
-    """The summary of a window."""
+    """Return the summary of a window."""
     snapshot = window.snapshot
     before = window.before.snapshot if window.before else None
 

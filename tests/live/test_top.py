@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""top with programs of its own: it shows this kernel, and leaves it as it was."""
+"""top in a local session: it shows this kernel, and leaves it as it was."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""top under test: a source that is told what to show, and the text on the screen."""
+"""top under test: a scripted source, and the text on the screen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import asyncio
 import io
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -32,7 +31,7 @@ STACKS = {
 
 
 def host(second: float = 10.0, **fields: Any) -> Snapshot:
-    """A small host that allocates as time goes by."""
+    """Return a small host that has allocated for this many seconds."""
     n = int(second)
     plain = snapshot(
         caches=(
@@ -119,7 +118,7 @@ def host(second: float = 10.0, **fields: Any) -> Snapshot:
 
 
 class Script:
-    """A source that shows what `now` holds; an exception there is raised."""
+    """A source whose snapshot is `now`; if that is an exception, it is raised."""
 
     def __init__(self, now: Snapshot | Exception) -> None:
         self.now = now
@@ -129,12 +128,7 @@ class Script:
         self.opened += 1
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.closed += 1
 
     def snapshot(self, details: bool = False) -> Snapshot:
@@ -153,21 +147,21 @@ class Terminal:
         self.app, self.pilot, self.source = app, pilot, source
 
     async def press(self, *keys: str) -> None:
-        """Presses keys, and waits until all is drawn."""
+        """Press keys, and wait until everything is drawn."""
         await self.pilot.press(*keys)
         await self.pilot.pause()
 
     async def type(self, text: str) -> None:
-        """Types text."""
+        """Type text."""
         await self.press(*("space" if letter == " " else letter for letter in text))
 
     async def feed(self, now: Snapshot | Exception) -> None:
-        """Lets the source show this, and waits until it is read."""
+        """Set what the source shows, and wait until it is read."""
         self.source.now = now
         await self.read()
 
     async def read(self) -> None:
-        """Waits for one more reading."""
+        """Wait for one more reading."""
         before = self.app.reading
         self.app.feed.read()
         for _ in range(500):
@@ -193,7 +187,7 @@ class Terminal:
 
     @property
     def names(self) -> list[str]:
-        """What the rows are called, in their order."""
+        """The names of the rows, in their order."""
         return [self.app.browser.name(row) for row in self.app.browser.order]
 
     @property
@@ -201,12 +195,12 @@ class Terminal:
         return "\n".join(self.lines)
 
     def row(self, beginning: str) -> str:
-        """The line that begins so."""
+        """Return the line that begins with this."""
         return next(line for line in self.lines if line.startswith(beginning))
 
 
 def start(**options: Any) -> Start:
-    """Start options; the feed reads only when told to."""
+    """Return start options; the feed reads only on request."""
     return Start(
         **{"delay": 3600.0, "count": None, "view": "caches", "sort": "", "filter": "", **options}
     )
@@ -218,7 +212,7 @@ def on_terminal(
     size: tuple[int, int] = (80, 24),
     begin: Start | None = None,
 ) -> TopApp:
-    """Runs top on a terminal of this size and lets `work` press its keys."""
+    """Run top on a terminal of this size while `work` presses keys."""
     source = source or Script(host())
     app = TopApp(source, begin or start())
     app.open()

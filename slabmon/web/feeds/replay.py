@@ -35,7 +35,7 @@ class ReplayedReadings:
         """See ReadingSource. A damaged snapshot is a problem until the replay has passed it."""
         start = time.monotonic()
         try:
-            moment, snapshot = self._source.recording.at(self._source.now)
+            moment, snapshot = self._source.recording.at(self._source.clock.now)
         except SlabmonError as error:
             self.failures += 1
             return Now(self._last, None, str(error))

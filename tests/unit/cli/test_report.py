@@ -84,21 +84,21 @@ def test_moments_before_the_end_need_no_equals_sign(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--from", "-5m"], "need a past: give a recording with --replay, or a daemon"),
+        (["--from", "-5m"], "need a past: use --replay with a recording, or --connect"),
         (["--to", "-5m"], "need a past"),
-        (["--to", "-5m", "--seconds", "3"], "does not go with --from and --to"),
-        (["--replay", "SLABS", "--seconds", "3"], "--seconds does not go with --replay"),
-        (["--replay", "SLABS", "--connect", "http://x:1"], "exclude each other"),
+        (["--to", "-5m", "--seconds", "3"], "cannot be combined with --from and --to"),
+        (["--replay", "SLABS", "--seconds", "3"], "--seconds cannot be combined with --replay"),
+        (["--replay", "SLABS", "--connect", "http://x:1"], "cannot be combined"),
         (["--replay", "SLABS", "--from", "-5h"], "lies outside of the recording"),
         (["--replay", "SLABS", "--from", "soon"], "invalid time 'soon'"),
         (["--replay", "SLABS", "--by", "colour"], "is not one of cache, site"),
         (
             ["--replay", "SLABS", "--format", "folded", "--value", "allocated", "--by", "cache"],
-            "what was freed is known by stack or call site alone",
+            "allocation totals are kept by stack and call site only",
         ),
         (["--replay", "/absent.db"], "there is no recording /absent.db"),
         (["--format", "svg"], "invalid choice"),
-        (["--seconds", "-1"], "is not a number of seconds"),
+        (["--seconds", "-1"], "expected seconds from 0"),
         (["--replay", "SLABS", "-o", "/absent/out.html"], "cannot write /absent/out.html"),
     ],
 )
@@ -126,7 +126,7 @@ def test_a_page_does_not_fill_a_terminal(
     monkeypatch.setattr(os, "isatty", lambda _: True)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert run("--replay", slabs) == 2
-    assert "give -o FILE" in capsys.readouterr().err
+    assert "use -o FILE" in capsys.readouterr().err
     assert run("--replay", slabs, "--format", "folded") == 0
 
 

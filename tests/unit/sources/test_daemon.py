@@ -140,7 +140,7 @@ def test_a_password_is_sent_and_never_shown(daemon: Tcp) -> None:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        ((200, "text/html", b"<p>", None), "does not answer as slabmon does"),
+        ((200, "text/html", b"<p>", None), "not the answer of a slabmon daemon"),
         ((404, "text/plain", b"", None), "404"),
         ((503, "text/plain", b"", None), "503"),
         ((503, "text/plain", b"503 no reading within 1 s\n", None), "503 no reading within"),
@@ -193,16 +193,25 @@ def test_the_past_is_asked_for(daemon: Tcp) -> None:
 )
 def test_a_history_that_is_none_is_an_error(daemon: Tcp, wrong: bytes) -> None:
     daemon.answers = (200, "application/json", wrong, None)
-    with DaemonSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
+    with (
+        DaemonSource(url(daemon)) as source,
+        pytest.raises(UsageError, match="not the answer of a slabmon"),
+    ):
         source.span()
-    with DaemonSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
+    with (
+        DaemonSource(url(daemon)) as source,
+        pytest.raises(UsageError, match="not the answer of a slabmon"),
+    ):
         source.times(0, 1, 2)
 
 
 @pytest.mark.parametrize("taken", [None, "x", "nan", "inf"])
 def test_a_snapshot_of_no_time_is_an_error(daemon: Tcp, taken: str | None) -> None:
     daemon.taken = taken
-    with DaemonSource(url(daemon)) as source, pytest.raises(UsageError, match="as slabmon"):
+    with (
+        DaemonSource(url(daemon)) as source,
+        pytest.raises(UsageError, match="not the answer of a slabmon"),
+    ):
         source.at(1.0)
 
 

@@ -120,7 +120,7 @@ def test_down_from_a_cache_to_stacks_and_back() -> None:
     async def work(terminal: Terminal) -> None:
         await terminal.press("l", "j", "enter")  # dentry is first, kmalloc-large next
         assert "caches > kmalloc-large > sites" in terminal.text
-        assert "no live object was sampled" in terminal.text
+        assert "no live objects sampled" in terminal.text
         await terminal.press("escape", "g", "enter", "enter")
         assert "caches > dentry > sites > nvme_probe+0x1c [nvme] > stacks" in terminal.text
         await terminal.press("enter")  # nothing belongs to a stack: its figures
@@ -209,7 +209,7 @@ def test_clicks_order_select_open_and_choose_views() -> None:
 def test_commands_by_name() -> None:
     async def work(terminal: Terminal) -> None:
         await terminal.press("ctrl+p")
-        await terminal.type("Order by slab_bytes")
+        await terminal.type("Sort by slab_bytes")
         await terminal.pilot.pause(0.5)
         await terminal.press("enter")
         await terminal.pilot.pause(0.2)

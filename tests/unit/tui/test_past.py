@@ -96,7 +96,7 @@ def test_a_daemon_with_history_goes_back_in_time_and_returns() -> None:
 def test_a_daemon_without_history_says_so_and_goes_on() -> None:
     class Forgetful(WithPast):
         def span(self) -> tuple[float, float]:
-            raise UsageError("http://x answers: 404 this daemon keeps no history")
+            raise UsageError("http://x answered: 404 this daemon keeps no history")
 
     async def work(terminal: Terminal) -> None:
         await terminal.press("t", "minus", "1", "m", "enter")
@@ -112,7 +112,7 @@ def test_a_daemon_without_history_says_so_and_goes_on() -> None:
 def test_programs_of_its_own_do_not_go_back_in_time() -> None:
     async def work(terminal: Terminal) -> None:
         await terminal.press("t")
-        assert "have no past" in terminal.text
+        assert "has no past" in terminal.text
         assert not terminal.app.query_one(Prompt).kind
 
     on_terminal(work)

@@ -54,7 +54,7 @@ class Replay(AsyncHTTPTestCase):
 
     def test_every_surface_shows_the_moment_it_is_at(self) -> None:
         for number in (0, 7, COUNT - 1, 3):
-            self.replay.seek(START + number * STEP)
+            self.replay.clock.seek(START + number * STEP)
             expected = moment(number)
             document = json.loads(self.get("/api/v1/snapshot").body)
             assert document == json.loads(to_json(expected))
@@ -76,11 +76,11 @@ class Replay(AsyncHTTPTestCase):
             database.execute("UPDATE snapshots SET data = x'00' WHERE id = 5")
         database.close()
         assert self.get("/readyz").code == 200
-        self.replay.seek(START + 10 * STEP)
+        self.replay.clock.seek(START + 10 * STEP)
         assert self.get("/readyz").code == 503
         assert b"slabs.db" in self.get("/api/v1/snapshot").body
         assert b"slabmon_up 0.0" in self.get("/metrics").body
-        self.replay.seek(START + 65 * STEP)
+        self.replay.clock.seek(START + 65 * STEP)
         assert self.get("/readyz").code == 200
 
 
