@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The filter language of the views: terms, all of which must hold.
 
-kmalloc               a name of the row contains it, upper or lower case
+kmalloc               a name in the row contains this, ignoring case
 "two words"           the same, with spaces
-/^kmalloc-\\d+$/       a name matches the regular expression
-live > 1M             comparisons of a column: < <= = != >= >
-module ~ nvme         a column contains, or matches a /regex/; !~ for does not
+/^kmalloc-\\d+$/       a name matches this regular expression, ignoring case
+live > 1M             compares a column: < <= = != >= >
+module ~ nvme         a column contains this, or matches a /regex/; !~ negates
+
+Regular expressions have RE2's syntax: as Python's, without look-around and back-references. They
+come from the network, and RE2 matches in time linear in the text, whatever the expression.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from slabmon.base.arrays import Bool
 from slabmon.base.errors import UsageError
 from slabmon.base.units import BYTES, BYTES_PER_HOUR, BYTES_PER_SECOND, PERCENT, SECONDS
 from slabmon.views.columns import Column, Kind
@@ -31,7 +35,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _NUMBER = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([a-zA-Z%]*)")
-_COMPARE: dict[str, Callable[..., np.ndarray]] = {
+_COMPARE: dict[str, Callable[..., Bool]] = {
     "<": operator.lt,
     "<=": operator.le,
     "=": operator.eq,
@@ -57,26 +61,30 @@ _UNITS: dict[str, dict[str, float]] = {
     SECONDS: _TIMES,
     PERCENT: {"": 1, "%": 0.01},
 }
+_UNSUPPORTED = "; look-around and back-references are not supported"
 
 
 @dataclass(frozen=True)
 class _Token:
-    kind: str
+    kind: str  # regex, quoted, sign or word: a group of _TOKEN
     text: str
 
 
 def find_column(columns: Sequence[Column], name: str) -> Column:
-    """A column by its name or heading, or by the only one that begins so."""
+    """Return the column with this name or heading, or the only one whose name begins with it.
+
+    Raises UsageError if there is none, or more than one.
+    """
     wanted = name.casefold()
     for column in columns:
         if wanted in (column.name, column.heading.casefold()):
             return column
-    found = [column for column in columns if column.name.startswith(wanted)]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(column.name for column in found or columns)
-    problem = "the beginning of more than one column" if found else "no column here; there are"
-    raise UsageError(f"{name!r} is {problem}: {names}")
+    matches = [column for column in columns if column.name.startswith(wanted)]
+    if len(matches) == 1:
+        return matches[0]
+    names = ", ".join(column.name for column in matches or columns)
+    problem = "ambiguous column" if matches else "unknown column"
+    raise UsageError(f"{problem} {name!r}: expected one of {names}")
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -91,16 +99,33 @@ def _tokens(text: str) -> list[_Token]:
     return tokens
 
 
-def _regex(token: _Token) -> re.Pattern[str]:
+def _regex(token: _Token) -> Callable[[str], object]:
     try:
-        return re.compile(token.text[1:-1], re.IGNORECASE)
-    except re.error as error:
-        raise UsageError(f"filter: {token.text} is no regular expression: {error}") from None
+        import re2  # only here: few filters have one
+    except ImportError:
+        raise UsageError(
+            "filter: regular expressions need the Python package google-re2 (Debian: python3-re2)"
+        ) from None
+    options = re2.Options()
+    options.case_sensitive = False
+    options.log_errors = False
+    try:
+        search = re2.compile(_utf8(token.text[1:-1]), options).search
+    except re2.error as error:
+        reason = error.args[0].decode(errors="replace")
+        hint = "" if "(?" not in reason and "escape" not in reason else _UNSUPPORTED
+        raise UsageError(f"filter: bad regular expression {token.text}: {reason}{hint}") from None
+    return lambda text: search(_utf8(text))
+
+
+def _utf8(text: str) -> bytes:
+    """Encode for RE2, which is much faster with bytes. Arguments can hold what is not UTF-8."""
+    return text.encode(errors="backslashreplace")
 
 
 def _matcher(token: _Token) -> Callable[[str], object]:
     if token.kind == "regex":
-        return _regex(token).search
+        return _regex(token)
     wanted = token.text.strip('"').casefold()
     return lambda text: wanted in text.casefold()
 
@@ -111,8 +136,8 @@ def _number(text: str, column: Column) -> float:
     if match is None or match[2].lower() not in units:
         known = " ".join(filter(None, units))
         raise UsageError(
-            f"filter: {text!r} is no value of {column.name}; give a number"
-            + (f", with {known} or nothing behind it" if known else "")
+            f"filter: bad value {text!r} for {column.name}: expected a number"
+            + (f", optionally followed by one of {known}" if known else "")
         )
     return float(match[1]) * units[match[2].lower()]
 
@@ -121,14 +146,14 @@ def _texts(table: Table, column: Column) -> list[str]:
     return ["" if value is None else str(value) for value in table.values(column.name).tolist()]
 
 
-def _compared(table: Table, name: str, sign: str, token: _Token) -> np.ndarray:
+def _compared(table: Table, name: str, sign: str, token: _Token) -> Bool:
     column = find_column(table.view.columns, name)
     if column.kind == Kind.HISTORY:
-        raise UsageError(f"filter: {column.name} has many values; compare another column")
+        raise UsageError(f"filter: {column.name} cannot be compared, because it has many values")
     if sign in ("~", "!~"):
         match = _matcher(token)
-        found = np.array([bool(match(text)) for text in _texts(table, column)], bool)
-        return found if sign == "~" else ~found
+        rows = np.array([bool(match(text)) for text in _texts(table, column)], bool)
+        return rows if sign == "~" else ~rows
     wanted = token.text.strip('"')
     if column.kind == Kind.FLAG:
         if wanted.casefold() not in ("yes", "no", "true", "false") or sign not in ("=", "!="):
@@ -144,24 +169,24 @@ def _compared(table: Table, name: str, sign: str, token: _Token) -> np.ndarray:
     return np.asarray(_COMPARE[sign](values, number) & ~np.isnan(values.astype(float)))
 
 
-def mask(text: str, table: Table) -> np.ndarray:
-    """Which rows of a table a filter lets through. Raises UsageError with one clear line."""
+def mask(text: str, table: Table) -> Bool:
+    """Return which rows of a table pass a filter. Raises UsageError with one clear line."""
     tokens = _tokens(text)
-    kept = np.ones(len(table), bool)
+    selected = np.ones(len(table), bool)
     labels = [column for column in table.columns if column.kind == Kind.LABEL and not column.unit]
     while tokens:
         token = tokens.pop(0)
         if token.kind == "word" and tokens and tokens[0].kind == "sign":
             sign = tokens.pop(0).text
             if not tokens or tokens[0].kind == "sign":
-                raise UsageError(f"filter: a value is missing behind {token.text} {sign}")
-            kept &= _compared(table, token.text, sign, tokens.pop(0))
+                raise UsageError(f"filter: a value is missing after {token.text} {sign}")
+            selected &= _compared(table, token.text, sign, tokens.pop(0))
         elif token.kind == "sign":
             raise UsageError(f"filter: a column is missing before {token.text}")
         else:
             match = _matcher(token)
-            found = np.zeros(len(table), bool)
+            rows = np.zeros(len(table), bool)
             for column in labels:
-                found |= np.array([bool(match(t)) for t in _texts(table, column)], bool)
-            kept &= found
-    return kept
+                rows |= np.array([bool(match(t)) for t in _texts(table, column)], bool)
+            selected &= rows
+    return selected

@@ -105,7 +105,7 @@ def test_a_wrong_filter_says_so_and_changes_nothing() -> None:
         await terminal.press("slash")
         await terminal.type("colour > 3")
         await terminal.press("enter")
-        assert "no column here" in terminal.text
+        assert "unknown column" in terminal.text
         assert terminal.app.query_one(Prompt).kind == "filter"
         await terminal.press("escape")
         assert not terminal.app.query_one(Prompt).kind

@@ -36,8 +36,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     "features": ("shift+tab",),
     "help": ("question_mark",),
     "row": ("i",),
-    "caches-paused-mark": ("m", "space"),
     "filter": ("slash", *"live", "space", "greater_than_sign", "space", *"1k"),
+    "caches-paused-mark": ("m", "space"),
 }
 # All places at the width of a plain terminal, two of them on a narrow and a wide one.
 WIDTHS = {60: ("caches", "row"), 80: tuple(PLACES), 140: ("caches", "row")}

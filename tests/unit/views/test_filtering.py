@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -88,15 +90,18 @@ def test_missing_text_matches_nothing_but_a_negation() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("colour > 3", ["'colour'", "no column", "live_bytes"]),
-        ("live_ > 3", ["'live_'", "more than one", "live_objects"]),
+        ("colour > 3", ["'colour'", "unknown column", "live_bytes"]),
+        ("live_ > 3", ["'live_'", "ambiguous", "live_objects"]),
         ("live > many", ["'many'", "live_bytes", "number"]),
         ("live > 1d", ["'1d'", "kib"]),
         ("oldest > 1M5", ["'1M5'"]),
         ("live >", ["value is missing"]),
         ("live > > 3", ["value is missing"]),
         ("> 3", ["column is missing"]),
-        ("/(/", ["no regular expression"]),
+        ("/(/", ["bad regular expression", "missing )"]),
+        ("/(?=kmalloc)/", ["bad regular expression", "look-around"]),
+        (r"/(a)\1/", ["bad regular expression", "back-references"]),
+        (f"/{'(a{1000}){1000}' * 9}/", ["bad regular expression"]),
         ("name > a", ["text", "!~"]),
         ("frees_observable > yes", ["yes or no"]),
         ("frees_observable = 3", ["yes or no"]),
@@ -108,6 +113,31 @@ def test_errors_are_one_clear_line(text: str, words: list[str]) -> None:
         names(text)
     assert all(word in str(caught.value) for word in words), caught.value
     assert "\n" not in str(caught.value)
+
+
+def test_text_that_is_not_unicode_is_no_crash() -> None:
+    with pytest.raises(UsageError, match="bad regular expression"):
+        names("/\udcff/")
+    assert names("\udcff") == []
+
+
+@pytest.mark.parametrize(
+    "expression", ["(.*)*(.*)*(.*)*x$", "(x+x+)+y", "(a|a)*b", r"(\w{1,40}\W{0,9}){1,12}~"]
+)
+def test_no_expression_explodes(expression: str) -> None:
+    table = Table.of(
+        VIEWS["caches"], snapshot(caches=[cache("ax-" * 200 + str(i)) for i in range(200)])
+    )
+    begin = time.process_time()
+    assert not mask(f"/{expression}/", table).any()
+    assert time.process_time() - begin < 2.0  # backtracking would take longer than the universe
+
+
+def test_without_re2_other_filters_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "re2", None)
+    assert names("kmalloc live > 1M") == ["kmalloc-64"]
+    with pytest.raises(UsageError, match="google-re2"):
+        names("/kmalloc/")
 
 
 @given(st.text(max_size=30) | st.text('live>=~!/" 1Mk\\(', max_size=20))
