@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Iterable
@@ -61,6 +62,7 @@ class TopApp(App[int]):
         self._start = start
         self.feed = Feed(source, start.delay, self._post_reading)
         self._count = 1
+        self._suspended = False  # by SIGTSTP, and not resumed yet
         self._stopped = ""  # PAUSED: the display; HELD: the replay
         self.failure: BaseException | None = None
 
@@ -85,12 +87,37 @@ class TopApp(App[int]):
     def on_mount(self) -> None:
         """Start."""
         with contextlib.suppress(ValueError, RuntimeError):  # tests run beside the main thread
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, self.exit, 0)
+            self._handle_signals()
         self.set_interval(1.0, self._update_header)
         self.grid.focus()
         self.feed.judge(self.browser.place.view.judged)
         self._count_down()
+
+    def _handle_signals(self) -> None:
+        """Leave the terminal in order on every signal that ends or stops the process."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
+                asyncio.get_running_loop().add_signal_handler(number, self.exit, 0)
+        if self._driver is not None and self._driver.can_suspend:
+            signal.signal(signal.SIGTSTP, self._suspend)
+            signal.signal(signal.SIGCONT, self._resume)
+
+    def _suspend(self, *_: object) -> None:
+        """Restore the terminal, then stop."""
+        assert self._driver is not None
+        self._driver.suspend_application_mode()
+        self._suspended = True
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _resume(self, *_: object) -> None:
+        """Take the terminal again. Textual's own handler would take it twice, and not restore it
+        at the end, after a SIGCONT that follows no SIGTSTP: after SIGSTOP, or on its own."""
+        assert self._driver is not None
+        if not self._suspended:
+            self._driver.suspend_application_mode()
+        self._suspended = False
+        self._driver.resume_application_mode()
+        self.refresh(layout=True)
 
     def _post_reading(self, reading: Reading) -> None:
         """Hand a reading over from the feed's thread."""

@@ -35,7 +35,7 @@ KEYS = (
     ("t", "jump to a time in the past, or to now; [ ] one minute back, forward"),
     ("?", "this help"),
     ("ctrl+p", "all commands by name, and sorting by any column"),
-    ("q", "quit"),
+    ("q, ctrl+z", "quit; suspend, `fg` resumes"),
     ("mouse", "click a heading to sort, a row to select it, again to open it, a view to show it"),
 )
 FILTERS = (

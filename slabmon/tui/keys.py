@@ -14,6 +14,7 @@ BINDINGS: tuple[BindingType, ...] = (
     Binding("question_mark", "help", "Help", key_display="?"),
     Binding("q", "quit", "Quit"),
     Binding("ctrl+c", "quit", "Quit", show=False, priority=True),
+    Binding("ctrl+z", "suspend_process", "Suspend", show=False, priority=True),
     Binding("M", "mark(False)", "No mark", show=False),
     Binding("i", "row", "All figures", show=False),
     Binding("t", "prompt('jump')", "Jump to a time", show=False),

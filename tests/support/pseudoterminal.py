@@ -19,6 +19,7 @@ from contextlib import contextmanager
 _ESCAPES = re.compile(r"\x1b\[[0-9;?<>=]*[a-zA-Z]|\x1b[=>]|\x1b\].*?(?:\x07|\x1b\\)")
 COLOURS = re.compile(r"\x1b\[[0-9;]*?(?<![0-9])(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
 _PATIENCE_SECONDS = 90.0
+_ON_BY_DEFAULT = {"7", "25"}  # line wrap, cursor
 
 
 class OnTerminal:
@@ -68,12 +69,25 @@ class OnTerminal:
 
     @property
     def restored(self) -> bool:
-        """Whether the terminal is as it was: settings, screen, cursor."""
+        """Whether the terminal is as it was: settings, screen, cursor, mouse, keyboard."""
+        modes = dict(re.findall(r"\x1b\[\?(\d+)([hl])", self.output))
+        on = {number for number, state in modes.items() if state == "h"}
         return (
             termios.tcgetattr(self._spare) == self.before
-            and self.output.rfind("\x1b[?1049l") > self.output.rfind("\x1b[?1049h")
-            and self.output.rfind("\x1b[?25h") > self.output.rfind("\x1b[?25l")
+            and on <= _ON_BY_DEFAULT
+            and all(modes.get(number, "h") == "h" for number in _ON_BY_DEFAULT)
+            and self.output.count("\x1b[>") == self.output.count("\x1b[<u")
         )
+
+    def wait_until_stopped(self) -> None:
+        """Read until the process is stopped by a signal."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not os.waitid(
+            os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
+        ):
+            assert time.monotonic() < deadline, self.text
+            self.read(0.05)
+        self.read()
 
 
 @contextmanager

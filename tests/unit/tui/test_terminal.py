@@ -14,6 +14,8 @@ from slabmon.store.writer import History
 from tests.support.pseudoterminal import COLOURS, on_terminal
 from tests.support.terminal import host
 
+pytestmark = pytest.mark.slow  # each test starts a process, or more
+
 
 @pytest.fixture
 def recording(tmp_path: Path) -> str:
@@ -24,7 +26,7 @@ def recording(tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("way", ["q", "\x03", signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("way", ["q", "\x03", signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_leaves_the_terminal_as_it_was(recording: str, way: str | signal.Signals) -> None:
     with on_terminal("top", "--replay", recording) as terminal:
         terminal.wait_for("kmalloc-large")
@@ -36,6 +38,41 @@ def test_it_leaves_the_terminal_as_it_was(recording: str, way: str | signal.Sign
         assert terminal.end() == 0
         assert terminal.restored
         assert "Traceback" not in terminal.output
+
+
+@pytest.mark.parametrize("way", ["\x1a", signal.SIGTSTP, signal.SIGSTOP])
+def test_it_is_suspended_and_resumed(recording: str, way: str | signal.Signals) -> None:
+    with on_terminal("top", "--replay", recording) as terminal:
+        terminal.wait_for("kmalloc-large")
+        terminal.wait_for("palette")
+        if isinstance(way, str):
+            terminal.type(way)
+        else:
+            terminal.process.send_signal(way)
+        terminal.wait_until_stopped()
+        if way != signal.SIGSTOP:  # which nobody can handle; a shell resets its terminal itself
+            assert terminal.restored
+        before, terminal.output = terminal.output, ""
+        terminal.process.send_signal(signal.SIGCONT)
+        terminal.wait_for("kmalloc-large")
+        terminal.wait_for("palette")
+        terminal.output = before + terminal.output
+        assert not terminal.restored
+        terminal.type("q")
+        assert terminal.end() == 0
+        assert terminal.restored
+
+
+def test_to_continue_what_is_running_changes_nothing(recording: str) -> None:
+    with on_terminal("top", "--replay", recording) as terminal:
+        terminal.wait_for("kmalloc-large")
+        terminal.wait_for("palette")
+        for _ in range(3):
+            terminal.process.send_signal(signal.SIGCONT)
+            terminal.read(0.3)
+        terminal.type("q")
+        assert terminal.end() == 0
+        assert terminal.restored
 
 
 @pytest.mark.parametrize("term", ["xterm", "linux", "vt100"])
