@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Caches of our own: one that cannot be merged, two that can, and bulk calls on them. */
+/* The module's caches: one that cannot be merged, two that can, and bulk calls on them. */
 #include "planted.h"
 
 /* Unlike any size the kernel itself uses, so that only each other can be merged. */
@@ -79,7 +79,7 @@ static int run_cache_kfree(void)
 
 static planted_site int planted_bulk_alloc(void **objects)
 {
-	/* Returned a number up to 7.x, a truth value since: zero is failure in both. */
+	/* Returns a number up to 7.x, a bool since: zero is failure in both. */
 	int got = kmem_cache_alloc_bulk(planted_ctor_cache, GFP_KERNEL, BULK, objects);
 
 	planted_keep(got);
@@ -156,7 +156,7 @@ static planted_site void *planted_churn(void)
 
 static const struct planted_how churn = PLANTED_KMALLOC(planted_churn, "kernel");
 
-/* Much traffic and nothing kept: what a leak detector must not accuse. */
+/* Much traffic, and nothing is kept: a leak detector must not report it. */
 static int run_churn(void)
 {
 	unsigned int n;

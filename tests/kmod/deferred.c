@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Frees after a grace period, which reach the allocator with no event of their own. */
+/* Frees after a grace period, which reach the allocator without an event. */
 #include <linux/rcupdate.h>
 
 #include "planted.h"
@@ -77,7 +77,7 @@ static int run_rcu(void)
 }
 
 /*
- * The same from a cache of our own. Before 6.12 kmem_cache_destroy() does not
+ * The same from one of the module's caches. Before 6.12 kmem_cache_destroy() does not
  * wait for such frees, and nothing exported does: unloading would complain.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)

@@ -80,7 +80,7 @@ static planted_site void *planted_node_dynamic(size_t size)
 static const struct planted_how node_static = PLANTED_KMALLOC(planted_node_static, "kernel");
 static const struct planted_how node_dynamic = PLANTED_KMALLOC(planted_node_dynamic, "kernel");
 
-/* Up to 6.0 the *_node functions have tracepoints of their own. */
+/* Up to 6.0 the *_node functions have separate tracepoints. */
 static int run_node(void)
 {
 	unsigned int n;

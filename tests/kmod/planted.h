@@ -3,8 +3,8 @@
  * A module that knows the answer: it allocates prime numbers of objects in
  * named functions and publishes what an exact observer must have seen.
  *
- * Every allocation happens in a function of its own marked planted_site, so
- * that its symbol is the call site of the kernel's tracepoints. A function
+ * Every allocation happens in a separate function marked planted_site, so that
+ * its symbol is the call site of the kernel's tracepoints. A function
  * returns one object; loops and bookkeeping are elsewhere. Bookkeeping never
  * allocates.
  */
@@ -25,7 +25,8 @@
 #define planted_site __attribute__((noipa))
 #define planted_keep(pointer) OPTIMIZER_HIDE_VAR(pointer)
 
-/* Default numbers of allocations and of frees per site: primes, so that no
+/*
+ * Default numbers of allocations and of frees per site: primes, so that no
  * wrong factor, round number or page count can pass by luck.
  */
 #define PLANTED_ALLOCS 101
@@ -39,7 +40,7 @@ struct planted_how {
 	const char *free; /* kernel function that frees */
 	bool lasting; /* not a scenario's to free: "release" and "reset" spare it */
 	void (*release)(const struct planted_how *how, void **objects, unsigned int count);
-	struct kmem_cache **cache; /* for objects of a cache of our own */
+	struct kmem_cache **cache; /* for objects of the module's caches */
 	bool pages; /* not slab memory but whole pages */
 };
 

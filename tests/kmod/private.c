@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The few structures that the kernel keeps to itself, mirrored per version.
+ * The few structures that the kernel does not export, mirrored per version.
  * Each layout names the version it was seen in; planted_look_check() and the
  * self test compare what is read through them with what is known otherwise.
  */
@@ -91,7 +91,7 @@ int planted_look_check(void)
 	return error;
 }
 
-/* drivers/base/devres.c keeps this to itself. */
+/* Private to drivers/base/devres.c. */
 struct mirror_devres {
 	struct list_head entry;
 	void *release;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What was allocated and freed, by site and cache, and the objects still held. */
+/* Allocations and frees by site and cache, and the objects still held. */
 #include <linux/seq_file.h>
 #include <linux/spinlock.h>
 
@@ -126,7 +126,7 @@ void planted_forget(const struct planted_how *how, void *object)
 	raw_spin_unlock_irqrestore(&lock, flags);
 }
 
-/* Free up to @count held objects of a kind, in batches for those who free in bulk. */
+/* Free up to @count held objects of a kind, in batches for kinds that free in bulk. */
 void planted_drop(const struct planted_how *how, unsigned int count)
 {
 	void *batch[16];
@@ -168,7 +168,7 @@ static u64 live_bytes(const struct record *record)
 	return record->before_bytes + record->allocated - record->freed;
 }
 
-/* Start counting anew: scenarios' objects are freed, lasting ones become "before". */
+/* Restart counting: scenarios' objects are freed, lasting ones become "before". */
 void planted_reset(void)
 {
 	unsigned int i;

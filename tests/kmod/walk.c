@@ -40,7 +40,7 @@ static void print_node(const struct planted_node *node, void *data)
 
 /*
  * The kset of all devices, from one that is always there. Its list also holds
- * nothing else: class directories and the like are in ksets of their own.
+ * nothing else: class directories and the like are in other ksets.
  */
 static struct kset *all_devices(void)
 {
