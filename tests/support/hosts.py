@@ -124,7 +124,7 @@ def facts(kernel: str = "6.18", **changes: Any) -> Facts:
     return replace(plain, **changes)
 
 
-SHORT_WAY_OFFSETS = {
+INLINE_OFFSETS = {
     "OFF_PAGE_COMPOUND_HEAD": 8,
     "OFF_PAGE_TYPE": 48,
     "OFF_SLAB_CACHE": 24,
@@ -139,9 +139,9 @@ SHORT_WAY_OFFSETS = {
 }
 
 
-def short_way() -> Facts:
+def inline_lookup() -> Facts:
     """A host of 6.18 where struct pages can be read in line."""
-    offsets = {**facts().offsets, **SHORT_WAY_OFFSETS}
+    offsets = {**facts().offsets, **INLINE_OFFSETS}
     return facts(
         kfunc_cast=777, number_type=55, slab_test=(0xFF000000, 0xF5000000), offsets=offsets
     )

@@ -24,7 +24,7 @@ from slabmon.kernel.planning.plan import Plan, make_plan
 from slabmon.kernel.settings import Filter, Settings
 from tests.support import gcc
 from tests.support.bpf_machine import Machine, map_number
-from tests.support.hosts import facts, short_way
+from tests.support.hosts import facts, inline_lookup
 
 SMALL = Settings(samples=4096, site_slots=256, cache_slots=64, caches=256)
 MODES = {
@@ -32,7 +32,7 @@ MODES = {
     "exact": replace(SMALL, stack_frames=0, exact=Filter(min_size=1)),
     "exact, filtered": replace(SMALL, exact=Filter(cache="none")),
 }
-HOSTS = {"asks the kernel": facts(), "by struct page": short_way()}
+HOSTS = {"asks the kernel": facts(), "by struct page": inline_lookup()}
 PAGES, ELEMENTS = 1 << 50, 1 << 52
 TEXT, OBJECT, CACHE, GFP = 0xFFFFFFFF81000000, 0xFFFF888100000000, 1 << 51, 0xCC0
 SIZE = 128

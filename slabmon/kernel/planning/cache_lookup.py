@@ -6,7 +6,7 @@ from __future__ import annotations
 from slabmon.kernel.probe.facts import Facts
 from slabmon.model import FeatureState, State
 
-_SHORT_WAY_OFFSETS = (
+_INLINE_OFFSETS = (
     "OFF_PAGE_COMPOUND_HEAD",
     "OFF_PAGE_TYPE",
     "OFF_SLAB_CACHE",
@@ -24,7 +24,7 @@ _SHORT_WAY_OFFSETS = (
 def cache_lookup(facts: Facts) -> tuple[dict[str, int], FeatureState]:
     """How an address is turned into its cache."""
     if facts.kfunc_get_cache is not None:
-        by_page = _short_way(facts)
+        by_page = _inline_lookup(facts)
         how = "by struct page where that agrees with the kernel's" if by_page else "by the kernel's"
         kfunc = {
             "HAVE_CACHE_BY_KFUNC": 1,
@@ -66,7 +66,7 @@ def cache_lookup(facts: Facts) -> tuple[dict[str, int], FeatureState]:
     )
 
 
-def _short_way(facts: Facts) -> dict[str, int]:
+def _inline_lookup(facts: Facts) -> dict[str, int]:
     """From an address to its cache by way of struct page, without a call: where memory can be
     read in line (bpf_rdonly_cast()) and a tail page points to its head (up to 7.0)."""
     if (
@@ -75,7 +75,7 @@ def _short_way(facts: Facts) -> dict[str, int]:
         or not facts.number_type
         or facts.slab_test is None
         or facts.slab_test_in_flags
-        or not facts.offsets.keys() >= set(_SHORT_WAY_OFFSETS)
+        or not facts.offsets.keys() >= set(_INLINE_OFFSETS)
     ):
         return {}
     mask, value = facts.slab_test

@@ -22,9 +22,9 @@ _ENOUGH_OBJECTS = 5  # of as many caches, for struct pages to be where they are 
 _LONGEST = 1 << 16  # VMCOREINFO_BYTES (include/linux/vmcore_info.h): a page, of 64 KiB at most
 
 
-def find_memory(variables: Mapping[str, int], peek: Callable[[int], int]) -> tuple[int, int]:
+def find_memory(variables: Mapping[str, int], read_word: Callable[[int], int]) -> tuple[int, int]:
     """Addresses of the direct map and of the first page's struct page. `variables` are addresses
-    of TELLTALES, `peek` reads 64 bits of kernel memory.
+    of TELLTALES, `read_word` reads 64 bits of kernel memory.
 
     x86-64 keeps both in variables. arm64 has them as constants of its build: the linear map begins
     at -2^VA_BITS, and struct pages at VMEMMAP_START (virt_to_page(), arch/arm64/include/asm/
@@ -32,9 +32,9 @@ def find_memory(variables: Mapping[str, int], peek: Callable[[int], int]) -> tup
     """
     direct_map, vmemmap = (variables.get(name) for name in TELLTALES["x86_64"])
     if direct_map and vmemmap:
-        return peek(direct_map), peek(vmemmap)
+        return read_word(direct_map), read_word(vmemmap)
     [note] = TELLTALES["aarch64"]
-    text = _text(peek(variables[note]), peek)
+    text = _text(read_word(variables[note]), read_word)
     told = dict(re.findall(r"^NUMBER\((VA_BITS|VMEMMAP_START)\)=(\w+)$", text, re.MULTILINE))
     if len(told) != 2:
         raise UnsupportedHost(
@@ -44,15 +44,15 @@ def find_memory(variables: Mapping[str, int], peek: Callable[[int], int]) -> tup
     return -(1 << int(told["VA_BITS"])) % (1 << 64), int(told["VMEMMAP_START"], 0)
 
 
-def _text(address: int, peek: Callable[[int], int]) -> str:
+def _text(address: int, read_word: Callable[[int], int]) -> str:
     """The text at this address, up to its first 0."""
     found = b""
     while b"\0" not in found and len(found) < _LONGEST:
-        found += peek(address + len(found)).to_bytes(8, "little")
+        found += read_word(address + len(found)).to_bytes(8, "little")
     return found.partition(b"\0")[0].decode("ascii", "replace")
 
 
-def find_pages(control: np.void, try_base: Callable[[int], object], struct_bytes: int) -> None:
+def locate_vmemmap(control: np.void, try_base: Callable[[int], object], struct_bytes: int) -> None:
     """Looks for the one address of all struct pages that puts every object tried into its own
     cache, and tells the programs. Without it they ask the kernel for each object. `try_base` runs
     locate_vmemmap of bpf/slabmon.bpf.c; with 0 that makes a guess."""

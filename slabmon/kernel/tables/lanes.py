@@ -25,7 +25,7 @@ from slabmon.kernel.bpf.layout import (
 )
 from slabmon.kernel.loading.loader import Programs
 from slabmon.kernel.planning.plan import FILL_POOL, LOCATE_VMEMMAP, READ_WORD, Plan
-from slabmon.kernel.probe.direct_map import find_memory, find_pages
+from slabmon.kernel.probe.direct_map import find_memory, locate_vmemmap
 from slabmon.kernel.symbols.kallsyms import Symbols
 from slabmon.model import STACKLESS
 
@@ -187,11 +187,11 @@ class Reader:
                 last = self._places - CONSTANTS["POOL_STEP"] - first
                 syscall.run(self._programs.programs[FILL_POOL], last)
         if READ_WORD in self._programs.programs:
-            found = find_memory(symbols.data, self._peek)
+            found = find_memory(symbols.data, self._read_word)
             self.control["direct_map_base"], self.control["vmemmap_base"] = found
         if LOCATE_VMEMMAP in self._programs.programs:
             program = self._programs.programs[LOCATE_VMEMMAP]
-            find_pages(self.control, lambda base: syscall.run(program, base), self._page_struct)
+            locate_vmemmap(self.control, lambda base: syscall.run(program, base), self._page_struct)
         steps = np.log2(1 + np.arange(1025) / 1024) * (1 << 26)
         self.control["log2_table"][:1025] = np.rint(steps)
         shares = np.arange(1, 258) / 16
@@ -204,7 +204,7 @@ class Reader:
             gaps = [math.ceil(rng.expovariate(1 / sample_bytes)) for _ in lane_numbers]
             lanes["head"]["countdown"] = gaps
 
-    def _peek(self, address: int) -> int:
+    def _read_word(self, address: int) -> int:
         """64 bits of kernel memory."""
         syscall.run(self._programs.programs[READ_WORD], address)
         return int(self.control["word"])

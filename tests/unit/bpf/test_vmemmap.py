@@ -12,14 +12,14 @@ import pytest
 from slabmon.kernel.bpf.layout import CONSTANTS
 from slabmon.kernel.planning.plan import make_plan
 from slabmon.kernel.settings import Settings
-from tests.support.hosts import SHORT_WAY_OFFSETS, short_way, without
+from tests.support.hosts import INLINE_OFFSETS, inline_lookup, without
 from tests.support.kallsyms import CORE
 from tests.support.native import Native
 
 SETTINGS = Settings(site_slots=256, cache_slots=64, samples=4096, caches=256, stacks=256)
 PAGE, PAGE_STRUCT, GIB_OF_PAGES = 4096, 64, (1 << 30 >> 12) * 64
 SLAB = 0xF5000000
-AT = SHORT_WAY_OFFSETS
+AT = INLINE_OFFSETS
 HEAD, TYPE, CACHE = (
     AT[f"OFF_{name}"] for name in ("PAGE_COMPOUND_HEAD", "PAGE_TYPE", "SLAB_CACHE")
 )
@@ -72,7 +72,7 @@ class Memory:
 
 @pytest.fixture
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Memory:
-    return Memory(Native(make_plan(short_way(), SETTINGS), tmp_path, monkeypatch))
+    return Memory(Native(make_plan(inline_lookup(), SETTINGS), tmp_path, monkeypatch))
 
 
 def frees(native: Native) -> dict[int, int]:
@@ -123,13 +123,13 @@ def test_too_few_objects_prove_nothing(memory: Memory) -> None:
         {"slab_test": None},
         {"slab_test_in_flags": True},
         {"kfunc_get_cache": None},
-        *({"offsets": without(short_way().offsets, name)} for name in AT),
+        *({"offsets": without(inline_lookup().offsets, name)} for name in AT),
     ],
     ids=str,
 )
-def test_hosts_without_a_short_way(changes: dict[str, Any]) -> None:
+def test_hosts_without_inline_lookup(changes: dict[str, Any]) -> None:
     """From 7.1 on tail pages have no compound_head."""
-    host = replace(short_way(), **changes)
+    host = replace(inline_lookup(), **changes)
     plan = make_plan(host, SETTINGS)
     assert not plan.defines.get("HAVE_PAGE_LOOKUP_INLINE")
     assert "locate_vmemmap" not in plan.run

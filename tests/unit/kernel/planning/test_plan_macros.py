@@ -13,7 +13,7 @@ from slabmon.kernel.loading.loader import map_names
 from slabmon.kernel.planning.plan import Plan, make_plan
 from slabmon.kernel.settings import Filter, Settings
 from tests.support import gcc
-from tests.support.hosts import KERNELS, facts, short_way
+from tests.support.hosts import KERNELS, facts, inline_lookup
 
 EXACT = Settings(exact=Filter(cache="a", site="s"), pages=True, stack_frames=0)
 PLANS = {
@@ -22,7 +22,7 @@ PLANS = {
     "nothing resolvable": make_plan(facts("6.12", page_symbols=False, kallsyms=False), Settings()),
     "random kmalloc caches": make_plan(facts(site_decides_cache=False), Settings()),
     "no fentry": make_plan(facts(fentry_refused="Operation not permitted"), Settings()),
-    "struct pages": make_plan(short_way(), Settings()),
+    "struct pages": make_plan(inline_lookup(), Settings()),
     "exact": make_plan(facts(), EXACT, 1 << 40),
 }
 OWN = (
