@@ -85,6 +85,28 @@ class CgroupObjects:
     objects_by_cache: Mapping[str, int] = field(default_factory=dict)
 
 
+class Certainty(StrEnum):
+    """How sure it is whose objects are."""
+
+    EXACT = "exact"
+    LIKELY = "likely"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnedObjects:
+    """Objects of one cache that say the same of whose they are: `signature` is what they say, for
+    people, such as the line of code that allocated them."""
+
+    cache: str
+    type: str | None = None
+    module: str | None = None
+    signature: str
+    certainty: Certainty
+    objects: int
+    bytes: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Census:
     """One census.
@@ -108,4 +130,5 @@ class Census:
     caches: tuple[CensusCache, ...] = ()
     page_blocks: tuple[PageBlocks, ...] = ()
     cgroups: tuple[CgroupObjects, ...] = ()
+    owners: tuple[OwnedObjects, ...] = ()
     limits: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from slabmon.kernel.census import caches, memory_map, pages, slabs
 from slabmon.kernel.census.layout import Layout, PageTest
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
+from slabmon.kernel.census.reading import Reading
 
 VMEMMAP, DIRECT_MAP, HEAP = 0xFFFFEA0000000000, 0xFFFF888000000000, 0xFFFF999000000000
 STRUCT_PAGE = 64
@@ -65,6 +66,10 @@ OFFSETS: Mapping[str, int] = {
     "cache.node": 64,
     "sheaf.objects": 400,
     "ext.objcg": 0,
+    "codetag.lineno": 4,
+    "codetag.modname": 8,
+    "codetag.function": 16,
+    "codetag.filename": 24,
     "css.children": 240,
     "css.sibling": 256,
 }
@@ -236,11 +241,34 @@ class FakeKernel:
             self.memory.write_word(entry, following)
 
     def scan(self, layout: Layout = LAYOUT) -> pages.Pages:
-        ranges = [memory_map.PageRange(1, self.pfns)]
-        return pages.scan(self.memory, layout, VMEMMAP, ranges)
+        return pages.scan(self.memory, layout, VMEMMAP, self._ranges)
+
+    @property
+    def _ranges(self) -> list[memory_map.PageRange]:
+        return [memory_map.PageRange(1, self.pfns)]
 
     def slabs(self, layout: Layout = LAYOUT) -> slabs.Slabs:
         """Return all slabs, as the census finds them."""
         found = self.scan(layout).slabs
-        known = caches.read(self.memory, layout, np.unique(found.cache))
+        known = caches.read(self.memory, layout, found.cache)
         return slabs.assemble(found, known)[0]
+
+    def reading(
+        self, layout: Layout = LAYOUT, *, free: Iterable[int] = (), nodes: Sequence[int] = (0,)
+    ) -> Reading:
+        """Return a reading in which these objects are free."""
+        rows = self.slabs(layout)
+        mask = np.zeros(rows.total, bool)
+        mask[list(free)] = True
+        return Reading(
+            ranges=self._ranges,
+            nodes=nodes,
+            vmemmap=VMEMMAP,
+            direct_map=DIRECT_MAP,
+            slabs=rows,
+            large=self.scan(layout).large,
+            free=mask,
+            in_use=rows.inuse,
+            pages_read=self.pfns,
+            changed=0,
+        )

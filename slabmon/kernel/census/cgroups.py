@@ -8,22 +8,22 @@ struct obj_cgroup and that to a struct mem_cgroup, of cgroup v1 or v2 alike.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from slabmon.base.arrays import I64, U64, Bool
+from slabmon.base.arrays import U64, Bool
 from slabmon.base.escape import escape
 from slabmon.census.model import CgroupObjects, CgroupState
+from slabmon.kernel.census.extensions import count_words
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
 from slabmon.kernel.census.pages import EXTS_FLAGS, LargePages
-from slabmon.kernel.census.slabs import Slabs
+from slabmon.kernel.census.reading import Reading
 from slabmon.model import LARGE_CACHE
 
-_CHUNK = 1 << 20  # objects whose extensions are read at once
 _KMEM_PAGES = 2  # MEMCG_DATA_KMEM (include/linux/memcontrol.h)
 _POINTER = np.uint64(~EXTS_FLAGS % (1 << 64))
 _DEEPEST, _MOST_CGROUPS, _NAME_BYTES = 64, 1 << 20, 256
@@ -41,47 +41,17 @@ class Charge:
     bytes: int
 
 
-def charges(
-    memory: Memory, layout: Layout, slabs: Slabs, free: Bool, large: LargePages
-) -> list[Charge]:
-    """Return what is charged to each obj_cgroup; `free` marks the objects not in use."""
-    totals: dict[tuple[int, int], int] = defaultdict(int)
-    accounted = np.flatnonzero(slabs.exts != 0)
-    for rows in _chunks(accounted, slabs.objects[accounted]):
-        for objcg, cache, count in _counts(*_objcgs(memory, layout, slabs, rows, free)):
-            totals[objcg, cache] += count
+def charges(memory: Memory, layout: Layout, read: Reading) -> list[Charge]:
+    """Return what is charged to each obj_cgroup."""
+    slabs = read.slabs
+    rows = np.flatnonzero((slabs.exts != 0) & slabs.charged)
+    member = np.full(len(rows), layout.offsets.get("ext.objcg", 0))
     sizes, names = slabs.caches.size.tolist(), slabs.caches.name
-    result = [Charge(o, names[c], n, n * sizes[c]) for (o, c), n in totals.items()]
-    return result + _large_charges(large)
-
-
-def _counts(objcgs: U64, caches: I64) -> Iterator[tuple[int, int, int]]:
-    """Yield each pair of obj_cgroup and cache, and the number of its objects. Most objects in a row
-    share both, and sorting is what takes long: runs of them are counted first."""
-    differs = (objcgs[1:] != objcgs[:-1]) | (caches[1:] != caches[:-1])
-    starts = np.concatenate([np.zeros(min(len(objcgs), 1), int), np.flatnonzero(differs) + 1])
-    lengths = np.diff(starts, append=len(objcgs))
-    pointers, number = np.unique(objcgs[starts], return_inverse=True)
-    most = int(caches.max(initial=0)) + 1
-    totals = np.bincount(number * most + caches[starts], weights=lengths).astype(np.int64)
-    for pair in np.flatnonzero(totals).tolist():
-        yield int(pointers[pair // most]), pair % most, int(totals[pair])
-
-
-def _chunks(rows: I64, objects: I64) -> Iterator[I64]:
-    if len(rows):
-        piece = np.cumsum(objects) // _CHUNK
-        yield from np.split(rows, np.flatnonzero(np.diff(piece)) + 1)
-
-
-def _objcgs(memory: Memory, layout: Layout, slabs: Slabs, rows: I64, free: Bool) -> tuple[U64, I64]:
-    """Return the obj_cgroup and the cache of each accounted object of these slabs."""
-    row, place = slabs.objects_of(rows)
-    used = ~free[slabs.first[row] + place]
-    row, place = row[used], place[used]
-    offsets = place * slabs.stride[row] + layout.offsets.get("ext.objcg", 0)
-    objcgs = memory.words(slabs.exts[row] + offsets.astype(np.uint64)) & _POINTER
-    return objcgs[objcgs != 0], slabs.cache[row][objcgs != 0]
+    result = [
+        Charge(objcg, names[cache], count, count * sizes[cache])
+        for (objcg, cache), count in count_words(memory, read, rows, member, _POINTER).items()
+    ]
+    return result + _large_charges(read.large)
 
 
 def _large_charges(large: LargePages) -> list[Charge]:
@@ -97,12 +67,14 @@ class _Row:
     bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
-def cgroup_rows(
-    memory: Memory, layout: Layout, charged: Sequence[Charge], nodes: Sequence[int]
-) -> tuple[CgroupObjects, ...]:
+def cgroup_rows(memory: Memory, layout: Layout, read: Reading) -> tuple[CgroupObjects, ...]:
     """Return a row for each cgroup that holds objects, largest first."""
+    if not layout.has(*NEEDED):
+        return ()
+    charged = charges(memory, layout, read)
     objcgs = np.unique(np.array([charge.objcg for charge in charged], np.uint64))
-    named = dict(zip(objcgs.tolist(), _identify(memory, layout, objcgs, nodes), strict=True))
+    names = _identify(memory, layout, objcgs, read.nodes)
+    named = dict(zip(objcgs.tolist(), names, strict=True))
     rows: dict[tuple[str, CgroupState], _Row] = defaultdict(_Row)
     for charge in charged:
         row = rows[named[charge.objcg]]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slabmon.base.arrays import U8, U64, Bool
+from slabmon.base.arrays import U8, U64
 from slabmon.base.errors import SlabmonError
 from slabmon.kernel.bpf import maps, syscall
 from slabmon.kernel.loading.loader import Compiler, Programs
@@ -106,8 +106,3 @@ def start_compiler() -> Compiler:
     compiler = Compiler()
     compiler.request(_REQUEST)
     return compiler
-
-
-def unreadable(memory: Memory, addresses: U64, size: int) -> Bool:
-    """Return which of the addresses cannot be read."""
-    return np.array([memory.block(int(address), size) is None for address in addresses], bool)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slabmon.base.arrays import I64, U8, U64
+from slabmon.base.arrays import I64, U8, U64, Bool
 from slabmon.kernel.census.layout import Layout, PageTest
 from slabmon.kernel.census.memory import WINDOW_BYTES, Memory
 from slabmon.kernel.census.memory_map import PageRange
@@ -32,8 +32,9 @@ class SlabPages:
     freelist: U64  # address of its first free object
     inuse: I64
     objects: I64
-    exts: U64  # address of its vector of object extensions, without flags
+    exts: U64  # address of its first object's extension; 0: none
     stride: I64  # bytes from one object's extension to the next one's, or IN_OBJECT
+    charged: Bool  # whether extensions name a memory cgroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,7 @@ def _joined(parts: Sequence[tuple[I64, U8]], size: int) -> tuple[I64, U8]:
 
 def _slabs(layout: Layout, pfns: I64, pages: U8) -> SlabPages:
     """Decode struct slab (mm/slab.h); struct page before 5.17."""
-    exts, stride = _extensions(layout, pages)
+    exts, stride, charged = _extensions(layout, pages)
     return SlabPages(
         pfn=pfns,
         cache=column(pages, layout["slab.cache"], np.uint64),
@@ -120,25 +121,26 @@ def _slabs(layout: Layout, pfns: I64, pages: U8) -> SlabPages:
         objects=column(pages, layout["slab.objects"], np.uint16).astype(np.int64) & _COUNTER_BITS,
         exts=exts,
         stride=stride,
+        charged=charged,
     )
 
 
-def _extensions(layout: Layout, pages: U8) -> tuple[U64, I64]:
-    """Return the address of each slab's first object extension, 0 if it has none that may name a
-    cgroup, and the bytes from one to the next (slab_obj_ext(), mm/slab.h)."""
+def _extensions(layout: Layout, pages: U8) -> tuple[U64, I64, Bool]:
+    """Return exts, stride and charged of SlabPages (slab_obj_ext(), mm/slab.h)."""
     exts = np.zeros(len(pages), np.uint64)
     stride = np.full(len(pages), layout.sizes.get("slabobj_ext", 8), np.int64)
+    charged = np.ones(len(pages), bool)
     if "slab.exts" in layout:
         exts = column(pages, layout["slab.exts"], np.uint64) & np.uint64(~EXTS_FLAGS % (1 << 64))
     if "slab.stride" in layout:
         stride = column(pages, layout["slab.stride"], np.uint32).astype(np.int64)
     if "slab.exts_bits" in layout:
-        # An extension is one element, or with allocation profiling two: the cgroup's, the tag's.
+        # An extension is an element for the cgroup, and one for the tag behind it; or one of them.
         bits = column(pages, layout["slab.exts_bits"], np.uint8)
-        exts = np.where(bits & _NEEDS_OBJCG, exts, np.uint64(0))
-        stride *= 1 + layout.tagged
+        charged = bits & _NEEDS_OBJCG != 0
+        stride *= np.maximum(charged.astype(np.int64) + layout.tagged, 1)
         stride = np.where(bits & _IN_OBJECT, IN_OBJECT, stride)
-    return exts, stride
+    return exts, stride, charged
 
 
 def _large(memory: Memory, layout: Layout, vmemmap: int, pfns: I64, pages: U8) -> LargePages:

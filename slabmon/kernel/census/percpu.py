@@ -7,6 +7,7 @@ own list. The slabs on a CPU's list of partial ones count right, and need no car
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,7 +39,11 @@ def offsets(memory: KernelMemory, layout: Layout, task: int, cpus: list[int]) ->
     file = memory.word(memory.word(table + layout["fdt.fd"]) + 8 * memory.cpu_words_fd)
     array = memory.word(file + layout["file.private"])
     pointer = memory.word(array + layout["array.pptrs"])
-    return {cpu: (memory.locate(cpu)[1] - pointer) % (1 << 64) for cpu in cpus}
+    result = {}
+    for cpu in cpus:
+        with contextlib.suppress(OSError):  # ENXIO: it went offline
+            result[cpu] = (memory.locate(cpu)[1] - pointer) % (1 << 64)
+    return result
 
 
 def addresses(pointers: U64, cpu_offsets: Mapping[int, int]) -> U64:

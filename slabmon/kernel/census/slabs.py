@@ -29,8 +29,9 @@ class Slabs:
     freelist: U64  # address of its first free object; 0: none
     inuse: I64  # as the kernel counts: free objects of CPUs and sheaves are in use
     objects: I64
-    exts: U64
-    stride: I64
+    exts: U64  # address of its first object's extension; 0: none
+    stride: I64  # bytes from one object's extension to the next one's
+    charged: Bool  # whether extensions name a memory cgroup
     first: I64  # number of its first object; one more entry holds the number of all (slabs + 1)
 
     def __len__(self) -> int:
@@ -70,15 +71,15 @@ class Slabs:
 
 
 def assemble(pages: SlabPages, caches: Caches) -> tuple[Slabs, int]:
-    """Return the slabs, and how many pages that looked like one were not: freed while they were
-    read, or KFENCE's."""
+    """Return the slabs, and where page frame 0 is mapped. Pages that look like a slab and are not,
+    freed while they were read or lent by KFENCE, are left out."""
     cache = np.searchsorted(caches.address, pages.cache)
     cache = np.minimum(cache, len(caches.address) - 1)
     order, valid = cache_rows.orders(caches, cache, pages.objects)
     valid &= (caches.address[cache] == pages.cache) & (pages.inuse <= pages.objects)
     one_page = valid & (order == 0)
     direct_map = find_direct_map(pages.pfn[one_page], pages.freelist[one_page])
-    return _slabs(pages, caches, cache, order, valid, direct_map), int((~valid).sum())
+    return _slabs(pages, caches, cache, order, valid, direct_map), direct_map
 
 
 def _slabs(
@@ -95,6 +96,7 @@ def _slabs(
         inuse=pages.inuse[valid],
         objects=objects,
         exts=pages.exts[valid],
+        charged=pages.charged[valid],
         stride=np.where(stride == IN_OBJECT, caches.size[cache[valid]], stride),
         first=np.concatenate([[0], np.cumsum(objects)]),
     )

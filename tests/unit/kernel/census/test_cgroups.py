@@ -7,11 +7,10 @@ import dataclasses
 import struct
 
 import numpy as np
-import pytest
 
 from slabmon.census.model import CgroupState
 from slabmon.kernel.census import cgroups
-from tests.support.slab_memory import LAYOUT, OFFSETS, STRUCT_PAGE, VMEMMAP, FakeKernel
+from tests.support.slab_memory import LAYOUT, OFFSETS, FakeKernel
 
 ONLINE, DYING = 2, 16
 
@@ -64,11 +63,7 @@ def vector(kernel: FakeKernel, objcgs: dict[int, int], objects: int) -> int:
 
 
 def rows(kernel: FakeKernel, free: tuple[int, ...] = ()) -> dict[str, tuple[str, int, int, int]]:
-    slabs = kernel.slabs()
-    mask = np.zeros(slabs.total, bool)
-    mask[list(free)] = True
-    charged = cgroups.charges(kernel.memory, LAYOUT, slabs, mask, kernel.scan().large)
-    found = cgroups.cgroup_rows(kernel.memory, LAYOUT, charged, nodes=[0])
+    found = cgroups.cgroup_rows(kernel.memory, LAYOUT, kernel.reading(free=free))
     return {row.cgroup: (row.state, row.cgroups, row.objects, row.bytes) for row in found}
 
 
@@ -126,41 +121,6 @@ def test_each_numa_node_may_have_an_obj_cgroup_of_its_own() -> None:
         ("/", CgroupState.ALIVE),
         ("/[removed]", CgroupState.DYING),
     ]
-
-
-@pytest.mark.parametrize(
-    ("bits", "tagged", "expected"),
-    [
-        pytest.param(0, False, {}, id="cgroups-not-needed"),
-        pytest.param(2, False, {0: 1, 1: 2, 2: 3}, id="vector"),
-        pytest.param(2, True, {0: 1, 1: 3}, id="vector-with-tags"),
-        pytest.param(3, False, {0: 1, 1: 9}, id="in-objects"),
-    ],
-)
-def test_extensions_lie_where_two_bits_of_the_slab_say(
-    bits: int, tagged: bool, expected: dict[int, int]
-) -> None:
-    """From 7.3 on: in each object's padding, or in a vector of one or two words for each."""
-    offsets = {**OFFSETS, "slab.exts_bits": 44}
-    layout = dataclasses.replace(LAYOUT, offsets=offsets, tagged=tagged)
-    kernel = FakeKernel()
-    cache = kernel.cache("any", 64)
-    words = [8 * (1 + at) for at in range(64)]
-    exts = kernel.place(struct.pack("<64Q", *words))
-    pfn = kernel.slab(cache, free=[0], exts=exts)
-    kernel.memory.write(VMEMMAP + pfn * STRUCT_PAGE + 44, bytes([bits]))
-    slabs = kernel.slabs(layout)
-    free = np.zeros(slabs.total, bool)
-    free[3:] = True
-    objcgs = np.concatenate(
-        [
-            cgroups._objcgs(kernel.memory, layout, slabs, rows, free)[0]
-            for rows in (np.flatnonzero(slabs.exts),)
-        ]
-    )
-    places = dict(enumerate((objcgs // np.uint64(8)).tolist()))
-    assert {at: places[at] for at in expected} == expected
-    assert bool(len(objcgs)) == bool(expected)
 
 
 def test_a_list_of_children_that_leads_in_a_circle_ends() -> None:

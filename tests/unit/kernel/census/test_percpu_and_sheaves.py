@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from slabmon.kernel.census import percpu, sheaves
-from slabmon.kernel.census.collect import occupancy
+from slabmon.kernel.census.reading import occupancy
 from tests.support.slab_memory import HEAP, LAYOUT, OFFSETS, STRUCT_PAGE, VMEMMAP, FakeKernel
 
 CPUS = {0: HEAP, 1: HEAP + 0x10000}  # __per_cpu_offset

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from slabmon.base.errors import UnsupportedHost
 from slabmon.kernel.census import freelists, memory_map, pages
-from slabmon.kernel.census.collect import Occupancy, occupancy
+from slabmon.kernel.census.reading import Occupancy, occupancy
 from slabmon.kernel.census.slabs import NONE
 from tests.support.slab_memory import DIRECT_MAP, LAYOUT, VMEMMAP, FakeCache, FakeKernel
 

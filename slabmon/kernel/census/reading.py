@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One reading of all slabs: struct pages, caches, and which objects are free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from slabmon.base.arrays import I64, U64, Bool
+from slabmon.kernel.census import caches, freelists, memory_map, pages, percpu, sheaves, slabs
+from slabmon.kernel.census.layout import Layout
+from slabmon.kernel.census.memory import KernelMemory, Memory
+from slabmon.kernel.census.memory_map import PageRange
+from slabmon.kernel.census.pages import LargePages
+from slabmon.kernel.census.slabs import Slabs
+from slabmon.kernel.probe.facts import read_text
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """Which objects are free. `in_use` counts those that are not, of each slab; `changed` slabs
+    have another number of free objects than their descriptor says."""
+
+    free: Bool  # (objects)
+    in_use: I64  # (slabs)
+    changed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What all further questions start from. `pages_read` counts struct pages, `changed` slabs that
+    changed meanwhile. Page frame 0 is mapped at `direct_map`, its struct page at `vmemmap`."""
+
+    ranges: Sequence[PageRange]
+    nodes: Sequence[int]  # NUMA
+    vmemmap: int
+    direct_map: int
+    slabs: Slabs
+    large: LargePages
+    free: Bool  # (objects)
+    in_use: I64  # (slabs)
+    pages_read: int
+    changed: int
+
+
+def read(memory: KernelMemory, layout: Layout) -> Reading:
+    """Read all slabs of the running kernel."""
+    task, _ = memory.locate()
+    ranges = memory_map.ram_ranges(read_text("/proc/iomem") or "")
+    nodes = memory_map.online_nodes()
+    vmemmap = memory_map.find_vmemmap(memory, layout, task, ranges)
+    cpu_offsets = percpu.offsets(memory, layout, task, percpu.online_cpus())
+    found = pages.scan(memory, layout, vmemmap, ranges)
+    known = caches.read(memory, layout, found.slabs.cache)
+    rows, direct_map = slabs.assemble(found.slabs, known)
+    cpu_lists = percpu.cpu_lists(memory, layout, rows, vmemmap, cpu_offsets)
+    in_sheaves = sheaves.free_objects(memory, layout, rows, cpu_offsets, nodes)
+    state = occupancy(memory, rows, cpu_lists, in_sheaves)
+    return Reading(
+        ranges=ranges,
+        nodes=nodes,
+        vmemmap=vmemmap,
+        direct_map=direct_map,
+        slabs=rows,
+        large=found.large,
+        free=state.free,
+        in_use=state.in_use,
+        pages_read=found.read,
+        changed=state.changed + len(found.slabs.pfn) - len(rows),
+    )
+
+
+def occupancy(
+    memory: Memory, rows: Slabs, cpu_lists: tuple[I64, U64], in_sheaves: I64
+) -> Occupancy:
+    """Find the free objects: of slabs' freelists, of the CPUs' own, and of sheaves.
+
+    In-use counts rest on the slabs' counters, which change as one word; the freelists say which
+    objects are free, and may be torn where a slab changed meanwhile.
+    """
+    free = np.zeros(rows.total, bool)
+    partial = np.flatnonzero(rows.freelist != 0)
+    listed, lengths = freelists.walk(memory, rows, partial, rows.freelist[partial])
+    free[listed] = True
+    changed = lengths != (rows.objects - rows.inuse)[partial]
+    in_use = rows.inuse.copy()
+    for numbers in (freelists.walk(memory, rows, *cpu_lists)[0], in_sheaves):
+        fresh = np.unique(numbers)
+        fresh = fresh[~free[fresh]]
+        free[fresh] = True
+        np.subtract.at(in_use, rows.rows_of(fresh), 1)
+    return Occupancy(free=free, in_use=np.maximum(in_use, 0), changed=int(changed.sum()))
