@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from slabmon.daemon.supervisor import CHECK_SECONDS, SILENT_CHECKS
 from tests.live.daemon import PINS, Daemon
 from tests.live.kernel import left_behind
 from tests.live.workload import messages
@@ -74,6 +76,29 @@ def test_the_next_daemon_takes_over_from_an_orphaned_web_process_at_once(daemon:
     assert time.monotonic() - begun < 3 + first_start
     assert daemon.scrape()["slabmon_up"] == 1
     assert "ending web process" in daemon.log()
+
+
+def test_a_pause_of_both_processes_loses_nothing_and_replaces_nothing(daemon: Daemon) -> None:
+    """As under SIGSTOP or in a frozen cgroup, for longer than a web process may be silent."""
+    daemon.start()
+    assert daemon.process is not None
+    collector = daemon.process.pid
+    (web,) = Path(f"/proc/{collector}/task/{collector}/children").read_text().split()
+    with messages() as queue:
+        queue.churn(BEFORE, 900)
+        daemon.scrape_until(COUNTER, BEFORE)
+        for pid in (collector, int(web)):
+            os.kill(pid, signal.SIGSTOP)
+        queue.churn(DEAD, 900)
+        time.sleep(1.2 * SILENT_CHECKS * CHECK_SECONDS)
+        for pid in (int(web), collector):
+            os.kill(pid, signal.SIGCONT)
+        new = daemon.scrape_until(COUNTER, BEFORE + DEAD)
+    time.sleep(2 * CHECK_SECONDS)
+    assert new[COUNTER] == BEFORE + DEAD
+    assert daemon.scrape()["slabmon_web_restarts_total"] == 0
+    assert daemon.scrape()["slabmon_up"] == 1
+    assert Path(f"/proc/{web}").exists()
 
 
 def test_a_second_daemon_is_refused_with_the_first_ones_process(daemon: Daemon) -> None:
