@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables that are full: counting goes on, and what was missed is counted."""
+"""Tables that are full: counting continues, and what was missed is counted."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A checkout below a private directory: once the web process is another user it can read no module
-of it. So it imports all it needs before, whatever it is asked for."""
+of it. So it imports everything that any request needs before that."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_nothing_is_open_but_its_sockets_and_its_channel(collector: FakeCollecto
 
 
 def test_its_surroundings_are_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Session, directory and signals, whatever those of its parent are."""
+    """Session, directory and signals do not depend on those of its parent."""
     monkeypatch.chdir(tmp_path)
     with FakeCollector(NOBODY) as found:
         assert wait_for(lambda: up(found))
@@ -192,7 +192,7 @@ def test_one_that_lives_is_left_alone(
     assert collector.pid == first
 
 
-def test_a_collector_that_hangs_is_told_of(collector: FakeCollector) -> None:
+def test_a_collector_that_hangs_is_reported(collector: FakeCollector) -> None:
     assert wait_for(lambda: up(collector))
     held: list[tuple[object, bytes]] = []
     collector.behave = lambda process, command: held.append((process, command))
@@ -203,7 +203,7 @@ def test_a_collector_that_hangs_is_told_of(collector: FakeCollector) -> None:
     assert get(collector, "/readyz").status == 503
     assert get(collector, "/api/v1/snapshot").status == 503
     assert get(collector, "/healthz").status == 200
-    assert b"no reading within" in get(collector, "/api/v1/table").body, "the page tells, too"
+    assert b"no reading within" in get(collector, "/api/v1/table").body, "the page says so, too"
     collector.behave = collector.answer
     collector.answer(*held[0])  # type: ignore[arg-type]
     assert wait_for(lambda: up(collector))

@@ -77,7 +77,7 @@ class Host:
         self.minute(0, 0, 0)
 
     def minute(self, collector: float, web: float, bpf: float) -> None:
-        """One period in which the parts used so many CPUs."""
+        """Let a period pass in which the parts use these CPUs on average."""
         self.governor.window_opens()
         self.clock.now += 1
         self.clock.run_seconds += bpf
