@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 
 import numpy as np
 
 from slabmon.base.arrays import I64, U64
-from slabmon.kernel.census.memory import Memory
+from slabmon.kernel.census.memory import GATHER_BYTES, Memory
 from slabmon.kernel.census.reading import Reading
 
 _CHUNK = 1 << 20  # objects whose extensions are read at once
@@ -22,34 +21,35 @@ def count_words(
     """Count the objects in use of these slabs by the word at `member` of their extension, as far as
     `mask` lets it through, and by their cache's row; those whose word is 0 are left out. `member`
     is an offset in bytes for each slab."""
+    slabs = read.slabs
     totals: Counter[tuple[int, int]] = Counter()
-    for part in _chunks(read.slabs.objects[rows]):
-        totals.update(_counts(*_words(memory, read, rows[part], member[part], mask)))
+    shapes = slabs.objects[rows] << 40 | slabs.stride[rows] << 8 | member
+    for shape in np.unique(shapes).tolist():
+        alike = rows[shapes == shape]
+        objects, stride, offset = shape >> 40, shape >> 8 & 0xFFFFFFFF, shape & 0xFF
+        places = np.arange(objects)
+        for part in np.split(alike, range(_CHUNK // objects, len(alike), _CHUNK // objects)):
+            words = _words(memory, slabs.exts[part] + np.uint64(offset), objects, stride) & mask
+            words[read.free[slabs.first[part][:, None] + places]] = 0
+            caches = np.repeat(slabs.cache[part], objects)
+            totals.update(_counts(words.ravel(), caches))
     return totals
 
 
-def _chunks(objects: I64) -> Iterator[slice]:
-    edges = np.flatnonzero(np.diff(np.cumsum(objects) // _CHUNK)) + 1
-    for start, end in zip([0, *edges.tolist()], [*edges.tolist(), len(objects)], strict=True):
-        yield slice(start, end)
-
-
-def _words(
-    memory: Memory, read: Reading, rows: I64, member: I64, mask: np.uint64
-) -> tuple[U64, I64]:
-    """Return the word and the cache of each object in use that has one."""
-    slabs = read.slabs
-    row, place = slabs.objects_of(rows)
-    used = ~read.free[slabs.first[row] + place]
-    offset = place * slabs.stride[row] + np.repeat(member, slabs.objects[rows])
-    row, offset = row[used], offset[used]
-    words = memory.words(slabs.exts[row] + offset.astype(np.uint64)) & mask
-    return words[words != 0], slabs.cache[row][words != 0]
+def _words(memory: Memory, starts: U64, objects: int, stride: int) -> U64:
+    """Return the words at so many places from each start on, (starts, objects): in one piece if
+    that is small, as vectors are, and not extensions in their objects."""
+    span = stride * (objects - 1) + 8
+    if span <= GATHER_BYTES:
+        return memory.gather(starts, span).view(np.uint64)[:, :: stride // 8]
+    places = np.arange(objects, dtype=np.uint64) * np.uint64(stride)
+    return memory.words((starts[:, None] + places).ravel()).reshape(-1, objects)
 
 
 def _counts(words: U64, caches: I64) -> dict[tuple[int, int], int]:
-    """Count equal pairs. Most objects in a row share both, and sorting is what takes long: runs of
-    equal pairs are counted first."""
+    """Count equal pairs of a word that is not 0 and a cache. Most objects in a row share both, and
+    sorting is what takes long: runs of equal pairs are counted first."""
+    words, caches = words[words != 0], caches[words != 0]
     differs = (words[1:] != words[:-1]) | (caches[1:] != caches[:-1])
     starts = np.concatenate([np.zeros(min(len(words), 1), int), np.flatnonzero(differs) + 1])
     lengths = np.diff(starts, append=len(words))

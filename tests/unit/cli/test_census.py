@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The census command, given a census."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from slabmon.census.model import Census
+from slabmon.cli.main import main
+from slabmon.kernel.census import run
+from slabmon.kernel.census.settings import CensusSettings
+from tests.unit.export.test_census import CENSUS
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[CensusSettings]:
+    """The settings censuses were asked for with."""
+    settings: list[CensusSettings] = []
+
+    def take_census(wanted: CensusSettings) -> Census:
+        settings.append(wanted)
+        return CENSUS
+
+    monkeypatch.setattr(run, "take_census", take_census)
+    return settings
+
+
+def test_each_format_by_each_dimension(
+    capsys: pytest.CaptureFixture[str], asked: list[CensusSettings]
+) -> None:
+    assert main(["census"]) == 0
+    assert capsys.readouterr().out.startswith("CACHE")
+    assert main(["census", "--by", "cgroup"]) == 0
+    assert capsys.readouterr().out.startswith("CGROUP")
+    assert main(["census", "--format", "csv", "--by", "cgroup"]) == 0
+    assert capsys.readouterr().out.startswith("cgroup,state,")
+    assert main(["census", "--format", "json", "--cache", "files"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in document["caches"]] == ["filp"]
+    assert asked == [CensusSettings()] * 4
+
+
+def test_limits_are_passed_on_and_bounded(
+    capsys: pytest.CaptureFixture[str], asked: list[CensusSettings]
+) -> None:
+    assert main(["census", "--cpu-seconds", "2.5", "--memory-mib", "500"]) == 0
+    assert asked == [CensusSettings(cpu_seconds=2.5, memory_mib=500)]
+    assert main(["census", "--memory-mib", "1"]) == 2
+    assert "memory_mib is 1" in capsys.readouterr().err
+
+
+def test_an_unknown_cache_is_bad_input(
+    capsys: pytest.CaptureFixture[str], asked: list[CensusSettings]
+) -> None:
+    assert main(["census", "--cache", "dentri"]) == 2
+    assert "near names: dentry" in capsys.readouterr().err
+    assert len(asked) == 1
