@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -126,36 +127,20 @@ def queued_messages(count: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextlib.contextmanager
-def posix_timers(count: int) -> Iterator[Callable[[int], None]]:
-    """So many timers of a process."""
-    code = (
-        "import ctypes, sys\n"
-        "libc = ctypes.CDLL(None)\n"
-        "event = (ctypes.c_int * 16)(0, 0, 0, 1)\n"  # SIGEV_NONE
-        "ids = [ctypes.c_int() for _ in range(int(sys.argv[1]))]\n"
-        "for i in ids: assert not libc.syscall(222, 1, event, ctypes.byref(i))\n"
-        "print('made', flush=True)\n"
-        "for line in sys.stdin:\n"
-        "    for _ in range(int(line)): assert not libc.syscall(226, ids.pop(0).value)\n"
-        "    print('removed', flush=True)\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(count)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        commands, answers = process.stdin, process.stdout
-        assert commands is not None
-        assert answers is not None
-        assert answers.readline() == "made\n"
+def raw_sockets(count: int) -> Iterator[Callable[[int], None]]:
+    """So many sockets of a protocol that nobody speaks; the function closes some."""
+    sockets = [socket.socket(socket.AF_INET, socket.SOCK_RAW, 253) for _ in range(count)]
 
-        def remove(some: int) -> None:
-            print(some, file=commands, flush=True)
-            assert answers.readline() == "removed\n"
+    def remove(some: int) -> None:
+        for each in sockets[:some]:
+            each.close()
+        del sockets[:some]
+        time.sleep(GRACE_SECONDS)
 
+    try:
         yield remove
-        commands.close()
+    finally:
+        remove(len(sockets))
 
 
 Plant = Callable[[int], contextlib.AbstractContextManager[Callable[[int], None]]]
@@ -166,7 +151,7 @@ Plant = Callable[[int], contextlib.AbstractContextManager[Callable[[int], None]]
     [
         pytest.param("mqueue_inode_cache", message_queues, id="queues"),
         pytest.param("msg_msg-256", queued_messages, id="messages"),
-        pytest.param("posix_timers_cache", posix_timers, id="timers"),
+        pytest.param("RAW", raw_sockets, id="sockets"),
     ],
 )
 def test_objects_in_use_rise_and_fall_by_what_is_made_and_freed(name: str, plant: Plant) -> None:
