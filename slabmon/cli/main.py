@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from slabmon import __version__
 from slabmon.base.errors import SlabmonError
+from slabmon.cli import streams
 
 
 class Parser(argparse.ArgumentParser):
@@ -59,8 +60,14 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 usage or bad input, 3 permission, 4
     unsupported host, 70 internal error."""
-    options = build_parser().parse_args(arguments)
+    streams.prepare()
+    options = argparse.Namespace()
     try:
+        try:
+            build_parser().parse_args(arguments, options)
+        except SystemExit:
+            sys.stdout.flush()  # after --help and --version
+            raise
         code = int(options.run(options))
         sys.stdout.flush()
         return code
@@ -73,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if getattr(options, "debug", False):
             raise
-        _discard_output()
         code, message = describe(error)
+        _discard_output()
     sys.stderr.write(f"slabmon: error: {' '.join(message.split())}\n")
     return code
 
@@ -85,6 +92,8 @@ def describe(error: Exception) -> tuple[int, str]:
         return error.exit_code, str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return 70, "cannot write the output: no space left on device"
+    if isinstance(error, OSError) and error.errno == errno.EBADF and streams.output_is_closed():
+        return 70, "cannot write the output: standard output is closed"
     return (
         70,
         f"{type(error).__name__}: {error}; this is a bug; report it with the output of --debug",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +120,8 @@ def run(options: argparse.Namespace) -> int:
         return batch.run(source, start)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("top needs a terminal; use -b for plain text")
+    if os.environ.get("TERM") == "dumb":
+        raise UsageError("top needs a terminal with a cursor, TERM is dumb; use -b for plain text")
     _require_textual()
     return _on_screen(source, start)
 
