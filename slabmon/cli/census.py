@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""slabmon census: what lies in slab memory now, whoever allocated it."""
+"""slabmon census: reports what slab memory holds now, including allocations before tracking."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "census",
         parents=[common],
-        help="what lies in slab memory now, whoever allocated it",
+        help="report what slab memory holds now, including allocations before tracking",
         description="Reads all slabs of the running kernel once, attaches nothing, and prints what "
         "is in them: objects in use by cache, or by the memory cgroup they are charged to.",
     )

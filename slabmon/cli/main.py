@@ -19,6 +19,7 @@ class Parser(argparse.ArgumentParser):
     """argparse with slabmon's error line."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
+        """Print one line and exit with 2."""
         line = " ".join(message.split())
         sys.stderr.write(f"slabmon: error: {line}; see '{self.prog} --help'\n")
         raise SystemExit(2)

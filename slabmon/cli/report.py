@@ -181,8 +181,8 @@ def _recorded(options: argparse.Namespace, source: RecordingSource) -> ReportPer
     from slabmon.report.leaks import judged
     from slabmon.report.selection import of_past
 
-    found = of_past(source, f"recording {options.replay}", options.start, options.end)
-    return replace(found, leaks=judged(source, found.now)) if options.format == "html" else found
+    period = of_past(source, f"recording {options.replay}", options.start, options.end)
+    return replace(period, leaks=judged(source, period.now)) if options.format == "html" else period
 
 
 def _of_daemon(options: argparse.Namespace, daemon: DaemonSource) -> ReportPeriod:
@@ -191,13 +191,13 @@ def _of_daemon(options: argparse.Namespace, daemon: DaemonSource) -> ReportPerio
     from slabmon.report.selection import of_past
     from slabmon.store.recording import Moment
 
-    kept = _looks_back(options)
-    if not kept and options.seconds is None:
+    has_history = _looks_back(options)
+    if not has_history and options.seconds is None:
         with suppress(SlabmonError):
-            kept = bool(daemon.span())
-    if kept:
+            has_history = bool(daemon.span())
+    if has_history:
         present = daemon.snapshot(details=True)
-        found = of_past(
+        period = of_past(
             daemon,
             "history of the daemon",
             options.start,
@@ -206,10 +206,10 @@ def _of_daemon(options: argparse.Namespace, daemon: DaemonSource) -> ReportPerio
             DAEMON_SECONDS,
         )
     else:
-        found = _watched(daemon, options.seconds or 0.0, "a running daemon")
+        period = _watched(daemon, options.seconds or 0.0, "a running daemon")
     if options.format != "html":
-        return found
-    return replace(found, leaks=asked(daemon, found.now.time if options.end else None))
+        return period
+    return replace(period, leaks=asked(daemon, period.now.time if options.end else None))
 
 
 def _watched(source: SnapshotSource, watch: float, origin: str) -> ReportPeriod:

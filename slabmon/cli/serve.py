@@ -45,8 +45,8 @@ def run(options: argparse.Namespace) -> int:
     path = options.config and Path(os.path.abspath(options.config))
     flags = {
         option.key: text
-        for _, found in by_table()
-        for option in found
+        for _, options_of_table in by_table()
+        for option in options_of_table
         if (text := getattr(options, option.key)) is not None
     }
     config = load(path, flags)

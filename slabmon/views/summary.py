@@ -47,8 +47,8 @@ def summarize(window: Window) -> Summary:
 
     lost = sum(snapshot.losses.values())
     events, earlier = (
-        sum(cache.allocs + cache.frees for cache in found.caches) if found else 0
-        for found in (snapshot, before)
+        sum(cache.allocs + cache.frees for cache in instant.caches) if instant else 0
+        for instant in (snapshot, before)
     )
     runs = sum(program.runs for program in snapshot.programs)
     event_seconds = sum(p.run_seconds for p in snapshot.programs) / runs if runs else None
