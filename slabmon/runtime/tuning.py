@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tuning of the interpreter, numpy and malloc for long-running processes."""
+"""Settings of long-running processes: interpreter, numpy, malloc, name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import gc
 
 _SNAPSHOT_OBJECTS = 100_000
 _M_MMAP_THRESHOLD = -3  # malloc.h
+_PR_SET_NAME = 15  # linux/prctl.h
 
 # Set before numpy is imported. OpenBLAS starts a thread per CPU otherwise: no code here multiplies
 # matrices, and no_new_privs and dropped capabilities hold for the calling thread only.
@@ -33,3 +34,9 @@ def limit_malloc_caching() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, 128 << 10)
+
+
+def name_process(name: str) -> None:
+    """Set the name that `ps` and /proc/PID/comm show, at most 15 bytes, instead of the
+    interpreter's."""
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)

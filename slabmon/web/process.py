@@ -18,7 +18,7 @@ from pathlib import Path
 from slabmon.base.errors import SlabmonError
 from slabmon.runtime.channel import MAX_JSON, ORPHAN_SECONDS, Started
 from slabmon.runtime.logs import LogSettings, set_up
-from slabmon.runtime.tuning import raise_gc_threshold
+from slabmon.runtime.tuning import name_process, raise_gc_threshold
 from slabmon.store.settings import HistorySettings
 from slabmon.web.app import make_app
 from slabmon.web.feeds import history_writer
@@ -42,6 +42,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(ending, signal.SIG_DFL)
     set_up(LogSettings())
     raise_gc_threshold()
+    name_process("slabmon-web")
     # Errors of clients are counted, not logged: clients could fill the log.
     logging.getLogger("tornado.general").setLevel(logging.ERROR)
     channel, *listeners = (socket.socket(fileno=int(number)) for number in arguments)

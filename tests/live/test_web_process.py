@@ -127,6 +127,7 @@ def test_its_surroundings_are_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path:
         assert wait_for(lambda: up(found))
         assert os.readlink(f"/proc/{found.pid}/cwd") == "/"
         assert os.getsid(found.pid) == found.pid
+        assert Path(f"/proc/{found.pid}/comm").read_text() == "slabmon-web\n"
         ignored = int(status_of(found.pid)["SigIgn"], 16)
         caught = int(status_of(found.pid)["SigCgt"], 16)
         for number in (signal.SIGTERM, signal.SIGHUP):
