@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a request over the network is let in: rate limit, client certificate, password."""
+"""Access control of requests over the network: rate limit, client certificate, password."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHALLENGE = 'Basic realm="slabmon", charset="UTF-8"'
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why not."""
+    """The answer to a request that is not let in."""
 
     status: int
     reason: str
@@ -27,14 +27,14 @@ class Refusal:
 
 
 class TokenBucket:
-    """`burst` requests at once, one more each `interval` seconds; 0: as many as they like."""
+    """Allows `burst` requests at once and one more each `interval` seconds (0: no limit)."""
 
     def __init__(self, interval: float, burst: int) -> None:
         self._interval, self._burst = interval, burst
         self._tokens, self._at = float(burst), time.monotonic()
 
     def take(self) -> bool:
-        """Whether one more request may come now."""
+        """Take a token. Returns whether there was one."""
         if not self._interval:
             return True
         now = time.monotonic()
@@ -47,7 +47,8 @@ class TokenBucket:
 
 
 class Access:
-    """What the web configuration asks of clients. Local ones have passed the socket's mode."""
+    """Enforces the web configuration on clients of TCP; those of the unix socket have passed its
+    file mode."""
 
     def __init__(self, config: WebConfig) -> None:
         self._bucket = TokenBucket(config.interval, config.burst)
@@ -61,15 +62,15 @@ class Access:
 
     @property
     def failures(self) -> int:
-        """Wrong passwords so far."""
+        """The number of wrong passwords so far."""
         return self._auth.failures if self._auth else 0
 
     async def refusal(self, request: HTTPServerRequest, client: str) -> Refusal | None:
-        """None: let it in."""
+        """Return why a request is refused, None to let it in."""
         if not self._bucket.take():
             return Refusal(429, "Too Many Requests", (("Retry-After", "1"),))
         if self._names is not None and not self._names_match(request.get_ssl_certificate()):
-            return Refusal(403, "Forbidden: the client certificate names nobody who is let in")
+            return Refusal(403, "Forbidden: the client certificate has no allowed name")
         if self._auth is None:
             return None
         from slabmon.web.serving.auth import Verdict

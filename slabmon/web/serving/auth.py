@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Basic authentication against bcrypt hashes, which are slow on purpose: one worker thread, a
-bounded queue, and a memory of what was already checked."""
+bounded queue, and caches of passwords already checked."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import bcrypt
 
-_REMEMBERED = 64
+_CACHED = 64
 MAX_WAITING, MAX_WAITING_PER_CLIENT = 32, 8
-# bcrypt looks at no more of a password.
+# bcrypt ignores the rest of a password.
 _BCRYPT_BYTES = 72
-# Checked for unknown users, so that how long it takes does not tell that they are unknown.
-_NOBODYS_HASH = b"$2b$%02d$" + b"." * 22 + b"1Ws8ejYp2Mvk5rHqhcTn3OiULgbxaE6"
+# Checked for unknown users, so that timing does not reveal which users exist.
+_DUMMY_HASH = b"$2b$%02d$" + b"." * 22 + b"1Ws8ejYp2Mvk5rHqhcTn3OiULgbxaE6"
 
 
-class Verdict(enum.Enum):
-    """Of one request's Authorization header."""
+class Verdict(enum.StrEnum):
+    """The verdict on an Authorization header."""
 
     YES = "yes"
     NO = "no"
@@ -32,24 +32,24 @@ class Verdict(enum.Enum):
 
 
 class BasicAuth:
-    """`users` are bcrypt hashes by name."""
+    """Checks passwords of `users`, which maps names to bcrypt hashes."""
 
     def __init__(self, users: dict[str, bytes]) -> None:
         self._users = {name.encode(): hashed for name, hashed in users.items()}
         cost = max(int(hashed[4:6]) for hashed in users.values())
-        self._nobody = _NOBODYS_HASH % cost
+        self._dummy = _DUMMY_HASH % cost
         self._secret = os.urandom(32)
-        # Apart: whoever sends many wrong passwords must not push out a right one.
+        # Two caches, so that a flood of wrong passwords cannot evict a correct one.
         self._good: OrderedDict[bytes, None] = OrderedDict()
         self._bad: OrderedDict[bytes, None] = OrderedDict()
         self._checking: dict[bytes, asyncio.Future[bool]] = {}
         self._waiting: Counter[str] = Counter()
         self._worker = ThreadPoolExecutor(1, "bcrypt")
-        self._worker.submit(int).result()  # there, before threads are forbidden
+        self._worker.submit(int).result()  # starts the thread now: later, threads are forbidden
         self.failures = 0
 
     async def check(self, header: str, client: str) -> Verdict:
-        """Whether an Authorization header is that of a user. BUSY: too many are waiting."""
+        """Return whether an Authorization header is valid; BUSY if too many wait to be checked."""
         user, password = _credentials(header)
         if user is None:
             return Verdict.NO
@@ -77,19 +77,19 @@ class BasicAuth:
 
     async def _verify(self, key: bytes, user: bytes, password: bytes, client: str) -> bool:
         try:
-            found = await asyncio.get_running_loop().run_in_executor(
-                self._worker, _matches, password, self._users.get(user, self._nobody)
+            matches = await asyncio.get_running_loop().run_in_executor(
+                self._worker, _matches, password, self._users.get(user, self._dummy)
             )
         finally:
             del self._checking[key]
             self._waiting[client] -= 1
             if not self._waiting[client]:
                 del self._waiting[client]
-        good = found and user in self._users
-        remembered = self._good if good else self._bad
-        remembered[key] = None
-        if len(remembered) > _REMEMBERED:
-            remembered.popitem(last=False)
+        good = matches and user in self._users
+        cache = self._good if good else self._bad
+        cache[key] = None
+        if len(cache) > _CACHED:
+            cache.popitem(last=False)
         return good
 
 
@@ -101,7 +101,7 @@ def _matches(password: bytes, hashed: bytes) -> bool:
 
 
 def _credentials(header: str) -> tuple[bytes | None, bytes]:
-    """User and password of a Basic header (RFC 7617)."""
+    """Parse user and password of a Basic header (RFC 7617); the user is None if it is invalid."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         return None, b""

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The web configuration file, in the format Prometheus' exporters share (exporter-toolkit): TLS,
-client certificates, basic authentication, headers, rate limit. Any doubt is an error that names
-the key."""
+"""The web configuration file, in the format that Prometheus' exporters share (exporter-toolkit):
+TLS, client certificates, basic authentication, headers, rate limit.
+
+Anything unknown or contradictory is a UsageError that names the key.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +12,21 @@ import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import yaml
 
 from slabmon.base.errors import UsageError
 from slabmon.base.escape import escape
 from slabmon.runtime.files import Identity, identity
 
 _MAX_BYTES = 1 << 20
-# At most: 2^16 rounds take seconds, and there is one worker for all clients.
+# Cost 16 is the limit: 2^16 rounds take seconds, and one thread checks for all clients.
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53}")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-# The headers that may be set, and the values that make sense (None: any).
+# The headers that may be set, and their allowed values (None: any).
 _HEADERS: dict[str, tuple[str, ...] | None] = {
     "Content-Security-Policy": None,
     "X-Frame-Options": ("deny", "sameorigin"),
@@ -42,8 +46,26 @@ REQUIRED = ("RequireClientCert", "RequireAnyClientCert", "RequireAndVerifyClient
 VERSIONS = ("TLS10", "TLS11", "TLS12", "TLS13")
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Plain data only: no aliases, whose expansion is unbounded, and no key twice."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse aliases."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not supported")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Refuse duplicate keys."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for position, key in enumerate(keys):
+            if key in keys[:position]:
+                raise yaml.YAMLError(f"duplicate key {key}")
+        return super().construct_mapping(node, deep)
+
+
 class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """tls_server_config. Contents as PEM, or the files that hold them."""
+    """The table tls_server_config. Certificates and keys are given as PEM or as files of PEM."""
 
     cert: str = ""
     key: str = ""
@@ -61,7 +83,7 @@ class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def enabled(self) -> bool:
-        """Whether anything asks for TLS; versions and ciphers alone do not."""
+        """Whether TLS is configured; versions and ciphers alone do not enable it."""
         return bool(
             self.cert
             or self.cert_file
@@ -92,11 +114,11 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class WebConfig:
-    """What a web configuration file says; without one, nothing.
+    """The contents of a web configuration file; by default, of an empty one.
 
-    `users` are bcrypt hashes by name, `interval` the seconds between requests (0: no limit) of
-    which `burst` may come at once, `files` what it was made of, as they were before they were
-    read.
+    `users` maps names to bcrypt hashes. `interval` is the seconds per request (0: no limit), of
+    which `burst` may come at once. `files` maps the files read to their identities before they
+    were read.
     """
 
     tls: TlsConfig | None = None
@@ -108,8 +130,8 @@ class WebConfig:
 
 
 def load(path: Path) -> WebConfig:
-    """Reads a file; UsageError with its name and the key. Its own relative paths are relative to
-    its directory."""
+    """Read a file. Paths in it are relative to its directory. Raises UsageError with its name and
+    the key."""
     before = identity(str(path))
     try:
         document = parse(_read(path))
@@ -132,27 +154,26 @@ def load(path: Path) -> WebConfig:
 
 def _read(path: Path) -> bytes:
     try:
-        # A FIFO would have us wait for a writer.
+        # Opening a FIFO would block until there is a writer.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError("it is not a regular file")
+                raise UsageError("not a regular file")
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"it cannot be read: {error.strerror}") from error
+        raise UsageError(f"cannot read it: {error.strerror}") from error
     if len(data) > _MAX_BYTES:
-        raise UsageError(f"it is larger than {_MAX_BYTES} bytes")
+        raise UsageError(f"exceeds {_MAX_BYTES >> 20} MiB; this is not a web configuration file")
     return data
 
 
 def parse(data: bytes) -> WebConfig:
-    """Checks the text of a file; UsageError names the key. Files it names are not looked at."""
-    from slabmon.web.serving.plainyaml import NotYaml, parse_yaml  # takes 1 MiB that few need
-
+    """Parse and check the text of a file, without the files it names. Raises UsageError with the
+    key."""
     try:
-        raw = parse_yaml(data)
-    except NotYaml as error:
+        raw = yaml.load(data, _PlainLoader)
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         reason = escape(" ".join(str(error).split()).encode("utf-8", "backslashreplace"))
-        raise UsageError(f"it is not valid YAML: {reason}") from error
+        raise UsageError(f"not valid YAML: {reason}") from error
     try:
         document = msgspec.convert(raw if raw is not None else {}, _Document)
     except (msgspec.ValidationError, RecursionError) as error:
@@ -165,7 +186,7 @@ def parse(data: bytes) -> WebConfig:
         _check_tls(tls)
     interval = _seconds(limit.interval)
     if limit.burst < 0 or (interval and not limit.burst):
-        raise UsageError(f"rate_limit.burst is {limit.burst}; it must be at least 1")
+        raise UsageError(f"rate_limit.burst: expected at least 1, got {limit.burst}")
     return WebConfig(
         tls if tls is not None and tls.enabled else None,
         _headers(http.headers),
@@ -177,26 +198,28 @@ def parse(data: bytes) -> WebConfig:
 
 def _check_tls(tls: TlsConfig) -> None:
     where = "tls_server_config"
-    for one in ("cert", "key", "client_ca"):
-        inline, file = getattr(tls, one), getattr(tls, one + "_file")
+    for name in ("cert", "key", "client_ca"):
+        inline, file = getattr(tls, name), getattr(tls, name + "_file")
         if "\0" in file:
-            raise UsageError(f"{where}.{one}_file is not a path")
+            raise UsageError(f"{where}.{name}_file is not a path")
         if inline and file:
-            raise UsageError(f"{where}: {one} and {one}_file exclude each other; choose one")
-        if tls.enabled and one != "client_ca" and not (inline or file):
-            raise UsageError(f"{where}: one of {one} and {one}_file is missing")
+            raise UsageError(f"{where}: {name} and {name}_file exclude each other; choose one")
+        if tls.enabled and name != "client_ca" and not (inline or file):
+            raise UsageError(f"{where}: one of {name} and {name}_file is missing")
     kind = tls.client_auth_type or "NoClientCert"
     if kind not in _CLIENT_AUTH:
         raise UsageError(
-            f"{where}.client_auth_type is {kind!r}; it must be one of {', '.join(_CLIENT_AUTH)}"
+            f"{where}.client_auth_type: expected one of {', '.join(_CLIENT_AUTH)}, got {kind!r}"
         )
     authority = bool(tls.client_ca or tls.client_ca_file)
     if authority and kind == "NoClientCert":
-        raise UsageError(f"{where}: a client CA needs a client_auth_type that asks for one")
+        raise UsageError(
+            f"{where}: a client CA needs a client_auth_type that requests certificates"
+        )
     if not authority and kind in (*REQUIRED, "VerifyClientCertIfGiven"):
         raise UsageError(
-            f"{where}.client_auth_type {kind} needs client_ca_file: certificates that "
-            "nobody vouches for are never let in"
+            f"{where}.client_auth_type {kind} needs client_ca_file: certificates without a CA "
+            "are always refused"
         )
     if tls.client_allowed_sans is not None and kind not in REQUIRED:
         raise UsageError(
@@ -206,14 +229,14 @@ def _check_tls(tls: TlsConfig) -> None:
         if getattr(tls, name) not in VERSIONS:
             raise UsageError(f"{where}.{name} must be one of {', '.join(VERSIONS)}")
     if VERSIONS.index(tls.min_version) > VERSIONS.index(tls.max_version):
-        raise UsageError(f"{where}: min_version is above max_version; nobody could connect")
+        raise UsageError(f"{where}: min_version is above max_version; no client could connect")
 
 
 def _headers(headers: dict[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         where = f"http_server_config.headers.{name}"
         if name not in _HEADERS:
-            raise UsageError(f"{where} cannot be set; these can: {', '.join(_HEADERS)}")
+            raise UsageError(f"{where} cannot be set; choose from {', '.join(_HEADERS)}")
         allowed = _HEADERS[name]
         if value and allowed and value not in allowed:
             raise UsageError(f"{where} must be {' or '.join(allowed)}")
@@ -228,17 +251,19 @@ def _users(users: dict[str, str]) -> dict[str, bytes]:
             raise UsageError(f"basic_auth_users: {name!r} is not a user name")
         if not _BCRYPT.fullmatch(hashed):
             raise UsageError(
-                f"basic_auth_users.{name} is not a bcrypt hash of cost 4 to 16; make "
+                f"basic_auth_users.{name}: expected a bcrypt hash of cost 4 to 16; create "
                 f"one with: htpasswd -nBC 10 {name}"
             )
     return {name: hashed.encode() for name, hashed in users.items()}
 
 
 def _seconds(duration: str | int) -> float:
-    """A duration as Go writes it: 0, 100ms, 1m30s."""
+    """Parse a duration in Go's format: 0, 100ms, 1m30s. Raises UsageError."""
     if duration in (0, "0"):
         return 0.0
-    found = _DURATION.findall(duration) if isinstance(duration, str) and len(duration) < 32 else []
-    if not found or "".join(map("".join, found)) != duration:
-        raise UsageError(f"rate_limit.interval is {duration!r}; write it as 1s, 100ms or 1m30s")
-    return float(sum(float(number) * _SECONDS[unit] for number, unit in found))
+    parts = _DURATION.findall(duration) if isinstance(duration, str) and len(duration) < 32 else []
+    if not parts or "".join(map("".join, parts)) != duration:
+        raise UsageError(
+            f"rate_limit.interval: expected a duration such as 1s, 100ms or 1m30s, got {duration!r}"
+        )
+    return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is connected, and who has to go: limits in total, per client and in time."""
+"""Limits on connections: in total, per client, in unread bytes, and in time."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from slabmon.web.settings import WebSettings
 
 LOCAL = "unix"
 SWEEP_SECONDS = 1.0
-# So long a new connection may take until its request is there when the process is to end.
+# How long a new connection may take to send its request when the process is ending.
 YOUNG_SECONDS, END_POLL_SECONDS = 1.0, 0.02
 # Bytes of answers waiting for their clients, all connections together.
 MAX_UNSENT = 64 << 20
 
 
 def client_of(address: Any) -> str:
-    """Whom a connection is counted for: an IPv4 address, an IPv6 /64, or all local clients."""
+    """Return the client that a connection is counted for: an IPv4 address, an IPv6 /64, or LOCAL
+    for all clients of the unix socket."""
     if not isinstance(address, tuple):
         return LOCAL
-    found = ipaddress.ip_address(address[0].partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped:
-            return str(found.ipv4_mapped)
-        return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)))
-    return str(found)
+    host = ipaddress.ip_address(address[0].partition("%")[0])
+    if isinstance(host, ipaddress.IPv6Address):
+        if host.ipv4_mapped:
+            return str(host.ipv4_mapped)
+        return str(ipaddress.ip_network((int(host) >> 64 << 64, 64)))
+    return str(host)
 
 
 @dataclass(eq=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP server: Tornado's, with limits on everything a client can make it spend."""
+"""The HTTP server: Tornado's, with limits on every resource that clients can use up."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import ssl
 from collections.abc import Iterable
 from typing import Any
 
-# Imported by others when they first need it, which is too late: once privileges are given up the
-# files may lie where the web user cannot read, as in root's home directory.
+# Other modules import these on first use, which is too late: after privileges are dropped the files
+# may not be readable, as in root's home directory.
 import numpy.ma  # noqa: F401
 import tornado.platform.asyncio  # noqa: F401
 from tornado.httpserver import HTTPServer
@@ -21,33 +21,36 @@ import slabmon.analysis.drivers  # noqa: F401
 from slabmon.web.serving.connections import Connections
 from slabmon.web.settings import WebSettings
 
-DRAIN_SECONDS = 3.0  # for requests under way when the process is to end
+DRAIN_SECONDS = 3.0  # for requests under way when the process ends
 _HEADER_BYTES, _BODY_BYTES, _BUFFER_BYTES = 16 << 10, 4 << 10, 64 << 10
 
 
 class _Listener(HTTPServer):
-    """An HTTP server whose connections are admitted and counted."""
+    """An HTTP server whose connections are admitted and counted by Connections."""
 
     def initialize(self, *arguments: Any, connections: Connections, **options: Any) -> None:  # type: ignore[override]
+        """Set up, as Tornado calls it."""
         super().initialize(*arguments, **options)
         self._admitted = connections
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
+        """Serve a new connection if it is admitted."""
         if self._admitted.admit(stream, address):
             super().handle_stream(stream, address)
 
     def on_close(self, server_conn: Any) -> None:
+        """Forget a connection that has ended."""
         super().on_close(server_conn)
         stream: IOStream = server_conn.stream
         self._admitted.forget(stream)
-        # Its frames have the stream, and all that was read: cyclic garbage, and
-        # raise_gc_threshold() would let 3,000 such connections wait.
+        # Its frames refer to the stream and all data read: cyclic garbage, which the rare
+        # collections of raise_gc_threshold() would let pile up for 3,000 connections.
         if stream.error is not None:
             stream.error.with_traceback(None)
 
 
 class Server:
-    """All listeners of one web process. TLS is for TCP; a unix socket has its file mode."""
+    """All listeners of one web process. TLS is for TCP only; a unix socket has its file mode."""
 
     def __init__(
         self,
@@ -74,7 +77,7 @@ class Server:
         self._sweeper: asyncio.Task[None] | None = None
 
     def listen_on(self, listeners: Iterable[socket.socket]) -> None:
-        """Begins to accept connections."""
+        """Start accepting connections."""
         for sock in listeners:
             sock.setblocking(False)
             server = self._local if sock.family == socket.AF_UNIX else self._remote
@@ -82,8 +85,8 @@ class Server:
         self._sweeper = asyncio.create_task(self._connections.sweep())
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Stops accepting; ends idle connections, and the others once they are answered or after
-        so many seconds."""
+        """Stop accepting connections and close idle ones; close the others once they are answered,
+        at the latest after `seconds`."""
         self._remote.stop()
         self._local.stop()
         if self._sweeper:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The TLS side of the web configuration, as far as OpenSSL through Python goes."""
+"""Makes the SSL context of a web configuration, as far as Python's ssl module can."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _CURVES = {
     "CurveP521": "secp521r1",
     "X25519": "X25519",
 }
-# Go's names, which the format uses. Those of TLS 1.3 cannot be chosen, there as here.
+# The format uses Go's names. Cipher suites of TLS 1.3 cannot be chosen, neither in Go nor here.
 _TLS13 = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 _CIPHERS = {
-    f"TLS_ECDHE_{key}_WITH_{theirs}": f"ECDHE-{key}-{ours}"
+    f"TLS_ECDHE_{key}_WITH_{go_name}": f"ECDHE-{key}-{openssl_name}"
     for key in ("ECDSA", "RSA")
-    for theirs, ours in (
+    for go_name, openssl_name in (
         ("AES_128_CBC_SHA", "AES128-SHA"),
         ("AES_256_CBC_SHA", "AES256-SHA"),
         ("AES_128_GCM_SHA256", "AES128-GCM-SHA256"),
@@ -43,10 +43,11 @@ _CIPHERS = {
 
 
 def make_context(tls: TlsConfig) -> ssl.SSLContext:
-    """Reads certificates and keys; UsageError names the key that is wrong."""
+    """Return the context, with certificates and keys loaded. Raises UsageError with the key of the
+    configuration that is wrong."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # TLS 1.0 and 1.1, if they ask for it
+        warnings.simplefilter("ignore", DeprecationWarning)  # TLS 1.0 and 1.1, if configured
         context.minimum_version = _VERSIONS[tls.min_version]
         context.maximum_version = _VERSIONS[tls.max_version]
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
@@ -56,16 +57,16 @@ def make_context(tls: TlsConfig) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     _set_ciphers(context, tls)
     _load_certificate(context, tls)
-    # What RequestClientCert asks for is neither required nor looked at: not asking lets the same
-    # clients in. OpenSSL through Python verifies every certificate it asks for, so that the kinds
-    # that require "any" require one that can be verified.
+    # With RequestClientCert a certificate is neither required nor checked: not requesting one lets
+    # the same clients in. Python verifies every certificate that it requests, so that the types
+    # that require any certificate require a valid one.
     if tls.client_auth_type in REQUIRED:
         context.verify_mode = ssl.CERT_REQUIRED
     elif tls.client_auth_type == "VerifyClientCertIfGiven":
         context.verify_mode = ssl.CERT_OPTIONAL
     if tls.client_auth_type in ("RequireAnyClientCert", "RequireClientCert"):
         log.warning(
-            "client_auth_type %s: client certificates are verified all the same",
+            "client_auth_type %s: client certificates are verified nevertheless",
             tls.client_auth_type,
         )
     return context
@@ -75,18 +76,18 @@ def _set_ciphers(context: ssl.SSLContext, tls: TlsConfig) -> None:
     unknown = [name for name in tls.cipher_suites if name not in (*_CIPHERS, *_TLS13)]
     if unknown:
         raise UsageError(
-            f"tls_server_config.cipher_suites: {unknown[0]!r} is unknown; known are "
+            f"tls_server_config.cipher_suites: unknown name {unknown[0]!r}: expected some of "
             f"{', '.join((*_CIPHERS, *_TLS13))}"
         )
     chosen = [_CIPHERS[name] for name in tls.cipher_suites if name in _CIPHERS]
     if chosen:
         context.set_ciphers(":".join(chosen))
     if len(tls.curve_preferences) > 1:
-        raise UsageError("tls_server_config.curve_preferences: only one curve can be set here")
+        raise UsageError("tls_server_config.curve_preferences: expected one curve, got more")
     for name in tls.curve_preferences:
         if name not in _CURVES:
             raise UsageError(
-                f"tls_server_config.curve_preferences: {name!r} is unknown; known are "
+                f"tls_server_config.curve_preferences: unknown name {name!r}: expected one of "
                 f"{', '.join(_CURVES)}"
             )
         context.set_ecdh_curve(_CURVES[name])
@@ -95,8 +96,8 @@ def _set_ciphers(context: ssl.SSLContext, tls: TlsConfig) -> None:
 def _load_certificate(context: ssl.SSLContext, tls: TlsConfig) -> None:
     def no_password() -> str:
         raise UsageError(
-            "tls_server_config: the key is encrypted; slabmon cannot ask for its "
-            "password, store it decrypted"
+            "tls_server_config: the key is encrypted, and slabmon cannot ask for its password; "
+            "store it decrypted"
         )
 
     with _path(tls.cert_file, tls.cert) as cert, _path(tls.key_file, tls.key) as key:
@@ -132,7 +133,7 @@ def _readable(path: str, key: str) -> None:
 
 @contextlib.contextmanager
 def _path(file: str, inline: str) -> Iterator[str]:
-    """Where OpenSSL finds it: it reads keys from files only."""
+    """Yield a path that OpenSSL can read, for it reads keys from files only."""
     if file:
         yield file
         return

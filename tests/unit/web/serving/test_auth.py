@@ -66,13 +66,13 @@ def test_what_was_checked_is_remembered_and_wrong_ones_push_no_right_one_out() -
         guard = BasicAuth(USERS)
         right = basic("alice", "secret")
         assert await guard.check(right, "a") is Verdict.YES
-        for number in range(3 * auth._REMEMBERED):
+        for number in range(3 * auth._CACHED):
             assert await guard.check(basic("alice", str(number)), "b") is Verdict.NO
         with mock.patch.object(bcrypt, "checkpw", side_effect=AssertionError):
             assert await guard.check(right, "a") is Verdict.YES
             assert await guard.check(basic("alice", str(number)), "b") is Verdict.NO
-        assert len(guard._bad) == auth._REMEMBERED
-        assert guard.failures == 3 * auth._REMEMBERED + 1
+        assert len(guard._bad) == auth._CACHED
+        assert guard.failures == 3 * auth._CACHED + 1
 
     asyncio.run(check())
 

@@ -72,7 +72,7 @@ CERT = "cert_file: a, key_file: b"
         ("a: 1", ["`a`"]),
         ("[1]", ["array"]),
         ("a: [", ["YAML"]),
-        ("basic_auth_users: {a: x}\nbasic_auth_users: {}", ["twice"]),
+        ("basic_auth_users: {a: x}\nbasic_auth_users: {}", ["duplicate"]),
         ("basic_auth_users: &a {a: x}\nrate_limit: *a", ["aliases"]),
         ("tls_server_config: {cert_fil: x}", ["`cert_fil`", "tls_server_config"]),
         ("tls_server_config: {cert_file: 1}", ["str", "tls_server_config.cert_file"]),
@@ -128,7 +128,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=path.name):
             load(path)
     (tmp_path / "large").write_bytes(b"#" * (1 << 20) + b"\n")
-    with pytest.raises(UsageError, match="larger"):
+    with pytest.raises(UsageError, match="exceeds 1 MiB"):
         load(tmp_path / "large")
 
 
