@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost, UsageError
+from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
 from slabmon.cli.snapshot import seconds
 from slabmon.cli.source_options import add_connect, add_replay, open_nearest, take_times
 from slabmon.kernel.settings import Settings
@@ -133,13 +133,8 @@ def _check(options: argparse.Namespace) -> None:
 
 def _render(options: argparse.Namespace, period: ReportPeriod, by: tuple[str, ...]) -> bytes:
     if options.format == "pprof":
-        try:
-            from slabmon.report.pprof import to_pprof
-        except ModuleNotFoundError as error:
-            raise UnsupportedHost(
-                f"profiles need the Python package protobuf ({error}); install Debian's "
-                "python3-protobuf"
-            ) from error
+        from slabmon.report.pprof import to_pprof
+
         return to_pprof(period.now, period.before, options.value, by)
     if options.format == "folded":
         from slabmon.report.folded import to_folded

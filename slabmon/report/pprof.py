@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A profile for `go tool pprof`, Pyroscope and speedscope: profile.proto, gzip'ed."""
+"""A profile for `go tool pprof`, Pyroscope and speedscope: profile.proto, compressed with gzip.
+
+Field numbers are those of github.com/google/pprof, proto/profile.proto.
+"""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Any
 
 from slabmon.model import CORE_KERNEL
 from slabmon.report.paths import Paths, allocated_paths, allocated_stack_paths, live_paths
-from slabmon.report.profile_proto import profile_class
+from slabmon.report.protowire import block, integer, packed
 from slabmon.report.weights import changed, live
 from slabmon.store.recording import Moment
 
-# As Go's heap profiles call them, so that the tools know what they are.
-_VALUES = (
+# Names of Go's heap profiles, which the tools know.
+_SAMPLE_TYPES = (
     ("alloc_objects", "count"),
     ("alloc_space", "bytes"),
     ("inuse_objects", "count"),
@@ -27,63 +29,93 @@ LABELS = ("site", "cache", "process", "cgroup")
 
 
 class _Profile:
-    """A profile in the making: strings, functions, modules are numbered as they come."""
+    """The messages of a profile; strings, functions and modules are numbered as they are added."""
 
     def __init__(self) -> None:
-        self.message: Any = profile_class()()
         self._strings = {"": 0}
-        self._mappings: dict[str, int] = {}
-        self._locations: dict[str, int] = {}
+        self._mapping_ids: dict[str, int] = {}
+        self._location_ids: dict[str, int] = {}
+        self._samples: list[bytes] = []
+        self._mappings: list[bytes] = []
+        self._locations: list[bytes] = []
+        self._functions: list[bytes] = []
+        self.label = cache(self._label)
 
     def string(self, text: str) -> int:
+        """Return the index of a string in the string table."""
         return self._strings.setdefault(text, len(self._strings))
 
     def location(self, label: str) -> int:
-        """The location of `function` or `function [module]`. No address: none leaves slabmon."""
-        found = self._locations.get(label)
-        if found is None:
-            found = self._locations[label] = len(self._locations) + 1
-            name, _, module = label.partition(" [")
-            mapping = self._mapping(module.removesuffix("]") if module else CORE_KERNEL)
-            text = self.string(name)
-            self.message.function.add(
-                id=found,
-                name=text,
-                system_name=text,
-                filename=self.string(module.removesuffix("]")),
-            )
-            self.message.location.add(id=found, mapping_id=mapping).line.add(function_id=found)
-        return found
+        """Return the id of the location of `function` or `function [module]`. Locations have no
+        address: none may leave slabmon."""
+        known = self._location_ids.get(label)
+        if known is not None:
+            return known
+        location_id = self._location_ids[label] = len(self._location_ids) + 1
+        name, _, module = label.partition(" [")
+        mapping_id = self._mapping(module.removesuffix("]") if module else CORE_KERNEL)
+        text, file = self.string(name), self.string(module.removesuffix("]"))
+        function = integer(1, location_id) + integer(2, text) + integer(3, text) + integer(4, file)
+        self._functions.append(block(5, function))
+        line = block(4, integer(1, location_id))
+        self._locations.append(block(4, integer(1, location_id) + integer(2, mapping_id) + line))
+        return location_id
 
     def _mapping(self, module: str) -> int:
-        found = self._mappings.get(module)
-        if found is None:
-            found = self._mappings[module] = len(self._mappings) + 1
-            # has_functions: the tools need not look for symbols.
-            self.message.mapping.add(id=found, filename=self.string(module), has_functions=True)
-        return found
+        known = self._mapping_ids.get(module)
+        if known is not None:
+            return known
+        mapping_id = self._mapping_ids[module] = len(self._mapping_ids) + 1
+        # has_functions: the tools need not look for symbols.
+        fields = integer(1, mapping_id) + integer(5, self.string(module)) + integer(7, True)
+        self._mappings.append(block(3, fields))
+        return mapping_id
+
+    def _label(self, key: str, text: str) -> bytes:
+        """Return a sample's label; an empty text gives none."""
+        return block(3, integer(1, self.string(key)) + integer(2, self.string(text)))
 
     def sample(
-        self, stack: Sequence[int], values: Sequence[int], labels: Iterable[tuple[int, int]]
+        self, location_ids: Sequence[int], values: Sequence[int], labels: Iterable[bytes]
     ) -> None:
-        """Locations, innermost first, and labels as pairs of strings. "" is no label."""
-        added = self.message.sample.add(location_id=stack, value=values)
-        for key, text in labels:
-            if text:
-                added.label.add(key=key, str=text)
+        """Add a sample. Locations are innermost first; there is a value of each sample type."""
+        data = packed(1, location_ids) + packed(2, values) + b"".join(labels)
+        self._samples.append(block(2, data))
 
-    def finish(self) -> bytes:
-        self.message.string_table.extend(self._strings)
-        return gzip.compress(self.message.SerializeToString(), 6, mtime=0)
+    def pack(
+        self, value: str, *, comment: str, time: float, seconds: float, sample_bytes: int
+    ) -> bytes:
+        """Return the whole profile, compressed. `value` is what the tools show first; `time` is
+        Unix time, `seconds` the time covered, `sample_bytes` the mean distance of samples."""
+        string = self.string
+        types = [
+            block(1, integer(1, string(name)) + integer(2, string(unit)))
+            for name, unit in _SAMPLE_TYPES
+        ]
+        rest = (
+            integer(9, round(time * 1e9)),
+            integer(10, round(seconds * 1e9)),
+            block(11, integer(1, string("space")) + integer(2, string("bytes"))),
+            integer(12, sample_bytes or 1),
+            packed(13, [string(comment)]),
+            integer(14, string(_DEFAULTS[value])),
+        )
+        strings = [block(6, text.encode()) for text in self._strings]
+        parts = (self._samples, self._mappings, self._locations, self._functions, strings)
+        data = b"".join((*types, *(item for part in parts for item in part), *rest))
+        return gzip.compress(data, 6, mtime=0)
 
 
 def to_pprof(
     now: Moment, before: Moment | None, value: str = "live", by: Sequence[str] = ()
 ) -> bytes:
-    """Live memory by kernel stack (inuse_*), estimated; what was allocated by call site (alloc_*),
-    exact and without callers; and by stack, estimated (alloc_space_by_stack). With `before`, what
-    changed since then, which can be negative. `value` is what is shown first; `by` adds
-    dimensions to the labels."""
+    """Return a profile of one moment or, with `before`, of the change since then.
+
+    inuse_* is live memory by kernel stack, estimated; alloc_* is what was allocated by call site,
+    exact and without callers; alloc_space_by_stack is an estimate with callers. Changes can be
+    negative. `value` (live, allocated or stacked) is shown first; `by` adds dimensions to the
+    labels.
+    """
     profile, snapshot = _Profile(), now.snapshot
     earlier = before.snapshot if before is not None else None
     labels = (*LABELS, *(name for name in by if name not in (*LABELS, "stack")))
@@ -91,50 +123,50 @@ def to_pprof(
     _add_live(profile, live_paths(parts, ("stack", *labels)), labels)
     _add_allocated(profile, allocated_paths(snapshot, earlier))
     _add_stacked(profile, allocated_stack_paths(snapshot, earlier))
-    message = profile.message
-    for name, unit in _VALUES:
-        message.sample_type.add(type=profile.string(name), unit=profile.string(unit))
-    message.default_sample_type = profile.string(_DEFAULTS[value])
-    message.period_type.type = profile.string("space")
-    message.period_type.unit = profile.string("bytes")
-    message.period = snapshot.tracking.sample_bytes or 1
-    message.time_nanos = round(now.time * 1e9)
     start = earlier.tracking.seconds if earlier is not None else 0.0
-    message.duration_nanos = round((snapshot.tracking.seconds - start) * 1e9)
-    host = snapshot.host
-    message.comment.append(profile.string(f"Linux {host.release} {host.machine}, slab memory"))
-    return profile.finish()
+    return profile.pack(
+        value,
+        comment=f"Linux {snapshot.host.release} {snapshot.host.machine}, slab memory",
+        time=now.time,
+        seconds=snapshot.tracking.seconds - start,
+        sample_bytes=snapshot.tracking.sample_bytes,
+    )
+
+
+def _locations(profile: _Profile, paths: Paths) -> Callable[[int], int]:
+    """Return a function from frame numbers to location ids."""
+    return cache(lambda frame: profile.location(paths.frames[frame].name))
 
 
 def _add_live(profile: _Profile, paths: Paths, labels: Sequence[str]) -> None:
-    names = [frame.name for frame in paths.frames]
-    keys = [profile.string(label) for label in labels]
-    count = len(keys)
-    location = cache(lambda frame: profile.location(names[frame]))
-    string = cache(lambda frame: profile.string(names[frame]))
+    """Add paths that end with a frame of each label."""
+    location, names = _locations(profile, paths), [frame.name for frame in paths.frames]
+    count = len(labels)
     for path, size, objects in zip(
         paths.paths, paths.bytes.tolist(), paths.objects.tolist(), strict=True
     ):
         stack = list(map(location, path[-count - 1 :: -1]))
-        texts = map(string, path[-count:])
-        profile.sample(stack, (0, 0, objects, size, 0), zip(keys, texts, strict=True))
+        pairs = zip(labels, path[-count:], strict=True)
+        texts = [profile.label(key, names[frame]) for key, frame in pairs if names[frame]]
+        profile.sample(stack, (0, 0, objects, size, 0), texts)
 
 
 def _add_stacked(profile: _Profile, paths: Paths) -> None:
-    names = [frame.name for frame in paths.frames]
-    location = cache(lambda frame: profile.location(names[frame]))
+    """Add paths of functions only."""
+    location = _locations(profile, paths)
     for path, size in zip(paths.paths, paths.bytes.tolist(), strict=True):
         profile.sample(list(map(location, path[::-1])), (0, 0, 0, 0, size), ())
 
 
 def _add_allocated(profile: _Profile, paths: Paths) -> None:
-    key = profile.string("site")
+    """Add paths of module, function and call site."""
     for path, size, objects in zip(
         paths.paths, paths.bytes.tolist(), paths.objects.tolist(), strict=True
     ):
         module, function, site = (paths.frames[frame].name for frame in path)
         suffix = "" if module == CORE_KERNEL else f" [{module}]"
-        label = profile.string(site + suffix)
         profile.sample(
-            [profile.location(function + suffix)], (objects, size, 0, 0, 0), [(key, label)]
+            [profile.location(function + suffix)],
+            (objects, size, 0, 0, 0),
+            [profile.label("site", site + suffix)],
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -156,17 +155,3 @@ def test_a_moment_that_is_not_the_last(slabs: str, tmp_path: Path) -> None:
     path = tmp_path / "out.folded"
     assert run("--replay", slabs, "--to", "-100", "--format", "folded", "-o", str(path)) == 0
     assert path.read_text()
-
-
-@pytest.mark.usefixtures("kernel")
-def test_a_profile_without_its_library_says_what_to_install(
-    slabs: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.delitem(sys.modules, "slabmon.report.pprof", raising=False)
-    monkeypatch.delitem(sys.modules, "slabmon.report.profile_proto", raising=False)
-    monkeypatch.setitem(sys.modules, "google.protobuf", None)
-    assert run("--replay", slabs, "--format", "pprof", "-o", str(tmp_path / "x")) == 4
-    assert "python3-protobuf" in capsys.readouterr().err
