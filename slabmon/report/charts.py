@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small line charts as SVG, without style attributes, so that a strict policy allows them."""
+"""Small line charts as SVG, without style attributes, so that a strict Content-Security-Policy
+allows them."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ _WIDTH, _HEIGHT, _PAD = 260, 56, 3
 
 
 def line_chart(times: Sequence[float], values: Sequence[float], title: str) -> str:
-    """A line through these points, times ascending, from 0 or the lowest value up. Title and
-    colours are for the page's style sheet and for screen readers."""
+    """Return a chart of values over ascending times. The axis begins at 0, or at the lowest
+    value if that is negative. `title` is read by screen readers."""
     low, high = min(0.0, *values), max(1.0, *values)
     span = max(times[-1] - times[0], 1e-9)
     points = [

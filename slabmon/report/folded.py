@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folded stacks: one path per line, outermost first, and its bytes, as flamegraph.pl reads them."""
+"""Folded stacks, as flamegraph.pl reads them: one path per line, outermost first, and its bytes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _IN_MODULE = re.compile(r" (\[[^\[\]]*\])$")
 
 
 def escaped(name: str) -> str:
-    r"""A name without semicolons and white space: those are \x3b and so on, and a backslash is
-    \x5c. `function [module]` is written function_[module], as perf's scripts do."""
+    r"""Return a name with semicolons, white space and backslashes as \x3b, \x20, \x5c and so on.
+    `function [module]` becomes function_[module], as in perf's scripts."""
     name = _IN_MODULE.sub(r"_\1", name)
     return _SPECIAL.sub(lambda match: "".join(f"\\x{byte:02x}" for byte in match[0].encode()), name)
 
@@ -28,23 +28,23 @@ def _texts(paths: Paths) -> Iterator[tuple[str, int]]:
 
 
 def to_folded(now: Moment, before: Moment | None, value: str, by: Sequence[str]) -> str:
-    """Bytes of one moment by path; with `before` those that were allocated since then, or what
-    was live then and what is live now, as two numbers (as difffolded.pl writes them).
+    """Return bytes by path.
 
-    `value` is live, allocated (by call site) or stacked (allocated by stack); `by` the dimensions
-    of live memory, () for stacks and caches.
+    `value` is live, allocated (by call site) or stacked (allocated, by stack). `by` holds the
+    dimensions of live memory, () for stacks and caches. With `before`, allocated bytes are those
+    since then, and live memory has two numbers, then and now, as difffolded.pl writes them.
     """
     if value != "live":
         make = allocated_paths if value == "allocated" else allocated_stack_paths
-        found = make(now.snapshot, before.snapshot if before else None)
-        return _lines((path, str(size)) for path, size in _texts(found))
+        paths = make(now.snapshot, before.snapshot if before else None)
+        return _lines((path, str(size)) for path, size in _texts(paths))
     ends = [
         dict(_texts(live_paths(live(moment.snapshot), by or BY_STACK)))
         for moment in (before, now)
         if moment is not None
     ]
-    paths = dict.fromkeys(path for end in ends for path in end)
-    return _lines((path, " ".join(str(end.get(path, 0)) for end in ends)) for path in paths)
+    union = dict.fromkeys(path for end in ends for path in end)
+    return _lines((path, " ".join(str(end.get(path, 0)) for end in ends)) for path in union)
 
 
 def _lines(rows: Iterator[tuple[str, str]]) -> str:

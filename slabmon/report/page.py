@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report as one HTML file that needs nothing else and asks for nothing."""
+"""The report as one self-contained HTML file that makes no requests."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ _ASSETS = Path(__file__).parent / "assets"
 _SCRIPTS = ("common.js", "flame.js", "treemap.js", "report.js")
 _TABLES = ("caches", "sites", "devices", "drivers", "gfp", "nodes", "sizes", "programs")
 TOP_ROWS, GROWN_ROWS = 25, 8
-MAP_NODES = 3_000  # of a treemap: areas get too small sooner than widths
+MAP_NODES = 3_000  # of a treemap, whose areas become invisible sooner than a flame graph's widths
 TOPICS = {
     "memory": "Slab memory",
-    "live": "Held since tracking began",
+    "live": "Live memory",
     "devices": "Devices",
-    "growth": "What grew",
+    "growth": "Growth",
     "leaks": "Leaks",
-    "certainty": "How sure this is",
-    "losses": "What was lost",
-    "limits": "What cannot be seen",
+    "certainty": "Accuracy",
+    "losses": "Lost events",
+    "limits": "Limits",
 }
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One value as shown, and exactly."""
+    """A value of a table: formatted, and exact."""
 
     text: str
     value: Value
@@ -59,8 +59,8 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A table of the page; `total` rows there are, of which the first are here."""
+class TableSection:
+    """A table of the page, with the first of `total` rows."""
 
     title: str
     columns: Sequence[Column]
@@ -69,18 +69,19 @@ class Shown:
 
 
 def to_page(period: ReportPeriod, value: str, by: Sequence[str]) -> str:
-    """The whole page. `value` (live or allocated) is the flame graph shown first; `by`
-    dimensions of live memory get a graph and a table of their own."""
+    """Return the whole page. `value` (live, stacked or allocated) selects the flame graph shown
+    first; live memory by the dimensions in `by` gets a graph and a table too."""
     snapshot = period.now.snapshot
     before = period.before.snapshot if period.before is not None else None
     parts = live(snapshot) if before is None else changed(before, snapshot)
     change = paths.live_paths(parts)
-    graphs = _graphs(snapshot, before, change, by and paths.live_paths(parts, by), by)
+    by_paths = paths.live_paths(parts, by) if by else None
+    graphs = _graphs(snapshot, before, change, by_paths, by)
     style = (_ASSETS / "report.css").read_text()
     script = "\n".join((_ASSETS / name).read_text() for name in _SCRIPTS)
     maps = [
-        {"title": title, "tree": tree.to_json(tree.build(found), MAP_NODES)}
-        for title, found in (
+        {"title": title, "tree": tree.to_json(tree.build(rows), MAP_NODES)}
+        for title, rows in (
             ("managed bytes", paths.managed_paths(snapshot)),
             ("slab bytes", paths.slab_paths(snapshot)),
         )
@@ -115,13 +116,13 @@ def to_page(period: ReportPeriod, value: str, by: Sequence[str]) -> str:
 
 
 def embedded(data: Any) -> str:
-    """JSON that cannot end the element it stands in."""
+    """Return JSON that cannot end the script element around it."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _policy(style: str, script: str) -> str:
-    """A Content-Security-Policy that allows this style and this script and nothing else."""
+    """Return a Content-Security-Policy that allows only this style and this script."""
     hashes = [
         base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
         for part in (style, script)
@@ -132,91 +133,96 @@ def _policy(style: str, script: str) -> str:
     )
 
 
+@dataclass(frozen=True)
+class _Graph:
+    """A flame graph: `note` says what it shows and how exactly; `diff` if it shows changes."""
+
+    id: str
+    title: str
+    note: str
+    diff: bool
+    paths: paths.Paths
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the graph as the page draws it."""
+        return {
+            "id": self.id,
+            "title": self.title,
+            "note": self.note,
+            "diff": self.diff,
+            "tree": tree.to_json(tree.build(self.paths)),
+        }
+
+
 def _graphs(
     snapshot: Snapshot,
     before: Snapshot | None,
-    live_found: paths.Paths,
-    by_found: Any,
+    live_paths: paths.Paths,
+    by_paths: paths.Paths | None,
     by: Sequence[str],
 ) -> list[dict[str, Any]]:
+    """Return live memory by stack, allocations by stack and by call site, and live memory by the
+    dimensions in `by` if there are any."""
     sampled = snapshot.tracking.sample_bytes > 0
-    estimated = "Estimated from samples, with one standard error" if sampled else "Exact"
-    if before is None:
-        titles = (
-            "Live bytes by kernel stack",
-            "Allocated bytes by kernel stack",
-            "Allocated bytes by call site",
-        )
-        live_note = f"{estimated}: what was allocated since tracking began and is still held."
-        since = "since tracking began"
+    accuracy = "Estimated from samples, with one standard error" if sampled else "Exact"
+    diff = before is not None
+    live_bytes = "Change in live bytes" if diff else "Live bytes"
+    since = "between the two moments" if diff else "since tracking began"
+    if diff:
+        live_note = f"{accuracy}: red grew, blue shrank; the width is how many bytes changed."
     else:
-        titles = (
-            "Change of live bytes by kernel stack",
-            "Bytes allocated in between by kernel stack",
-            "Bytes allocated in between by call site",
-        )
-        live_note = (
-            f"{estimated}: red is held now and was not then, blue was freed; width is how "
-            "much changed."
-        )
-        since = "between the two moments"
-    site_note = (
-        f"Exact: bytes allocated {since}, counted at the call site, freed ones included. "
-        "Callers are not in it."
-    )
+        live_note = f"{accuracy}: what was allocated since tracking began and has not been freed."
     stack_note = (
-        f"{estimated}, of the objects that were tracked: bytes allocated {since}, freed "
-        "ones included. Exact by call site: the next graph."
+        f"{accuracy}: bytes of tracked objects allocated {since}, including freed ones. "
+        "Exact figures by call site are in the next graph."
     )
-    found = [
-        ("live", titles[0], live_note, live_found),
-        ("stacked", titles[1], stack_note, paths.allocated_stack_paths(snapshot, before)),
-        ("allocated", titles[2], site_note, paths.allocated_paths(snapshot, before)),
+    site_note = (
+        f"Exact: bytes allocated {since}, including freed ones, counted at the call site. "
+        "Callers are not recorded."
+    )
+    by_stack = paths.allocated_stack_paths(snapshot, before)
+    by_site = paths.allocated_paths(snapshot, before)
+    allocated = f"Bytes allocated {since}" if diff else "Allocated bytes"
+    graphs = [
+        _Graph("live", f"{live_bytes} by kernel stack", live_note, diff, live_paths),
+        _Graph("stacked", f"{allocated} by kernel stack", stack_note, False, by_stack),
+        _Graph("allocated", f"{allocated} by call site", site_note, False, by_site),
     ]
-    if by:
-        what = "Live bytes" if before is None else "Change of live bytes"
-        found.append(("by", f"{what} by {', '.join(by)}", live_note, by_found))
-    return [
-        {
-            "id": name,
-            "title": title,
-            "note": note,
-            "diff": before is not None and name not in ("stacked", "allocated"),
-            "tree": tree.to_json(tree.build(rows)),
-        }
-        for name, title, note, rows in found
-    ]
+    if by_paths is not None:
+        graphs.append(_Graph("by", f"{live_bytes} by {', '.join(by)}", live_note, diff, by_paths))
+    return [graph.to_json() for graph in graphs]
 
 
 def _topics(period: ReportPeriod, change: paths.Paths | None) -> list[tuple[str, list[str]]]:
-    found: dict[str, list[str]] = {name: [] for name in TOPICS}
+    """Return the sentences of the summary under the heading of their topic."""
+    topics: dict[str, list[str]] = {name: [] for name in TOPICS}
     for sentence in (*summary(period, change), *suspicions(period.leaks)):
-        found[sentence.topic].append(sentence.text)
-    return [(TOPICS[name], texts) for name, texts in found.items() if texts]
+        topics[sentence.topic].append(sentence.text)
+    return [(TOPICS[name], texts) for name, texts in topics.items() if texts]
 
 
 def _tiles(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    """Heading, figure, remark."""
+    """Return heading, figure and remark of each tile."""
     slabs = [cache.slabinfo.slab_bytes for cache in snapshot.caches if cache.slabinfo]
     held = sum(cache.live.bytes for cache in snapshot.caches)
     managed = sum(device.managed_bytes for device in snapshot.devices)
     lost = sum(snapshot.losses.values())
     return [
-        ("All slabs", size(sum(slabs)) if slabs else "not known", "from /proc/slabinfo"),
-        ("Live", size(held), "allocated while tracked, still held"),
+        ("All slabs", size(sum(slabs)) if slabs else "unknown", "from /proc/slabinfo"),
+        ("Live", size(held), "allocated while tracking, not freed"),
         (
             "Allocated",
             size(sum(cache.allocated_bytes for cache in snapshot.caches)),
-            "while tracked, counted exactly",
+            "while tracking, counted exactly",
         ),
         ("Managed by devices", size(managed), f"{len(snapshot.devices):,} devices"),
-        ("Losses", f"{lost:,}", "see below" if lost else "nothing was missed"),
+        ("Lost events", f"{lost:,}", "see below" if lost else "no event was missed"),
     ]
 
 
 def _grown(window: Window) -> list[tuple[str, list[tuple[Growth, str]]]]:
-    """What grew most over the known history, by view, with charts."""
-    found = []
+    """Return the rows that grew most, with charts, by title of their view."""
+    tables = []
     for name in GROWING:
         rows = [
             (
@@ -230,23 +236,23 @@ def _grown(window: Window) -> list[tuple[str, list[tuple[Growth, str]]]]:
             for row in grown(window, name, GROWN_ROWS)
         ]
         if rows:
-            found.append((VIEWS[name].title, rows))
-    return found
+            tables.append((VIEWS[name].title, rows))
+    return tables
 
 
-def _tables(period: ReportPeriod, by: Sequence[str]) -> list[Shown]:
-    """The largest rows of the views; differences if the report is about two moments."""
+def _tables(period: ReportPeriod, by: Sequence[str]) -> list[TableSection]:
+    """Return the largest rows of each view; their changes if the report compares two moments."""
     mark = Instant(period.before.snapshot) if period.before is not None else None
     window = Window(Instant(period.now.snapshot))
     views: list[View] = [grouped_view(tuple(by))] if by else []
     return [
-        _shown(Table(view, window, mark))
+        _section(Table(view, window, mark))
         for view in (*views, *(VIEWS[name] for name in _TABLES))
         if view.rows(window.snapshot)
     ]
 
 
-def _shown(table: Table) -> Shown:
+def _section(table: Table) -> TableSection:
     columns = table.brief
     order = table.order()[:TOP_ROWS]
     rows = [
@@ -258,4 +264,4 @@ def _shown(table: Table) -> Shown:
             texts(table, order, columns), table.cells(order, columns), strict=True
         )
     ]
-    return Shown(table.view.title, columns, rows, len(table))
+    return TableSection(table.view.title, columns, rows, len(table))

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes by path: kernel stacks and other dimensions, outermost first, of which graphs are made."""
+"""Bytes by path, for graphs: kernel stacks and other dimensions, outermost first."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -12,16 +13,17 @@ import numpy as np
 from slabmon import model
 from slabmon.analysis.delta import difference
 from slabmon.analysis.grouping import DIMENSIONS, NO_STACK
+from slabmon.base.arrays import F64, I64
 from slabmon.model import CORE_KERNEL, NO_DRIVER, Device, Site, Snapshot
 from slabmon.report.weights import Part
 
-# Kinds of frames: a function, one in a module, a cache, any other label, a remark of ours.
+# Kinds of frames: a function of the core kernel or of a module, a cache, another label, a remark.
 FUNCTION, MODULE, CACHE, LABEL, REMARK = range(5)
 BY_STACK = ("stack", "cache")
 OTHER_STACKS = "[other stacks]"
-# The call site is found this near to the innermost frame: what is further in is the allocator.
+# The call site is among this many innermost frames; frames inside it are the allocator's.
 _INNER_FRAMES = 8
-# Kernel code that calls the tracepoint's programs, not the allocator's caller.
+# Functions that call the programs of a tracepoint; they are not callers of the allocator.
 _TRACING = "__traceiter_"
 
 
@@ -34,77 +36,78 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Paths:
-    """Paths of numbers in `frames`, outermost first, and a value of each per column.
+    """Paths as indices of `frames`, outermost first, and their values.
 
-    `bytes` and `objects` are whole; `variance` (bytes squared) is 0 where they are exact.
+    `bytes` and `objects` are integers; `variance` (bytes squared) is 0 where they are exact.
     """
 
     frames: Sequence[Frame]
     paths: Sequence[tuple[int, ...]]
-    bytes: np.ndarray
-    objects: np.ndarray
-    variance: np.ndarray
+    bytes: I64  # (paths,)
+    objects: I64  # (paths,)
+    variance: F64  # (paths,)
 
 
-class _Collector:
-    """Adds up values by path."""
+class _PathSums:
+    """Sums values by path."""
 
     def __init__(self) -> None:
         self._frames: dict[Frame, int] = {}
         self._sums: dict[tuple[int, ...], tuple[float, ...]] = {}
 
     def number(self, frame: Frame) -> int:
-        """The number of a frame."""
+        """Return the index of a frame."""
         return self._frames.setdefault(frame, len(self._frames))
 
     def numbers(self, *frames: Frame) -> tuple[int, ...]:
-        """A path of these frames."""
+        """Return a path of these frames."""
         return tuple(map(self.number, frames))
 
     def add(self, path: tuple[int, ...], *values: float) -> None:
-        """Adds bytes, objects, variance."""
+        """Add bytes, objects and variance to a path."""
         sums = self._sums.setdefault(path, values)
         if sums is not values:
             self._sums[path] = tuple(map(sum, zip(sums, values, strict=True)))
 
     def paths(self) -> Paths:
-        """All of them."""
+        """Return all paths with their sums."""
         columns = np.array(list(self._sums.values()), float).reshape(-1, 3).T
         size, objects = columns[:2].astype(np.int64)
         return Paths(list(self._frames), list(self._sums), size, objects, columns[2])
 
 
 def function(label: str) -> Frame:
-    """The frame of `symbol` or `symbol [module]`."""
+    """Return the frame of `symbol` or `symbol [module]`."""
     return Frame(label, MODULE if label.endswith("]") and " [" in label else FUNCTION)
 
 
-Values = tuple[np.ndarray, Callable[[int], tuple[int, ...]]]
+# The index of each tracked object's path, (objects,), and a function from indices to paths.
+Values = tuple[I64, Callable[[int], tuple[int, ...]]]
 
 
 class _Stacks:
-    """Kernel stacks as paths: from the entry to the call site, without the allocator's own
-    functions and without what the kernel calls the tracepoint's programs through."""
+    """Kernel stacks as paths from the kernel's entry to the call site, without the functions of
+    the allocator and of the tracepoint."""
 
-    def __init__(self, snapshot: Snapshot, found: _Collector) -> None:
-        self._stacks, self._sites, self._found = snapshot.tracked.stacks, snapshot.sites, found
+    def __init__(self, snapshot: Snapshot, sums: _PathSums) -> None:
+        self._stacks, self._sums = snapshot.tracked.stacks, sums
         self._known: dict[int, tuple[list[str], tuple[int, ...], tuple[int, ...]]] = {}
 
     def path(self, stack: int, site: Site) -> tuple[int, ...]:
-        """The path of an object; without a stack all that is known is the call site."""
+        """Return the path of an object; without a stack, of the call site alone."""
         if not self._stacks.get(stack):
             suffix = f" [{site.module}]" if site.module else ""
-            return self._found.numbers(Frame(NO_STACK, REMARK), function(site.symbol + suffix))
+            return self._sums.numbers(Frame(NO_STACK, REMARK), function(site.symbol + suffix))
         inner, numbers, whole = self._numbers(stack)
         if site.symbol in inner:
             return numbers[inner.index(site.symbol) :][::-1]
         return whole
 
     def to_any_of(self, stack: int, symbols: Set[str]) -> tuple[int, ...]:
-        """The path of a stack that ends with the innermost of these call sites."""
+        """Return the path of a stack up to the innermost of these call sites."""
         if not self._stacks.get(stack):
             name = OTHER_STACKS if stack == model.OTHER_STACKS else NO_STACK
-            return self._found.numbers(Frame(name, REMARK))
+            return self._sums.numbers(Frame(name, REMARK))
         inner, numbers, whole = self._numbers(stack)
         for depth, name in enumerate(inner):
             if name in symbols:
@@ -112,12 +115,12 @@ class _Stacks:
         return whole
 
     def _numbers(self, stack: int) -> tuple[list[str], tuple[int, ...], tuple[int, ...]]:
-        """Its innermost functions; all of it, innermost first; what is shown of it, outermost
-        first, if it does not go through the call site."""
+        """Return the names of the innermost functions, the whole path innermost first, and the path
+        to show, outermost first, if the call site is not among the innermost."""
         if stack not in self._known:
             names = self._stacks[stack]
             inner = [name.partition(" [")[0] for name in names[:_INNER_FRAMES]]
-            numbers = self._found.numbers(*map(function, names))
+            numbers = self._sums.numbers(*map(function, names))
             whole = tuple(
                 number
                 for number, name in zip(numbers, names, strict=True)
@@ -127,67 +130,65 @@ class _Stacks:
         return self._known[stack]
 
 
-def _stacks(snapshot: Snapshot, found: _Collector) -> Values:
+def _stacks(snapshot: Snapshot, sums: _PathSums) -> Values:
     tracked, sites = snapshot.tracked, snapshot.sites
     pairs = tracked.stack.astype(np.int64) * len(sites) + tracked.site
     _, first, index = np.unique(pairs, return_index=True, return_inverse=True)
     keys = list(zip(tracked.stack[first].tolist(), tracked.site[first].tolist(), strict=True))
-    stacks = _Stacks(snapshot, found)
+    stacks = _Stacks(snapshot, sums)
 
-    def path(which: int) -> tuple[int, ...]:
-        stack, site = keys[which]
+    def path(index: int) -> tuple[int, ...]:
+        stack, site = keys[index]
         return stacks.path(stack, sites[site])
 
     return index.reshape(-1), path
 
 
-def _dimension(name: str, snapshot: Snapshot, found: _Collector) -> Values:
-    """Which path each tracked object belongs to, and the paths."""
+def _dimension(name: str, snapshot: Snapshot, sums: _PathSums) -> Values:
+    """Return the tracked objects' paths in one dimension."""
     if name == "stack":
-        return _stacks(snapshot, found)
-    index, label = DIMENSIONS[name](snapshot, snapshot.tracked)
+        return _stacks(snapshot, sums)
+    groups, label = DIMENSIONS[name](snapshot, snapshot.tracked)
 
-    def path(which: int) -> tuple[int, ...]:
-        text = label(which) or CORE_KERNEL  # the module of what is built in
+    def path(index: int) -> tuple[int, ...]:
+        text = label(index) or CORE_KERNEL  # the module of built-in code
         kind = CACHE if name == "cache" else LABEL
-        return (found.number(function(text) if name == "site" else Frame(text, kind)),)
+        return (sums.number(function(text) if name == "site" else Frame(text, kind)),)
 
-    return index, path
+    return groups, path
 
 
 def live_paths(parts: Iterable[Part], by: Sequence[str] = BY_STACK) -> Paths:
-    """Tracked objects by dimensions (analysis.grouping), of which `stack` is many frames."""
-    found = _Collector()
+    """Return the tracked objects by dimensions (analysis.grouping); `stack` is many frames."""
+    sums = _PathSums()
     for part in parts:
-        if not len(part.which):
+        if not len(part.object_ids):
             continue
-        columns = [_dimension(name, part.snapshot, found) for name in by]
-        group = np.zeros(len(part.which), np.int64)
-        for index, _ in columns:
-            index = index[part.which]
-            group = group * (int(index.max()) + 1) + index
-            _, some, group = np.unique(group, return_index=True, return_inverse=True)
+        columns = [_dimension(name, part.snapshot, sums) for name in by]
+        group = np.zeros(len(part.object_ids), np.int64)
+        for groups, _ in columns:
+            column = groups[part.object_ids]
+            group = group * (int(column.max()) + 1) + column
+            _, first, group = np.unique(group, return_index=True, return_inverse=True)
             group = group.reshape(-1)
-        known: list[dict[int, tuple[int, ...]]] = [{} for _ in columns]
-        sums = [
-            np.bincount(group, values, len(some)).tolist()
+        values_by_group = [
+            np.bincount(group, values, len(first)).tolist()
             for values in (part.bytes, part.objects, part.variance)
         ]
-        rows = zip(*(index[part.which][some].tolist() for index, _ in columns), strict=True)
-        for row, *values in zip(rows, *sums, strict=True):
+        to_path = [cache(path) for _, path in columns]
+        indices = (groups[part.object_ids][first].tolist() for groups, _ in columns)
+        for row, *values in zip(zip(*indices, strict=True), *values_by_group, strict=True):
             path: tuple[int, ...] = ()
-            for which, (_, inner), memory in zip(row, columns, known, strict=True):
-                if which not in memory:
-                    memory[which] = inner(which)
-                path += memory[which]
-            found.add(path, *values)
-    return found.paths()
+            for index, column_path in zip(row, to_path, strict=True):
+                path += column_path(index)
+            sums.add(path, *values)
+    return sums.paths()
 
 
 def allocated_paths(snapshot: Snapshot, before: Snapshot | None = None) -> Paths:
-    """Bytes allocated since tracking began, or since an earlier snapshot of the same session, by
-    module, function and call site: exact, for they are counted at the site."""
-    found = _Collector()
+    """Return bytes allocated since tracking began, or since `before` (of the same session), by
+    module, function and call site. They are counted, hence exact."""
+    sums = _PathSums()
     grown = difference(before, snapshot).sites if before is not None else {}
     for site in snapshot.sites:
         counted = grown.get((site.symbol, site.offset, site.module))
@@ -200,75 +201,79 @@ def allocated_paths(snapshot: Snapshot, before: Snapshot | None = None) -> Paths
                 Frame(site.symbol, kind),
                 Frame(site.label, kind),
             )
-            found.add(found.numbers(*frames), size, count, 0.0)
-    return found.paths()
+            sums.add(sums.numbers(*frames), size, count, 0.0)
+    return sums.paths()
 
 
 def allocated_stack_paths(snapshot: Snapshot, before: Snapshot | None = None) -> Paths:
-    """The same by kernel stack, estimated; objects are not known. The whole is estimated without
-    bias. With `before` each stack counts what it surely grew by, and the rest is that of other
-    stacks: which had been smaller than the smallest that was told, or forgotten meanwhile."""
-    found = _Collector()
-    now = _by_stack(snapshot, found)
+    """Return bytes allocated since tracking began, or since `before`, by kernel stack.
+
+    The sum is an unbiased estimate; object counts are unknown. With `before`, a stack counts by
+    the least it can have grown: one missing in `before` may have been as large there as the
+    smallest listed. The remainder is that of OTHER_STACKS.
+    """
+    sums = _PathSums()
+    now = _by_stack(snapshot, sums)
     if before is None:
         for path, (size, variance) in now.items():
             if size:
-                found.add(path, size, 0, variance)
-        return found.paths()
-    then = _by_stack(before, found)
-    other, without = (found.numbers(Frame(name, REMARK)) for name in (OTHER_STACKS, NO_STACK))
-    rest, spread = (
+                sums.add(path, size, 0, variance)
+        return sums.paths()
+    then = _by_stack(before, sums)
+    other, without = (sums.numbers(Frame(name, REMARK)) for name in (OTHER_STACKS, NO_STACK))
+    rest, rest_variance = (
         sum(row[i] for row in now.values()) - sum(row[i] for row in then.values()) for i in (0, 1)
     )
-    untold = 0.0
+    smallest = 0.0
     if then.get(other, (0, 0))[0]:
-        told = then.keys() - {other, without}
-        untold = min((then[path][0] for path in told), default=0.0)
+        listed = then.keys() - {other, without}
+        smallest = min((then[path][0] for path in listed), default=0.0)
     for path, (size, variance) in now.items():
-        earlier = then.get(path, (untold, 0.0))
-        grown, spread_here = max(0.0, size - earlier[0]), max(0.0, variance - earlier[1])
+        earlier = then.get(path, (smallest, 0.0))
+        grown, added_variance = max(0.0, size - earlier[0]), max(0.0, variance - earlier[1])
         if path != other and grown:
-            found.add(path, grown, 0, spread_here)
-            rest, spread = rest - grown, spread - spread_here
+            sums.add(path, grown, 0, added_variance)
+            rest, rest_variance = rest - grown, rest_variance - added_variance
     if rest > 0:
-        found.add(other, rest, 0, max(0.0, spread))
-    return found.paths()
+        sums.add(other, rest, 0, max(0.0, rest_variance))
+    return sums.paths()
 
 
-def _by_stack(snapshot: Snapshot, found: _Collector) -> dict[tuple[int, ...], tuple[float, float]]:
-    """Bytes allocated and the variance of that, by path."""
-    stacks, symbols = _Stacks(snapshot, found), {site.symbol for site in snapshot.sites}
-    stacked, sums = snapshot.stacked, dict[tuple[int, ...], tuple[float, float]]()
+def _by_stack(snapshot: Snapshot, sums: _PathSums) -> dict[tuple[int, ...], tuple[float, float]]:
+    """Return bytes allocated and their variance, by path."""
+    stacks, symbols = _Stacks(snapshot, sums), {site.symbol for site in snapshot.sites}
+    stacked, by_path = snapshot.stacked, dict[tuple[int, ...], tuple[float, float]]()
     for stack, size, error in zip(
         stacked.stack.tolist(), stacked.bytes.tolist(), stacked.stderr.tolist(), strict=True
     ):
         if size or stack < 0:
             path = stacks.to_any_of(stack, symbols)
-            known = sums.get(path, (0.0, 0.0))
-            sums[path] = known[0] + size, known[1] + float(error) ** 2
-    return sums
+            known = by_path.get(path, (0.0, 0.0))
+            by_path[path] = known[0] + size, known[1] + float(error) ** 2
+    return by_path
 
 
 def managed_paths(snapshot: Snapshot) -> Paths:
-    """Managed bytes by device, driver and release function: exact."""
-    found = _Collector()
+    """Return managed bytes by device, driver and release function. They are exact."""
+    sums = _PathSums()
     for device in snapshot.devices:
         for release in device.by_release:
             if release.bytes:
-                path = found.numbers(*_device_frames(device), Frame(release.name, FUNCTION))
-                found.add(path, release.bytes, release.resources, 0.0)
-    return found.paths()
+                path = sums.numbers(*_device_frames(device), Frame(release.name, FUNCTION))
+                sums.add(path, release.bytes, release.resources, 0.0)
+    return sums.paths()
 
 
 def slab_paths(snapshot: Snapshot) -> Paths:
-    """Slab memory behind managed resources by device, driver and cache, where it is known."""
-    found = _Collector()
+    """Return the slab memory behind managed resources, where it is known, by device, driver and
+    cache."""
+    sums = _PathSums()
     for device in snapshot.devices:
-        for cache, size in device.slab_by_cache.items():
+        for name, size in device.slab_by_cache.items():
             if size:
-                path = found.numbers(*_device_frames(device), Frame(cache, CACHE))
-                found.add(path, size, 0, 0.0)
-    return found.paths()
+                path = sums.numbers(*_device_frames(device), Frame(name, CACHE))
+                sums.add(path, size, 0, 0.0)
+    return sums.paths()
 
 
 def _device_frames(device: Device) -> tuple[Frame, Frame]:

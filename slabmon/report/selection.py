@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The moments of a recording, or of a daemon's history, that a report is about."""
+"""Selects the moments of a recording, or of a daemon's history, that a report is about."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from slabmon.views.window import NoJudge, Window, WindowBuilder
 if TYPE_CHECKING:
     from slabmon.export.leaks import Document
 
-# Views whose growth a report shows.
+# The views whose growth a report shows.
 GROWING = ("caches", "sites", "devices")
 MAX_POINTS = 60
 _READ_LIMIT = ReadLimit(MAX_POINTS, 400_000, 4)
@@ -28,9 +28,11 @@ _READ_LIMIT = ReadLimit(MAX_POINTS, 400_000, 4)
 
 @dataclass(frozen=True)
 class ReportPeriod:
-    """What a report is about: the moment `now`; `before` if it is about what changed since then;
-    `window` ends now and goes back to the first moment whose history is known. `origin` tells
-    where it comes from; `leaks` what was said of leaks, None: nothing."""
+    """What a report covers: the moment `now` or, with `before`, the change since then.
+
+    `window` ends now and begins with the known history. `origin` names the source. `leaks` holds
+    the verdicts, None if there are none.
+    """
 
     origin: str
     now: Moment
@@ -47,16 +49,20 @@ def of_past(
     present: Moment | None = None,
     reach: float = math.inf,
 ) -> ReportPeriod:
-    """The period that --from and --to (None: not given) choose. Without --to it is about the
-    `present` if that is given; without --from its history goes back at most `reach` seconds."""
+    """Return the period that --from and --to select (None: not given).
+
+    Without `end` it ends at `present`, or at the last recorded moment. Without `start` the window
+    begins at most `reach` seconds earlier. Raises UsageError if a time lies outside the history
+    or the two moments cannot be compared.
+    """
     first, last = past.span()
 
     def chosen(text: str) -> Moment:
         time = moment(text, last)
-        # Times are given in seconds, and shown so.
+        # Times are given, and shown, in whole seconds.
         if not int(first) <= time <= int(last) + 1:
             raise UsageError(
-                f"{text} ({show_moment(time)}) lies outside of the {origin}, which goes from "
+                f"{text} ({show_moment(time)}) is outside the {origin}, which covers "
                 f"{show_moment(first)} to {show_moment(last)}"
             )
         return past.at(time)
@@ -70,16 +76,16 @@ def of_past(
 
 
 def check_pair(before: Moment, now: Moment) -> None:
-    """UsageError unless what changed from one to the other can be told."""
+    """Raise UsageError unless the change between two moments can be computed."""
     if before.time >= now.time:
         raise UsageError(
-            f"--from ({show_moment(before.time)}) is not before --to ({show_moment(now.time)}): at "
-            "each time there is the snapshot last taken then; choose two"
+            f"--from ({show_moment(before.time)}) is not before --to ({show_moment(now.time)}): "
+            "each time stands for the last snapshot before it; choose two different ones"
         )
     if is_reset(before.snapshot, now.snapshot):
         raise UsageError(
-            f"tracking began anew at {show_moment(now.snapshot.tracking.since)}, between the two "
-            "moments, so that their counters cannot be compared; choose both before or after it"
+            f"tracking restarted at {show_moment(now.snapshot.tracking.since)}, between the two "
+            "moments, so their counters cannot be compared; choose both before or after it"
         )
 
 

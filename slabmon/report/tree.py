@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths as a tree, cut to what can be seen, and as the numbers that the page draws it from."""
+"""Makes a tree of paths, cuts it to what is visible, and encodes it for the page."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from typing import Any
 
 import numpy as np
 
+from slabmon.base.arrays import F64, I64, Bool
 from slabmon.report.paths import REMARK, Frame, Paths
 
 MAX_NODES = 8_000
-# Narrower than this share of the whole is less than a pixel, even on a wide screen.
+# A smaller share of the whole is less than a pixel, even on a wide screen.
 MIN_SHARE = 1e-4
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Nodes, each behind its parent; node 0 is the root, with frame and parent -1.
+    """Nodes, each after its parent. Node 0 is the root, with frame and parent -1.
 
-    Columns hold the sums over the paths through each node: `size` of absolute bytes, `net` of
-    bytes, `objects`, `variance`; `nodes` is how many there are at and below each.
+    Columns hold sums over the paths through each node: `size` of absolute bytes, `net` of bytes,
+    `objects`, and `variance` in bytes squared. `nodes` counts the nodes of each subtree.
     """
 
     frames: Sequence[Frame]
-    parent: np.ndarray
-    frame: np.ndarray
-    size: np.ndarray
-    net: np.ndarray
-    objects: np.ndarray
-    variance: np.ndarray
-    nodes: np.ndarray
+    parent: I64  # (nodes,), as all columns
+    frame: I64
+    size: F64
+    net: F64
+    objects: F64
+    variance: F64
+    nodes: I64
 
     def __len__(self) -> int:
         return len(self.parent)
 
 
 def build(paths: Paths) -> Tree:
-    """The tree of these paths, one level at a time."""
+    """Return the tree of these paths, built one level at a time."""
     lengths = np.array(list(map(len, paths.paths)), int)
     steps = np.fromiter(chain.from_iterable(paths.paths), np.int64, int(lengths.sum()))
     starts = np.cumsum(lengths) - lengths
@@ -49,8 +50,8 @@ def build(paths: Paths) -> Tree:
     sums = [values.sum(axis=1, keepdims=True)]
     rows, node, count = np.arange(len(lengths)), np.zeros(len(lengths), int), 1
     for depth in range(lengths.max(initial=0)):
-        there = lengths[rows] > depth
-        rows, node = rows[there], node[there]
+        mask = lengths[rows] > depth
+        rows, node = rows[mask], node[mask]
         distinct, index = np.unique(node * width + steps[starts[rows] + depth], return_inverse=True)
         index = index.reshape(-1)
         parents.append(distinct // width)
@@ -78,9 +79,9 @@ def build(paths: Paths) -> Tree:
     )
 
 
-def largest(tree: Tree, most: int = MAX_NODES, share: float = MIN_SHARE) -> np.ndarray:
-    """A mask of the nodes to keep: the largest, with all above them. No child is larger than its
-    parent, and none comes before it."""
+def largest(tree: Tree, most: int = MAX_NODES, share: float = MIN_SHARE) -> Bool:
+    """Return a mask (nodes,) of the largest nodes and all their ancestors. It relies on children
+    being no larger than their parent and coming after it."""
     order = np.argsort(-tree.size, kind="stable")[:most]
     keep = np.zeros(len(tree), bool)
     keep[order] = True
@@ -90,19 +91,19 @@ def largest(tree: Tree, most: int = MAX_NODES, share: float = MIN_SHARE) -> np.n
 
 
 def to_json(tree: Tree, most: int = MAX_NODES) -> dict[str, Any]:
-    """The `most` largest nodes in preorder, larger siblings first, as columns of numbers.
+    """Return the `most` largest nodes in preorder, larger siblings first, as columns.
 
-    `names` and `kinds` are of frames; `depth`, `frame`, `size`, `net`, `objects`, `error` (one
-    standard error in bytes) of nodes. What is too small to be drawn is one node per parent, of
-    kind REMARK, named by how many there are.
+    `names` and `kinds` describe frames; `depth`, `frame`, `size`, `net`, `objects` and `error`
+    (one standard error, in bytes) describe nodes. Nodes too small to be drawn are merged into one
+    per parent, of kind REMARK, named after their number.
     """
     keep = largest(tree, most)
     columns = np.array([tree.size, tree.net, tree.objects, tree.variance, tree.nodes])
-    inside = np.arange(1, len(tree))[keep[tree.parent[1:]]]
-    kept, small = inside[keep[inside]], inside[~keep[inside]]
-    # Largest last: they are taken from the end.
+    candidates = np.arange(1, len(tree))[keep[tree.parent[1:]]]
+    large, small = candidates[keep[candidates]], candidates[~keep[candidates]]
+    # Largest last, for they are taken from the end.
     children: dict[int, list[int]] = {}
-    for node in kept[np.argsort(tree.size[kept], kind="stable")].tolist():
+    for node in large[np.argsort(tree.size[large], kind="stable")].tolist():
         children.setdefault(int(tree.parent[node]), []).append(node)
     folded = np.array(
         [np.bincount(tree.parent[small], column[small], len(tree)) for column in columns]
@@ -110,7 +111,7 @@ def to_json(tree: Tree, most: int = MAX_NODES) -> dict[str, Any]:
     names: dict[Frame, int] = {}
     rows: list[tuple[int, ...]] = []
 
-    def add(depth: int, frame: Frame, values: np.ndarray) -> None:
+    def add(depth: int, frame: Frame, values: F64) -> None:
         size, net, objects, variance, _ = values.tolist()
         rows.append(
             (

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each tracked object counts for, in whole bytes and objects that add up to the snapshot's."""
+"""The weight of each tracked object, in whole bytes and objects that add up to the snapshot's
+figures."""
 
 from __future__ import annotations
 
@@ -9,26 +10,30 @@ from typing import NamedTuple
 import numpy as np
 
 from slabmon.analysis.sampling import probability
+from slabmon.base.arrays import F64, I64
 from slabmon.model import Snapshot
 
 
 class Part(NamedTuple):
-    """Tracked objects of one snapshot: `which` are their numbers, the others hold a value each.
+    """Some tracked objects of one snapshot, by index, and their weights.
 
-    `bytes` and `objects` are what they stand for (analysis/sampling.py), negative for what is
-    gone; `variance` is that of the estimate, in bytes squared.
+    `bytes` and `objects` are what each stands for (analysis/sampling.py), negative for an object
+    that is gone; `variance` is that of the estimate, in bytes squared.
     """
 
     snapshot: Snapshot
-    which: np.ndarray
-    bytes: np.ndarray
-    objects: np.ndarray
-    variance: np.ndarray
+    object_ids: I64  # (objects,), as the others
+    bytes: I64
+    objects: I64
+    variance: F64
 
 
-def whole(values: np.ndarray, groups: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Values as whole numbers, each within 1 of itself but for the last of its group: the sum of
-    group g is totals[g], to which the values must add up to within a rounding."""
+def whole(values: F64, groups: I64, totals: F64) -> I64:
+    """Round values so that those of group g sum to totals[g].
+
+    Each is within 1 of its value, except the last of its group. Before rounding, the values must
+    add up to the totals to within rounding errors. `values` and `groups` have shape (objects,).
+    """
     if not len(values):
         return np.zeros(0, np.int64)
     order = np.argsort(groups, kind="stable")
@@ -39,29 +44,29 @@ def whole(values: np.ndarray, groups: np.ndarray, totals: np.ndarray) -> np.ndar
     before = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
     running = np.rint(running - running[before] + values[order][before])
     running[last] = totals[sorted_groups[last]]
-    found = np.empty(len(values), np.int64)
-    found[order] = np.diff(running, prepend=0.0) + np.where(first, np.roll(running, 1), 0)
-    found[order[0]] = running[0]
-    return found
+    rounded = np.empty(len(values), np.int64)
+    rounded[order] = np.diff(running, prepend=0.0) + np.where(first, np.roll(running, 1), 0)
+    rounded[order[0]] = running[0]
+    return rounded
 
 
 Key = tuple[int, ...]
 
 
-def _missing(mine: list[Key], others: list[Key]) -> np.ndarray:
-    """Numbers of those that are not among the others, of equal ones as many as are too many."""
-    left = Counter(others)
-    found = []
-    for number, key in enumerate(mine):
-        if left[key]:
-            left[key] -= 1
+def _missing(keys: list[Key], others: list[Key]) -> I64:
+    """Return the indices of `keys` minus `others`, as multisets."""
+    unmatched = Counter(others)
+    indices = []
+    for index, key in enumerate(keys):
+        if unmatched[key]:
+            unmatched[key] -= 1
         else:
-            found.append(number)
-    return np.array(found, int)
+            indices.append(index)
+    return np.array(indices, np.int64)
 
 
 class _Estimate:
-    """Every tracked object of a snapshot as the estimate counts it, caches numbered by `names`."""
+    """The estimate for every tracked object of a snapshot; `names` numbers the caches."""
 
     def __init__(self, snapshot: Snapshot, names: dict[str, int]) -> None:
         tracked = snapshot.tracked
@@ -75,45 +80,46 @@ class _Estimate:
         self.variance = (1 - p) / p**2 * size**2
         self._names = names
 
-    def totals(self, values: np.ndarray) -> np.ndarray:
-        """Sums by cache, rounded as those of the snapshot are."""
+    def totals(self, values: F64) -> F64:
+        """Return sums by cache, rounded as the snapshot's are. Shapes (objects,) and (caches,)."""
         return np.rint(np.bincount(self.group, values, len(self._names)))
 
     def keys(self) -> list[Key]:
-        """What tells an object from all that differ from it."""
+        """Return what identifies each object; objects with the same key are interchangeable."""
         tracked = self.snapshot.tracked
         columns = (tracked.born_ns, tracked.bytes, tracked.interval, self.group)
         return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def live(snapshot: Snapshot) -> list[Part]:
-    """All tracked objects: sums by cache are the snapshot's live figures."""
-    found = _Estimate(snapshot, {})
+    """Return all tracked objects. Their sums by cache are the snapshot's live figures."""
+    estimate = _Estimate(snapshot, {})
     size, objects = (
-        whole(values, found.group, found.totals(values)) for values in (found.bytes, found.objects)
+        whole(values, estimate.group, estimate.totals(values))
+        for values in (estimate.bytes, estimate.objects)
     )
-    return [Part(snapshot, np.arange(len(found.group)), size, objects, found.variance)]
+    return [Part(snapshot, np.arange(len(estimate.group)), size, objects, estimate.variance)]
 
 
 def changed(before: Snapshot, after: Snapshot) -> list[Part]:
-    """Objects that are live at one of two moments only: sums by cache are the differences of the
-    snapshots' live figures. Objects that are there at both moments cancel out, and with them
-    their sampling error. Both of one tracking session."""
+    """Return the objects live at only one of two moments of a tracking session.
+
+    Their sums by cache are the differences of the snapshots' live figures. Objects live at both
+    moments cancel out, and so does their sampling error.
+    """
     names: dict[str, int] = {}
     ends = [_Estimate(before, names), _Estimate(after, names)]
-    keys = [end.keys() for end in ends]
-    parts = []
-    numbers = []
-    for mine, others in zip(keys, reversed(keys), strict=True):
-        numbers.append(_missing(mine, others))
-    group = np.concatenate([end.group[which] for end, which in zip(ends, numbers, strict=True)])
+    then_keys, now_keys = (end.keys() for end in ends)
+    gone, added = _missing(then_keys, now_keys), _missing(now_keys, then_keys)
+    group = np.concatenate((ends[0].group[gone], ends[1].group[added]))
     columns = []
     for name in ("bytes", "objects"):
         then, now = (getattr(end, name) for end in ends)
-        values = np.concatenate((-then[numbers[0]], now[numbers[1]]))
+        values = np.concatenate((-then[gone], now[added]))
         columns.append(whole(values, group, ends[1].totals(now) - ends[0].totals(then)))
-    split = len(numbers[0])
-    for end, which, part in zip(ends, numbers, (slice(split), slice(split, None)), strict=True):
-        size, objects = (column[part] for column in columns)
-        parts.append(Part(end.snapshot, which, size, objects, end.variance[which]))
-    return parts
+    size, objects = columns
+    split = len(gone)
+    return [
+        Part(before, gone, size[:split], objects[:split], ends[0].variance[gone]),
+        Part(after, added, size[split:], objects[split:], ends[1].variance[added]),
+    ]

@@ -149,7 +149,7 @@ def test_what_a_cell_says(report: Open) -> None:
     found = report(host(SOME))
     found.page.hover(found.cell("kmalloc-large"))
     assert found.page.inner_text("#tip") == (
-        "kmalloc-large\n64.0 KiB exactly\n19.98 % of all\n1 object"
+        "kmalloc-large\n64.0 KiB (exact)\n19.98 % of all\n1 object"
     )
     found.page.hover(found.cell("kmalloc-64"))
     assert found.page.inner_text("#tip").startswith("kmalloc-64\n128.1 KiB ± 90.")
@@ -189,11 +189,11 @@ def test_devices_open_and_close(report: Open) -> None:
     found = report(host(SOME, devices=cards))
     assert found.page.is_disabled("#map-out")
     found.page.click("#map div >> nth=0", position={"x": 20, "y": 8})
-    assert "card29 · 2.9 KiB exactly" in found.page.inner_text("#map-status")
+    assert "card29 · 2.9 KiB (exact)" in found.page.inner_text("#map-status")
     found.page.click("#map-out")
-    assert "of 29 entries" in found.page.inner_text("#map-status")
+    assert "in 29 devices" in found.page.inner_text("#map-status")
     found.page.click("[data-map='1']")
-    assert "27.2 KiB of 29 entries" in found.page.inner_text("#map-status")
+    assert "27.2 KiB in 29 devices" in found.page.inner_text("#map-status")
 
 
 def test_hostile_names_are_harmless(report: Open) -> None:

@@ -3,12 +3,12 @@
 
 const KINDS = ["function", "module", "cache", "label", "remark"];
 
-/** One decimal, rounded as in the rest of the page. */
+/** One decimal, rounded half to even as Python does. */
 const DECIMAL = new Intl.NumberFormat("en", {
   minimumFractionDigits: 1, maximumFractionDigits: 1, roundingMode: "halfEven", useGrouping: false,
 });
 
-/** Bytes as people read them, in binary multiples. */
+/** Formats bytes in binary multiples. */
 function bytes(value) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let size = Math.abs(value);
@@ -20,16 +20,16 @@ function bytes(value) {
   return (value < 0 ? "-" : "") + (unit ? DECIMAL.format(size) : String(size)) + " " + units[unit];
 }
 
-/** 1 object, 2,000 objects. */
-function counted(number, what) {
-  return `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
+/** Formats a count: 1 object, 2,000 objects. */
+function counted(number, noun) {
+  return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 }
 
 function percent(part, whole) {
   return (whole ? (100 * part) / whole : 0).toFixed(2) + " %";
 }
 
-/** Nodes in preorder as columns (depth, frame, size, ...) with the links that drawing needs. */
+/** Adds `parent` and `end` (of the subtree) to the columns of a tree in preorder. */
 function linked(tree) {
   const count = tree.depth.length;
   const parent = new Int32Array(count).fill(-1);
@@ -51,26 +51,26 @@ function kindOf(tree, node) {
   return KINDS[tree.kinds[tree.frame[node]]];
 }
 
-/** Direct children: each begins where the one before it ends. */
+/** Returns the children of a node: each begins where the previous subtree ends. */
 function children(tree, node) {
-  const found = [];
-  for (let child = node + 1; child < tree.end[node]; child = tree.end[child]) found.push(child);
-  return found;
+  const nodes = [];
+  for (let child = node + 1; child < tree.end[node]; child = tree.end[child]) nodes.push(child);
+  return nodes;
 }
 
-/** A number from 0 up to 1 that depends on the text only. */
+/** Hashes a text to a number in [0, 1): FNV-1a. */
 function hash(text) {
   let value = 2166136261;
   for (let i = 0; i < text.length; i += 1) value = Math.imul(value ^ text.charCodeAt(i), 16777619);
   return ((value ^ (value >>> 15)) >>> 0) / 4294967296;
 }
 
-/** Class and colour of a node. In a difference the colour tells how much of it grew or shrank. */
+/** Sets class and colour of a node. In a difference the colour shows how much of it grew or shrank. */
 function paint(element, tree, node, diff) {
   const kind = kindOf(tree, node);
   if (diff && kind !== "remark" && tree.net[node] !== 0) {
     element.classList.add(tree.net[node] > 0 ? "grew" : "shrank");
-    element.style.setProperty("--much", Math.abs(tree.net[node]) / tree.size[node]);
+    element.style.setProperty("--share", Math.abs(tree.net[node]) / tree.size[node]);
     return;
   }
   element.classList.add(diff && tree.net[node] === 0 ? "remark" : kind);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** A flame graph, root on top, of the graphs in the page; only what is wide enough is drawn. */
+/** A flame graph with the root on top. Nodes too narrow to be seen are not drawn. */
 class Flame {
   constructor(element, status) {
     this.element = element;
@@ -44,21 +44,21 @@ class Flame {
     this.zoom(0);
   }
 
-  /** Marks what contains the text and tells how much it is, each byte counted once. */
+  /** Marks frames that contain the text and sums their bytes, each counted once. */
   search(text) {
     const tree = this.tree;
-    const wanted = text.trim().toLowerCase();
-    this.found = null;
-    if (wanted) {
-      const hits = tree.names.map((name) => name.toLowerCase().includes(wanted));
-      this.found = new Set();
-      this.foundBytes = 0;
+    const pattern = text.trim().toLowerCase();
+    this.matched = null;
+    if (pattern) {
+      const hits = tree.names.map((name) => name.toLowerCase().includes(pattern));
+      this.matched = new Set();
+      this.matchedBytes = 0;
       let covered = 0;
       for (let node = 1; node < tree.count; node += 1) {
         if (!hits[tree.frame[node]]) continue;
-        this.found.add(node);
+        this.matched.add(node);
         if (node >= covered) {
-          this.foundBytes += tree.size[node];
+          this.matchedBytes += tree.size[node];
           covered = tree.end[node];
         }
       }
@@ -75,17 +75,17 @@ class Flame {
       lines.push(`${tree.net[node] > 0 ? "+" : ""}${bytes(tree.net[node])}` +
         (error ? ` ± ${bytes(error)}` : "") + ` net; ${bytes(size)} changed`);
     } else {
-      lines.push(bytes(size) + (error ? ` ± ${bytes(error)}` : " exactly"));
+      lines.push(bytes(size) + (error ? ` ± ${bytes(error)}` : " (exact)"));
     }
     let share = `${percent(size, tree.size[0])} of all`;
-    if (this.root) share += `, ${percent(size, tree.size[this.root])} of what is shown`;
+    if (this.root) share += `, ${percent(size, tree.size[this.root])} of this view`;
     lines.push(share);
     if (tree.objects[node]) lines.push(counted(tree.objects[node], "object"));
     return lines.join("\n");
   }
 
-  /** Position of a node as shares of the width, when `root` takes all of it. */
-  places() {
+  /** Returns positions as shares of the width, of which `root` takes all. */
+  layout() {
     const { tree, root } = this;
     const left = new Float64Array(tree.count);
     const scale = tree.size[root] || 1;
@@ -109,7 +109,7 @@ class Flame {
   draw() {
     if (!this.tree) return;
     const { tree, root } = this;
-    const { left, scale, shown, ancestors } = this.places();
+    const { left, scale, shown, ancestors } = this.layout();
     const pixels = this.element.clientWidth;
     const cells = document.createDocumentFragment();
     this.drawn = new Map();
@@ -125,7 +125,7 @@ class Flame {
       paint(cell, tree, node, this.graph.diff);
       cell.classList.toggle("above", above);
       cell.classList.toggle("thin", share * pixels < 12);
-      cell.classList.toggle("dim", this.found !== null && !this.found.has(node));
+      cell.classList.toggle("dim", this.matched !== null && !this.matched.has(node));
       if (share * pixels > 24) cell.textContent = nameOf(tree, node);
       cell.setAttribute("role", "treeitem");
       cell.setAttribute("aria-level", tree.depth[node] + 1);
@@ -149,15 +149,15 @@ class Flame {
   report() {
     const { tree, root } = this;
     if (tree.count < 2) {
-      this.status.textContent = this.graph.diff ? "Nothing changed." : "Nothing is held.";
+      this.status.textContent = this.graph.diff ? "Nothing changed." : "No live memory.";
       return;
     }
     const error = tree.error[root] ? ` ± ${bytes(tree.error[root])}` : "";
     const figure = this.graph.diff ? `net ${bytes(tree.net[root])}` : bytes(tree.size[root]);
     let text = (root ? nameOf(tree, root) + ": " : "") + figure + error;
-    if (this.found) {
-      text += ` · in ${counted(this.found.size, "frame")}: ` +
-        `${bytes(this.foundBytes)}, ${percent(this.foundBytes, tree.size[0])} of all`;
+    if (this.matched) {
+      text += ` · in ${counted(this.matched.size, "frame")}: ` +
+        `${bytes(this.matchedBytes)}, ${percent(this.matchedBytes, tree.size[0])} of all`;
     }
     this.status.textContent = text;
   }

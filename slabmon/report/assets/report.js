@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Puts the page together: tabs, search, keys. */
+/** Sets up the page: tabs, search, keys. */
 {
   const data = JSON.parse(document.getElementById("data").textContent);
   for (const part of [...data.graphs, ...data.maps]) part.tree = linked(part.tree);
@@ -15,7 +15,7 @@
       tab.tabIndex = tab === chosen ? 0 : -1;
     }
   };
-  /** Tabs as a person with a keyboard expects them: one stop, arrows between. */
+  /** Makes tabs with one tab stop and arrow keys between them (WAI-ARIA). */
   const tabbed = (selector, open) => {
     const tabs = [...document.querySelectorAll(selector)];
     const select = (tab) => {

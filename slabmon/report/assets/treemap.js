@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** A treemap: two levels below the root, areas by size, squarified (Bruls and others, 2000). */
+/** A treemap of up to three levels below the root, squarified (Bruls et al., 2000). */
 class Treemap {
   constructor(element, status, out) {
     this.element = element;
@@ -46,7 +46,7 @@ class Treemap {
     const tree = this.tree;
     const path = [];
     for (let at = node; at > 0; at = tree.parent[at]) path.unshift(nameOf(tree, at));
-    const lines = [path.join(" › "), bytes(tree.size[node]) + " exactly",
+    const lines = [path.join(" › "), bytes(tree.size[node]) + " (exact)",
       `${percent(tree.size[node], tree.size[0])} of all`];
     if (tree.objects[node]) lines.push(counted(tree.objects[node], "resource"));
     return lines.join("\n");
@@ -61,8 +61,8 @@ class Treemap {
     this.element.replaceChildren(this.cells);
     this.out.disabled = this.root === 0;
     const where = this.root ? this.describe(this.root).replaceAll("\n", " · ") : "";
-    this.status.textContent = tree.count < 2 ? "Nothing is held." :
-      where || `${bytes(tree.size[0])} of ${children(tree, 0).length.toLocaleString("en")} entries`;
+    this.status.textContent = tree.count < 2 ? "No managed memory." :
+      where || `${bytes(tree.size[0])} in ${counted(children(tree, 0).length, "device")}`;
   }
 
   inside(node, box, level) {
@@ -72,7 +72,7 @@ class Treemap {
     }
   }
 
-  /** A node, and what is in it if there is room. A chain of only children is one cell. */
+  /** Draws a node, and its children if there is room. A chain of single children is one cell. */
   cell(node, box, level) {
     const tree = this.tree;
     const names = [nameOf(tree, node)];
@@ -99,12 +99,12 @@ class Treemap {
   }
 }
 
-/** Boxes for a node's children: rows along the shorter side, while that makes them squarer. */
+/** Returns boxes for a node's children: rows along the shorter side, as long as they get squarer. */
 function squarified(tree, node, box) {
-  const found = [];
+  const boxes = [];
   const queue = children(tree, node).filter((child) => tree.size[child] > 0);
   const total = queue.reduce((sum, child) => sum + tree.size[child], 0);
-  if (!total) return found;
+  if (!total) return boxes;
   const scale = (box.w * box.h) / total;
   let { x, y, w, h } = box;
   let row = [];
@@ -119,7 +119,7 @@ function squarified(tree, node, box) {
     let along = upright ? y : x;
     for (const [child, size] of row) {
       const long = size / thick;
-      found.push([child, upright ? { x, y: along, w: thick, h: long } : { x: along, y, w: long, h: thick }]);
+      boxes.push([child, upright ? { x, y: along, w: thick, h: long } : { x: along, y, w: long, h: thick }]);
       along += long;
     }
     if (upright) { x += thick; w -= thick; } else { y += thick; h -= thick; }
@@ -134,5 +134,5 @@ function squarified(tree, node, box) {
     area += size;
   }
   place();
-  return found;
+  return boxes;
 }

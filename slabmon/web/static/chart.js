@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A chart over an hour: lines, a band of error around the first, values under the pointer.
+// A chart of up to an hour: lines, an error band around the first, values at the pointer.
 
 import { clock, draw, make, minute, say } from "./dom.js";
 
@@ -10,7 +10,7 @@ const SHORTEST = 300;
 export class Chart {
   #figure; #svg; #legend; #readout; #cursor; #data; #at = -1; #x; #width = 0;
 
-  // pick(seconds) goes to a moment
+  // pick(seconds) shows another moment
   constructor(figure, pick) {
     this.#figure = figure;
     this.#legend = make("span", { className: "legend" });
@@ -31,7 +31,7 @@ export class Chart {
       if (!step) return;
       event.preventDefault();
       const last = this.#data.times.length - 1;
-      this.#point(Math.min(last, Math.max(0, (this.#at < 0 ? this.#standing : this.#at) + step)));
+      this.#point(Math.min(last, Math.max(0, (this.#at < 0 ? this.#current : this.#at) + step)));
     });
     new ResizeObserver(() => {
       if (this.#svg.clientWidth && this.#svg.clientWidth !== this.#width && this.#data) this.#draw();
@@ -39,8 +39,8 @@ export class Chart {
   }
 
   // times: Unix seconds; lines: [{heading, unit, help, values}] with null for gaps;
-  // error: standard errors of the first line's values; moment: what is shown, null for the present;
-  // pickable: whether the past can be gone to
+  // error: standard errors of the first line's values; moment: Unix time of the table, null for
+  // the present; pickable: whether a click shows another moment
   show(data) {
     this.#figure.hidden = !data.lines.length || !data.times.length;
     if (this.#figure.hidden) return;
@@ -68,7 +68,7 @@ export class Chart {
         draw("text", { class: "y", x: LEFT - 8, y: y(value) + 4 }, amount(value, lines[0].unit)));
     }
     const every = MINUTES.find(minutes => (last - first) / 60 / minutes <= width / 90) ?? 15;
-    // Of the present by minutes ago, of the past by the clock.
+    // The present is labelled in minutes ago, the past in clock time.
     const from = moment === null ? last : Math.floor(last / 60 / every) * 60 * every;
     for (let minutes = 0; from - minutes * 60 >= first - 1; minutes += every) {
       const at = from - minutes * 60;
@@ -84,28 +84,28 @@ export class Chart {
     this.#point(this.#at < times.length ? this.#at : -1);
   }
 
-  // The point that stands for what is shown.
-  get #standing() {
+  // The index of the moment that the table shows.
+  get #current() {
     const { times, moment } = this.#data;
     return moment === null ? times.length - 1 : Math.max(0, times.findLastIndex(time => time <= moment + 0.5));
   }
 
-  // Values at one moment; -1: what is shown.
+  // Shows the values at one point; -1: at the current moment.
   #point(at) {
     this.#at = at;
     const { times, lines, error, moment } = this.#data;
-    const i = at < 0 ? this.#standing : at;
+    const i = at < 0 ? this.#current : at;
     const values = lines.map((line, n) => {
-      if (line.values[i] === null) return "not known";
-      const doubt = n === 0 && error?.[i] ? ` ± ${amount(error[i], line.unit)}` : "";
-      return amount(line.values[i], line.unit) + doubt;
+      if (line.values[i] === null) return "unknown";
+      const uncertainty = n === 0 && error?.[i] ? ` ± ${amount(error[i], line.unit)}` : "";
+      return amount(line.values[i], line.unit) + uncertainty;
     });
     const text = `${at < 0 && moment === null ? "now" : clock(times[i])}: ${values.join(" · ")}`;
     say(this.#readout, text);
-    this.#svg.setAttribute("aria-label", `${lines.map(line => line.heading).join(", ")}; ${text}; arrow keys go through time`);
-    const there = this.#x(times[i]);
-    this.#cursor.setAttribute("x1", there);
-    this.#cursor.setAttribute("x2", there);
+    this.#svg.setAttribute("aria-label", `${lines.map(line => line.heading).join(", ")}; ${text}; arrow keys move through time`);
+    const x = this.#x(times[i]);
+    this.#cursor.setAttribute("x1", x);
+    this.#cursor.setAttribute("x2", x);
     this.#cursor.setAttribute("visibility", at < 0 ? "hidden" : "visible");
   }
 }
@@ -117,7 +117,7 @@ function path(times, values, x, y) {
       pen = "M";
       return "";
     }
-    // A point alone is a short line.
+    // A single point is drawn as a short line.
     const mark = `${pen}${x(times[i]).toFixed(1)},${y(value).toFixed(1)}${pen === "M" ? "h.1" : ""}`;
     pen = "L";
     return mark;
@@ -125,16 +125,16 @@ function path(times, values, x, y) {
 }
 
 function band(times, values, error, x, y) {
-  let found = "";
+  let d = "";
   for (let i = 1; i < times.length; i++) {
     if (values[i] === null || values[i - 1] === null) continue;
     const at = (n, sign) => `${x(times[n]).toFixed(1)},${y(Math.max(0, values[n] + sign * (error[n] ?? 0))).toFixed(1)}`;
-    found += `M${at(i - 1, 1)}L${at(i, 1)}L${at(i, -1)}L${at(i - 1, -1)}Z`;
+    d += `M${at(i - 1, 1)}L${at(i, 1)}L${at(i, -1)}L${at(i - 1, -1)}Z`;
   }
-  return found;
+  return d;
 }
 
-// The least of 1, 2, 5 times a power of ten (of a binary unit) that is not below a value.
+// Returns the least of 1, 2, 5 times a power of ten (of a binary unit) that is not below a value.
 function nice(value, unit) {
   if (!(value > 0)) return 1;
   const scale = unit === "bytes" ? 1024 ** Math.max(0, Math.floor(Math.log(value) / Math.log(1024))) : 1;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Elements. Text only ever becomes text: nothing here parses markup.
+// Creates and updates elements. Text stays text: nothing here parses markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -19,7 +19,7 @@ export function draw(name, attributes = {}, ...children) {
   return element;
 }
 
-// Only what changes is touched: selections, focus and tooltips stay.
+// Sets an element's text if it differs, so that selection, focus and tooltips survive updates.
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -32,7 +32,7 @@ export function minute(seconds) {
   return new Date(seconds * 1000).toLocaleTimeString(undefined, { hourCycle: "h23", hour: "2-digit", minute: "2-digit" });
 }
 
-// With the day where that is not today.
+// Formats a time, with its date unless that is today.
 export function day(seconds) {
   const time = new Date(seconds * 1000);
   const today = time.toDateString() === new Date().toDateString();

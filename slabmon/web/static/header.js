@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The header tells how far the figures can be trusted, and what they cost.
+// The header: accuracy and cost of the figures.
 
 import { $, make, say } from "./dom.js";
 
@@ -25,11 +25,11 @@ function showLimits({ losses, limited }) {
     ...limited.map(([name, state, reason]) => `${name} is ${state}: ${reason}`),
   ];
   const states = ["degraded", "off"].map(state => [state, limited.filter(item => item[1] === state).length]);
-  const summary = [losses.length ? "events were lost" : "", ...states.map(([state, count]) => count ? `${count} ${state}` : "")];
+  const summary = [losses.length ? "lost events" : "", ...states.map(([state, count]) => count ? `${count} ${state}` : "")];
   const details = $("limits");
   details.hidden = !lines.length;
   details.classList.toggle("attention", losses.length > 0);
-  say(details.querySelector("summary"), `What is not seen here: ${summary.filter(Boolean).join(", ")}`);
+  say(details.querySelector("summary"), `Limits: ${summary.filter(Boolean).join(", ")}`);
   const list = details.querySelector("ul");
   if (list.children.length !== lines.length) list.replaceChildren(...lines.map(() => make("li")));
   lines.forEach((line, i) => say(list.children[i], line));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The live page: asks the daemon again and again, and shows what it answers.
+// The live page: polls the daemon and shows its answers.
 
 import { Chart } from "./chart.js";
 import { $, clock, day, make, say } from "./dom.js";
@@ -26,14 +26,14 @@ const table = new Table(document.querySelector("#rows table"), {
 const times = new Times(go);
 const charts = [new Chart($("figure"), go), new Chart($("rates"), go)];
 
-// Changes what is shown without a step that the back button would go back to.
+// Changes the view without an entry in the browser's history.
 function change(changes) {
   state = { ...state, ...changes };
   history.replaceState(null, "", href(state));
   refresh();
 }
 
-// Goes to a moment of the past, null: the present.
+// Shows a past moment, null: the present.
 function go(at) {
   setPaused(false);
   state = { ...state, at };
@@ -43,78 +43,78 @@ function go(at) {
 
 async function refresh() {
   clearTimeout(timer);
-  const mine = ++turn;
+  const current = ++turn;
   let gone = false;
   try {
     if (!views) showViews(await get("views"));
     document.body.classList.toggle("seeking", state.at !== shownAt);
-    const found = await rows();
-    if (mine !== turn) return;
-    show(found);
-    await refreshChart(mine);
+    const answer = await rows();
+    if (current !== turn) return;
+    show(answer);
+    await refreshChart(current);
   } catch (error) {
-    if (mine !== turn) return;
+    if (current !== turn) return;
     document.body.classList.remove("seeking");
     if (error instanceof Refused) refuse(error.message);
     else if (error instanceof Gone) lose(error.message);
     else throw error;
     gone = error instanceof Gone;
   } finally {
-    if (mine === turn) later(gone);
+    if (current === turn) later(gone);
   }
 }
 
-// What is past does not change: it is asked for again only if there was no answer.
+// The past does not change: it is requested again only if there was no answer.
 function later(gone = false) {
   clearTimeout(timer);
   if (!document.hidden && (gone || (!paused && state.at === null))) timer = setTimeout(refresh, AGAIN);
 }
 
-// While paused, the moment that was shown, as long as slabmon has it.
+// Fetches the table; while paused, of the moment shown, as long as the daemon holds it.
 async function rows() {
   const asked = { offset: state.offset, limit: ROWS };
   try {
     return await get("table", { ...query(state, held), ...asked });
   } catch (error) {
     if (held === null || state.at !== null || !error.lost) throw error;
-    const found = await get("table", { ...query(state), ...asked });
-    held = found.header.at;
-    return found;
+    const answer = await get("table", { ...query(state), ...asked });
+    held = answer.header.at;
+    return answer;
   }
 }
 
-function showViews(found) {
-  views = found.views;
-  say($("version"), `slabmon ${found.version}`);
-  $("metrics").href = found.metrics;
+function showViews(answer) {
+  views = answer.views;
+  say($("version"), `slabmon ${answer.version}`);
+  $("metrics").href = answer.metrics;
   $("views").replaceChildren(...views.map(view =>
     make("a", { textContent: view.name, title: view.title })));
 }
 
-// A link to something else of the same moment.
+// Returns a link to another view of the same moment.
 function here(changes) {
   return href({ at: state.at, ...changes });
 }
 
-function show(found) {
-  if (data && found.version !== data.version) location.reload();
-  if (found.rows.length === 0 && state.offset > 0) {
+function show(answer) {
+  if (data && answer.version !== data.version) location.reload();
+  if (answer.rows.length === 0 && state.offset > 0) {
     change({ offset: 0 });
     return;
   }
-  const anew = data && state.at === null && shownAt === null && found.header.since !== data.header.since;
-  data = found;
+  const restarted = data && state.at === null && shownAt === null && answer.header.since !== data.header.since;
+  data = answer;
   shownAt = state.at;
   answered = Date.now();
-  if (anew) noticeUntil = answered + NOTICE;
+  if (restarted) noticeUntil = answered + NOTICE;
   const notice = answered < noticeUntil
-    ? `slabmon began anew at ${clock(found.header.since)}: counters and charts start there.` : "";
-  banner(found.problem ? `These figures are ${Math.round(found.age)} s old: ${found.problem}` : notice, Boolean(found.problem));
-  showHeader(found.header);
+    ? `slabmon restarted tracking at ${clock(answer.header.since)}: counters and charts begin there.` : "";
+  banner(answer.problem ? `These figures are ${Math.round(answer.age)} s old: ${answer.problem}.` : notice, Boolean(answer.problem));
+  showHeader(answer.header);
   showClock();
-  times.show(found.history, state.at, found.header.at);
+  times.show(answer.history, state.at, answer.header.at);
   refuse("");
-  table.show(found, state);
+  table.show(answer, state);
   showPlace();
   showPages();
   showSelected();
@@ -135,7 +135,7 @@ function banner(text, bad) {
 }
 
 function lose(problem) {
-  banner(`${problem} (last answer ${clock(answered / 1000)}). Trying again.`, true);
+  banner(`${problem} (last answer at ${clock(answered / 1000)}). Retrying.`, true);
 }
 
 function refuse(problem) {
@@ -144,7 +144,7 @@ function refuse(problem) {
   $("filter").setAttribute("aria-invalid", Boolean(problem));
 }
 
-// Which view, and the way to it.
+// Shows the current view and the path to it.
 function showPlace() {
   for (const link of $("views").children) {
     link.href = here({ view: link.textContent });
@@ -153,11 +153,11 @@ function showPlace() {
   }
   say($("title"), state.path.length ? data.view.title.split(" where ")[0] : data.view.title);
   document.title = `slabmon: ${state.path.length ? state.path.at(-1)[3] + " " : ""}${$("title").textContent}`;
-  const way = [make("a", { href: here({ view: state.view }), textContent: state.view })];
-  state.path.forEach(([title, , , name], i) => way.push(" → ", make("b", { textContent: name }), " → ",
+  const trail = [make("a", { href: here({ view: state.view }), textContent: state.view })];
+  state.path.forEach(([title, , , name], i) => trail.push(" → ", make("b", { textContent: name }), " → ",
     make("a", { href: here({ view: state.view, path: state.path.slice(0, i + 1) }), textContent: title })));
   $("path").hidden = !state.path.length;
-  if ($("path").textContent !== way.map(part => part.textContent ?? part).join("")) $("path").replaceChildren(...way);
+  if ($("path").textContent !== trail.map(part => part.textContent ?? part).join("")) $("path").replaceChildren(...trail);
   if (document.activeElement !== $("filter")) $("filter").value = state.filter;
   $("every").checked = state.every;
   $("csv").href = url("table.csv", query(state, held));
@@ -166,8 +166,8 @@ function showPlace() {
 
 function showPages() {
   const { offset, matching, total, rows } = data;
-  const of = state.filter ? `${matching.toLocaleString("en")} that match, of ${total.toLocaleString("en")}` : total.toLocaleString("en");
-  say($("count"), rows.length ? `${offset + 1} to ${offset + rows.length} of ${of}` : total ? "No row matches." : "There are no rows.");
+  const counts = state.filter ? `${matching.toLocaleString("en")} matching, ${total.toLocaleString("en")} in total` : total.toLocaleString("en");
+  say($("count"), rows.length ? `${offset + 1} to ${offset + rows.length} of ${counts}` : total ? "No row matches." : "No rows.");
   $("back").disabled = offset === 0;
   $("next").disabled = offset + rows.length >= matching;
 }
@@ -183,21 +183,21 @@ function showSelected() {
   if (old !== links.map(link => link.href).join()) $("links").replaceChildren(...links);
 }
 
-async function refreshChart(mine) {
+async function refreshChart(current) {
   const { asked } = charted(state, held);
   const wanted = JSON.stringify({ ...asked, filter: "", sort: "" }) + data.header.since;
   if (wanted === chartAsked && Date.now() - chartAt < CHART_AGAIN) return;
-  const found = await get("chart", { ...asked, filter: "" });
-  if (mine !== turn) return;
+  const answer = await get("chart", { ...asked, filter: "" });
+  if (current !== turn) return;
   [chartAsked, chartAt] = [wanted, Date.now()];
-  const [figure, ...rates] = found.problem ? [] : found.lines;
-  const shown = { times: found.times ?? [], moment: state.at === null ? null : data.header.at, pickable: Boolean(data.history) };
-  charts[0].show({ ...shown, lines: figure ? [figure] : [], error: found.error });
+  const [figure, ...rates] = answer.problem ? [] : answer.lines;
+  const shown = { times: answer.times ?? [], moment: state.at === null ? null : data.header.at, pickable: Boolean(data.history) };
+  charts[0].show({ ...shown, lines: figure ? [figure] : [], error: answer.error });
   charts[1].show({ ...shown, lines: rates });
-  $("charts").hidden = Boolean(found.problem);
-  say($("nochart"), found.problem && state.key !== null ? `No chart: ${found.problem}.` : "");
+  $("charts").hidden = Boolean(answer.problem);
+  say($("nochart"), answer.problem && state.key !== null ? `No chart: ${answer.problem}.` : "");
   $("nochart").hidden = !$("nochart").textContent;
-  $("detail").hidden = Boolean(found.problem) && state.key === null;
+  $("detail").hidden = Boolean(answer.problem) && state.key === null;
 }
 
 function setPaused(wanted) {
@@ -207,7 +207,8 @@ function setPaused(wanted) {
   document.body.classList.toggle("paused", paused);
 }
 
-// Sorting and filtering go on, over the moment that is shown: slabmon is told at once to keep it.
+// Sorting and filtering work on while paused, over the moment shown: the refresh makes the daemon
+// hold on to it.
 function pause() {
   if (state.at !== null) return;
   setPaused(!paused);
@@ -233,7 +234,7 @@ addEventListener("keydown", event => {
     if (event.key === "Escape") event.target.blur();
     return;
   }
-  // Arrows scroll whatever they are expected to scroll, except from a row.
+  // Outside of rows, arrow keys scroll as usual.
   if (event.key.startsWith("Arrow") && !event.target.closest("tbody")) return;
   if (!KEYS[event.key]) return;
   event.preventDefault();

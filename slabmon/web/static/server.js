@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The server's answers. Refused: it does not understand the question, or (lost) knows nothing of that
-// moment. Gone: no answer, or no good one.
+// Requests to the server. Refused: the query is invalid, or (lost) there is no such moment. Gone: no
+// answer, or a server error.
 
 export class Refused extends Error {
   constructor(text, lost) {
@@ -11,7 +11,7 @@ export class Refused extends Error {
 export class Gone extends Error {}
 
 const PATIENCE = 8000;
-// Looking back takes longer.
+// Past moments take longer.
 const LONG_PATIENCE = 30000;
 
 export function url(path, asked = {}) {

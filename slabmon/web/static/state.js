@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is shown lives in the fragment of the URL: links, reloading and the back button just work.
+// The state of the page is the fragment of its URL, so that links, reload and the back button work.
 
-// path: [[title of a link, values it was followed with, key and name of the row it started from]]
-// at: a moment of the past in Unix seconds, null: the present
+// path: [[title of a link, values it was followed with, key and name of its row]]
+// at: Unix seconds of a past moment, null: the present
 const PLAIN = { view: "caches", path: [], sort: "", inverted: false, filter: "", offset: 0,
                 every: false, key: null, name: "", at: null };
 export const ROWS = 100;
@@ -14,7 +14,7 @@ export function read() {
     try {
       const value = JSON.parse(given.get(name));
       if (value !== null && (PLAIN[name] === null || typeof value === typeof PLAIN[name])) state[name] = value;
-    } catch { /* a fragment that somebody edited */ }
+    } catch { /* not our JSON: keep the default */ }
   }
   if (typeof state.at !== "number") state.at = null;
   state.path = Array.isArray(state.path) ? state.path.filter(Array.isArray) : [];
@@ -31,7 +31,7 @@ export function href(changes, base = PLAIN) {
   return `#${given}`;
 }
 
-// What the server is asked for; held: a moment that it still has, while the page is paused.
+// Returns the query of the table; held: Unix seconds of the moment shown while paused.
 export function query(state, held = null) {
   const asked = { view: state.view, path: JSON.stringify(state.path.map(step => step.slice(0, 2))),
                   filter: state.filter };
@@ -42,7 +42,7 @@ export function query(state, held = null) {
   return asked;
 }
 
-// The query of the chart: of the selected row, else of the row all this was reached from.
+// Returns the query of the chart: of the selected row, else of the row that the path began with.
 export function charted(state, held = null) {
   const from = state.key === null && state.path.length ? state.path[0] : null;
   const key = from ? from[2] : state.key;

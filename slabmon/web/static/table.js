@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The table: headings that sort, rows that stay the same elements while their figures change.
+// The table: headings sort, and a row keeps its element while its figures change.
 
 import { draw, make, say } from "./dom.js";
 
@@ -34,7 +34,7 @@ export class Table {
     }
     for (const [key, line] of this.#rows) if (kept.get(key) !== line) line.remove();
     this.#rows = kept;
-    // An element that was moved or made anew has lost the focus.
+    // An element that was moved or replaced has lost the focus.
     const line = kept.get(JSON.stringify(focused?.row?.key));
     this.#rove(line);
     if (focused && document.activeElement === document.body) {
@@ -94,7 +94,7 @@ export class Table {
     });
   }
 
-  // One row can be reached with Tab, the others with the arrows.
+  // Tab reaches one row, arrow keys the others (roving tabindex).
   #rove(line) {
     const buttons = this.#buttons();
     const chosen = line?.querySelector("button") ?? buttons.find(button => button.tabIndex === 0) ?? buttons[0];
@@ -132,7 +132,7 @@ function exact(column, value, seen) {
   if (typeof value !== "number") return "";
   const text = `${value.toLocaleString("en", { maximumFractionDigits: 9 })} ${column.unit}`;
   return seen || !["estimate", "growth"].includes(column.kind) ? text
-    : `${text}, at most: what is freed unseen is not known`;
+    : `${text} at most: not all frees can be observed`;
 }
 
 function spark(cell, values) {
@@ -141,7 +141,7 @@ function spark(cell, values) {
     return;
   }
   const low = Math.min(...values), range = Math.max(...values) - low;
-  // What moves by less than a hundredth of itself is drawn flat.
+  // Changes of less than a hundredth are drawn flat.
   const flat = range <= 0.01 * (low + range);
   const points = values.map((value, i) => {
     const x = 1 + i * (WIDTH - 2) / (values.length - 1);

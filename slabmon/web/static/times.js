@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The controls that go back in time, where slabmon keeps history.
+// The controls for past moments, shown if slabmon keeps history.
 
 import { $ } from "./dom.js";
 
 const STEP = 60, TYPING = 600;
 
-// Unix seconds as the input for local times has them, and back.
+// Formats Unix seconds for an input of type datetime-local.
 function local(seconds) {
   const time = new Date(seconds * 1000);
   return new Date(time - time.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
@@ -14,13 +14,13 @@ function local(seconds) {
 export class Times {
   #go; #span = null; #at = null; #shown = 0; #typing = 0;
 
-  // go(seconds) shows a moment, null: the present
+  // go(seconds) shows a past moment, null: the present
   constructor(go) {
     this.#go = go;
     $("earlier").addEventListener("click", () => this.step(-1));
     $("onward").addEventListener("click", () => this.step(1));
     $("now").addEventListener("click", () => go(null));
-    // A date changes part by part while it is typed.
+    // A date changes part by part while it is typed: wait for the last part.
     $("at").addEventListener("input", () => {
       clearTimeout(this.#typing);
       this.#typing = setTimeout(() => this.#typed(), TYPING);
@@ -36,13 +36,13 @@ export class Times {
     if (Number.isFinite(seconds)) this.#to(seconds);
   }
 
-  // Not beyond what is known; after its end is the present.
+  // Goes to the nearest moment of the history; after its end is the present.
   #to(seconds) {
     if (this.#span) this.#go(seconds > this.#span[1] ? null : Math.max(seconds, this.#span[0]));
   }
 
-  // span: from when to when there is history, or null; at: the moment asked for, null: the present;
-  // shown: when what is shown was
+  // span: Unix seconds of the history's first and last moment, or null; at: the moment requested,
+  // null: the present; shown: the moment of the table
   show(span, at, shown) {
     [this.#span, this.#at, this.#shown] = [span, at, shown];
     $("times").hidden = !span;

@@ -77,7 +77,7 @@ def test_moments_before_the_end_need_no_equals_sign(
 ) -> None:
     path = tmp_path / "out.html"
     assert run("--replay", slabs, "-o", str(path), *times) == 0
-    assert "Change of live bytes by kernel stack" in path.read_text()
+    assert "Change in live bytes by kernel stack" in path.read_text()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_moments_before_the_end_need_no_equals_sign(
         (["--to", "-5m", "--seconds", "3"], "cannot be combined with --from and --to"),
         (["--replay", "SLABS", "--seconds", "3"], "--seconds cannot be combined with --replay"),
         (["--replay", "SLABS", "--connect", "http://x:1"], "cannot be combined"),
-        (["--replay", "SLABS", "--from", "-5h"], "lies outside of the recording"),
+        (["--replay", "SLABS", "--from", "-5h"], "is outside the recording"),
         (["--replay", "SLABS", "--from", "soon"], "invalid time 'soon'"),
         (["--replay", "SLABS", "--by", "colour"], "is not one of cache, site"),
         (
@@ -147,7 +147,7 @@ def test_programs_of_its_own_are_watched_for_a_while(
     assert run("-o", str(path), *options) == 0
     assert slept == waits
     assert kernel.taken == len(waits) + 1
-    assert ("no cache, call site or device grew." in path.read_text()) == bool(waits)
+    assert ("No cache, call site or device grew in the last" in path.read_text()) == bool(waits)
 
 
 @pytest.mark.usefixtures("kernel")

@@ -65,7 +65,7 @@ def test_a_long_recording_is_read_in_steps(tmp_path: Path) -> None:
 def test_a_time_outside_of_the_recording_is_refused(
     recording: Recording, start: str | None, end: str | None
 ) -> None:
-    with pytest.raises(UsageError, match=r"lies outside of the recording .* goes from 20"):
+    with pytest.raises(UsageError, match=r"is outside the recording .* covers 20"):
         of_recording(recording, start, end)
 
 
@@ -83,7 +83,7 @@ def test_moments_of_two_sessions_cannot_be_compared(tmp_path: Path) -> None:
             tracking = replace(again.tracking, since=START + 100, seconds=number * STEP)
             history.append(replace(again, tracking=tracking), START + 100 + number * STEP)
     with Recording(path) as recording:
-        with pytest.raises(UsageError, match=r"tracking began anew at 20.* choose both before"):
+        with pytest.raises(UsageError, match=r"tracking restarted at 20.* choose both before"):
             of_recording(recording, "-2m", None)
         # Without --from the history begins with the session.
         assert of_recording(recording, None, None).window.span == 2 * STEP

@@ -49,27 +49,25 @@ def test_slabs() -> None:
         )
     )
     assert text(summary.slab_memory(snapshot(caches=rows))) == (
-        "All slabs of this host take 5.0 MiB, in 4 caches, whoever allocated them and whenever; "
-        "the largest are dentry (3.0 MiB), inode (2.0 MiB) and kmalloc-8 (4.0 KiB)."
+        "All slabs of this host take 5.0 MiB in 4 caches, including what was allocated before "
+        "tracking began. The largest: dentry (3.0 MiB), inode (2.0 MiB) and kmalloc-8 (4.0 KiB)."
     )
-    assert "is not known" in text(summary.slab_memory(snapshot(caches=(cache(),))))
+    assert "is unknown" in text(summary.slab_memory(snapshot(caches=(cache(),))))
 
 
 def test_live_memory_comes_with_its_confidence() -> None:
     found = text(summary.live_memory(host(SOME)))
-    assert found.startswith("Of what was allocated in the 1m00s since tracking began, 320.2 KiB is")
-    assert "still held (with 95 % confidence from 1" in found
-    assert (
-        "The caches that hold most of it: dentry (128.2 KiB, 40%), kmalloc-64 (128.1 KiB" in found
-    )
-    assert "The call sites that hold most of it: d_alloc+0x20 (128.2 KiB, 40%), " in found
+    assert found.startswith("320.2 KiB of the memory allocated in the 1m00s since tracking began")
+    assert "is live (95 % confidence interval 1" in found
+    assert "The caches with most of it: dentry (128.2 KiB, 40%), kmalloc-64 (128.1 KiB" in found
+    assert "The call sites with most of it: d_alloc+0x20 (128.2 KiB, 40%), " in found
 
 
 def test_exact_memory_has_none() -> None:
     plain = host([Object(bytes=64)])
     exact = replace(plain, tracking=Tracking(0.0, 5.0, "exact", 0))
-    assert "64 B is still held (exactly)" in text(summary.live_memory(exact))
-    assert "its figures are exact as far as frees can be seen" in text(summary.sampling(exact))
+    assert "is live (exact)" in text(summary.live_memory(exact))
+    assert "its figures are exact where all frees can be observed" in text(summary.sampling(exact))
 
 
 def test_devices() -> None:
@@ -84,14 +82,14 @@ def test_devices() -> None:
     walked = {"device_inventory": FeatureState(State.ON, "")}
     found = snapshot(devices=(loose, card), features=walked)
     assert text(summary.device_memory(found)) == (
-        "2 devices hold 4 managed resources of 4.0 KiB, which occupy 8.0 KiB of slab memory as "
-        "far as it is known (of 1 of them): all of them, also those from before tracking began. "
-        "The most is held by card0 (virtio-pci, 4.0 KiB) and loose (no driver, 10 B)."
+        "2 devices hold 4 managed resources of 4.0 KiB, including those allocated before tracking "
+        "began. Slab objects behind the resources take 8.0 KiB, known for 1 of 2 devices. The "
+        "largest: card0 (virtio-pci, 4.0 KiB) and loose (no driver, 10 B)."
     )
     blind = text(summary.device_memory(replace(found, features={})))
-    assert "those added while tracked, for older ones could not be read" in blind
+    assert "without those allocated before tracking began, which could not be read" in blind
     assert text(summary.device_memory(snapshot(devices=()))) == (
-        "No device is known to hold managed (devres) resources."
+        "No device holds managed (devres) resources, as far as they could be read."
     )
 
 
@@ -99,9 +97,8 @@ def test_changes() -> None:
     before, now = host(SOME[:4], 60), host(SOME, 120)
     change = paths.live_paths(changed(before, now))
     assert text(summary.changes(before, now, change)) == (
-        "In the 1m00s between the two moments 0 B were allocated and 0 B were freed, in part what "
-        "had been allocated before. Of what was allocated while tracked, the live part changed by "
-        "+64.1 KiB (± 64.0 KiB, no more than chance explains)."
+        "In the 1m00s between the two moments 0 B was allocated and 0 B was freed, some of it "
+        "allocated earlier. Live memory changed by +64.1 KiB (± 64.0 KiB, not significant)."
     )
 
 
@@ -120,31 +117,31 @@ def window(start: int, end: int, error: int) -> ReportPeriod:
 
 
 def test_growth_says_whether_it_can_be_chance() -> None:
-    begin = "In the last 10m00s the cache that grew most: dentry by 4.0 MiB"
+    begin = "The cache that grew most in the last 10m00s: dentry by 4.0 MiB"
     assert text(summary.growth(window(1 << 20, 5 << 20, 100 << 10))) == f"{begin} (± 141.4 KiB)."
     assert text(summary.growth(window(1 << 20, 5 << 20, 3 << 20))) == (
-        f"{begin} (± 4.2 MiB, no more than chance explains)."
+        f"{begin} (± 4.2 MiB, not significant)."
     )
     assert text(summary.growth(window(1 << 20, 5 << 20, 0))) == f"{begin}."
     assert text(summary.growth(window(1 << 20, 1 << 20, 0))) == (
-        "In the last 10m00s no cache, call site or device grew."
+        "No cache, call site or device grew in the last 10m00s."
     )
 
 
 def test_growth_takes_two_moments() -> None:
     assert text(summary.growth(report_period(host(SOME)))) == (
-        "What grew is not known: that takes two moments. Record for a while, or give --seconds."
+        "Growth is unknown, for it takes two moments: report on a recording, or watch for some "
+        "time with --seconds."
     )
 
 
 def test_counters() -> None:
     row = cache(allocs=1_000, allocated_bytes=4096, requested_bytes=3072, failed=3)
     assert text(summary.counters(snapshot(caches=(row,)))) == (
-        "1,000 allocations of 4.0 KiB were counted, one by one; 25.0% of these bytes nobody asked "
-        "for; 3 failed."
+        "1,000 allocations of 4.0 KiB counted exactly, of which 25.0% was not requested; 3 failed."
     )
     assert text(summary.counters(snapshot(caches=()))) == (
-        "0 allocations of 0 B were counted, one by one; none failed."
+        "0 allocations of 0 B counted exactly; none failed."
     )
 
 
@@ -152,9 +149,9 @@ def test_losses() -> None:
     assert text(summary.losses(snapshot(losses={"samples_full": 0}))) == "No event was lost."
     lost = snapshot(losses={"samples_full": 2, "nesting": 1_000, "events_full": 0})
     assert text(summary.losses(lost)) == (
-        "1,002 losses since tracking began, against 110 that were counted: nesting (1,000) and "
-        "samples_full (2). Counters can be short by as much, and what was freed unseen is still "
-        "held here."
+        "1,002 events were lost since tracking began (110 were counted): nesting (1,000) and "
+        "samples_full (2). Counters may be short by as much, and memory whose free was lost still "
+        "counts as live."
     )
 
 
@@ -165,10 +162,10 @@ def test_what_cannot_be_seen() -> None:
         tracked=tracked([Object(stack=-1), Object(stack=2)], {2: ("a",)}),
     )
     assert text(summary.unseen(found)) == (
-        "Not all frees can be seen in 1 cache (skbuff): live figures there are upper bounds, and "
-        "growth is no sign of a leak. The kernel stack is missing for 1 of 2 tracked objects: of "
-        "them only the call site is known. What the resources of 1 device occupy in slabs is not "
-        "known."
+        "Not all frees can be observed in 1 cache (skbuff): live figures there are upper bounds, "
+        "and growth there is not evidence of a leak. The kernel stack is missing for 1 of 2 "
+        "tracked objects; only their call site is known. The slab memory behind the resources of "
+        "1 device is unknown."
     )
     everything = snapshot(caches=(cache(),), devices=(), tracked=tracked())
     assert text(summary.unseen(everything)) == ""
@@ -181,6 +178,6 @@ def test_capabilities() -> None:
         "c": FeatureState(State.DEGRADED, "y"),
     }
     assert text(summary.features(snapshot(features=state))) == (
-        "2 capabilities not fully on: b and c; the reasons are below."
+        "2 capabilities are degraded or off: b and c. The reasons are below."
     )
     assert text(summary.features(snapshot(features={}))) == ""

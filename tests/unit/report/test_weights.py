@@ -37,7 +37,7 @@ def test_nothing_is_whole() -> None:
 def by_cache(parts: list[Part], column: str) -> dict[str, int]:
     found: Counter[str] = Counter()
     for part in parts:
-        caches = part.snapshot.tracked.cache[part.which].tolist()
+        caches = part.snapshot.tracked.cache[part.object_ids].tolist()
         for number, value in zip(caches, getattr(part, column).tolist(), strict=True):
             found[part.snapshot.caches[number].name] += value
     return {name: value for name, value in found.items() if value}
@@ -71,7 +71,7 @@ def test_change_is_the_difference_of_two_snapshots(
     stay, gone, come = aged(stay, 1000), aged(gone, 1001), aged(come, 1002)
     before, after = host(stay + gone, 60), host(stay + come, 120)
     parts = changed(before, after)
-    assert [len(part.which) for part in parts] == [len(gone), len(come)]
+    assert [len(part.object_ids) for part in parts] == [len(gone), len(come)]
     for field in ("bytes", "objects"):
         then, now = figures(before, field), figures(after, field)
         wanted = {name: now[name] - then[name] for name in now if now[name] != then[name]}
@@ -81,6 +81,6 @@ def test_change_is_the_difference_of_two_snapshots(
 def test_what_stays_has_no_part_in_the_error_of_a_change() -> None:
     before, after = host(SOME[:3], 60), host(SOME[:4], 120)
     gone, come = changed(before, after)
-    assert len(gone.which) == 0
+    assert len(gone.object_ids) == 0
     assert come.variance.tolist() == [0.0]  # the page-backed object is tracked with certainty
     assert come.bytes.tolist() == [65536]
