@@ -38,7 +38,7 @@ class Machine:
         self._next = [0, 0, 0]
 
     def fresh(self, number: int, count: int) -> list[int]:
-        """Addresses of a cache that were never used."""
+        """Return addresses of a cache that were never used."""
         first = OBJECTS + REGION * number + SIZE * self._next[number]
         self._next[number] += count
         addresses = [first + SIZE * i for i in range(count)]
@@ -47,7 +47,7 @@ class Machine:
         return addresses
 
     def some(self, count: int) -> list[int]:
-        """Live objects of any cache, live no longer."""
+        """Remove and return live objects of any cache."""
         addresses = list(self.rng.permutation(np.array(list(self.live), np.uint64))[:count])
         for address in addresses:
             self.frees[self.live.pop(int(address))] += 1
@@ -86,9 +86,9 @@ def test_counts_and_tracked_objects_are_those_of_the_model(
     machine = Machine(native, seed)
     for _ in range(STEPS):
         machine.step()
-    found, freed = sum_allocations(native.reader.slots()), native.reader.frees()
+    allocated, freed = sum_allocations(native.reader.slots()), native.reader.frees()
     counts: Counter[int] = Counter()
-    for cache, count in zip(found.cache.tolist(), found.count.tolist(), strict=True):
+    for cache, count in zip(allocated.cache.tolist(), allocated.count.tolist(), strict=True):
         counts[cache] += count
     assert counts == machine.allocs
     assert dict(zip(freed.cache.tolist(), freed.count.tolist(), strict=True)) == machine.frees

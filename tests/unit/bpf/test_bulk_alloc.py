@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is counted and tracked of kmem_cache_alloc_bulk(), run in this process."""
+"""Counting and tracking of kmem_cache_alloc_bulk(), run in this process."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ def test_every_object_is_counted_and_tracked(open_native: Open, kernel: str, cou
     native = open_native(kernel)
     cache = with_cache(native)
     native.bulk_alloc(cache, objects(count), cpu=2)
-    found = allocations(native)
-    assert (found.site.tolist(), found.cache.tolist()) == ([SITE], [cache])
-    assert (found.gfp_size_key.tolist(), found.variant_key.tolist()) == ([GFP_KERNEL << 32], [0])
-    assert (found.count.tolist(), found.failed.tolist()) == ([count], [0])
+    sums = allocations(native)
+    assert (sums.site.tolist(), sums.cache.tolist()) == ([SITE], [cache])
+    assert (sums.gfp_size_key.tolist(), sums.variant_key.tolist()) == ([GFP_KERNEL << 32], [0])
+    assert (sums.count.tolist(), sums.failed.tolist()) == ([count], [0])
     assert native.tracked() == objects(count)
     samples, slots = native.reader.samples(), native.reader.slots()
     assert set(samples["allocated_bytes"].tolist()) == {SIZE}
@@ -118,16 +118,16 @@ def test_a_call_that_is_cut_short_leaves_nothing_behind(open_native: Open) -> No
     [("6.1", 0), ("6.18", 0), ("6.18", 1 << 32), ("7.3", 0), ("7.3", 0xABCD00)],
 )
 def test_a_failure_is_one_failed_request(open_native: Open, kernel: str, returned: int) -> None:
-    """Only the bits of the return type tell: the rest of the register is whatever it was."""
+    """Only the bits of the return type count: the rest of the register is undefined."""
     native = open_native(kernel)
     cache = with_cache(native)
     native.bulk_alloc(cache, objects(61), returned)
-    found = allocations(native)
-    assert (found.count.tolist(), found.failed.tolist()) == ([0], [1])
+    sums = allocations(native)
+    assert (sums.count.tolist(), sums.failed.tolist()) == ([0], [1])
     assert native.tracked() == []
     native.bulk_alloc(cache, objects(17))
-    found = allocations(native)
-    assert (found.count.tolist(), found.failed.tolist()) == ([17], [1])
+    sums = allocations(native)
+    assert (sums.count.tolist(), sums.failed.tolist()) == ([17], [1])
 
 
 @pytest.mark.parametrize("kernel", ["6.1", "6.18"])
@@ -161,17 +161,17 @@ def test_the_site_is_the_caller_or_else_the_function(
     native = open_native()
     native.callers(*frames)
     native.bulk_alloc(with_cache(native), objects(17))
-    found = allocations(native)
-    assert (found.site.tolist(), found.count.tolist()) == ([site], [17])
+    sums = allocations(native)
+    assert (sums.site.tolist(), sums.count.tolist()) == ([site], [17])
     assert len(native.tracked()) == 17
 
 
 def test_hidden_symbols_hide_the_caller_and_nothing_else(open_native: Open) -> None:
     native = open_native(hidden=True)
     native.bulk_alloc(with_cache(native), objects(17))
-    found = allocations(native)
-    assert found.count.tolist() == [17]
-    (site,) = found.site.tolist()
+    sums = allocations(native)
+    assert sums.count.tolist() == [17]
+    (site,) = sums.site.tolist()
     assert native.symbols.resolve(site, 0).symbol == UNKNOWN
     assert len(native.tracked()) == 17
 
@@ -183,8 +183,8 @@ def test_a_caller_in_a_module_carries_the_generation_of_modules(open_native: Ope
     native.module(MODULE, 4096)
     native.callers(BULK_ALLOC + 9, MODULE + 0x10)
     native.bulk_alloc(cache, objects(3))
-    found = allocations(native)
-    assert (found.site.tolist(), found.variant_key.tolist()) == ([MODULE + 0x10], [7 << 32])
+    sums = allocations(native)
+    assert (sums.site.tolist(), sums.variant_key.tolist()) == ([MODULE + 0x10], [7 << 32])
 
 
 def test_callers_flags_and_caches_have_slots_of_their_own(open_native: Open) -> None:
@@ -201,11 +201,11 @@ def test_callers_flags_and_caches_have_slots_of_their_own(open_native: Open) -> 
         native.callers(BULK_ALLOC, site)
         start = OBJECTS + (1 << 16) * number + ((1 << 24) if cache == two else 0)
         native.bulk_alloc(cache, objects(17 + number, start), gfp=gfp)
-    found = allocations(native)
-    assert sorted(found.count.tolist()) == [17, 18, 19, 20]
+    sums = allocations(native)
+    assert sorted(sums.count.tolist()) == [17, 18, 19, 20]
     slots = native.reader.slots()
     for sample in native.reader.samples():
-        assert int(slots[int(sample["slot"])]["count"]) in found.count.tolist()
+        assert int(slots[int(sample["slot"])]["count"]) in sums.count.tolist()
     assert sorted(np.bincount(native.reader.samples()["slot"]).tolist())[-4:] == [17, 18, 19, 20]
 
 
@@ -230,7 +230,7 @@ def test_each_cpu_counts_for_itself(open_native: Open) -> None:
 
 @pytest.mark.parametrize("cpu", range(4))
 def test_the_unseen_free_of_an_object_is_one_of_its_own_cache(open_native: Open, cpu: int) -> None:
-    """Whichever of the three programs allocated it, on whichever CPU."""
+    """Of any of the three programs that allocate, on any CPU."""
     native = open_native()
     kmalloc = native.cache(b"kmalloc-256", SIZE)
     native.slab(OBJECTS, 1 << 16, kmalloc)
@@ -270,7 +270,7 @@ def test_exact_mode_by_site_selects_by_the_caller(open_native: Open) -> None:
 
 
 def test_samples_of_bulk_allocations_give_unbiased_estimates(open_native: Open) -> None:
-    """The estimate of what is live holds the truth, in whatever batches it came and went."""
+    """The estimate of live bytes holds the truth, for batches of any size."""
     native = open_native(settings=SMALL)
     cache = with_cache(native)
     trials, batches = 60, (1, 16, 17, 61, 305)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is counted and forgotten in kmem_cache_free_bulk() and __kfree_rcu_sheaf(), run in this
-process."""
+"""Frees by kmem_cache_free_bulk() and __kfree_rcu_sheaf(), run in this process."""
 
 from __future__ import annotations
 
@@ -52,8 +51,8 @@ def objects(count: int, start: int = OBJECTS) -> list[int]:
 
 
 def frees(native: Native) -> dict[int, int]:
-    found = native.reader.frees()
-    return dict(zip(found.cache.tolist(), found.count.tolist(), strict=True))
+    frees = native.reader.frees()
+    return dict(zip(frees.cache.tolist(), frees.count.tolist(), strict=True))
 
 
 def lost(native: Native) -> dict[str, int]:
@@ -200,7 +199,7 @@ def test_an_object_whose_cache_is_not_found_is_a_loss_and_forgotten(open_native:
 
 @pytest.mark.parametrize("kernel", ["6.18", "7.3"])
 def test_an_object_is_freed_once_a_sheaf_takes_it(open_native: Open, kernel: str) -> None:
-    """Where none does, kfree_rcu() goes on to its batches, which are counted when they end."""
+    """If none does, kfree_rcu() falls back to its batches, which are counted when they end."""
     native = open_native(kernel)
     cache = with_cache(native)
     for address in objects(61):

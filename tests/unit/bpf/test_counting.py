@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the BPF programs count, run in this process."""
+"""Counters of the BPF programs, run in this process."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def test_allocations_and_frees_of_all_cpus_are_counted(open_native: Open) -> Non
         native.kmalloc(SITE, OBJECTS + 96 * i, 70, 96, cpu=i % 4)
     for i in range(37):
         native.kfree(OBJECTS + 96 * i, cpu=(i + 1) % 4)
-    found, frees = allocations(native), native.reader.frees()
-    assert found.site.tolist() == [SITE]
-    assert found.gfp_size_key.tolist() == [GFP_KERNEL << 32 | 96]
-    assert (found.count.tolist(), found.requested.tolist()) == ([101], [7070])
-    assert found.cache.tolist() == frees.cache.tolist() == [cache]
+    sums, frees = allocations(native), native.reader.frees()
+    assert sums.site.tolist() == [SITE]
+    assert sums.gfp_size_key.tolist() == [GFP_KERNEL << 32 | 96]
+    assert (sums.count.tolist(), sums.requested.tolist()) == ([101], [7070])
+    assert sums.cache.tolist() == frees.cache.tolist() == [cache]
     assert frees.count.tolist() == [37]
     assert sum(native.reader.losses().values()) == 0
 
@@ -74,9 +74,9 @@ def test_failures_are_counted_apart(open_native: Open) -> None:
     for _ in range(3):
         native.kmalloc(SITE, 0, 70, 96)
         native.cache_alloc(SITE, 0, cache)
-    found = allocations(native)
-    assert (found.count.tolist(), found.failed.tolist()) == ([0, 0], [3, 3])
-    assert sorted(found.cache.tolist()) == [0, cache]
+    sums = allocations(native)
+    assert (sums.count.tolist(), sums.failed.tolist()) == ([0, 0], [3, 3])
+    assert sorted(sums.cache.tolist()) == [0, cache]
 
 
 def test_null_and_zero_sized_objects_are_no_events(open_native: Open) -> None:
@@ -110,11 +110,11 @@ def test_the_events_of_every_kernel_are_understood(open_native: Open, kernel: st
         native.kmalloc(SITE, OBJECTS + 192, 80, 96, event="on_kmalloc_node")
     native.kfree(OBJECTS)
     native.cache_free(OBJECTS + 96, cache)
-    found = allocations(native)
-    rows = dict(zip(found.gfp_size_key.tolist(), found.count.tolist(), strict=True))
+    sums = allocations(native)
+    rows = dict(zip(sums.gfp_size_key.tolist(), sums.count.tolist(), strict=True))
     kmallocs = 2 if "kmalloc_node" in native.plan.attach else 1
     assert rows == {GFP_KERNEL << 32: 1, GFP_KERNEL << 32 | 96: kmallocs}
-    assert set(found.cache.tolist()) == {cache}
+    assert set(sums.cache.tolist()) == {cache}
     assert native.reader.frees().count.tolist() == [2]
 
 
@@ -122,7 +122,7 @@ def test_the_events_of_every_kernel_are_understood(open_native: Open, kernel: st
 def test_the_node_asked_for_is_never_taken_from_another_argument(
     open_native: Open, kernel: str
 ) -> None:
-    """Without a node argument no node was asked for: `variant_key` is 0."""
+    """Without a node argument no node is requested: `variant_key` is 0."""
     native = open_native(kernel, nodes=2, kfunc_get_cache=1)
     cache = native.cache(b"kmalloc-96", 96)
     native.slab(OBJECTS, 1 << 20, cache)
@@ -147,8 +147,8 @@ def test_sites_in_modules_carry_the_generation_of_modules(open_native: Open) -> 
     native.module(MODULE & ~0xFFF, 0x3000)
     native.kmalloc(SITE, OBJECTS, 70, 96)
     native.kmalloc(MODULE, OBJECTS + 96, 70, 96)
-    found = allocations(native)
-    assert dict(zip(found.site.tolist(), found.variant_key.tolist(), strict=True)) == {
+    sums = allocations(native)
+    assert dict(zip(sums.site.tolist(), sums.variant_key.tolist(), strict=True)) == {
         SITE: 0,
         MODULE: 7 << 32,
     }
@@ -163,8 +163,8 @@ def test_one_module_site_has_a_slot_for_each_generation(open_native: Open) -> No
     native.module(MODULE, 4096)
     for _ in range(2):
         native.kmalloc(MODULE, OBJECTS, 70, 96)
-    found = allocations(native)
-    counts = dict(zip(found.variant_key.tolist(), found.count.tolist(), strict=True))
+    sums = allocations(native)
+    counts = dict(zip(sums.variant_key.tolist(), sums.count.tolist(), strict=True))
     assert counts == {1 << 32: 1, 3 << 32: 2}
 
 
@@ -172,7 +172,7 @@ def test_one_module_site_has_a_slot_for_each_generation(open_native: Open) -> No
 def test_reloads_of_one_module_leave_the_slots_of_others_alone(
     open_native: Open, size: int
 ) -> None:
-    """But for those that share a page of text with it, of which there are none."""
+    """Sites that share a page of text with the module do too, but there are none."""
     native = open_native()
     native.slab(OBJECTS, 1 << 20, native.cache(b"kmalloc-96", 96))
     base = 0xFFFFFFFFC1008000
@@ -182,37 +182,37 @@ def test_reloads_of_one_module_leave_the_slots_of_others_alone(
     native.module(base, size)
     for site in (*inside, *outside):
         native.kmalloc(site, OBJECTS, 70, 96)
-    found = allocations(native)
-    extra = dict(zip(found.site.tolist(), found.variant_key.tolist(), strict=True))
-    assert {extra[site] for site in inside} == {1 << 32}
-    assert {extra[site] for site in outside} == {0}
+    sums = allocations(native)
+    keys = dict(zip(sums.site.tolist(), sums.variant_key.tolist(), strict=True))
+    assert {keys[site] for site in inside} == {1 << 32}
+    assert {keys[site] for site in outside} == {0}
 
 
 def test_slots_that_collide_are_not_mixed_up(open_native: Open) -> None:
-    """Nearly as many kinds of requests as slots: many do not get the place of their hash."""
+    """Nearly as many kinds of requests as slots: many do not get the slot of their hash."""
     native = open_native(settings=replace(SMALL, site_slots=64))
     native.slab(OBJECTS, 1 << 20, native.cache(b"kmalloc-96", 96))
     for gfp in range(50):
         for _ in range(gfp + 1):
             native.kmalloc(SITE, OBJECTS, 70, 96, gfp)
-    found = allocations(native)
-    flags = [request >> 32 for request in found.gfp_size_key.tolist()]
-    counts = dict(zip(flags, found.count.tolist(), strict=True))
+    sums = allocations(native)
+    flags = [request >> 32 for request in sums.gfp_size_key.tolist()]
+    counts = dict(zip(flags, sums.count.tolist(), strict=True))
     assert all(count == gfp + 1 for gfp, count in counts.items())
     assert sum(counts.values()) + native.reader.losses()["site_slots_full"] == 50 * 51 // 2
 
 
 def test_a_cache_made_again_and_again_at_one_address_finds_slots(open_native: Open) -> None:
-    """As when a driver is loaded again, or another cache shares its generation counter: to each
-    call site in the kernel itself these are so many caches."""
+    """As when a driver is reloaded, or another cache shares its generation counter: each
+    generation is another cache to the call sites in the kernel itself."""
     native = open_native(settings=replace(SMALL, cache_slots=256))
     meta, cache = native.cache(b"kmem_cache", 256), native.cache(b"bio-264", 320)
     for made in range(CONSTANTS["CACHE_GENERATION_MASK"] + 1):
         native.cache_alloc(SITE, OBJECTS + 320 * made, cache)
         native.cache_free(OBJECTS + 320 * made, cache)
         native.cache_free(cache, meta)
-    found, frees = allocations(native), native.reader.frees()
-    assert found.count.tolist() == [1] * len(found.site) == [1] * 64
+    sums, frees = allocations(native), native.reader.frees()
+    assert sums.count.tolist() == [1] * len(sums.site) == [1] * 64
     assert sorted(frees.count.tolist()) == [*[1] * 64, 64]
     assert sum(native.reader.losses().values()) == 0
 
@@ -241,9 +241,9 @@ def test_the_largest_slab_bucket_is_not_taken_for_page_backed(open_native: Open)
     native = open_native("6.12", page_symbols=False)
     native.kmalloc(SITE, OBJECTS, 8192, 8192)
     native.kmalloc(SITE, OBJECTS + 65536, 16_384, 16_384)
-    found = allocations(native)
-    buckets = [request & 0xFFFFFFFF for request in found.gfp_size_key.tolist()]
-    caches = dict(zip(buckets, found.cache.tolist(), strict=True))
+    sums = allocations(native)
+    buckets = [request & 0xFFFFFFFF for request in sums.gfp_size_key.tolist()]
+    caches = dict(zip(buckets, sums.cache.tolist(), strict=True))
     assert caches == {8192: CONSTANTS["CACHE_UNKNOWN"], 16_384: CONSTANTS["CACHE_LARGE"]}
 
 
@@ -261,8 +261,8 @@ def test_one_site_may_use_several_caches_of_a_size(open_native: Open) -> None:
     native.slab(OBJECTS + 4096, 4096, two)
     for i in range(6):
         native.kmalloc(SITE, OBJECTS + 4096 * (i % 2 or i == 2), 70, 96)
-    found = allocations(native)
-    counts = dict(zip(found.cache.tolist(), found.count.tolist(), strict=True))
+    sums = allocations(native)
+    counts = dict(zip(sums.cache.tolist(), sums.count.tolist(), strict=True))
     assert counts == {one: 2, two: 4}
 
 
@@ -281,14 +281,14 @@ def test_pages_are_counted_by_order_and_flags(open_native: Open) -> None:
 
 
 def test_nested_events_count_in_lanes_of_their_own(open_native: Open) -> None:
-    """Kernels before 6.1 run a program inside itself: `depth` says how often."""
+    """Kernels before 6.1 run a program inside itself: `depth` counts the levels."""
     native = open_native("5.10", kfunc_get_cache=1)
     native.slab(OBJECTS, 1 << 20, native.cache(b"kmalloc-96", 96))
     lanes = native.reader.alloc_lanes[0]
     for depth in range(4):
         lanes["head"]["depth"][0] = depth
         native.kmalloc(SITE, OBJECTS, 70, 96)
-        assert int(lanes["head"]["depth"][0]) == depth, "as it was found"
+        assert int(lanes["head"]["depth"][0]) == depth, "as it was before"
     used = [int(lane["slots"]["count"].sum()) for lane in lanes[:3]]
     assert used == [1, 1, 1]
     assert native.reader.losses()["nesting"] == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an address to its cache by struct page, on kernels that have no function for it."""
+"""From an address to its cache by struct page, on kernels without bpf_get_kmem_cache()."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Memory:
         self._pages[start : start + width] = value.to_bytes(width, "little")
 
     def use(self, page: int, cache: int | None) -> None:
-        """Makes a page one of a slab, or of something else whose words look like a cache."""
+        """Make a page one of a slab, or of something else whose words look like a cache."""
         self._put(page, self._place, self._other if cache is None else self._slab, 4)
         self._put(page, CACHE, cache or 0xDEAD, 8)
 
     def publish(self, tails: dict[int, int]) -> None:
-        """Tells the programs where memory lies. `tails` are pages of which each is part of the slab
-        of another."""
+        """Set the addresses of memory and struct pages. Each page of `tails` is part of the slab of
+        another."""
         base = self._native.memory(bytes(self._pages))
         for page, head in tails.items():
             self._put(page, HEAD, base + head * STRUCT | 1, 8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is counted by kernel stack, by the BPF programs run in this process."""
+"""Totals per kernel stack, by the BPF programs run in this process."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def open_native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
 
 def totals(native: Native) -> np.ndarray:
     count = native.plan.defines["NR_STACK_IDS"] + 1
-    found = maps.map_array(native.fd("stack_totals"), STACK_TOTAL, count)
-    return found
+    records = maps.map_array(native.fd("stack_totals"), STACK_TOTAL, count)
+    return records
 
 
 def test_all_that_is_tracked_counts_for_its_stack_be_it_freed(open_native: Open) -> None:
@@ -59,13 +59,13 @@ def test_all_that_is_tracked_counts_for_its_stack_be_it_freed(open_native: Open)
         native.kfree(OBJECTS + 96 * i)
     native.set("stack", -17 & 0xFFFFFFFF)
     native.kmalloc(SITE, OBJECTS, 70, 96)
-    found = totals(native)
-    assert {i: int(found["bytes"][i]) for i in np.flatnonzero(found["bytes"])} == {
+    sums = totals(native)
+    assert {i: int(sums["bytes"][i]) for i in np.flatnonzero(sums["bytes"])} == {
         0: 34 * 96,
         511: 67 * 96,
         512: 96,
     }
-    assert not found["variance"].any()
+    assert not sums["variance"].any()
 
 
 def test_what_finds_no_place_counts_all_the_same(open_native: Open) -> None:
@@ -84,7 +84,7 @@ def test_what_the_filter_leaves_out_does_not_count(open_native: Open) -> None:
     assert totals(native)["bytes"].sum() == 96
 
 
-def test_a_sample_stands_for_its_bytes_by_its_probability(open_native: Open) -> None:
+def test_a_sample_represents_its_bytes_by_its_probability(open_native: Open) -> None:
     native = open_native(SMALL)
     sizes = [8, 96, 192, 1024, 4096, 8192, 1 << 16, (1 << 16) + 64, 1 << 20, (1 << 32) - 1]
     for interval in (64, 1000, 4096, 65_536, 1 << 30):
@@ -108,9 +108,9 @@ def test_the_estimate_is_unbiased_and_knows_its_error(open_native: Open) -> None
             native.kfree(OBJECTS)
             true[which] += sizes[which]
         apart.append((totals(native)["bytes"] - before["bytes"])[:2])
-    found = totals(native)[:2]
-    error = np.sqrt(found["variance"].astype(float) * UNIT)
-    assert (np.abs(found["bytes"] - true) < 4 * error).all()
+    sums = totals(native)[:2]
+    error = np.sqrt(sums["variance"].astype(float) * UNIT)
+    assert (np.abs(sums["bytes"] - true) < 4 * error).all()
     assert np.std(apart, axis=0) * math.sqrt(60) == pytest.approx(error, rel=0.35)
 
 

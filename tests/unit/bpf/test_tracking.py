@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which objects the BPF programs track and how they find them again, run in this process."""
+"""Tracking of objects by the BPF programs, run in this process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXACT = replace(SMALL, exact=Filter(min_size=1))
 SITE = CORE + 0x144
 LARGE = CONSTANTS["CACHE_LARGE"]
 Open = Callable[..., Native]
-# Places found by tags, or before 6.1 by a BPF hash.
+# Pool indices by tags, or before 6.1 by a BPF hash.
 BOTH_WAYS = pytest.mark.parametrize("guard", [True, False], ids=["tags", "hash"])
 
 
@@ -120,7 +120,7 @@ def test_every_sample_refers_to_its_own_slot(open_native: Open) -> None:
         assert site - SITE == int(sample["requested_bytes"]) - 10 or site - SITE >= 100
 
 
-def test_a_freed_object_is_forgotten_and_its_lifetime_counted(open_native: Open) -> None:
+def test_a_freed_object_is_untracked_and_its_lifetime_counted(open_native: Open) -> None:
     native = open_native()
     with_cache(native)
     native.kmalloc(SITE, OBJECTS, 70, 96)
@@ -135,7 +135,7 @@ def test_a_freed_object_is_forgotten_and_its_lifetime_counted(open_native: Open)
 
 
 @BOTH_WAYS
-def test_places_of_the_pool_are_used_again(open_native: Open, guard: bool) -> None:
+def test_indices_of_the_pool_are_reused(open_native: Open, guard: bool) -> None:
     native = open_native(guard=guard)
     with_cache(native)
     for i in range(3 * 4096):
@@ -177,8 +177,8 @@ def test_a_full_pool_is_a_counted_loss(open_native: Open, guard: bool) -> None:
     assert (native.pool_used(), len(native.reader.samples())) == (0, 0)
 
 
-def test_places_that_cannot_be_given_back_are_losses(open_native: Open) -> None:
-    """A stack map refuses where its lock is taken on this CPU: seldom, but for good."""
+def test_indices_that_cannot_be_released_are_losses(open_native: Open) -> None:
+    """A BPF stack refuses if its lock is taken on this CPU: seldom, but the index is lost."""
     native = open_native(guard=False)
     with_cache(native)
     for i in range(9):
@@ -234,8 +234,8 @@ def test_a_large_kmalloc_that_is_traced_twice_counts_once(open_native: Open) -> 
     inner = CORE + 0x40  # in __kmalloc_noprof
     native.kmalloc(inner, OBJECTS, 10_000, 16_384)
     native.kmalloc(CORE + 0x90, OBJECTS, 10_000, 16_384)
-    found = sum_allocations(native.reader.slots())
-    assert (found.site.tolist(), found.count.tolist()) == ([CORE + 0x90], [1])
+    sums = sum_allocations(native.reader.slots())
+    assert (sums.site.tolist(), sums.count.tolist()) == ([CORE + 0x90], [1])
     assert native.reader.unobserved_frees() == {}
 
 

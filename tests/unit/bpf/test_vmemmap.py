@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an address to its cache without asking the kernel each time, run in this process."""
+"""From an address to its cache by inline reads of struct page, run in this process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ POINTERS = {
 
 
 class Memory:
-    """A task and what it points to, each in a page of its own; and the struct pages of them."""
+    """A task and the objects it points to, each in a separate page; and their struct pages."""
 
     def __init__(self, native: Native) -> None:
         self.native = native
@@ -56,11 +56,11 @@ class Memory:
         return value.to_bytes(8, "little")
 
     def page(self, address: int) -> int:
-        """Its struct page."""
+        """Return the struct page of a page."""
         return self.first + ((address >> 12) - (self.task >> 12)) * PAGE_STRUCT
 
     def slab(self, address: int, name: bytes) -> None:
-        """A page of a cache, as the kernel says and as its struct page does."""
+        """Add a page of a cache, for the kernel and in its struct page."""
         cache = self.caches[address] = self.native.cache(name, 512)
         self.native.slab(address & -PAGE, PAGE, cache)
         self.mark(address, cache)
@@ -76,8 +76,8 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Memory:
 
 
 def frees(native: Native) -> dict[int, int]:
-    found = native.reader.frees()
-    return dict(zip(found.cache.tolist(), found.count.tolist(), strict=True))
+    frees = native.reader.frees()
+    return dict(zip(frees.cache.tolist(), frees.count.tolist(), strict=True))
 
 
 def test_struct_pages_are_found_and_asked(memory: Memory) -> None:
