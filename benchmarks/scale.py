@@ -105,7 +105,7 @@ class Host:
         with mock.patch.object(maps, "map_array", self._map_array):
             samples, frees, slots = reader.samples(), reader.frees(), reader.slots()
         used = slots["site"] != 0
-        rows = assemble.read_rows(
+        rows = assemble.slot_columns(
             Allocations.of(as_words(slots)[used].view(ALLOC_SLOT).ravel()),
             self.directory,
             lambda address, _: self.locations[address],
@@ -115,9 +115,9 @@ class Host:
         row = (np.cumsum(used) - 1)[samples["slot"]]
         grouped = Grouped(samples["allocated_bytes"], samples["interval"], 65536)
         grouped.by(rows.cache_of[row], len(rows.caches))
-        live = grouped.by(rows.place_of[row], len(rows.places))
+        live = grouped.by(rows.location_of[row], len(rows.locations))
         assemble.cache_sums(rows, frees, self.directory, 0, {})
-        assemble.site_rows(rows, dict(zip(rows.places, live, strict=True)), 65536)
+        assemble.site_rows(rows, dict(zip(rows.locations, live, strict=True)), 65536)
 
     def kernel_bytes(self) -> int:
         """Return the bytes of the mapped tables, without the small ones."""

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from slabmon.kernel.bpf import syscall
-from slabmon.kernel.planning.plan import ALLOCATION_EVENTS
+from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.programs import ALLOCATION_EVENTS
 from slabmon.kernel.session import open_tracker
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from slabmon.kernel.tracker import Tracker
 
 NOTHING, FLOOR = "nothing", "empty programs"

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     from slabmon.kernel.session import open_tracker
     from slabmon.kernel.settings import Settings
     from slabmon.model import State
-    from slabmon.state.orphans import left_behind
+    from slabmon.state.descriptor_store import left_behind
     from slabmon.state.settings import StateSettings
 
     state = StateSettings()

@@ -13,7 +13,8 @@ from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.base.parse import duration
 from slabmon.cli.source_options import add_connect, add_replay, open_source, refuse_elsewhere
 from slabmon.export.leaks import to_dict, to_text
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.settings import Settings
 from slabmon.runtime.listeners import DEFAULT_SOCKET
 
 if TYPE_CHECKING:

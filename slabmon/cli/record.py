@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.base.parse import duration
 from slabmon.cli.source_options import LOCAL_SESSION, add_connect, open_source, refuse_elsewhere
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.settings import Settings
 from slabmon.runtime.signals import stop_signals
 from slabmon.sources import SnapshotSource
 

@@ -8,7 +8,8 @@ import sys
 from typing import Any
 
 from slabmon.base.errors import UsageError
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.settings import Settings
 from slabmon.runtime.progress import wait
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.drilldown import grouped_view

@@ -7,7 +7,6 @@ import logging
 import time
 
 from slabmon.kernel.bpf import syscall
-from slabmon.kernel.shedding import sample_every, shed
 from slabmon.kernel.tracker import Tracker
 from slabmon.runtime.budget import STEPS, BudgetSettings, Cost, Level
 from slabmon.runtime.figures import BudgetFigures
@@ -110,8 +109,8 @@ class Governor:
         self._apply()
 
     def _apply(self) -> None:
-        sample_every(self._tracker, self.sample_bytes * self.level.widen)
-        shed(self._tracker, self.level.shed)
+        self._tracker.set_sample_interval(self.sample_bytes * self.level.widen)
+        self._tracker.shed_load(self.level.shed)
 
     def figures(self) -> BudgetFigures:
         """Return the figures to export."""

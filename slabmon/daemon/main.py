@@ -78,7 +78,7 @@ class Daemon:
             stack.callback(collector.close)
             continuity = find_continuity(config.state, self._notifier, passed)
             if continuity is not None:
-                stack.push(lambda kind, *_: continuity.close(wanted=kind is None))
+                stack.push(lambda kind, *_: continuity.close(requested=kind is None))
             tracker = stack.enter_context(open_tracker(config.tracking, continuity))
             collector.web.wait_until_started()
             collector.start_tracking(tracker, config.budget)

@@ -16,7 +16,8 @@ from dataclasses import dataclass, fields
 from typing import Any, get_args, get_type_hints
 
 from slabmon.base.limits import Limits, number
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.settings import Settings
 from slabmon.runtime.budget import BudgetSettings
 from slabmon.runtime.logs import LogSettings
 from slabmon.state.settings import StateSettings

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening a tracking session, fast: the compile child starts before anything heavy is imported."""
+"""Open a tracking session quickly: the compile child starts before heavy modules are imported."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ from slabmon.kernel.loading.loader import Compiler
 from slabmon.kernel.settings import Settings
 
 if TYPE_CHECKING:
+    from slabmon.kernel.session_state import Checkpoint
     from slabmon.kernel.tracker import Tracker
-    from slabmon.state.continuity import Continuity
 
 
 @contextmanager
-def open_tracker(settings: Settings, continuity: Continuity | None = None) -> Iterator[Tracker]:
-    """Compiles, loads and attaches, or adopts what an earlier daemon left; on leaving, nothing of
-    it remains but what `continuity` keeps."""
+def open_tracker(settings: Settings, checkpoint: Checkpoint | None = None) -> Iterator[Tracker]:
+    """Yield an attached tracker: the session that `checkpoint` kept, else a new one.
+
+    On exit everything is detached and unloaded, except for what `checkpoint` keeps. Raises
+    UnsupportedHost or PermissionDenied if this host cannot be tracked, and UsageError if the
+    settings do not fit it.
+    """
     with ExitStack() as stack:
-        early = continuity is None or not continuity.found
-        compiler = stack.enter_context(Compiler()) if early else None
-        # While the child starts.
+        compiler = None
+        if checkpoint is None or not checkpoint.found:
+            compiler = stack.enter_context(Compiler())
+        # Imported while the child starts.
         from slabmon.kernel.planning.plan import make_plan
         from slabmon.kernel.probe.cgroups import Cgroups
         from slabmon.kernel.probe.facts import probe
@@ -30,22 +35,23 @@ def open_tracker(settings: Settings, continuity: Continuity | None = None) -> It
         from slabmon.kernel.tracker import Tracker
 
         cgroups = Cgroups()
-        wanted = settings.exact and settings.exact.cgroup
         facts = probe()
-        plan = make_plan(facts, settings, cgroups.find(wanted) if wanted else 0)
-        programs = continuity.adopt(facts, plan) if continuity else None
-        memory = continuity.memory if continuity else None
-        if programs is None:
+        cgroup = settings.exact.cgroup if settings.exact else None
+        plan = make_plan(facts, settings, cgroups.find(cgroup) if cgroup else 0)
+        adopted = checkpoint.adopt(facts, plan) if checkpoint else None
+        if adopted is not None:
+            programs, saved = adopted
+            stack.enter_context(programs)
+            symbols = Symbols(history=saved.modules)
+            tracker = Tracker.resume(
+                facts, plan, programs, symbols, cgroups, checkpoint=checkpoint, saved=saved
+            )
+        else:
             compiler = compiler or stack.enter_context(Compiler())
             compiler.start(plan)
-        known = memory.modules if memory else None
-        # While the child compiles.
-        symbols = Symbols(history=known)
-        if programs is None and compiler is not None:
-            programs = compiler.finish()
+            symbols = Symbols()  # read while the child compiles
+            programs = stack.enter_context(compiler.finish())
             compiler.close()
-        assert programs is not None
-        stack.enter_context(programs)
-        tracker = Tracker(facts, plan, programs, symbols, cgroups, continuity)
+            tracker = Tracker.start(facts, plan, programs, symbols, cgroups, checkpoint=checkpoint)
         stack.callback(tracker.close)
         yield tracker

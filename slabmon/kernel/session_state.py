@@ -1,70 +1,69 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a session knows that is not in the kernel's tables, as a JSON document and back."""
+"""What a tracking session knows that the kernel's tables do not hold, and where it is kept.
+
+The next process that adopts the session's programs and maps needs it to continue the counters.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from slabmon.kernel.devres import ledger as devices
-from slabmon.kernel.devres.walker import Names
-from slabmon.kernel.symbols import kallsyms as symbols
-from slabmon.kernel.symbols.kallsyms import Location
+from slabmon.kernel.devres.ledger import LedgerState
+from slabmon.kernel.devres.walker import DeviceIdentity
+from slabmon.kernel.symbols.kallsyms import Location, ModuleHistory
+
+if TYPE_CHECKING:
+    from slabmon.kernel.loading.loader import Programs
+    from slabmon.kernel.planning.plan import Plan
+    from slabmon.kernel.probe.facts import Facts
+    from slabmon.model import FeatureState
 
 
-@dataclass(frozen=True)
-class Memory:
-    """`since`: Unix time tracking began, `started`: CLOCK_MONOTONIC then. `events_taken`: position
-    in the event buffer up to which everything is taken in. `locations`: call sites in modules, by
-    address and module generation, whose symbols may be gone. `caches` as CacheDirectory.names()."""
+@dataclass(frozen=True, kw_only=True)
+class SessionState:
+    """State of one session, as a JSON document and back.
+
+    `since` is the Unix time tracking began, `started` CLOCK_MONOTONIC then, in seconds.
+    `events_taken` is the position in the event buffer up to which all records are applied.
+    `locations` are call sites in modules, by address and module generation: the symbols may be
+    gone. `caches` is the result of CacheDirectory.names().
+    """
 
     since: float
     started: float
     events_taken: int
-    modules: symbols.History
+    modules: ModuleHistory
     locations: Mapping[tuple[int, int], Location]
     caches: tuple[tuple[int, str, bool], ...]
-    ledger: devices.History
+    ledger: LedgerState
 
-    def without_places(self) -> Memory:
-        """The same without call sites, the only part that has no small bound."""
+    def without_locations(self) -> SessionState:
+        """Return a copy without call sites, the only part without a small bound."""
         return replace(self, locations={})
 
     def document(self) -> dict[str, Any]:
-        """For json.dumps()."""
+        """Return the state as an object for json.dumps()."""
         return {
             "since": self.since,
             "started": self.started,
             "events_taken": self.events_taken,
             "modules": self.modules,
-            "locations": [(*key, *place) for key, place in self.locations.items()],
+            "locations": [(*key, *location) for key, location in self.locations.items()],
             "caches": self.caches,
             "ledger": self.ledger,
         }
 
     @classmethod
-    def parse(cls, document: Any) -> Memory:
-        """Back from JSON; ValueError when it is anything but what document() gives."""
+    def parse(cls, document: Any) -> SessionState:
+        """Return the state of a parsed document. Raises ValueError if it is not one."""
         try:
-            modules, confirmed = document["modules"]
-            ledger, disagreements, failed_walks = document["ledger"]
             return cls(
                 since=float(document["since"]),
                 started=float(document["started"]),
                 events_taken=_count(document["events_taken"]),
-                modules=symbols.History(
-                    tuple(
-                        (
-                            _text(name),
-                            [(_count(a), _count(b)) for a, b in ranges],
-                            _count(first),
-                            _count(last),
-                        )
-                        for name, ranges, first, last in modules
-                    ),
-                    _count(confirmed),
-                ),
+                modules=_modules(document["modules"]),
                 locations={
                     (_count(address), _count(generation)): Location(
                         _text(symbol), _count(offset), _text(module)
@@ -75,21 +74,65 @@ class Memory:
                     (_count(key), _text(name), holds is True)
                     for key, name, holds in document["caches"]
                 ),
-                ledger=devices.History(
-                    tuple(
-                        (
-                            Names(_text(bus), _text(name), _optional(driver), _optional(module)),
-                            _count(added),
-                            _count(removed),
-                        )
-                        for (bus, name, driver, module), added, removed in ledger
-                    ),
-                    _count(disagreements),
-                    _count(failed_walks),
-                ),
+                ledger=_ledger(document["ledger"]),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a state document: {error!r}") from error
+
+
+class Checkpoint(Protocol):
+    """Where a session is kept while no process runs it. slabmon.state.continuity implements it.
+
+    `found` says whether an earlier process left anything, `feature` how the session is kept or
+    why it is not.
+    """
+
+    found: bool
+    feature: FeatureState
+
+    def adopt(self, facts: Facts, plan: Plan) -> tuple[Programs, SessionState] | None:
+        """Return the earlier session if its programs are those of the plan, else None."""
+
+    def begin(self, programs: Programs, state: SessionState) -> None:
+        """Start to keep a session that is complete and counting."""
+
+    def save(self, state: SessionState) -> None:
+        """Replace the stored state."""
+
+    def update(self, programs: Programs) -> None:
+        """Follow a change of attachments."""
+
+
+def _modules(document: Any) -> ModuleHistory:
+    modules, confirmed = document
+    return ModuleHistory(
+        modules=tuple(
+            (
+                _text(name),
+                [(_count(start), _count(end)) for start, end in ranges],
+                _count(first),
+                _count(last),
+            )
+            for name, ranges, first, last in modules
+        ),
+        confirmed=_count(confirmed),
+    )
+
+
+def _ledger(document: Any) -> LedgerState:
+    devices, disagreements, failed_walks = document
+    return LedgerState(
+        devices=tuple(
+            (
+                DeviceIdentity(_text(bus), _text(name), _optional(driver), _optional(module)),
+                _count(added),
+                _count(removed),
+            )
+            for (bus, name, driver, module), added, removed in devices
+        ),
+        disagreements=_count(disagreements),
+        failed_walks=_count(failed_walks),
+    )
 
 
 def _count(value: Any) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a tracking session, and the filter of exact mode."""
+"""Settings of a tracking session."""
 
 from __future__ import annotations
 
@@ -9,59 +9,23 @@ from typing import ClassVar
 from slabmon.base.errors import UsageError
 from slabmon.base.limits import Limits, check_limits
 from slabmon.kernel.bpf.header import CONSTANTS
+from slabmon.kernel.exact_filter import Filter
 
 POOL_STEP, TAG_WAYS, TAG_PROBES = (
     CONSTANTS[name] for name in ("POOL_STEP", "TAG_WAYS", "TAG_PROBES")
 )
-_LANES_BYTES = 1 << 29  # of all CPUs: BPF_MAX_VAR_OFF (include/linux/bpf_verifier.h)
-FILTER_KEYS = ("cache", "module", "site", "min_size", "max_size", "cgroup")
+# Bytes of the lanes of all CPUs that a program can address: BPF_MAX_VAR_OFF
+# (include/linux/bpf_verifier.h).
+_LANES_BYTES = 1 << 29
 
 
-@dataclass(frozen=True)
-class Filter:
-    """What exact mode tracks: all that is set must match. Sizes are requested bytes."""
-
-    cache: str | None = None
-    module: str | None = None
-    site: str | None = None
-    min_size: int | None = None
-    max_size: int | None = None
-    cgroup: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Filter:
-        """Reads `key=value[,key=value]`."""
-        values: dict[str, str | int] = {}
-        for part in filter(None, (piece.strip() for piece in text.split(","))):
-            key, equals, value = part.partition("=")
-            if key not in FILTER_KEYS or not equals or not value:
-                raise UsageError(
-                    f"filter {part!r} is not KEY=VALUE with a key of {', '.join(FILTER_KEYS)}"
-                )
-            if key in values:
-                raise UsageError(f"filter key {key!r} is given twice; give it once")
-            if key.endswith("_size"):
-                if not value.isdecimal() or len(value) > 12 or int(value) == 0:
-                    raise UsageError(f"filter {part!r}: a size is a positive number of bytes")
-                values[key] = int(value)
-            else:
-                values[key] = value
-        if not values:
-            raise UsageError("the filter is empty; give KEY=VALUE, for example cache=kmalloc-64")
-        result = cls(**values)  # type: ignore[arg-type]
-        if result.min_size and result.max_size and result.min_size > result.max_size:
-            raise UsageError("filter: min_size is above max_size; nothing can match")
-        if result.module and result.site:
-            raise UsageError("filter: module and site cannot be combined; a site has its module")
-        return result
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is tracked and how large the tables are. None: a default scaled to the CPUs.
+    """What is tracked and how large the kernel's tables are.
 
-    sample_bytes: mean allocated bytes between samples. site_slots, cache_slots: per program and
-    possible CPU, a power of two. samples (a multiple of 4096), caches, stacks: entries.
+    `sample_bytes` is the mean number of allocated bytes between samples. `site_slots` and
+    `cache_slots` are per program and possible CPU, powers of two; None scales them to the number
+    of CPUs. `samples` (a multiple of 4096), `caches` and `stacks` are numbers of entries.
     """
 
     LIMITS: ClassVar[Limits] = {
@@ -94,24 +58,24 @@ class Settings:
             raise UsageError(f"samples is {self.samples}; it must be a multiple of {POOL_STEP}")
 
     def scaled(self, cpus: int) -> Settings:
-        """Fills in defaults for a number of possible CPUs.
+        """Return the settings with defaults for a number of possible CPUs filled in.
 
-        4096 slots of 64 bytes per program and CPU; halved while all lanes would exceed 64 MiB,
-        down to 512: on large machines each CPU sees a share of the call sites only. Raises
-        UsageError where what is asked for exceeds what programs can address.
+        4096 slots of 64 bytes per program and CPU, halved while all lanes exceed 64 MiB, down to
+        512: on large machines each CPU sees only a share of the call sites. Raises UsageError if
+        the programs cannot address the lanes of all CPUs.
         """
         slots = 4096
         while slots > 512 and cpus * slots * 64 * 2 > 64 << 20:
             slots //= 2
         room = _LANES_BYTES // cpus // 64 - 4  # each lane has a head as large as four slots
-        most = 1 << room.bit_length() - 1
+        largest = 1 << room.bit_length() - 1
         for name in ("site_slots", "cache_slots"):
-            if (getattr(self, name) or 0) > most:
+            if (getattr(self, name) or 0) > largest:
                 raise UsageError(
-                    f"{name} is {getattr(self, name)}; with {cpus} possible CPUs at most {most}"
+                    f"{name} is {getattr(self, name)}; with {cpus} possible CPUs at most {largest}"
                 )
         return replace(
             self,
             site_slots=self.site_slots or slots,
-            cache_slots=self.cache_slots or min(1024, most),
+            cache_slots=self.cache_slots or min(1024, largest),
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tracking session: from nothing attached to snapshots, and back to nothing attached."""
+"""A tracking session: attach the programs, take snapshots, shed load, detach."""
 
 from __future__ import annotations
 
@@ -7,39 +7,45 @@ import os
 import random
 import time
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from slabmon.analysis.sampling import Grouped
+from slabmon.base.arrays import I32, Bool, Records
 from slabmon.base.escape import escape
 from slabmon.base.losses import DEVICE_LEDGER_DISAGREEMENT, DEVICE_WALK_FAILED, RECURSION_PREFIX
 from slabmon.kernel.bpf import syscall
 from slabmon.kernel.bpf.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODULE_EVENT
 from slabmon.kernel.bpf.ringbuf import RingBuffer
-from slabmon.kernel.devres.ledger import History, Ledger
+from slabmon.kernel.devres.ledger import Ledger, LedgerState
 from slabmon.kernel.devres.walker import Walker
+from slabmon.kernel.exact_filter import filtered_text
 from slabmon.kernel.loading.loader import Programs
 from slabmon.kernel.planning.bulk_hooks import refused
-from slabmon.kernel.planning.exact_filter import filtered_text
-from slabmon.kernel.planning.plan import ALLOCATION_EVENTS, Plan
+from slabmon.kernel.planning.plan import Plan
 from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.cgroups import Cgroups
-from slabmon.kernel.probe.facts import Facts
+from slabmon.kernel.probe.facts import Facts, node_of_cpu
 from slabmon.kernel.probe.gfp import STABLE_BITS, classifier
-from slabmon.kernel.session_state import Memory
+from slabmon.kernel.programs import ALLOCATION_EVENTS, PAGE_EVENTS
+from slabmon.kernel.session_state import Checkpoint, SessionState
 from slabmon.kernel.symbols.kallsyms import Location, Symbols
 from slabmon.kernel.tables import assemble
+from slabmon.kernel.tables.assemble import SlotColumns
 from slabmon.kernel.tables.caches import CacheDirectory
-from slabmon.kernel.tables.lanes import Allocations, Reader, as_words
-from slabmon.kernel.tables.numa import node_uses
+from slabmon.kernel.tables.lanes import Allocations, Frees, Reader, as_words
 from slabmon.kernel.tables.stack_table import StackTable
-from slabmon.kernel.tables.stacks import Stacks
+from slabmon.kernel.tables.stacks import StackNames
 from slabmon.model import (
+    Cache,
     Device,
     FeatureState,
     Host,
+    NodeUse,
     ProgramCost,
+    Site,
     Slabinfo,
     Snapshot,
     Stacked,
@@ -47,13 +53,37 @@ from slabmon.model import (
     Tracked,
     Tracking,
 )
-from slabmon.state.continuity import Continuity
 
 _DEVRES, _MODULE_LOAD = CONSTANTS["EVENT_DEVRES"], CONSTANTS["EVENT_MODULE_LOAD"]
+_SHED = FeatureState(State.DEGRADED, "not done for now: slabmon exceeded its budget of CPU time")
+# sample_interval is a u32 whose product with 2^31 has to fit 64 bits (bpf/sampling.h).
+_LONGEST_INTERVAL = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tables:
+    """The kernel's tables as one snapshot read them, in this order.
+
+    Samples are read before frees and frees before allocations. What is read later can only be
+    more, so every live object has its allocation.
+    """
+
+    seconds: float  # since tracking began
+    samples: Records  # (tracked objects,) of SAMPLE
+    stacked: Stacked | None  # None without details
+    unobserved: dict[int, int]  # frees, by cache key
+    frees: Frees
+    large_freed: int  # bytes
+    slots: Records  # (slots of all lanes,) of ALLOC_SLOT
+    slabinfo: dict[str, Slabinfo]
 
 
 class Tracker:
-    """One session. Made by `open_tracker`; holds everything attached until close()."""
+    """One session, made by open_tracker(). It keeps everything attached until close().
+
+    Tracker.start() begins to count; Tracker.resume() continues the counters of an earlier
+    process. `since` is the Unix time tracking began.
+    """
 
     def __init__(
         self,
@@ -62,50 +92,104 @@ class Tracker:
         programs: Programs,
         symbols: Symbols,
         cgroups: Cgroups,
-        continuity: Continuity | None = None,
+        *,
+        checkpoint: Checkpoint | None = None,
+        events_taken: int = 0,
     ) -> None:
+        """Connect the parts of a session. Nothing is attached yet."""
         self.facts = facts
         self.plan = plan
         self.programs = programs
         self.symbols = symbols
-        self._cgroups = cgroups
-        self.continuity = continuity
-        self.shed: frozenset[str] = frozenset()  # what is not done for now (economy.py)
-        self._unsaved = True
-        memory = continuity.memory if continuity else None
+        self.checkpoint = checkpoint
         self.features = dict(plan.features)
-        self._bits = {**STABLE_BITS, **facts.gfp_bits}
+        self.shed: frozenset[str] = frozenset()  # collectors that shed_load() switched off
+        self.reader = Reader(programs, plan)
+        self.ledger: Ledger | None = None
+        self.since, self._started = time.time(), time.monotonic()
+        self._cgroups = cgroups
+        self._gfp_bits = {**STABLE_BITS, **facts.gfp_bits}
         self._classify = classifier(facts.gfp_bits)
         self._directory = CacheDirectory(facts.slab_flags)
         self._aliases: dict[str, tuple[str, ...]] = {}
-        self.reader = Reader(programs, plan)
+        self._locations: dict[tuple[int, int], Location] = {}
+        self._stack_table = StackTable(programs, plan, self.reader.clear_stacks)
+        self._stack_names = StackNames(self._stack_table.frames, self._location)
         self._ring = RingBuffer(
             programs.maps["events"],
             plan.defines["NR_EVENT_PAGES"] * facts.page_bytes,
-            start=memory.events_taken if memory else 0,
+            start=events_taken,
         )
-        self._locations: dict[tuple[int, int], Location] = {}
-        self._stack_table = StackTable(programs, plan, self.reader.without_stack)
-        self._stacks = Stacks(self._stack_table.frames, self._location)
-        self._events_lost = -1 if memory else 0
+        self._events_lost = 0
+        self._unsaved = True
+        self._bulk_unseen = True
         if facts.kfunc_get_cache is not None and not symbols.large_entries():
             self.features["large_once"] = FeatureState(
                 State.DEGRADED, "allocator symbols not found: some large kmallocs count twice"
             )
-        if memory is None:
-            text_range = filtered_text(plan.settings.exact, symbols)
-            self.reader.prepare(symbols, text_range, random.Random())
-        else:
-            self.reader.control["sample_interval"] = plan.settings.sample_bytes
-            self._locations.update(memory.locations)
-            self._directory.recall(memory.caches, *self.reader.caches())
-        # Devices first: the walk allocates, and its allocations are no business of the host's.
+
+    @classmethod
+    def start(
+        cls,
+        facts: Facts,
+        plan: Plan,
+        programs: Programs,
+        symbols: Symbols,
+        cgroups: Cgroups,
+        *,
+        checkpoint: Checkpoint | None = None,
+    ) -> Tracker:
+        """Return a new session that counts from now. `programs` are loaded, not attached."""
+        tracker = cls(facts, plan, programs, symbols, cgroups, checkpoint=checkpoint)
+        text_range = filtered_text(plan.settings.exact, symbols)
+        tracker.reader.prepare(symbols, text_range, random.Random())
+        # Allocations last: those of the walk over all devices are slabmon's own.
+        tracker._attach_observers(saved=None)
+        tracker.since, tracker._started = time.time(), time.monotonic()
+        programs.attach(plan, plan.attach.keys() & ALLOCATION_EVENTS, required=True)
+        tracker._begin_checkpoint()
+        return tracker
+
+    @classmethod
+    def resume(
+        cls,
+        facts: Facts,
+        plan: Plan,
+        programs: Programs,
+        symbols: Symbols,
+        cgroups: Cgroups,
+        *,
+        checkpoint: Checkpoint | None,
+        saved: SessionState,
+    ) -> Tracker:
+        """Return the session of an earlier process, whose programs kept counting meanwhile.
+
+        `symbols` are made of saved.modules. Optional programs that are not attached are attached.
+        """
+        tracker = cls(
+            facts,
+            plan,
+            programs,
+            symbols,
+            cgroups,
+            checkpoint=checkpoint,
+            events_taken=saved.events_taken,
+        )
+        tracker.since, tracker._started = saved.since, saved.started
+        tracker.set_sample_interval(plan.settings.sample_bytes)
+        tracker._locations.update(saved.locations)
+        tracker._directory.restore(saved.caches, *tracker.reader.caches())
+        tracker._events_lost = -1  # unknown: module symbols are read again
+        tracker._attach_observers(saved=saved.ledger)
+        tracker._begin_checkpoint()
+        return tracker
+
+    def _attach_observers(self, *, saved: LedgerState | None) -> None:
+        """Attach all but the allocation events, and walk the devices once."""
+        plan, programs = self.plan, self.programs
         missing = plan.attach.keys() - ALLOCATION_EVENTS - programs.attached_events
         failed = programs.attach(plan, missing, required=False)
-        self.features.update(
-            {event: FeatureState(State.OFF, reason) for event, reason in failed.items()}
-        )
-        self.ledger = None
+        self.features |= {e: FeatureState(State.OFF, reason) for e, reason in failed.items()}
         if self.features["device_inventory"].state != State.OFF:
             walker = Walker(
                 programs,
@@ -114,45 +198,76 @@ class Tracker:
                 bool(plan.defines["HAVE_DEVRES_NAMES"]),
             )
             self.ledger = Ledger(walker, self.features["devres_log"].state != State.OFF)
-            if memory:
-                self.ledger.recall(memory.ledger)
-        self.since = memory.since if memory else time.time()
-        self._started = memory.started if memory else time.monotonic()
+            if saved is not None:
+                self.ledger.restore(saved)
         self.reconcile_devices()
         self.features |= refused(self.features, programs.attach_hooks(plan))
         self._bulk_unseen = any(
-            self.features[n].state != State.ON for n in ("bulk_free", "rcu_free")
+            self.features[name].state != State.ON for name in ("bulk_free", "rcu_free")
         )
-        if memory is None:
-            self.since, self._started = time.time(), time.monotonic()
-            programs.attach(plan, plan.attach.keys() & ALLOCATION_EVENTS, required=True)
-        if continuity is not None:
-            continuity.begin(programs, self._memory())
-            self.features["state"] = continuity.feature
 
-    def _memory(self) -> Memory:
-        return Memory(
-            self.since,
-            self._started,
-            self._ring.position,
-            self.symbols.history(),
-            {key: place for key, place in self._locations.items() if place.module},
-            tuple(self._directory.names()),
-            self.ledger.history() if self.ledger else History((), 0, 0),
+    def _begin_checkpoint(self) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint.begin(self.programs, self._state())
+            self.features["state"] = self.checkpoint.feature
+
+    def _state(self) -> SessionState:
+        return SessionState(
+            since=self.since,
+            started=self._started,
+            events_taken=self._ring.position,
+            modules=self.symbols.history(),
+            locations={
+                key: location for key, location in self._locations.items() if location.module
+            },
+            caches=tuple(self._directory.names()),
+            ledger=self.ledger.state() if self.ledger else LedgerState((), 0, 0),
         )
 
     def _save(self) -> None:
-        """What clients were told, or events that are about to be given up, is written down."""
-        if self.continuity is not None and self._unsaved:
-            self.continuity.save(self._memory())
-            self.features["state"] = self.continuity.feature
+        """Store the state before clients see what follows from it, or its events are released."""
+        if self.checkpoint is not None and self._unsaved:
+            self.checkpoint.save(self._state())
+            self.features["state"] = self.checkpoint.feature
         self._unsaved = False
 
+    def set_sample_interval(self, sample_bytes: int) -> None:
+        """Set the mean number of allocated bytes between samples.
+
+        Each record keeps the interval it was taken with, so estimates stay unbiased.
+        """
+        self.reader.control["sample_interval"] = min(sample_bytes, _LONGEST_INTERVAL)
+
+    def shed_load(self, collectors: Set[str]) -> None:
+        """Disable exactly these collectors, of "pages" and "slabinfo", and enable the others.
+
+        Page counters do not advance while "pages" is disabled.
+        """
+        changed, self.shed = self.shed ^ frozenset(collectors), frozenset(collectors)
+        for name in changed:
+            planned = self.plan.features[name]
+            shed = name in collectors and planned.state == State.ON
+            self.features[name] = _SHED if shed else planned
+        if "pages" in changed and self.plan.settings.pages:
+            if "pages" in collectors:
+                self.programs.detach(PAGE_EVENTS)
+            else:
+                missing = PAGE_EVENTS - self.programs.attached_events
+                failed = self.programs.attach(self.plan, missing, required=False)
+                for reason in failed.values():
+                    self.features["pages"] = FeatureState(State.DEGRADED, reason)
+            if self.checkpoint is not None:
+                self.checkpoint.update(self.programs)
+
+    @property
+    def _module_generation(self) -> int:
+        return int(self.reader.control["module_generation"])
+
     def _function_name(self, address: int) -> str:
-        return self.symbols.resolve(address, int(self.reader.control["module_generation"])).symbol
+        return self.symbols.resolve(address, self._module_generation).symbol
 
     def drain(self) -> int:
-        """Takes pending kernel events in; returns how many devres events there were."""
+        """Apply pending kernel events. Return the number of devres events among them."""
         count = 0
         modules_changed = False
         for record in self._ring:
@@ -162,16 +277,8 @@ class Tracker:
                 if self.ledger is not None:
                     self.ledger.apply(np.frombuffer(record, DEVRES_EVENT, 1)[0])
                 continue
-            event = np.frombuffer(record, MODULE_EVENT, 1)[0]
             modules_changed = True
-            if kind == _MODULE_LOAD:
-                ranges = [
-                    (int(event[b]), int(event[b]) + int(event[n]))
-                    for b, n in (("base", "bytes"), ("init_base", "init_bytes"))
-                ]
-                self.symbols.module_loaded(escape(event["name"]), ranges, int(event["generation"]))
-            else:
-                self.symbols.module_freed(escape(event["name"]), int(event["generation"]))
+            self._apply_module_event(kind, np.frombuffer(record, MODULE_EVENT, 1)[0])
         lost = int(self.reader.control["events_lost"])
         if lost != self._events_lost:
             self._events_lost = lost
@@ -179,15 +286,26 @@ class Tracker:
             if self.ledger is not None:
                 self.ledger.mark_stale()
         if modules_changed:
-            self.symbols.refresh(int(self.reader.control["module_generation"]))
+            self.symbols.refresh(self._module_generation)
         if count or modules_changed:
             self._unsaved = True
             self._save()
         self._ring.release()
         return count
 
+    def _apply_module_event(self, kind: int, event: np.void) -> None:
+        name, generation = escape(event["name"]), int(event["generation"])
+        if kind == _MODULE_LOAD:
+            ranges = [
+                (int(event[base]), int(event[base]) + int(event[length]))
+                for base, length in (("base", "bytes"), ("init_base", "init_bytes"))
+            ]
+            self.symbols.module_loaded(name, ranges, generation)
+        else:
+            self.symbols.module_freed(name, generation)
+
     def reconcile_devices(self) -> None:
-        """Walks all devices again and compares with the ledger."""
+        """Walk all devices again and compare with the ledger."""
         self.drain()
         if self.ledger is not None:
             self.ledger.reconcile(self.drain)
@@ -195,36 +313,128 @@ class Tracker:
 
     def _location(self, address: int, generation: int) -> Location:
         key = (address, generation)
-        found = self._locations.get(key)
-        if found is None:
-            found = self.symbols.resolve(address, generation)
-            self._locations[key] = found
-            self._unsaved |= found.module is not None
-        return found
+        location = self._locations.get(key)
+        if location is None:
+            location = self.symbols.resolve(address, generation)
+            self._locations[key] = location
+            self._unsaved |= location.module is not None
+        return location
 
-    def _losses(self) -> Counter[str]:
-        losses = self.reader.losses()
-        for name, program in self.programs.programs.items():
-            losses[RECURSION_PREFIX + name.removeprefix("on_")] = syscall.program_info(
-                program
-            ).recursion_misses
-        if self.ledger is not None:
-            losses[DEVICE_LEDGER_DISAGREEMENT] = self.ledger.disagreements
-            losses[DEVICE_WALK_FAILED] = self.ledger.failed_walks
-        return losses
+    def snapshot(self, details: bool = False) -> Snapshot:
+        """Return everything known now.
 
-    def _tracked(
-        self, samples: np.ndarray, used: np.ndarray, rows: assemble.Rows, stacked: Stacked | None
-    ) -> tuple[Tracked, list[str]]:
-        """Tracked objects as columns, and the cache names their cache column indexes; the site
-        column indexes rows.places. `used` tells which slots the rows are made of."""
+        With `details`, kernel stacks and cgroup paths of the tracked objects are resolved too.
+        """
+        self.drain()
+        tables = self._read(details)
+        self._update_caches()
+        used = tables.slots["site"] != 0
+        slots = as_words(tables.slots)[used].view(ALLOC_SLOT).ravel()
+        rows = self._columns(Allocations.of(slots))
+        settings = self.plan.settings
+        interval = 0 if settings.exact else int(self.reader.control["sample_interval"])
+        tracked, caches, sites = self._rows(tables, rows, used, interval)
+        devices = self._devices()
+        self._save()
+        return Snapshot(
+            host=self._host(),
+            tracking=Tracking(
+                self.since, tables.seconds, "exact" if settings.exact else "sampled", interval
+            ),
+            caches=caches,
+            sites=sites,
+            devices=devices,
+            gfp=assemble.gfp_rows(rows),
+            sizes=assemble.size_rows(rows),
+            nodes=self._nodes(),
+            pages=assemble.page_rows(self.reader.pages(), self._classify),
+            programs=self._costs(),
+            losses=dict(self._losses()),
+            features=dict(self.features),
+            tracked=tracked,
+            stacked=tables.stacked or Stacked(),
+        )
+
+    def _read(self, details: bool) -> _Tables:
+        reader = self.reader
+        seconds = time.monotonic() - self._started
+        samples = reader.samples()
+        if details:  # by age: recordings then compress well against the snapshot before
+            samples = samples[np.argsort(samples["time_ns"], kind="stable")]
+        collisions = reader.losses()["stack_collision"]
+        self._stack_names.forget(self._stack_table.evict(samples, collisions))
+        return _Tables(
+            seconds=seconds,
+            samples=samples,
+            stacked=self._stack_table.read() if details else None,
+            unobserved=reader.unobserved_frees(),
+            frees=reader.frees(),
+            large_freed=reader.large_freed_bytes(),
+            slots=reader.slots(),
+            slabinfo=self._slabinfo(),
+        )
+
+    def _update_caches(self) -> None:
+        """Learn of new caches and, with them, of aliases."""
+        news = self._directory.update(
+            *self.reader.caches(), self.reader.control["cache_generation"]
+        )
+        self._unsaved |= news
+        if news or not self._aliases:
+            self._aliases = dict(slabinfo.read_aliases())
+
+    def _columns(self, slots: Allocations) -> SlotColumns:
+        return assemble.slot_columns(
+            slots, self._directory, self._location, self._classify, self._gfp_bits
+        )
+
+    def _rows(
+        self, tables: _Tables, rows: SlotColumns, used: Bool, interval: int
+    ) -> tuple[Tracked, tuple[Cache, ...], tuple[Site, ...]]:
+        """Return the tracked objects and the caches and sites that their columns index."""
+        tracked, cache_names = self._tracked(tables, rows, used)
+        grouped = Grouped(tracked.bytes, tracked.interval, interval)
+        live_caches = grouped.by(tracked.cache, len(cache_names))
+        live_sites = grouped.by(tracked.site, len(rows.locations))
+        caches = assemble.cache_rows(
+            assemble.cache_sums(
+                rows, tables.frees, self._directory, tables.large_freed, tables.unobserved
+            ),
+            live=dict(zip(cache_names, live_caches, strict=True)),
+            slabinfo=tables.slabinfo,
+            aliases=self._aliases,
+            nature=slabinfo.nature,
+            interval=interval,
+            bulk_unseen=self._bulk_unseen,
+        )
+        sites = assemble.site_rows(
+            rows, dict(zip(rows.locations, live_sites, strict=True)), interval
+        )
+        cache_row = {row.name: i for i, row in enumerate(caches)}
+        site_row = {site[:3]: i for i, site in enumerate(sites)}
+        indexed = replace(
+            tracked,
+            cache=np.array([cache_row[name] for name in cache_names], int)[tracked.cache],
+            site=np.array([site_row[place] for place in rows.locations], int)[tracked.site],
+        )
+        return indexed, caches, sites
+
+    def _tracked(self, tables: _Tables, rows: SlotColumns, used: Bool) -> tuple[Tracked, list[str]]:
+        """Return the tracked objects as columns, and the cache names that `cache` indexes.
+
+        The site column indexes rows.locations. `used` marks the slots that `rows` are made of.
+        """
+        samples, stacked = tables.samples, tables.stacked
         row = (np.cumsum(used) - 1)[samples["slot"]]
         names, name_of = assemble.distinct([cache.name for cache in rows.caches])
-        stacks = np.union1d(samples["stack"], stacked.stack).tolist() if stacked else []
-        cgroups = np.unique(samples["cgroup"]).tolist() if stacked else []
+        stacks: I32 = np.zeros(0, np.int32)
+        cgroups: list[int] = []
+        if stacked is not None:
+            stacks = np.union1d(samples["stack"], stacked.stack)
+            cgroups = np.unique(samples["cgroup"]).tolist()
         tracked = Tracked(
             cache=name_of[rows.cache_of][row],
-            site=rows.place_of[row],
+            site=rows.location_of[row],
             bytes=samples["allocated_bytes"],
             requested=samples["requested_bytes"],
             interval=samples["interval"],
@@ -235,109 +445,63 @@ class Tracker:
             cgroup=samples["cgroup"],
             comm=samples["comm"],
             stack=samples["stack"],
-            stacks=self._stacks.names(stacks, int(self.reader.control["module_generation"])),
+            stacks=self._stack_names.names(stacks.tolist(), self._module_generation),
             cgroups=self._cgroups.names(cgroups),
-            gfp_class={f: self._classify(f) for f in np.unique(rows.flags).tolist()},
+            gfp_class={flags: self._classify(flags) for flags in np.unique(rows.flags).tolist()},
         )
         return tracked, names
 
-    def _rows(self, slots: Allocations) -> assemble.Rows:
-        return assemble.read_rows(
-            slots, self._directory, self._location, self._classify, self._bits
+    def _nodes(self) -> tuple[NodeUse, ...]:
+        """Return counters by NUMA node; () on a host with one node."""
+        if self.facts.nodes < 2:
+            return ()
+        node_of = node_of_cpu(self.facts.nodes)
+        return assemble.node_rows(
+            (node_of.get(cpu, 0), self._columns(slots))
+            for cpu, slots in enumerate(self.reader.allocations_by_cpu())
         )
 
-    def snapshot(self, details: bool = False) -> Snapshot:
-        """Everything known now. `details` also resolves kernel stacks and cgroup paths of the
-        tracked objects."""
-        self.drain()
-        reader, directory = self.reader, self._directory
-        seconds = time.monotonic() - self._started
-        # Samples before frees before allocations: what is counted later can only be more, so a
-        # live object is never without its allocation.
-        samples = reader.samples()
-        if details:  # by age: a recording then finds what it knows in one piece
-            samples = samples[np.argsort(samples["time_ns"], kind="stable")]
-        self._stacks.forget(self._stack_table.tend(samples, reader.losses()["stack_collision"]))
-        stacked = self._stack_table.read() if details else None
-        unobserved = reader.unobserved_frees()
-        frees = reader.frees()
-        large_freed = reader.large_freed_bytes()
-        slots = reader.slots()
-        info = self._slabinfo()
-        news = directory.update(*reader.caches(), reader.control["cache_generation"])
-        self._unsaved |= news
-        if news or not self._aliases:
-            self._aliases = dict(slabinfo.read_aliases())
-
-        used = slots["site"] != 0
-        rows = self._rows(Allocations.of(as_words(slots)[used].view(ALLOC_SLOT).ravel()))
-        interval = 0 if self.plan.settings.exact else int(reader.control["sample_interval"])
-        tracked, cache_names = self._tracked(samples, used, rows, stacked)
-        table = assemble.cache_sums(rows, frees, directory, large_freed, unobserved)
-        grouped = Grouped(tracked.bytes, tracked.interval, interval)
-        live_caches = grouped.by(tracked.cache, len(cache_names))
-        live_sites = grouped.by(tracked.site, len(rows.places))
-        caches = assemble.cache_rows(
-            table,
-            dict(zip(cache_names, live_caches, strict=True)),
-            info,
-            self._aliases,
-            slabinfo.nature,
-            interval,
-            self._bulk_unseen,
-        )
-        sites = assemble.site_rows(rows, dict(zip(rows.places, live_sites, strict=True)), interval)
-        cache_row = {row.name: i for i, row in enumerate(caches)}
-        site_row = {site[:3]: i for i, site in enumerate(sites)}
-        tracked = replace(
-            tracked,
-            cache=np.array([cache_row[name] for name in cache_names], int)[tracked.cache],
-            site=np.array([site_row[place] for place in rows.places], int)[tracked.site],
-        )
-        devices: tuple[Device, ...] = ()
-        if self.ledger is not None:
-            self.ledger.refresh(self.drain)
-            devices = self.ledger.devices(lambda key: directory.get(key).name)
-        self._save()
-        settings = self.plan.settings
-        return Snapshot(
-            host=Host(
-                self.facts.release,
-                self.facts.machine,
-                self.facts.cpus,
-                self.facts.boot_id,
-                os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-            ),
-            tracking=Tracking(
-                self.since, seconds, "exact" if settings.exact else "sampled", interval
-            ),
-            caches=caches,
-            sites=sites,
-            devices=devices,
-            gfp=assemble.gfp_rows(rows),
-            sizes=assemble.size_rows(rows),
-            nodes=node_uses(self.facts.nodes, reader.allocations_by_cpu, self._rows),
-            pages=assemble.page_rows(reader.pages(), self._classify),
-            programs=tuple(
-                ProgramCost(name.removeprefix("on_"), cost.run_seconds, cost.runs)
-                for name, program in self.programs.programs.items()
-                for cost in [syscall.program_info(program)]
-            ),
-            losses=dict(self._losses()),
-            features={n: FeatureState(f.state, f.reason) for n, f in self.features.items()},
-            tracked=tracked,
-            stacked=stacked or Stacked(),
-        )
+    def _devices(self) -> tuple[Device, ...]:
+        if self.ledger is None:
+            return ()
+        self.ledger.refresh(self.drain)
+        return self.ledger.devices(lambda key: self._directory.get(key).name)
 
     def _slabinfo(self) -> dict[str, Slabinfo]:
         if not self.facts.slabinfo or "slabinfo" in self.shed:
             return {}
-        found = slabinfo.read()
+        rows = slabinfo.read()
         unreadable = FeatureState(State.DEGRADED, "/proc/slabinfo could not be read just now")
-        self.features["slabinfo"] = self.plan.features["slabinfo"] if found else unreadable
-        return found
+        self.features["slabinfo"] = self.plan.features["slabinfo"] if rows else unreadable
+        return rows
+
+    def _host(self) -> Host:
+        return Host(
+            release=self.facts.release,
+            machine=self.facts.machine,
+            cpus=self.facts.cpus,
+            boot_id=self.facts.boot_id,
+            memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        )
+
+    def _costs(self) -> tuple[ProgramCost, ...]:
+        costs = []
+        for name, program in self.programs.programs.items():
+            info = syscall.program_info(program)
+            costs.append(ProgramCost(name.removeprefix("on_"), info.run_seconds, info.runs))
+        return tuple(costs)
+
+    def _losses(self) -> Counter[str]:
+        losses = self.reader.losses()
+        for name, program in self.programs.programs.items():
+            misses = syscall.program_info(program).recursion_misses
+            losses[RECURSION_PREFIX + name.removeprefix("on_")] = misses
+        if self.ledger is not None:
+            losses[DEVICE_LEDGER_DISAGREEMENT] = self.ledger.disagreements
+            losses[DEVICE_WALK_FAILED] = self.ledger.failed_walks
+        return losses
 
     def close(self) -> None:
-        """Detaches everything."""
+        """Detach and unload everything."""
         self._ring.close()
         self.programs.close()

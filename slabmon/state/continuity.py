@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counting that goes on while the daemon does not: adopting what an earlier process left, and
-leaving what a later one can adopt."""
+"""Keep BPF programs and maps alive across daemon restarts.
+
+A Continuity adopts the session that the previous process left, and stores its own for the next:
+the kernel objects in a DescriptorKeeper, what only the process knows in a state record.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from slabmon.kernel.loading.loader import Programs, map_names
-from slabmon.kernel.planning.plan import ALLOCATION_EVENTS, Plan
+from slabmon.kernel.planning.plan import Plan
 from slabmon.kernel.probe.facts import Facts
-from slabmon.kernel.session_state import Memory
+from slabmon.kernel.programs import ALLOCATION_EVENTS
+from slabmon.kernel.session_state import SessionState
 from slabmon.model import FeatureState, State
 from slabmon.runtime.systemd import Notifier
-from slabmon.state.descriptor_store import DescriptorStore, Keeper, KeepError, Pins
+from slabmon.state.descriptor_store import DescriptorKeeper, KeepError, Pins, SystemdStore
 from slabmon.state.fingerprint import differences, fingerprint
-from slabmon.state.record_map import Record, RecordTooLarge, create_map
+from slabmon.state.record_map import RecordTooLarge, StateRecord, create_map
 from slabmon.state.settings import StateSettings
 
 log = logging.getLogger(__name__)
@@ -28,45 +32,56 @@ RECORD = "map-slabmon_state"
 def find_continuity(
     settings: StateSettings, notifier: Notifier, passed: Sequence[tuple[str, int]]
 ) -> Continuity | None:
-    """The state of this host's daemon; None where none is to be kept, and what there was is given
-    up. `passed`: names and descriptors from the service manager."""
-    store, pins = DescriptorStore(notifier, passed), Pins(Path(settings.pin_directory))
-    keeper: Keeper = store if notifier else pins
+    """Return the continuity of this host's daemon, or None if the settings switch it off.
+
+    What an earlier daemon left is then discarded. `passed` are the names and descriptors that the
+    service manager passed.
+    """
+    store, pins = SystemdStore(notifier, passed), Pins(Path(settings.pin_directory))
+    keeper: DescriptorKeeper = store if notifier else pins
     if settings.keep:
         return Continuity(keeper)
-    left = keeper.take()
-    for descriptor in left.values():
+    objects = keeper.take()
+    for descriptor in objects.values():
         os.close(descriptor)
-    keeper.forget(left)
+    keeper.forget(objects)
     keeper.finish()
     return None
 
 
-class Continuity:
-    """One session's state over restarts of the daemon.
+class _NotAdopted(Exception):
+    """What an earlier process left cannot be used; the message says why."""
 
-    `found`: whether an earlier process left something. `memory`: what it knew, once adopt() took
-    its programs over. `feature` tells how the state is kept, or why it is not.
+
+class Continuity:
+    """One session's state across restarts of the daemon: a Checkpoint of slabmon.kernel.
+
+    `found` says whether an earlier process left anything, `feature` how the session is kept or why
+    it is not.
     """
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: DescriptorKeeper) -> None:
         self._keeper = keeper
         self._objects = keeper.take()
-        self._record: Record | None = None
+        self._record: StateRecord | None = None
         self._document: dict[str, Any] = {}
-        self._kept = False
+        self._active = False  # what is written now belongs to a session that is kept
         self.found = bool(self._objects)
-        self.memory: Memory | None = None
         self.feature = FeatureState(State.ON, f"kept in {keeper.where}")
 
-    def adopt(self, facts: Facts, plan: Plan) -> Programs | None:
-        """The programs an earlier process left, where they are what this one would load."""
-        wanted = fingerprint(facts, plan)
-        self._document = {"fingerprint": wanted}
+    def adopt(self, facts: Facts, plan: Plan) -> tuple[Programs, SessionState] | None:
+        """Return the programs and the state an earlier process left.
+
+        Return None if there are none or they are not those that the plan would load; they are
+        discarded then.
+        """
+        expected = fingerprint(facts, plan)
+        self._document = {"fingerprint": expected}
         if not self.found:
             return None
-        reason = self._refusal(wanted, plan)
-        if reason:
+        try:
+            saved = self._saved(expected, plan)
+        except _NotAdopted as reason:
             log.warning(
                 "counters start again: what an earlier daemon left in %s is not used, because %s",
                 self._keeper.where,
@@ -74,72 +89,72 @@ class Continuity:
             )
             self._discard()
             return None
-        assert self.memory is not None
         log.info(
-            "counting goes on: adopted %d kernel objects from %s",
+            "counters continue: adopted %d kernel objects from %s",
             len(self._objects),
             self._keeper.where,
         )
         kinds: dict[str, dict[str, int]] = {"map": {}, "program": {}, "link": {}}
-        for name, descriptor in self._objects.items():
-            kind, _, own = name.partition("-")
-            if name != RECORD:
-                kinds[kind][own] = descriptor
-        return Programs(
+        for label, descriptor in self._objects.items():
+            if label != RECORD:
+                kind, _, name = label.partition("-")
+                kinds[kind][name] = descriptor
+        programs = Programs(
             kinds["map"], kinds["program"], self._document["instructions"], kinds["link"]
         )
+        return programs, saved
 
-    def _refusal(self, wanted: dict[str, Any], plan: Plan) -> str:
-        """Why what was left cannot be adopted; "" when it can, and then `memory` is set."""
+    def _saved(self, expected: dict[str, Any], plan: Plan) -> SessionState:
+        """Read and check the state record. Raises _NotAdopted."""
         if RECORD not in self._objects:
-            return "it is incomplete: there is no state record"
-        self._record = Record(self._objects[RECORD])
-        document = self._record.read()
+            raise _NotAdopted("it is incomplete: there is no state record")
+        record = StateRecord(self._objects[RECORD])
+        document = record.read()
         if document is None:
-            return "its state record was never written whole"
-        different = differences(document.get("fingerprint", {}), wanted)
-        if different or "instructions" not in document:
-            return "; ".join(different) or "its state record is damaged"
-        expected = [f"map-{name}" for name in map_names(plan)]
-        # Those that were loaded: the kernel may have refused some that are an extra.
-        expected += [f"program-{name}" for name in document["instructions"]]
-        expected += [f"link-{name}" for name in sorted(plan.attach.keys() & ALLOCATION_EVENTS)]
-        missing = [name for name in expected if name not in self._objects]
+            raise _NotAdopted("its state record was never completely written")
+        different = differences(document.get("fingerprint", {}), expected)
+        if different:
+            raise _NotAdopted("; ".join(different))
+        if "instructions" not in document:
+            raise _NotAdopted("its state record is damaged")
+        names = [f"map-{name}" for name in map_names(plan)]
+        # Programs that were loaded: the kernel may have refused optional ones.
+        names += [f"program-{name}" for name in document["instructions"]]
+        names += [f"link-{event}" for event in sorted(plan.attach.keys() & ALLOCATION_EVENTS)]
+        missing = [name for name in names if name not in self._objects]
         if missing:
-            return f"it is incomplete: {', '.join(missing[:3])} missing"
+            raise _NotAdopted(f"it is incomplete: {', '.join(missing[:3])} missing")
         try:
-            self.memory = Memory.parse(document.get("memory"))
+            saved = SessionState.parse(document.get("session"))
         except ValueError as error:
-            return f"its state record is damaged ({error})"
-        self._document = document
-        self._kept = True
-        return ""
+            raise _NotAdopted(f"its state record is damaged ({error})") from error
+        self._record, self._document, self._active = record, document, True
+        return saved
 
     def _discard(self) -> None:
-        self._record = None
         for descriptor in self._objects.values():
             os.close(descriptor)
         self._keeper.forget(self._objects)
         self._objects = {}
 
-    def begin(self, programs: Programs, memory: Memory) -> None:
-        """The session counts: from here on it is kept."""
+    def begin(self, programs: Programs, state: SessionState) -> None:
+        """Keep this session, which is complete and counting, from now on."""
         adopted = set(self._objects)
         try:
             if self._record is None:
                 self._objects[RECORD] = create_map()
-                self._record = Record(self._objects[RECORD])
+                self._record = StateRecord(self._objects[RECORD])
                 self._document["instructions"] = programs.instructions
             self._objects |= programs.objects()
-            self._kept = True
-            self.save(memory)
+            self._active = True
+            self.save(state)
             self._keeper.keep({n: fd for n, fd in self._objects.items() if n not in adopted})
         except (KeepError, OSError) as error:
             self._give_up(str(error))
 
     def _give_up(self, reason: str) -> None:
-        """Better no state than one that is out of date."""
-        self._kept = False
+        """Discard everything: no state is better than one that is out of date."""
+        self._active = False
         self._keeper.forget(self._objects)
         self._keeper.finish()
         self.feature = FeatureState(
@@ -148,25 +163,25 @@ class Continuity:
         log.warning("state is not kept: %s", reason)
 
     def update(self, programs: Programs) -> None:
-        """Keeps what is attached now, and no longer what is not: a kept attachment lasts."""
-        if not self._kept:
+        """Keep what is attached now, and no more: an attachment lasts as long as it is kept."""
+        if not self._active:
             return
-        now = {**programs.objects(), RECORD: self._objects[RECORD]}
-        self._keeper.forget(self._objects.keys() - now.keys())
-        new = {name: fd for name, fd in now.items() if name not in self._objects}
-        self._objects = now
+        current = {**programs.objects(), RECORD: self._objects[RECORD]}
+        self._keeper.forget(self._objects.keys() - current.keys())
+        new = {name: fd for name, fd in current.items() if name not in self._objects}
+        self._objects = current
         try:
             self._keeper.keep(new)
         except KeepError as error:
             self._give_up(str(error))
 
-    def save(self, memory: Memory) -> None:
-        """Writes down what a later process has to know."""
-        if self._record is None or not self._kept:
+    def save(self, state: SessionState) -> None:
+        """Write the state that a later process needs into the record."""
+        if self._record is None or not self._active:
             return
-        for part in (memory, memory.without_places()):
+        for part in (state, state.without_locations()):
             try:
-                self._record.write({**self._document, "memory": part.document()})
+                self._record.write({**self._document, "session": part.document()})
                 return
             except RecordTooLarge as error:
                 reason = f"the state record is full: {error}"
@@ -175,10 +190,12 @@ class Continuity:
                 self.feature = FeatureState(State.DEGRADED, reason)
         self._give_up(reason)
 
-    def close(self, wanted: bool) -> None:
-        """`wanted`: the daemon was asked to end, as opposed to failing: then nothing stays, unless
-        a service manager decides."""
-        if wanted or not self._kept:
+    def close(self, requested: bool) -> None:
+        """End the session. `requested` says that the daemon was asked to stop and did not fail.
+
+        Then nothing is kept, unless a service manager decides.
+        """
+        if requested or not self._active:
             self._keeper.finish()
         if self._record is not None:
             os.close(self._objects[RECORD])

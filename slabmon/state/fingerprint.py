@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether kept programs are those this daemon would load: compared part by part, so that the
-reason for loading anew can be told."""
+"""Whether kept programs are those this daemon would load.
+
+Fingerprints are compared part by part, so that the log can say why the counters start again.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,13 @@ from slabmon.kernel.bpf.sources import BPF_DIR
 from slabmon.kernel.planning.plan import Plan
 from slabmon.kernel.probe.facts import Facts
 
-# Of the record (state/record.py): grows when its content changes its meaning.
+# Version of the state record: increased when its content changes its meaning.
 FORMAT = 1
 _SHOWN = 3
 
 
 def sources_digest() -> str:
-    """SHA-256 over names and contents of all BPF sources."""
+    """Return the SHA-256 of names and contents of all BPF sources, in hexadecimal."""
     digest = hashlib.sha256()
     for path in sorted(BPF_DIR.rglob("*.[ch]")):
         data = path.read_bytes()
@@ -28,8 +30,10 @@ def sources_digest() -> str:
 
 
 def fingerprint(facts: Facts, plan: Plan) -> dict[str, Any]:
-    """Everything that decides what is in the kernel. The sampling interval does not: it is data
-    that may change while programs run."""
+    """Return everything that decides what is in the kernel.
+
+    The sampling interval does not: it is data that may change while programs run.
+    """
     exact = plan.settings.exact
     return {
         "format": FORMAT,
@@ -39,29 +43,32 @@ def fingerprint(facts: Facts, plan: Plan) -> dict[str, Any]:
         "attach": dict(plan.attach),
         "hooks": {program: asdict(hook) for program, hook in plan.hooks.items()},
         "run": list(plan.run),
+        "lanes": [spec.lanes for spec in plan.attached if spec.lanes],
         "exact": asdict(exact) if exact else None,
         **{f"define {name}": value for name, value in plan.defines.items()},
     }
 
 
-_SAYS = {
+_REASONS = {
     "format": "they were left by another version of slabmon",
     "boot": "they are from another boot",
     "kernel": "the kernel is another",
-    "sources": "the BPF programs of this version are others",
-    "attach": "other tracepoints are to be attached",
-    "hooks": "other kernel functions are to be watched",
-    "run": "other helper programs are to be loaded",
+    "sources": "this version has other BPF programs",
+    "attach": "this version attaches to other tracepoints",
+    "hooks": "this version watches other kernel functions",
+    "run": "this version loads other helper programs",
+    "lanes": "this version counts in other tables",
     "exact": "the filter of exact mode changed",
 }
 
 
-def differences(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Why kept programs do not serve; [] when they do."""
+def differences(kept: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Return the reasons why kept programs cannot be used; [] if they can."""
     reasons = [
-        _SAYS.get(key) or f"{key.removeprefix('define ')} was {kept.get(key)}, is {wanted.get(key)}"
-        for key in (*wanted, *(key for key in kept if key not in wanted))
-        if kept.get(key) != wanted.get(key)
+        _REASONS.get(key)
+        or f"{key.removeprefix('define ')} was {kept.get(key)}, is {expected.get(key)}"
+        for key in (*expected, *(key for key in kept if key not in expected))
+        if kept.get(key) != expected.get(key)
     ]
     more = len(reasons) - _SHOWN
     return reasons[:_SHOWN] + ([f"and {more} more differences"] if more > 0 else [])

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Python knows and the kernel does not, kept in a BPF map beside the other maps.
+"""The state record: a JSON document in a BPF map beside the other maps.
 
 A map lives exactly as long as the counters it belongs to, needs no disk, and a store to it
-survives kill -9. Two slots are written in turn, each with a checksum: a writer that dies halfway
-leaves the older one.
+survives kill -9. Two slots are written alternately, each with a checksum: a writer that dies
+halfway leaves the older document.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ from slabmon.kernel.bpf import syscall
 BYTES = 1 << 20
 _SLOT = BYTES // 2
 _ELEMENT = 4096
-_HEAD = struct.Struct("<QII")  # number, length, CRC-32 of number and payload
+_HEAD = struct.Struct("<QII")  # sequence number, length, CRC-32 of number and payload
 
 
 class RecordTooLarge(ValueError):
-    """The state does not fit."""
+    """The document does not fit into a slot."""
 
 
 def create_map() -> int:
-    """A map for a record."""
+    """Return the descriptor of a new map for a record."""
     return syscall.create_array("slabmon_state", _ELEMENT, BYTES // _ELEMENT)
 
 
-class Record:
-    """A document in a map. The descriptor belongs to whoever passed it, and has to last."""
+class StateRecord:
+    """A document in a map. The caller keeps the descriptor open, and closes it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._number = 0
 
     def _mapped(self) -> mmap.mmap:
-        """For a moment only: mapped, it counts as this process's memory."""
+        """Map the record for one access: mapped pages count as this process's memory."""
         return mmap.mmap(self._descriptor, BYTES, mmap.MAP_SHARED)
 
     def read(self) -> dict[str, Any] | None:
-        """The last document written whole; None when there is none."""
+        """Return the last document that was completely written, or None."""
         with self._mapped() as memory:
             slots = [slot for i in (0, 1) if (slot := _slot(memory, i))]
-        found = max(slots, default=None, key=lambda slot: slot[0])
-        if found is None:
+        latest = max(slots, default=None, key=lambda slot: slot[0])
+        if latest is None:
             return None
-        self._number = found[0]
+        self._number, payload = latest
         try:
-            document = json.loads(zlib.decompress(found[1]))
+            document = json.loads(zlib.decompress(payload))
         except (zlib.error, ValueError):
             return None
         return document if isinstance(document, dict) else None
 
     def write(self, document: dict[str, Any]) -> None:
-        """Replaces the document; RecordTooLarge leaves the old one."""
+        """Replace the document. Raises RecordTooLarge, and then the old one stays."""
         payload = zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 1)
         if len(payload) > _SLOT - _HEAD.size:
             raise RecordTooLarge(f"{len(payload)} bytes, {_SLOT - _HEAD.size} at most")

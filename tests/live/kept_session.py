@@ -23,7 +23,7 @@ def main() -> None:
         print("tracking", flush=True)
         for _ in sys.stdin:
             print(" ".join(to_json(tracker.snapshot()).split()), flush=True)
-    continuity.close(wanted=True)
+    continuity.close(requested=True)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.session import open_tracker
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from slabmon.model import Snapshot
 from tests.live.kernel import event_counters
 from tests.live.workload import messages

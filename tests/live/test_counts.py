@@ -8,8 +8,9 @@ from multiprocessing import get_context
 
 import pytest
 
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.session import open_tracker
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from slabmon.model import Cache, Site, Snapshot
 from tests.live.workload import HEADER, messages
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.session import open_tracker
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from tests.live.workload import messages
 
 pytestmark = pytest.mark.live

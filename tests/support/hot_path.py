@@ -18,10 +18,11 @@ import numpy as np
 
 from slabmon.kernel.bpf.layout import ALLOC_SLOT, CONTROL, FREE_SLOT, LANE_HEAD
 from slabmon.kernel.bpf.sources import BPF_DIR
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.loading import compile_child
 from slabmon.kernel.loading.loader import map_names
 from slabmon.kernel.planning.plan import Plan, make_plan
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from tests.support import gcc
 from tests.support.bpf_machine import Machine, map_number
 from tests.support.hosts import facts, inline_lookup

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from slabmon.kernel.symbols.kallsyms import History, Symbols
+from slabmon.kernel.symbols.kallsyms import ModuleHistory, Symbols
 
 CORE = 0xFFFFFFFF81000000
 MODULE = 0xFFFFFFFFC0000000
@@ -61,7 +61,7 @@ class Host:
             )
         )
 
-    def symbols(self, history: History | None = None) -> Symbols:
+    def symbols(self, history: ModuleHistory | None = None) -> Symbols:
         return Symbols(self._folder / "kallsyms", self._folder / "modules", history)
 
 

@@ -39,9 +39,9 @@ def locate(site: int, generation: int) -> Location:
     return Location(f"f{site}", 0, f"module{generation}" if generation else None)
 
 
-def read(*rows: Row) -> assemble.Rows:
+def read(*rows: Row) -> assemble.SlotColumns:
     slots = sum_allocations(alloc_slots(*rows))
-    return assemble.read_rows(slots, directory(), locate, classifier({}), STABLE_BITS)
+    return assemble.slot_columns(slots, directory(), locate, classifier({}), STABLE_BITS)
 
 
 KMALLOC_ROW = {
@@ -54,7 +54,7 @@ KMALLOC_ROW = {
 
 
 def caches(
-    rows: assemble.Rows,
+    rows: assemble.SlotColumns,
     frees: Frees = NO_FREES,
     large_freed: int = 0,
     unobserved: dict[int, int] | None = None,
@@ -67,12 +67,12 @@ def caches(
     aliases = {"kmalloc-96": ("alias",)}
     found = assemble.cache_rows(
         table,
-        live or {},
-        slabinfo or {},
-        aliases,
-        lambda _, size: Nature(size, True),
-        interval,
-        bulk_unseen,
+        live=live or {},
+        slabinfo=slabinfo or {},
+        aliases=aliases,
+        nature=lambda _, size: Nature(size, True),
+        interval=interval,
+        bulk_unseen=bulk_unseen,
     )
     assert [row.name for row in found] == sorted(row.name for row in found)
     return {row.name: row for row in found}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The walk over every registered device and its devres list, step by step in kernel memory."""
+"""Walk over every registered device and its devres list, step by step in kernel memory."""
 
 from __future__ import annotations
 
@@ -14,22 +14,28 @@ from slabmon.base.escape import escape
 from slabmon.kernel.bpf import maps, syscall
 from slabmon.kernel.bpf.layout import CONSTANTS, WALK_DEVICE, WALK_NODE
 from slabmon.kernel.loading.loader import Programs
-from slabmon.kernel.planning.plan import SEED, WALK
+from slabmon.kernel.programs import SEED, WALK
 
 _TORN, _GONE = CONSTANTS["WALK_TORN"], CONSTANTS["WALK_GONE"]
 _MAX_DEVICES, _MAX_STEPS, _TRIES = 200_000, 10_000, 8
 
 
-class Names(NamedTuple):
-    """What sysfs calls a device."""
+class DeviceIdentity(NamedTuple):
+    """A device as sysfs names it. `bus` is the bus, else the class, else ""."""
 
     bus: str
     name: str
     driver: str | None
     module: str | None
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Bus and name: stays the same while drivers come and go."""
+        return self.bus, self.name
+
     @classmethod
-    def of(cls, record: np.void) -> Names:
+    def of(cls, record: np.void) -> DeviceIdentity:
+        """Return the identity in a record of DEVRES_EVENT or WALK_DEVICE."""
         return cls(
             escape(record["bus"]),
             escape(record["name"]),
@@ -39,8 +45,11 @@ class Names(NamedTuple):
 
 
 class Node(NamedTuple):
-    """One managed resource. `bytes`: devres size; `slab_bytes`: of the object behind it, in the
-    cache of this key (0: none known)."""
+    """One managed resource.
+
+    `device` is the device's address, `bytes` the devres size, `slab_bytes` the size of the slab
+    object behind it, `cache` the key of that object's cache (0: not known).
+    """
 
     device: int
     release: str
@@ -50,7 +59,7 @@ class Node(NamedTuple):
 
 
 class WalkError(RuntimeError):
-    """The lists kept changing, or no way in was found."""
+    """The lists kept changing, or no registered device was found to start from."""
 
 
 class Walker:
@@ -59,6 +68,11 @@ class Walker:
     def __init__(
         self, programs: Programs, release_of: Callable[[int], str], header: int, named: bool
     ) -> None:
+        """Map the buffer of walk steps.
+
+        Unless `named`, this kernel keeps no names and sizes of resources: `release_of` gives the
+        name of a release function by address, and `header` is sizeof(struct devres) in bytes.
+        """
         step = np.dtype([("device", WALK_DEVICE), ("nodes", WALK_NODE, CONSTANTS["WALK_NODES"])])
         self._step = maps.map_array(programs.maps["walks"], step, 1, writable=True)[0]
         self._programs = programs
@@ -68,7 +82,7 @@ class Walker:
         self._start = 0
 
     def _find_start(self) -> int:
-        """Any registered device: the network device of a datagram sent to the loopback."""
+        """Return the address of any registered device: the device a datagram is sent through."""
         device = self._step["device"]
         device["next"] = 0
         with self._programs.attached("net_dev_queue", SEED):
@@ -85,7 +99,7 @@ class Walker:
     def _read(self, address: int, cursor: int) -> tuple[np.void, list[tuple[int, Node]]]:
         syscall.run(self._programs.programs[WALK], address, cursor)
         step = self._step.copy()
-        found = []
+        nodes = []
         for raw in step["nodes"][: int(step["device"]["count"])]:
             release = escape(raw["release"])
             size = int(raw["bytes"])
@@ -93,11 +107,11 @@ class Walker:
                 release = self._release_of(int(raw["function"]))
                 size = max(0, int(raw["node_bytes"]) - self._header)
             node = Node(address, release, size, int(raw["node_bytes"]), int(raw["cache"]))
-            found.append((int(raw["node"]), node))
-        return step["device"], found
+            nodes.append((int(raw["node"]), node))
+        return step["device"], nodes
 
     def _device(self, address: int) -> tuple[np.void, list[tuple[int, Node]]] | None:
-        """One device, its list read in one piece; None when it is not registered any more."""
+        """Return one device with its whole list, or None if it is not registered any more."""
         for _ in range(_TRIES):
             head, nodes = self._read(address, 0)
             for _ in range(_MAX_STEPS):
@@ -111,8 +125,11 @@ class Walker:
                 return head, nodes
         raise WalkError("a device's list of resources kept changing")
 
-    def walk(self) -> tuple[dict[int, Names], dict[int, Node]]:
-        """All devices by address and all nodes by address."""
+    def walk(self) -> tuple[dict[int, DeviceIdentity], dict[int, Node]]:
+        """Return all devices and all nodes, both by address.
+
+        Raises WalkError if no consistent state was seen.
+        """
         for _ in range(_TRIES):
             first = self._device(self._start) if self._start else None
             if first is None:
@@ -124,19 +141,21 @@ class Walker:
         raise WalkError("the set of devices kept changing")
 
     def _walk_from(
-        self, start: int, found: tuple[np.void, list[tuple[int, Node]]] | None
-    ) -> tuple[dict[int, Names], dict[int, Node]] | None:
-        devices: dict[int, Names] = {}
+        self, start: int, first: tuple[np.void, list[tuple[int, Node]]] | None
+    ) -> tuple[dict[int, DeviceIdentity], dict[int, Node]] | None:
+        """Follow the ring of devices from `start` until it closes; None if it does not."""
+        devices: dict[int, DeviceIdentity] = {}
         nodes: dict[int, Node] = {}
-        address = start
-        kset = found[0]["kset"] if found else 0
-        while found is not None and found[0]["kset"] == kset and len(devices) < _MAX_DEVICES:
-            devices[address] = Names.of(found[0])
-            nodes.update(found[1])
-            address = int(found[0]["next"])
+        address, step = start, first
+        kset = first[0]["kset"] if first else 0
+        while step is not None and step[0]["kset"] == kset and len(devices) < _MAX_DEVICES:
+            head, device_nodes = step
+            devices[address] = DeviceIdentity.of(head)
+            nodes.update(device_nodes)
+            address = int(head["next"])
             if address == start:
                 return devices, nodes
             if address in devices:
                 return None
-            found = self._device(address)
+            step = self._device(address)
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles and loads in a child, attaches here, and owns every descriptor until close()."""
+"""Compile and load in a child process, attach in this one, and own every descriptor."""
 
 from __future__ import annotations
 
@@ -12,36 +12,20 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Set
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost
 from slabmon.kernel.bpf import syscall
+from slabmon.kernel.programs import BY_NAME
 
 if TYPE_CHECKING:
     from slabmon.kernel.planning.plan import Plan
 
-MAPS = (
-    "shared",
-    "kmalloc_lanes",
-    "cache_alloc_lanes",
-    "kfree_lanes",
-    "cache_free_lanes",
-    "pool",
-    "caches",
-    "unobserved_frees",
-    "events",
-    "walks",
-)
+# Maps of every plan. Those of single programs are in the table of programs.
+MAPS = ("shared", "pool", "caches", "unobserved_frees", "events", "walks")
 # The index of the pool (bpf/pool.h).
 TAG_MAPS, HASH_MAPS = ("tags",), ("samples", "free_indices")
-PAGE_MAPS = ("page_alloc_lanes", "page_free_lanes")
-# Maps of the programs attached to functions: their lanes, and where they find themselves.
-HOOK_MAPS = {
-    "on_bulk_alloc": ("bulk_alloc_lanes", "bulk_alloc_next"),
-    "on_bulk_free": ("bulk_free_lanes", "bulk_free_next"),
-    "on_rcu_free": ("rcu_free_lanes",),
-}
+STACK_MAPS = ("stacks", "stack_totals")
 _TIMEOUT = 120.0
 _END_SECONDS = 1.0
 # What Python, libstdc++ and LLVM write when they get no memory.
@@ -49,37 +33,36 @@ _OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "out of memory", os.strerror(errno
 
 
 def map_names(plan: Plan) -> tuple[str, ...]:
-    """The maps a plan needs."""
+    """Return the maps that a plan needs."""
     names = MAPS + (TAG_MAPS if plan.defines["HAVE_TAGS"] else HASH_MAPS)
-    names += PAGE_MAPS if plan.settings.pages else ()
-    names += ("stacks", "stack_totals") if plan.settings.stack_frames else ()
-    return names + tuple(name for program in plan.hooks for name in HOOK_MAPS[program])
+    names += STACK_MAPS if plan.settings.stack_frames else ()
+    names += tuple(name for spec in plan.attached for name in spec.maps)
+    return tuple(dict.fromkeys(names))
 
 
 class Compiler:
     """The compile child. Started early, it imports bcc while facts are still being gathered."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
+        self._channel, child_end = socket.socketpair()
+        self._channel.settimeout(_TIMEOUT)
+        with child_end:
             self._process = subprocess.Popen(
                 [
                     sys.executable,
                     "-P",
                     "-m",
                     "slabmon.kernel.loading.compile_child",
-                    str(theirs.fileno()),
+                    str(child_end.fileno()),
                 ],
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(child_end.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
             )
-        ours.settimeout(_TIMEOUT)
-        self._channel = ours
 
     def start(self, plan: Plan) -> None:
-        """Has the child compile and load what the plan names."""
+        """Have the child compile and load the programs of a plan."""
         request = {
             "source": "slabmon.bpf.c",
             "defines": dict(plan.defines),
@@ -98,7 +81,10 @@ class Compiler:
             raise self._failed(f"the compile process did not start: {error}") from error
 
     def finish(self) -> Programs:
-        """Waits for the child and takes over what it loaded."""
+        """Wait for the child and take over its descriptors.
+
+        Raises UnsupportedHost or PermissionDenied if this host cannot load the programs.
+        """
         try:
             message, descriptors, _, _ = socket.recv_fds(self._channel, 1 << 16, 64)
         except OSError as error:
@@ -115,7 +101,7 @@ class Compiler:
             refused=answer["refused"],
         )
 
-    def _failed(self, what: str) -> SlabmonError:
+    def _failed(self, problem: str) -> SlabmonError:
         with contextlib.suppress(subprocess.TimeoutExpired):  # it may just be ending
             self._process.wait(_END_SECONDS)
         killed = self._process.returncode == -signal.SIGKILL
@@ -124,23 +110,23 @@ class Compiler:
         output = self._process.stderr.read().decode("utf-8", "replace").strip()
         if "No module named 'bcc'" in output or "libbcc" in output:
             return UnsupportedHost("bcc is not installed; run: apt-get install python3-bpfcc")
-        if killed or any(text in what + output for text in _OUT_OF_MEMORY):
+        if killed or any(text in problem + output for text in _OUT_OF_MEMORY):
             return UnsupportedHost(
                 "out of memory: the process that compiles the BPF programs was killed or got no "
                 "memory; it takes up to 200 MiB for a second: raise the memory limit of the "
                 "service (MemoryMax=) or container, or free memory on the host"
             )
-        if os.strerror(errno.EPERM) in what + output:
+        if os.strerror(errno.EPERM) in problem + output:
             return PermissionDenied(
-                f"the kernel refused BPF to this process ({what}); run as root with CAP_BPF, "
+                f"the kernel refused BPF to this process ({problem}); run as root with CAP_BPF, "
                 "CAP_PERFMON and CAP_SYS_RESOURCE, outside a restricted container"
             )
         lines = output.splitlines()
         detail = f" ({'; '.join(lines[-60:])})" if lines else ""
-        return SlabmonError(f"BPF programs could not be built: {what}{detail}")
+        return SlabmonError(f"BPF programs could not be built: {problem}{detail}")
 
     def close(self) -> None:
-        """Ends the child if it is still there."""
+        """End the child if it still runs."""
         self._channel.close()
         self._process.kill()
         self._process.wait()
@@ -155,7 +141,10 @@ class Compiler:
 
 
 class Programs:
-    """Loaded maps and programs, and the attachments made of them."""
+    """Loaded maps and programs and their attachments, as descriptors by name.
+
+    `instructions` are program sizes. Links are named after their event, or the program of a hook.
+    """
 
     def __init__(
         self,
@@ -172,17 +161,24 @@ class Programs:
         self._refused = refused or {}
 
     def objects(self) -> dict[str, int]:
-        """All descriptors, by kind and name, attachments last."""
+        """Return all descriptors by kind and name, such as map-pool, attachments last."""
         kinds = {"map": self.maps, "program": self.programs, "link": self._links}
-        return {f"{kind}-{n}": fd for kind, found in kinds.items() for n, fd in found.items()}
+        return {
+            f"{kind}-{name}": descriptor
+            for kind, descriptors in kinds.items()
+            for name, descriptor in descriptors.items()
+        }
 
     @property
     def attached_events(self) -> Set[str]:
-        """The events programs are attached to."""
+        """The events that programs are attached to, and the programs of attached hooks."""
         return self._links.keys()
 
     def attach(self, plan: Plan, events: Set[str], required: bool) -> dict[str, str]:
-        """Attaches these of the plan's events; returns why some failed, unless `required`."""
+        """Attach to these events of the plan. Return the reasons of failures by event.
+
+        Raises UnsupportedHost instead if the events are `required`.
+        """
         failed = {}
         for event in sorted(events):
             try:
@@ -196,28 +192,29 @@ class Programs:
         return failed
 
     def attach_hooks(self, plan: Plan) -> dict[str, str]:
-        """Attaches the programs that watch kernel functions; returns why some are not."""
+        """Attach the programs that hook kernel functions. Return the reasons of failures."""
         failed = {}
         for program in plan.hooks.keys() - self._links.keys():
             if program not in self.programs:
                 failed[program] = self._refused.get(program, "refused before the restart")
                 continue
             try:
-                for name in HOOK_MAPS[program][1:]:
-                    syscall.set_tail_call(self.maps[name], self.programs[program])
+                tail_calls = BY_NAME[program].tail_calls
+                if tail_calls:
+                    syscall.set_tail_call(self.maps[tail_calls], self.programs[program])
                 self._links[program] = syscall.attach(self.programs[program])
             except OSError as error:
                 failed[program] = f"cannot attach: {error.strerror}"
         return failed
 
     def detach(self, events: Set[str]) -> None:
-        """Ends the attachments to these events, those that there are."""
+        """Detach from these events; those that are not attached do not matter."""
         for event in events & self._links.keys():
             os.close(self._links.pop(event))
 
     @contextlib.contextmanager
     def attached(self, event: str, function: str) -> Iterator[None]:
-        """Attaches one program for the length of a with block."""
+        """Attach one program for the length of a with block."""
         link = syscall.attach(self.programs[function], event)
         try:
             yield
@@ -225,7 +222,7 @@ class Programs:
             os.close(link)
 
     def close(self) -> None:
-        """Detaches and unloads everything."""
+        """Detach and unload everything."""
         for descriptor in (*self._links.values(), *self.programs.values(), *self.maps.values()):
             os.close(descriptor)
         self._links, self.programs, self.maps = {}, {}, {}
@@ -233,10 +230,5 @@ class Programs:
     def __enter__(self) -> Programs:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the programs turn the address of an object into its cache, on which host."""
+"""How the programs turn the address of an object into its cache, by host."""
 
 from __future__ import annotations
 
+from slabmon.kernel.planning.part import Part
 from slabmon.kernel.probe.facts import Facts
+from slabmon.kernel.programs import LOCATE_VMEMMAP, READ_WORD
 from slabmon.model import FeatureState, State
 
 _INLINE_OFFSETS = (
@@ -21,54 +23,86 @@ _INLINE_OFFSETS = (
 )
 
 
-def cache_lookup(facts: Facts) -> tuple[dict[str, int], FeatureState]:
-    """How an address is turned into its cache."""
+def plan_cache_lookup(facts: Facts) -> Part:
+    """Choose bpf_get_kmem_cache() (6.13+), else struct pages, else no lookup."""
     if facts.kfunc_get_cache is not None:
-        by_page = _inline_lookup(facts)
-        how = "by struct page where that agrees with the kernel's" if by_page else "by the kernel's"
-        kfunc = {
-            "HAVE_CACHE_BY_KFUNC": 1,
-            "HAVE_CACHE_BY_PAGE": 0,
-            "KFUNC_GET_KMEM_CACHE": facts.kfunc_get_cache,
-        }
-        return {**kfunc, **by_page}, FeatureState(State.ON, f"{how} bpf_get_kmem_cache()")
-    slab_cache = facts.offsets.get("OFF_SLAB_CACHE", facts.offsets.get("OFF_PAGE_SLAB_CACHE"))
-    if (
-        (facts.machine == "x86_64" or facts.recursion_guard)  # see find_memory(): from 6.1 on
-        and facts.slab_test is not None
-        and slab_cache is not None
-        and facts.page_symbols
-        and (facts.slab_test_in_flags or "OFF_PAGE_TYPE" in facts.offsets)
-    ):
-        mask, value = facts.slab_test
-        return (
-            {
+        return _by_kfunc(facts, facts.kfunc_get_cache)
+    by_page = _page_defines(facts)
+    if by_page:
+        return Part(
+            features={"cache_of_address": FeatureState(State.ON, "by walking struct page")},
+            defines={
                 "HAVE_CACHE_BY_KFUNC": 0,
                 "HAVE_CACHE_BY_PAGE": 1,
-                "PAGE_STRUCT_BYTES": facts.sizes["page"],
-                "OFF_PAGE_COMPOUND_HEAD": facts.offsets.get("OFF_PAGE_COMPOUND_HEAD", 8),
-                "OFF_PAGE_SLAB_TEST": 0
-                if facts.slab_test_in_flags
-                else facts.offsets["OFF_PAGE_TYPE"],
-                "PAGE_SLAB_MASK": mask,
-                "PAGE_SLAB_VALUE": value,
-                "OFF_SLAB_CACHE": slab_cache,
+                "HAVE_PAGE_LOOKUP_INLINE": 0,
+                "HAVE_CACHE_LOOKUP": 1,
+                **by_page,
             },
-            FeatureState(State.ON, "by walking struct page"),
+            run=(READ_WORD,),
         )
-    return (
-        {"HAVE_CACHE_BY_KFUNC": 0, "HAVE_CACHE_BY_PAGE": 0},
-        FeatureState(
-            State.DEGRADED,
-            "no bpf_get_kmem_cache() (6.13+), and struct page cannot be walked here (KALLSYMS_ALL, "
-            "on arm64 from 6.1 on): kmalloc caches are not told apart and kfree is not attributed",
-        ),
+    return Part(
+        features={
+            "cache_of_address": FeatureState(
+                State.DEGRADED,
+                "no bpf_get_kmem_cache() (6.13+), and struct page cannot be walked here "
+                "(KALLSYMS_ALL, on arm64 from 6.1 on): kmalloc caches are not told apart and "
+                "kfree is not attributed",
+            )
+        },
+        defines={
+            "HAVE_CACHE_BY_KFUNC": 0,
+            "HAVE_CACHE_BY_PAGE": 0,
+            "HAVE_PAGE_LOOKUP_INLINE": 0,
+            "HAVE_CACHE_LOOKUP": 0,
+        },
     )
 
 
-def _inline_lookup(facts: Facts) -> dict[str, int]:
-    """From an address to its cache by way of struct page, without a call: where memory can be
-    read in line (bpf_rdonly_cast()) and a tail page points to its head (up to 7.0)."""
+def _by_kfunc(facts: Facts, kfunc: int) -> Part:
+    inline = _inline_defines(facts)
+    how = "by struct page where that agrees with the kernel's" if inline else "by the kernel's"
+    return Part(
+        features={"cache_of_address": FeatureState(State.ON, f"{how} bpf_get_kmem_cache()")},
+        defines={
+            "HAVE_CACHE_BY_KFUNC": 1,
+            "HAVE_CACHE_BY_PAGE": 0,
+            "KFUNC_GET_KMEM_CACHE": kfunc,
+            "HAVE_PAGE_LOOKUP_INLINE": int(bool(inline)),
+            "HAVE_CACHE_LOOKUP": 1,
+            **inline,
+        },
+        run=(LOCATE_VMEMMAP,) if inline else (),
+    )
+
+
+def _page_defines(facts: Facts) -> dict[str, int]:
+    """Return the macros for a walk from an address to its struct page and cache, or {}."""
+    slab_cache = facts.offsets.get("OFF_SLAB_CACHE", facts.offsets.get("OFF_PAGE_SLAB_CACHE"))
+    if (
+        not (facts.machine == "x86_64" or facts.recursion_guard)  # arm64: find_memory(), 6.1+
+        or facts.slab_test is None
+        or slab_cache is None
+        or not facts.page_symbols
+        or not (facts.slab_test_in_flags or "OFF_PAGE_TYPE" in facts.offsets)
+    ):
+        return {}
+    mask, value = facts.slab_test
+    return {
+        "PAGE_STRUCT_BYTES": facts.sizes["page"],
+        "OFF_PAGE_COMPOUND_HEAD": facts.offsets.get("OFF_PAGE_COMPOUND_HEAD", 8),
+        "OFF_PAGE_SLAB_TEST": 0 if facts.slab_test_in_flags else facts.offsets["OFF_PAGE_TYPE"],
+        "PAGE_SLAB_MASK": mask,
+        "PAGE_SLAB_VALUE": value,
+        "OFF_SLAB_CACHE": slab_cache,
+    }
+
+
+def _inline_defines(facts: Facts) -> dict[str, int]:
+    """Return the macros for a lookup by struct page without a call, or {}.
+
+    It needs memory reads in line (bpf_rdonly_cast()) and tail pages that point to their head (up
+    to 7.0).
+    """
     if (
         facts.machine != "x86_64"
         or not facts.kfunc_cast
@@ -80,7 +114,6 @@ def _inline_lookup(facts: Facts) -> dict[str, int]:
         return {}
     mask, value = facts.slab_test
     return {
-        "HAVE_PAGE_LOOKUP_INLINE": 1,
         "KFUNC_RDONLY_CAST": facts.kfunc_cast,
         "BTF_WORD_TYPE": facts.number_type,
         "PAGE_STRUCT_BYTES": facts.sizes["page"],

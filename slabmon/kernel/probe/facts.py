@@ -14,6 +14,7 @@ from slabmon.kernel.bpf import syscall
 from slabmon.kernel.probe import btf as btf_module
 from slabmon.kernel.probe.direct_map import TELLTALES
 from slabmon.kernel.probe.gfp import bits_from_format
+from slabmon.kernel.programs import EVENTS, FUNCTIONS
 
 # Macro -> struct and the member names it had over time.
 OFFSETS: dict[str, tuple[str, ...]] = {
@@ -60,27 +61,6 @@ OFFSETS: dict[str, tuple[str, ...]] = {
     "OFF_NET_DEVICE_DEV": ("net_device", "dev"),
 }
 SIZES = ("page", "devres")
-EVENTS = (
-    "kmalloc",
-    "kmalloc_node",
-    "kmem_cache_alloc",
-    "kmem_cache_alloc_node",
-    "kfree",
-    "kmem_cache_free",
-    "mm_page_alloc",
-    "mm_page_free",
-    "devres_log",
-    "module_load",
-    "module_free",
-    "net_dev_queue",
-)
-# Functions that allocate or free with no event: their programs attach to the function itself.
-FUNCTIONS = (
-    "kmem_cache_alloc_bulk",
-    "kmem_cache_alloc_bulk_noprof",
-    "kmem_cache_free_bulk",
-    "__kfree_rcu_sheaf",
-)
 # Added together with the guard that keeps a raw tracepoint program from running inside itself
 # (kernel commit 05b24ff9b2cf, 6.1).
 _RECURSION_GUARD = "bpf_prog_inc_misses_counter"
@@ -139,6 +119,17 @@ def count_list(text: str | None) -> int:
     """Highest number in a kernel list such as `0-3,8` plus one: possible CPUs or nodes."""
     numbers = (text or "0").replace(",", "-").split("-")
     return max(int(number) for number in numbers) + 1
+
+
+def node_of_cpu(nodes: int) -> dict[int, int]:
+    """Return the NUMA node of each CPU, from sysfs."""
+    node_of: dict[int, int] = {}
+    for node in range(nodes):
+        cpus = read_text(f"/sys/devices/system/node/node{node}/cpulist") or ""
+        for part in filter(None, cpus.split(",")):
+            first, _, last = part.partition("-")
+            node_of |= dict.fromkeys(range(int(first), int(last or first) + 1), node)
+    return node_of
 
 
 def lockdown_state(text: str | None) -> str:

@@ -1,29 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text symbols by address and by name, in little memory: a kernel has over 100,000 of them, of
-which few are ever asked for."""
+"""A compact symbol table: a kernel has over 100,000 text symbols, and few are ever looked up."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-# Names are compressed by so many: one takes 20 microseconds to find, all take a third.
+from slabmon.base.arrays import I64, U8, U64
+
+# Names per compressed block. Finding one name takes 20 microseconds, and all of them take a third
+# of their plain size.
 _BLOCK = 256
 _LEVEL = 1
-_PIECE = 64 * _BLOCK  # bounds what is needed for a moment
+_PIECE = 64 * _BLOCK  # bounds temporary memory
 _NEWLINE = 10
 
 
-class Table:
-    """Symbols sorted by address; addresses are kept from the first one on."""
+class SymbolTable:
+    """Symbols by address and by name. Addresses are stored relative to the lowest one."""
 
-    def __init__(
-        self, addresses: np.ndarray, starts: np.ndarray, ends: np.ndarray, text: np.ndarray
-    ) -> None:
-        """Copies the names out of `text` (bytes), which is far larger and can go. Each name is
-        followed by one more byte, as by the end of its line."""
+    def __init__(self, addresses: U64, starts: I64, ends: I64, text: U8) -> None:
+        """Copy names out of `text`, which can be freed afterwards.
+
+        Symbol i has the name text[starts[i]:ends[i]], which one more byte follows, such as the
+        end of its line.
+        """
         order = np.argsort(addresses, kind="stable")
         ordered = addresses[order]
         self._first = int(ordered[0]) if len(ordered) else 0
@@ -33,29 +36,29 @@ class Table:
         self._blocks: list[bytes] = []
         for i in range(0, len(order), _PIECE):
             piece = order[i : i + _PIECE]
-            self._blocks += _packed(text, starts[piece], ends[piece])
+            self._blocks += _compressed(text, starts[piece], ends[piece])
 
     def __len__(self) -> int:
         return len(self._offsets)
 
     def address(self, index: int) -> int:
-        """Of the index-th symbol."""
+        """Return the address of the index-th symbol."""
         return self._first + int(self._offsets[index])
 
     def name(self, index: int) -> str:
-        """Of the index-th symbol."""
+        """Return the name of the index-th symbol."""
         block = zlib.decompress(self._blocks[index // _BLOCK]).split(b"\n")
         return block[index % _BLOCK].decode("utf-8", "replace")
 
     def _count(self, address: int, side: str) -> int:
-        """How many symbols lie below an address (left), or not above it (right)."""
+        """Return the number of symbols below an address (left), or not above it (right)."""
         kind, offset = self._offsets.dtype.type, address - self._first
         if not 0 <= offset <= np.iinfo(kind).max:
             return 0 if offset < 0 else len(self)
         return int(np.searchsorted(self._offsets, kind(offset), side))  # type: ignore[call-overload]
 
     def at(self, address: int) -> tuple[str, int] | None:
-        """Symbol and offset of an address."""
+        """Return the symbol of an address and the offset into it; None below all symbols."""
         index = self._count(address, "right") - 1
         if index < 0:
             return None
@@ -64,34 +67,34 @@ class Table:
         return self.name(self._count(start, "left")), address - start
 
     def find(self, names: Iterable[str]) -> dict[str, int]:
-        """Addresses by exact name, of those that exist. All at once: everything is unpacked."""
-        wanted = {name: b"\n%s\n" % name.encode() for name in names}
-        found: dict[str, int] = {}
-        for number, packed in enumerate(self._blocks):
-            block = b"\n%s\n" % zlib.decompress(packed)
-            for name, line in wanted.items():
-                place = block.find(line)
-                if place >= 0 and name not in found:
-                    index = number * _BLOCK + block.count(b"\n", 0, place)
-                    found[name] = self.address(index)
-        return found
+        """Return the addresses of the names that exist. Every call decompresses the table."""
+        patterns = {name: b"\n%s\n" % name.encode() for name in names}
+        addresses: dict[str, int] = {}
+        for number, compressed in enumerate(self._blocks):
+            block = b"\n%s\n" % zlib.decompress(compressed)
+            for name, pattern in patterns.items():
+                position = block.find(pattern)
+                if position >= 0 and name not in addresses:
+                    index = number * _BLOCK + block.count(b"\n", 0, position)
+                    addresses[name] = self.address(index)
+        return addresses
 
     def end(self, start: int) -> int:
-        """Where the symbol at this address ends: at the next one."""
-        after = self._count(start, "right")
-        return self.address(after) if after < len(self) else start + 4096
+        """Return the end of the symbol at this address: the start of the next one."""
+        index = self._count(start, "right")
+        return self.address(index) if index < len(self) else start + 4096
 
 
-def _packed(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterable[bytes]:
-    """Blocks of these pieces of text, one in a line, compressed."""
+def _compressed(text: U8, starts: I64, ends: I64) -> Iterator[bytes]:
+    """Yield these pieces of text, one a line, as compressed blocks."""
     lengths = ends - starts + 1
     stops = np.cumsum(lengths)
-    # Where in the text each byte is.
-    places = np.repeat(starts - stops + lengths, lengths)
-    places += np.arange(len(places))
-    found = text[places]
-    found[stops - 1] = _NEWLINE
-    lines = found.tobytes()
+    # Position in the text of each byte of the result.
+    positions = np.repeat(starts - stops + lengths, lengths)
+    positions += np.arange(len(positions))
+    gathered = text[positions]
+    gathered[stops - 1] = _NEWLINE
+    lines = gathered.tobytes()
     start = 0
     for stop in (*stops[_BLOCK - 1 : -1 : _BLOCK].tolist(), len(lines)):
         yield zlib.compress(lines[start : stop - 1], _LEVEL)

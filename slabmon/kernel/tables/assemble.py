@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From columns of the kernel's tables to the rows of a Snapshot. No I/O."""
+"""Turn columns of the kernel's tables into the rows of a Snapshot. No I/O."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from slabmon.analysis.sampling import bounded, certain
+from slabmon.base.arrays import I64, U64
 from slabmon.kernel.bpf.layout import CONSTANTS
 from slabmon.kernel.probe.gfp import CLASSES
 from slabmon.kernel.probe.slabinfo import Nature
@@ -32,7 +33,7 @@ from slabmon.model import (
 )
 
 # Caches whose users allocate or free in bulk, or free through RCU batches, on every kernel of
-# the support matrix: mm/slub.c has no tracepoint for either.
+# the support matrix. mm/slub.c has no tracepoint for either.
 BULK_CACHES = {
     "maple_node": "lib/maple_tree.c: mt_alloc_bulk, mt_free_bulk, mt_free_rcu",
     "skbuff_head_cache": "net/core/skbuff.c: napi_skb_cache_get, napi_skb_cache_put",
@@ -42,61 +43,63 @@ T = TypeVar("T")
 _NO_LIFETIMES = (0,) * CONSTANTS["LIFETIMES"]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Allocation slots with what they mean: columns of equal length, `*_of` index the lists."""
+@dataclass(frozen=True, kw_only=True)
+class SlotColumns:
+    """Allocation slots and what they mean: columns (slots,), and the lists that `*_of` index.
+
+    `caches` and `locations` have no duplicates. `node` is the NUMA node asked for, -1 for any;
+    `bucket` the size of the kmalloc cache in bytes, 0 for other caches.
+    """
 
     caches: list[Identity]
-    cache_of: np.ndarray
-    places: list[Location]
-    place_of: np.ndarray
-    class_of: np.ndarray
-    flags: np.ndarray
-    node: np.ndarray
-    bucket: np.ndarray
-    count: np.ndarray
-    failed: np.ndarray
-    requested: np.ndarray
-    allocated: np.ndarray
+    cache_of: I64  # (slots,) into caches
+    locations: list[Location]
+    location_of: I64  # (slots,) into locations
+    class_of: I64  # (slots,) into gfp.CLASSES
+    flags: U64  # (slots,) GFP flags
+    node: I64  # (slots,)
+    bucket: U64  # (slots,)
+    count: U64  # (slots,) successful allocations
+    failed: U64  # (slots,) failed allocations
+    requested: U64  # (slots,) bytes
+    allocated: U64  # (slots,) bytes
 
 
-def distinct(labels: list[T]) -> tuple[list[T], np.ndarray]:
-    """The different labels, and for each label the position of its equal among them."""
+def distinct(labels: list[T]) -> tuple[list[T], I64]:
+    """Return the labels without duplicates, and the index of each label among them."""
     position = {label: i for i, label in enumerate(dict.fromkeys(labels))}
     return list(position), np.array([position[label] for label in labels], np.int64)
 
 
-def find_places(
-    site: np.ndarray, variant_key: np.ndarray, locate: Callable[[int, int], Location]
-) -> tuple[list[Location], np.ndarray]:
-    """Locations of call sites (address, and module generation in the high half of `variant_key`):
-    the different ones, and the position of each site's among them."""
-    generation = variant_key >> np.uint64(32)
-    _, number = np.unique(site, return_inverse=True)
+def _find_locations(
+    slots: Allocations, locate: Callable[[int, int], Location]
+) -> tuple[list[Location], I64]:
+    """Return the distinct locations of the slots' call sites, and the index of each slot's.
+
+    `locate` takes an address and the module generation it was seen in, which is the high half of
+    `variant_key`.
+    """
+    generation = slots.variant_key >> np.uint64(32)
+    _, number = np.unique(slots.site, return_inverse=True)
     pairs = generation << np.uint64(32) | number.astype(np.uint64)
     _, first, pair_of = np.unique(pairs, return_index=True, return_inverse=True)
-    known = zip(site[first].tolist(), generation[first].tolist(), strict=True)
-    places, place_of = distinct([locate(*pair) for pair in known])
-    return places, place_of[pair_of]
+    known = zip(slots.site[first].tolist(), generation[first].tolist(), strict=True)
+    locations, location_of = distinct([locate(*pair) for pair in known])
+    return locations, location_of[pair_of]
 
 
-def read_rows(
-    slots: Allocations,
-    directory: CacheDirectory,
-    locate: Callable[[int, int], Location],
-    classify: Callable[[int], str],
-    gfp: Mapping[str, int],
-) -> Rows:
-    """Gives allocation slots their cache, place and GFP class.
+def _find_caches(
+    slots: Allocations, directory: CacheDirectory, gfp: Mapping[str, int]
+) -> tuple[list[Identity], I64]:
+    """Return the distinct caches of the slots, and the index of each slot's.
 
-    kmalloc events tell bytes; for kmem_cache_alloc they are the cache's object size and size.
+    A slot whose allocations all failed has no cache. Its size and flags identify the cache where
+    only one fits.
     """
-    bucket = slots.gfp_size_key & np.uint64(0xFFFFFFFF)
-    flags = slots.gfp_size_key >> np.uint64(32)
+    bucket, flags = slots.gfp_size_key & np.uint64(0xFFFFFFFF), slots.gfp_size_key >> np.uint64(32)
     keys, key_of = np.unique(slots.cache, return_inverse=True)
     identities = [directory.get(key) for key in keys.tolist()]
     for row in np.flatnonzero((slots.cache == 0) & (slots.count == 0) & (bucket != 0)).tolist():
-        # Only ever failed: bucket size and flags name the cache, where that is unambiguous.
         value = int(flags[row])
         identities.append(
             directory.of_failed_kmalloc(
@@ -107,17 +110,33 @@ def read_rows(
         key_of[row] = len(identities) - 1
     named, name_of_key = distinct(identities)
     used, cache_of = np.unique(name_of_key[key_of], return_inverse=True)
-    caches = [named[i] for i in used.tolist()]
+    return [named[i] for i in used.tolist()], cache_of
+
+
+def slot_columns(
+    slots: Allocations,
+    directory: CacheDirectory,
+    locate: Callable[[int, int], Location],
+    classify: Callable[[int], str],
+    gfp: Mapping[str, int],
+) -> SlotColumns:
+    """Give allocation slots their cache, location and GFP class.
+
+    kmalloc events carry their bytes. For kmem_cache_alloc the requested and allocated bytes are
+    the cache's object size and size.
+    """
+    bucket, flags = slots.gfp_size_key & np.uint64(0xFFFFFFFF), slots.gfp_size_key >> np.uint64(32)
+    caches, cache_of = _find_caches(slots, directory, gfp)
     sizes = np.array([(c.object_size, c.size) for c in caches], np.uint64).reshape(-1, 2)
-    places, place_of = find_places(slots.site, slots.variant_key, locate)
+    locations, location_of = _find_locations(slots, locate)
     values, flags_of = np.unique(flags, return_inverse=True)
     class_of = np.array([CLASSES.index(classify(value)) for value in values.tolist()], np.int64)
     fixed = bucket == 0
-    return Rows(
+    return SlotColumns(
         caches=caches,
         cache_of=cache_of,
-        places=places,
-        place_of=place_of,
+        locations=locations,
+        location_of=location_of,
         class_of=class_of[flags_of],
         flags=flags,
         node=(slots.variant_key & np.uint64(0xFFFFFFFF)).astype(np.int64) - 1,
@@ -129,13 +148,13 @@ def read_rows(
     )
 
 
-def totals(groups: np.ndarray, size: int, *columns: np.ndarray) -> list[list[int]]:
-    """Exact sums of 64-bit columns by group number: one list of `size` per column."""
+def totals(groups: I64, size: int, *columns: U64) -> list[list[int]]:
+    """Return the exact sums of 64-bit columns by group: a list of `size` sums per column."""
     result = []
     for column in columns:
-        total = np.zeros(size, np.uint64)
-        np.add.at(total, groups, column)
-        result.append(total.tolist())
+        sums = np.zeros(size, np.uint64)
+        np.add.at(sums, groups, column)
+        result.append(sums.tolist())
     return result
 
 
@@ -154,42 +173,46 @@ class Sums:
 
 
 def cache_sums(
-    rows: Rows,
+    rows: SlotColumns,
     frees: Frees,
     directory: CacheDirectory,
     large_freed: int,
     unobserved: Mapping[int, int],
 ) -> dict[str, tuple[Identity, Sums]]:
-    """Counters by cache name."""
+    """Return identity and counters by cache name.
+
+    `large_freed` is the number of freed bytes of page-backed kmalloc, `unobserved` the number of
+    proven unobserved frees by cache key.
+    """
     columns = totals(
         rows.cache_of, len(rows.caches), rows.count, rows.failed, rows.requested, rows.allocated
     )
     table: dict[str, tuple[Identity, Sums]] = {}
 
-    def sums(key: int) -> Sums:
-        identity = directory.get(key)
+    def sums_of(identity: Identity) -> Sums:
         return table.setdefault(identity.name, (identity, Sums()))[1]
 
     for identity, allocs, failed, requested, allocated in zip(rows.caches, *columns, strict=True):
-        row = table.setdefault(identity.name, (identity, Sums()))[1]
-        row.allocs += allocs
-        row.failed += failed
-        row.requested += requested
-        row.allocated += allocated
+        sums = sums_of(identity)
+        sums.allocs += allocs
+        sums.failed += failed
+        sums.requested += requested
+        sums.allocated += allocated
     for key, count, lifetimes in zip(
         frees.cache.tolist(), frees.count.tolist(), frees.lifetimes.tolist(), strict=True
     ):
-        row = sums(key)
-        row.frees += count
-        row.freed += large_freed if key == LARGE else count * directory.get(key).size
-        row.lifetimes = tuple(map(sum, zip(row.lifetimes, lifetimes, strict=True)))
+        sums = sums_of(directory.get(key))
+        sums.frees += count
+        sums.freed += large_freed if key == LARGE else count * directory.get(key).size
+        sums.lifetimes = tuple(map(sum, zip(sums.lifetimes, lifetimes, strict=True)))
     for key, count in unobserved.items():
-        sums(key).unobserved += count
+        sums_of(directory.get(key)).unobserved += count
     return table
 
 
 def cache_rows(
     table: Mapping[str, tuple[Identity, Sums]],
+    *,
     live: Mapping[str, Live],
     slabinfo: Mapping[str, Slabinfo],
     aliases: Mapping[str, tuple[str, ...]],
@@ -197,14 +220,18 @@ def cache_rows(
     interval: int,
     bulk_unseen: bool,
 ) -> tuple[Cache, ...]:
-    """All caches: those seen in events, and those that only slabinfo knows. `bulk_unseen`: frees
-    in bulk and through RCU batches are not observed here."""
+    """Return all caches by name: those seen in events, and those that only slabinfo lists.
+
+    `live` is by cache name, `slabinfo` and `aliases` by the kernel's name. `nature` takes a name
+    and the size in slabinfo. `bulk_unseen` says that frees in bulk and through RCU batches are
+    not observed on this host.
+    """
     blind = BULK_CACHES if bulk_unseen else {}
     rows = []
     for name, (identity, sums) in table.items():
         info = slabinfo.get(identity.kernel_name) if name == identity.kernel_name else None
-        # Live objects of ours cannot outnumber all active ones, unless frees go unseen. The
-        # slack covers frees between the two readings.
+        # Our live objects cannot outnumber all active ones unless frees go unseen. The slack
+        # covers frees between the two readings.
         excess = sums.allocs - sums.frees - (info.active_objects * 1.01 + 64) if info else 0
         rows.append(
             Cache(
@@ -232,62 +259,79 @@ def cache_rows(
                 slabinfo=info,
             )
         )
-    known = {identity.kernel_name for identity, _ in table.values()}
-    for name, info in slabinfo.items():
-        if name not in known:
-            size, reclaimable = nature(name, info.object_size)
-            rows.append(
-                Cache(
-                    name=name,
-                    object_size=size,
-                    allocs=0,
-                    frees=0,
-                    failed=0,
-                    requested_bytes=0,
-                    allocated_bytes=0,
-                    freed_bytes=0,
-                    live=Live(),
-                    frees_observable=name not in blind,
-                    reclaimable=reclaimable,
-                    accounted=False,
-                    dma=False,
-                    unobserved_frees=0,
-                    lifetimes=_NO_LIFETIMES,
-                    aliases=aliases.get(name, ()),
-                    slabinfo=info,
-                )
-            )
+    seen = {identity.kernel_name for identity, _ in table.values()}
+    rows += [
+        _idle_cache(
+            name,
+            info,
+            nature(name, info.object_size),
+            aliases=aliases.get(name, ()),
+            frees_observable=name not in blind,
+        )
+        for name, info in slabinfo.items()
+        if name not in seen
+    ]
     return tuple(sorted(rows, key=lambda row: row.name))
 
 
-def site_rows(rows: Rows, live: Mapping[Location, Live], interval: int) -> tuple[Site, ...]:
-    """Counters by call site."""
-    columns = totals(
-        rows.place_of, len(rows.places), rows.count, rows.failed, rows.requested, rows.allocated
+def _idle_cache(
+    name: str, info: Slabinfo, nature: Nature, *, aliases: tuple[str, ...], frees_observable: bool
+) -> Cache:
+    """Return the row of a cache without events since tracking began."""
+    return Cache(
+        name=name,
+        object_size=nature.object_size,
+        allocs=0,
+        frees=0,
+        failed=0,
+        requested_bytes=0,
+        allocated_bytes=0,
+        freed_bytes=0,
+        live=Live(),
+        frees_observable=frees_observable,
+        reclaimable=nature.reclaimable,
+        accounted=False,
+        dma=False,
+        unobserved_frees=0,
+        lifetimes=_NO_LIFETIMES,
+        aliases=aliases,
+        slabinfo=info,
     )
-    found = [
-        Site._make((*place, *values, bounded(live.get(place), interval, values[-1])))
-        for place, values in zip(rows.places, zip(*columns, strict=True), strict=True)
+
+
+def site_rows(rows: SlotColumns, live: Mapping[Location, Live], interval: int) -> tuple[Site, ...]:
+    """Return counters by call site, in order of symbol and offset."""
+    columns = totals(
+        rows.location_of,
+        len(rows.locations),
+        rows.count,
+        rows.failed,
+        rows.requested,
+        rows.allocated,
+    )
+    sites = [
+        Site._make((*location, *values, bounded(live.get(location), interval, values[-1])))
+        for location, values in zip(rows.locations, zip(*columns, strict=True), strict=True)
     ]
-    found.sort(key=itemgetter(0, 1))  # symbol, offset
-    return tuple(found)
+    sites.sort(key=itemgetter(0, 1))  # symbol, offset
+    return tuple(sites)
 
 
-def gfp_rows(rows: Rows) -> tuple[GfpClass, ...]:
-    """Counters by GFP class, all classes present."""
+def gfp_rows(rows: SlotColumns) -> tuple[GfpClass, ...]:
+    """Return counters by GFP class, all classes included."""
     columns = totals(rows.class_of, len(CLASSES), rows.count, rows.allocated, rows.failed)
     return tuple(GfpClass(*row) for row in zip(CLASSES, *columns, strict=True))
 
 
-def size_rows(rows: Rows) -> tuple[SizeBucket, ...]:
-    """kmalloc requests by powers of two.
+def size_rows(rows: SlotColumns) -> tuple[SizeBucket, ...]:
+    """Return kmalloc requests by powers of two.
 
     Every power of two from the smallest kmalloc bucket on is itself a bucket's object size, so
     the bucket alone decides between them, exactly.
     """
     kmalloc = (rows.bucket != 0) & (rows.count != 0)
-    known = np.array([cache.object_size for cache in rows.caches], np.uint64)[rows.cache_of]
-    exact = np.where(known != 0, known, rows.bucket)[kmalloc]
+    object_sizes = np.array([cache.object_size for cache in rows.caches], np.uint64)[rows.cache_of]
+    exact = np.where(object_sizes != 0, object_sizes, rows.bucket)[kmalloc]
     sizes, size_of = np.unique(exact, return_inverse=True)
     (counts,) = totals(size_of, len(sizes), rows.count[kmalloc])
     table: Counter[int] = Counter()
@@ -296,32 +340,32 @@ def size_rows(rows: Rows) -> tuple[SizeBucket, ...]:
     return tuple(SizeBucket(le, table[le]) for le in sorted(table))
 
 
-def node_rows(per_cpu: Iterable[tuple[int, Rows]]) -> tuple[NodeUse, ...]:
-    """Counters by preferred node, from each CPU's own node and rows."""
+def node_rows(per_cpu: Iterable[tuple[int, SlotColumns]]) -> tuple[NodeUse, ...]:
+    """Return counters by preferred NUMA node, from the node and the slots of each CPU."""
     allocs: Counter[int] = Counter()
-    bytes_: Counter[int] = Counter()
-    for own, rows in per_cpu:
-        asked = np.where(rows.node >= 0, rows.node, own)
-        for node in np.unique(asked).tolist():
-            allocs[node] += int(rows.count[asked == node].sum())
-            bytes_[node] += int(rows.allocated[asked == node].sum())
-    return tuple(NodeUse(node, allocs[node], bytes_[node]) for node in sorted(allocs))
+    allocated: Counter[int] = Counter()
+    for cpu_node, rows in per_cpu:
+        preferred = np.where(rows.node >= 0, rows.node, cpu_node)
+        for node in np.unique(preferred).tolist():
+            allocs[node] += int(rows.count[preferred == node].sum())
+            allocated[node] += int(rows.allocated[preferred == node].sum())
+    return tuple(NodeUse(node, allocs[node], allocated[node]) for node in sorted(allocs))
 
 
 def page_rows(
     pages: tuple[Allocations, Frees] | None, classify: Callable[[int], str]
 ) -> tuple[PageOrder, ...]:
-    """Page allocator counters by order and GFP class; frees know no class."""
+    """Return page allocator counters by order and GFP class; frees have no class."""
     if pages is None:
         return ()
     allocs: Counter[tuple[int, str]] = Counter()
     failed: Counter[tuple[int, str]] = Counter()
-    taken, freed = pages
+    allocations, frees = pages
     for order, request, count, failures in zip(
-        taken.site.tolist(),
-        taken.gfp_size_key.tolist(),
-        taken.count.tolist(),
-        taken.failed.tolist(),
+        allocations.site.tolist(),
+        allocations.gfp_size_key.tolist(),
+        allocations.count.tolist(),
+        allocations.failed.tolist(),
         strict=True,
     ):
         allocs[order - 1, classify(request >> 32)] += count
@@ -330,6 +374,6 @@ def page_rows(
         PageOrder(order, name, allocs[order, name], 0, failed[order, name])
         for order, name in sorted(allocs)
     ]
-    for order, count in zip(freed.cache.tolist(), freed.count.tolist(), strict=True):
+    for order, count in zip(frees.cache.tolist(), frees.count.tolist(), strict=True):
         rows.append(PageOrder(order - 1, None, 0, count, 0))
     return tuple(rows)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which cache is which. A cache is one struct kmem_cache, told by address and generation; names
-repeat, and addresses are used again after a cache is destroyed."""
+"""Identity of slab caches.
+
+A cache is one struct kmem_cache, identified by address and generation: names repeat, and addresses
+are reused after a cache is destroyed.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from slabmon.base.arrays import U8, U64, Records
 from slabmon.base.escape import escape
 from slabmon.kernel.bpf.layout import CONSTANTS
 from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE
@@ -24,35 +28,39 @@ _GOLDEN_RATIO = 0x9E3779B97F4A7C15
 SLAB_FLAGS = {"RECLAIM_ACCOUNT": 0x20000, "ACCOUNT": 0x4000000, "CACHE_DMA": 0x4000}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Identity:
-    """One row of the caches view. `size` is what an object occupies, both in bytes."""
+    """One row of the caches view: `kernel_name`, with a number behind it if that is taken.
+
+    `object_size` is the size of an object, `size` the memory it occupies, both in bytes.
+    """
 
     name: str
     kernel_name: str
-    object_size: int
-    size: int
-    reclaimable: bool
-    accounted: bool
-    dma: bool
+    object_size: int = 0
+    size: int = 0
+    reclaimable: bool = False
+    accounted: bool = False
+    dma: bool = False
 
 
 class CacheDirectory:
-    """Identities by cache key, kept for the whole session so that names never move."""
+    """Identities by cache key, kept for the whole session so that rows keep their names."""
 
     def __init__(self, flag_masks: Mapping[str, int]) -> None:
+        """Take the masks of slab flags that this kernel's BTF names, over those of SLAB_FLAGS."""
         self._masks = {**SLAB_FLAGS, **flag_masks}
-        large = Identity(LARGE_CACHE, LARGE_CACHE, 0, 0, False, False, False)
-        unknown = Identity(UNRESOLVED_CACHE, UNRESOLVED_CACHE, 0, 0, False, False, False)
+        large = Identity(name=LARGE_CACHE, kernel_name=LARGE_CACHE)
+        unknown = Identity(name=UNRESOLVED_CACHE, kernel_name=UNRESOLVED_CACHE)
         self._by_key: dict[int, Identity] = {LARGE: large, UNKNOWN: unknown}
         self._holders: dict[str, dict[int, int]] = {}
         self._names = {LARGE_CACHE, UNRESOLVED_CACHE}
 
-    def update(self, keys: np.ndarray, records: np.ndarray, generations: np.ndarray) -> bool:
-        """Takes in the kernel's cache table; True when it had news.
+    def update(self, keys: U64, records: Records, generations: U8) -> bool:
+        """Add new entries of the kernel's cache table. Return whether there were any.
 
-        A second cache of one name becomes `name#2`, unless the first is destroyed: then it
-        follows it under the same name.
+        `generations` are the kernel's counters by hash of the address. A second cache of one name
+        becomes `name#2`, unless the first is destroyed: then it takes over the name.
         """
         news = False
         for key, record in zip(keys.tolist(), records, strict=True):
@@ -61,7 +69,7 @@ class CacheDirectory:
                 news = True
         return news
 
-    def _identify(self, key: int, record: np.void, generations: np.ndarray) -> Identity:
+    def _identify(self, key: int, record: np.void, generations: U8) -> Identity:
         kernel_name = escape(record["name"])
         holders = self._holders.setdefault(kernel_name, {})
         address = key & ~_GENERATION_MASK
@@ -77,36 +85,38 @@ class CacheDirectory:
     def _identity(self, name: str, record: np.void) -> Identity:
         flags = int(record["flags"])
         return Identity(
-            name,
-            escape(record["name"]),
-            int(record["object_size"]),
-            int(record["size"]),
-            bool(flags & self._masks["RECLAIM_ACCOUNT"]),
-            bool(flags & self._masks["ACCOUNT"]),
-            bool(flags & self._masks["CACHE_DMA"]),
+            name=name,
+            kernel_name=escape(record["name"]),
+            object_size=int(record["object_size"]),
+            size=int(record["size"]),
+            reclaimable=bool(flags & self._masks["RECLAIM_ACCOUNT"]),
+            accounted=bool(flags & self._masks["ACCOUNT"]),
+            dma=bool(flags & self._masks["CACHE_DMA"]),
         )
 
     def _unused(self, kernel_name: str) -> str:
-        """The name, with the first free number behind it where it is taken."""
+        """Return the name, with the first free number behind it if it is taken."""
         name, number = kernel_name, 1
         while name in self._names:
             number += 1
             name = f"{kernel_name}#{number}"
         return name
 
-    def _destroyed(self, key: int, generations: np.ndarray) -> bool:
-        """Whether this cache is gone: the generation of its address moved on, and what is there
-        now, as far as it was seen, is called otherwise."""
+    def _destroyed(self, key: int, generations: U8) -> bool:
+        """Return whether this cache is gone.
+
+        The generation of its address has advanced, and no cache of its name was seen there since.
+        """
         address = key & ~_GENERATION_MASK
         slot = (address * _GOLDEN_RATIO & (1 << 64) - 1) >> 40 & _GENERATIONS - 1
         current = address | int(generations[slot]) & _GENERATION_MASK
-        there = self._by_key.get(current)
+        successor = self._by_key.get(current)
         return current != key and (
-            there is None or there.kernel_name != self._by_key[key].kernel_name
+            successor is None or successor.kernel_name != self._by_key[key].kernel_name
         )
 
     def names(self) -> list[tuple[int, str, bool]]:
-        """Key, name and whether it holds its kernel name now, of every cache in order of sight."""
+        """Return (key, name, whether it holds its kernel name now) of each cache, oldest first."""
         holding = {key for holders in self._holders.values() for key in holders.values()}
         return [
             (key, cache.name, key in holding)
@@ -114,10 +124,8 @@ class CacheDirectory:
             if key not in (LARGE, UNKNOWN)
         ]
 
-    def recall(
-        self, names: Iterable[tuple[int, str, bool]], keys: np.ndarray, records: np.ndarray
-    ) -> None:
-        """Gives caches of the kernel's table the names an earlier process gave them."""
+    def restore(self, names: Iterable[tuple[int, str, bool]], keys: U64, records: Records) -> None:
+        """Give the caches of the kernel's table the names() of an earlier process."""
         record_of = dict(zip(keys.tolist(), records, strict=True))
         for key, name, holds in names:
             if key not in record_of:
@@ -129,23 +137,25 @@ class CacheDirectory:
                 self._holders.setdefault(cache.kernel_name, {})[address] = key
 
     def get(self, key: int) -> Identity:
-        """The cache of a key; UNRESOLVED where it was never introduced."""
+        """Return the cache of a key, UNRESOLVED_CACHE if the key was never seen."""
         return self._by_key.get(key) or self._by_key[UNKNOWN]
 
     def of_failed_kmalloc(
         self, size: int, reclaimable: bool, accounted: bool, dma: bool
     ) -> Identity:
-        """The cache a failed request of this bucket size went to: known only where one kmalloc
-        cache of that size and kind was seen. Priority as in kmalloc_type(): DMA, reclaimable,
-        accounted."""
-        wanted = (dma, reclaimable and not dma, accounted and not dma and not reclaimable)
+        """Return the cache that a failed request of this bucket size was for.
+
+        It is known only if exactly one kmalloc cache of that size and kind was seen. Flags have
+        the priority of kmalloc_type(): DMA, reclaimable, accounted.
+        """
+        kind = (dma, reclaimable and not dma, accounted and not dma and not reclaimable)
         if size > _LARGEST_BUCKET:
             return self._by_key[LARGE]
-        found = {
+        matches = {
             identity.name: identity
             for identity in self._by_key.values()
             if identity.size == size
             and "kmalloc" in identity.kernel_name
-            and (identity.dma, identity.reclaimable, identity.accounted) == wanted
+            and (identity.dma, identity.reclaimable, identity.accounted) == kind
         }
-        return next(iter(found.values())) if len(found) == 1 else self._by_key[UNKNOWN]
+        return next(iter(matches.values())) if len(matches) == 1 else self._by_key[UNKNOWN]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's table of stacks: what was allocated by each, and room for new ones.
+"""The kernel's table of stacks: bytes allocated by each stack, and room for new stacks.
 
-bpf_get_stackid() keeps a stack where its hash says, for good, and refuses another that belongs
-there (kernel/bpf/stackmap.c). In the end interrupts, which come on top of anything, would fill the
-table. So stacks that no live object has, and of which little was allocated, are taken out when
-others found no room; what was allocated by them is counted on, without a stack.
+bpf_get_stackid() stores a stack where its hash says, for good, and refuses another stack with the
+same slot (kernel/bpf/stackmap.c). In the end stacks of interrupts, which come on top of any other,
+would fill the table. So stacks without live objects and with few allocated bytes are evicted when
+others found no room. Their bytes stay counted, without a stack.
 """
 
 from __future__ import annotations
@@ -14,120 +14,131 @@ from collections.abc import Callable
 
 import numpy as np
 
+from slabmon.base.arrays import F64, I64, Records
 from slabmon.kernel.bpf import maps
 from slabmon.kernel.bpf.layout import STACK_TOTAL
 from slabmon.kernel.loading.loader import Programs
 from slabmon.kernel.planning.plan import Plan
 from slabmon.model import OTHER_STACKS, STACKLESS, Stacked
 
-KEPT = 256  # stacks of a snapshot, those of which most was allocated, which always stay
-STAYING = 1 / 16  # of a small table: no more stay
+KEPT = 256  # stacks in a snapshot, those with the most allocated bytes, which are never evicted
+KEPT_SHARE = 1 / 16  # of a small table: at most this share is never evicted
 EVERY_NS = 30 * 10**9
-# An event that had its stack's number before that was given up is done with it, and the object
-# published (its time is set last), after so long.
+# An event that looked up its stack's id before the eviction has published its object (the time is
+# set last) after this time.
 GRACE_NS = 10**9
-_UNIT = 1 << 16  # of squares, in bytes squared
-_DIGITS = 16  # steps of a standard error that figures are rounded to
+_UNIT = 1 << 16  # of variances, in bytes squared
+_DIGITS = 16  # figures are rounded to this fraction of their standard error
 
 
 class StackTable:
-    """One session's. `take` makes objects that were tracked before a time stackless, of these
-    numbers; `clock` is CLOCK_MONOTONIC in nanoseconds, as in the records."""
+    """The stack map of one session."""
 
     def __init__(
         self,
         programs: Programs,
         plan: Plan,
-        take: Callable[[np.ndarray, int], None],
+        clear_stacks: Callable[[I64, int], None],
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._maps, self._take, self._clock = programs.maps, take, clock
+        """Read the maps of `programs`.
+
+        `clear_stacks(ids, before_ns)` clears the stack of objects sampled before that time.
+        `clock` is CLOCK_MONOTONIC in nanoseconds, as in the records.
+        """
+        self._maps, self._clear_stacks, self._clock = programs.maps, clear_stacks, clock
         self._frames = plan.settings.stack_frames
         self._count = plan.defines["NR_STACK_IDS"] + 1
-        self._leaving = np.zeros(0, np.int64)
-        self._until = self._next = 0
+        self._evicted: I64 = np.zeros(0, np.int64)
+        self._grace_end = self._next = 0
         self._collisions = -1
 
-    def frames(self, number: int) -> list[int]:
-        """Return addresses of a stack, innermost first; [] when it is not there."""
-        found = np.zeros(self._frames, "<u8")
-        if not maps.lookup(self._maps["stacks"], np.array([number], "<u4"), found):
+    def frames(self, stack: int) -> list[int]:
+        """Return the addresses of a stack, innermost first; [] if it is not in the table."""
+        addresses = np.zeros(self._frames, "<u8")
+        if not maps.lookup(self._maps["stacks"], np.array([stack], "<u4"), addresses):
             return []
-        return [int(frame) for frame in found if frame]
+        return [int(address) for address in addresses if address]
 
-    def _totals(self) -> np.ndarray:
-        """By number; the last are all without a stack. Mapped for this reading only, as the pool
-        is. What is past can be written."""
+    def _totals(self) -> Records:
+        """Map the totals by stack id; the last record is of all allocations without a stack.
+
+        They are mapped for one reading: mapped pages count as this process's memory.
+        """
         return maps.map_array(self._maps["stack_totals"], STACK_TOTAL, self._count, writable=True)
 
-    def tend(self, samples: np.ndarray, collisions: int) -> np.ndarray:
-        """Looks after the table. `samples` are all tracked objects, a copy, of which some lose
-        their stack: the number may have passed to another; `collisions` how many found no room so
-        far. Returns the numbers that stand for other stacks from now on than they did."""
+    def evict(self, samples: Records, collisions: int) -> I64:
+        """Evict cold stacks if others found no room. Return the ids whose meaning changed.
+
+        `samples` are copies of all tracked objects, which lose a stack id that may have passed to
+        another stack. `collisions` is the number of stacks without room so far.
+        """
         if not self._frames:
-            return self._leaving
+            return self._evicted
         now = self._clock()
-        changed = self._leaving
-        if len(self._leaving):
-            doubtful = np.isin(samples["stack"], self._leaving) & (samples["time_ns"] < self._until)
-            samples["stack"][doubtful] = STACKLESS
-            if now >= self._until:
-                self._settle()
+        changed = self._evicted
+        if len(self._evicted):
+            ambiguous = np.isin(samples["stack"], self._evicted)
+            ambiguous &= samples["time_ns"] < self._grace_end
+            samples["stack"][ambiguous] = STACKLESS
+            if now >= self._grace_end:
+                self._finish()
         elif collisions != self._collisions and now >= self._next:
             if self._collisions >= 0:
                 changed = self._sweep(samples)
             self._collisions, self._next = collisions, now + EVERY_NS
         return changed
 
-    def _sweep(self, samples: np.ndarray) -> np.ndarray:
-        size, staying = self._sizes(), min(KEPT, int(STAYING * self._count))
+    def _sweep(self, samples: Records) -> I64:
+        size, kept = self._sizes(), min(KEPT, int(KEPT_SHARE * self._count))
         used = np.flatnonzero(size)
-        small = used[np.argsort(size[used], kind="stable")][: max(0, len(used) - staying)]
-        self._leaving = np.setdiff1d(small, samples["stack"])
-        for number in self._leaving.tolist():
-            maps.delete(self._maps["stacks"], np.array([number], "<u4"))
-        self._close()
-        self._until = self._clock() + GRACE_NS
-        return self._leaving
+        small = used[np.argsort(size[used], kind="stable")][: max(0, len(used) - kept)]
+        self._evicted = np.setdiff1d(small, samples["stack"])
+        for stack in self._evicted.tolist():
+            maps.delete(self._maps["stacks"], np.array([stack], "<u4"))
+        self._retire()
+        self._grace_end = self._clock() + GRACE_NS
+        return self._evicted
 
-    def _settle(self) -> None:
-        """No event counts for what was taken out any more."""
-        self._close()
-        self._take(self._leaving, self._until)
-        self._leaving = self._leaving[:0]
+    def _finish(self) -> None:
+        """No event counts for the evicted stacks any more."""
+        self._retire()
+        self._clear_stacks(self._evicted, self._grace_end)
+        self._evicted = self._evicted[:0]
 
-    def _close(self) -> None:
+    def _retire(self) -> None:
         totals = self._totals()
         for name in ("bytes", "variance"):
-            totals[f"retired_{name}"][self._leaving] = totals[name][self._leaving]
+            totals[f"retired_{name}"][self._evicted] = totals[name][self._evicted]
 
-    def _sizes(self) -> np.ndarray:
-        """Bytes by number, of stacks that are there."""
+    def _sizes(self) -> I64:
+        """Return allocated bytes by id, of stacks in the table."""
         totals = self._totals()[:-1]
         return np.asarray(totals["bytes"] - totals["retired_bytes"])
 
     def read(self) -> Stacked:
-        """What was allocated, by the largest of the stacks; the others together."""
+        """Return allocated bytes of the KEPT largest stacks, and of all others together."""
         if not self._frames:
             return Stacked()
         totals = self._totals().copy()
-        now = np.array(
+        # Rows of these arrays: bytes, and their variance in _UNIT.
+        present: F64 = np.array(
             [
                 totals["bytes"] - totals["retired_bytes"],
                 totals["variance"] - totals["retired_variance"],
             ],
             float,
         )
-        past = np.array([totals["retired_bytes"].sum(), totals["retired_variance"].sum()], float)
-        without, now = now[:, -1], now[:, :-1]
-        now[:, self._leaving], moved = 0, now[:, self._leaving].sum(1)
-        size = now[0]
+        retired = np.array([totals["retired_bytes"].sum(), totals["retired_variance"].sum()], float)
+        stackless, present = present[:, -1], present[:, :-1]
+        present[:, self._evicted], evicted = 0, present[:, self._evicted].sum(1)
+        size = present[0]
         kept = np.argsort(-size, kind="stable")[:KEPT]
         kept = np.sort(kept[size[kept] > 0])
-        others = past + moved + now.sum(1) - now[:, kept].sum(1)
-        size, squares = np.column_stack([others, without, now[:, kept]])
-        error = np.sqrt(squares * _UNIT)
-        # No digits that mean nothing: in a recording they would change each time.
+        others = retired + evicted + present.sum(1) - present[:, kept].sum(1)
+        size, variance = np.column_stack([others, stackless, present[:, kept]])
+        error = np.sqrt(variance * _UNIT)
+        # No meaningless digits: in a recording they would change each time.
         step = np.exp2(np.floor(np.log2(np.maximum(error / _DIGITS, 1))))
         return Stacked(
             np.concatenate([[OTHER_STACKS, STACKLESS], kept]).astype(np.int32),

@@ -1,54 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel stacks of tracked objects, by name."""
+"""Names of the functions on the kernel stacks of tracked objects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import numpy as np
-
+from slabmon.base.arrays import I64
 from slabmon.kernel.symbols.kallsyms import Location
 
-# bpf_get_stackid() begins with the programs that called it.
-_OWN = ("bpf_trace_run", "bpf_trampoline")
-_OWN_DEPTH = 4
+# Stacks of bpf_get_stackid() begin with the program that called it.
+_PROGRAM_FRAMES = ("bpf_trace_run", "bpf_trampoline")
+_PROGRAM_DEPTH = 4
 
 
-class Stacks:
-    """Reads each stack once: what the kernel has stored under an id it never replaces
-    (get_stackid() without BPF_F_REUSE_STACKID) unless it is deleted (stack_table), and reading
-    takes it out of the map for a moment (kernel/bpf/stackmap.c, bpf_stackmap_copy())."""
+class StackNames:
+    """Reads each stack once.
+
+    The kernel never replaces the stack of an id (get_stackid() without BPF_F_REUSE_STACKID) unless
+    it is deleted (stack_table.py), and reading takes it out of the map for a moment
+    (kernel/bpf/stackmap.c, bpf_stackmap_copy()).
+    """
 
     def __init__(
         self, read: Callable[[int], list[int]], locate: Callable[[int, int], Location]
     ) -> None:
-        """`read` gives the return addresses of a stack, innermost first; `locate` what is at an
-        address in a generation of modules."""
+        """`read` returns the addresses of a stack, innermost first; `locate` the location of an
+        address in a module generation."""
         self._read, self._locate = read, locate
         self._known: dict[int, tuple[str, ...]] = {}
         self._generation = -1
 
-    def names(self, numbers: Iterable[int], generation: int) -> dict[int, tuple[str, ...]]:
-        """Function names of these stacks, innermost first, from the allocator on. Others are
-        forgotten."""
+    def names(self, ids: Iterable[int], generation: int) -> dict[int, tuple[str, ...]]:
+        """Return the functions of these stacks by id, innermost first, from the allocator on.
+
+        Negative ids are skipped. Stacks of other ids are forgotten.
+        """
         known = self._known if generation == self._generation else {}
-        found = {
-            number: known.get(number) or self._named(number, generation)
-            for number in numbers
-            if number >= 0
+        names = {
+            stack: known.get(stack) or self._resolve(stack, generation)
+            for stack in ids
+            if stack >= 0
         }
-        self._known, self._generation = found, generation
-        return dict(found)
+        self._known, self._generation = names, generation
+        return dict(names)
 
-    def forget(self, numbers: np.ndarray) -> None:
-        """These numbers stand for other stacks from now on."""
-        for number in numbers.tolist():
-            self._known.pop(number, None)
+    def forget(self, ids: I64) -> None:
+        """Forget stacks whose ids the kernel may give to others."""
+        for stack in ids.tolist():
+            self._known.pop(stack, None)
 
-    def _named(self, number: int, generation: int) -> tuple[str, ...]:
-        frames = [self._locate(address - 1, generation) for address in self._read(number)]
-        for depth, frame in reversed(list(enumerate(frames[:_OWN_DEPTH]))):
-            if frame.symbol.startswith(_OWN):
+    def _resolve(self, stack: int, generation: int) -> tuple[str, ...]:
+        frames = [self._locate(address - 1, generation) for address in self._read(stack)]
+        for depth, frame in reversed(list(enumerate(frames[:_PROGRAM_DEPTH]))):
+            if frame.symbol.startswith(_PROGRAM_FRAMES):
                 frames = frames[depth + 1 :]
                 break
         return tuple(f"{f.symbol} [{f.module}]" if f.module else f.symbol for f in frames)

@@ -32,7 +32,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 # The floors of slabmon.kernel, from the ground up, in the same sense.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("bpf", "probe", "symbols", "settings"),
+    ("programs",),
+    ("bpf",),
+    ("probe",),
+    ("symbols",),
+    ("exact_filter",),
+    ("settings",),
     ("planning",),
     ("loading",),
     ("census",),

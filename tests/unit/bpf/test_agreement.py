@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.planning.plan import make_plan
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from slabmon.kernel.tables.lanes import sum_allocations
 from tests.support.hosts import facts
 from tests.support.kallsyms import CORE

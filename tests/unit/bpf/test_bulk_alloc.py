@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from slabmon.analysis.sampling import Grouped
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.planning.plan import make_plan
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from slabmon.kernel.symbols.kallsyms import UNKNOWN
 from slabmon.kernel.tables.lanes import Allocations, sum_allocations
 from tests.support.hosts import facts

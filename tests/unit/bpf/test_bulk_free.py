@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from slabmon.kernel.bpf.layout import CONSTANTS
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.planning.plan import make_plan
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from tests.support.hosts import facts
 from tests.support.kallsyms import CORE
 from tests.support.native import BULK_ALLOC, OBJECTS, Native

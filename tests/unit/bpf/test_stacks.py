@@ -15,8 +15,9 @@ import pytest
 from slabmon.analysis.sampling import probability
 from slabmon.kernel.bpf import maps
 from slabmon.kernel.bpf.layout import STACK_TOTAL
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.planning.plan import make_plan
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from slabmon.kernel.tables.stack_table import StackTable
 from slabmon.model import OTHER_STACKS, STACKLESS
 from tests.support.hosts import facts
@@ -125,7 +126,7 @@ def test_a_snapshot_tells_the_largest_and_all_others_together(
             native.kmalloc(SITE, OBJECTS + 96 * i, 70, 96)
     native.set("stack", -12 & 0xFFFFFFFF)
     native.kmalloc(SITE, OBJECTS, 70, 96)
-    read = StackTable(native.programs, native.plan, native.reader.without_stack).read()
+    read = StackTable(native.programs, native.plan, native.reader.clear_stacks).read()
     assert dict(zip(read.stack.tolist(), (read.bytes // 96).tolist(), strict=True)) == {
         OTHER_STACKS: 1 + 2 + 3 + 4,
         STACKLESS: 1,
@@ -136,9 +137,9 @@ def test_a_snapshot_tells_the_largest_and_all_others_together(
     assert not read.stderr.any()
 
 
-def test_without_stacks_nothing_is_read(open_native: Open) -> None:
+def test_clear_stackss_nothing_is_read(open_native: Open) -> None:
     native = open_native(replace(EXACT, stack_frames=0))
-    table = StackTable(native.programs, native.plan, native.reader.without_stack)
+    table = StackTable(native.programs, native.plan, native.reader.clear_stacks)
     samples = native.reader.samples()
-    assert not len(table.tend(samples, 5))
+    assert not len(table.evict(samples, 5))
     assert not len(table.read().stack)

@@ -14,9 +14,10 @@ import pytest
 from slabmon.analysis.sampling import Grouped
 from slabmon.kernel.bpf import maps
 from slabmon.kernel.bpf.layout import CONSTANTS, SAMPLE
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.loading.loader import map_names
 from slabmon.kernel.planning.plan import make_plan
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from slabmon.kernel.tables.lanes import sum_allocations
 from tests.support.hosts import facts
 from tests.support.kallsyms import CORE, MODULE

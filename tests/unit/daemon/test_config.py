@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from slabmon.base.errors import UsageError
 from slabmon.daemon.config import Config, load
 from slabmon.daemon.options import OPTIONS, TABLES, Option
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.settings import Settings
 from slabmon.runtime.budget import BudgetSettings
 from slabmon.runtime.logs import LogSettings
 from slabmon.state.settings import StateSettings
@@ -65,7 +66,17 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
     exact = Filter(cache="dentry", min_size=10)
     assert config == Config(
         WebSettings(listen_address="[::1]:80", request_seconds=3.0),
-        Settings(4096, exact, True, 0, 128, 256, 8192, 512, 1024),
+        Settings(
+            sample_bytes=4096,
+            exact=exact,
+            pages=True,
+            stack_frames=0,
+            site_slots=128,
+            cache_slots=256,
+            samples=8192,
+            caches=512,
+            stacks=1024,
+        ),
         BudgetSettings(2.5),
         StateSettings(False, "/run/other.lock", "/sys/fs/bpf/other"),
         HistorySettings("/var/lib/other/slabs.db", 60.0, "2w", "2G"),

@@ -10,8 +10,9 @@ import pytest
 
 from slabmon.daemon.governor import Governor
 from slabmon.kernel.bpf.syscall import ProgramInfo
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.planning.plan import make_plan
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from slabmon.kernel.tracker import Tracker
 from slabmon.runtime.budget import PATIENCE_UP, STEPS, BudgetSettings
 from tests.support.hosts import facts
@@ -39,16 +40,23 @@ class FakeContinuity:
         self.updates += 1
 
 
+class Session(SimpleNamespace):
+    """A tracker whose parts are fake, and whose way to shed load is real."""
+
+    set_sample_interval = Tracker.set_sample_interval
+    shed_load = Tracker.shed_load
+
+
 def session(settings: Settings) -> Any:
     plan = make_plan(facts(), settings)
-    return SimpleNamespace(
+    return Session(
         plan=plan,
         facts=facts(),
         programs=FakePrograms(),
         features=dict(plan.features),
         reader=SimpleNamespace(control={"sample_interval": settings.sample_bytes}),
         shed=frozenset(),
-        continuity=FakeContinuity(),
+        checkpoint=FakeContinuity(),
     )
 
 
@@ -115,7 +123,7 @@ def test_everything_is_given_up_in_order_and_comes_back(
     host.minutes(PATIENCE_UP * len(STEPS), 0.5)
     assert tracker.reader.control["sample_interval"] == 64 * Settings.sample_bytes
     assert tracker.programs.attached_events == {"kfree"}
-    assert tracker.continuity.updates == 1, "a kept attachment would go on counting"
+    assert tracker.checkpoint.updates == 1, "a kept attachment would go on counting"
     assert tracker.features["pages"].state == tracker.features["slabinfo"].state == "degraded"
     assert host.governor.level.spacing == 15
     assert host.governor.figures().steps_taken == tuple(step.name for step in STEPS)

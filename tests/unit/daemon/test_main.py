@@ -47,6 +47,12 @@ class FakeTracker:
         self.features: dict[str, object] = {}
         self.shed: frozenset[str] = frozenset()
 
+    def set_sample_interval(self, sample_bytes: int) -> None:
+        self.reader.control["sample_interval"] = sample_bytes
+
+    def shed_load(self, collectors: frozenset[str]) -> None:
+        self.shed = collectors
+
     def drain(self) -> None:
         if self.rounds:
             self.rounds.pop(0)()

@@ -15,7 +15,7 @@ from dashboards.queries import METRICS
 from slabmon.analysis.grouping import DIMENSIONS
 from slabmon.cli.main import build_parser
 from slabmon.daemon.options import OPTIONS
-from slabmon.kernel.settings import Filter
+from slabmon.kernel.exact_filter import Filter
 from slabmon.tui.start import Start
 from tests.support.boards import ALERTS, BOARDS, FOLDER, RECORDS, RULES, parsed
 from tests.support.paths import ROOT

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from slabmon.runtime.systemd import Notifier, watchdog_seconds
-from slabmon.state.descriptor_store import DescriptorStore
+from slabmon.state.descriptor_store import SystemdStore
 
 
 class Manager:
@@ -76,7 +76,7 @@ def test_the_store_names_each_descriptor_and_has_it_not_polled(
     manager: Manager, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Notifier, "barrier", lambda self: True)
-    store = DescriptorStore(Notifier(address), [("map-pool", 17), ("slabmon.socket", 18)])
+    store = SystemdStore(Notifier(address), [("map-pool", 17), ("slabmon.socket", 18)])
     assert store.take() == {"map-pool": 17}
     assert store.take() == {}
     with open(os.devnull) as one, open(os.devnull) as two:

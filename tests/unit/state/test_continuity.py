@@ -9,19 +9,21 @@ from dataclasses import replace
 
 import pytest
 
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.loading.loader import Programs, map_names
 from slabmon.kernel.planning.plan import Plan, make_plan
 from slabmon.kernel.probe.facts import Facts
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.session_state import SessionState
+from slabmon.kernel.settings import Settings
 from slabmon.runtime.systemd import Notifier
 from slabmon.state import continuity as module
 from slabmon.state.continuity import RECORD, Continuity, find_continuity
 from slabmon.state.descriptor_store import KeepError
 from slabmon.state.fingerprint import differences, fingerprint
-from slabmon.state.record_map import BYTES, Record
+from slabmon.state.record_map import BYTES, StateRecord
 from slabmon.state.settings import StateSettings
 from tests.support.hosts import facts as facts_of
-from tests.unit.state.test_record_map import MEMORY
+from tests.unit.state.test_record_map import STATE
 
 
 class Place:
@@ -70,37 +72,43 @@ FACTS = facts_of("6.18")
 PLAN = make_plan(FACTS, Settings())
 
 
-def session(place: Place, facts: Facts = FACTS, plan: Plan = PLAN) -> tuple[Continuity, bool]:
-    """One daemon's start; whether it adopted."""
+def loaded(plan: Plan) -> Programs:
+    """Programs of a plan on a kernel that refuses one of them."""
+    sizes = dict.fromkeys((*plan.attach.values(), *plan.run), 99)
+    sizes |= dict.fromkeys(plan.hooks.keys() - {"on_bulk_alloc"}, 99)
+    return Programs(
+        {name: memory_file() for name in map_names(plan)},
+        {name: memory_file() for name in sizes},
+        sizes,
+        {name: memory_file() for name in (*plan.attach, *(plan.hooks.keys() & sizes.keys()))},
+    )
+
+
+def session(
+    place: Place, facts: Facts = FACTS, plan: Plan = PLAN
+) -> tuple[Continuity, SessionState | None]:
+    """Start one daemon; return the state it adopted."""
     continuity = Continuity(place)
     adopted = continuity.adopt(facts, plan)
-    loaded = dict.fromkeys((*plan.attach.values(), *plan.run), 99)
-    loaded |= dict.fromkeys(plan.hooks.keys() - {"on_bulk_alloc"}, 99)  # refused
-    programs = adopted or Programs(
-        {name: memory_file() for name in map_names(plan)},
-        {name: memory_file() for name in loaded},
-        loaded,
-        {name: memory_file() for name in (*plan.attach, *(plan.hooks.keys() & loaded.keys()))},
-    )
-    continuity.begin(programs, MEMORY)
+    programs, saved = adopted or (loaded(plan), None)
+    continuity.begin(programs, STATE)
     programs.close()
-    return continuity, adopted is not None
+    return continuity, saved
 
 
 def test_what_a_crashed_daemon_left_is_adopted(place: Place) -> None:
-    first, adopted = session(place)
-    assert not adopted
+    first, saved = session(place)
+    assert saved is None
     assert first.feature.state == "on"
     kept = dict(place.objects)
-    second, adopted = session(place)
-    assert adopted
-    assert second.memory == MEMORY
+    second, saved = session(place)
+    assert saved == STATE
     assert place.objects == kept, "nothing is kept twice"
-    second.close(wanted=False)
+    second.close(requested=False)
     assert place.objects == kept
-    third, adopted = session(place)
-    assert adopted
-    third.close(wanted=True)
+    third, saved = session(place)
+    assert saved == STATE
+    third.close(requested=True)
     assert not place.objects
 
 
@@ -115,14 +123,13 @@ def test_what_a_crashed_daemon_left_is_adopted(place: Place) -> None:
         (replace(FACTS, offsets={**FACTS.offsets, "OFF_CACHE_NAME": 4}), Settings(), "was"),
     ],
 )
-def test_what_differs_is_loaded_anew_and_the_reason_logged(
+def test_what_differs_is_loaded_again_and_the_reason_logged(
     place: Place, caplog: pytest.LogCaptureFixture, facts: Facts, settings: Settings, reason: str
 ) -> None:
     session(place)
     old = dict(place.objects)
-    continuity, adopted = session(place, facts, make_plan(facts, settings))
-    assert not adopted
-    assert continuity.memory is None
+    saved = session(place, facts, make_plan(facts, settings))[1]
+    assert saved is None
     assert reason in caplog.text
     assert set(place.objects) >= {RECORD, "map-pool"}
     assert place.objects != old
@@ -152,7 +159,7 @@ def test_a_missing_attachment_of_an_extra_is_no_obstacle(place: Place) -> None:
 
 def test_a_damaged_record_is_not_adopted(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     session(place)
-    record = Record(place.objects[RECORD])
+    record = StateRecord(place.objects[RECORD])
     record.read()
     document = {"fingerprint": fingerprint(FACTS, PLAN), "instructions": {}}
     record.write({**document, "memory": {"since": []}})
@@ -165,19 +172,19 @@ def test_where_nothing_can_be_kept_counting_goes_on_and_says_so(place: Place) ->
     continuity, _ = session(place)
     assert continuity.feature.state == "degraded"
     assert "it is full" in continuity.feature.reason
-    continuity.save(MEMORY)
-    continuity.close(wanted=False)
+    continuity.save(STATE)
+    continuity.close(requested=False)
     assert place.finished
 
 
 def test_a_full_record_drops_places_first_and_then_gives_up(place: Place) -> None:
     continuity, _ = session(place)
     big = os.urandom(BYTES).hex()
-    place_name = next(iter(MEMORY.locations.values()))._replace(symbol=big)
-    continuity.save(replace(MEMORY, locations={(1, 1): place_name}))
+    place_name = next(iter(STATE.locations.values()))._replace(symbol=big)
+    continuity.save(replace(STATE, locations={(1, 1): place_name}))
     assert continuity.feature.state == "degraded"
-    assert session(place)[0].memory == MEMORY.without_places()
-    continuity.save(replace(MEMORY, caches=((1, big, True),)))
+    assert session(place)[1] == STATE.without_locations()
+    continuity.save(replace(STATE, caches=((1, big, True),)))
     assert "starts the counters again" in continuity.feature.reason
     assert not place.objects
 
@@ -191,7 +198,7 @@ def test_what_is_detached_for_a_while_is_not_kept_meanwhile(place: Place) -> Non
     continuity = Continuity(place)
     continuity.adopt(FACTS, PLAN)
     programs = Programs({}, {}, {}, {"kfree": memory_file(), "mm_page_free": memory_file()})
-    continuity.begin(programs, MEMORY)
+    continuity.begin(programs, STATE)
     assert set(place.objects) == {"link-kfree", "link-mm_page_free", RECORD}
     programs.detach({"mm_page_free", "mm_page_alloc"})
     continuity.update(programs)

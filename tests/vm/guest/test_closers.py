@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from slabmon.analysis.grouping import group_live
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.probe import facts
 from slabmon.kernel.session import open_tracker
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from slabmon.kernel.tracker import Tracker
 from slabmon.model import Live
 from tests.vm.guest import planted as module

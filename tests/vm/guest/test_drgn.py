@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from slabmon.analysis.grouping import group_live
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.session import open_tracker
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from slabmon.kernel.tracker import Tracker
 from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE
 from tests.vm.guest import planted as module

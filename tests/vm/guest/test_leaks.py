@@ -19,8 +19,9 @@ from typing import IO, Any
 import numpy as np
 import pytest
 
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.session import open_tracker
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from slabmon.leaks.series import SCALES
 from slabmon.model import Snapshot
 from slabmon.store.writer import History

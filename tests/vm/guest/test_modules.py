@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from slabmon.analysis.grouping import group_live
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.session import open_tracker
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from slabmon.kernel.tracker import Tracker
 from slabmon.model import Live, Snapshot
 from slabmon.runtime.tuning import limit_malloc_caching

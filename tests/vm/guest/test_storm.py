@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from slabmon.analysis.grouping import group_live
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.session import open_tracker
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.settings import Settings
 from slabmon.kernel.tracker import Tracker
 from tests.vm.guest import planted as module
 from tests.vm.guest.observed import missed, planted_sites, traced_sites

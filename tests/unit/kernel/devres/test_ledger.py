@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from slabmon.kernel.devres.ledger import Ledger
-from slabmon.kernel.devres.walker import Names, Node, Walker, WalkError
+from slabmon.kernel.devres.walker import DeviceIdentity, Node, Walker, WalkError
 from slabmon.model import Device, Release
 from tests.support.records import devres_event
 
 DEVICE, OTHER_DEVICE = 0xD000, 0xE000
 
 
-def names(device: int = DEVICE) -> Names:
-    return Names("platform", f"dev{device:x}", "driver", "module")
+def names(device: int = DEVICE) -> DeviceIdentity:
+    return DeviceIdentity("platform", f"dev{device:x}", "driver", "module")
 
 
 def node(size: int = 24, device: int = DEVICE, release: str = "devm_kzalloc_release") -> Node:
@@ -28,12 +28,15 @@ class FakeWalker:
     """What the kernel holds; each walk() takes it in whole, or fails."""
 
     def __init__(self) -> None:
-        self.devices: dict[int, Names] = {DEVICE: names(), OTHER_DEVICE: names(OTHER_DEVICE)}
+        self.devices: dict[int, DeviceIdentity] = {
+            DEVICE: names(),
+            OTHER_DEVICE: names(OTHER_DEVICE),
+        }
         self.nodes: dict[int, Node] = {}
         self.broken = False
         self.walks = 0
 
-    def walk(self) -> tuple[dict[int, Names], dict[int, Node]]:
+    def walk(self) -> tuple[dict[int, DeviceIdentity], dict[int, Node]]:
         self.walks += 1
         if self.broken:
             raise WalkError("broken")
@@ -234,7 +237,7 @@ def test_a_walk_disturbed_by_events_is_done_again(walker: FakeWalker, ledger: Le
 
     real = walker.walk
 
-    def walk() -> tuple[dict[int, Names], dict[int, Node]]:
+    def walk() -> tuple[dict[int, DeviceIdentity], dict[int, Node]]:
         found = real()
         if walker.walks == 2:  # arrives while the lists are read
             walker.nodes[1] = node()
@@ -278,7 +281,7 @@ def test_counts_go_on_over_a_restart(walker: FakeWalker, ledger: Ledger) -> None
     ledger.apply(devres_event(b"ADD", 2, bytes=28))
     ledger.apply(devres_event(b"REM", 1))
     restarted = Ledger(cast(Walker, walker), True)
-    restarted.recall(ledger.history())
+    restarted.restore(ledger.state())
     restarted.apply(devres_event(b"REM", 2))  # happened while no daemon ran
     walker.nodes = {3: node(8)}
     restarted.reconcile(quiet)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slabmon.kernel.devres.ledger import Ledger
-from slabmon.kernel.devres.walker import Names, Node, Walker
+from slabmon.kernel.devres.walker import DeviceIdentity, Node, Walker
 from slabmon.model import Device
 from tests.support.records import devres_event
 
@@ -77,8 +77,8 @@ class Kernel:
             del self.nodes[address + 40]
             self.removed[device] += 2
 
-    def walk(self) -> tuple[dict[int, Names], dict[int, Node]]:
-        devices = {d: Names("platform", f"dev{d:x}", "driver", "module") for d in DEVICES}
+    def walk(self) -> tuple[dict[int, DeviceIdentity], dict[int, Node]]:
+        devices = {d: DeviceIdentity("platform", f"dev{d:x}", "driver", "module") for d in DEVICES}
         return devices, dict(self.nodes)
 
 

@@ -15,7 +15,7 @@ from slabmon.kernel.bpf import maps, syscall
 from slabmon.kernel.bpf.layout import CONSTANTS
 from slabmon.kernel.devres.walker import Node, Walker, WalkError
 from slabmon.kernel.loading.loader import Programs
-from slabmon.kernel.planning.plan import SEED, WALK
+from slabmon.kernel.programs import SEED, WALK
 
 TORN, GONE = CONSTANTS["WALK_TORN"], CONSTANTS["WALK_GONE"]
 STEP = CONSTANTS["WALK_NODES"]

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost
-from slabmon.kernel.planning.plan import ALLOCATION_EVENTS, READ_WORD, SEED, WALK, Plan, make_plan
-from slabmon.kernel.settings import Filter, Settings
+from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.planning.plan import Plan, make_plan
+from slabmon.kernel.programs import ALLOCATION_EVENTS, READ_WORD, SEED, WALK
+from slabmon.kernel.settings import Settings
 from slabmon.model import State
 from tests.support.hosts import KERNELS, PROTOTYPES, facts, without
 

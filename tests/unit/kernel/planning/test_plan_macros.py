@@ -8,12 +8,11 @@ import re
 import pytest
 
 from slabmon.kernel.bpf.sources import BPF_DIR
-from slabmon.kernel.loading.compile_child import map_constants
-from slabmon.kernel.loading.loader import map_names
-from slabmon.kernel.planning.plan import Plan, make_plan
-from slabmon.kernel.settings import Filter, Settings
-from tests.support import gcc
+from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.planning.plan import make_plan
+from slabmon.kernel.settings import Settings
 from tests.support.hosts import KERNELS, facts, inline_lookup
+from tests.support.preprocessor import preprocessed
 
 EXACT = Settings(exact=Filter(cache="a", site="s"), pages=True, stack_frames=0)
 PLANS = {
@@ -37,13 +36,6 @@ OWN = (
     "BULK_",
     "DEVRES_",
 )
-
-
-def preprocessed(plan: Plan) -> str:
-    """The program text with the plan's macros; one used in #if but not defined is an error."""
-    defines = {**plan.defines, **map_constants(map_names(plan))}
-    options = ["-E", "-P", "-Wundef", "-Werror", f"-I{BPF_DIR}", *gcc.defines(defines)]
-    return gcc.run([*options, str(BPF_DIR / "slabmon.bpf.c")])
 
 
 def enumerators(text: str) -> set[str]:

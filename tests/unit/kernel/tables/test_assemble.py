@@ -91,7 +91,7 @@ def test_sites_that_resolve_alike_are_one_row() -> None:
             {**KMALLOC_ROW, "variant_key": 1 << 32}, {**KMALLOC_ROW, "variant_key": 2 << 32}
         )
     )
-    rows = assemble.read_rows(
+    rows = assemble.slot_columns(
         slots,
         directory(),
         lambda site, generation: Location("probe", 4, "card"),

@@ -36,6 +36,23 @@ from tests.support.tables import (
 )
 
 
+def plain_rows(
+    table: dict[str, Any],
+    slabinfo: dict[str, Slabinfo] | None = None,
+    bulk_unseen: bool = True,
+) -> tuple[Cache, ...]:
+    """Rows of caches that nothing but events and slabinfo know."""
+    return assemble.cache_rows(
+        table,
+        live={},
+        slabinfo=slabinfo or {},
+        aliases={},
+        nature=lambda _, size: Nature(size, False),
+        interval=0,
+        bulk_unseen=bulk_unseen,
+    )
+
+
 def test_kmalloc_counts_what_was_asked_for_and_whole_buckets() -> None:
     row = caches(read(KMALLOC_ROW))["kmalloc-96"]
     assert (row.allocs, row.requested_bytes, row.allocated_bytes) == (10, 700, 960)
@@ -140,10 +157,10 @@ def test_a_cache_made_anew_with_another_size_adds_to_the_same_row() -> None:
     known.update(np.array([again], "<u8"), cache_record(b"dentry", 256), moved_on)
     row = {"site": 1, "gfp_size_key": kmalloc(GFP_KERNEL, 0), "count": 10}
     slots = sum_allocations(alloc_slots({**row, "cache": DENTRY}, {**row, "cache": again}))
-    rows = assemble.read_rows(slots, known, locate, classifier({}), STABLE_BITS)
+    rows = assemble.slot_columns(slots, known, locate, classifier({}), STABLE_BITS)
     frees = sum_frees(free_slots({"cache": DENTRY, "count": 4}, {"cache": again, "count": 1}))
     table = assemble.cache_sums(rows, frees, known, 0, {})
-    (found,) = assemble.cache_rows(table, {}, {}, {}, unknown_nature, 0, True)
+    (found,) = plain_rows(table)
     assert (found.name, found.allocs, found.frees) == ("dentry", 20, 5)
     assert found.allocated_bytes == 10 * 192 + 10 * 256
     assert found.freed_bytes == 4 * 192 + 256
@@ -179,9 +196,9 @@ def test_a_second_cache_of_a_name_does_not_claim_the_firsts_slabinfo() -> None:
     slots = sum_allocations(
         alloc_slots({"site": 1, "gfp_size_key": kmalloc(GFP_KERNEL, 0), "cache": other, "count": 1})
     )
-    rows = assemble.read_rows(slots, twins, locate, classifier({}), STABLE_BITS)
+    rows = assemble.slot_columns(slots, twins, locate, classifier({}), STABLE_BITS)
     table = assemble.cache_sums(rows, NO_FREES, twins, 0, {})
-    (row,) = assemble.cache_rows(table, {}, {"dentry": info()}, {}, unknown_nature, 0, True)
+    (row,) = plain_rows(table, slabinfo={"dentry": info()})
     assert (row.name, row.slabinfo) == ("dentry#2", None)
 
 
@@ -210,17 +227,13 @@ def test_caches_known_to_be_freed_in_bulk_are_not_observable() -> None:
 BULK = DENTRY + 0x50000
 
 
-def unknown_nature(_: str, size: int) -> Nature:
-    return Nature(size, False)
-
-
 def bulk_rows(bulk_unseen: bool, unobserved: dict[int, int] | None = None) -> dict[str, Cache]:
     """With one free of a cache whose users free in bulk."""
     known = directory()
     known.update(np.array([BULK], "<u8"), cache_record(b"maple_node"), generations())
     frees = sum_frees(free_slots({"cache": BULK, "count": 1}))
     table = assemble.cache_sums(read(), frees, known, 0, unobserved or {})
-    rows = assemble.cache_rows(table, {}, {}, {}, unknown_nature, 0, bulk_unseen)
+    rows = plain_rows(table, bulk_unseen=bulk_unseen)
     return {row.name: row for row in rows}
 
 

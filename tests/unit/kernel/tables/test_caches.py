@@ -218,7 +218,7 @@ def test_names_stay_over_a_restart(kernel: Kernel) -> None:
     records = np.concatenate([cache_record(name) for name in (b"mlx5", b"mlx5", b"other")])
     restarted = Kernel()
     restarted.generations[:] = kernel.generations
-    restarted.directory.recall(kernel.directory.names(), keys, records)
+    restarted.directory.restore(kernel.directory.names(), keys, records)
     assert not restarted.directory.update(keys, records, restarted.generations)
     for key in keys.tolist():
         assert restarted.directory.get(key) == kernel.directory.get(key)

@@ -54,38 +54,38 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Table:
     """Stacks 0 to 9 with 100 bytes more each, collisions seen once."""
     found = Table(monkeypatch)
     found.totals["bytes"][:10] = np.arange(1, 11) * 100
-    found.table.tend(found.objects(), 0)
+    found.table.evict(found.objects(), 0)
     found.now += EVERY_NS
     return found
 
 
 def test_nobody_goes_while_all_find_room(full: Table) -> None:
-    assert not len(full.table.tend(full.objects(), 0))
+    assert not len(full.table.evict(full.objects(), 0))
     assert full.deleted == []
 
 
 def test_small_stacks_without_objects_go_when_others_find_no_room(full: Table) -> None:
-    changed = full.table.tend(full.objects(3, 5, STACKLESS), 1)
+    changed = full.table.evict(full.objects(3, 5, STACKLESS), 1)
     assert full.deleted == changed.tolist() == [0, 1, 2, 4, 6, 7]  # 8 and 9 are the largest
     assert full.read() == {3: 400, 5: 600, 8: 900, 9: 1000, OTHER_STACKS: 2600, STACKLESS: 0}
 
 
 def test_not_more_often_than_now_and_then(full: Table) -> None:
-    full.table.tend(full.objects(3), 1)
+    full.table.evict(full.objects(3), 1)
     full.now += GRACE_NS
-    full.table.tend(full.objects(), 2)
+    full.table.evict(full.objects(), 2)
     full.now += EVERY_NS - GRACE_NS - 1
-    assert not len(full.table.tend(full.objects(), 3))
+    assert not len(full.table.evict(full.objects(), 3))
     full.now += 1
-    assert full.table.tend(full.objects(), 3).tolist() == [3]
+    assert full.table.evict(full.objects(), 3).tolist() == [3]
 
 
 def test_who_takes_the_place_begins_at_nothing(full: Table) -> None:
-    full.table.tend(full.objects(), 1)
+    full.table.evict(full.objects(), 1)
     full.totals["bytes"][0] += 7  # an event that had the number before, or one that comes soon
     assert 0 not in full.read()
     full.now += GRACE_NS
-    assert 0 in full.table.tend(full.objects(), 1).tolist(), "read again what it is called"
+    assert 0 in full.table.evict(full.objects(), 1).tolist(), "read again what it is called"
     full.totals["bytes"][0] += 5000
     read = full.read()
     assert (read[0], read[OTHER_STACKS]) == (5000, 3600 + 7)
@@ -93,26 +93,26 @@ def test_who_takes_the_place_begins_at_nothing(full: Table) -> None:
 
 
 def test_an_object_whose_number_passed_on_has_no_stack(full: Table) -> None:
-    full.table.tend(full.objects(), 1)
+    full.table.evict(full.objects(), 1)
     full.now += GRACE_NS // 2
     samples = full.objects(0, 9, age_ns=GRACE_NS // 4)
-    full.table.tend(samples, 1)
+    full.table.evict(samples, 1)
     assert samples["stack"].tolist() == [STACKLESS, 9]
     full.now += GRACE_NS
     until = full.now - GRACE_NS // 2
-    full.table.tend(full.objects(), 1)
+    full.table.evict(full.objects(), 1)
     assert full.taken == [([0, 1, 2, 3, 4, 5, 6, 7], until)]
     late = full.objects(0, age_ns=0)
-    full.table.tend(late, 1)
+    full.table.evict(late, 1)
     assert late["stack"].tolist() == [0], "a stack of its own"
 
 
 def test_after_a_restart_collisions_of_before_are_no_reason(full: Table) -> None:
     again = StackTable.__new__(StackTable)
     again.__dict__.update(full.table.__dict__, _collisions=-1, _next=0)
-    assert not len(again.tend(full.objects(), 500))
+    assert not len(again.evict(full.objects(), 500))
     full.now += EVERY_NS
-    assert not len(again.tend(full.objects(), 500))
+    assert not len(again.evict(full.objects(), 500))
 
 
 def test_the_largest_are_told(full: Table, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from slabmon.kernel.symbols.kallsyms import Location
-from slabmon.kernel.tables.stacks import Stacks
+from slabmon.kernel.tables.stacks import StackNames
 
 STORED = {3: [11, 21, 31], 4: [21], 5: []}
 NAMES = {10: ("bpf_trace_run3", None), 20: ("kmalloc", None), 30: ("probe", "card")}
@@ -27,13 +27,13 @@ def locate(address: int, generation: int) -> Location:
 
 
 def test_stacks_are_named_from_the_allocator_on() -> None:
-    stacks = Stacks(Map(), locate)
+    stacks = StackNames(Map(), locate)
     assert stacks.names([-17, 3, 4], 0) == {3: ("kmalloc", "probe [card]"), 4: ("kmalloc",)}
 
 
 def test_each_is_read_once_while_it_is_needed() -> None:
     found = Map()
-    stacks = Stacks(found, locate)
+    stacks = StackNames(found, locate)
     for _ in range(3):
         stacks.names([3, 4], 0)
     assert found.read == [3, 4]
@@ -44,14 +44,14 @@ def test_each_is_read_once_while_it_is_needed() -> None:
 
 def test_a_stack_that_is_not_there_is_looked_for_again() -> None:
     found = Map()
-    stacks = Stacks(found, locate)
+    stacks = StackNames(found, locate)
     assert stacks.names([5], 0) == stacks.names([5], 0) == {5: ()}
     assert found.read == [5, 5]
 
 
 def test_a_number_that_passed_to_another_stack_is_read_again() -> None:
     found = Map()
-    stacks = Stacks(found, locate)
+    stacks = StackNames(found, locate)
     stacks.names([3, 4], 0)
     stacks.forget(np.array([4, 9]))
     stacks.names([3, 4], 0)
@@ -59,6 +59,6 @@ def test_a_number_that_passed_to_another_stack_is_read_again() -> None:
 
 
 def test_other_modules_give_other_names() -> None:
-    stacks = Stacks(Map(), locate)
+    stacks = StackNames(Map(), locate)
     assert stacks.names([4], 0) == {4: ("kmalloc",)}
     assert stacks.names([4], 2) == {4: ("kmalloc2",)}

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is told of a daemon that was killed."""
+"""What a killed daemon left pinned."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from slabmon.state.orphans import left_behind
+from slabmon.state.descriptor_store import left_behind
 
 
 def test_what_is_pinned_while_no_daemon_runs_is_left_behind(tmp_path: Path) -> None:
