@@ -207,6 +207,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("tracking", "caches", "caches whose names are stored"),
     Option("tracking", "stacks", "distinct kernel stacks stored at a time"),
     Option(
+        "tracking",
+        "slabinfo",
+        "read /proc/slabinfo for each snapshot, which takes the locks of all caches; without it "
+        "only caches that were seen in events are shown",
+    ),
+    Option(
         "budget",
         "cpu_percent",
         "percent of one CPU for each CPU of the host that slabmon may use, BPF programs included; "

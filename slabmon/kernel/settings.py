@@ -26,6 +26,7 @@ class Settings:
     `sample_bytes` is the mean number of allocated bytes between samples. `site_slots` and
     `cache_slots` are per program and possible CPU, powers of two; None scales them to the number
     of CPUs. `samples` (a multiple of 4096), `caches` and `stacks` are numbers of entries.
+    `slabinfo` allows to read /proc/slabinfo, which takes the locks of all caches.
     """
 
     LIMITS: ClassVar[Limits] = {
@@ -47,6 +48,7 @@ class Settings:
     samples: int = 128 * 1024
     caches: int = 2048
     stacks: int = 16 * 1024
+    slabinfo: bool = True
 
     def __post_init__(self) -> None:
         check_limits(self)

@@ -91,7 +91,7 @@ def make_plan(facts: Facts, settings: Settings, exact_cgroup: int = 0) -> Plan:
         _stacks(settings),
         _nesting(facts),
         _symbols(facts),
-        _slabinfo(facts),
+        _slabinfo(facts, settings),
         plan_bulk_hooks(facts),
         _exact(settings, exact_cgroup),
         _tables(facts, settings),
@@ -293,9 +293,11 @@ def _symbols(facts: Facts) -> Part:
     return Part(features={"symbols": feature})
 
 
-def _slabinfo(facts: Facts) -> Part:
+def _slabinfo(facts: Facts, settings: Settings) -> Part:
     feature = FeatureState(State.ON)
-    if not facts.slabinfo:
+    if not settings.slabinfo:
+        feature = FeatureState(State.OFF, "switched off by tracking.slabinfo")
+    elif not facts.slabinfo:
         feature = FeatureState(State.OFF, "/proc/slabinfo cannot be read")
     return Part(features={"slabinfo": feature})
 
@@ -317,7 +319,8 @@ def _exact(settings: Settings, cgroup: int) -> Part:
         defines["HAVE_EXACT_LARGE"] = int(exact.cache == LARGE_CACHE)
         for i in range(8):
             defines[f"EXACT_CACHE_{i}"] = int.from_bytes(name[8 * i : 8 * i + 8], "little")
-    return Part(defines=defines)
+    features = {"exact_filter": FeatureState(State.ON)} if exact else {}
+    return Part(features=features, defines=defines)
 
 
 def _tables(facts: Facts, settings: Settings) -> Part:

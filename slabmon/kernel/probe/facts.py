@@ -115,6 +115,15 @@ def read_text(path: str) -> str | None:
         return None
 
 
+def can_open(path: str) -> bool:
+    """Return whether a file can be opened, without reading it."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 def count_list(text: str | None) -> int:
     """Highest number in a kernel list such as `0-3,8` plus one: possible CPUs or nodes."""
     numbers = (text or "0").replace(",", "-").split("-")
@@ -255,7 +264,7 @@ def probe() -> Facts:
         page_symbols=visible and extra.get("kfunc_get_cache") is None and _has_page_symbols(),
         modules=os.path.exists("/proc/modules"),
         site_decides_cache=_site_decides_cache(slab_names),
-        slabinfo=read_text("/proc/slabinfo") is not None,
+        slabinfo=can_open("/proc/slabinfo"),  # reading it takes the locks of all caches
         lockdown=lockdown_state(read_text("/sys/kernel/security/lockdown")),
         **extra,  # type: ignore[arg-type]
     )

@@ -256,3 +256,9 @@ def test_sizes_site_and_cgroup_of_a_filter_are_compiled_in() -> None:
 def test_sampled_mode_compiles_no_filter_in() -> None:
     defines = plan().defines
     assert not any(value for name, value in defines.items() if name.startswith("HAVE_EXACT"))
+
+
+def test_reading_slabinfo_can_be_refused() -> None:
+    assert make_plan(facts(), Settings()).features["slabinfo"].state == State.ON
+    refused = make_plan(facts(), Settings(slabinfo=False)).features["slabinfo"]
+    assert (refused.state, refused.reason) == (State.OFF, "switched off by tracking.slabinfo")
