@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -14,6 +15,7 @@ import numpy as np
 
 from slabmon.analysis.sampling import Grouped
 from slabmon.base.arrays import I32, Bool, Records
+from slabmon.base.errors import UsageError
 from slabmon.base.escape import escape
 from slabmon.base.losses import DEVICE_LEDGER_DISAGREEMENT, DEVICE_WALK_FAILED, RECURSION_PREFIX
 from slabmon.kernel.bpf import syscall
@@ -29,9 +31,10 @@ from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.cgroups import Cgroups
 from slabmon.kernel.probe.facts import Facts, node_of_cpu
 from slabmon.kernel.probe.gfp import STABLE_BITS, classifier
+from slabmon.kernel.probe.slabinfo import SlabDirectory
 from slabmon.kernel.programs import ALLOCATION_EVENTS, PAGE_EVENTS
 from slabmon.kernel.session_state import Checkpoint, SessionState
-from slabmon.kernel.symbols.kallsyms import Location, Symbols
+from slabmon.kernel.symbols.kallsyms import UNKNOWN, Location, Symbols
 from slabmon.kernel.tables import assemble
 from slabmon.kernel.tables.assemble import SlotColumns
 from slabmon.kernel.tables.caches import CacheDirectory
@@ -54,6 +57,9 @@ from slabmon.model import (
     Tracking,
 )
 
+# Between walks over all devices at the latest: no event reports that one is renamed or bound to
+# another driver. The daemon walks more often, outside of snapshots.
+DEVICE_WALK_SECONDS = 900.0
 _DEVRES, _MODULE_LOAD = CONSTANTS["EVENT_DEVRES"], CONSTANTS["EVENT_MODULE_LOAD"]
 _SHED = FeatureState(State.DEGRADED, "not done for now: slabmon exceeded its budget of CPU time")
 # sample_interval is a u32 whose product with 2^31 has to fit 64 bits (bpf/sampling.h).
@@ -111,7 +117,7 @@ class Tracker:
         self._gfp_bits = {**STABLE_BITS, **facts.gfp_bits}
         self._classify = classifier(facts.gfp_bits)
         self._directory = CacheDirectory(facts.slab_flags)
-        self._aliases: dict[str, tuple[str, ...]] = {}
+        self._slab_directory = SlabDirectory()
         self._locations: dict[tuple[int, int], Location] = {}
         self._stack_table = StackTable(programs, plan, self.reader.clear_stacks)
         self._stack_names = StackNames(self._stack_table.frames, self._location)
@@ -120,6 +126,7 @@ class Tracker:
             plan.defines["NR_EVENT_PAGES"] * facts.page_bytes,
             start=events_taken,
         )
+        self._walked = -math.inf  # CLOCK_MONOTONIC of the last walk over the devices
         self._events_lost = 0
         self._unsaved = True
         self._bulk_unseen = True
@@ -287,11 +294,51 @@ class Tracker:
                 self.ledger.mark_stale()
         if modules_changed:
             self.symbols.refresh(self._module_generation)
+            self._follow_filter()
         if count or modules_changed:
             self._unsaved = True
             self._save()
         self._ring.release()
         return count
+
+    def _follow_filter(self) -> None:
+        """Point the filter of exact mode at its module or function, which may be reloaded."""
+        exact = self.plan.settings.exact
+        if exact is None or not (exact.module or exact.site):
+            return
+        try:
+            self.reader.control["exact_site"] = filtered_text(exact, self.symbols)
+            self.features["exact_filter"] = self.plan.features["exact_filter"]
+        except UsageError as error:
+            self.reader.control["exact_site"] = 0, 0
+            self.features["exact_filter"] = FeatureState(State.DEGRADED, str(error))
+
+    def _check_cgroup(self) -> None:
+        """Report that the cgroup of the filter is another one than when tracking began."""
+        exact = self.plan.settings.exact
+        if exact is None or not exact.cgroup:
+            return
+        try:
+            changed = self._cgroups.find(exact.cgroup) != self.plan.defines["EXACT_CGROUP"]
+            reason = f"filter: cgroup {exact.cgroup!r} was made again; restart to follow it"
+        except UsageError as error:
+            changed, reason = True, str(error)
+        if changed:
+            self.features["exact_filter"] = FeatureState(State.DEGRADED, reason)
+
+    def _follow_modules(self) -> None:
+        """Read module symbols again after a change, on kernels that do not report changes."""
+        if self.plan.defines["HAVE_MODULES"] or not self.facts.kallsyms:
+            return
+        if self.symbols.modules_changed():
+            self.symbols.refresh(self._module_generation)
+            self._follow_filter()
+            self._stack_names.clear()
+            self._locations = {
+                key: location
+                for key, location in self._locations.items()
+                if location.symbol != UNKNOWN
+            }
 
     def _apply_module_event(self, kind: int, event: np.void) -> None:
         name, generation = escape(event["name"]), int(event["generation"])
@@ -310,6 +357,7 @@ class Tracker:
         if self.ledger is not None:
             self.ledger.reconcile(self.drain)
             self._unsaved = True
+        self._walked = time.monotonic()
 
     def _location(self, address: int, generation: int) -> Location:
         key = (address, generation)
@@ -326,6 +374,8 @@ class Tracker:
         With `details`, kernel stacks and cgroup paths of the tracked objects are resolved too.
         """
         self.drain()
+        self._follow_modules()
+        self._check_cgroup()
         tables = self._read(details)
         self._update_caches()
         used = tables.slots["site"] != 0
@@ -375,13 +425,10 @@ class Tracker:
         )
 
     def _update_caches(self) -> None:
-        """Learn of new caches and, with them, of aliases."""
-        news = self._directory.update(
-            *self.reader.caches(), self.reader.control["cache_generation"]
-        )
-        self._unsaved |= news
-        if news or not self._aliases:
-            self._aliases = dict(slabinfo.read_aliases())
+        """Learn of new caches and aliases."""
+        generations = self.reader.control["cache_generation"]
+        self._unsaved |= self._directory.update(*self.reader.caches(), generations)
+        self._slab_directory.refresh()
 
     def _columns(self, slots: Allocations) -> SlotColumns:
         return assemble.slot_columns(
@@ -402,8 +449,8 @@ class Tracker:
             ),
             live=dict(zip(cache_names, live_caches, strict=True)),
             slabinfo=tables.slabinfo,
-            aliases=self._aliases,
-            nature=slabinfo.nature,
+            aliases=self._slab_directory.aliases,
+            nature_of=self._slab_directory.nature,
             interval=interval,
             bulk_unseen=self._bulk_unseen,
         )
@@ -464,11 +511,13 @@ class Tracker:
     def _devices(self) -> tuple[Device, ...]:
         if self.ledger is None:
             return ()
+        if time.monotonic() - self._walked > DEVICE_WALK_SECONDS:
+            self.reconcile_devices()
         self.ledger.refresh(self.drain)
         return self.ledger.devices(lambda key: self._directory.get(key).name)
 
     def _slabinfo(self) -> dict[str, Slabinfo]:
-        if not self.facts.slabinfo or "slabinfo" in self.shed:
+        if self.plan.features["slabinfo"].state == State.OFF or "slabinfo" in self.shed:
             return {}
         rows = slabinfo.read()
         unreadable = FeatureState(State.DEGRADED, "/proc/slabinfo could not be read just now")

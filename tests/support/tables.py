@@ -70,7 +70,7 @@ def caches(
         live=live or {},
         slabinfo=slabinfo or {},
         aliases=aliases,
-        nature=lambda _, size: Nature(size, True),
+        nature_of=lambda _, size: Nature(size, True),
         interval=interval,
         bulk_unseen=bulk_unseen,
     )

@@ -141,6 +141,7 @@ class Symbols:
         self._modules_file = modules
         self._modules: list[Module] = []
         self._confirmed = 0
+        self._loaded: dict[str, tuple[int, int]] = {}
         self.data: Mapping[str, int] = {}
         if history is None:
             self._core = self._read(0)
@@ -155,10 +156,7 @@ class Symbols:
 
     def _read(self, generation: int) -> SymbolTable:
         core, tables, self.data = parse(self._kallsyms.read_bytes())
-        try:
-            loaded = parse_modules(self._modules_file.read_text())
-        except OSError:
-            loaded = {}
+        self._loaded = loaded = self._read_modules()
         for module in self._modules:
             if module.last == FOREVER and loaded.get(module.name, (0, 0))[0] != module.ranges[0][0]:
                 # Its unload was missed. It was loaded at the last refresh; whether it still was
@@ -175,6 +173,16 @@ class Symbols:
         self._confirmed = generation
         self._forget()
         return core
+
+    def _read_modules(self) -> dict[str, tuple[int, int]]:
+        try:
+            return parse_modules(self._modules_file.read_text())
+        except OSError:
+            return {}
+
+    def modules_changed(self) -> bool:
+        """Return whether other modules are loaded than at the last refresh, or elsewhere."""
+        return self._read_modules() != self._loaded
 
     def _forget(self) -> None:
         """Drop the symbols of modules unloaded long ago. Their address ranges stay known."""

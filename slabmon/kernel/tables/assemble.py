@@ -190,7 +190,8 @@ def cache_sums(
     table: dict[str, tuple[Identity, Sums]] = {}
 
     def sums_of(identity: Identity) -> Sums:
-        return table.setdefault(identity.name, (identity, Sums()))[1]
+        name = identity.name
+        return table.setdefault(name, (directory.latest(name), Sums()))[1]
 
     for identity, allocs, failed, requested, allocated in zip(rows.caches, *columns, strict=True):
         sums = sums_of(identity)
@@ -216,27 +217,31 @@ def cache_rows(
     live: Mapping[str, Live],
     slabinfo: Mapping[str, Slabinfo],
     aliases: Mapping[str, tuple[str, ...]],
-    nature: Callable[[str, int], Nature],
+    nature_of: Callable[[str, int], Nature],
     interval: int,
     bulk_unseen: bool,
 ) -> tuple[Cache, ...]:
     """Return all caches by name: those seen in events, and those that only slabinfo lists.
 
-    `live` is by cache name, `slabinfo` and `aliases` by the kernel's name. `nature` takes a name
-    and the size in slabinfo. `bulk_unseen` says that frees in bulk and through RCU batches are
+    `live` is by cache name, `slabinfo` and `aliases` by the kernel's name. `nature_of` takes a
+    name and the size in slabinfo. `bulk_unseen` says that frees in bulk and through RCU batches are
     not observed on this host.
     """
     blind = BULK_CACHES if bulk_unseen else {}
     rows = []
     for name, (identity, sums) in table.items():
         info = slabinfo.get(identity.kernel_name) if name == identity.kernel_name else None
+        nature = Nature(identity.object_size, identity.reclaimable)
+        if info and info.object_size != identity.size:
+            # Another cache has the name by now, and none of its events was seen yet.
+            nature = nature_of(name, info.object_size)
         # Our live objects cannot outnumber all active ones unless frees go unseen. The slack
         # covers frees between the two readings.
         excess = sums.allocs - sums.frees - (info.active_objects * 1.01 + 64) if info else 0
         rows.append(
             Cache(
                 name=name,
-                object_size=identity.object_size,
+                object_size=nature.object_size,
                 allocs=sums.allocs,
                 frees=sums.frees,
                 failed=sums.failed,
@@ -250,7 +255,7 @@ def cache_rows(
                 and excess <= 0
                 and identity.kernel_name not in blind
                 and name != UNRESOLVED_CACHE,
-                reclaimable=identity.reclaimable,
+                reclaimable=nature.reclaimable,
                 accounted=identity.accounted,
                 dma=identity.dma,
                 unobserved_frees=sums.unobserved,
@@ -264,7 +269,7 @@ def cache_rows(
         _idle_cache(
             name,
             info,
-            nature(name, info.object_size),
+            nature_of(name, info.object_size),
             aliases=aliases.get(name, ()),
             frees_observable=name not in blind,
         )

@@ -55,6 +55,7 @@ class CacheDirectory:
         self._by_key: dict[int, Identity] = {LARGE: large, UNKNOWN: unknown}
         self._holders: dict[str, dict[int, int]] = {}
         self._names = {LARGE_CACHE, UNRESOLVED_CACHE}
+        self._latest = {LARGE_CACHE: large, UNRESOLVED_CACHE: unknown}
 
     def update(self, keys: U64, records: Records, generations: U8) -> bool:
         """Add new entries of the kernel's cache table. Return whether there were any.
@@ -65,7 +66,8 @@ class CacheDirectory:
         news = False
         for key, record in zip(keys.tolist(), records, strict=True):
             if key not in self._by_key:
-                self._by_key[key] = self._identify(key, record, generations)
+                self._by_key[key] = identity = self._identify(key, record, generations)
+                self._latest[identity.name] = identity
                 news = True
         return news
 
@@ -132,6 +134,7 @@ class CacheDirectory:
                 continue
             self._by_key[key] = cache = self._identity(name, record_of[key])
             self._names.add(name)
+            self._latest[name] = cache
             if holds:
                 address = key & ~_GENERATION_MASK
                 self._holders.setdefault(cache.kernel_name, {})[address] = key
@@ -139,6 +142,10 @@ class CacheDirectory:
     def get(self, key: int) -> Identity:
         """Return the cache of a key, UNRESOLVED_CACHE if the key was never seen."""
         return self._by_key.get(key) or self._by_key[UNKNOWN]
+
+    def latest(self, name: str) -> Identity:
+        """Return the newest cache of a row: those destroyed before may have had other sizes."""
+        return self._latest[name]
 
     def of_failed_kmalloc(
         self, size: int, reclaimable: bool, accounted: bool, dma: bool

@@ -49,6 +49,10 @@ class StackNames:
         for stack in ids.tolist():
             self._known.pop(stack, None)
 
+    def clear(self) -> None:
+        """Forget all stacks: the same addresses may have other names now."""
+        self._known = {}
+
     def _resolve(self, stack: int, generation: int) -> tuple[str, ...]:
         frames = [self._locate(address - 1, generation) for address in self._read(stack)]
         for depth, frame in reversed(list(enumerate(frames[:_PROGRAM_DEPTH]))):

@@ -100,3 +100,31 @@ def test_a_mount_point_with_a_blank_is_understood(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(f"cgroup2 {str(root).replace(' ', chr(92) + '040')} cgroup2 rw 0 0\n")
     assert Cgroups(mounts).find("/inner") == number(root / "inner")
+
+
+def test_a_hierarchy_that_is_mounted_later_is_found(root: Path) -> None:
+    """A daemon that starts early in boot."""
+    cgroups = open_cgroups(root, "tmpfs")
+    service = number(root / "system.slice")
+    assert cgroups.names([service]) == {service: f"[{service}]"}
+    open_cgroups(root)
+    assert cgroups.names([service]) == {service: "/system.slice"}
+    assert cgroups.find("/system.slice") == service
+
+
+def test_cgroups_that_are_gone_and_not_asked_for_are_forgotten(root: Path) -> None:
+    cgroups = open_cgroups(root)
+    ids = []
+    for name in range(50):
+        (root / f"job{name}").mkdir()
+        ids.append(number(root / f"job{name}"))
+    cgroups.names(ids)
+    # Renamed out of the hierarchy: a number of a removed folder may be used again here.
+    for name in range(50):
+        (root / f"job{name}").rename(root.parent / f"gone{name}")
+    (root / "later").mkdir()
+    assert cgroups.names([ids[7], number(root / "later")]) == {
+        ids[7]: "/job7",
+        number(root / "later"): "/later",
+    }
+    assert len(cgroups._names) == 5

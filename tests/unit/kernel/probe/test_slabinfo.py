@@ -120,5 +120,71 @@ def test_a_cache_without_events_is_what_sysfs_says(
     (tmp_path / "MPTCP" / "object_size").write_text(size)
     if reclaim is not None:
         (tmp_path / "MPTCP" / "reclaim_account").write_text(reclaim)
-    assert slabinfo.nature("MPTCP", 2048, tmp_path) == wanted
-    assert slabinfo.nature("absent\0", 64, tmp_path) == slabinfo.Nature(64, False)
+    caches = slabinfo.SlabDirectory(tmp_path)
+    caches.refresh()
+    assert caches.nature("MPTCP", 2048) == wanted
+    assert caches.nature("absent\0", 64) == slabinfo.Nature(64, False)
+
+
+def make_cache(root: Path, name: str, size: int, reclaimable: bool = False) -> Path:
+    """An entry with an inode number that was never used: kernfs gives no other."""
+    entry = root / name
+    if entry.exists():
+        entry.rename(root.parent / f"used {len(list(root.parent.iterdir()))}")
+    entry.mkdir()
+    (entry / "object_size").write_text(f"{size}\n")
+    (entry / "reclaim_account").write_text(f"{int(reclaimable)}\n")
+    return entry
+
+
+@pytest.fixture
+def slab(tmp_path: Path) -> Path:
+    (tmp_path / "slab").mkdir()
+    return tmp_path / "slab"
+
+
+def test_a_cache_made_again_by_its_module_has_the_facts_of_now(slab: Path) -> None:
+    make_cache(slab, "nvme", 56)
+    caches = slabinfo.SlabDirectory(slab)
+    caches.refresh()
+    assert caches.nature("nvme", 64) == slabinfo.Nature(56, False)
+    make_cache(slab, "nvme", 96, True)
+    caches.refresh()
+    assert caches.nature("nvme", 96) == slabinfo.Nature(96, True)
+
+
+def test_an_alias_that_comes_later_is_known_and_so_is_the_size_it_brings(slab: Path) -> None:
+    """Also where it makes no new cache, and so no new cache is seen in events."""
+    root = make_cache(slab, ":0000064", 40)
+    (slab / "one").symlink_to(root.name)
+    caches = slabinfo.SlabDirectory(slab)
+    caches.refresh()
+    assert (caches.nature("one", 64), caches.aliases) == ((40, False), {"one": ()})
+    (root / "object_size").write_text("56\n")
+    (slab / "two").symlink_to(root.name)
+    caches.refresh()
+    assert caches.nature("one", 64) == (56, False)
+    assert caches.aliases == {"one": ("two",), "two": ("one",)}
+    (slab / "two").unlink()
+    caches.refresh()
+    assert caches.aliases == {"one": ()}
+
+
+def test_a_cache_that_is_gone_is_not_remembered(slab: Path) -> None:
+    entry = make_cache(slab, "nvme", 56)
+    caches = slabinfo.SlabDirectory(slab)
+    caches.refresh()
+    assert caches.nature("nvme", 64).object_size == 56
+    entry.rename(slab.parent / "gone")
+    caches.refresh()
+    assert caches.nature("nvme", 128) == slabinfo.Nature(128, False)
+
+
+def test_files_are_read_once_while_nothing_changes(slab: Path) -> None:
+    entry = make_cache(slab, "nvme", 56)
+    caches = slabinfo.SlabDirectory(slab)
+    caches.refresh()
+    assert caches.nature("nvme", 64).object_size == 56
+    (entry / "object_size").unlink()
+    caches.refresh()
+    assert caches.nature("nvme", 64).object_size == 56

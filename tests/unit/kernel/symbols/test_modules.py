@@ -212,3 +212,17 @@ def test_sites_of_modules_keep_their_names_over_a_restart(tmp_path: Path) -> Non
     assert second.resolve(MODULE + 0x4004, 1) == (UNKNOWN, 4, "goes")
     assert second.resolve(MODULE + 0x4004, 3) == ("newer_probe", 4, "newer")
     assert second.resolve(CORE + 0x84, 0).symbol == first.resolve(CORE + 0x84, 0).symbol
+
+
+def test_a_change_of_modules_is_noticed_without_events(host: Host) -> None:
+    drivers(host, {"card": MODULE})
+    symbols = host.symbols()
+    assert not symbols.modules_changed()
+    drivers(host, {"late": MODULE + 0x8000})
+    assert symbols.modules_changed()
+    assert symbols.resolve(MODULE + 0x8004, 0).symbol == UNKNOWN
+    symbols.refresh(0)
+    assert not symbols.modules_changed()
+    assert symbols.resolve(MODULE + 0x8004, 0) == Location("late_probe", 4, "late")
+    host.unload("card")
+    assert symbols.modules_changed()

@@ -47,7 +47,7 @@ def plain_rows(
         live={},
         slabinfo=slabinfo or {},
         aliases={},
-        nature=lambda _, size: Nature(size, False),
+        nature_of=lambda _, size: Nature(size, False),
         interval=0,
         bulk_unseen=bulk_unseen,
     )
@@ -164,6 +164,7 @@ def test_a_cache_made_anew_with_another_size_adds_to_the_same_row() -> None:
     assert (found.name, found.allocs, found.frees) == ("dentry", 20, 5)
     assert found.allocated_bytes == 10 * 192 + 10 * 256
     assert found.freed_bytes == 4 * 192 + 256
+    assert found.object_size == 256, "of the cache that has the name now"
 
 
 def test_lifetimes_are_kept_by_decade() -> None:
@@ -268,3 +269,12 @@ def test_evidence_of_unseen_frees_counts_wherever_bulk_frees_are_seen(bulk_unsee
 def test_unobserved_frees_are_counted() -> None:
     found = caches(read(), unobserved={DENTRY: 3})
     assert found["dentry"].unobserved_frees == 3
+
+
+def test_a_cache_made_again_shows_its_facts_before_its_first_event() -> None:
+    """Its module was reloaded: the identity is still that of the destroyed cache."""
+    row = {"site": 1, "gfp_size_key": kmalloc(GFP_KERNEL, 0), "cache": DENTRY, "count": 1}
+    found = caches(read(row), slabinfo={"dentry": info(size=320)})
+    assert (found["dentry"].object_size, found["dentry"].reclaimable) == (320, True)
+    found = caches(read(row), slabinfo={"dentry": info(size=192)})
+    assert (found["dentry"].object_size, found["dentry"].reclaimable) == (185, False)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Facts that change while a session runs: filters follow modules, sites get their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.planning.plan import make_plan
+from slabmon.kernel.probe import slabinfo
+from slabmon.kernel.probe.cgroups import Cgroups
+from slabmon.kernel.settings import Settings
+from slabmon.kernel.symbols.kallsyms import UNKNOWN
+from slabmon.kernel.tracker import Tracker
+from slabmon.model import Slabinfo, State
+from tests.support.hosts import facts, without
+from tests.support.kallsyms import MODULE, Host, drivers
+
+SIZE = 0x1000
+
+
+class Session(SimpleNamespace):
+    """A tracker without programs, on a host whose files a test writes."""
+
+    _follow_filter: Any = Tracker._follow_filter
+    _follow_modules: Any = Tracker._follow_modules
+    _check_cgroup: Any = Tracker._check_cgroup
+    _location: Any = Tracker._location
+    _slabinfo: Any = Tracker._slabinfo
+    _module_generation = 0
+
+    def __init__(self, host: Host, settings: Settings, cgroup: int = 0, **changes: Any) -> None:
+        host_facts = facts(**changes)
+        plan = make_plan(host_facts, settings, cgroup)
+        super().__init__(
+            facts=host_facts,
+            plan=plan,
+            features=dict(plan.features),
+            symbols=host.symbols(),
+            reader=SimpleNamespace(control={}),
+            shed=frozenset(),
+            cleared=0,
+            _locations={},
+            _unsaved=False,
+        )
+        self._stack_names = SimpleNamespace(clear=self._clear)
+
+    def _clear(self) -> None:
+        self.cleared += 1
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    host = Host(tmp_path)
+    drivers(host, {"card": MODULE})
+    return host
+
+
+@pytest.mark.parametrize("exact", [Filter(module="card"), Filter(site="card_probe")])
+def test_the_filter_follows_its_module_to_another_address(host: Host, exact: Filter) -> None:
+    session = Session(host, Settings(exact=exact))
+    session._follow_filter()
+    assert session.reader.control["exact_site"][0] == MODULE
+    host.unload("card")
+    session.symbols.module_freed("card", 1)
+    session.symbols.refresh(1)
+    session._follow_filter()
+    assert session.reader.control["exact_site"] == (0, 0)
+    assert session.features["exact_filter"].state == State.DEGRADED
+    assert "card" in session.features["exact_filter"].reason
+    drivers(host, {"card": MODULE + 0x8000})
+    session.symbols.module_loaded("card", [(MODULE + 0x8000, MODULE + 0x8000 + SIZE)], 2)
+    session.symbols.refresh(2)
+    session._follow_filter()
+    assert session.reader.control["exact_site"][0] == MODULE + 0x8000
+    assert session.features["exact_filter"].state == State.ON
+
+
+def test_other_filters_and_sampling_do_not_look_for_text(host: Host) -> None:
+    for settings in (Settings(), Settings(exact=Filter(cache="dentry"))):
+        session = Session(host, settings)
+        session._follow_filter()
+        assert session.reader.control == {}
+
+
+def test_a_cgroup_that_is_made_again_is_reported(host: Host, tmp_path: Path) -> None:
+    """Its id is compiled into the programs."""
+    (tmp_path / "root" / "job").mkdir(parents=True)
+    (tmp_path / "mounts").write_text(f"cgroup2 {tmp_path / 'root'} cgroup2 rw 0 0\n")
+    cgroups = Cgroups(tmp_path / "mounts")
+    settings = Settings(exact=Filter(cgroup="/job"))
+    session = Session(host, settings, cgroups.find("/job"))
+    session._cgroups = cgroups
+    session._check_cgroup()
+    assert session.features["exact_filter"].state == State.ON
+    (tmp_path / "root" / "job").rename(tmp_path / "old")
+    session._check_cgroup()
+    assert "No such file" in session.features["exact_filter"].reason
+    (tmp_path / "root" / "job").mkdir()
+    session._check_cgroup()
+    assert "made again" in session.features["exact_filter"].reason
+
+
+def test_without_module_events_a_module_loaded_later_still_gets_its_name(host: Host) -> None:
+    prototypes = without(facts().prototypes, "module_load", "module_free")
+    session = Session(host, Settings(), prototypes=prototypes)
+    late = MODULE + 0x8000
+    assert session._location(MODULE + 4, 0).module == "card"
+    assert session._location(late + 4, 0).symbol == UNKNOWN
+    session._follow_modules()
+    assert session.cleared == 0
+    drivers(host, {"late": late})
+    session._follow_modules()
+    assert session.cleared == 1, "frames of stacks have other names"
+    assert session._location(late + 4, 0).module == "late"
+    assert session._location(MODULE + 4, 0).module == "card"
+
+
+def test_with_module_events_files_are_not_compared(host: Host) -> None:
+    session = Session(host, Settings())
+    drivers(host, {"late": MODULE + 0x8000})
+    session._follow_modules()
+    assert session.cleared == 0
+
+
+def test_slabinfo_is_not_read_where_that_is_refused(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[None] = []
+    row = {"dentry": Slabinfo(1, 1, 192, 4096)}
+
+    def read() -> dict[str, Slabinfo]:
+        reads.append(None)
+        return row
+
+    monkeypatch.setattr(slabinfo, "read", read)
+    assert Session(host, Settings())._slabinfo() == row
+    assert Session(host, Settings(slabinfo=False))._slabinfo() == {}
+    assert len(reads) == 1
