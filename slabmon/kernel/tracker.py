@@ -328,7 +328,7 @@ class Tracker:
 
     def _follow_modules(self) -> None:
         """Read module symbols again after a change, on kernels that do not report changes."""
-        if self.plan.defines["HAVE_MODULES"] or not self.facts.kallsyms:
+        if self.plan.defines["HAVE_MODULES"] or not (self.facts.modules and self.facts.kallsyms):
             return
         if self.symbols.modules_changed():
             self.symbols.refresh(self._module_generation)

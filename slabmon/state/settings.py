@@ -13,8 +13,11 @@ BPFFS = Path("/sys/fs/bpf")
 
 @dataclass(frozen=True)
 class StateSettings:
-    """`keep`: counting goes on over restarts. `lock_file`: only one daemon holds it.
-    `pin_directory`: where kernel objects are kept without systemd."""
+    """How counters are kept across restarts of the daemon.
+
+    `keep` switches that on. Only one daemon at a time holds `lock_file`. Without systemd, kernel
+    objects are pinned in `pin_directory`.
+    """
 
     keep: bool = True
     lock_file: str = "/run/slabmon/lock"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counting goes on over kill -9, and nothing is left after an end on request."""
+"""Counters survive kill -9, and a requested stop leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Session:
         self._process.communicate()
 
     def end(self) -> str:
-        """Ends it on request; returns what it logged."""
+        """End it on request and return its log."""
         log = self._process.communicate(timeout=60)[1]
         assert self._process.returncode == 0, log
         return log
@@ -109,7 +109,7 @@ def test_nothing_is_lost_or_counted_twice_over_kill_9() -> None:
     assert newest["losses"]["samples_full"] == 0, "the places of the pool were filled once"
 
 
-def test_other_settings_load_anew_and_say_why() -> None:
+def test_other_settings_load_again_and_say_why() -> None:
     first = Session()
     old = first.snapshot()
     first.kill()

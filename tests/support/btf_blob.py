@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds BTF data by hand (Documentation/bpf/btf.rst): types are numbered from 1 as added."""
+"""Build BTF data (Documentation/bpf/btf.rst). Types are numbered from 1 as they are added."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Blob:
     def _string(self, name: str) -> int:
         if not name:
             return 0
-        found = self._strings.find(b"\0" + name.encode() + b"\0") + 1
-        if not found:
-            found = len(self._strings)
+        offset = self._strings.find(b"\0" + name.encode() + b"\0") + 1
+        if not offset:
+            offset = len(self._strings)
             self._strings += name.encode() + b"\0"
-        return found
+        return offset
 
     def add(
         self, kind: int, name: str, vlen: int, size: int, extra: bytes = b"", flag: bool = False
     ) -> int:
-        """Any type at all; returns its id."""
+        """Add a type of any kind and return its id."""
         info = flag << 31 | kind << 24 | vlen
         self._types += struct.pack("<III", self._string(name), info, size) + extra
         self._count += 1
@@ -41,7 +41,7 @@ class Blob:
 
     @property
     def next_id(self) -> int:
-        """The id the next type will have."""
+        """Return the id of the next type."""
         return self._count + 1
 
     def integer(self, name: str, size: int) -> int:
@@ -74,7 +74,7 @@ class Blob:
         union: bool = False,
         bitfields: bool = False,
     ) -> int:
-        """A struct or union; offsets of fields are raw words (bits)."""
+        """Add a struct or union. Offsets of fields are raw words (bits)."""
         extra = b"".join(
             struct.pack("<III", self._string(field), type_id, word)
             for field, type_id, word in fields
@@ -94,13 +94,13 @@ class Blob:
         return self.add(_FUNC_PROTO, "", len(parameters), returns, extra)
 
     def tracepoint(self, event: str, parameters: Sequence[int]) -> int:
-        """typedef void (*btf_trace_<event>)(void *, parameters...)."""
+        """Add typedef void (*btf_trace_<event>)(void *, parameters...)."""
         data = self.pointer(VOID)
         proto = self.prototype([data, *parameters])
         return self.typedef(f"btf_trace_{event}", self.pointer(proto))
 
     def build(self) -> bytes:
-        """The whole section, header included."""
+        """Return the whole section with its header."""
         header = struct.pack(
             "<HBBIIIII",
             0xEB9F,

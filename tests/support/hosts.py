@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts of hosts that can run slabmon, one for each shape of the tracepoints over time."""
+"""Facts of hosts that can run slabmon, one for each form that the tracepoints had."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ _FREE_BULK = {"kmem_cache_free_bulk": Function(102, "void", (_CACHE, "size_t", "
 
 
 def _functions(alloc: str, returns: str, *sheaf: str) -> dict[str, Function]:
-    """`sheaf`: parameters of __kfree_rcu_sheaf(), where there is one."""
+    """Return bulk functions; `sheaf` are parameters of __kfree_rcu_sheaf() if it exists."""
     parameters = (_CACHE, "gfp_t", "size_t", "void * *")
-    found = {alloc: Function(101, returns, parameters), **_FREE_BULK}
-    return found | ({"__kfree_rcu_sheaf": Function(103, "bool", sheaf)} if sheaf else {})
+    functions = {alloc: Function(101, returns, parameters), **_FREE_BULK}
+    return functions | ({"__kfree_rcu_sheaf": Function(103, "bool", sheaf)} if sheaf else {})
 
 
-# Functions without an event, as BTF describes them.
+# Functions that have no event, as BTF describes them.
 FUNCTIONS: dict[str, dict[str, Function]] = {
     **dict.fromkeys(("5.10", "6.0", "6.1"), _functions("kmem_cache_alloc_bulk", "int")),
     "6.12": _functions("kmem_cache_alloc_bulk_noprof", "int"),
@@ -108,7 +108,7 @@ _PLAIN = Facts(
 
 
 def facts(kernel: str = "6.18", **changes: Any) -> Facts:
-    """A capable host with this kernel, but for the changes."""
+    """Return a capable host with this kernel, with some facts changed."""
     old = {"5.10": (1 << 9, 1 << 9), "6.0": (1 << 9, 1 << 9), "6.1": (1 << 9, 1 << 9)}
     plain = replace(
         _PLAIN,
@@ -140,7 +140,7 @@ INLINE_OFFSETS = {
 
 
 def inline_lookup() -> Facts:
-    """A host of 6.18 where struct pages can be read in line."""
+    """Return a host of 6.18 where struct pages can be read in line."""
     offsets = {**facts().offsets, **INLINE_OFFSETS}
     return facts(
         kfunc_cast=777, number_type=55, slab_test=(0xFF000000, 0xF5000000), offsets=offsets
@@ -148,5 +148,5 @@ def inline_lookup() -> Facts:
 
 
 def without(mapping: Any, *names: str) -> dict[str, Any]:
-    """A copy without these keys."""
+    """Return a copy without these keys."""
     return {key: value for key, value in mapping.items() if key not in names}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A kernel's symbol files in a temporary folder, and the modules that come and go in them."""
+"""A kernel's symbol files in a temporary folder, with modules that come and go."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Host:
         self.write()
 
     def load(self, name: str, base: int, functions: Functions, size: int = 0x1000) -> None:
-        """Functions are offsets into the module, and names."""
+        """Load a module. Functions are offsets into it, and names."""
         self.modules[name] = base, size, functions
         self.write()
 
@@ -66,6 +66,6 @@ class Host:
 
 
 def drivers(host: Host, bases: Mapping[str, int]) -> None:
-    """Loads modules with one function each, called <module>_probe, at the base."""
+    """Load modules with one function each, called <module>_probe, at the base."""
     for name, base in bases.items():
         host.load(name, base, [(0, f"{name}_probe")])

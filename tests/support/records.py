@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel records as numpy values, made from bpf/layout.h's dtypes."""
+"""Kernel records as numpy values of the dtypes of bpf/layout.h."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GOLDEN_RATIO = 0x9E3779B97F4A7C15
 
 
 def fill(dtype: np.dtype, rows: Sequence[dict[str, Any]]) -> np.ndarray:
-    """Records with these fields set, the others zero."""
+    """Return records with these fields set and the others zero."""
     result = np.zeros(len(rows), dtype)
     for record, row in zip(result, rows, strict=True):
         for name, value in row.items():
@@ -38,14 +38,14 @@ def kmalloc(flags: int, bucket: int) -> int:
 def cache_record(
     name: bytes, size: int = 64, flags: int = 0, object_size: int | None = None
 ) -> np.ndarray:
-    """One struct cache_record."""
+    """Return one struct cache_record."""
     object_size = size if object_size is None else object_size
     row = {"name": name, "size": size, "flags": flags, "object_size": object_size}
     return fill(CACHE_RECORD, [row])
 
 
 def devres_event(op: bytes, node: int, device: int = 0xD000, **fields: Any) -> np.void:
-    """One struct devres_event of a device named after its address."""
+    """Return one struct devres_event of a device named after its address."""
     plain: dict[str, Any] = {
         "kind": CONSTANTS["EVENT_DEVRES"],
         "op": op,
@@ -64,11 +64,11 @@ def devres_event(op: bytes, node: int, device: int = 0xD000, **fields: Any) -> n
 
 
 def generations() -> np.ndarray:
-    """The generation counters of caches, when none was destroyed yet."""
+    """Return the generation counters of caches before any was destroyed."""
     return np.zeros(CONSTANTS["CACHE_GENERATIONS"], "u1")
 
 
 def generation_slot(address: int) -> int:
-    """Which generation counter a cache's address uses: cache_generation() of counting.h."""
+    """Return the index of an address's generation counter: cache_generation() of counting.h."""
     hashed = address * GOLDEN_RATIO & (1 << 64) - 1
     return hashed >> 40 & CONSTANTS["CACHE_GENERATIONS"] - 1

@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 def directory() -> CacheDirectory:
-    found = CacheDirectory({})
+    result = CacheDirectory({})
     records = np.concatenate(
         [
             cache_record(b"kmalloc-96", 96),
@@ -31,8 +31,8 @@ def directory() -> CacheDirectory:
             cache_record(b"kmalloc-rcl-96", 96, 0x20000),
         ]
     )
-    found.update(np.array([KMALLOC, DENTRY, RECLAIM], "<u8"), records, generations())
-    return found
+    result.update(np.array([KMALLOC, DENTRY, RECLAIM], "<u8"), records, generations())
+    return result
 
 
 def locate(site: int, generation: int) -> Location:
@@ -65,7 +65,7 @@ def caches(
 ) -> dict[str, Cache]:
     table = assemble.cache_sums(rows, frees, directory(), large_freed, unobserved or {})
     aliases = {"kmalloc-96": ("alias",)}
-    found = assemble.cache_rows(
+    result = assemble.cache_rows(
         table,
         live=live or {},
         slabinfo=slabinfo or {},
@@ -74,5 +74,5 @@ def caches(
         interval=interval,
         bulk_unseen=bulk_unseen,
     )
-    assert [row.name for row in found] == sorted(row.name for row in found)
-    return {row.name: row for row in found}
+    assert [row.name for row in result] == sorted(row.name for row in result)
+    return {row.name: row for row in result}

@@ -35,7 +35,7 @@ _MAPS, _MAP_VALUES = 0x51AA0000, 0x51AB0000
 
 
 def import_bcc() -> Any:
-    """bcc, from the interpreter's own path or from Debian's."""
+    """Return the bcc module, from the interpreter's path or from Debian's."""
     try:
         import bcc
     except ModuleNotFoundError:
@@ -45,7 +45,7 @@ def import_bcc() -> Any:
 
 
 def hide_root() -> None:
-    """Takes another effective user id and keeps all capabilities.
+    """Take another effective user id and keep all capabilities.
 
     As user 0 bcc reads all of /proc/kallsyms at each compilation (bcc_procutils_each_ksym), for
     a look-up that slabmon's sources do not need: 0.2 s. Where this fails, it just takes longer.
@@ -57,7 +57,7 @@ def hide_root() -> None:
 
 
 def patch_kfunc_calls(code: bytes, kfuncs: Iterable[int]) -> bytes:
-    """Turns `call <BTF id>` into a kernel function call: src_reg becomes BPF_PSEUDO_KFUNC_CALL.
+    """Turn `call <BTF id>` into a kernel function call: src_reg becomes BPF_PSEUDO_KFUNC_CALL.
 
     struct bpf_insn (include/uapi/linux/bpf.h): opcode u8, dst:4 src:4, off s16, imm s32.
     """
@@ -108,7 +108,7 @@ def patch_map_loads(code: bytes, map_fds: Sequence[int]) -> bytes:
 
 
 def main() -> int:
-    """Answers one request on the socket."""
+    """Answer one request on the socket."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIR)
     hide_root()
@@ -148,7 +148,7 @@ def main() -> int:
 
 
 def reply(channel: socket.socket, message: dict[str, object], descriptors: list[int]) -> int:
-    """Sends the answer with its descriptors and ends the process."""
+    """Send the answer with its descriptors, and end the process."""
     socket.send_fds(channel, [json.dumps(message).encode()], descriptors)
     # bcc and LLVM need not tidy up: the process is done.
     sys.stderr.flush()

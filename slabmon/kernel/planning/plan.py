@@ -253,8 +253,8 @@ def _devices(facts: Facts) -> Part:
 
 
 def _pages(settings: Settings) -> Part:
-    asked = FeatureState(State.ON) if settings.pages else FeatureState(State.OFF, NOT_ASKED_FOR)
-    return Part(features={"pages": asked}, defines={"HAVE_PAGES": int(settings.pages)})
+    feature = FeatureState(State.ON) if settings.pages else FeatureState(State.OFF, NOT_ASKED_FOR)
+    return Part(features={"pages": feature}, defines={"HAVE_PAGES": int(settings.pages)})
 
 
 def _stacks(settings: Settings) -> Part:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of BTF that slabmon needs: offsets of named struct members, typedef prototypes, enums.
+"""Read BTF: offsets of struct members, prototypes of typedefs and functions, enums.
 
-Format: Documentation/bpf/btf.rst and include/uapi/linux/btf.h. Only the types asked for are
+Format: Documentation/bpf/btf.rst and include/uapi/linux/btf.h. Only types that are asked for are
 decoded; the rest of the section (over 100,000 types) is walked once.
 """
 
@@ -54,7 +54,7 @@ class BtfError(ValueError):
 
 @dataclass(frozen=True)
 class Member:
-    """Where a struct member lies: byte offset in the struct, and the BTF id of its type."""
+    """A struct member: byte offset in the struct, and the BTF id of its type."""
 
     offset: int
     type_id: int
@@ -70,7 +70,7 @@ class Function:
 
 
 class Btf:
-    """Types of one BTF blob by kind and name."""
+    """Types of one BTF blob by kind and name. Damaged data raises BtfError."""
 
     def __init__(self, data: bytes) -> None:
         try:
@@ -93,8 +93,8 @@ class Btf:
         self._ids: dict[tuple[int, str], int] = {}
 
     def _index(self, position: int, end: int) -> array[int]:
-        """Offset of each type, by id. Not a list: 100,000 integers would leave their memory full
-        of holes."""
+        """Return the offset of each type by id, as an array: a list of integers takes ten times
+        the memory."""
         offsets = array("L", [0])
         append = offsets.append
         unpack = struct.Struct("<I").unpack_from
@@ -122,7 +122,7 @@ class Btf:
             raise BtfError("BTF types are cut short") from error
 
     def _type(self, type_id: int) -> tuple[int, int, int, int]:
-        """Name offset, kind, vlen and size-or-type of a type."""
+        """Return name offset, kind, vlen and size-or-type of a type."""
         if not 0 < type_id < len(self._offsets):
             raise BtfError(f"BTF type {type_id} does not exist")
         name, info, size = self._unpack("<III", self._offsets[type_id])
@@ -134,16 +134,16 @@ class Btf:
             raise BtfError(f"BTF string {offset} does not exist")
         return self._strings[offset:end].decode("utf-8", "backslashreplace")
 
-    def load(self, **wanted: Iterable[str]) -> None:
-        """Finds types by kind (struct, typedef, func, enum) and name in one pass."""
+    def load(self, **names_by_kind: Iterable[str]) -> None:
+        """Find types by kind (struct, typedef, func, enum) and name in one pass."""
         by_offset: dict[int, str] = {}
         keys: set[tuple[int, int]] = set()
-        for wanted_kind, names in wanted.items():
+        for kind_name, names in names_by_kind.items():
             for name in names:
                 offset = self._strings.find(b"\0" + name.encode() + b"\0") + 1
                 while offset:
                     by_offset[offset] = name
-                    keys.add((_NAMED_KINDS[wanted_kind], offset))
+                    keys.add((_NAMED_KINDS[kind_name], offset))
                     offset = self._strings.find(b"\0" + name.encode() + b"\0", offset) + 1
         for type_id in np.flatnonzero(np.isin(self._names, list(by_offset))).tolist():
             name_offset, kind = int(self._names[type_id]), int(self._kinds[type_id])
@@ -151,16 +151,16 @@ class Btf:
                 self._ids.setdefault((kind, by_offset[name_offset]), type_id)
 
     def find(self, kind: str, name: str) -> int | None:
-        """Type id of a type asked for with load(), or None."""
+        """Return the id of a type that load() found, or None."""
         return self._ids.get((_NAMED_KINDS[kind], name))
 
     def size(self, struct_name: str) -> int | None:
-        """sizeof(struct), bytes."""
+        """Return sizeof(struct) in bytes, or None."""
         type_id = self.find("struct", struct_name)
         return None if type_id is None else self._type(type_id)[3]
 
     def _members(self, type_id: int, depth: int = 0) -> Iterable[tuple[str, int, int]]:
-        """Name, type id and byte offset of each member, those of anonymous members included."""
+        """Yield name, type id and byte offset of each member, also of anonymous members'."""
         if depth > _MAX_DEPTH:
             raise BtfError("BTF types contain themselves")
         _, kind, vlen, _ = self._type(type_id)
@@ -181,7 +181,7 @@ class Btf:
                     yield inner, inner_type, bits // 8 + inner_offset
 
     def _strip(self, type_id: int) -> int:
-        """The type behind const, volatile, restrict, type tags and typedefs."""
+        """Return the type behind const, volatile, restrict, type tags and typedefs."""
         for _ in range(_MAX_DEPTH):
             if not type_id or self._type(type_id)[1] not in _MODIFIERS:
                 return type_id
@@ -189,8 +189,10 @@ class Btf:
         raise BtfError("BTF types refer to themselves")
 
     def member(self, struct_name: str, path: str) -> Member | None:
-        """Offset and type of a member; `path` may lead through embedded structs ("kobj.name")
-        and array elements ("mem[0].base")."""
+        """Return a member, or None if there is none.
+
+        `path` may lead through embedded structs ("kobj.name") and array elements ("mem[0].base").
+        """
         type_id = self.find("struct", struct_name)
         offset = 0
         for part in path.split("."):
@@ -211,7 +213,7 @@ class Btf:
         return None if type_id is None else Member(offset, type_id)
 
     def offset(self, struct_name: str, *paths: str) -> int | None:
-        """Byte offset of the first of these members that exists."""
+        """Return the byte offset of the first of these members that exists, or None."""
         for path in paths:
             member = self.member(struct_name, path)
             if member is not None:
@@ -219,13 +221,15 @@ class Btf:
         return None
 
     def member_size(self, struct_name: str, path: str) -> int | None:
-        """Bytes of an integer or struct member."""
+        """Return the size of an integer or struct member in bytes, or None."""
         member = self.member(struct_name, path)
         return None if member is None else self._type(self._strip(member.type_id))[3]
 
     def prototype(self, typedef: str) -> list[str] | None:
-        """Parameter types of a function-pointer typedef, such as `size_t` or
-        `struct kmem_cache *`; const is left out."""
+        """Return the parameter types of a function-pointer typedef, or None.
+
+        They read `size_t` or `struct kmem_cache *`; const is left out.
+        """
         type_id = self.find("typedef", typedef)
         if type_id is None:
             return None
@@ -233,7 +237,7 @@ class Btf:
         return self._parameters(self._type(pointer)[3])
 
     def function(self, name: str) -> Function | None:
-        """A function of the kernel, where BTF describes it."""
+        """Return a function of the kernel, or None if BTF does not describe it."""
         type_id = self.find("func", name)
         if type_id is None:
             return None
@@ -264,7 +268,7 @@ class Btf:
         return prefix + self._name(name)
 
     def enum_values(self, member: str) -> dict[str, int]:
-        """All values of the enum that has this enumerator; {} when there is none."""
+        """Return all values of the enum that has this enumerator; {} if there is none."""
         offset = self._strings.find(b"\0" + member.encode() + b"\0") + 1
         if not offset:
             return {}
@@ -278,7 +282,7 @@ class Btf:
 
 
 def read_vmlinux(path: Path = VMLINUX) -> Btf | None:
-    """BTF of the running kernel, or None when it has none."""
+    """Return the BTF of the running kernel, or None if it has none."""
     try:
         return Btf(path.read_bytes())
     except FileNotFoundError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this host offers, probed once. Nothing here decides anything: plan.py does."""
+"""Facts about this host, probed once. Nothing is decided here: planning/ does that."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from slabmon.kernel.bpf import syscall
 from slabmon.kernel.probe import btf as btf_module
@@ -16,7 +17,7 @@ from slabmon.kernel.probe.direct_map import TELLTALES
 from slabmon.kernel.probe.gfp import bits_from_format
 from slabmon.kernel.programs import EVENTS, FUNCTIONS
 
-# Macro -> struct and the member names it had over time.
+# Macro -> struct, and the names that the member had over time.
 OFFSETS: dict[str, tuple[str, ...]] = {
     "OFF_CACHE_NAME": ("kmem_cache", "name"),
     "OFF_CACHE_FLAGS": ("kmem_cache", "flags"),
@@ -69,13 +70,18 @@ _FORMATS = tuple(
     f"/sys/kernel/{tracefs}/events/kmem/kmalloc/format" for tracefs in ("tracing", "debug/tracing")
 )
 _GET_CACHE, _CAST = "bpf_get_kmem_cache", "bpf_rdonly_cast"
-# Begins with a number of 64 bits: memory read as one of these is no pointer to the verifier.
+# A struct that begins with 64 bits of integer: the verifier takes memory read through it for
+# numbers, not pointers.
 _NUMBER = "timespec64"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """One host. `offsets` and `sizes` are bytes."""
+    """One host. `offsets` and `sizes` are in bytes, and by name as `prototypes` and `functions`.
+
+    `slab_test` are the mask and value of find_slab_test(), `slab_flags` the masks and `gfp_bits`
+    the bit numbers of flags. `fentry_refused` is the kernel's reason, or "".
+    """
 
     release: str
     machine: str
@@ -108,7 +114,7 @@ class Facts:
 
 
 def read_text(path: str) -> str | None:
-    """A small file's text, or None when it cannot be read."""
+    """Return the text of a small file, or None if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -125,7 +131,7 @@ def can_open(path: str) -> bool:
 
 
 def count_list(text: str | None) -> int:
-    """Highest number in a kernel list such as `0-3,8` plus one: possible CPUs or nodes."""
+    """Return the highest number in a list such as `0-3,8` plus one: possible CPUs or nodes."""
     numbers = (text or "0").replace(",", "-").split("-")
     return max(int(number) for number in numbers) + 1
 
@@ -142,14 +148,14 @@ def node_of_cpu(nodes: int) -> dict[int, int]:
 
 
 def lockdown_state(text: str | None) -> str:
-    """The bracketed word of /sys/kernel/security/lockdown."""
+    """Return the bracketed word of /sys/kernel/security/lockdown."""
     if not text or "[" not in text:
         return "none"
     return text.split("[", 1)[1].split("]", 1)[0]
 
 
 def find_slab_test(btf: btf_module.Btf) -> tuple[tuple[int, int] | None, bool]:
-    """Mask and value that tell a slab page, and whether they apply to page->flags.
+    """Return mask and value that identify a slab page, and whether they apply to page->flags.
 
     6.12+: page_type >> 24 == PGTY_slab; 6.10 and 6.11: the PG_slab bit of page_type is 0 (6.10)
     or 1 (6.11) below a fixed base; before: the PG_slab bit of page->flags.
@@ -170,7 +176,7 @@ def find_slab_test(btf: btf_module.Btf) -> tuple[tuple[int, int] | None, bool]:
 
 
 def _site_decides_cache(names: list[str]) -> bool:
-    """False where kmalloc picks among several caches of one size by more than size and flags.
+    """Return whether size and flags alone decide which cache kmalloc uses.
 
     kmalloc(constant) passes the return address of the enclosing function, not its own, to the
     choice of a kmalloc-rnd-NN or kmalloc-part-NN cache (include/linux/slab.h), so one call site
@@ -180,14 +186,14 @@ def _site_decides_cache(names: list[str]) -> bool:
 
 
 def _has_page_symbols(path: Path = Path("/proc/kallsyms")) -> bool:
-    """Whether the variables that locate all memory are listed (KALLSYMS_ALL)."""
+    """Return whether the variables that locate all memory are listed (KALLSYMS_ALL)."""
     text = path.read_bytes()
-    wanted = TELLTALES.get(platform.machine(), ("none",))
-    return all(f" {name}\n".encode() in text for name in wanted)
+    names = TELLTALES.get(platform.machine(), ("none",))
+    return all(f" {name}\n".encode() in text for name in names)
 
 
 def _fentry_refused(functions: Iterable[btf_module.Function | None]) -> str:
-    """Why no program can be attached to kernel functions; "" when one can."""
+    """Return why no program can be attached to kernel functions, or "" if one can."""
     known = next((function for function in functions if function), None)
     if known is None or os.geteuid() != 0:
         return ""
@@ -195,59 +201,14 @@ def _fentry_refused(functions: Iterable[btf_module.Function | None]) -> str:
 
 
 def probe() -> Facts:
-    """Facts of the running host. Needs no privilege, but finds less without it."""
+    """Return the facts of the running host. Without privileges fewer are found."""
     btf = btf_module.read_vmlinux()
-    prototypes: dict[str, tuple[str, ...]] = {}
-    offsets: dict[str, int] = {}
-    sizes: dict[str, int] = {}
-    extra: dict[str, object] = {}
-    if btf is not None:
-        btf.load(
-            struct={entry[0] for entry in OFFSETS.values()} | {*SIZES, _NUMBER},
-            typedef=[f"btf_trace_{event}" for event in EVENTS],
-            func=[_RECURSION_GUARD, _GET_CACHE, _CAST, *FUNCTIONS],
-        )
-        for event in EVENTS:
-            prototype = btf.prototype(f"btf_trace_{event}")
-            if prototype is not None:
-                prototypes[event] = tuple(prototype[1:])  # the first is the probe's own data
-        for macro, (struct, *members) in OFFSETS.items():
-            offset = btf.offset(struct, *members)
-            if offset is not None:
-                offsets[macro] = offset
-        for struct in SIZES:
-            size = btf.size(struct)
-            if size is not None:
-                sizes[struct] = size
-        test, in_flags = find_slab_test(btf)
-        found = {name: btf.function(name) for name in FUNCTIONS}
-        extra = {
-            "functions": {name: function for name, function in found.items() if function},
-            "fentry_refused": _fentry_refused(found.values()),
-            "flags_bytes": btf.member_size("kmem_cache", "flags") or 4,
-            "kfunc_get_cache": btf.find("func", _GET_CACHE),
-            "kfunc_cast": btf.find("func", _CAST),
-            "number_type": btf.find("struct", _NUMBER),
-            "recursion_guard": btf.find("func", _RECURSION_GUARD) is not None,
-            "slab_test": test,
-            "slab_test_in_flags": in_flags,
-            "gfp_bits": {
-                name.removeprefix("___GFP_").removesuffix("_BIT"): bit
-                for name, bit in btf.enum_values("___GFP_DMA_BIT").items()
-            }
-            or bits_from_format(next(filter(None, map(read_text, _FORMATS)), "")),
-            "slab_flags": {
-                name.removeprefix("_SLAB_"): 1 << bit
-                for name, bit in btf.enum_values("_SLAB_CACHE_DMA").items()
-            },
-        }
+    from_btf = _btf_facts(btf) if btf is not None else {}
+    visible = _addresses_visible()
     try:
         slab_names = os.listdir("/sys/kernel/slab")
     except OSError:
         slab_names = []
-    with open("/proc/kallsyms", "rb") as kallsyms:
-        # The first per-CPU symbols lie at 0 even where addresses are shown.
-        visible = any(line[:16].strip(b"0") for line in kallsyms.read(1 << 16).splitlines())
     return Facts(
         release=platform.release(),
         machine=platform.machine(),
@@ -257,14 +218,61 @@ def probe() -> Facts:
         page_bytes=mmap.PAGESIZE,
         root=os.geteuid() == 0,
         btf=btf is not None,
-        prototypes=prototypes,
-        offsets=offsets,
-        sizes=sizes,
         kallsyms=visible,
-        page_symbols=visible and extra.get("kfunc_get_cache") is None and _has_page_symbols(),
+        page_symbols=visible and from_btf.get("kfunc_get_cache") is None and _has_page_symbols(),
         modules=os.path.exists("/proc/modules"),
         site_decides_cache=_site_decides_cache(slab_names),
         slabinfo=can_open("/proc/slabinfo"),  # reading it takes the locks of all caches
         lockdown=lockdown_state(read_text("/sys/kernel/security/lockdown")),
-        **extra,  # type: ignore[arg-type]
+        **from_btf,
     )
+
+
+def _btf_facts(btf: btf_module.Btf) -> dict[str, Any]:
+    """Return the fields of Facts that come from BTF."""
+    btf.load(
+        struct={entry[0] for entry in OFFSETS.values()} | {*SIZES, _NUMBER},
+        typedef=[f"btf_trace_{event}" for event in EVENTS],
+        func=[_RECURSION_GUARD, _GET_CACHE, _CAST, *FUNCTIONS],
+    )
+    prototypes = {event: btf.prototype(f"btf_trace_{event}") for event in EVENTS}
+    offsets = {macro: btf.offset(name, *members) for macro, (name, *members) in OFFSETS.items()}
+    sizes = {name: btf.size(name) for name in SIZES}
+    functions = {name: btf.function(name) for name in FUNCTIONS}
+    slab_test, in_flags = find_slab_test(btf)
+    return {
+        # The first argument is the probe's own data.
+        "prototypes": {e: tuple(types[1:]) for e, types in prototypes.items() if types is not None},
+        "offsets": {macro: offset for macro, offset in offsets.items() if offset is not None},
+        "sizes": {name: size for name, size in sizes.items() if size is not None},
+        "functions": {name: function for name, function in functions.items() if function},
+        "fentry_refused": _fentry_refused(functions.values()),
+        "flags_bytes": btf.member_size("kmem_cache", "flags") or 4,
+        "kfunc_get_cache": btf.find("func", _GET_CACHE),
+        "kfunc_cast": btf.find("func", _CAST),
+        "number_type": btf.find("struct", _NUMBER),
+        "recursion_guard": btf.find("func", _RECURSION_GUARD) is not None,
+        "slab_test": slab_test,
+        "slab_test_in_flags": in_flags,
+        "gfp_bits": _gfp_bits(btf),
+        "slab_flags": {
+            name.removeprefix("_SLAB_"): 1 << bit
+            for name, bit in btf.enum_values("_SLAB_CACHE_DMA").items()
+        },
+    }
+
+
+def _gfp_bits(btf: btf_module.Btf) -> dict[str, int]:
+    """Return bit numbers of GFP flags, from BTF or else from the tracepoint's format."""
+    bits = {
+        name.removeprefix("___GFP_").removesuffix("_BIT"): bit
+        for name, bit in btf.enum_values("___GFP_DMA_BIT").items()
+    }
+    return bits or bits_from_format(next(filter(None, map(read_text, _FORMATS)), ""))
+
+
+def _addresses_visible() -> bool:
+    """Return whether /proc/kallsyms shows addresses to this process."""
+    with open("/proc/kallsyms", "rb") as kallsyms:
+        # The first per-CPU symbols lie at 0 even if addresses are shown.
+        return any(line[:16].strip(b"0") for line in kallsyms.read(1 << 16).splitlines())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GFP flags: the classes users think in, from the flag bits of a request.
+"""GFP flags: classes by the composite flags of the kernel, from the bits of a request.
 
 Composites: include/linux/gfp_types.h. GFP_ATOMIC = HIGH|KSWAPD, GFP_NOWAIT = KSWAPD,
 GFP_NOIO = RECLAIM, GFP_NOFS = RECLAIM|IO, GFP_KERNEL = RECLAIM|IO|FS, GFP_USER = GFP_KERNEL|
@@ -24,7 +24,7 @@ CLASSES = (
     "other",
 )
 
-# The same from 5.10 to 7.3; the others move and come from the running kernel.
+# Bits that are the same from 5.10 to 7.3. Others moved and come from the running kernel.
 STABLE_BITS = {
     "DMA": 0,
     "HIGHMEM": 1,
@@ -45,17 +45,17 @@ _NUMBER = re.compile(r"0x[0-9a-f]+")
 
 
 def bits_from_format(text: str) -> dict[str, int]:
-    """Bit numbers of single flags in a tracepoint format's print line (kernels before 6.12)."""
-    found = {}
+    """Return bit numbers of single flags in a tracepoint format (kernels before 6.12)."""
+    bits = {}
     for entry, name in _FORMAT_ENTRY.findall(text):
         numbers = [int(number, 16) for number in _NUMBER.findall(entry)]
         if len(numbers) == 1 and numbers[0] and not numbers[0] & (numbers[0] - 1):
-            found[name] = numbers[0].bit_length() - 1
-    return found
+            bits[name] = numbers[0].bit_length() - 1
+    return bits
 
 
 def classifier(bits: Mapping[str, int]) -> Callable[[int], str]:
-    """A function from flag bits to one of CLASSES, for a kernel's bit numbers."""
+    """Return a function from flags to one of CLASSES, for the bit numbers of a kernel."""
     mask = {name: 1 << bit for name, bit in {**STABLE_BITS, **bits}.items()}
     hardwall = mask.get("HARDWALL", 0)
 

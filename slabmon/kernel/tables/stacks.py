@@ -24,8 +24,8 @@ class StackNames:
     def __init__(
         self, read: Callable[[int], list[int]], locate: Callable[[int, int], Location]
     ) -> None:
-        """`read` returns the addresses of a stack, innermost first; `locate` the location of an
-        address in a module generation."""
+        """Use `read(stack)` for the addresses of a stack, innermost first, and
+        `locate(address, generation)` for their locations."""
         self._read, self._locate = read, locate
         self._known: dict[int, tuple[str, ...]] = {}
         self._generation = -1
