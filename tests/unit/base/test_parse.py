@@ -35,7 +35,7 @@ def test_sizes(text: str, count: int) -> None:
 )
 def test_anything_else_is_refused(text: str) -> None:
     for parse in (duration, size):
-        with pytest.raises(UsageError, match="is not a"):
+        with pytest.raises(UsageError, match=r"invalid (duration|size)"):
             parse(text)
 
 
