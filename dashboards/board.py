@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the dashboards have in common: variables, links between them, rows and places."""
+"""Shared parts of the dashboards: variables, links between them, rows and positions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.panels import SOURCE, Panel
-from dashboards.queries import metric
+from dashboards.queries import metric, select
 
 TAG = "slabmon"
-# The metric that variables are looked up in: one series for a host, there when nothing else is.
+# The metric that variables are looked up in: one series per host, present even without a reading.
 HOSTS = "slabmon_up"
 TO_HOST = (
     "/d/slabmon-host?${datasource:queryparam}&${job:queryparam}"
@@ -28,7 +28,7 @@ TO_HOST_FROM_TABLE = TO_HOST.replace("${__field.labels.instance}", "${__data.fie
 
 
 def choice(name: str, label: str, query: str, all_value: str) -> dashboard.QueryVariable:
-    """A variable of several values, all of them by default."""
+    """Return a variable of several values, all of them by default."""
     return (
         dashboard.QueryVariable(name)
         .label(label)
@@ -44,10 +44,9 @@ def choice(name: str, label: str, query: str, all_value: str) -> dashboard.Query
 
 
 def label_choice(name: str, metric_name: str) -> dashboard.QueryVariable:
-    """Values of a label that may be empty."""
+    """Return a variable of the values of a label that may be empty."""
     assert name in metric(metric_name).labels
-    chosen = 'job=~"$job", instance=~"$instance"'
-    query = f"label_values(slabmon_{metric_name}{{{chosen}}}, {name})"
+    query = f"label_values({select(f'slabmon_{metric_name}')}, {name})"
     return choice(name, name.capitalize(), query, ".*")
 
 
@@ -58,9 +57,11 @@ def board(
     rows: Mapping[str, Sequence[Panel]],
     more: Sequence[dashboard.QueryVariable] = (),
 ) -> dashboard.Dashboard:
-    """A dashboard of titled rows of panels, whose widths fill lines of 24. `more`: variables
-    besides data source, job and instance."""
-    found = (
+    """Return a dashboard of titled rows of panels, whose widths fill lines of 24.
+
+    `more` are variables in addition to data source, job and instance.
+    """
+    result = (
         dashboard.Dashboard(title)
         .uid(uid)
         .description(description)
@@ -87,12 +88,12 @@ def board(
         )
     )
     for variable in more:
-        found = found.with_variable(variable)
+        result = result.with_variable(variable)
     number = 0
     for name, panels in rows.items():
         number += 1
-        found = found.with_row(dashboard.Row(name).id(number))
+        result = result.with_row(dashboard.Row(name).id(number))
         for panel in panels:
             number += 1
-            found = found.with_panel(cast(dashboard.Panel, panel.id(number)))
-    return found
+            result = result.with_panel(cast(dashboard.Panel, panel.id(number)))
+    return result

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What slabmon itself costs on the hosts chosen."""
+"""The cost of slabmon itself on the selected hosts."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ PART = "{{instance}} {{part}}"
 
 
 def panels() -> list[Panel]:
-    """A row of the host's dashboard."""
+    """Return a row of the host's dashboard."""
     per_run = f"{rate('bpf_run_seconds_total')} / ({rate('bpf_runs_total')} > 0)"
     return [
         series(
             "CPU time, and the budget",
-            about("cost_cpus", "In CPUs: 0.01 is a hundredth of one."),
+            about("cost_cpus", "In CPUs: 0.01 is one percent of a CPU."),
             "short",
             Query(f"sum by (instance, part) ({gauge('cost_cpus')})", PART),
             Query(f"sum by (instance) ({gauge('budget_cpus')})", "{{instance}} budget"),
         ),
         of_metric("CPU time of the processes", "process_cpu_seconds_total", legend=PART),
         series(
-            "Time of a BPF program's run",
-            "Mean time of a run, in the windows in which the kernel measures it.",
+            "Run time of BPF programs",
+            "Mean time of a run, while BPF statistics are enabled.",
             "s",
             Query(top(per_run), "{{instance}} {{program}}"),
         ),
@@ -32,14 +32,14 @@ def panels() -> list[Panel]:
         ),
         series(
             "Memory",
-            "Resident memory of the processes, shared pages in part, and of BPF maps and programs.",
+            "Resident memory of the processes, with a share of shared pages, and BPF memory.",
             "bytes",
             Query(f"sum by (instance, part) ({gauge('process_proportional_bytes')})", PART),
             Query(f"sum by (instance) ({gauge('bpf_memory_bytes')})", "{{instance}} BPF"),
         ),
         of_metric("Resident memory", "process_resident_bytes", legend=PART),
         rows(
-            "Given up for the budget",
+            "Disabled for the budget",
             about("budget_step_taken"),
             "short",
             f"{gauge('budget_step_taken')} == 1",
@@ -49,14 +49,14 @@ def panels() -> list[Panel]:
         of_metric("Sampling interval", "sample_bytes", legend="{{instance}}", width=6),
         of_metric("Label sets folded", "folded_series", legend="{{instance}} {{family}}", width=6),
         of_metric(
-            "Series that changed places",
+            "Changes of the folded series",
             "folded_moves_total",
             legend="{{instance}} {{family}}",
             width=6,
         ),
         of_metric("Time of a reading", "snapshot_seconds", legend="{{instance}}", width=8),
         of_metric(
-            "Time to have a reading", "scrape_duration_seconds", legend="{{instance}}", width=8
+            "Time to obtain a reading", "scrape_duration_seconds", legend="{{instance}}", width=8
         ),
         of_metric("Age of the reading", "snapshot_age_seconds", legend="{{instance}}", width=8),
         of_metric("Connections", "http_connections", legend="{{instance}}", width=6),
@@ -71,8 +71,7 @@ def panels() -> list[Panel]:
         ),
         series(
             "Web process",
-            "Processes started because one had died, and whether its "
-            "configuration on disk is refused.",
+            "Processes restarted after one died, and whether the configuration on disk is invalid.",
             "short",
             Query(f"{rate('web_restarts_total')}", "{{instance}} restarts/s"),
             Query(f"{gauge('web_configuration_failed')}", "{{instance}} configuration refused"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Down to one driver or device: its managed resources, its module's call sites, its verdicts."""
+"""One driver or device: its managed resources, its module's call sites, its verdicts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ def _devices() -> list[Panel]:
             "Managed memory", about("device_managed_bytes"), "bytes", f"sum({managed})", width=6
         ),
         number(
-            "Slab memory behind it", about("device_slab_bytes"), "bytes", f"sum({slabs})", width=6
+            "Slab memory of the devices",
+            about("device_slab_bytes"),
+            "bytes",
+            f"sum({slabs})",
+            width=6,
         ),
         number(
             "Managed resources",
@@ -50,9 +54,9 @@ def _devices() -> list[Panel]:
             {**COLUMNS, "Value": "Managed"},
         ),
         rows(
-            "Growth of an hour",
-            "Managed memory now less what it was an hour ago. A driver that "
-            "is bound and unbound has to come back to where it was.",
+            "Growth in an hour",
+            "Managed memory now minus an hour ago. After a driver is "
+            "bound and unbound it has to return to the same level.",
             "bytes",
             top(f"{managed} - {gauge('device_managed_bytes', *CHOSEN)} offset 1h", 50),
             {**COLUMNS, "Value": "Growth"},
@@ -85,8 +89,8 @@ def _devices() -> list[Panel]:
             width=8,
         ),
         series(
-            "Added less removed",
-            "Above nothing for long: the driver gathers resources.",
+            "Added minus removed",
+            "Above zero for long: the driver accumulates resources.",
             "cps",
             Query(top(f"{added} - {removed}"), DEVICE),
             width=8,
@@ -99,8 +103,8 @@ def _sites() -> list[Panel]:
         of_metric("Live memory by call site", "site_live_bytes", legend=SITE, matchers=(MODULE,)),
         series(
             "Live memory by module",
-            "Call sites of a module together; no name: the kernel "
-            "itself, drivers built into it included.",
+            "Sum over the call sites of a module; no name: the kernel "
+            "itself, including built-in drivers.",
             "bytes",
             Query(
                 top(f"sum by (instance, module) ({gauge('site_live_bytes', MODULE)})"),
@@ -111,7 +115,7 @@ def _sites() -> list[Panel]:
             "Allocations by call site", "site_allocations_total", legend=SITE, matchers=(MODULE,)
         ),
         of_metric(
-            "Bytes handed out by call site",
+            "Allocated bytes by call site",
             "site_allocated_bytes_total",
             legend=SITE,
             matchers=(MODULE,),
@@ -142,7 +146,7 @@ def _sites() -> list[Panel]:
 
 
 def make() -> Dashboard:
-    """The dashboard."""
+    """Return the dashboard."""
     variables = [
         label_choice(name, "device_managed_resources") for name in ("bus", "driver", "device")
     ]
@@ -150,7 +154,7 @@ def make() -> Dashboard:
         "slabmon-device",
         "slabmon / Device and driver",
         "Managed (devm) resources of devices and the call sites of modules. Bus, driver and device "
-        "choose devices; module chooses call sites and suspects.",
+        "select devices; module selects call sites and suspects.",
         {"Devices": _devices(), "Call sites of the module": _sites()},
         [*variables, label_choice("module", "site_live_bytes")],
     )

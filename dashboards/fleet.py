@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many hosts, by what rules/slabmon.yml records: no panel reads a series for each cache or site."""
+"""Many hosts, by the series that rules/slabmon.yml records: no panel reads one series per cache."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _state() -> list[Panel]:
         ),
         number(
             "Hosts that lose events",
-            "More than one lost event in a thousand allocations.",
+            "More than one lost event per thousand allocations.",
             "short",
             f"count({LOST} > 0.001) or vector(0)",
             alarm=1,
@@ -102,8 +102,8 @@ def _outliers() -> list[Panel]:
         series("Slab memory over the fleet", "All slabs of a host.", "bytes", *_quantiles(SLABS)),
         rows(
             "Slab memory, times the median",
-            "Hosts of one kind should hold about as much: twenty "
-            "that hold most, as multiples of the median of the hosts chosen.",
+            "Hosts of one kind should hold about the same amount: the twenty "
+            "largest, as multiples of the median of the selected hosts.",
             "short",
             _to_median(SLABS),
             {**HOST, "Value": "Times the median"},
@@ -111,14 +111,14 @@ def _outliers() -> list[Panel]:
         ),
         series(
             "Slab memory, growth of six hours",
-            "Slab memory now less what it was six hours ago: the ten hosts that grew most.",
+            "Slab memory now minus six hours ago: the ten hosts that grew most.",
             "bytes",
             Query(top(f"{SLABS} - {SLABS} offset 6h"), "{{instance}}"),
             link=TO_HOST,
         ),
         series(
             "Live memory",
-            "Allocated since tracking began and not freed: the ten hosts with most.",
+            "Allocated since tracking began and not freed: the ten largest hosts.",
             "bytes",
             Query(top(LIVE), "{{instance}}"),
             link=TO_HOST,
@@ -141,7 +141,7 @@ def _outliers() -> list[Panel]:
         ),
         series(
             "Lost events",
-            "Events missed for each allocation.",
+            "Lost events per allocation.",
             "percentunit",
             Query(top(LOST), "{{instance}}"),
             width=8,
@@ -159,8 +159,8 @@ def _drivers() -> list[Panel]:
     return [
         rows(
             "Suspected leaks by module and kernel",
-            "Growth of suspects, all hosts of a kernel "
-            "release together; no module: the kernel itself.",
+            "Growth of suspects, summed over all hosts of a kernel "
+            "release; no module: the kernel itself.",
             "binBps",
             suspects,
             {**by_module, "Value": "Growth"},
@@ -175,8 +175,8 @@ def _drivers() -> list[Panel]:
         ),
         series(
             "Growth of modules by kernel",
-            "Live memory of a module's call sites: growth of an "
-            "hour, all hosts of a kernel release together.",
+            "Live memory of a module's call sites: growth in an "
+            "hour, summed over all hosts of a kernel release.",
             "bytes",
             Query(top(sites), "{{module}} {{release}}"),
         ),
@@ -190,14 +190,15 @@ def _drivers() -> list[Panel]:
         series(
             "Growth of managed memory by driver and kernel",
             about(
-                "device_managed_bytes", "Growth of an hour, all hosts of a kernel release together."
+                "device_managed_bytes",
+                "Growth in an hour, summed over all hosts of a kernel release.",
             ),
             "bytes",
             Query(top(managed), "{{driver}} {{release}}"),
         ),
         rows(
             "Live memory of modules by host",
-            "Call sites of a module together: twenty pairs of host and module.",
+            "Sum over the call sites of a module: the twenty largest pairs of host and module.",
             "bytes",
             top(select("instance_module:slabmon_site_live_bytes:sum", 'module!=""'), 20),
             {**HOST, "module": "Module", "Value": "Live"},
@@ -250,15 +251,15 @@ def _cost() -> list[Panel]:
 
 
 def make() -> Dashboard:
-    """The dashboard."""
+    """Return the dashboard."""
     return board(
         "slabmon-fleet",
         "slabmon / Fleet",
-        "Hosts that stand out, drivers that grow on several kernels, and what slabmon costs. Needs "
+        "Outlying hosts, drivers that grow on several kernels, and the cost of slabmon. Needs "
         "the recording rules of rules/slabmon.yml.",
         {
             "State": _state(),
-            "Hosts that stand out": _outliers(),
+            "Outliers": _outliers(),
             "Drivers over kernels": _drivers(),
             "Cost of slabmon": _cost(),
         },

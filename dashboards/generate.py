@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes dashboards/*.json: `python -m dashboards.generate` (make dashboards)."""
+"""Write dashboards/*.json: `python -m dashboards.generate` (make dashboards)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ BOARDS: Mapping[str, Callable[[], Dashboard]] = {
 
 
 def text(make: Callable[[], Dashboard]) -> str:
-    """A dashboard as JSON."""
+    """Return a dashboard as JSON."""
     return json.dumps(make().build(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
 def main() -> None:
-    """Writes them all."""
+    """Write all dashboards."""
     for name, make in BOARDS.items():
         (FOLDER / name).write_text(text(make))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One host, or a few: health and losses first, then who holds memory."""
+"""One host, or a few: health and losses first, then the holders of memory."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ def _health() -> list[Panel]:
     degraded = gauge("feature_state", 'state="degraded"')
     return [
         number(
-            "Reads the kernel", about("up"), "bool_yes_no", f"min({gauge('up')})", alarm=1, low=True
+            "Reading the kernel",
+            about("up"),
+            "bool_yes_no",
+            f"min({gauge('up')})",
+            alarm=1,
+            low=True,
         ),
         number(
-            "Counts since",
+            "Counting since",
             about("tracking_since_seconds"),
             "dateTimeFromNow",
             f"1000 * max({gauge('tracking_since_seconds')})",
@@ -43,15 +48,15 @@ def _health() -> list[Panel]:
         ),
         number(
             "Lost events",
-            "Events missed for each allocation; above one in a thousand the "
-            "figures are less certain than they look.",
+            "Lost events per allocation; above one in a thousand the "
+            "figures are less accurate than stated.",
             "percentunit",
             LOST_SHARE,
             alarm=1e-3,
         ),
         number(
             "Degraded features",
-            "Capabilities of which slabmon has less than it could: `slabmon check` says why.",
+            "Features that work less well than on other hosts: `slabmon check` shows the reason.",
             "short",
             f"count({degraded} == 1) or vector(0)",
             alarm=1,
@@ -71,7 +76,7 @@ def _health() -> list[Panel]:
         ),
         of_metric("Failed allocations by cache", "allocation_failures_total", legend=CACHE),
         of_metric("Failed allocations by call site", "site_allocation_failures_total", legend=SITE),
-        of_metric("Readings that failed", "scrape_errors_total", legend="{{instance}} {{reason}}"),
+        of_metric("Failed readings", "scrape_errors_total", legend="{{instance}} {{reason}}"),
     ]
 
 
@@ -107,7 +112,7 @@ def _verdicts() -> list[Panel]:
             ),
             width=8,
         ),
-        of_metric("Growth that is no verdict", "leak_dismissed", legend="{{instance}}", width=8),
+        of_metric("Dismissed growth", "leak_dismissed", legend="{{instance}}", width=8),
         number(
             "Watched", about("leak_observed_seconds"), "s", f"min({gauge('leak_observed_seconds')})"
         ),
@@ -125,16 +130,16 @@ def _verdicts() -> list[Panel]:
 def _caches() -> list[Panel]:
     net = f"{rate('cache_allocated_bytes_total')} - {rate('cache_freed_bytes_total')}"
     requested, allocated = (
-        rate(f"cache_{which}_bytes_total") for which in ("requested", "allocated")
+        rate(f"cache_{kind}_bytes_total") for kind in ("requested", "allocated")
     )
     slabs, reclaimable = gauge("cache_slab_bytes"), gauge("cache_reclaimable")
     return [
         of_metric("Live memory", "cache_live_bytes", legend=CACHE),
-        of_metric("Its standard error", "cache_live_stderr_bytes", legend=CACHE),
+        of_metric("Standard error of live memory", "cache_live_stderr_bytes", legend=CACHE),
         of_metric("Slab memory", "cache_slab_bytes", legend=CACHE),
         series(
             "Slab memory, reclaimable and not",
-            "Memory of all slabs: what the kernel gives back under pressure, and what it cannot.",
+            "Memory of all slabs: the part that the kernel reclaims under pressure, and the rest.",
             "bytes",
             Query(f"sum({slabs} and {reclaimable} == 1)", "reclaimable"),
             Query(f"sum({slabs} unless {reclaimable} == 1)", "not reclaimable"),
@@ -142,8 +147,8 @@ def _caches() -> list[Panel]:
         ),
         series(
             "Growth, by counters",
-            "Bytes handed out less bytes given back, exactly. No "
-            "evidence of a leak where frees are not seen.",
+            "Allocated minus freed bytes, exactly. Not evidence "
+            "of a leak where frees are not seen.",
             "binBps",
             Query(top(net), CACHE),
         ),
@@ -152,17 +157,17 @@ def _caches() -> list[Panel]:
         of_metric("Allocations", "cache_allocations_total", legend=CACHE),
         of_metric("Frees", "cache_frees_total", legend=CACHE),
         series(
-            "Share of memory handed out that was asked for",
-            "Bytes asked for, as a share of bytes handed out: the ten caches that waste most.",
+            "Requested share of allocated bytes",
+            "Requested bytes as a share of allocated bytes: the ten caches that waste most.",
             "percentunit",
             Query(f"bottomk(10, {requested} / ({allocated} > 0))", CACHE),
         ),
         of_metric("Frees without an event", "cache_unobserved_frees_total", legend=CACHE),
         rows(
-            "Caches whose frees escape",
+            "Caches with unobserved frees",
             about(
                 "cache_frees_observable",
-                "Growth there is no evidence of a leak. Shown with their slab memory.",
+                "Growth there is not evidence of a leak. Shown with their slab memory.",
             ),
             "bytes",
             f"{slabs} and {gauge('cache_frees_observable')} == 0",
@@ -177,12 +182,12 @@ def _sites() -> list[Panel]:
         of_metric("Live memory by call site", "site_live_bytes", legend=SITE),
         series(
             "Live memory by module",
-            "Call sites of a module together; no name: the kernel itself.",
+            "Sum over the call sites of a module; no name: the kernel itself.",
             "bytes",
             Query(top(f"sum by (instance, module) ({live})"), "{{instance}} {{module}}"),
         ),
         of_metric("Allocations by call site", "site_allocations_total", legend=SITE),
-        of_metric("Bytes handed out by call site", "site_allocated_bytes_total", legend=SITE),
+        of_metric("Allocated bytes by call site", "site_allocated_bytes_total", legend=SITE),
     ]
 
 
@@ -191,7 +196,7 @@ def _devices() -> list[Panel]:
         of_metric(
             "Managed memory by device", "device_managed_bytes", legend=DEVICE, link=TO_DEVICE
         ),
-        of_metric("Slab memory behind it", "device_slab_bytes", legend=DEVICE, link=TO_DEVICE),
+        of_metric("Slab memory of the devices", "device_slab_bytes", legend=DEVICE, link=TO_DEVICE),
         series(
             "Managed memory by driver",
             about("device_managed_bytes"),
@@ -212,7 +217,7 @@ def _requests() -> list[Panel]:
             "Allocations by GFP class", "gfp_allocations_total", legend="{{instance}} {{class}}"
         ),
         of_metric(
-            "Bytes handed out by GFP class",
+            "Allocated bytes by GFP class",
             "gfp_allocated_bytes_total",
             legend="{{instance}} {{class}}",
         ),
@@ -240,7 +245,7 @@ def _requests() -> list[Panel]:
 
 
 def make() -> Dashboard:
-    """The dashboard."""
+    """Return the dashboard."""
     return board(
         "slabmon-host",
         "slabmon / Host",

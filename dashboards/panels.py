@@ -18,13 +18,13 @@ Panel = graph.Panel | stat.Panel | table.Panel | bargauge.Panel
 
 
 def _targets(queries: Sequence[Query], instant: bool = False) -> list[prometheus.Dataquery]:
-    found = []
+    targets = []
     for number, query in enumerate(queries):
         target = prometheus.Dataquery().expr(query.expr).ref_id(chr(ord("A") + number))
         target = target.datasource(SOURCE)
         target = target.instant() if instant else target.range().legend_format(query.legend)
-        found.append(target)
-    return found
+        targets.append(target)
+    return targets
 
 
 def series(
@@ -36,7 +36,7 @@ def series(
     stacked: bool = False,
     link: str = "",
 ) -> graph.Panel:
-    """Values over time. `link`: where a series leads, by a data link's URL."""
+    """Return a graph of values over time. `link` is the URL of each series' data link."""
     panel = (
         graph.Panel()
         .title(title)
@@ -76,7 +76,7 @@ def of_metric(
     matchers: Sequence[str] = (),
     link: str = "",
 ) -> graph.Panel:
-    """The ten largest series of one metric; a counter's paces."""
+    """Return a graph of the ten largest series of one metric; of a counter, its rates."""
     expr = (rate if metric(name).kind == "counter" else gauge)(name, *matchers)
     return series(
         title, about(name, more), unit_of(name), Query(top(expr), legend), width=width, link=link
@@ -93,7 +93,7 @@ def number(
     low: bool = False,
     width: int = 4,
 ) -> stat.Panel:
-    """One figure. It turns red from `alarm` on, or below it if `low`."""
+    """Return a panel of one figure, red from `alarm` on, or below it if `low`."""
     steps = [model.Threshold(None, "green")]
     if alarm is not None:
         steps = [
@@ -126,8 +126,10 @@ def rows(
     width: int = 12,
     link: str = "",
 ) -> table.Panel:
-    """What is now, largest first. `columns`: labels to show and their titles, in order, and
-    `Value`; `link` is followed from any cell."""
+    """Return a table of present values, largest first.
+
+    `columns` maps labels to their titles, in order, ending with `Value`; any cell follows `link`.
+    """
     order = {label: index for index, label in enumerate(columns)}
     target = _targets([Query(expr)], instant=True)[0].format(PromQueryFormat.TABLE)
     panel = (
@@ -161,7 +163,7 @@ def rows(
 
 
 def bars(title: str, description: str, unit: str, query: Query, width: int = 12) -> bargauge.Panel:
-    """Figures beside each other, as they are now."""
+    """Return a bar gauge of present values."""
     return (
         bargauge.Panel()
         .title(title)

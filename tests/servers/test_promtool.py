@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.boards import ALERTS, FOLDER, RECORDS, asked, parsed
+from tests.support.boards import ALERTS, FOLDER, RECORDS, panel_queries, parsed
 
 pytestmark = pytest.mark.servers
 RULES, EXAMPLES = FOLDER / "rules", FOLDER / "examples"
@@ -81,7 +81,7 @@ def test_what_it_shows_as_comments_is_valid_too(tmp_path: Path) -> None:
     assert {"tls_config", "basic_auth"} <= set(config["scrape_configs"][0])
     run("promtool", "check", "config", "--syntax-only", "prometheus.yml", folder=tmp_path)
     kept = re.compile(config["remote_write"][0]["write_relabel_configs"][0]["regex"])
-    for query in asked():
+    for query in panel_queries():
         if query.board == "fleet.json":
             assert all(kept.fullmatch(name) for name in parsed(query.filled()).names), query.id
 

@@ -21,10 +21,10 @@ from tests.servers.compressed import HOUR, PACE, SCRAPES, compressed, write_rule
 from tests.servers.exposed import exporter
 from tests.servers.processes import Server, prometheus, query, victoria_metrics, wait_for
 from tests.servers.synthetic import SyntheticHost
-from tests.support.boards import ALERTS, RECORDS, Asked, asked
+from tests.support.boards import ALERTS, RECORDS, PanelQuery, panel_queries
 
 pytestmark = [pytest.mark.servers, pytest.mark.live]
-ASKED = list(asked())
+QUERIES = list(panel_queries())
 RULES = {**RECORDS, **{name: rule["expr"] for name, rule in ALERTS.items()}}
 ALL = ".+"
 
@@ -108,7 +108,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         daemon.wait()
 
 
-def _ask(store: Server, of: Asked, instance: str) -> list[dict[str, Any]]:
+def _ask(store: Server, of: PanelQuery, instance: str) -> list[dict[str, Any]]:
     filled = of.filled(PACE, job="slabmon", instance=instance)
     return query(store, compressed(filled))
 
@@ -116,25 +116,25 @@ def _ask(store: Server, of: Asked, instance: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("store", ["prometheus", "victoria"])
 def test_no_panel_is_empty_over_all_hosts(fleet: Fleet, store: str) -> None:
     server: Server = getattr(fleet, store)
-    for one in ASKED:
+    for one in QUERIES:
         wait_for(one.id, partial(_ask, server, one, ALL))
 
 
 @pytest.mark.parametrize("store", ["prometheus", "victoria"])
 def test_no_panel_of_the_live_host_is_empty_but_those_that_may_be(fleet: Fleet, store: str) -> None:
     server: Server = getattr(fleet, store)
-    for one in ASKED:
+    for one in QUERIES:
         if one.id not in EMPTY:
             wait_for(one.id, partial(_ask, server, one, fleet.live))
 
 
 def test_what_may_be_empty_is_there() -> None:
-    assert set(EMPTY) <= {one.id for one in ASKED}
+    assert set(EMPTY) <= {one.id for one in QUERIES}
     assert set(EMPTY_RULES) <= set(RULES)
 
 
 def test_series_have_the_labels_that_legends_columns_and_links_name(fleet: Fleet) -> None:
-    for one in ASKED:
+    for one in QUERIES:
         # Of a live host the ten largest may all have an empty label, such as no module.
         series = _ask(fleet.prometheus, one, fleet.synthetic)
         has = set().union(*(found["metric"] for found in series))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The committed dashboards and rules, as tests read them."""
+"""The committed dashboards and rules, parsed for tests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _VARIABLE = re.compile(r"\$(?!__)(\w+)|\$\{(\w+)[^}]*\}")
 
 
 @dataclass(frozen=True)
-class Asked:
+class PanelQuery:
     """One query of a panel."""
 
     board: str
@@ -40,53 +40,54 @@ class Asked:
 
     @property
     def id(self) -> str:
-        """For people."""
+        """Return a readable name."""
         return f"{self.board}: {self.panel['title']}: {self.target['refId']}"
 
     @property
     def expr(self) -> str:
-        found: str = self.target["expr"]
-        return found
+        """Return the query as it is in the dashboard."""
+        expr: str = self.target["expr"]
+        return expr
 
     def filled(self, interval: str = "5m", **values: str) -> str:
-        """The query as Grafana would send it; variables match everything unless given."""
+        """Return the query as Grafana would send it; variables match everything unless given."""
         expr = self.expr.replace("$__rate_interval", interval)
-        return _VARIABLE.sub(lambda found: values.get(found[1] or found[2], ".*"), expr)
+        return _VARIABLE.sub(lambda match: values.get(match[1] or match[2], ".*"), expr)
 
 
 def panels(name: str) -> list[dict[str, Any]]:
-    """A dashboard's panels, without rows."""
+    """Return a dashboard's panels, without rows."""
     return [panel for panel in BOARDS[name]["panels"] if panel["type"] != "row"]
 
 
-def asked() -> Iterator[Asked]:
-    """Every query of every panel."""
+def panel_queries() -> Iterator[PanelQuery]:
+    """Yield every query of every panel."""
     for name in BOARDS:
         for panel in panels(name):
             for target in panel["targets"]:
-                yield Asked(name, panel, target)
+                yield PanelQuery(name, panel, target)
 
 
 @dataclass
-class Parsed:
-    """A query's series: selectors by name, how often each, and how often inside a rate."""
+class ParsedQuery:
+    """A query's selectors, and how often each series is named, in total and inside a rate."""
 
     selectors: list[promql_parser.VectorSelector]
     names: Counter[str]
     in_rate: Counter[str]
 
 
-def parsed(expr: str) -> Parsed:
-    """Parses valid PromQL, types checked."""
-    found = Parsed([], Counter(), Counter())
+def parsed(expr: str) -> ParsedQuery:
+    """Parse PromQL. Raises an error if it is invalid."""
+    query = ParsedQuery([], Counter(), Counter())
 
     def visit(node: promql_parser.Expr) -> bool:
         if isinstance(node, promql_parser.VectorSelector):
-            found.selectors.append(node)
-            found.names[node.name or ""] += 1
+            query.selectors.append(node)
+            query.names[node.name or ""] += 1
         if isinstance(node, promql_parser.Call) and node.func.name in ("rate", "increase"):
-            found.in_rate[node.args[0].vector_selector.name] += 1
+            query.in_rate[node.args[0].vector_selector.name] += 1
         return True
 
     promql_parser.walk(promql_parser.parse(expr), visit)
-    return found
+    return query

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dashboards: made of the catalogue, and what grafana's dashboard-linter asks for.
-
-Its rules: https://github.com/grafana/dashboard-linter/blob/main/docs/index.md
+"""The dashboards are generated from the catalogue and follow the rules of dashboard-linter:
+https://github.com/grafana/dashboard-linter/blob/main/docs/index.md
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +13,9 @@ import pytest
 from dashboards.generate import BOARDS as MADE
 from dashboards.generate import text
 from dashboards.queries import METRICS
-from tests.support.boards import BOARDS, FOLDER, RECORDS, Asked, asked, panels, parsed
+from tests.support.boards import BOARDS, FOLDER, RECORDS, PanelQuery, panel_queries, panels, parsed
 
-ASKED = list(asked())
+QUERIES = list(panel_queries())
 NOT_SLABMONS = {"up"}
 LINE = 24
 DEVICE_VARIABLES = ["bus", "driver", "device", "module"]
@@ -28,7 +26,7 @@ def _variables(board: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_what_is_committed_is_what_the_generator_makes(name: str) -> None:
+def test_committed_files_are_those_of_the_generator(name: str) -> None:
     assert (FOLDER / name).read_text() == text(MADE[name]), "run: make dashboards"
 
 
@@ -91,7 +89,7 @@ def test_every_panel_has_title_description_unit_source_and_queries(name: str) ->
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_panels_have_titles_and_numbers_of_their_own(name: str) -> None:
+def test_titles_and_ids_of_panels_are_unique(name: str) -> None:
     titles = [panel["title"] for panel in panels(name)]
     numbers = [panel["id"] for panel in BOARDS[name]["panels"]]
     assert len(set(titles)) == len(titles)
@@ -111,15 +109,15 @@ def test_panels_fill_lines_without_overlap(name: str) -> None:
     assert set(lines.values()) == {LINE}, lines
 
 
-@pytest.mark.parametrize("query", ASKED, ids=lambda query: query.id)
-def test_queries_are_valid_and_ask_for_what_is_there(query: Asked) -> None:
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.id)
+def test_queries_are_valid_and_their_series_exist(query: PanelQuery) -> None:
     names = set(parsed(query.filled()).names)
     assert names <= {*METRICS, *RECORDS, *NOT_SLABMONS}
     assert query.target["datasource"]["uid"] == "${datasource}"
 
 
-@pytest.mark.parametrize("query", ASKED, ids=lambda query: query.id)
-def test_every_selector_keeps_to_the_hosts_chosen(query: Asked) -> None:
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.id)
+def test_every_selector_selects_the_chosen_hosts(query: PanelQuery) -> None:
     """Sums over all hosts of a kernel release have no instance."""
     found = parsed(query.filled(job="JOB", instance="INSTANCE"))
     for selector in found.selectors:
@@ -128,21 +126,21 @@ def test_every_selector_keeps_to_the_hosts_chosen(query: Asked) -> None:
         assert (selector.name or "").startswith("release_") or values["instance"] == "INSTANCE"
 
 
-@pytest.mark.parametrize("query", ASKED, ids=lambda query: query.id)
-def test_counters_are_asked_for_their_pace_and_gauges_are_not(query: Asked) -> None:
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.id)
+def test_counters_are_rated_and_gauges_are_not(query: PanelQuery) -> None:
     found = parsed(query.filled())
     for name in found.names:
         counter = name in METRICS and METRICS[name].kind == "counter"
         assert found.in_rate[name] == (found.names[name] if counter else 0), name
 
 
-@pytest.mark.parametrize("query", ASKED, ids=lambda query: query.id)
-def test_paces_are_taken_over_what_grafana_finds_fit(query: Asked) -> None:
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.id)
+def test_rates_are_over_grafanas_interval(query: PanelQuery) -> None:
     assert set(re.findall(r"\[(.*?)\]", query.expr)) <= {"$__rate_interval"}
 
 
-@pytest.mark.parametrize("query", ASKED, ids=lambda query: query.id)
-def test_curves_have_legends_and_tables_have_columns(query: Asked) -> None:
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.id)
+def test_curves_have_legends_and_tables_have_columns(query: PanelQuery) -> None:
     if query.panel["type"] == "table":
         shown = query.panel["transformations"][0]["options"]["include"]["names"]
         assert shown[-1] == "Value"
@@ -153,7 +151,7 @@ def test_curves_have_legends_and_tables_have_columns(query: Asked) -> None:
 
 
 def test_every_metric_is_on_a_dashboard() -> None:
-    shown = {name for query in ASKED for name in parsed(query.filled()).names}
+    shown = {name for query in QUERIES for name in parsed(query.filled()).names}
     behind = {name for record in shown & set(RECORDS) for name in parsed(RECORDS[record]).names}
     assert set(METRICS) <= shown | behind
 
@@ -161,7 +159,7 @@ def test_every_metric_is_on_a_dashboard() -> None:
 def test_every_recorded_series_is_on_the_dashboard_of_the_fleet() -> None:
     shown = {
         name
-        for query in ASKED
+        for query in QUERIES
         if query.board == "fleet.json"
         for name in parsed(query.filled()).names
     }
@@ -169,11 +167,6 @@ def test_every_recorded_series_is_on_the_dashboard_of_the_fleet() -> None:
 
 
 def test_links_between_dashboards_lead_somewhere() -> None:
-    there = {board["uid"] for board in BOARDS.values()}
+    uids = {board["uid"] for board in BOARDS.values()}
     for path in FOLDER.glob("*.json"):
-        found = set(re.findall(r"/d/([\w-]+)", path.read_text()))
-        assert found <= there
-
-
-def test_the_generator_stays_readable() -> None:
-    assert all(len(path.read_text().splitlines()) < 300 for path in Path(FOLDER).glob("*.py"))
+        assert set(re.findall(r"/d/([\w-]+)", path.read_text())) <= uids
