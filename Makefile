@@ -18,13 +18,13 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-run: venv ## Install what is missing and run the daemon in the foreground
+run: venv ## Install missing packages and run the daemon in the foreground
 	@exec $(VENV)/bin/slabmon serve
 
 test-unit: unit ## Run the unit tests, in less than a minute; needs neither root nor BTF
 	$(VENV)/bin/python -m pytest tests/unit -m "not slow" -n auto -q $(PYTEST)
 
-test: dev lint ## Install what is missing and run all tests but those of test-vm, -service and -leak
+test: dev lint ## Install missing packages, run linters and all tests but test-vm, -service, -leak
 	$(VENV)/bin/python -m pytest tests/unit -n auto -q $(PYTEST)
 	$(VENV)/bin/python -m pytest tests --ignore tests/unit --ignore tests/vm/test_service.py \
 		--ignore tests/servers/test_leak_alert.py $(PYTEST)
@@ -40,10 +40,10 @@ test-vm: dev ## Guest tests on real kernels (KERNEL=6.12 K=expr CPUS=8 JOBS=2; d
 test-service: dev ## The service on a real systemd in guests: as a Debian package and by make install
 	$(VENV)/bin/python -m pytest tests/vm/test_service.py
 
-test-leak: dev ## A leak on this host's kernel until its alert, with the committed rules (45 minutes)
+test-leak: dev ## From a leak on this host's kernel to its alert, in real time (45 minutes)
 	$(VENV)/bin/python -m pytest tests/servers/test_leak_alert.py
 
-matrix: dev ## Guest tests on all kernels, with 8 CPUs and beside drgn too; writes docs/support-matrix.md
+matrix: dev ## Guest tests on all kernels, with 8 CPUs and with drgn; writes docs/support-matrix.md
 	$(VENV)/bin/python -m tests.vm --record
 	$(VENV)/bin/python -m tests.vm --record --cpus 8 --tests tests/vm/guest/test_storm.py
 	$(VENV)/bin/python -m tests.vm 6.12 --record --debug-info --tests tests/vm/guest/test_drgn.py
@@ -52,14 +52,14 @@ matrix: dev ## Guest tests on all kernels, with 8 CPUs and beside drgn too; writ
 vm-shell: dev ## A root shell in a guest (KERNEL=6.12)
 	$(VENV)/bin/python -m tests.vm $(or $(KERNEL),6.12) --shell
 
-venv: $(VENV)/.run ## Install Debian packages and the Python environment slabmon runs in
+venv: $(VENV)/.run ## Install Debian packages and slabmon's Python environment
 
 # What tests need: those of tests/unit, and all.
 unit: $(VENV)/.unit
 
 dev: $(VENV)/.dev
 
-check: venv ## Show what this host offers and what slabmon would attach
+check: venv ## Show the features of this host and the programs to attach
 	@$(VENV)/bin/slabmon check
 
 lint: unit ## Check style, types and licences
@@ -74,7 +74,7 @@ format: unit ## Format all sources
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $(C_FILES)
 
-docs: unit ## Generate metrics.md, views.md, configuration.md, support-matrix.md, the example configuration
+docs: unit ## Generate metrics, views, configuration, support matrix and the example configuration
 	$(VENV)/bin/python -m slabmon.export.metrics > docs/metrics.md
 	$(VENV)/bin/python -m slabmon.tui.help > docs/views.md
 	$(VENV)/bin/python -m slabmon.daemon.options docs > docs/configuration.md
@@ -111,13 +111,13 @@ bench-scrape: venv ## Start, scrapes and memory of the daemon (docs/overhead.md)
 bench-scale: dev ## Memory, snapshots and scrapes of larger hosts (docs/overhead.md)
 	$(VENV)/bin/python -m benchmarks.scale
 
-bench-fleet: dev ## One Prometheus that scrapes 200 hosts, and the fleet dashboard (docs/fleet.md)
+bench-fleet: dev ## One Prometheus scraping 200 hosts, and the fleet dashboard (docs/fleet.md)
 	$(VENV)/bin/python -m benchmarks.fleet > docs/fleet.json.new
 	mv docs/fleet.json.new docs/fleet.json
 	$(VENV)/bin/python -m benchmarks.fleet_figures > docs/fleet.md.new
 	mv docs/fleet.md.new docs/fleet.md
 
-overhead: dev ## Measure what slabmon costs, beside other tools, and write docs/overhead.md
+overhead: dev ## Measure the cost of slabmon and other tools, and write docs/overhead.md
 	$(VENV)/bin/slabmon bench --peers --format json > docs/overhead/bench.json
 	$(VENV)/bin/python -m benchmarks.scrape > docs/overhead/daemon.json
 	$(VENV)/bin/python -m benchmarks.scale > docs/overhead/scale.json

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Builds build/slabmon_VERSION_all.deb with nothing but make and dpkg-deb: the package is Python
-# and C source, so there is nothing to compile. `make deb` calls it.
+# Build build/slabmon_VERSION_all.deb with make and dpkg-deb only: the package is Python and C
+# source, so there is nothing to compile. Called by `make deb`.
 set -eu
 version=$1
 root=build/deb

@@ -6,24 +6,24 @@ SYSCONFDIR ?= /etc
 UNITS := $(PREFIX)/lib/systemd/system
 SHARE := $(PREFIX)/share/slabmon
 DOC := $(PREFIX)/share/doc/slabmon
-# What `make install` puts in place besides the configuration, which is the administrator's.
+# Files of `make install`, without the configuration, which belongs to the administrator.
 INSTALLED = $(PREFIX)/bin/slabmon $(PREFIX)/lib/slabmon $(UNITS)/slabmon.service $(UNITS)/slabmon.socket \
 	$(PREFIX)/lib/sysusers.d/slabmon.conf $(PREFIX)/lib/tmpfiles.d/slabmon.conf $(SHARE) $(DOC)
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' slabmon/__init__.py)
-# $(call share,FILES,FOLDER): nothing where there are none.
+# $(call share,FILES,FOLDER): install files, if there are any.
 share = $(if $(1),install -D -m 644 -t "$(DESTDIR)$(SHARE)/$(2)" $(1))
-# Only a real system has services to tell, not one that is being staged.
+# Services are notified on a running system only, not while staging.
 SYSTEMD = test -z "$(DESTDIR)" && test -d /run/systemd/system
 
 .PHONY: install uninstall deb install-package install-files
 
-install: ## Install for the whole system (PREFIX=/usr/local DESTDIR=), then: systemctl enable --now slabmon
+install: ## Install system-wide (PREFIX=/usr/local DESTDIR=); then systemctl enable --now slabmon
 	$(call need,$(APT_RUN) python3-pip)
 	install -d "$(DESTDIR)$(PREFIX)/lib/slabmon" "$(DESTDIR)$(PREFIX)/bin"
 	$(PYTHON) -m pip --disable-pip-version-check --quiet install --upgrade \
 		--target "$(DESTDIR)$(PREFIX)/lib/slabmon" -r requirements.txt
 	$(MAKE) --no-print-directory install-package PACKAGES="$(PREFIX)/lib/slabmon"
-	# The service may not write there, and would compile it all at each start.
+	# The service may not write there, and would otherwise compile everything at each start.
 	$(PYTHON) -m compileall -q -s "$(DESTDIR)" -p / "$(DESTDIR)$(PREFIX)/lib/slabmon/slabmon"
 	printf '%s\n' '#!/bin/sh' 'export PYTHONPATH=$(PREFIX)/lib/slabmon PYTHONSAFEPATH=1' \
 		'exec $(PYTHON) -m slabmon "$$@"' > "$(DESTDIR)$(PREFIX)/bin/slabmon"
@@ -32,7 +32,7 @@ install: ## Install for the whole system (PREFIX=/usr/local DESTDIR=), then: sys
 	@if $(SYSTEMD); then systemd-sysusers slabmon.conf && systemd-tmpfiles --create slabmon.conf && \
 		systemctl daemon-reload; fi
 
-uninstall: ## Stop the service and remove what install put in place; /etc/slabmon stays
+uninstall: ## Stop the service and remove the installed files; /etc/slabmon stays
 	@if $(SYSTEMD); then systemctl disable --now slabmon.service || true; fi
 	rm -rf $(foreach path,$(INSTALLED),"$(DESTDIR)$(path)")
 	@if $(SYSTEMD); then systemctl daemon-reload; fi
@@ -61,5 +61,5 @@ install-files: # unit, users, example configuration, documents, dashboards and r
 	$(call share,$(filter-out %_test.yml,$(wildcard dashboards/rules/*.yml)),rules)
 	$(call share,$(wildcard dashboards/examples/*.*),examples)
 
-deb: ## Build build/slabmon_VERSION_all.deb, on Debian's own Python packages
+deb: ## Build build/slabmon_VERSION_all.deb, which uses Debian's Python packages
 	sh packaging/deb.sh $(VERSION)
