@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the test itself serves: metrics to scrape, and a receiver of alerts."""
+"""Servers of the tests: metrics to scrape, and a receiver of alerts."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Installs Debian's servers without running them: sh tests/servers/install.sh PACKAGE...
-# The tests start servers of their own. The packages' services would listen on all interfaces, from
-# now on and after each boot, so their units are masked first; who wants one: systemctl unmask NAME.
-# What is installed already is left alone.
+# Install Debian's servers without running them: sh tests/servers/install.sh PACKAGE...
+# The tests start their own servers. The packages' services would listen on all interfaces, from now
+# on and after each boot, so their units are masked first; to use one: systemctl unmask NAME.
+# Packages that are already installed are not touched.
 set -eu
 
 missing=

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts on which everything happens that slabmon can tell of, for queries that a quiet host leaves
+"""Hosts on which everything happens that slabmon can report, for queries that a quiet host leaves
 empty. Counters grow with each scrape; made by the exporter itself."""
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ in six seconds here.
 
 SlabmonLeakSuspected cannot fire live in the time of a test: a verdict takes 21 minutes at least, by
 design (test_leak_alert.py waits for it). It fires for a synthetic host with the real verdict engine
-and exporter, of which each scrape, a second after the last, tells of two minutes more; and resolves
+and exporter, of which each scrape, a second after the last, reports two minutes more; and resolves
 when the leak is freed.
 """
 

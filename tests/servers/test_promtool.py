@@ -18,7 +18,7 @@ RULES, EXAMPLES = FOLDER / "rules", FOLDER / "examples"
 
 
 def run(*command: str, folder: Path) -> str:
-    """What a tool prints; a complaint is a failure."""
+    """Return the output of a tool; a complaint is a failure."""
     done = subprocess.run(
         command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

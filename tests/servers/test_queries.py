@@ -64,7 +64,7 @@ EMPTY_RULES = {
 
 @dataclass
 class Fleet:
-    """What was scraped, and by whom."""
+    """The servers, and the instances that they scrape."""
 
     prometheus: Server
     victoria: Server

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a healthy kernel never prints."""
+"""Messages that a healthy kernel never prints."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the harness needs from the machine it runs on: commands, packages, a cache, a lock."""
+"""What the test bed uses of its host: commands, packages, a cache, a lock."""
 
 from __future__ import annotations
 
@@ -99,11 +99,11 @@ def lock(name: str, waiting: str, places: int = 1) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         names = [name, *(f"{name}-{place}" for place in range(1, places))]
         handles = [stack.enter_context((cache_dir() / each).open("w")) for each in names]
-        told = False
+        reported = False
         while not any(_taken(handle) for handle in handles):
-            if not told:
+            if not reported:
                 log(waiting)
-                told = True
+                reported = True
             time.sleep(LOCK_POLL_SECONDS)
         yield
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.vm.results import load
 
-# What a test function proves, in the order of the table.
+# The statement that each test function proves, in the order of the table.
 PROVES = (
     (
         "allocations, failures, bytes and size classes per call site",
@@ -46,7 +46,7 @@ PROVES = (
         "test_ledger::test_bind_unbind_rebind_failure_and_removal",
     ),
     (
-        "what came to a device, less what went, is what it holds",
+        "resources added to a device minus those removed are those it holds",
         "test_slabmon::test_planted_devices_add_up",
     ),
     (
@@ -65,7 +65,7 @@ PROVES = (
         "test_modules::test_reloaded_modules_keep_their_own_sites",
     ),
     (
-        "what a module allocates for its life",
+        "memory that a module holds for its lifetime",
         "test_modules::test_what_a_module_allocates_for_its_life_is_live_until_it_goes",
     ),
     ("live objects through bulk and RCU frees", "test_closers::test_live_objects_are_exact"),
@@ -74,14 +74,14 @@ PROVES = (
         "test_closers::test_frees_that_no_program_sees_are_found_out",
     ),
     (
-        "the same where the kernel has the functions and refuses the programs",
+        "the same where the kernel has the functions but refuses the programs",
         "test_closers::test_where_the_kernel_refuses_the_programs_frees_are_found_out",
     ),
     (
-        "a killed daemon counts on, a stopped one leaves nothing in the kernel",
+        "counting continues after a daemon is killed; a stopped one leaves nothing in the kernel",
         "test_lifecycle::test_a_killed_daemon_goes_on_and_a_stopped_one_leaves_nothing",
     ),
-    ("killed while it loads, it leaves nothing", "test_lifecycle::test_killed_while_it_loads"),
+    ("killed while loading, it leaves nothing", "test_lifecycle::test_killed_while_it_loads"),
     (
         "interrupted, it leaves nothing",
         "test_lifecycle::test_an_interrupted_snapshot_leaves_nothing",
@@ -115,7 +115,7 @@ def render(kernels: list[dict[str, Any]]) -> str:
     lines += _features(kernels)
     lines += ["## Proven", "", "Numbers of test cases that passed.", ""]
     lines += _table(
-        ("what holds, exactly", *names),
+        ("statement, exactly", *names),
         ((what, *(_outcome(kernel, test) for kernel in kernels)) for what, test in PROVES),
     )
     lines += _skips(kernels)

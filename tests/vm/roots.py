@@ -16,7 +16,7 @@ INSTALLED_AT = "opt/slabmon"
 KEEP_ENVIRONMENTS = 4
 # What decides the contents of the environment; other files are laid over it at each run.
 ENVIRONMENT_FILES = ("pyproject.toml", "Makefile", "requirements.txt", "requirements-dev.txt")
-# What a user does, plus what the guest's tests need, at its pinned version.
+# What a user installs, plus the pinned requirements of the guest's tests.
 PYTEST = "pytest pytest-timeout drgn"
 INSTALL = f"make venv && .venv/bin/python -m pip install -q -c requirements-dev.txt {PYTEST}"
 
@@ -222,8 +222,11 @@ def emulator(arguments: Sequence[str], work: Path) -> list[str]:
 
 
 def _entering(root: Path, setup: str, command: Sequence[str]) -> list[str]:
-    """A command in a chroot, in mount and pid namespaces of its own: its mounts end with it, and it
-    ends with the thread that started it, so a killed run leaves nothing mounted or running."""
+    """Return a command in a chroot, with its own mount and pid namespaces.
+
+    Its mounts end with it, and it ends with the thread that started it, so a killed run leaves
+    nothing mounted or running.
+    """
     return [
         *("setpriv", "--pdeathsig", "KILL"),
         *("unshare", "--mount", "--pid", "--fork", "--kill-child"),

@@ -15,7 +15,7 @@ from tests.vm.machine import run_guest
 pytestmark = pytest.mark.vm
 # Tests to be run after those that install and start it; all without.
 CHAPTERS = os.environ.get("SLABMON_CHAPTERS", "")
-# The tests there are one story: after a failure the rest tells nothing.
+# The tests there are one sequence: after a failure the rest means nothing.
 STORY = (
     pytest_command("tests/vm/systemd -x", CHAPTERS and f"installed or starts or ({CHAPTERS})")
     + "; status=$?; journalctl --no-pager --output short-monotonic > /vm/journal; exit $status"

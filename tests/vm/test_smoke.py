@@ -54,7 +54,7 @@ def wait_until(command: list[str], there: bool) -> None:
 
 @pytest.mark.vm
 def test_a_killed_run_leaves_nothing_running(tmp_path: Path) -> None:
-    """Neither the emulator nor a build: what runs in a root ends with whoever started it."""
+    """Neither the emulator nor a build: processes in a root end with their starter."""
     require_host()
     mine = f"{600 + os.getpid() / 1e8:.8f}"  # seconds, and a name
     command = roots.emulator(["sleep", mine], tmp_path)

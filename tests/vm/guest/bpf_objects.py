@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process can leave behind in the kernel, as the kernel lists it."""
+"""Objects that a process can leave behind in the kernel, as the kernel lists them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ids(kind: str) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What there is of all that must be gone once slabmon has ended."""
+    """Return all objects that must be gone once slabmon has ended."""
 
     bpf: dict[str, frozenset[int]]
     pinned: frozenset[str]
@@ -54,14 +54,17 @@ class Footprint:
         )
 
     def beyond(self, before: Footprint) -> dict[str, object]:
-        """What is here and was not then. What was there may have gone meanwhile: the kernel was
-        still freeing what the test before had used. Identifiers are not used again."""
-        found: dict[str, object] = {kind: self.bpf[kind] - before.bpf[kind] for kind in self.bpf}
-        found["pinned"] = self.pinned - before.pinned
+        """Return the objects that are new since `before`.
+
+        Others may have gone in the meantime: the kernel was still freeing objects of the previous
+        test. Identifiers are not used again.
+        """
+        new: dict[str, object] = {kind: self.bpf[kind] - before.bpf[kind] for kind in self.bpf}
+        new["pinned"] = self.pinned - before.pinned
         for name in ("mounts", "probes"):
             if getattr(self, name) != getattr(before, name):
-                found[name] = getattr(self, name)
-        return {name: more for name, more in found.items() if more}
+                new[name] = getattr(self, name)
+        return {name: objects for name, objects in new.items() if objects}
 
 
 def assert_back_to(before: Footprint) -> None:

@@ -27,12 +27,12 @@ def healthy_kernel() -> Iterator[None]:
 
 
 def records(log: int) -> Iterator[str]:
-    """What the kernel printed and nobody read yet from this descriptor of /dev/kmsg."""
+    """Return the messages that were not yet read from this descriptor of /dev/kmsg."""
     while True:
         try:
             yield os.read(log, 8192).decode(errors="replace").partition(";")[2]
         except BrokenPipeError:
-            continue  # some were overwritten: go on with the oldest there is
+            continue  # some were overwritten: continue with the oldest one left
         except BlockingIOError:
             return
 

@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Run the command, leave its output, exit code and the kernel log in /vm, power off.
-# An absent /vm/exit tells the host that the guest died.
+# A missing /vm/exit means to the host that the guest died.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root LC_ALL=C.UTF-8
 . /vm/settings
 cd /opt/slabmon || exit 1
 
-# There is no udev: load the drivers of the devices that are there, then of those
+# There is no udev: load the drivers of the present devices, then of those
 # behind them (a USB controller's keyboard appears only with its driver).
 if [ -n "$LOAD_DRIVERS" ]; then
     for round in 1 2 3; do

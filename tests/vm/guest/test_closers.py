@@ -110,7 +110,7 @@ def test_counters_of_the_modules_own_cache_are_exact(tracker: Tracker, scenario:
 
 
 def still_observable(tracker: Tracker) -> bool:
-    """What the cache of the objects that kfree_rcu() frees says after some of them were reused."""
+    """Return the cache of the objects that kfree_rcu() frees, after some of them were reused."""
     seen = tracker.features["rcu_free"].state == "on"
     deadline = time.monotonic() + SECONDS
     rounds, observable = 0, True
@@ -129,7 +129,7 @@ def still_observable(tracker: Tracker) -> bool:
 
 
 def test_frees_that_no_program_sees_are_found_out(tracker: Tracker) -> None:
-    """An address that is allocated again was freed: where nothing tells of kfree_rcu(), the cache
+    """An address that is allocated again was freed: where no program sees kfree_rcu(), the cache
     says so as soon as one is; where something does, it never has to."""
     assert still_observable(tracker) == (tracker.features["rcu_free"].state == "on")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults of the host: slabmon goes on, and says what it lost."""
+"""Faults of the host: slabmon continues, and reports its losses."""
 
 from __future__ import annotations
 

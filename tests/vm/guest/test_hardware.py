@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drivers of real devices: the ledger is the module's locked walk, whatever is bound when."""
+"""Drivers of real devices: the ledger equals the module's locked walk, in any order of binding."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def row(tracker: Tracker, bus: str, name: str) -> Device | None:
 
 
 def assert_ledger_is_the_walk(tracker: Tracker) -> int:
-    """Compares at a moment when drivers are quiet: they go on by themselves after a probe.
+    """Compares at a moment when drivers are quiet: they continue to work after a probe.
     Returns how many resources the machine has."""
     for _ in range(QUIET_TRIES):
         walked = module.walk()

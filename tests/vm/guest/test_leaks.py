@@ -75,7 +75,7 @@ class Clock:
 
 
 def work(files: deque[IO[bytes]]) -> None:
-    """What goes on between two readings: the leak, heavy churn, and files that are open for long
+    """The load between two readings: the leak, heavy churn, and files that are open for long
     and closed in the end."""
     for _ in range(LEAKS):
         Path("/dev/slabmon_planted_leak").open("rb").close()
@@ -87,7 +87,7 @@ def work(files: deque[IO[bytes]]) -> None:
 
 
 def record(path: Path, settings: Settings) -> None:
-    """A recording of readings between which all of this goes on."""
+    """Record readings under this load."""
     clock, files = Clock(), deque[IO[bytes]]()
     with History(path) as history, open_tracker(settings) as tracker:
         for number in range(READINGS):

@@ -33,7 +33,7 @@ def before() -> Footprint:
 
 @contextmanager
 def running(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """slabmon in a session of its own, all of which is gone afterwards."""
+    """Run slabmon in its own session, which is ended completely afterwards."""
     with subprocess.Popen(
         [SLABMON, *arguments], start_new_session=True, stdout=subprocess.DEVNULL
     ) as process:

@@ -63,7 +63,7 @@ def module_allocs(snapshot: Snapshot, name: str) -> int:
 
 
 class Reloads:
-    """Loads the two modules in turn, and sums up what must have been seen."""
+    """Load the two modules alternately, and sum up the expected counts."""
 
     def __init__(self) -> None:
         self.expected: Counter[str] = Counter()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of the installed service, in a guest with systemd as process 1 and nowhere else:
-tests/vm/test_service.py boots it. They are one story, told in the order of the files' names."""
+tests/vm/test_service.py boots it. They are one sequence, in the order of the files' names."""
 
 from __future__ import annotations
 

@@ -120,8 +120,11 @@ def scrape() -> dict[str, float]:
 
 
 def messages_sent(at_least: int) -> int:
-    """How many messages were sent since tracking began, by their call site, which unlike their
-    cache has no other users. Readings are shared for a moment: asks until so many are in."""
+    """Return the number of messages sent since tracking began.
+
+    It is that of their call site, which unlike their cache has no other users. Readings are shared
+    for a moment: asks until `at_least` messages are counted.
+    """
     deadline = time.monotonic() + 60
     while True:
         sites = snapshot()["sites"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the chapters share: how much was sent so far, and what the last scrape said."""
+"""State shared by the chapters: the number of messages sent so far, and the last scrape."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Story:
             "slabmon_folded_",
         ]
         if any(samples[f'slabmon_folded_series{{family="{f}"}}'] for f in ("cache", "site")):
-            # Which have series of their own is chosen anew.
+            # Series are chosen again.
             own += ["slabmon_site_", "slabmon_cache_"]
         fallen = {
             name: (value, samples.get(name))

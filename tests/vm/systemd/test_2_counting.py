@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counting goes on over everything that ends a daemon, and nothing is counted twice."""
+"""Counting continues over everything that ends a daemon, and nothing is counted twice."""
 
 from __future__ import annotations
 
