@@ -154,7 +154,9 @@ def measure() -> dict[str, dict[str, dict[str, int]]]:
 def main() -> int:
     """Print the figures as TOML."""
     lines = [
+        # REUSE-IgnoreStart
         "# SPDX-License-Identifier: Apache-2.0",
+        # REUSE-IgnoreEnd
         "# Written by `python -m tests.support.hot_path`: the cost of one event.",
     ]
     for name, row in measure().items():
