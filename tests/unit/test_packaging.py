@@ -17,7 +17,7 @@ from tests.support.paths import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Debian 13's Textual is too old for `slabmon top`.
 NOT_IN_DEBIAN = {"textual"}
-DEBIAN_NAMES = {"backports-zstd": "pyzstd", "pyyaml": "yaml"}
+DEBIAN_NAMES = {"backports-zstd": "pyzstd", "google-re2": "re2", "pyyaml": "yaml"}
 
 
 def test_the_entry_point_is_the_command_line() -> None:
