@@ -78,11 +78,13 @@ class KernelMemory(Memory):
         self._data = window[GATHER_MAX * 8 :]
 
     def block(self, address: int, size: int) -> U8 | None:
+        """Return `size` bytes at an address, or None if they are not mapped."""
         self._budget.check()
         failed = syscall.run(self._run["read_block"], address, size)
         return None if failed else self._data[:size]
 
     def gather(self, addresses: U64, size: int) -> U8:
+        """Return `size` bytes at each address, one row each."""
         result = np.empty((len(addresses), size), np.uint8)
         done = 0
         while done < len(addresses):
