@@ -70,14 +70,14 @@ def only_cache(census: Census, name: str) -> Census:
     """Return what a census says of one cache. Raises UsageError if it has no such cache."""
     caches = tuple(row for row in census.caches if name == row.name or name in row.aliases)
     if not caches:
-        names = {known for row in census.caches for known in (row.name, *row.aliases)}
+        names = {each for row in census.caches for each in (row.name, *row.aliases)}
         near = difflib.get_close_matches(name, names, _NEAR_NAMES)
         raise UsageError(
             f"--cache: no slab belongs to a cache called {name!r}"
             + (f"; near names: {', '.join(near)}" if near else "")
         )
-    known = {row.name for row in caches}
-    cgroups = (_only(row, known) for row in census.cgroups)
+    names = {row.name for row in caches}
+    cgroups = (_only(row, names) for row in census.cgroups)
     return dataclasses.replace(
         census,
         caches=caches,

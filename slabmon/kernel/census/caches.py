@@ -56,9 +56,9 @@ def read(memory: Memory, layout: Layout, addresses: U64) -> Caches:
             return np.zeros(len(raw), np.uint64)
         return column(raw, layout[member], np.uint64)
 
-    real = (number("object_size") > 0) & (number("size") >= number("object_size"))
-    real &= number("oo") & _OO_MASK > 0
-    raw, addresses = raw[real], addresses[real]
+    valid = (number("object_size") > 0) & (number("size") >= number("object_size"))
+    valid &= number("oo") & _OO_MASK > 0
+    raw, addresses = raw[valid], addresses[valid]
     names = memory.gather(word("name"), _NAME_BYTES)
     return Caches(
         address=addresses,

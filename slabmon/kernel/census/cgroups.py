@@ -110,8 +110,8 @@ def _identify(
     lasts (6.7+).
     """
     memcgs = memory.words(objcgs + np.uint64(layout["objcg.memcg"]))
-    own = _members(memory, layout, memcgs, "objcg", nodes)
-    inherited = (own != objcgs).all(axis=0) & (len(own) > 0)
+    current = _members(memory, layout, memcgs, "objcg", nodes)
+    inherited = (current != objcgs).all(axis=0) & (len(current) > 0)
     former = _former_owners(memory, layout, memcgs, nodes) if inherited.any() else {}
     owners = memcgs.copy()
     for at in np.flatnonzero(inherited).tolist():

@@ -12,7 +12,7 @@ from slabmon.base.arrays import I64, U64
 from slabmon.kernel.census.memory import GATHER_BYTES, Memory
 from slabmon.kernel.census.reading import Reading
 
-_CHUNK = 1 << 20  # objects whose extensions are read at once
+_CHUNK = 1 << 18  # objects whose extensions are read at once
 
 
 def count_words(
@@ -37,8 +37,8 @@ def count_words(
 
 
 def _words(memory: Memory, starts: U64, objects: int, stride: int) -> U64:
-    """Return the words at so many places from each start on, (starts, objects): in one piece if
-    that is small, as vectors are, and not extensions in their objects."""
+    """Return the words of each slab's objects, (starts, objects), the first of them at its start.
+    A vector is read in one piece, extensions that lie in their objects one by one."""
     span = stride * (objects - 1) + 8
     if span <= GATHER_BYTES:
         return memory.gather(starts, span).view(np.uint64)[:, :: stride // 8]
@@ -54,9 +54,9 @@ def _counts(words: U64, caches: I64) -> dict[tuple[int, int], int]:
     starts = np.concatenate([np.zeros(min(len(words), 1), int), np.flatnonzero(differs) + 1])
     lengths = np.diff(starts, append=len(words))
     values, number = np.unique(words[starts], return_inverse=True)
-    most = int(caches.max(initial=0)) + 1
-    totals = np.bincount(number * most + caches[starts], weights=lengths).astype(np.int64)
+    width = int(caches.max(initial=0)) + 1
+    totals = np.bincount(number * width + caches[starts], weights=lengths).astype(np.int64)
     return {
-        (int(values[pair // most]), pair % most): int(totals[pair])
+        (int(values[pair // width]), pair % width): int(totals[pair])
         for pair in np.flatnonzero(totals).tolist()
     }

@@ -12,7 +12,7 @@ from slabmon.base.arrays import I64, U64
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.slabs import NONE, Slabs
 
-_CHUNK = 1 << 20  # objects whose free pointers are read at once
+_CHUNK = 1 << 18  # objects whose free pointers are read at once
 
 
 def decode(stored: U64, places: U64, random: U64) -> U64:
@@ -30,8 +30,8 @@ def walk(memory: Memory, slabs: Slabs, rows: I64, heads: U64) -> tuple[I64, I64]
     numbers: list[I64] = []
     lengths = np.zeros(len(rows), np.int64)
     for part in _chunks(slabs.objects[rows]):
-        found, lengths[part] = _walk(memory, slabs, rows[part], heads[part])
-        numbers.append(found)
+        free, lengths[part] = _walk(memory, slabs, rows[part], heads[part])
+        numbers.append(free)
     return np.concatenate([np.zeros(0, np.int64), *numbers]), lengths
 
 
@@ -65,7 +65,7 @@ def _walk(memory: Memory, slabs: Slabs, rows: I64, heads: U64) -> tuple[I64, I64
 
 def _next_objects(memory: Memory, slabs: Slabs, rows: I64) -> I64:
     """Return for each object of these slabs the place of the free object after it, if it is
-    free; NONE at the end of the list, and where the word is no address of an object."""
+    free; NONE at the end of the list, and where the word is not the address of an object."""
     row, place = slabs.objects_of(rows)
     cache = slabs.cache[row]
     caches = slabs.caches

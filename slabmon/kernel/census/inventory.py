@@ -20,18 +20,18 @@ Aliases = Mapping[str, tuple[str, ...]]
 def cache_rows(slabs: Slabs, in_use: I64, nodes: I64, aliases: Aliases) -> tuple[CensusCache, ...]:
     """Return a row for each cache that has slabs. `in_use` counts each slab's objects in use,
     `nodes` is the NUMA node of each slab."""
-    rows = []
+    result = []
     for number, name in enumerate(slabs.caches.name):
-        own = np.flatnonzero(slabs.cache == number)
-        if not len(own):
+        rows = np.flatnonzero(slabs.cache == number)
+        if not len(rows):
             continue
-        used, objects = in_use[own], slabs.objects[own]
-        sizes = slabs.pages[own] * PAGE_BYTES
-        rows.append(
+        used, objects = in_use[rows], slabs.objects[rows]
+        sizes = slabs.pages[rows] * PAGE_BYTES
+        result.append(
             CensusCache(
                 name=name,
                 aliases=aliases.get(name, ()),
-                slabs=len(own),
+                slabs=len(rows),
                 objects=int(objects.sum()),
                 in_use=int(used.sum()),
                 free=int((objects - used).sum()),
@@ -41,10 +41,10 @@ def cache_rows(slabs: Slabs, in_use: I64, nodes: I64, aliases: Aliases) -> tuple
                 spare_bytes=_spare_bytes(used, objects, sizes),
                 empty_slabs=int((used == 0).sum()),
                 fill=_fill(used, objects),
-                nodes=_node_rows(nodes[own], used, objects, sizes),
+                nodes=_node_rows(nodes[rows], used, objects, sizes),
             )
         )
-    return tuple(rows)
+    return tuple(result)
 
 
 def large_row(blocks: Sequence[PageBlocks]) -> tuple[CensusCache, ...]:
@@ -68,10 +68,10 @@ def large_row(blocks: Sequence[PageBlocks]) -> tuple[CensusCache, ...]:
 
 def page_blocks(large: LargePages) -> tuple[PageBlocks, ...]:
     """Return page-backed kmalloc by order."""
-    found, counts = np.unique(large.order, return_counts=True)
+    orders, counts = np.unique(large.order, return_counts=True)
     return tuple(
         PageBlocks(order=order, objects=count, bytes=count * (PAGE_BYTES << order))
-        for order, count in zip(found.tolist(), counts.tolist(), strict=True)
+        for order, count in zip(orders.tolist(), counts.tolist(), strict=True)
     )
 
 

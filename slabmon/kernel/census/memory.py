@@ -14,7 +14,7 @@ from slabmon.base.errors import SlabmonError
 from slabmon.kernel.bpf import maps, syscall
 from slabmon.kernel.loading.loader import Compiler, Programs
 
-# A run copies at most a window, some 0.2 ms, or from so many addresses, some 0.1 ms.
+# A run copies at most a window, in about 0.1 ms, or from GATHER_MAX addresses, in about as long.
 WINDOW_BYTES, GATHER_MAX, GATHER_BYTES = 1 << 20, 4096, 4096
 _REQUEST = {
     "source": "census.bpf.c",

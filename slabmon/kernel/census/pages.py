@@ -84,15 +84,15 @@ def _slices(
 ) -> Iterator[tuple[int, U8]]:
     """Yield page frames and their struct pages, a window full at most; (pages, struct bytes).
     What cannot be read is left out."""
-    most = WINDOW_BYTES // size
+    window = WINDOW_BYTES // size
     for pages in ranges:
-        first, count = pages.first, most
+        first, count = pages.first, window
         while first < pages.end:
             end = min((first // count + 1) * count, pages.end)
             data = memory.block(vmemmap + first * size, (end - first) * size)
             if data is not None:
                 yield first, data.reshape(end - first, size)
-                count = most
+                count = window
             elif count > _SMALLEST:
                 count = max(count // 8, _SMALLEST)
                 continue

@@ -2,7 +2,7 @@
 """Per-CPU memory: where it is, and the slabs that CPUs allocate from (kmem_cache_cpu, up to 7.0).
 
 All objects of such a slab count as in use in its descriptor: those that are free are on the CPU's
-own list. The slabs on a CPU's list of partial ones count right, and need no care.
+own list. The counters of slabs on a CPU's list of partial slabs are right.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ONLINE = Path("/sys/devices/system/cpu/online")
 
 
 def online_cpus(path: Path = _ONLINE) -> list[int]:
-    """Return the CPUs that run. Those that do not hold no slabs (slub_cpu_dead(), mm/slub.c)."""
+    """Return the CPUs that run. Others hold no slabs (slub_cpu_dead(), mm/slub.c)."""
     return parse_list(path.read_text())
 
 

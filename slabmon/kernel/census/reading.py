@@ -52,9 +52,9 @@ def read(memory: KernelMemory, layout: Layout) -> Reading:
     nodes = memory_map.online_nodes()
     vmemmap = memory_map.find_vmemmap(memory, layout, task, ranges)
     cpu_offsets = percpu.offsets(memory, layout, task, percpu.online_cpus())
-    found = pages.scan(memory, layout, vmemmap, ranges)
-    known = caches.read(memory, layout, found.slabs.cache)
-    rows, direct_map = slabs.assemble(found.slabs, known)
+    scanned = pages.scan(memory, layout, vmemmap, ranges)
+    kmem_caches = caches.read(memory, layout, scanned.slabs.cache)
+    rows, direct_map = slabs.assemble(scanned.slabs, kmem_caches)
     cpu_lists = percpu.cpu_lists(memory, layout, rows, vmemmap, cpu_offsets)
     in_sheaves = sheaves.free_objects(memory, layout, rows, cpu_offsets, nodes)
     state = occupancy(memory, rows, cpu_lists, in_sheaves)
@@ -64,11 +64,11 @@ def read(memory: KernelMemory, layout: Layout) -> Reading:
         vmemmap=vmemmap,
         direct_map=direct_map,
         slabs=rows,
-        large=found.large,
+        large=scanned.large,
         free=state.free,
         in_use=state.in_use,
-        pages_read=found.read,
-        changed=state.changed + len(found.slabs.pfn) - len(rows),
+        pages_read=scanned.read,
+        changed=state.changed + len(scanned.slabs.pfn) - len(rows),
     )
 
 

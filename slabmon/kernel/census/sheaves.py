@@ -32,11 +32,11 @@ def free_objects(
     """Return the numbers of the objects in sheaves."""
     if not layout.has(*_NEEDED):
         return np.zeros(0, np.int64)
-    found = [
+    parts = [
         *_cpu_sheaves(memory, layout, slabs, cpu_offsets),
         *_barn_sheaves(memory, layout, slabs, nodes),
     ]
-    sheaves = np.unique(np.concatenate([np.zeros(0, np.uint64), *found]))
+    sheaves = np.unique(np.concatenate([np.zeros(0, np.uint64), *parts]))
     numbers = slabs.find(_objects(memory, layout, sheaves[sheaves != 0]))
     in_slabs: I64 = numbers[numbers != NONE]
     return in_slabs
@@ -87,7 +87,7 @@ def _objects(memory: Memory, layout: Layout, sheaves: U64) -> U64:
     """Return the addresses of the objects in sheaves."""
     start = layout["sheaf.objects"]
     sizes = memory.gather(sheaves + np.uint64(layout["sheaf.size"]), 4).view(np.uint32)[:, 0]
-    most = min(int(sizes.max(initial=0)), (GATHER_BYTES - start) // 8)
-    raw = memory.gather(sheaves, start + 8 * most)
+    room = min(int(sizes.max(initial=0)), (GATHER_BYTES - start) // 8)
+    raw = memory.gather(sheaves, start + 8 * room)
     objects = raw[:, start:].copy().view(np.uint64)
-    return objects[np.arange(most) < sizes[:, None]]
+    return objects[np.arange(room) < sizes[:, None]]

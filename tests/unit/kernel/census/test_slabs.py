@@ -59,7 +59,7 @@ def test_an_address_leads_to_the_object_it_lies_in() -> None:
     pfn = kernel.slab(cache, free=[0])
     found = kernel.slabs()
     start = kernel.object(cache, pfn, 5)
-    past = DIRECT_MAP + (pfn + 1) * 4096 - 1  # 4096 is no multiple of 96
+    past = DIRECT_MAP + (pfn + 1) * 4096 - 1  # 4096 is not a multiple of 96
     addresses = np.array([start, start + 80, past, DIRECT_MAP, 16], np.uint64)
     assert found.find(addresses).tolist() == [5, 5, NONE, NONE, NONE]
 
