@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bpf/layout.h as C sees it and as slabmon.kernel.layout parses it."""
+"""bpf/layout.h as C sees it and as slabmon.kernel.bpf.layout parses it."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
 
 
 def test_hostile_names_are_those_that_events_show(tmp_path: Path) -> None:
-    """The same cache has the same name wherever it comes from: see slabmon.names."""
+    """The same cache has the same name wherever it comes from: see slabmon.base.escape."""
     (tmp_path / "slabinfo").write_bytes((HEAD + row("\x1b[2Jx")).encode() + row("y").encode())
     assert set(slabinfo.read(tmp_path / "slabinfo")) == {"\\x1b[2Jx", "y"}
 
