@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Snapshots as bytes: in recordings, between the daemon's processes and over HTTP.
 
-The form is a head (MAGIC, then a checksum of the model's fields) and one MessagePack document in
-the shape of slabmon.model; columns of tracked objects are their little-endian bytes. Whatever is
-decoded has been checked against the model's types and bounds: the bytes may come from anywhere.
+An encoded snapshot is a head (MAGIC, then the format's number, little-endian in four bytes) and one
+MessagePack document in the shape of slabmon.model; columns of tracked objects are their
+little-endian bytes. Every decoded value is checked against the model's types and bounds, because
+the bytes may come from anywhere.
+
+Formats only grow: a later one has more fields, each with a default in the model, which documents
+without it take (ADR 9).
 """
 
 from __future__ import annotations
 
-import typing
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -18,19 +20,24 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from slabmon import model
 from slabmon.base.errors import UsageError
 from slabmon.model import Snapshot, Stacked, Tracked
 
 CONTENT_TYPE = "application/vnd.slabmon.snapshot"
 MAX_BYTES = 256 << 20
 MAGIC = b"slabsnap"
-_HEAD_BYTES = len(MAGIC) + 4
+# Counted up whenever the model gets a field; tests/unit/store/test_formats.py says how.
+FORMAT = 2
+HEAD = MAGIC + FORMAT.to_bytes(4, "little")
+# Format 1 has the fields of format 2, and a checksum of the model's classes as its number. The
+# checksum covers how Python writes a union, which changed with Python 3.14.
+_CHECKSUMS_OF_FORMAT_1 = (0x957C9F74, 0x3C503017)
+_LARGEST_NUMBER = 0xFFFF  # anything above is a checksum
 
 Kinds = Mapping[str, tuple[str, str]]
 
 # Each column of Tracked as it is written, and as it is in memory.
-_COLUMNS: Kinds = {
+TRACKED_COLUMNS: Kinds = {
     "cache": ("<u4", "i8"),
     "site": ("<u4", "i8"),
     "bytes": ("<u4", "u4"),
@@ -43,24 +50,12 @@ _COLUMNS: Kinds = {
     "comm": ("S16", "S16"),
     "stack": ("<i4", "i4"),
 }
-_STACKED: Kinds = {"stack": ("<i4", "i4"), "bytes": ("<i8", "i8"), "stderr": ("<i8", "i8")}
+STACKED_COLUMNS: Kinds = {"stack": ("<i4", "i4"), "bytes": ("<i8", "i8"), "stderr": ("<i8", "i8")}
 _Columned = TypeVar("_Columned", Tracked, Stacked)
 
 
 class BadSnapshot(UsageError):
     """Bytes that are no snapshot this version of slabmon can read."""
-
-
-@cache
-def head() -> bytes:
-    """What encoded snapshots of this version begin with. It differs from that of any version
-    whose model has other fields, so that nobody has to remember to count a number up."""
-    shape = [
-        (name, sorted(typing.get_type_hints(kind, include_extras=True).items()))
-        for name, kind in sorted(vars(model).items())
-        if isinstance(kind, type) and kind.__module__ == model.__name__
-    ]
-    return MAGIC + zlib.crc32(repr((shape, _COLUMNS, _STACKED)).encode()).to_bytes(4, "little")
 
 
 @cache
@@ -83,29 +78,40 @@ def encode(snapshot: Snapshot) -> bytes:
     """A snapshot as bytes."""
     written = replace(
         snapshot,
-        tracked=_written(snapshot.tracked, _COLUMNS),
-        stacked=_written(snapshot.stacked, _STACKED),
+        tracked=_written(snapshot.tracked, TRACKED_COLUMNS),
+        stacked=_written(snapshot.stacked, STACKED_COLUMNS),
     )
-    return head() + _encoder().encode(written)
+    return HEAD + _encoder().encode(written)
 
 
 def decode(data: bytes) -> Snapshot:
-    """The snapshot that encode() made these bytes of, its columns read-only. BadSnapshot if they
-    are anything else: damaged, hostile, or written by a version with another model."""
+    """Return the snapshot that encode(), of this version or an earlier one, made these bytes from,
+    its columns read-only. Raises BadSnapshot if they are damaged, hostile or of a newer format."""
     if len(data) > MAX_BYTES:
         raise BadSnapshot(f"a snapshot of {len(data)} bytes exceeds the limit of {MAX_BYTES}")
-    if not data.startswith(MAGIC):
-        raise BadSnapshot("this is not a slabmon snapshot")
-    if not data.startswith(head()):
-        raise BadSnapshot(
-            "this snapshot was written by another version of slabmon, which records other fields; "
-            "read it with that version"
-        )
+    _check_head(data)
     try:
-        snapshot = _decoder().decode(memoryview(data)[_HEAD_BYTES:])
+        snapshot = _decoder().decode(memoryview(data)[len(HEAD) :])
         return replace(snapshot, tracked=_tracked(snapshot), stacked=_stacked(snapshot))
     except (ValueError, RecursionError) as error:
         raise BadSnapshot(f"this snapshot is damaged: {error}") from error
+
+
+def _check_head(data: bytes) -> None:
+    """Raise BadSnapshot unless these bytes begin as a format does that this version reads."""
+    if len(data) < len(HEAD) or not data.startswith(MAGIC):
+        raise BadSnapshot("this is not a slabmon snapshot")
+    number = int.from_bytes(data[len(MAGIC) : len(HEAD)], "little")
+    if FORMAT < number <= _LARGEST_NUMBER:
+        raise BadSnapshot(
+            f"written by a newer slabmon (format {number}); this version reads formats up to "
+            f"{FORMAT}; upgrade slabmon to read it"
+        )
+    if not (2 <= number <= FORMAT or number in _CHECKSUMS_OF_FORMAT_1):
+        raise BadSnapshot(
+            "written by a development version of slabmon from before formats had numbers; read it "
+            "with that version"
+        )
 
 
 def _written(table: _Columned, kinds: Kinds) -> _Columned:
@@ -128,7 +134,7 @@ def _kept(table: _Columned, kinds: Kinds) -> _Columned:
 
 def _tracked(snapshot: Snapshot) -> Tracked:
     """The tracked objects; ValueError if they contradict the rest of the snapshot."""
-    tracked = _kept(snapshot.tracked, _COLUMNS)
+    tracked = _kept(snapshot.tracked, TRACKED_COLUMNS)
     for name, rows in (("cache", snapshot.caches), ("site", snapshot.sites)):
         if getattr(tracked, name).max(initial=-1) >= len(rows):
             raise ValueError(f"a tracked object belongs to a {name} that is not there")
@@ -139,7 +145,7 @@ def _tracked(snapshot: Snapshot) -> Tracked:
 
 def _stacked(snapshot: Snapshot) -> Stacked:
     """What was allocated by stack; ValueError if it is less than nothing or beyond counting."""
-    stacked = _kept(snapshot.stacked, _STACKED)
+    stacked = _kept(snapshot.stacked, STACKED_COLUMNS)
     for column in (stacked.bytes, stacked.stderr):
         if column.min(initial=0) < 0 or column.sum(dtype=float) >= 1 << 62:
             raise ValueError("what was allocated by stack is out of bounds")
