@@ -255,14 +255,21 @@ class Host:
     memory_bytes: Int = 0
 
 
+class Mode(StrEnum):
+    """Which allocations are tracked one by one: a sample, or all that pass a filter."""
+
+    SAMPLED = "sampled"
+    EXACT = "exact"
+
+
 @dataclass(frozen=True)
 class Tracking:
-    """`since`: Unix time tracking began; `seconds`: how long it has run (monotonic clock);
-    `mode`: sampled or exact; `sample_bytes`: mean bytes between samples (0 in exact mode)."""
+    """The tracking session. `since`: Unix time it began; `seconds`: how long it has run (monotonic
+    clock); `sample_bytes`: mean bytes between samples (0 in exact mode)."""
 
     since: Real
     seconds: Real
-    mode: Text
+    mode: Mode
     sample_bytes: Int
 
 

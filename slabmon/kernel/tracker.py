@@ -46,6 +46,7 @@ from slabmon.model import (
     Device,
     FeatureState,
     Host,
+    Mode,
     NodeUse,
     ProgramCost,
     Site,
@@ -389,7 +390,7 @@ class Tracker:
         return Snapshot(
             host=self._host(),
             tracking=Tracking(
-                self.since, tables.seconds, "exact" if settings.exact else "sampled", interval
+                self.since, tables.seconds, Mode.EXACT if settings.exact else Mode.SAMPLED, interval
             ),
             caches=caches,
             sites=sites,

@@ -11,6 +11,7 @@ from slabmon.base.format import duration, human
 from slabmon.leaks.attribution import Behind, cache_of, share
 from slabmon.leaks.drift import blocks, decline, drawdown, drift
 from slabmon.leaks.finding import CACHE, DEVICE, NET, SITE
+from slabmon.model import Mode
 
 if TYPE_CHECKING:
     from slabmon.leaks.growth import Case, Grown
@@ -212,7 +213,7 @@ def _replaced(case: Case, found: Grown, kind: str, about: Behind) -> str:
         variance += float(measured.error[0] * count) ** 2
     claimed = min(claimed, found.total)
     # Where all is tracked, it is enough that the counters do not contradict.
-    doubt = np.sqrt(variance) * (1 if case.now.tracking.mode == "exact" else -1)
+    doubt = np.sqrt(variance) * (1 if case.now.tracking.mode == Mode.EXACT else -1)
     if net + doubt < CONFIRMED * claimed:
         error = size(float(np.sqrt(variance)))
         return (

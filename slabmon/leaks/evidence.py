@@ -12,6 +12,7 @@ from slabmon.base.format import duration
 from slabmon.leaks.attribution import Behind, cache_of, share
 from slabmon.leaks.dismissals import size
 from slabmon.leaks.finding import CACHE, DEVICE, NET, Finding
+from slabmon.model import Mode
 
 if TYPE_CHECKING:
     from slabmon.leaks.growth import Case, Grown
@@ -49,7 +50,7 @@ def _favouring(case: Case, found: Grown, finding: Finding, about: Behind) -> Ite
         yield from _lifetimes(case, about)
     if finding.kind == DEVICE:
         yield "managed memory is counted exactly, resource by resource"
-    elif case.now.tracking.mode == "exact":
+    elif case.now.tracking.mode == Mode.EXACT:
         yield "every allocation that the filter lets through is tracked"
 
 
@@ -78,7 +79,7 @@ def _contrary(case: Case, found: Grown, finding: Finding, about: Behind) -> Iter
             f"watched for {duration(finding.window)}: a slower warm-up, or a load that rises "
             "and falls with the day, looks the same so far"
         )
-    if case.now.tracking.mode != "exact" and 0 < about.samples < _FEW:
+    if case.now.tracking.mode != Mode.EXACT and 0 < about.samples < _FEW:
         yield f"estimated from {about.samples} sampled objects"
     part = share(about, case.now, "reclaimable")
     if part:

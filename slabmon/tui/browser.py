@@ -11,6 +11,7 @@ from slabmon.base.arrays import I64, Bool
 from slabmon.base.errors import UsageError
 from slabmon.base.escape import printable
 from slabmon.export.text import rows_to_json, to_csv
+from slabmon.model import Mode
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.columns import Column, Kind
 from slabmon.views.drilldown import follow_link
@@ -207,7 +208,7 @@ class Browser:
         if self.place.filter and len(self.table):
             return "no row matches the filter"
         tracking = self.window.snapshot.tracking
-        if self.place.view.details and tracking.mode != "exact":
+        if self.place.view.details and tracking.mode != Mode.EXACT:
             return f"no live objects sampled (one sample per {tracking.sample_bytes:,} bytes)"
         return "no rows"
 

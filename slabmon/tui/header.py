@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from slabmon.base.escape import printable
 from slabmon.base.format import duration, human
+from slabmon.model import Mode
 from slabmon.tui.browser import Browser
 from slabmon.tui.feed import Reading
 from slabmon.views.summary import Summary
@@ -30,7 +31,7 @@ def facts(summary: Summary, own_ratio: float | None = None) -> list[str]:
     tracking = summary.tracking
     mode = (
         "exact"
-        if tracking.mode == "exact"
+        if tracking.mode == Mode.EXACT
         else f"sampled every {human(tracking.sample_bytes, 'bytes')}"
     )
     since = time.strftime("%F %T", time.localtime(tracking.since))

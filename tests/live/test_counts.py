@@ -11,7 +11,7 @@ import pytest
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Settings
-from slabmon.model import Cache, Site, Snapshot
+from slabmon.model import Cache, Mode, Site, Snapshot
 from tests.live.workload import HEADER, messages
 
 pytestmark = pytest.mark.live
@@ -71,7 +71,7 @@ def test_held_messages_are_live_objects_in_exact_mode() -> None:
     assert (live.objects, live.bytes) == (HELD, HELD * 1024)
     assert (live.stderr_bytes, live.low_bytes, live.high_bytes) == (0, live.bytes, live.bytes)
     assert site_of(held).live == live
-    assert held.tracking.mode == "exact"
+    assert held.tracking.mode == Mode.EXACT
     assert cache_of(rest).live.objects == 101
     assert sum(cache_of(rest).lifetimes) == HELD - 101
     assert all(row.live.objects == 0 for row in held.caches if row.name != "msg_msg-1k")

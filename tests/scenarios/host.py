@@ -16,7 +16,7 @@ import numpy as np
 
 from slabmon.analysis.sampling import probability
 from slabmon.kernel.settings import Settings
-from slabmon.model import Device, Host, Live, Slabinfo, Snapshot, Tracked, Tracking
+from slabmon.model import Device, Host, Live, Mode, Slabinfo, Snapshot, Tracked, Tracking
 from tests.support.builders import cache, site, snapshot
 
 SiteKey = tuple[str, int, str | None]
@@ -274,7 +274,7 @@ class Simulation:
                 zip(self._sites, estimates(tracked.site, len(self._sites)), strict=True)
             )
         ]
-        mode = "sampled" if world.sample_bytes else "exact"
+        mode = Mode.SAMPLED if world.sample_bytes else Mode.EXACT
         return snapshot(
             host=Host("6.12.0", "x86_64", 4, "boot", MEMORY),
             tracking=Tracking(1.7e9 + self._since, t - self._since, mode, world.sample_bytes),

@@ -19,6 +19,7 @@ from slabmon.model import (
     GfpClass,
     Host,
     Live,
+    Mode,
     NodeUse,
     PageOrder,
     ProgramCost,
@@ -148,7 +149,9 @@ def snapshot(**fields: Any) -> Snapshot:
     """A host with one of everything; any field can be given."""
     plain = Snapshot(
         host=Host("6.12.0-test", "x86_64", 4, "7f0c0000-0000-4000-8000-000000000001"),
-        tracking=Tracking(since=1_700_000_000.25, seconds=12.5, mode="sampled", sample_bytes=65536),
+        tracking=Tracking(
+            since=1_700_000_000.25, seconds=12.5, mode=Mode.SAMPLED, sample_bytes=65536
+        ),
         caches=(
             cache(
                 allocs=101,

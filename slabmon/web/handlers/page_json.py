@@ -13,7 +13,7 @@ from slabmon import __version__
 from slabmon.base.arrays import F64
 from slabmon.base.format import duration, human
 from slabmon.base.units import BYTES, PER_SECOND, PERCENT
-from slabmon.model import Snapshot
+from slabmon.model import Mode, Snapshot
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
 from slabmon.views.chart_history import ChartHistory, rates
@@ -150,7 +150,7 @@ def header(moment: PageMoment) -> dict[str, Any]:
         _fact(
             "mode",
             "exact"
-            if tracking.mode == "exact"
+            if tracking.mode == Mode.EXACT
             else f"sampled every {human(tracking.sample_bytes, BYTES)}",
             "Counters are exact. Live memory is exact, or estimated from samples with the "
             "standard error shown.",

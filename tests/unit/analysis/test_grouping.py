@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from slabmon.analysis.grouping import DIMENSIONS, _numbered, group_live, parse_dimensions
 from slabmon.analysis.sampling import Grouped
 from slabmon.base.errors import UsageError
-from slabmon.model import Live, Snapshot, Tracking
+from slabmon.model import Live, Mode, Snapshot, Tracking
 from tests.support.builders import (
     ATOMIC_FLAGS,
     KERNEL_FLAGS,
@@ -175,7 +175,7 @@ def test_groups_add_up_to_everything(things: list[Object], by: list[str]) -> Non
 @given(THINGS, DIMENSION_SETS)
 def test_exact_groups_are_counted_exactly(things: list[Object], by: list[str]) -> None:
     certain = [Object(**{**vars(thing), "interval": 0}) for thing in things]
-    exact = replace(of(certain), tracking=Tracking(0.0, 1.0, "exact", 0))
+    exact = replace(of(certain), tracking=Tracking(0.0, 1.0, Mode.EXACT, 0))
     groups = group_live(exact, by)
     assert sum(group.live.bytes for group in groups) == sum(thing.bytes for thing in things)
     assert sum(group.live.objects for group in groups) == len(things)

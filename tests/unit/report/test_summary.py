@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from slabmon.model import FeatureState, Live, Release, Slabinfo, State, Tracking
+from slabmon.model import FeatureState, Live, Mode, Release, Slabinfo, State, Tracking
 from slabmon.report import paths, summary
 from slabmon.report.selection import ReportPeriod
 from slabmon.report.weights import changed
@@ -65,7 +65,7 @@ def test_live_memory_comes_with_its_confidence() -> None:
 
 def test_exact_memory_has_none() -> None:
     plain = host([Object(bytes=64)])
-    exact = replace(plain, tracking=Tracking(0.0, 5.0, "exact", 0))
+    exact = replace(plain, tracking=Tracking(0.0, 5.0, Mode.EXACT, 0))
     assert "is live (exact)" in text(summary.live_memory(exact))
     assert "its figures are exact where all frees can be observed" in text(summary.sampling(exact))
 
@@ -109,7 +109,7 @@ def window(start: int, end: int, error: int) -> ReportPeriod:
             caches=(cache("dentry", live=Live(1, size, error, size, size)),),
             sites=(site(),),
             devices=(),
-            tracking=Tracking(0.0, seconds, "sampled", 65536),
+            tracking=Tracking(0.0, seconds, Mode.SAMPLED, 65536),
         )
         for size, seconds in ((start, 60.0), (end, 660.0))
     )
