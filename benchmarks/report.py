@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from slabmon.model import Live, Snapshot
-from slabmon.store.writer import History
+from slabmon.store.writer import RecordingWriter
 from tests.support.snapshots import synthetic
 
 MOMENTS, STEP = 30, 10.0
@@ -51,7 +51,7 @@ def main() -> int:
     base = synthetic()
     with tempfile.TemporaryDirectory() as directory:
         recording, output = Path(directory, "large.db"), Path(directory, "report")
-        with History(recording) as history:
+        with RecordingWriter(recording) as history:
             for number in range(1, MOMENTS + 1):
                 history.append(at(base, number), 1.7e9 + number * STEP)
         for name, options in CASES.items():

@@ -20,7 +20,7 @@ import numpy as np
 from slabmon.model import Snapshot
 from slabmon.store.codec import decode, encode
 from slabmon.store.recording import LONGEST_CHAIN, Recording
-from slabmon.store.writer import CHAIN, CHAIN_RATIO, History
+from slabmon.store.writer import CHAIN, CHAIN_RATIO, RecordingWriter
 from tests.support.snapshots import COLUMNS, synthetic
 
 HOSTS = {
@@ -75,7 +75,7 @@ def synthetic_hosts() -> None:
         decoding = milliseconds(lambda: decode(data))  # noqa: B023
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "slabs.db"
-            with History(path) as history:
+            with RecordingWriter(path) as history:
                 history.append(snapshots[0], 0)
                 start = time.perf_counter()
                 for number, snapshot in enumerate(snapshots[1:], 1):

@@ -18,7 +18,7 @@ from slabmon.runtime.signals import stop_signals
 from slabmon.sources import SnapshotSource
 
 if TYPE_CHECKING:
-    from slabmon.store.writer import History
+    from slabmon.store.writer import RecordingWriter
 
 MIN_INTERVAL_SECONDS = 0.1
 
@@ -60,7 +60,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from slabmon.store.writer import History, Retention
+    from slabmon.store.writer import RecordingWriter, Retention
 
     refuse_elsewhere(options, "exact", "sample_bytes")
     interval = duration(options.interval)
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     )
     end = float("inf") if options.seconds is None else duration(options.seconds)
     with (
-        History(options.output, retention) as history,
+        RecordingWriter(options.output, retention) as history,
         open_source(options, settings) as source,
     ):
         sys.stderr.write(f"recording to {options.output} every {interval:g} s; Ctrl-C stops it\n")
@@ -87,7 +87,9 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _record(source: SnapshotSource, history: History, interval: float, seconds: float) -> int:
+def _record(
+    source: SnapshotSource, history: RecordingWriter, interval: float, seconds: float
+) -> int:
     """Record until a signal, or for `seconds`; return the number of snapshots."""
     with stop_signals() as stopped:
         start = time.monotonic()

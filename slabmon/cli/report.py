@@ -184,7 +184,7 @@ def _of_daemon(options: argparse.Namespace, daemon: DaemonSource) -> ReportPerio
     """Report on a daemon: on its history if it keeps one or if times were given, else watch it."""
     from slabmon.report.leaks import asked
     from slabmon.report.selection import of_past
-    from slabmon.store.recording import Moment
+    from slabmon.store.recording import TimedSnapshot
 
     has_history = _looks_back(options)
     if not has_history and options.seconds is None:
@@ -197,7 +197,7 @@ def _of_daemon(options: argparse.Namespace, daemon: DaemonSource) -> ReportPerio
             "history of the daemon",
             options.start,
             options.end,
-            Moment(present.taken, present),
+            TimedSnapshot(present.taken, present),
             DAEMON_SECONDS,
         )
     else:
@@ -210,7 +210,7 @@ def _of_daemon(options: argparse.Namespace, daemon: DaemonSource) -> ReportPerio
 def _watched(source: SnapshotSource, watch: float, origin: str) -> ReportPeriod:
     """Watch a source for `watch` seconds; report on the moment at the end."""
     from slabmon.report.selection import MAX_POINTS, ReportPeriod, growth_history
-    from slabmon.store.recording import Moment
+    from slabmon.store.recording import TimedSnapshot
 
     history = growth_history()
     start, steps = time.monotonic(), min(MAX_POINTS - 1, math.ceil(watch))
@@ -218,4 +218,4 @@ def _watched(source: SnapshotSource, watch: float, origin: str) -> ReportPeriod:
         history.add(source.snapshot())
         time.sleep(max(0.0, start + watch * step / steps - time.monotonic()))
     snapshot = source.snapshot(details=True)
-    return ReportPeriod(origin, Moment(time.time(), snapshot), None, history.add(snapshot))
+    return ReportPeriod(origin, TimedSnapshot(time.time(), snapshot), None, history.add(snapshot))

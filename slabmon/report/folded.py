@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from slabmon.report.paths import BY_STACK, Paths, allocated_paths, allocated_stack_paths, live_paths
 from slabmon.report.weights import live
-from slabmon.store.recording import Moment
+from slabmon.store.recording import TimedSnapshot
 
 _SPECIAL = re.compile(r"[\\;\s]")
 _IN_MODULE = re.compile(r" (\[[^\[\]]*\])$")
@@ -27,7 +27,9 @@ def _texts(paths: Paths) -> Iterator[tuple[str, int]]:
         yield ";".join(names[frame] for frame in path), size
 
 
-def to_folded(now: Moment, before: Moment | None, value: str, by: Sequence[str]) -> str:
+def to_folded(
+    now: TimedSnapshot, before: TimedSnapshot | None, value: str, by: Sequence[str]
+) -> str:
     """Return bytes by path.
 
     `value` is live, allocated (by call site) or stacked (allocated, by stack). `by` holds the

@@ -17,12 +17,12 @@ from slabmon.sources.daemon import DaemonSource
 
 if TYPE_CHECKING:
     from slabmon.export.leaks import Document, Entry
-    from slabmon.store.recording import Moment
+    from slabmon.store.recording import TimedSnapshot
 
 _MOST = 10
 
 
-def judged(past: Past, now: Moment) -> Document | None:
+def judged(past: Past, now: TimedSnapshot) -> Document | None:
     """What can be said at a recorded moment; None of a host so large that it would take long."""
     found = lookback.judged(past, now, lambda times: track(times, len(times), "judging"))
     return None if found is None else to_dict(found)

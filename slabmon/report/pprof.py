@@ -14,7 +14,7 @@ from slabmon.model import CORE_KERNEL
 from slabmon.report.paths import Paths, allocated_paths, allocated_stack_paths, live_paths
 from slabmon.report.protowire import block, integer, packed
 from slabmon.report.weights import changed, live
-from slabmon.store.recording import Moment
+from slabmon.store.recording import TimedSnapshot
 
 # Names of Go's heap profiles, which the tools know.
 _SAMPLE_TYPES = (
@@ -107,7 +107,7 @@ class _Profile:
 
 
 def to_pprof(
-    now: Moment, before: Moment | None, value: str = "live", by: Sequence[str] = ()
+    now: TimedSnapshot, before: TimedSnapshot | None, value: str = "live", by: Sequence[str] = ()
 ) -> bytes:
     """Return a profile of one moment or, with `before`, of the change since then.
 

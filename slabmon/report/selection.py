@@ -13,7 +13,7 @@ from slabmon.base.parse import moment, show_moment
 from slabmon.runtime.progress import track
 from slabmon.sources import Past
 from slabmon.sources.read_limit import ReadLimit
-from slabmon.store.recording import Moment
+from slabmon.store.recording import TimedSnapshot
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.window import NoJudge, Window, WindowBuilder
 
@@ -35,8 +35,8 @@ class ReportPeriod:
     """
 
     origin: str
-    now: Moment
-    before: Moment | None
+    now: TimedSnapshot
+    before: TimedSnapshot | None
     window: Window
     leaks: Document | None = None
 
@@ -46,7 +46,7 @@ def of_past(
     origin: str,
     start: str | None,
     end: str | None,
-    present: Moment | None = None,
+    present: TimedSnapshot | None = None,
     reach: float = math.inf,
 ) -> ReportPeriod:
     """Return the period that --from and --to select (None: not given).
@@ -57,7 +57,7 @@ def of_past(
     """
     first, last = past.span()
 
-    def chosen(text: str) -> Moment:
+    def chosen(text: str) -> TimedSnapshot:
         time = moment(text, last)
         # Times are given, and shown, in whole seconds.
         if not int(first) <= time <= int(last) + 1:
@@ -75,7 +75,7 @@ def of_past(
     return ReportPeriod(origin, now, before, _window(past, begin, now))
 
 
-def check_pair(before: Moment, now: Moment) -> None:
+def check_pair(before: TimedSnapshot, now: TimedSnapshot) -> None:
     """Raise UsageError unless the change between two moments can be computed."""
     if before.time >= now.time:
         raise UsageError(
@@ -89,7 +89,7 @@ def check_pair(before: Moment, now: Moment) -> None:
         )
 
 
-def _window(past: Past, begin: float, now: Moment) -> Window:
+def _window(past: Past, begin: float, now: TimedSnapshot) -> Window:
     history = growth_history()
     times = past.times(begin, now.time, _READ_LIMIT.points(now.snapshot))
     for time in track(times, len(times), "reading the past"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from slabmon.model import Snapshot
-    from slabmon.store.recording import Moment
+    from slabmon.store.recording import TimedSnapshot
 
 
 # Header of a daemon's answer about the past: the Unix time at which the snapshot was taken.
@@ -37,7 +37,7 @@ class Past(Protocol):
         """Return the Unix times of the first and the last snapshot."""
         ...
 
-    def at(self, time: float) -> Moment:
+    def at(self, time: float) -> TimedSnapshot:
         """Return the last snapshot not after this Unix time (else the first), and its time."""
         ...
 

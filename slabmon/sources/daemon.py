@@ -23,7 +23,7 @@ from slabmon.sources import MAX_TIMES, TIME_HEADER
 if TYPE_CHECKING:
     from slabmon.export.leaks import Document
     from slabmon.model import Snapshot
-    from slabmon.store.recording import Moment
+    from slabmon.store.recording import TimedSnapshot
 
 SNAPSHOT, HISTORY, LEAKS = "/api/v1/snapshot", "/api/v1/history", "/api/v1/leaks"
 _MAX_DOCUMENT = 16 << 20
@@ -95,13 +95,13 @@ class DaemonSource:
         """See SnapshotSource. A daemon always sends details."""
         return self._snapshot(SNAPSHOT)[0]
 
-    def at(self, time: float) -> Moment:
+    def at(self, time: float) -> TimedSnapshot:
         """See Past; UsageError if the daemon keeps no history."""
-        from slabmon.store.recording import Moment
+        from slabmon.store.recording import TimedSnapshot
 
         snapshot, headers = self._snapshot(f"{SNAPSHOT}?at={time:.3f}")
         with self._malformed_as_usage_error():
-            return Moment(_finite(headers[TIME_HEADER]), snapshot)
+            return TimedSnapshot(_finite(headers[TIME_HEADER]), snapshot)
 
     def span(self) -> tuple[float, float]:
         """See Past; UsageError if the daemon keeps no history."""

@@ -18,7 +18,7 @@ from slabmon.views.window import WINDOW_SECONDS, WindowBuilder
 if TYPE_CHECKING:
     from slabmon.leaks.finding import Assessment
     from slabmon.model import Snapshot
-    from slabmon.store.recording import Moment
+    from slabmon.store.recording import TimedSnapshot
 
 _POLL_SECONDS = 10.0  # verdicts do not change sooner
 
@@ -37,7 +37,7 @@ def fill(history: WindowBuilder, past: Past, end: float) -> None:
 
 
 def judged(
-    past: Past, now: Moment, follow: Callable[[list[float]], Iterable[float]] = iter
+    past: Past, now: TimedSnapshot, follow: Callable[[list[float]], Iterable[float]] = iter
 ) -> Assessment | None:
     """Return an assessment from the hour before a moment, None on hosts so large that it would take
     too long. `follow` passes the times on while they are read, to show progress."""

@@ -13,7 +13,7 @@ from slabmon.sources.playback import PlaybackClock
 
 if TYPE_CHECKING:
     from slabmon.model import Snapshot
-    from slabmon.store.recording import Moment, Recording
+    from slabmon.store.recording import Recording, TimedSnapshot
 
 
 class RecordingSource:
@@ -64,7 +64,7 @@ class RecordingSource:
         """See Past."""
         return self.recording.span()
 
-    def at(self, time: float) -> Moment:
+    def at(self, time: float) -> TimedSnapshot:
         """See Past."""
         return self.recording.at(time)
 

@@ -36,7 +36,7 @@ _LARGEST_NUMBER = 0xFFFF  # anything above is a checksum
 
 Kinds = Mapping[str, tuple[str, str]]
 
-# Each column of Tracked as it is written, and as it is in memory.
+# The columns of each table: dtype in the document, and in memory.
 TRACKED_COLUMNS: Kinds = {
     "cache": ("<u4", "i8"),
     "site": ("<u4", "i8"),
@@ -55,7 +55,7 @@ _Columned = TypeVar("_Columned", Tracked, Stacked)
 
 
 class BadSnapshot(UsageError):
-    """Bytes that are no snapshot this version of slabmon can read."""
+    """Bytes that are not a snapshot which this version of slabmon can read."""
 
 
 @cache
@@ -75,7 +75,7 @@ def _raw_column(_: type, data: object) -> np.ndarray:
 
 
 def encode(snapshot: Snapshot) -> bytes:
-    """A snapshot as bytes."""
+    """Return a snapshot as bytes."""
     written = replace(
         snapshot,
         tracked=_written(snapshot.tracked, TRACKED_COLUMNS),
@@ -121,11 +121,11 @@ def _written(table: _Columned, kinds: Kinds) -> _Columned:
     return replace(table, **columns)
 
 
-def _kept(table: _Columned, kinds: Kinds) -> _Columned:
-    """With columns as they are in memory; ValueError if they differ in length."""
+def _restored(table: _Columned, kinds: Kinds) -> _Columned:
+    """Return a table with columns as in memory. Raises ValueError if they differ in length."""
     columns: dict[str, Any] = {
-        name: getattr(table, name).view(written).astype(kept, copy=False)
-        for name, (written, kept) in kinds.items()
+        name: getattr(table, name).view(written).astype(restored, copy=False)
+        for name, (written, restored) in kinds.items()
     }
     if len({len(column) for column in columns.values()}) != 1:
         raise ValueError("columns of one table differ in length")
@@ -133,20 +133,20 @@ def _kept(table: _Columned, kinds: Kinds) -> _Columned:
 
 
 def _tracked(snapshot: Snapshot) -> Tracked:
-    """The tracked objects; ValueError if they contradict the rest of the snapshot."""
-    tracked = _kept(snapshot.tracked, TRACKED_COLUMNS)
+    """Return the tracked objects. Raises ValueError if they contradict the rest of the snapshot."""
+    tracked = _restored(snapshot.tracked, TRACKED_COLUMNS)
     for name, rows in (("cache", snapshot.caches), ("site", snapshot.sites)):
         if getattr(tracked, name).max(initial=-1) >= len(rows):
-            raise ValueError(f"a tracked object belongs to a {name} that is not there")
+            raise ValueError(f"a tracked object belongs to a missing {name}")
     if np.any((tracked.bytes == 0) & (tracked.interval != 0)):
         raise ValueError("a sampled object has no size")
     return tracked
 
 
 def _stacked(snapshot: Snapshot) -> Stacked:
-    """What was allocated by stack; ValueError if it is less than nothing or beyond counting."""
-    stacked = _kept(snapshot.stacked, STACKED_COLUMNS)
+    """Return the allocations by stack. Raises ValueError if they are negative or overflow."""
+    stacked = _restored(snapshot.stacked, STACKED_COLUMNS)
     for column in (stacked.bytes, stacked.stderr):
         if column.min(initial=0) < 0 or column.sum(dtype=float) >= 1 << 62:
-            raise ValueError("what was allocated by stack is out of bounds")
+            raise ValueError("allocations by stack are out of bounds")
     return stacked

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Zstandard, each snapshot against the one before it: of a host at rest little is left."""
+"""Zstandard with the previous snapshot as dictionary; on an idle host a delta is tiny."""
 
 from __future__ import annotations
 
 from slabmon.base.zstd import zstd
 from slabmon.store.codec import MAX_BYTES
 
-# Level 6 takes a millisecond for 100 KB. Long distance matching finds the columns of tracked
-# objects again where they have moved by megabytes.
+# Level 6 takes a millisecond for 100 KB. Long-distance matching finds columns of tracked objects
+# that have moved by megabytes.
 _OPTIONS: dict[int, int] = {
     zstd.CompressionParameter.compression_level: 6,
     zstd.CompressionParameter.enable_long_distance_matching: 1,
@@ -21,13 +21,13 @@ def _prefix(previous: bytes) -> tuple[zstd.ZstdDict, int] | None:
 
 
 def pack(raw: bytes, previous: bytes) -> bytes:
-    """One Zstandard frame with a checksum, made against what comes before it (b"": nothing)."""
+    """Compress to one Zstandard frame with checksum, with `previous` as dictionary (b"": none)."""
     return zstd.compress(raw, options=_OPTIONS, zstd_dict=_prefix(previous))
 
 
 def unpack(data: bytes, previous: bytes) -> bytes:
-    """What pack() was given. ValueError if the frame is damaged, if `previous` is not what it was
-    made against, or if it holds more than any snapshot may."""
+    """Return the bytes given to pack(). Raises ValueError if the frame is damaged, was made with
+    another `previous`, or holds more than MAX_BYTES."""
     try:
         size = zstd.get_frame_info(data).decompressed_size
         if size is None or size > MAX_BYTES:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings: one SQLite file of compressed snapshots, read here. docs/history.md has the format.
+"""Reads recordings: SQLite files of compressed snapshots, in the format of docs/history.md.
 
-A recording may come from anywhere: it is opened read-only, its schema must be ours to the letter,
-and whatever else SQLite or a snapshot finds wrong ends in one UsageError.
+A recording may come from anywhere: it is opened read-only, its schema must match exactly, and every
+error of SQLite or of a snapshot becomes one UsageError.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from slabmon.base.errors import PermissionDenied, UsageError
@@ -33,30 +32,30 @@ SCHEMA = (
 ) STRICT""",
     "CREATE INDEX snapshots_time ON snapshots (time)",
 )
-# The most snapshots that build on each other.
+# The most snapshots that build on one another.
 LONGEST_CHAIN = 360
 _ALWAYS = 2.0**62
 
 
-class Moment(NamedTuple):
-    """A snapshot and when it was taken (Unix time)."""
+class TimedSnapshot(NamedTuple):
+    """A snapshot and the Unix time at which it was taken."""
 
     time: float
     snapshot: Snapshot
 
 
 def milliseconds(time: float) -> int:
-    """Unix time as recordings hold it. Beyond the ends of what they can hold, those."""
+    """Return a Unix time in milliseconds, limited to the range that recordings can hold."""
     return round(max(-_ALWAYS, min(_ALWAYS, time * 1000)))
 
 
 class Recording:
-    """A recording opened for reading. Used by one thread at a time; others may write it."""
+    """A recording opened for reading. Not thread-safe; another process may write the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._database = self._open()
-        self._last: tuple[int, int, bytes] = 0, 0, b""  # key, id and bytes of what was read last
+        self._last: tuple[int, int, bytes] = 0, 0, b""  # key, id and bytes of the last one read
         try:
             with self._errors():
                 self._check()
@@ -66,11 +65,11 @@ class Recording:
 
     def _open(self) -> sqlite3.Connection:
         if not self.path.is_file():
-            raise UsageError(f"there is no recording {self.path}")
+            raise UsageError(f"no recording {self.path}; check the path")
         if not os.access(self.path, os.R_OK):
-            raise PermissionDenied(f"you may not read the recording {self.path}")
+            raise PermissionDenied(f"cannot read the recording {self.path}: permission denied")
         wal = self.path.with_name(self.path.name + "-wal")
-        # A recording on read-only media: SQLite could not make the files that a live one needs.
+        # On read-only media SQLite cannot create the files that a live recording needs.
         immutable = not wal.exists() and not os.access(self.path.absolute().parent, os.W_OK)
         return self._connect(f"mode=ro&immutable={int(immutable)}")
 
@@ -82,7 +81,7 @@ class Recording:
                 isolation_level=None,
                 check_same_thread=False,
             )
-        database.text_factory = bytes  # what is damaged need not be UTF-8
+        database.text_factory = bytes  # damaged text need not be UTF-8
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, codec.MAX_BYTES)
         return database
 
@@ -91,8 +90,8 @@ class Recording:
         try:
             yield
         except (sqlite3.Error, OverflowError, TypeError, UnicodeError) as error:
-            # In a damaged table, strict or not, a column can hold anything, and SQLite's messages
-            # quote what they are about.
+            # A column of a damaged table can hold any type, strict or not, and SQLite quotes values
+            # in its messages.
             reason = escape(str(error).encode("utf-8", "backslashreplace"))
             raise UsageError(f"recording {self.path}: {reason}") from error
 
@@ -109,59 +108,55 @@ class Recording:
                 raise
 
     def _check(self) -> None:
-        """UsageError if this file is no recording that this version reads."""
+        """Raise UsageError unless this is a recording that this version can read."""
         self._database.execute("PRAGMA trusted_schema = OFF")
         self._database.execute("PRAGMA cell_size_check = ON")
         (application,) = self._database.execute("PRAGMA application_id").fetchone()
         if application != APPLICATION_ID:
-            raise UsageError(f"{self.path} is no slabmon recording")
+            raise UsageError(f"{self.path} is not a slabmon recording")
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
         if version != VERSION:
             raise UsageError(
-                f"{self.path} is a recording of format {version}; this version of slabmon reads "
-                f"format {VERSION}"
+                f"{self.path} has file format {version}; this version of slabmon reads format "
+                f"{VERSION}"
             )
-        found = self._database.execute("SELECT sql FROM sqlite_schema").fetchall()
-        if sorted(found) != sorted((sql.encode(),) for sql in SCHEMA):
+        schema = self._database.execute("SELECT sql FROM sqlite_schema").fetchall()
+        if sorted(schema) != sorted((sql.encode(),) for sql in SCHEMA):
             raise UsageError(f"recording {self.path}: its tables are not those of a recording")
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._release()
 
     def _release(self) -> None:
         self._database.close()
 
     def span(self) -> tuple[float, float]:
-        """Unix times of the first and the last snapshot; UsageError if there is none."""
+        """Return the Unix times of the first and the last snapshot. Raises UsageError if the
+        recording is empty."""
         with self._errors():
             first, last = self._database.execute(
                 "SELECT (SELECT min(time) FROM snapshots), (SELECT max(time) FROM snapshots)"
             ).fetchone()
         if first is None:
-            raise UsageError(f"recording {self.path} holds no snapshot")
+            raise UsageError(f"recording {self.path} is empty")
         return first / 1000, last / 1000
 
     def times(
         self, start: float = -math.inf, end: float = math.inf, most: int | None = None
     ) -> list[float]:
-        """Unix times of snapshots from `start` to `end`, both included, ascending: all, or `most`
-        (at least 2) of them in about equal steps, the first and the last included."""
-        found = [time / 1000 for _, time in self._rows(start, end)]
-        if most is None or len(found) <= most:
-            return found
-        return [found[i * (len(found) - 1) // (most - 1)] for i in range(most)]
+        """Return the Unix times of snapshots from `start` to `end`, both included, ascending: all,
+        or `most` (at least 2) of them evenly spread, with the first and the last."""
+        times = [time / 1000 for _, time in self._rows(start, end)]
+        if most is None or len(times) <= most:
+            return times
+        return [times[i * (len(times) - 1) // (most - 1)] for i in range(most)]
 
     def _rows(self, start: float, end: float) -> list[tuple[int, int]]:
         with self._errors():
@@ -170,45 +165,48 @@ class Recording:
                 (milliseconds(start), milliseconds(end)),
             ).fetchall()
 
-    def at(self, time: float) -> Moment:
-        """The last snapshot not after `time`, else the first of all; UsageError if there is none
-        or if it is damaged."""
+    def at(self, time: float) -> TimedSnapshot:
+        """Return the last snapshot not after `time`, or the first if all are later. Raises
+        UsageError if the recording is empty or the snapshot damaged."""
         with self._transaction():
-            for which, order in (("<=", "DESC"), (">", "ASC")):
-                found = self._database.execute(
-                    f"SELECT id, time FROM snapshots WHERE time {which} ? "
+            for comparison, order in (("<=", "DESC"), (">", "ASC")):
+                row = self._database.execute(
+                    f"SELECT id, time FROM snapshots WHERE time {comparison} ? "
                     f"ORDER BY time {order}, id {order} LIMIT 1",
                     (milliseconds(time),),
                 ).fetchone()
-                if found is not None:
-                    return self._moment(*found)
-        raise UsageError(f"recording {self.path} holds no snapshot")
+                if row is not None:
+                    return self._snapshot(*row)
+        raise UsageError(f"recording {self.path} is empty")
 
-    def between(self, start: float = -math.inf, end: float = math.inf) -> Iterator[Moment]:
-        """All snapshots from `start` to `end`, both included, by time. What retention deletes
-        while this runs is left out."""
+    def between(self, start: float = -math.inf, end: float = math.inf) -> Iterator[TimedSnapshot]:
+        """Yield the snapshots from `start` to `end`, both included, by time, except those that
+        retention deletes meanwhile."""
         for number, time in self._rows(start, end):
             with self._transaction():
                 exists = "SELECT 1 FROM snapshots WHERE id = ?"
                 if self._database.execute(exists, (number,)).fetchone() is None:
                     continue
-                moment = self._moment(number, time)
-            yield moment
+                snapshot = self._snapshot(number, time)
+            yield snapshot
 
-    def _moment(self, number: int, time: int) -> Moment:
+    def _snapshot(self, number: int, time: int) -> TimedSnapshot:
         try:
-            return Moment(time / 1000, codec.decode(self._raw(number)))
+            return TimedSnapshot(time / 1000, codec.decode(self._raw(number)))
         except (ValueError, codec.BadSnapshot) as error:
             raise UsageError(f"recording {self.path}, snapshot {number}: {error}") from error
 
     def _raw(self, number: int) -> bytes:
-        """The encoded snapshot of this id: its chain unpacked from the whole snapshot at its
-        beginning, or from where the last call left it. ValueError if it is damaged."""
+        """Return the encoded snapshot of this id.
+
+        Its chain is unpacked from the whole snapshot that begins it, or from where the last call
+        stopped. Raises ValueError if it is damaged.
+        """
         (key,) = self._database.execute(
             "SELECT key FROM snapshots WHERE id = ?", (number,)
         ).fetchone()
         if not 0 <= number - key < LONGEST_CHAIN:
-            raise ValueError("it builds on snapshots too far away")
+            raise ValueError("the snapshot it builds on is too far away")
         last_key, last, raw = self._last
         if last_key != key or last > number:
             last, raw = key - 1, b""

@@ -13,8 +13,9 @@ from slabmon.base.parse import duration, size
 
 @dataclass(frozen=True)
 class HistorySettings:
-    """`path`: the recording the daemon keeps; empty: none. `interval_seconds`: between snapshots.
-    `keep` and `max_size`: how long and how much, in the words of slabmon.units."""
+    """`path`: the recording that the daemon writes; empty: none. `interval_seconds`: between
+    snapshots. `keep` and `max_size`: the age and the size from which old snapshots are deleted, as
+    slabmon.base.parse reads them."""
 
     LIMITS: ClassVar[Limits] = {"interval_seconds": (1, 86400)}
 
@@ -26,11 +27,11 @@ class HistorySettings:
     def __post_init__(self) -> None:
         check_limits(self)
         if self.path and (not self.path.startswith("/") or "\0" in self.path):
-            raise UsageError(f"path is {self.path!r}; it must be absolute or empty")
+            raise UsageError(f"path: expected an absolute path or nothing, got {self.path!r}")
         for name, parse in (("keep", duration), ("max_size", size)):
             try:
                 parse(getattr(self, name))
             except UsageError as error:
                 raise UsageError(f"{name}: {error}") from error
         if size(self.max_size) < 1 << 20:
-            raise UsageError(f"max_size is {self.max_size}; it must be at least 1M")
+            raise UsageError(f"max_size: expected at least 1M, got {self.max_size}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing a recording: append snapshots, forget old ones."""
+"""Writes recordings: appends snapshots and deletes old ones."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ from slabmon.store.recording import (
     milliseconds,
 )
 
-# Small pages: a snapshot fills its own, so that little is left empty, and each append writes but
-# twice what it adds (docs/history.md).
+# With small pages little space stays empty, and each append writes only twice what it adds
+# (docs/history.md).
 _PAGE_BYTES = 1024
-# A group goes on, within bounds, until what builds on its first snapshot takes so many times as
-# much: whole snapshots are then a small part of the file, and few steps lead to any other.
+# A group has at least CHAIN snapshots. It ends when the deltas take CHAIN_RATIO times the space of
+# the whole snapshot: whole snapshots are then a small part of the file, and any other is reached in
+# few steps.
 CHAIN = 60
 CHAIN_RATIO = 8
 MIN_BYTES = 1 << 20
@@ -38,28 +39,29 @@ _LOG_PAGES = 4096  # the write-ahead log stays at about 4 MiB
 
 @dataclass(frozen=True)
 class Retention:
-    """What may be forgotten: snapshots older than `seconds`, and the oldest while the file
-    exceeds `bytes` (None: nothing). Snapshots that build on each other go together, the latest
-    of these groups never."""
+    """Which snapshots are deleted: those older than `seconds`, and the oldest while the file
+    exceeds `bytes` (None: no limit). Snapshots that build on one another are deleted together; the
+    latest of these groups is kept."""
 
     seconds: float | None = None
     bytes: int | None = None
 
     @classmethod
     def parse(cls, keep: str | None, max_size: str | None) -> Retention:
-        """From a duration such as `7d` and a size such as `500M`."""
+        """Parse a duration such as `7d` and a size such as `500M`. Raises UsageError if they are
+        invalid or the size is too small."""
         limit = None if max_size is None else size(max_size)
         if limit is not None and limit < MIN_BYTES:
-            raise UsageError(f"a maximal size of {max_size} is below {MIN_BYTES >> 20}M")
+            raise UsageError(f"max size: expected at least {MIN_BYTES >> 20}M, got {max_size}")
         return cls(None if keep is None else duration(keep), limit)
 
 
-class History(Recording):
-    """A recording opened for writing, made if it is not there; one process at a time.
+class RecordingWriter(Recording):
+    """A recording opened for writing, created if missing; by one process at a time.
 
-    Each append is one transaction: whatever ends the process, at most the snapshot being written
-    is lost. When append() returns it is also on disk, unless `durable` is false: then nobody has
-    to wait for the disk, and a power cut can cost the last minutes.
+    Each append is one transaction: however the process ends, at most the snapshot being written is
+    lost. When append() returns the snapshot is on disk, unless `durable` is false: then append()
+    does not wait for the disk, and a power failure can cost the last minutes.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class History(Recording):
         return (there.st_dev, there.st_ino) != (file.st_dev, file.st_ino)
 
     def _check(self) -> None:
-        """Makes the file a recording if nothing is in it, and gets it ready."""
+        """Turn an empty file into a recording, check it, and prepare it for writing."""
         if not os.fstat(self._lock).st_size or self._is_blank():
             self._create()
         super()._check()
@@ -114,12 +116,11 @@ class History(Recording):
         ).fetchone()
         with self._transaction("IMMEDIATE"):
             self._forget(time.time())
-        # Not execute(), which would free a single page: this statement goes on step by step.
+        # Not execute(), which would free a single page: the statement frees one a step.
         self._database.executescript("PRAGMA incremental_vacuum")
 
     def _is_blank(self) -> bool:
-        """Whether the file is a database that nobody has put anything into: our own, if we were
-        killed just there."""
+        """Whether the file is an empty database, as a writer killed while creating it leaves."""
         (count,) = self._database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         (application,) = self._database.execute("PRAGMA application_id").fetchone()
         return (count, application) == (0, 0)
@@ -134,14 +135,14 @@ class History(Recording):
             self._database.execute(f"PRAGMA user_version = {VERSION}")
 
     def append(self, snapshot: Snapshot, at: float | None = None) -> None:
-        """Writes a snapshot taken at Unix time `at` (None: now), and forgets what may go."""
+        """Write a snapshot taken at Unix time `at` (None: now), and delete old ones."""
         now = time.time() if at is None else at
         raw = codec.encode(snapshot)
         number = self._number + 1
         if self._group_ends(number):
             self._key, self._previous, self._built_bytes = number, b"", 0
         data = pack(raw, self._previous)
-        self._previous = b""  # unless all goes well, the next begins anew
+        self._previous = b""  # if this fails, the next snapshot is a whole one
         with self._transaction("IMMEDIATE"):
             self._database.execute(
                 "INSERT INTO snapshots VALUES (?, ?, ?, ?)",
@@ -155,7 +156,7 @@ class History(Recording):
             self._built_bytes += len(data)
 
     def _group_ends(self, number: int) -> bool:
-        """Whether the snapshot of this number is to be a whole one."""
+        """Whether the snapshot of this number must be a whole one."""
         return (
             not self._previous
             or number - self._key >= LONGEST_CHAIN
@@ -173,13 +174,13 @@ class History(Recording):
                 (oldest,),
             )
         while self._retention.bytes is not None and self._used_bytes() > self._retention.bytes:
-            found = self._database.execute(
+            group = self._database.execute(
                 "SELECT id FROM snapshots WHERE id = key AND id > (SELECT min(id) FROM snapshots) "
                 "ORDER BY id LIMIT 1"
             ).fetchone()
-            if found is None:
+            if group is None:
                 return
-            self._database.execute("DELETE FROM snapshots WHERE id < ?", found)
+            self._database.execute("DELETE FROM snapshots WHERE id < ?", group)
 
     def _used_bytes(self) -> int:
         pages, free, size = (
@@ -189,8 +190,8 @@ class History(Recording):
         return int((pages - free) * size)
 
     def close(self) -> None:
-        """Closes the file, and leaves it a single one."""
-        with contextlib.suppress(sqlite3.Error):  # others read it: it stays with its log
+        """Close the recording, leaving a single file."""
+        with contextlib.suppress(sqlite3.Error):  # while others read it, it keeps its log
             self._database.execute("PRAGMA journal_mode = DELETE")
         super().close()
 

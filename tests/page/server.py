@@ -14,7 +14,7 @@ import bcrypt
 from slabmon.model import Snapshot
 from slabmon.runtime.figures import DaemonFigures, MemoryFigures, ProcessMemory
 from slabmon.store.codec import encode
-from slabmon.store.recording import Moment
+from slabmon.store.recording import TimedSnapshot
 from slabmon.store.settings import HistorySettings
 from slabmon.web.app import make_app
 from slabmon.web.feeds.history_writer import HistoryWriter
@@ -76,11 +76,11 @@ class Kept:
         since = self._scene.since
         return since + STEP, since + (time.time() - since) // STEP * STEP
 
-    def at(self, moment: float) -> Moment:
+    def at(self, moment: float) -> TimedSnapshot:
         """See sources.Past."""
         first, last = self.span()
         taken = first + (min(max(moment, first), last) - first) // STEP * STEP
-        return Moment(taken, self._scene.snapshot(taken - self._scene.since))
+        return TimedSnapshot(taken, self._scene.snapshot(taken - self._scene.since))
 
     def times(self, start: float, end: float, most: int) -> list[float]:
         """See sources.Past."""

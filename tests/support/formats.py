@@ -22,7 +22,7 @@ import numpy as np
 from slabmon import model
 from slabmon.model import Snapshot, Stacked, Tracked
 from slabmon.store import codec
-from slabmon.store.writer import History
+from slabmon.store.writer import RecordingWriter
 
 FORMATS = Path(__file__).parents[1] / "unit/store/formats"
 COLUMNS = {Tracked: codec.TRACKED_COLUMNS, Stacked: codec.STACKED_COLUMNS}
@@ -157,7 +157,7 @@ def write() -> None:
     base.with_suffix(".snapshot").write_bytes(codec.encode(shown))
     base.with_suffix(".json").write_bytes(msgspec.json.format(msgspec.json.encode(plain(shown))))
     base.with_suffix(".db").unlink(missing_ok=True)
-    with History(base.with_suffix(".db")) as history:
+    with RecordingWriter(base.with_suffix(".db")) as history:
         for time in TIMES:
             history.append(shown, time)
     (FORMATS / "current.txt").write_text(describe())

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from slabmon.model import Snapshot
-from slabmon.store.writer import History, Retention
+from slabmon.store.writer import RecordingWriter, Retention
 from tests.support.builders import cache
 from tests.support.snapshots import full
 
@@ -37,7 +37,7 @@ def noisy(number: int) -> Snapshot:
 
 def record(path: Path, count: int, retention: Retention | None = None) -> Path:
     """A finished recording of this many moments."""
-    with History(path, retention or Retention()) as history:
+    with RecordingWriter(path, retention or Retention()) as history:
         for number in range(count):
             history.append(moment(number), START + number * STEP)
     return path

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from slabmon.analysis.sampling import Grouped
 from slabmon.model import Live, Snapshot, Stacked
 from slabmon.report.selection import ReportPeriod
-from slabmon.store.recording import Moment
+from slabmon.store.recording import TimedSnapshot
 from tests.support.builders import Object, cache, site, snapshot, tracked, window_of
 
 CACHES = ("kmalloc-64", "dentry", "kmalloc-large")
@@ -83,9 +83,11 @@ def host(things: Sequence[Object], seconds: float = 60.0, **fields: object) -> S
 
 def report_period(now: Snapshot, before: Snapshot | None = None) -> ReportPeriod:
     """A report's report_period, an hour into November 2023."""
-    earlier = None if before is None else Moment(1_700_000_000.0, before)
+    earlier = None if before is None else TimedSnapshot(1_700_000_000.0, before)
     snapshots = [now] if before is None else [before, now]
-    return ReportPeriod("a test", Moment(1_700_003_600.0, now), earlier, window_of(*snapshots))
+    return ReportPeriod(
+        "a test", TimedSnapshot(1_700_003_600.0, now), earlier, window_of(*snapshots)
+    )
 
 
 SOME = [

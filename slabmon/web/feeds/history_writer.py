@@ -17,8 +17,8 @@ from slabmon.store.settings import HistorySettings
 from slabmon.web.feeds.readings import ReadingSource
 
 if TYPE_CHECKING:
-    from slabmon.store.recording import Moment
-    from slabmon.store.writer import History
+    from slabmon.store.recording import TimedSnapshot
+    from slabmon.store.writer import RecordingWriter
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class HistoryWriter:
     def __init__(self, settings: HistorySettings, readings: ReadingSource) -> None:
         self._settings = settings
         self._readings = readings
-        self._history: History | None = None
+        self._history: RecordingWriter | None = None
         self._failed = 0
         self._problem = ""  # why the last attempt failed
 
@@ -83,7 +83,7 @@ class HistoryWriter:
             due = max(due + self._settings.interval_seconds, clock())
             await asyncio.sleep(due - clock())
 
-    def _try(self, work: Callable[[History], None]) -> None:
+    def _try(self, work: Callable[[RecordingWriter], None]) -> None:
         try:
             work(self._opened())
         except Exception as error:  # requests must be answered whatever happens
@@ -98,18 +98,18 @@ class HistoryWriter:
             self._failed = 0
             self._problem = ""
 
-    def _opened(self) -> History:
+    def _opened(self) -> RecordingWriter:
         if self._history is not None and self._history.replaced():
             log.warning("%s was moved or deleted: starting another", self._settings.path)
             self.close()
         if self._history is None:
-            from slabmon.store.writer import History, Retention
+            from slabmon.store.writer import RecordingWriter, Retention
 
             retention = Retention.parse(self._settings.keep, self._settings.max_size)
-            self._history = History(Path(self._settings.path), retention, durable=False)
+            self._history = RecordingWriter(Path(self._settings.path), retention, durable=False)
         return self._history
 
-    def _ask(self, question: Callable[[History], T]) -> T:
+    def _ask(self, question: Callable[[RecordingWriter], T]) -> T:
         if self._history is not None:
             return question(self._history)
         if self._problem:
@@ -118,7 +118,7 @@ class HistoryWriter:
             raise NoHistory("the history is not open yet; try again in a moment")
         raise NoHistory("this daemon keeps no history; set history.path in its configuration")
 
-    def at(self, time: float) -> Moment:
+    def at(self, time: float) -> TimedSnapshot:
         """See sources.Past. Raises NoHistory."""
         return self._ask(lambda history: history.at(time))
 

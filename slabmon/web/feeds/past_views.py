@@ -22,7 +22,7 @@ from slabmon.views.window import WINDOW_SECONDS, Instant, NoJudge, Window, Windo
 from slabmon.web.feeds.duty_cycle import DutyCycle
 
 if TYPE_CHECKING:
-    from slabmon.store.recording import Moment
+    from slabmon.store.recording import TimedSnapshot
 
 _CHARTS = ReadLimit(120, 600_000, 6)
 # Charts begin at multiples of this, so that neighbouring moments share them.
@@ -97,7 +97,7 @@ class PastViews:
         found: Assessment = await self._once("assessment", now, now.time, make)
         return found
 
-    async def _at(self, past: Past, time: float) -> Moment:
+    async def _at(self, past: Past, time: float) -> TimedSnapshot:
         return await self._duty_cycle.take(lambda: past.at(time))
 
     async def _each(
@@ -107,7 +107,7 @@ class PastViews:
             await self._duty_cycle.take(partial(_apply, work, past, time), _PIECE_SECONDS)
 
     async def _once(
-        self, kind: str, now: Moment, key: Hashable, make: Callable[[], Awaitable[object]]
+        self, kind: str, now: TimedSnapshot, key: Hashable, make: Callable[[], Awaitable[object]]
     ) -> Any:
         """Return the cached result, or make it; one at a time. A client that gives up waiting
         finds it cached the next time."""

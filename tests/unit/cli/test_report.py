@@ -95,7 +95,7 @@ def test_moments_before_the_end_need_no_equals_sign(
             ["--replay", "SLABS", "--format", "folded", "--value", "allocated", "--by", "cache"],
             "allocation totals are kept by stack and call site only",
         ),
-        (["--replay", "/absent.db"], "there is no recording /absent.db"),
+        (["--replay", "/absent.db"], "no recording /absent.db"),
         (["--format", "svg"], "invalid choice"),
         (["--seconds", "-1"], "expected seconds from 0"),
         (["--replay", "SLABS", "-o", "/absent/out.html"], "cannot write /absent/out.html"),

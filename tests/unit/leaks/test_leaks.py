@@ -19,7 +19,7 @@ from slabmon.export.prometheus import Exporter
 from slabmon.leaks.observer import Observer
 from slabmon.model import Snapshot
 from slabmon.sources.daemon import DaemonSource
-from slabmon.store.writer import History
+from slabmon.store.writer import RecordingWriter
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.table import Table
 from tests.scenarios.host import Simulation, World
@@ -54,7 +54,7 @@ def observer(snapshots: list[Snapshot]) -> Observer:
 @pytest.fixture(scope="module")
 def recording(snapshots: list[Snapshot], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("leaks") / "slabs.rec"
-    with History(path) as history:
+    with RecordingWriter(path) as history:
         for snapshot in snapshots:
             history.append(snapshot, snapshot.tracking.since + snapshot.tracking.seconds)
     return path
@@ -86,7 +86,7 @@ def test_people_get_sentences(capsys: Run, recording: Path) -> None:
 
 def test_too_short_a_recording_says_so(capsys: Run, tmp_path: Path) -> None:
     path = tmp_path / "short.rec"
-    with History(path) as history:
+    with RecordingWriter(path) as history:
         history.append(shown(300)[-1])
     assert main(["leaks", "--replay", str(path)]) == 0
     output = capsys.readouterr().out

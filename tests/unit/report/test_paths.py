@@ -18,7 +18,7 @@ from slabmon.report import paths, tree
 from slabmon.report.folded import escaped, to_folded
 from slabmon.report.paths import CACHE, FUNCTION, LABEL, MODULE, REMARK, Frame, Paths
 from slabmon.report.weights import changed, live
-from slabmon.store.recording import Moment
+from slabmon.store.recording import TimedSnapshot
 from tests.support.builders import Object, device
 from tests.support.reported import SOME, STACKED, host, hosts
 
@@ -243,7 +243,7 @@ def test_folded_names_hold_neither_separator(name: str, wanted: str) -> None:
 
 @given(hosts)
 def test_folded_totals_are_those_of_the_snapshot(things: list[Object]) -> None:
-    now = Moment(0.0, host(things))
+    now = TimedSnapshot(0.0, host(things))
     counts = [
         int(line.rpartition(" ")[2]) for line in to_folded(now, None, "live", ()).splitlines()
     ]
@@ -259,7 +259,7 @@ def test_folded_totals_are_those_of_the_snapshot(things: list[Object]) -> None:
 
 
 def test_folded_changes_are_two_columns() -> None:
-    then, now = Moment(0.0, host(SOME[3:4], 60)), Moment(9.0, host(SOME[:1], 120))
+    then, now = TimedSnapshot(0.0, host(SOME[3:4], 60)), TimedSnapshot(9.0, host(SOME[:1], 120))
     rows = dict(line.split(" ", 1) for line in to_folded(now, then, "live", ()).splitlines())
     assert rows == {
         "do_init;bus_probe;probe_card_[card];kmalloc-large": "65536 0",

@@ -15,7 +15,7 @@ from pure_protobuf.annotations import Field
 from pure_protobuf.message import BaseMessage
 
 from slabmon.report.pprof import to_pprof
-from slabmon.store.recording import Moment
+from slabmon.store.recording import TimedSnapshot
 from tests.support.builders import Object
 from tests.support.reported import SOME, STACKED, host, hosts
 
@@ -116,7 +116,7 @@ ALLOC_OBJECTS, ALLOC_SPACE, INUSE_OBJECTS, INUSE_SPACE, BY_STACK = range(5)
 
 
 def test_it_says_what_its_values_are() -> None:
-    now = Moment(1_700_000_000.5, host(SOME))
+    now = TimedSnapshot(1_700_000_000.5, host(SOME))
     read = Read(to_pprof(now, None))
     assert read.values == [
         ("alloc_objects", "count"),
@@ -135,7 +135,7 @@ def test_it_says_what_its_values_are() -> None:
 
 
 def test_stacks_begin_at_the_call_site_and_carry_module_and_labels() -> None:
-    read = Read(to_pprof(Moment(0.0, host(SOME)), None))
+    read = Read(to_pprof(TimedSnapshot(0.0, host(SOME)), None))
     found = {
         stack: (values, labels) for stack, values, labels in read.samples if values[INUSE_SPACE]
     }
@@ -154,13 +154,13 @@ def test_stacks_begin_at_the_call_site_and_carry_module_and_labels() -> None:
 
 
 def test_no_address_leaves_the_host_and_no_tool_looks_for_symbols() -> None:
-    profile = Read(to_pprof(Moment(0.0, host(SOME)), None)).profile
+    profile = Read(to_pprof(TimedSnapshot(0.0, host(SOME)), None)).profile
     assert {place.address for place in profile.location} == {0}
     assert all(mapping.has_functions for mapping in profile.mapping)
 
 
 def test_ids_are_unique_and_not_zero() -> None:
-    profile = Read(to_pprof(Moment(0.0, host(SOME)), None)).profile
+    profile = Read(to_pprof(TimedSnapshot(0.0, host(SOME)), None)).profile
     for rows in (profile.location, profile.function, profile.mapping):
         numbers = [row.id for row in rows]
         assert len(set(numbers)) == len(numbers)
@@ -171,7 +171,7 @@ def test_ids_are_unique_and_not_zero() -> None:
 @given(hosts)
 def test_totals_are_those_of_the_snapshot(things: list[Object]) -> None:
     snapshot = host(things)
-    read = Read(to_pprof(Moment(0.0, snapshot), None))
+    read = Read(to_pprof(TimedSnapshot(0.0, snapshot), None))
     live = {cache.name: cache.live for cache in snapshot.caches}
     assert read.totals("cache", INUSE_SPACE) == {n: v.bytes for n, v in live.items() if v.bytes}
     assert read.totals("cache", INUSE_OBJECTS) == {
@@ -183,7 +183,7 @@ def test_totals_are_those_of_the_snapshot(things: list[Object]) -> None:
 
 
 def test_what_was_allocated_has_its_callers() -> None:
-    read = Read(to_pprof(Moment(0.0, host(SOME)), None, "stacked"))
+    read = Read(to_pprof(TimedSnapshot(0.0, host(SOME)), None, "stacked"))
     assert read.profile.string_table[read.profile.default_sample_type] == "alloc_space_by_stack"
     found = {stack: values[BY_STACK] for stack, values, _ in read.samples if values[BY_STACK]}
     assert found["d_alloc", "lookup", "vfs_open", "do_syscall_64"] == 1_100_000
@@ -193,7 +193,7 @@ def test_what_was_allocated_has_its_callers() -> None:
 @given(hosts, hosts)
 def test_changes_can_be_negative(then: list[Object], now: list[Object]) -> None:
     before, after = host(then, 60), host(now, 120)
-    read = Read(to_pprof(Moment(9.0, after), Moment(0.0, before)))
+    read = Read(to_pprof(TimedSnapshot(9.0, after), TimedSnapshot(0.0, before)))
     assert read.profile.duration_nanos == 60 * 10**9
     differences = {
         new.name: new.live.bytes - old.live.bytes
@@ -205,7 +205,7 @@ def test_changes_can_be_negative(then: list[Object], now: list[Object]) -> None:
 
 @pytest.mark.parametrize("by", [("gfp", "pid"), ("cache", "size"), ("stack",)])
 def test_dimensions_become_labels(by: tuple[str, ...]) -> None:
-    read = Read(to_pprof(Moment(0.0, host(SOME)), None, by=by))
+    read = Read(to_pprof(TimedSnapshot(0.0, host(SOME)), None, by=by))
     for name in by:
         if name != "stack":
             assert all(name in labels for _, values, labels in read.samples if values[INUSE_SPACE])

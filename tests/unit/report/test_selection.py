@@ -12,7 +12,7 @@ import pytest
 from slabmon.base.errors import UsageError
 from slabmon.report.selection import MAX_POINTS, ReportPeriod, of_past
 from slabmon.store.recording import Recording
-from slabmon.store.writer import History
+from slabmon.store.writer import RecordingWriter
 from tests.support.recordings import START, STEP, moment, record
 
 
@@ -77,7 +77,7 @@ def test_a_change_takes_two_moments(recording: Recording, start: str, end: str) 
 
 def test_moments_of_two_sessions_cannot_be_compared(tmp_path: Path) -> None:
     path = record(tmp_path / "slabs.db", 3)
-    with History(path) as history:
+    with RecordingWriter(path) as history:
         for number in range(3):
             again = moment(number)
             tracking = replace(again.tracking, since=START + 100, seconds=number * STEP)

@@ -11,7 +11,7 @@ from slabmon.model import FeatureState, Live, Mode, Release, Slabinfo, State, Tr
 from slabmon.report import paths, summary
 from slabmon.report.selection import ReportPeriod
 from slabmon.report.weights import changed
-from slabmon.store.recording import Moment
+from slabmon.store.recording import TimedSnapshot
 from tests.support.builders import Object, cache, device, site, snapshot, tracked, window_of
 from tests.support.reported import SOME, host, report_period
 
@@ -113,7 +113,7 @@ def window(start: int, end: int, error: int) -> ReportPeriod:
         )
         for size, seconds in ((start, 60.0), (end, 660.0))
     )
-    return ReportPeriod("a test", Moment(0.0, last), None, window_of(first, last))
+    return ReportPeriod("a test", TimedSnapshot(0.0, last), None, window_of(first, last))
 
 
 def test_growth_says_whether_it_can_be_chance() -> None:

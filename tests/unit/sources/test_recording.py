@@ -14,7 +14,7 @@ from slabmon.kernel.settings import Settings
 from slabmon.sources.daemon import DaemonSource
 from slabmon.sources.live import LiveSource
 from slabmon.sources.recording import RecordingSource
-from slabmon.store.writer import History
+from slabmon.store.writer import RecordingWriter
 from tests.support.recordings import START, STEP, moment, record
 from tests.support.snapshots import assert_same
 
@@ -93,7 +93,7 @@ def test_the_recording_answers_beside_it(recording: Path) -> None:
 
 def test_a_recording_that_grows_is_followed(tmp_path: Path) -> None:
     clock = Clock()
-    with History(tmp_path / "slabs.db") as history:
+    with RecordingWriter(tmp_path / "slabs.db") as history:
         history.append(moment(0), START)
         with RecordingSource(tmp_path / "slabs.db", monotonic=clock) as source:
             clock.now += STEP
@@ -104,7 +104,7 @@ def test_a_recording_that_grows_is_followed(tmp_path: Path) -> None:
 
 def test_an_empty_recording_is_an_error_at_once(tmp_path: Path) -> None:
     record(tmp_path / "slabs.db", 0)
-    with pytest.raises(UsageError, match="no snapshot"), RecordingSource(tmp_path / "slabs.db"):
+    with pytest.raises(UsageError, match="is empty"), RecordingSource(tmp_path / "slabs.db"):
         pass
 
 

@@ -14,7 +14,7 @@ from slabmon.store import codec
 from slabmon.store.codec import BadSnapshot, decode, encode
 from slabmon.store.compression import pack
 from slabmon.store.recording import Recording
-from slabmon.store.writer import History
+from slabmon.store.writer import RecordingWriter
 from tests.support.formats import FORMATS, TIMES, describe, differences, example, plain
 from tests.support.recordings import START, moment
 
@@ -48,7 +48,7 @@ def test_a_recording_of_every_format_is_read_with_all_its_figures(number: int) -
 def test_a_recording_of_an_earlier_format_is_continued(tmp_path: Path) -> None:
     path = tmp_path / "slabs.db"
     path.write_bytes((FORMATS / "1.db").read_bytes())
-    with History(path) as history:
+    with RecordingWriter(path) as history:
         history.append(moment(1), START + 20)
     with Recording(path) as recording:
         *earlier, (_, last) = recording.between()
@@ -84,7 +84,7 @@ def test_a_newer_format_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(BadSnapshot, match=rf"^written by a newer slabmon \(format {number}\); "):
         decode(headed(number))
     path = tmp_path / "slabs.db"
-    with History(path) as history:
+    with RecordingWriter(path) as history:
         history.append(moment(0), START)
         history._database.execute("UPDATE snapshots SET data = ?", (pack(headed(number), b""),))
     with Recording(path) as recording, pytest.raises(UsageError, match="newer slabmon"):

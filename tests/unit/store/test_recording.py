@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from slabmon.base.errors import UsageError
 from slabmon.store.recording import LONGEST_CHAIN, Recording
-from slabmon.store.writer import CHAIN, History, Retention
+from slabmon.store.writer import CHAIN, RecordingWriter, Retention
 from tests.support.recordings import START, STEP, moment, noisy, record
 from tests.support.snapshots import assert_same, synthetic
 
@@ -78,7 +78,7 @@ def test_reading_changes_nothing(recording: Path) -> None:
 
 def test_a_moment_at_rest_takes_little(tmp_path: Path) -> None:
     path = tmp_path / "slabs.db"
-    with History(path) as history:
+    with RecordingWriter(path) as history:
         for number in range(CHAIN):
             history.append(moment(0), when(number))
     with sqlite3.connect(path) as database:
@@ -95,14 +95,14 @@ def keys(path: Path) -> list[int]:
 
 def test_a_host_at_rest_needs_few_whole_snapshots(tmp_path: Path) -> None:
     large = replace(moment(0), tracked=synthetic(1, 1, 1, 2_000).tracked)
-    with History(tmp_path / "slabs.db") as history:
+    with RecordingWriter(tmp_path / "slabs.db") as history:
         for number in range(LONGEST_CHAIN + 2):
             history.append(large, when(number))
     assert keys(tmp_path / "slabs.db") == [1, LONGEST_CHAIN + 1]
 
 
 def test_a_host_that_changes_much_gets_them_often(tmp_path: Path) -> None:
-    with History(tmp_path / "slabs.db") as history:
+    with RecordingWriter(tmp_path / "slabs.db") as history:
         for number in range(2 * CHAIN + 1):
             history.append(noisy(number), when(number))
     assert keys(tmp_path / "slabs.db") == [1, CHAIN + 1, 2 * CHAIN + 1]
@@ -110,7 +110,7 @@ def test_a_host_that_changes_much_gets_them_often(tmp_path: Path) -> None:
 
 def test_recording_goes_on_after_a_pause(tmp_path: Path) -> None:
     path = record(tmp_path / "slabs.db", 3)
-    with History(path) as history:
+    with RecordingWriter(path) as history:
         history.append(moment(3), when(3))
         history.append(moment(4), when(4))
         assert_same(history.at(when(4)).snapshot, moment(4))
@@ -122,7 +122,7 @@ def test_recording_goes_on_after_a_pause(tmp_path: Path) -> None:
 
 def test_a_clock_that_is_set_back_loses_nothing(tmp_path: Path) -> None:
     times = [when(i) for i in (5, 6, 2, 3, 7)]
-    with History(tmp_path / "slabs.db", Retention(seconds=10 * STEP)) as history:
+    with RecordingWriter(tmp_path / "slabs.db", Retention(seconds=10 * STEP)) as history:
         for number, time in enumerate(times):
             history.append(moment(number), time)
         assert history.times() == sorted(times)
@@ -133,7 +133,7 @@ def test_a_clock_that_is_set_back_loses_nothing(tmp_path: Path) -> None:
 
 def test_reading_while_another_writes(tmp_path: Path) -> None:
     path = tmp_path / "slabs.db"
-    with History(path) as history:
+    with RecordingWriter(path) as history:
         history.append(moment(0), when(0))
         with Recording(path) as found:
             for number in range(1, 5):
@@ -144,7 +144,7 @@ def test_reading_while_another_writes(tmp_path: Path) -> None:
 
 def test_what_retention_deletes_while_it_is_read_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "slabs.db"
-    with History(path, Retention(seconds=STEP)) as history:
+    with RecordingWriter(path, Retention(seconds=STEP)) as history:
         for number in range(2 * CHAIN):
             history.append(moment(number), when(number))
         with Recording(path) as found:
@@ -168,7 +168,7 @@ def test_retention_by_size(tmp_path: Path) -> None:
     path = tmp_path / "slabs.db"
     limit = 1 << 20
     sizes = []
-    with History(path, Retention(bytes=limit)) as history:
+    with RecordingWriter(path, Retention(bytes=limit)) as history:
         for number in range(5 * CHAIN):
             history.append(noisy(number), when(number))
             sizes.append(path.stat().st_size)
@@ -188,11 +188,11 @@ def test_the_latest_group_outlives_any_limit(tmp_path: Path) -> None:
 
 def test_lower_limits_shrink_the_file(tmp_path: Path) -> None:
     path = tmp_path / "slabs.db"
-    with History(path) as history:
+    with RecordingWriter(path) as history:
         for number in range(3 * CHAIN):
             history.append(noisy(number), when(number))
     limit = path.stat().st_size // 2
-    with History(path, Retention(bytes=limit)):
+    with RecordingWriter(path, Retention(bytes=limit)):
         pass
     assert path.stat().st_size <= limit
     with Recording(path) as found:
@@ -200,9 +200,9 @@ def test_lower_limits_shrink_the_file(tmp_path: Path) -> None:
 
 
 def test_an_empty_recording(tmp_path: Path) -> None:
-    with History(tmp_path / "slabs.db") as history:
+    with RecordingWriter(tmp_path / "slabs.db") as history:
         for read in (history.span, lambda: history.at(0)):
-            with pytest.raises(UsageError, match="holds no snapshot"):
+            with pytest.raises(UsageError, match="is empty"):
                 read()
         assert not history.times()
         assert next(history.between(), None) is None
@@ -210,16 +210,16 @@ def test_an_empty_recording(tmp_path: Path) -> None:
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "slabs.db"
-    with History(path) as history:
+    with RecordingWriter(path) as history:
         with pytest.raises(UsageError, match="another process records"):
-            History(path)
+            RecordingWriter(path)
         history.append(moment(0), when(0))
-    with History(path) as history:
+    with RecordingWriter(path) as history:
         assert_same(history.at(when(0)).snapshot, moment(0))
 
 
 def test_a_failed_append_leaves_the_recording_whole(tmp_path: Path) -> None:
-    with History(tmp_path / "slabs.db") as history:
+    with RecordingWriter(tmp_path / "slabs.db") as history:
         history.append(moment(0), when(0))
         history._database.execute("PRAGMA max_page_count = 1")
         large = replace(moment(1), tracked=synthetic(objects=10_000).tracked)
@@ -257,7 +257,7 @@ def test_a_file_of_something_else_is_refused_and_stays_as_it_is(tmp_path: Path, 
             database.execute("CREATE TABLE snapshots (id INTEGER)")
         database.close()
     before = path.read_bytes()
-    for opened in (History, Recording):
+    for opened in (RecordingWriter, Recording):
         with pytest.raises(UsageError, match="other"):
             opened(path)
     assert path.read_bytes() == before
@@ -266,6 +266,6 @@ def test_a_file_of_something_else_is_refused_and_stays_as_it_is(tmp_path: Path, 
 
 def test_places_where_no_file_can_be(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none" / "slabs.db"):
-        for opened in (History, Recording):
+        for opened in (RecordingWriter, Recording):
             with pytest.raises(UsageError):
                 opened(path)

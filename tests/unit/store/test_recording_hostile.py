@@ -17,7 +17,7 @@ from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.store import codec
 from slabmon.store.compression import pack, unpack
 from slabmon.store.recording import Recording
-from slabmon.store.writer import History
+from slabmon.store.writer import RecordingWriter
 from tests.support.recordings import START, STEP, moment, record
 from tests.support.snapshots import show_everything
 
@@ -115,7 +115,7 @@ def test_writing_to_a_damaged_one(path: Path, intact: Path, data: st.DataObject)
     damaged[position] ^= data.draw(st.integers(1, 255))
     path.write_bytes(damaged)
     try:
-        with History(path) as history:
+        with RecordingWriter(path) as history:
             for number in range(3):
                 history.append(moment(number), START + number)
     except SlabmonError as error:
@@ -123,7 +123,7 @@ def test_writing_to_a_damaged_one(path: Path, intact: Path, data: st.DataObject)
     for leftover in path.parent.glob("slabs.db*"):
         leftover.unlink()
     path.write_bytes(intact.read_bytes())
-    with History(path) as history:  # nothing of the attempt holds the file
+    with RecordingWriter(path) as history:  # nothing of the attempt holds the file
         assert history.span()[0] == START
 
 
@@ -138,7 +138,7 @@ def change(path: Path, *statements: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "says"),
     [
-        ("PRAGMA application_id = 1", "no slabmon recording"),
+        ("PRAGMA application_id = 1", "not a slabmon recording"),
         ("PRAGMA user_version = 2", "format 2"),
         ("CREATE TABLE more (x)", "not those of a recording"),
         (
@@ -146,7 +146,7 @@ def change(path: Path, *statements: str) -> None:
             "not those",
         ),
         ("DROP INDEX snapshots_time", "not those"),
-        ("DELETE FROM snapshots", "no snapshot"),
+        ("DELETE FROM snapshots", "is empty"),
     ],
 )
 def test_what_is_no_recording_of_ours(path: Path, statement: str, says: str) -> None:
@@ -228,7 +228,7 @@ def test_the_ends_of_numbering(path: Path, number: int) -> None:
     change(path, f"UPDATE snapshots SET id = {number}, key = {number} WHERE id = 1")
     read_all(path)
     try:
-        with History(path) as history:
+        with RecordingWriter(path) as history:
             history.append(moment(0), START)
     except UsageError as error:
         check(error, path)

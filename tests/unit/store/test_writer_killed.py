@@ -17,11 +17,11 @@ from tests.support.snapshots import assert_same
 WRITER = """
 import sys
 from pathlib import Path
-from slabmon.store.writer import (History, Retention)
+from slabmon.store.writer import (RecordingWriter, Retention)
 from tests.support.recordings import (START, moment)
 
 print("opens", flush=True)
-with History(Path(sys.argv[1]), Retention(seconds=1e9, bytes=1 << 28)) as history:
+with RecordingWriter(Path(sys.argv[1]), Retention(seconds=1e9, bytes=1 << 28)) as history:
     for number in range(int(sys.argv[2]), 100_000):
         history.append(moment(number), START + number)
         print(number, flush=True)

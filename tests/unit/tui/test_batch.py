@@ -16,7 +16,7 @@ import pytest
 from slabmon.base.errors import UsageError
 from slabmon.cli.main import main
 from slabmon.model import Snapshot
-from slabmon.store.writer import History
+from slabmon.store.writer import RecordingWriter
 from slabmon.tui import batch
 from slabmon.tui.browser import SORT_LETTERS, letter_column
 from slabmon.tui.header import joined
@@ -151,7 +151,7 @@ def test_bad_options_are_one_error_line(
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
     path = tmp_path / "recording"
-    with History(path) as history:
+    with RecordingWriter(path) as history:
         taken = host(10)
         history.append(taken.__class__(**{**vars(taken), "caches": taken.caches[:3]}), at=1e9)
     return path

@@ -12,8 +12,8 @@ import pytest
 from slabmon.base.errors import UsageError
 from slabmon.base.format import duration
 from slabmon.sources.recording import RecordingSource
-from slabmon.store.recording import Moment
-from slabmon.store.writer import History as Recorder
+from slabmon.store.recording import TimedSnapshot
+from slabmon.store.writer import RecordingWriter
 from slabmon.tui.prompt import Prompt
 from tests.support.terminal import Script, Terminal, host, on_terminal
 
@@ -21,7 +21,7 @@ from tests.support.terminal import Script, Terminal, host, on_terminal
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
     path = tmp_path / "recording"
-    with Recorder(path) as recorder:
+    with RecordingWriter(path) as recorder:
         for number in range(10):
             taken = host(10.0 + number)
             # The recording would refuse a name with control characters.
@@ -65,8 +65,8 @@ class WithPast(Script):
     def span(self) -> tuple[float, float]:
         return time.time() - 3600, time.time()
 
-    def at(self, moment: float) -> Moment:
-        return Moment(moment, host(1000 - (time.time() - moment) // 60))
+    def at(self, moment: float) -> TimedSnapshot:
+        return TimedSnapshot(moment, host(1000 - (time.time() - moment) // 60))
 
     def times(self, start: float, end: float, most: int) -> list[float]:
         return [start + (end - start) * i / (most - 1) for i in range(most)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from slabmon.store.writer import History
+from slabmon.store.writer import RecordingWriter
 from tests.support.pseudoterminal import COLOURS, on_terminal
 from tests.support.terminal import host
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow  # each test starts a process, or more
 @pytest.fixture
 def recording(tmp_path: Path) -> str:
     path = tmp_path / "recording"
-    with History(path) as history:
+    with RecordingWriter(path) as history:
         taken = host(10)
         history.append(replace(taken, caches=taken.caches[:3]), at=1e9)
     return str(path)

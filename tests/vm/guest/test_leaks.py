@@ -24,7 +24,7 @@ from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Settings
 from slabmon.leaks.series import SCALES
 from slabmon.model import Snapshot
-from slabmon.store.writer import History
+from slabmon.store.writer import RecordingWriter
 from tests.vm.guest import planted as module
 from tests.vm.guest.test_lifecycle import SLABMON
 
@@ -89,7 +89,7 @@ def work(files: deque[IO[bytes]]) -> None:
 def record(path: Path, settings: Settings) -> None:
     """Record readings under this load."""
     clock, files = Clock(), deque[IO[bytes]]()
-    with History(path) as history, open_tracker(settings) as tracker:
+    with RecordingWriter(path) as history, open_tracker(settings) as tracker:
         for number in range(READINGS):
             if number:
                 work(files)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slabmon.store.settings import HistorySettings
-from slabmon.store.writer import History
+from slabmon.store.writer import RecordingWriter
 from slabmon.web.feeds.history_writer import HistoryWriter, NoHistory
 from tests.support.serving import FakeSource, run
 
@@ -69,7 +69,7 @@ def test_a_history_that_is_moved_away_is_begun_again(
 def test_the_cause_is_told_while_nothing_can_be_recorded(
     host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    append = History.append
+    append = RecordingWriter.append
     caplog.set_level("INFO")
 
     def full(*_: object) -> None:
@@ -84,10 +84,10 @@ def test_the_cause_is_told_while_nothing_can_be_recorded(
 
     async def fill() -> None:
         await host.until(lambda: not cause())
-        monkeypatch.setattr(History, "append", full)
+        monkeypatch.setattr(RecordingWriter, "append", full)
         await host.until(lambda: "database or disk is full" in cause())
         await host.until(lambda: "cannot record history, retrying" in caplog.text)
-        monkeypatch.setattr(History, "append", append)
+        monkeypatch.setattr(RecordingWriter, "append", append)
         await host.until(lambda: "recording history again" in caplog.text)
         assert not cause()
 

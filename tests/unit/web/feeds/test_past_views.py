@@ -12,7 +12,7 @@ import pytest
 
 from slabmon.model import Snapshot
 from slabmon.sources.read_limit import JUDGED, WINDOW, ReadLimit
-from slabmon.store.recording import Moment
+from slabmon.store.recording import TimedSnapshot
 from slabmon.views.catalogue import VIEWS
 from slabmon.web.feeds import duty_cycle, past_views
 from slabmon.web.feeds.duty_cycle import DutyCycle
@@ -33,10 +33,10 @@ class Kept:
     def span(self) -> tuple[float, float]:
         return BEGIN, BEGIN + (COUNT - 1) * STEP
 
-    def at(self, time: float) -> Moment:
+    def at(self, time: float) -> TimedSnapshot:
         number = min(COUNT - 1, max(0, int((time - BEGIN) // STEP)))
         self.read.append(BEGIN + number * STEP)
-        return Moment(BEGIN + number * STEP, self._snapshot(number))
+        return TimedSnapshot(BEGIN + number * STEP, self._snapshot(number))
 
     def times(self, start: float, end: float, most: int) -> list[float]:
         found = [BEGIN + n * STEP for n in range(COUNT) if start <= BEGIN + n * STEP <= end]

@@ -22,7 +22,7 @@ from slabmon.export.text import to_json
 from slabmon.store.codec import CONTENT_TYPE, decode, encode
 from slabmon.store.recording import Recording
 from slabmon.store.settings import HistorySettings
-from slabmon.store.writer import History
+from slabmon.store.writer import RecordingWriter
 from slabmon.web.app import make_app
 from slabmon.web.feeds import duty_cycle, history_writer
 from slabmon.web.feeds.duty_cycle import DutyCycle
@@ -104,7 +104,7 @@ def test_a_file_that_another_has_is_taken_over_later(
     path = tmp_path / "slabs.db"
     readings = Readings()
     settings = HistorySettings(str(path))
-    with History(path):
+    with RecordingWriter(path):
         asyncio.run(keep(settings, readings, 4)).close()
         assert caplog.text.count("another process records") == 1
     asyncio.run(keep(settings, readings, 6)).close()
