@@ -20,7 +20,7 @@ from tornado.web import Application, RequestHandler
 from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.kernel.probe.gfp import CLASSES
-from slabmon.leaks.finding import SITE, STRONG, Assessment, Finding
+from slabmon.leaks.finding import Assessment, Finding, Kind, Strength
 from slabmon.model import GfpClass, Live, Slabinfo, Snapshot
 from slabmon.runtime.budget import Cost
 from tests.support.builders import cache, device, site, snapshot
@@ -128,26 +128,33 @@ class Host:
         """Return an assessment; one host in ten has a suspect."""
         module = f"module_{self._number % 3}"
         finding = Finding(
-            SITE,
-            ("leak", 4),
-            f"leak+0x4 [{module}]",
-            module,
-            (),
-            (),
-            ("cache_1",),
-            (),
-            STRONG,
-            3.6e6,
-            3e6,
-            4e6,
-            21_600.0,
-            2e7,
-            3e7,
-            1e-9,
-            (),
-            (),
+            kind=Kind.SITE,
+            key=("leak", 4),
+            name=f"leak+0x4 [{module}]",
+            module=module,
+            drivers=(),
+            devices=(),
+            caches=("cache_1",),
+            sites=(),
+            strength=Strength.STRONG,
+            growth=3.6e6,
+            low=3e6,
+            high=4e6,
+            window=21_600.0,
+            grown=2e7,
+            live=3e7,
+            p=1e-9,
+            evidence_for=(),
+            evidence_against=(),
         )
-        return Assessment(90_000.0, 1215.0, 42, 0, 16 << 30, (finding,) * (self._number % 10 == 0))
+        return Assessment(
+            observed=90_000.0,
+            needed=1215.0,
+            series=42,
+            left_out=0,
+            memory=16 << 30,
+            verdicts=(finding,) * (self._number % 10 == 0),
+        )
 
 
 class _Metrics(RequestHandler):

@@ -57,6 +57,11 @@ def _bytes(value: float) -> str:
     return f"{value:.0f} B" if suffix == "B" else f"{amount:.1f} {suffix}"
 
 
+def bytes_text(amount: float) -> str:
+    """Return a number of bytes for a sentence: 12 B, 3.5 KiB."""
+    return _bytes(round(amount))
+
+
 def duration(seconds: float) -> str:
     """Return seconds as 3d04h, 2h05m, 4m10s, 12.5s, 3.2ms or 132ns."""
     for step, name, small, small_name in _SPANS:

@@ -4,28 +4,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypedDict
+from typing import NotRequired, TypedDict
 
 from slabmon.base.escape import printable
 from slabmon.base.format import duration, human
 from slabmon.base.units import BYTES, BYTES_PER_HOUR
-
-if TYPE_CHECKING:
-    from slabmon.leaks.finding import Assessment, Finding
+from slabmon.leaks.finding import Assessment, Dismissal, Finding, Kind, Strength
 
 SCHEMA = 1
 SHARE = 0.1
-# Suspects exported as metrics one by one; the growth of more is added up.
+# Suspects with a series of their own; the growth of the others is summed.
 MAX_SUSPECTS = 20
 _DISMISSED_SHOWN = 10
 
 
 class Entry(TypedDict):
-    """One finding."""
+    """One finding. `dismissal` is null for a verdict, else a code of finding.Dismissal; daemons of
+    version 0.1 did not send it."""
 
-    kind: str
+    kind: Kind
     suspect: str
-    strength: str
+    strength: Strength
     growth_bytes_per_hour: int
     low_bytes_per_hour: int
     high_bytes_per_hour: int
@@ -42,11 +41,12 @@ class Entry(TypedDict):
     evidence_for: list[str]
     evidence_against: list[str]
     dismissed: str
+    dismissal: NotRequired[str | None]
 
 
 class Document(TypedDict):
-    """What `slabmon leaks --format json` prints and GET /api/v1/leaks answers. Seconds, bytes,
-    bytes per hour; docs/verdicts.md says what they mean."""
+    """The output of `slabmon leaks --format json` and GET /api/v1/leaks, described in
+    docs/verdicts.md. Units are seconds, bytes, and bytes per hour."""
 
     schema: int
     observed_seconds: float
@@ -60,8 +60,8 @@ class Document(TypedDict):
 
 
 def to_dict(assessment: Assessment, share: float = SHARE) -> Document:
-    """An assessment as a document, with projections of when a suspect holds this share of the
-    memory."""
+    """Return an assessment as a document, with the projected time until each suspect holds this
+    share of the memory."""
     amount = share * assessment.memory
     return {
         "schema": SCHEMA,
@@ -98,53 +98,54 @@ def _finding(finding: Finding, amount: float) -> Entry:
         "evidence_for": list(finding.evidence_for),
         "evidence_against": list(finding.evidence_against),
         "dismissed": finding.dismissed,
+        "dismissal": finding.dismissal,
     }
 
 
 def from_dict(document: Document) -> Assessment:
-    """The assessment that a document tells of, in whole bytes; the host's memory is not in it."""
-    from slabmon.leaks.finding import Assessment, Finding
-
-    def findings(entries: list[Entry]) -> tuple[Finding, ...]:
-        return tuple(
-            Finding(
-                entry["kind"],
-                entry["suspect"],
-                entry["suspect"],
-                entry["module"] or "",
-                tuple(entry["drivers"]),
-                tuple(entry["devices"]),
-                tuple(entry["caches"]),
-                tuple(entry["sites"]),
-                entry["strength"],
-                entry["growth_bytes_per_hour"],
-                entry["low_bytes_per_hour"],
-                entry["high_bytes_per_hour"],
-                entry["window_seconds"],
-                entry["grown_bytes"],
-                entry["live_bytes"],
-                entry["p"],
-                tuple(entry["evidence_for"]),
-                tuple(entry["evidence_against"]),
-                entry["dismissed"],
-            )
-            for entry in entries
-        )
-
+    """Return the assessment that a document describes, in whole bytes. The host's memory is not in
+    the document (0)."""
     return Assessment(
-        document["observed_seconds"],
-        document["needed_seconds"],
-        document["tested_series"],
-        document["left_out_series"],
-        0,
-        findings(document["verdicts"]),
-        findings(document["dismissed"]),
+        observed=document["observed_seconds"],
+        needed=document["needed_seconds"],
+        series=document["tested_series"],
+        left_out=document["left_out_series"],
+        memory=0,
+        verdicts=tuple(_from_entry(entry) for entry in document["verdicts"]),
+        dismissed=tuple(_from_entry(entry) for entry in document["dismissed"]),
+    )
+
+
+def _from_entry(entry: Entry) -> Finding:
+    code = entry.get("dismissal")
+    return Finding(
+        kind=entry["kind"],
+        key=entry["suspect"],
+        name=entry["suspect"],
+        module=entry["module"] or "",
+        drivers=tuple(entry["drivers"]),
+        devices=tuple(entry["devices"]),
+        caches=tuple(entry["caches"]),
+        sites=tuple(entry["sites"]),
+        strength=entry["strength"],
+        growth=entry["growth_bytes_per_hour"],
+        low=entry["low_bytes_per_hour"],
+        high=entry["high_bytes_per_hour"],
+        window=entry["window_seconds"],
+        grown=entry["grown_bytes"],
+        live=entry["live_bytes"],
+        p=entry["p"],
+        evidence_for=tuple(entry["evidence_for"]),
+        evidence_against=tuple(entry["evidence_against"]),
+        dismissed=entry["dismissed"],
+        # A newer daemon can have codes that this version does not know.
+        dismissal=Dismissal(code) if code in list(Dismissal) else None,
     )
 
 
 def suspects(assessment: Assessment, other: str) -> Iterable[tuple[tuple[str, ...], float]]:
-    """Kind, suspect, module, and growth in bytes per second. Not bounded as counters are: suspects
-    come and go, and gauges may."""
+    """Yield kind, suspect and module, and growth in bytes per second, of the fastest MAX_SUSPECTS;
+    the others are summed under `other`. Gauges need no memory of which series there were."""
     for finding in assessment.verdicts[:MAX_SUSPECTS]:
         yield (finding.kind, finding.name, finding.module), finding.bytes_per_second
     rest = [finding.bytes_per_second for finding in assessment.verdicts[MAX_SUSPECTS:]]
@@ -152,8 +153,14 @@ def suspects(assessment: Assessment, other: str) -> Iterable[tuple[tuple[str, ..
         yield (other,) * 3, sum(rest)
 
 
+def dismissals(assessment: Assessment) -> Iterable[tuple[tuple[str], float]]:
+    """Yield each code of a dismissal and how many findings it dismissed."""
+    for code in Dismissal:
+        yield (code,), sum(finding.dismissal == code for finding in assessment.dismissed)
+
+
 def to_text(document: Document) -> str:
-    """A document of to_dict() for people."""
+    """Return a document of to_dict() as text for people."""
     return "\n".join(_lines(document)) + "\n"
 
 
@@ -166,23 +173,23 @@ def _lines(document: Document) -> Iterable[str]:
     dismissed = document["dismissed"]
     if dismissed:
         yield ""
-        yield "Growth that is no verdict, and why:"
+        yield "Growth that is not a leak, and why:"
         for finding in dismissed[:_DISMISSED_SHOWN]:
-            pace = human(finding["growth_bytes_per_hour"], BYTES_PER_HOUR)
+            rate = human(finding["growth_bytes_per_hour"], BYTES_PER_HOUR)
             yield printable(
-                f"  {finding['kind']} {finding['suspect']}, {pace}/h: {finding['dismissed']}"
+                f"  {finding['kind']} {finding['suspect']}, {rate}/h: {finding['dismissed']}"
             )
         if len(dismissed) > _DISMISSED_SHOWN:
             yield f"  and {len(dismissed) - _DISMISSED_SHOWN} more (--format json)"
     yield ""
     tested = document["tested_series"]
     yield f"Watched for {duration(observed)}; {tested} series were tested for growth." + (
-        f" {document['left_out_series']} could not be, for want of room."
+        f" {document['left_out_series']} were not, because there are too many."
         if document["left_out_series"]
         else ""
     )
     if observed < needed:
-        yield f"A verdict needs {duration(needed)} at least, a slow leak more."
+        yield f"A verdict needs at least {duration(needed)}, a slow leak more."
 
 
 def _conclusion(document: Document) -> Iterable[str]:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from slabmon import __version__
-from slabmon.export.leaks import MAX_SUSPECTS, suspects
+from slabmon.export.leaks import MAX_SUSPECTS, dismissals, suspects
 from slabmon.export.series import BOUNDS, OTHER, Row
-from slabmon.leaks.finding import STRENGTHS, Assessment
+from slabmon.leaks.finding import Assessment, Strength
 from slabmon.model import Snapshot
 from slabmon.runtime.budget import STEPS
 from slabmon.runtime.figures import DaemonFigures
@@ -552,14 +552,20 @@ VERDICTS: tuple[Metric[Assessment], ...] = (
         "Suspected leaks by strength of the evidence.",
         ("strength",),
         lambda a: [
-            ((strength,), sum(f.strength == strength for f in a.verdicts)) for strength in STRENGTHS
+            ((strength,), sum(f.strength == strength for f in a.verdicts)) for strength in Strength
         ],
     ),
     _gauge(
         "leak_dismissed",
-        "Growth beyond chance that is no verdict: reclaimable, a warm-up, periodic, ...",
+        "Significant growth that is not reported as a leak.",
         (),
         lambda a: [((), len(a.dismissed))],
+    ),
+    _gauge(
+        "leak_dismissed_findings",
+        "The same by the reason for the dismissal (docs/verdicts.md).",
+        ("reason",),
+        dismissals,
     ),
     _gauge(
         "leak_observed_seconds",

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is behind growth: call sites, caches, module, drivers, devices; and what explains what."""
+"""Attribute growth to call sites, caches, module, drivers and devices, and leave out findings that
+others explain."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from slabmon.analysis.sampling import probability
-from slabmon.leaks.finding import CACHE, DEVICE, DRIVER, NET, SITE, Finding
+from slabmon.leaks.finding import Dismissal, Finding, Kind
 from slabmon.leaks.series import device_key, site_key
 from slabmon.model import Cache, Snapshot
 
@@ -19,14 +20,18 @@ _DEVRES = ("devm_", "alloc_dr", "__devres_alloc", "devres_")
 _MOST = 0.5
 
 
-@dataclass(frozen=True)
-class Behind:
-    """`survivors` are the objects of the growth that are live: grown old in the window;
-    `bytes_by_cache` and `bytes_by_site` (rows of the snapshot) what they stand for; `objects`
-    likewise, `samples` how many were looked at. `live` is what the suspect holds in all."""
+@dataclass(frozen=True, kw_only=True)
+class Attribution:
+    """What growth consists of.
 
-    name: str
-    live: float
+    Its survivors are the live objects that grew old in the window; `samples` is how many of them
+    are tracked, `objects` how many these represent, `bytes_by_cache` and `bytes_by_site` (by row of
+    the snapshot, the largest first) their bytes, `oldest` the age of the oldest in seconds. `live`
+    is all that the suspect holds, in bytes.
+    """
+
+    name: str = ""
+    live: float = 0.0
     module: str = ""
     drivers: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
@@ -40,55 +45,62 @@ class Behind:
 
     @property
     def bytes(self) -> float:
-        """What the survivors stand for."""
+        """Bytes that the survivors represent."""
         return sum(self.bytes_by_cache.values())
 
 
-def behind(now: Snapshot, kind: str, key: Hashable, start: float, age: float) -> Behind | None:
-    """What is behind a suspect that grew since `start` (tracking seconds) by objects that outlived
-    `age`. None if it is not there any more."""
-    if kind == DEVICE:
-        device = next((d for d in now.devices if device_key(d) == key), None)
-        if device is None:
-            return None
-        return Behind(
-            f"{device.bus}:{device.name}",
-            device.managed_bytes,
-            device.module or "",
-            (device.driver,) if device.driver else (),
-            (device.name,),
-            tuple(list(device.slab_by_cache)[:_NAMED]),
-        )
+def attribute_growth(
+    now: Snapshot, kind: Kind, key: Hashable, start: float, age: float
+) -> Attribution | None:
+    """Attribute the growth of a suspect since `start` (tracking seconds) by objects older than
+    `age` seconds. Return None if the suspect no longer exists."""
+    if kind == Kind.DEVICE:
+        return _device(now, key)
     sites: set[int] | None = None
     caches: set[int] | None = None
-    if kind in (SITE, DRIVER):
+    if kind in (Kind.SITE, Kind.DRIVER):
         sites = {
-            i
-            for i, site in enumerate(now.sites)
-            if (site_key(site) if kind == SITE else site.owner) == key
+            row
+            for row, site in enumerate(now.sites)
+            if (site_key(site) if kind == Kind.SITE else site.owner) == key
         }
         if not sites:
             return None
-        some = now.sites[min(sites)]
-        name, module = some.full_label if kind == SITE else some.owner[1], some.module or ""
-        live = float(sum(now.sites[i].live.bytes for i in sites))
+        first = now.sites[min(sites)]
+        name = first.full_label if kind == Kind.SITE else first.owner[1]
+        module = first.module or ""
+        live = float(sum(now.sites[row].live.bytes for row in sites))
     else:
         name, module = str(key[0] if isinstance(key, tuple) else key), ""
-        caches = {i for i, cache in enumerate(now.caches) if cache.name == name}
+        caches = {row for row, cache in enumerate(now.caches) if cache.name == name}
         if not caches:
             return None
-        live = float(sum(now.caches[i].live.bytes for i in caches))
-    found = _survivors(now, sites, caches, start, age)
-    if kind in (CACHE, NET):
-        owners = {now.sites[i].module or "" for i in found.bytes_by_site}
-        module = owners.pop() if len(owners) == 1 else ""
-    drivers, devices = _devices(now, module)
-    return replace(found, name=name, live=live, module=module, drivers=drivers, devices=devices)
+        live = float(sum(now.caches[row].live.bytes for row in caches))
+    survivors = _survivors(now, sites, caches, start, age)
+    if caches is not None:
+        modules = {now.sites[row].module or "" for row in survivors.bytes_by_site}
+        module = modules.pop() if len(modules) == 1 else ""
+    drivers, devices = _drivers_and_devices(now, module)
+    return replace(survivors, name=name, live=live, module=module, drivers=drivers, devices=devices)
+
+
+def _device(now: Snapshot, key: Hashable) -> Attribution | None:
+    device = next((device for device in now.devices if device_key(device) == key), None)
+    if device is None:
+        return None
+    return Attribution(
+        name=f"{device.bus}:{device.name}",
+        live=device.managed_bytes,
+        module=device.module or "",
+        drivers=(device.driver,) if device.driver else (),
+        devices=(device.name,),
+        caches=tuple(list(device.slab_by_cache)[:_NAMED]),
+    )
 
 
 def _survivors(
     now: Snapshot, sites: set[int] | None, caches: set[int] | None, start: float, age: float
-) -> Behind:
+) -> Attribution:
     tracked = now.tracked
     ages = tracked.age
     mask = (ages >= age) & (ages <= now.tracking.seconds - start + age)
@@ -96,86 +108,91 @@ def _survivors(
         mask &= np.isin(tracked.site, list(sites))
     if caches is not None:
         mask &= np.isin(tracked.cache, list(caches))
-    which = np.flatnonzero(mask)
-    weight = 1 / probability(tracked.bytes[which].astype(float), tracked.interval[which])
-    size = tracked.bytes[which] * weight
-    by_cache = np.bincount(tracked.cache[which], size, len(now.caches))
-    by_site = np.bincount(tracked.site[which], size, len(now.sites))
+    rows = np.flatnonzero(mask)
+    weight = 1 / probability(tracked.bytes[rows].astype(float), tracked.interval[rows])
+    size = tracked.bytes[rows] * weight
+    by_cache = np.bincount(tracked.cache[rows], size, len(now.caches))
+    by_site = np.bincount(tracked.site[rows], size, len(now.sites))
     bytes_by_cache, bytes_by_site = (
         {i: float(column[i]) for i in np.argsort(-column, kind="stable").tolist() if column[i]}
         for column in (by_cache, by_site)
     )
-    return Behind(
-        "",
-        0.0,
-        samples=len(which),
+    return Attribution(
+        samples=len(rows),
         objects=float(weight.sum()),
         bytes_by_cache=bytes_by_cache,
         bytes_by_site=bytes_by_site,
         caches=tuple(now.caches[i].name for i in list(bytes_by_cache)[:_NAMED]),
         sites=tuple(now.sites[i].full_label for i in list(bytes_by_site)[:_NAMED]),
-        oldest=float(ages[which].max(initial=0.0)),
+        oldest=float(ages[rows].max(initial=0.0)),
     )
 
 
-def _devices(now: Snapshot, module: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Drivers of a module and the devices they are bound to."""
-    mine = [device for device in now.devices if module and device.module == module]
-    drivers = sorted({device.driver for device in mine if device.driver})
-    return tuple(drivers), tuple(device.name for device in mine[:_NAMED])
+def _drivers_and_devices(now: Snapshot, module: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the drivers of a module and the devices that are bound to them."""
+    bound = [device for device in now.devices if module and device.module == module]
+    drivers = sorted({device.driver for device in bound if device.driver})
+    return tuple(drivers), tuple(device.name for device in bound[:_NAMED])
 
 
-def share(about: Behind, now: Snapshot, of: str) -> float:
-    """Share of the survivors' bytes that lies in caches with this property."""
-    chosen: float = sum(
-        size for i, size in about.bytes_by_cache.items() if getattr(now.caches[i], of)
+def share(attribution: Attribution, now: Snapshot, attribute: str) -> float:
+    """Return the share of the survivors' bytes in caches of which this attribute is true."""
+    amount: float = sum(
+        size
+        for row, size in attribution.bytes_by_cache.items()
+        if getattr(now.caches[row], attribute)
     )
-    return chosen / about.bytes if about.bytes else 0.0
+    return amount / attribution.bytes if attribution.bytes else 0.0
 
 
-def cache_of(now: Snapshot, name: str) -> Cache:
-    """The cache of this name, which is there."""
+def cache_named(now: Snapshot, name: str) -> Cache:
+    """Return the cache of this name, which must exist."""
     return next(cache for cache in now.caches if cache.name == name)
 
 
-def explained(findings: list[tuple[Finding, Behind]]) -> Iterable[Finding]:
-    """The findings that matter, the fastest growth first. Devices come before the call sites that
-    allocate on behalf of all devices, sites before modules, and these before caches: what is
-    explained by verdicts about the one is left out of the other, and what is mostly growth that
-    was dismissed there is dismissed here."""
-    managed = sum(f.grown for f, _ in findings if f.kind == DEVICE and not f.dismissed)
-    guilty: set[int] = set()
+def without_explained(findings: list[tuple[Finding, Attribution]]) -> Iterable[Finding]:
+    """Return the findings that no other finding explains: verdicts first, each by growth.
+
+    Devices come before the call sites that allocate on behalf of all devices, sites before
+    modules, and modules before caches. A finding that consists mostly of the verdicts before it is
+    left out; one that consists mostly of dismissed sites is dismissed.
+    """
+    managed = sum(f.grown for f, _ in findings if f.kind == Kind.DEVICE and not f.dismissed)
+    guilty: set[int] = set()  # rows of sites
     innocent: dict[int, Finding] = {}
-    found: list[Finding] = []
-    for kind in (DEVICE, SITE, DRIVER, CACHE):
-        for finding, about in findings:
+    remaining: list[Finding] = []
+    for kind in (Kind.DEVICE, Kind.SITE, Kind.DRIVER, Kind.CACHE):
+        for finding, attribution in findings:
             if finding.kind != kind:
                 continue
-            sites = set(about.bytes_by_site)
-            by_guilty, by_innocent = (
-                sum(about.bytes_by_site[i] for i in sites & of) >= _MOST * max(about.bytes, 1.0)
-                for of in (guilty, set(innocent))
-            )
-            if finding.dismissed or kind == DEVICE:
-                found.append(finding)
-                if kind == SITE:
+            sites = set(attribution.bytes_by_site)
+            if finding.dismissed or kind == Kind.DEVICE:
+                remaining.append(finding)
+                if kind == Kind.SITE:
                     innocent |= dict.fromkeys(sites, finding)
-            elif kind == SITE:
+            elif kind == Kind.SITE:
                 guilty |= sites
                 if not (finding.name.startswith(_DEVRES) and managed >= _MOST * finding.grown):
-                    found.append(finding)
-            elif by_guilty:
+                    remaining.append(finding)
+            elif _mostly(attribution, guilty):
                 continue
-            elif by_innocent:
-                main = innocent[next(i for i in about.bytes_by_site if i in innocent)]
-                found.append(
-                    replace(finding, dismissed=f"most of it is {main.name}: {main.dismissed}")
+            elif _mostly(attribution, set(innocent)):
+                main = innocent[next(i for i in attribution.bytes_by_site if i in innocent)]
+                reason = f"most of it is {main.name}: {main.dismissed}"
+                remaining.append(
+                    replace(finding, dismissed=reason, dismissal=Dismissal.DISMISSED_SITE)
                 )
             else:
-                found.append(finding)
-                guilty |= sites if kind == DRIVER else set()
+                remaining.append(finding)
+                guilty |= sites if kind == Kind.DRIVER else set()
     # A cache can be found twice: by samples and by its exact counters.
     unique: dict[Hashable, Finding] = {}
-    for finding in sorted(found, key=lambda f: (bool(f.dismissed), -f.growth)):
+    for finding in sorted(remaining, key=lambda f: (bool(f.dismissed), -f.growth)):
         unique.setdefault((finding.kind, finding.key), finding)
     return unique.values()
+
+
+def _mostly(attribution: Attribution, sites: set[int]) -> bool:
+    """Whether most of the growth was allocated by these call sites."""
+    amount = sum(size for row, size in attribution.bytes_by_site.items() if row in sites)
+    return amount >= _MOST * max(attribution.bytes, 1.0)

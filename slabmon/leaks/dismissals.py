@@ -1,27 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What speaks against a leak so strongly that growth is no verdict."""
+"""Checks that dismiss statistically significant growth as not a leak.
+
+CHECKS is the list: one function per code of finding.Dismissal, tried in order. Each returns the
+reason in words, or "" if it does not apply. DISMISSED_SITE alone is decided elsewhere, where all
+findings are known (attribution.without_explained).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from slabmon.base.format import duration, human
-from slabmon.leaks.attribution import Behind, cache_of, share
+from slabmon.base.format import bytes_text, duration
+from slabmon.leaks.attribution import Attribution, cache_named, share
 from slabmon.leaks.drift import blocks, decline, drawdown, drift
-from slabmon.leaks.finding import CACHE, DEVICE, NET, SITE
+from slabmon.leaks.finding import Dismissal, Kind
+from slabmon.leaks.growth import Case, Growth
 from slabmon.model import Mode
 
-if TYPE_CHECKING:
-    from slabmon.leaks.growth import Case, Grown
-
 BURST = 1 / 3  # share of the growth in one block
-SLOWED = 0.5  # growth of the last quarter, of the mean
+SLOWED = 0.5  # growth of the last quarter, relative to the mean
 DECLINE, DECLINE_ERRORS = 0.5, 1.64
-WARM_UP_SECONDS = 7200.0  # a time constant up to which a decline is looked for in short windows
+WARM_UP_SECONDS = 7200.0  # the longest time constant of a warm-up looked for in short windows
 TURNOVER = 0.35  # share of old bytes that were freed
-FALL = 0.7  # an earlier fall, of the growth
+FALL = 0.7  # an earlier fall, relative to the growth
 BOOT_SECONDS = 600.0
 MIXED = 0.5
 SAMPLES = 8
@@ -30,85 +34,95 @@ STAYS = 0.02
 _MANY = 2.5  # standard errors
 
 
-def size(value: float) -> str:
-    """Bytes in a sentence."""
-    return human(round(value), "bytes")
+@dataclass(frozen=True, kw_only=True)
+class Suspicion:
+    """Growth under examination. `claimed` is the growth of caches, in bytes per hour by name, that
+    call sites accepted before account for."""
+
+    case: Case
+    growth: Growth
+    kind: Kind
+    attribution: Attribution
+    claimed: Mapping[str, float]
+
+    @property
+    def row_of(self) -> dict[tuple[Kind, object], int]:
+        """Row of each series, by subject."""
+        return {subject: row for row, subject in enumerate(self.case.subjects)}
 
 
-def examine(case: Case, found: Grown, kind: str, about: Behind) -> str:
-    """Why it is no verdict, "" if nothing says so."""
-    for check in (
-        _reclaimable,
-        _booting,
-        _new_module,
-        _burst,
-        _slowed,
-        _declining,
-        _turned_over,
-        _fell_before,
-        _stopped,
-        _unconfirmed,
-        _lost,
-        _replaced,
-    ):
-        problem = check(case, found, kind, about)
-        if problem:
-            return problem
-    return ""
+@dataclass(frozen=True)
+class Examination:
+    """The result of examine(): the code and the reason in words, or None and "" if nothing
+    dismisses the growth. `claims` is the growth of caches, in bytes per hour by name, that a call
+    site which was not dismissed accounts for."""
+
+    dismissal: Dismissal | None = None
+    reason: str = ""
+    claims: dict[str, float] = field(default_factory=dict)
 
 
-def _reclaimable(case: Case, found: Grown, kind: str, about: Behind) -> str:
+def examine(suspicion: Suspicion) -> Examination:
+    """Return the first dismissal that applies."""
+    for dismissal, check in CHECKS.items():
+        reason = check(suspicion)
+        if reason:
+            return Examination(dismissal, reason)
+    return Examination(claims=_claims(suspicion) if suspicion.kind == Kind.SITE else {})
+
+
+def _reclaimable(s: Suspicion) -> str:
     part = (
-        float(cache_of(case.now, about.name).reclaimable)
-        if kind == NET
-        else share(about, case.now, "reclaimable")
+        float(cache_named(s.case.now, s.attribution.name).reclaimable)
+        if s.kind == Kind.NET
+        else share(s.attribution, s.case.now, "reclaimable")
     )
     if part >= MIXED:
-        return f"{part:.0%} of it is reclaimable: the kernel gives it back under memory pressure"
+        return f"{part:.0%} of it is reclaimable: the kernel frees it under memory pressure"
     return ""
 
 
-def _booting(case: Case, found: Grown, kind: str, about: Behind) -> str:
-    up = case.now.tracked.now_ns / 1e9 - found.stretch.seconds
+def _boot(s: Suspicion) -> str:
+    up = s.case.now.tracked.now_ns / 1e9 - s.growth.stretch.seconds
     if up < BOOT_SECONDS:
         return f"the window begins {duration(max(0.0, up))} after boot, while services start"
     return ""
 
 
-def _new_module(case: Case, found: Grown, kind: str, about: Behind) -> str:
-    seen = case.modules.get(about.module, -np.inf)
-    passed = case.now.tracking.seconds - seen
-    if passed < case.seconds:
-        return f"the module {about.module} was loaded or first used {duration(passed)} ago"
+def _module_load(s: Suspicion) -> str:
+    seen = s.case.modules.get(s.attribution.module, -np.inf)
+    passed = s.case.now.tracking.seconds - seen
+    if passed < s.case.seconds:
+        return f"the module {s.attribution.module} was loaded or first used {duration(passed)} ago"
     return ""
 
 
-def _burst(case: Case, found: Grown, kind: str, about: Behind) -> str:
-    part = float(np.diff(found.levels).max()) / found.total
+def _burst(s: Suspicion) -> str:
+    part = float(np.diff(s.growth.levels).max()) / s.growth.total
     if part > BURST:
         return f"{part:.0%} of the growth came at once"
     return ""
 
 
-def _slowed(case: Case, found: Grown, kind: str, about: Behind) -> str:
-    count = len(found.levels) - 1
-    last = float(found.levels[-1] - found.levels[-1 - count // 4])
-    ratio = last / (count // 4) / found.mean
+def _plateau(s: Suspicion) -> str:
+    levels = s.growth.levels
+    quarter = (len(levels) - 1) // 4
+    ratio = float(levels[-1] - levels[-1 - quarter]) / quarter / s.growth.mean
     if ratio < SLOWED:
-        return f"it levels off: lately it grew at {ratio:.0%} of its mean pace"
+        return f"it levels off: its latest growth is {ratio:.0%} of the mean rate"
     return ""
 
 
-def _declining(case: Case, found: Grown, kind: str, about: Behind) -> str:
-    """A warm-up: growth declines, by itself or as the exact count of allocations shows where most
-    of what is allocated stays."""
-    series = [found.levels]
-    allocated = found.stretch.allocated[:, found.row]
+def _warm_up(s: Suspicion) -> str:
+    """Whether growth declines, by itself or, where most of what is allocated stays, according to
+    the exact count of allocations."""
+    series = [s.growth.levels]
+    allocated = s.growth.stretch.allocated[:, s.growth.row]
     if not np.isnan(allocated).any():
         levels = blocks(allocated[:, None])[:, 0]
-        if found.total > MIXED * (levels[-1] - levels[0]) > 0:
+        if s.growth.total > MIXED * (levels[-1] - levels[0]) > 0:
             series.append(levels)
-    least = min(DECLINE, found.stretch.seconds / WARM_UP_SECONDS)
+    least = min(DECLINE, s.growth.stretch.seconds / WARM_UP_SECONDS)
     for levels in series:
         fall, errors = decline(levels)
         if fall > least and errors > DECLINE_ERRORS:
@@ -118,123 +132,146 @@ def _declining(case: Case, found: Grown, kind: str, about: Behind) -> str:
     return ""
 
 
-def _turned_over(case: Case, found: Grown, kind: str, about: Behind) -> str:
-    if found.turnover > TURNOVER:
+def _turnover(s: Suspicion) -> str:
+    if s.growth.turnover > TURNOVER:
         return (
-            f"{found.turnover:.0%} of what outlived {duration(found.stretch.age)} was freed "
-            "since: it turns over"
+            f"{s.growth.turnover:.0%} of the objects older than {duration(s.growth.stretch.age)} "
+            "have been freed since: it turns over"
         )
     return ""
 
 
-def _fell_before(case: Case, found: Grown, kind: str, about: Behind) -> str:
-    for stretch in case.stretches:
-        fall = drawdown(stretch.level[:, found.row])
-        if fall > FALL * found.total:
-            return f"it fell by {size(fall)} before: it comes and goes"
+def _periodic(s: Suspicion) -> str:
+    for stretch in s.case.stretches:
+        fall = drawdown(stretch.level[:, s.growth.row])
+        if fall > FALL * s.growth.total:
+            return f"it fell by {bytes_text(fall)} before: it comes and goes"
     return ""
 
 
-def _stopped(case: Case, found: Grown, kind: str, about: Behind) -> str:
-    """Whether the pace of the whole window is gone at a shorter scale."""
-    for stretch in case.stretches:
-        if stretch.age > found.stretch.age:  # where the latest is not old enough to be seen
+def _over(s: Suspicion) -> str:
+    """Whether growth at the mean rate of the whole window has ceased at a shorter scale."""
+    growth, row = s.growth, s.growth.row
+    for stretch in s.case.stretches:
+        if stretch.age > growth.stretch.age:  # recent objects are not old enough to be seen there
             continue
         count = len(stretch.moments)
         for first in (count // 2, 3 * count // 4):
             part = stretch.since(first)
-            if len(part.moments) < 2 or part.seconds >= found.stretch.seconds:
+            if len(part.moments) < 2 or part.seconds >= growth.stretch.seconds:
                 continue
-            expected = found.mean / found.hours * part.seconds / 3600
-            grown = float(part.level[-1, found.row] - part.level[0, found.row])
-            variance = float(part.variance[-1, found.row] - part.variance[0, found.row])
-            per_event = _event(found)
-            error = np.sqrt(max(variance, expected * per_event))
+            expected = growth.mean / growth.hours * part.seconds / 3600
+            grown = float(part.level[-1, row] - part.level[0, row])
+            variance = float(part.variance[-1, row] - part.variance[0, row])
+            error = np.sqrt(max(variance, expected * _event_bytes(growth)))
             if expected > 0 and SLOWED * expected - grown > _MANY * error:
-                return f"it stopped: {size(grown)} in the last {duration(part.seconds)}"
+                return f"it stopped: {bytes_text(grown)} in the last {duration(part.seconds)}"
     return ""
 
 
-def _event(found: Grown) -> float:
-    """Bytes that come together, from how much the growth of blocks scatters."""
-    return float(np.diff(found.levels).var(ddof=1)) / found.mean
+def _event_bytes(growth: Growth) -> float:
+    """Return the bytes that come together, from the scatter of the blocks' growth."""
+    return float(np.diff(growth.levels).var(ddof=1)) / growth.mean
 
 
-def _unconfirmed(case: Case, found: Grown, kind: str, about: Behind) -> str:
-    """Exact growth that samples would show, if it were made of survivors."""
-    interval = case.now.tracking.sample_bytes
-    if kind != NET or not cache_of(case.now, about.name).frees_observable:
+def _not_confirmed_by_samples(s: Suspicion) -> str:
+    """Whether samples fail to show exact growth that they would show if it consisted of objects
+    that survive."""
+    now, growth, name = s.case.now, s.growth, s.attribution.name
+    interval = now.tracking.sample_bytes
+    if s.kind != Kind.NET or not interval or not cache_named(now, name).frees_observable:
         return ""
-    if not interval:
-        return ""
-    if found.total < SAMPLES * interval:
-        allocated = found.stretch.allocated[:, found.row]
+    if growth.total < SAMPLES * interval:
+        allocated = growth.stretch.allocated[:, growth.row]
         passed = float(np.nanmax(allocated) - np.nanmin(allocated))
-        if found.total < STAYS * passed:
+        if growth.total < STAYS * passed:
             return f"less than {STAYS:.0%} of what was allocated stays: too little to tell"
         return ""
-    stretch, rows = found.stretch, {subject: i for i, subject in enumerate(case.subjects)}
-    row = rows.get((CACHE, about.name))
+    stretch, row = growth.stretch, s.row_of.get((Kind.CACHE, name))
     grown = freed = 0.0
     if row is not None:
         grown = float(stretch.level[-1, row] - stretch.level[0, row])
         freed = float(stretch.gone[-1, row] - stretch.gone[0, row])
-    if grown < MIXED * found.total or freed > TURNOVER * (freed + grown):
+    if grown < MIXED * growth.total or freed > TURNOVER * (freed + grown):
         return (
-            f"of its objects that outlived {duration(stretch.age)}, {size(freed)} were freed "
-            f"and {size(max(0.0, grown))} more live: samples do not confirm it"
+            f"of its objects older than {duration(stretch.age)}, {bytes_text(freed)} were freed "
+            f"and {bytes_text(max(0.0, grown))} more are live: samples do not confirm it"
         )
     return ""
 
 
-def _replaced(case: Case, found: Grown, kind: str, about: Behind) -> str:
-    """What was allocated before tracking began is not tracked: its frees are seen in the exact
-    counters of its cache alone, which therefore have to confirm growth. Growth of a cache that
-    call sites found before account for confirms no other site."""
-    if kind in (NET, DEVICE):
+def _losses(s: Suspicion) -> str:
+    if s.kind == Kind.DEVICE:
         return ""
-    hours = found.stretch.seconds / 3600
-    rows = {subject: i for i, subject in enumerate(case.subjects)}
-    net = claimed = variance = 0.0
-    claims: dict[str, float] = {}
-    for number, held in about.bytes_by_cache.items():
-        name = case.now.caches[number].name
-        row = rows.get((NET, name))
-        claimed += held
-        claims[name] = held / hours
+    lost = float(s.growth.stretch.lost[-1] - s.growth.stretch.lost[0])
+    if s.kind == Kind.NET:
+        size = cache_named(s.case.now, s.attribution.name).object_size
+        objects = s.growth.total / max(1, size)
+    else:
+        objects = s.attribution.objects
+    if lost > MIXED * objects:
+        return (
+            f"{lost:.0f} events, possibly frees, were lost in the window: enough to explain the "
+            "growth"
+        )
+    return ""
+
+
+def _not_confirmed_by_counters(s: Suspicion) -> str:
+    """Whether the exact counters of its caches do not show the growth.
+
+    Objects allocated before tracking began are not tracked; only those counters show their frees.
+    Growth of a cache that call sites accepted before account for confirms no other site.
+    """
+    if s.kind in (Kind.NET, Kind.DEVICE):
+        return ""
+    stretch, rows = s.growth.stretch, s.row_of
+    net = attributed = variance = 0.0
+    for number, size in s.attribution.bytes_by_cache.items():
+        name = s.case.now.caches[number].name
+        row = rows.get((Kind.NET, name))
+        attributed += size
         if row is None:
             continue
-        levels = blocks(found.stretch.level[:, row : row + 1])
+        levels = blocks(stretch.level[:, row : row + 1])
         measured = drift(levels, np.zeros(1))
         count = len(levels) - 1
         net += float(measured.mean[0]) * count
-        if kind == SITE:
-            net -= case.claimed.get(name, 0.0) * hours
+        if s.kind == Kind.SITE:
+            net -= s.claimed.get(name, 0.0) * stretch.seconds / 3600
         variance += float(measured.error[0] * count) ** 2
-    claimed = min(claimed, found.total)
-    # Where all is tracked, it is enough that the counters do not contradict.
-    doubt = np.sqrt(variance) * (1 if case.now.tracking.mode == Mode.EXACT else -1)
-    if net + doubt < CONFIRMED * claimed:
-        error = size(float(np.sqrt(variance)))
+    attributed = min(attributed, s.growth.total)
+    error = float(np.sqrt(variance))
+    # In exact mode it is enough that the counters do not contradict.
+    allowance = error if s.case.now.tracking.mode == Mode.EXACT else -error
+    if net + allowance < CONFIRMED * attributed:
         return (
-            f"its caches, exactly counted, grew by {size(max(0.0, net))} (error {error}) "
-            "beyond what else grows there, which does not confirm it: it may replace what was "
-            "allocated before tracking began"
+            f"the exact counters of its caches grew by {bytes_text(max(0.0, net))} (error "
+            f"{bytes_text(error)}) beyond other growth there, which does not confirm it: it may "
+            "replace what was allocated before tracking began"
         )
-    if kind == SITE:
-        for name, rate in claims.items():
-            case.claimed[name] = case.claimed.get(name, 0.0) + rate
     return ""
 
 
-def _lost(case: Case, found: Grown, kind: str, about: Behind) -> str:
-    if kind == DEVICE:
-        return ""
-    lost = float(found.stretch.lost[-1] - found.stretch.lost[0])
-    if kind == NET:
-        objects = found.total / max(1, cache_of(case.now, about.name).object_size)
-    else:
-        objects = about.objects
-    if lost > MIXED * objects:
-        return f"{lost:.0f} events were lost in the window, frees perhaps: as many as it grew by"
-    return ""
+def _claims(s: Suspicion) -> dict[str, float]:
+    hours = s.growth.stretch.seconds / 3600
+    return {
+        s.case.now.caches[number].name: size / hours
+        for number, size in s.attribution.bytes_by_cache.items()
+    }
+
+
+CHECKS: Mapping[Dismissal, Callable[[Suspicion], str]] = {
+    Dismissal.RECLAIMABLE: _reclaimable,
+    Dismissal.BOOT: _boot,
+    Dismissal.MODULE_LOAD: _module_load,
+    Dismissal.BURST: _burst,
+    Dismissal.PLATEAU: _plateau,
+    Dismissal.WARM_UP: _warm_up,
+    Dismissal.TURNOVER: _turnover,
+    Dismissal.PERIODIC: _periodic,
+    Dismissal.OVER: _over,
+    Dismissal.NOT_CONFIRMED_BY_SAMPLES: _not_confirmed_by_samples,
+    Dismissal.LOSSES: _losses,
+    Dismissal.NOT_CONFIRMED_BY_COUNTERS: _not_confirmed_by_counters,
+}

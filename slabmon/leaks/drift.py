@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is there drift? Statistics of series that grow by increments.
+"""Drift tests for series that grow by increments.
 
-What is live is a sum of increments (allocations that stay, minus frees), so that its level at one
-moment depends on that at the moment before. Tests for a trend of levels, Mann-Kendall's among
-them, need independent errors and find trends where there are none (Hamed and Rao, J. Hydrology
-204, 1998; Durlauf and Phillips, Econometrica 56, 1988). We test whether the mean of the increments
-is positive. Series are columns: an array is (moments, series).
+Live memory is a sum of increments (allocations that survive, minus frees), so each level depends
+on the one before. Tests for a trend of levels, Mann-Kendall's among them, need independent errors
+and find trends in random walks (Hamed and Rao, J. Hydrology 204, 1998; Durlauf and Phillips,
+Econometrica 56, 1988). These functions test whether the mean increment is positive. Series are
+columns: an array is (moments, series).
 """
 
 from __future__ import annotations
@@ -15,22 +15,26 @@ from typing import NamedTuple
 
 import numpy as np
 
+from slabmon.base.arrays import F64
+
 BLOCKS = 24
 MIN_BLOCKS = 12
-_STEADY = 6  # blocks that a pace is told from, at least
-_CHANGE = 0.01  # chance of seeing a change of pace where there is none
+_STEADY = 6  # the fewest blocks that a rate is estimated from
+_CHANGE = 0.01  # probability of finding a change of rate where there is none
 _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
-def normal_tail(z: np.ndarray) -> np.ndarray:
-    """Probability that a standard normal variable exceeds z."""
+def normal_tail(z: F64) -> F64:
+    """Return the probability that a standard normal variable exceeds z."""
     return np.asarray(_erfc(np.asarray(z) / math.sqrt(2)), float) / 2
 
 
-def student_tail(t: np.ndarray, degrees: float) -> np.ndarray:
-    """Probability that Student's t exceeds t, by Wallace's normal approximation (Annals of
-    Mathematical Statistics 30, 1959): for 11 degrees and more never too small, and at
-    most 17 % too large down to 1e-8."""
+def student_tail(t: F64, degrees: float) -> F64:
+    """Return the probability that Student's t exceeds t.
+
+    Wallace's normal approximation (Annals of Mathematical Statistics 30, 1959): from 11 degrees of
+    freedom on it is never too small, and at most 17 % too large down to 1e-8.
+    """
     factor = (8 * degrees + 1) / (8 * degrees + 3)
     with np.errstate(over="ignore"):
         z = factor * np.sqrt(degrees * np.log1p(np.square(t) / degrees))
@@ -38,13 +42,13 @@ def student_tail(t: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def student_quantile95(degrees: float) -> float:
-    """The 97.5 % point of Student's t: the expansion of Cornish and Fisher in 1/degrees."""
+    """Return the 97.5 % point of Student's t, by Cornish and Fisher's expansion in 1/degrees."""
     z = 1.959963985
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
-def blocks(values: np.ndarray) -> np.ndarray:
-    """Levels at the borders of at most BLOCKS stretches with equally many moments each, up to the
+def blocks(values: F64) -> F64:
+    """Return the levels at the borders of at most BLOCKS blocks of equal length that end with the
     last moment: (borders, series)."""
     intervals = len(values) - 1
     every = -(-intervals // BLOCKS)
@@ -52,19 +56,21 @@ def blocks(values: np.ndarray) -> np.ndarray:
 
 
 class Drift(NamedTuple):
-    """By series: growth per block, its standard error, and the chance `p` of such growth where
-    there is none: by the blocks' own scatter (Student), and by `variance`, that of the growth of
-    all blocks together (normal); the larger of both."""
+    """Growth per block, its standard error, and the probability of such growth by chance: the
+    larger of Student's, by the scatter of the blocks, and the normal, by the variance given."""
 
-    mean: np.ndarray
-    error: np.ndarray
-    p: np.ndarray
+    mean: F64  # (series,)
+    error: F64  # (series,)
+    p: F64  # (series,)
 
 
-def drift(levels: np.ndarray, variance: np.ndarray) -> Drift:
-    """Drift of levels at the borders of blocks. Student's test asks for no model of demand, so
-    that objects that come and go in batches do not count as many; one block that stands out makes
-    the scatter large and the test fail, as it is to."""
+def drift(levels: F64, variance: F64) -> Drift:
+    """Return the drift of `levels` (borders, series) at the borders of blocks. `variance` (series,)
+    is that of the growth over all blocks.
+
+    Student's test needs no model of demand: objects that come and go in batches do not count as
+    many, and a single block that stands out makes the scatter large and the test fail, as intended.
+    """
     steps = np.diff(levels, axis=0)
     count = len(steps)
     mean = steps.mean(0)
@@ -75,27 +81,29 @@ def drift(levels: np.ndarray, variance: np.ndarray) -> Drift:
     return Drift(mean, error, np.maximum(student_tail(t, count - 1), normal_tail(z)))
 
 
-def adjusted(p: np.ndarray) -> np.ndarray:
-    """Benjamini and Hochberg's adjusted p (J. Royal Statistical Society B 57, 1995): taking those
-    below q keeps the expected share of false ones below q. That holds for series that depend on
-    each other positively, as a site, its cache and its module do (Benjamini and Yekutieli, Annals
-    of Statistics 29, 2001)."""
+def adjusted(p: F64) -> F64:
+    """Return Benjamini and Hochberg's adjusted p (J. Royal Statistical Society B 57, 1995).
+
+    Accepting those below q keeps the expected share of false ones below q. This holds for
+    positively dependent series, as a site, its cache and its module are (Benjamini and Yekutieli,
+    Annals of Statistics 29, 2001).
+    """
     order = np.argsort(p)[::-1]
     ranks = np.arange(len(p), 0, -1)
-    found = np.empty(len(p))
-    found[order] = np.minimum.accumulate(np.minimum(1.0, p[order] * len(p) / ranks))
-    return found
+    result = np.empty(len(p))
+    result[order] = np.minimum.accumulate(np.minimum(1.0, p[order] * len(p) / ranks))
+    return result
 
 
-def theil_sen(levels: np.ndarray) -> float:
-    """Median of the slopes between all pairs of levels, per block (Sen, J. American Statistical
-    Association 63, 1968): one burst does not move it."""
+def theil_sen(levels: F64) -> float:
+    """Return the median of the slopes between all pairs of levels, per block (Sen, J. American
+    Statistical Association 63, 1968). One burst does not move it."""
     first, second = np.triu_indices(len(levels), 1)
     return float(np.median((levels[second] - levels[first]) / (second - first)))
 
 
-class Pace(NamedTuple):
-    """Growth per block from block `first` on, with a 95 % interval."""
+class GrowthRate(NamedTuple):
+    """Growth per block, in bytes, from block `first` on, with a 95 % interval."""
 
     first: int
     growth: float
@@ -103,31 +111,37 @@ class Pace(NamedTuple):
     high: float
 
 
-def pace(levels: np.ndarray, grain: float) -> Pace:
-    """Pace since it last changed: the interval is Student's for the mean, widened to hold the
-    median slope, and by `grain`, the least by which levels rise: what comes one by one at
-    regular times differs by up to one from its pace times the time, however little it scatters."""
+def growth_rate(levels: F64, grain: float) -> GrowthRate:
+    """Return the rate since it last changed.
+
+    The interval is Student's for the mean, widened to contain the median slope, and by `grain`, the
+    smallest rise in bytes: objects that come one by one at regular times differ by up to one from
+    rate times time, however little they scatter.
+    """
     first = last_change(np.diff(levels))
     part = levels[first:]
     steps = np.diff(part)
     slope, mean = theil_sen(part), float(steps.mean())
     error = float(steps.std(ddof=1)) / math.sqrt(len(steps))
     margin = max(student_quantile95(len(steps) - 1) * error, grain / len(steps))
-    return Pace(first, slope, min(slope, max(0.0, mean - margin)), max(slope, mean + margin))
+    return GrowthRate(first, slope, min(slope, max(0.0, mean - margin)), max(slope, mean + margin))
 
 
-def last_change(steps: np.ndarray) -> int:
-    """The block after which the mean increment changes no more, 0 if it never does. Where two
-    means leave least scatter it is split (Worsley, J. American Statistical Association 74, 1979),
-    if Student's test, times the number of places it may be split at (Bonferroni), tells them
-    apart; and the later part again. The first block after a change began before it."""
+def last_change(steps: F64) -> int:
+    """Return the block after which the mean increment no longer changes; 0 if it never changes.
+
+    The increments are split where two means leave least scatter (Worsley, J. American Statistical
+    Association 74, 1979), if Student's test, corrected for the number of possible splits
+    (Bonferroni), separates the means; then the later part again. The first block after a split is
+    left out, since it began before the change.
+    """
     count = len(steps)
     places = np.arange(1, count - _STEADY)
     if len(places) == 0:
         return 0
     before = np.cumsum(steps)[places - 1]
-    apart = (steps.sum() - before) / (count - places) - before / places
-    between = places * (count - places) / count * apart**2
+    difference = (steps.sum() - before) / (count - places) - before / places
+    between = places * (count - places) / count * difference**2
     best = int(np.argmax(between))
     within = max(0.0, float(np.square(steps - steps.mean()).sum() - between[best]))
     if between[best] <= 0:
@@ -140,20 +154,20 @@ def last_change(steps: np.ndarray) -> int:
     return first + last_change(steps[first:])
 
 
-def decline(levels: np.ndarray) -> tuple[float, float]:
-    """By how much growth per block falls from the first to the last block, as a share of its
-    mean, and how many standard errors that is: least squares on the increments."""
+def decline(levels: F64) -> tuple[float, float]:
+    """Return by how much growth per block falls from the first to the last block, as a share of
+    its mean, and how many standard errors that is: least squares on the increments."""
     steps = np.diff(levels)
-    at = np.arange(len(steps)) - (len(steps) - 1) / 2
-    slope = float(at @ steps / (at @ at))
-    rest = steps - steps.mean() - slope * at
-    error = math.sqrt(float(rest @ rest) / (len(steps) - 2) / float(at @ at))
+    x = np.arange(len(steps)) - (len(steps) - 1) / 2
+    slope = float(x @ steps / (x @ x))
+    residual = steps - steps.mean() - slope * x
+    error = math.sqrt(float(residual @ residual) / (len(steps) - 2) / float(x @ x))
     mean = float(steps.mean())
     if mean <= 0:
         return 0.0, 0.0
     return -slope * len(steps) / mean, -slope / error if error > 0 else 0.0
 
 
-def drawdown(levels: np.ndarray) -> float:
-    """The largest fall from a level to a later one."""
+def drawdown(levels: F64) -> float:
+    """Return the largest fall from a level to a later one."""
     return float(np.max(np.maximum.accumulate(levels) - levels, initial=0.0))

@@ -4,96 +4,88 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from slabmon.base.format import duration
-from slabmon.leaks.attribution import Behind, cache_of, share
-from slabmon.leaks.dismissals import size
-from slabmon.leaks.finding import CACHE, DEVICE, NET, Finding
+from slabmon.base.format import bytes_text, duration
+from slabmon.leaks.attribution import Attribution, cache_named, share
+from slabmon.leaks.finding import Finding, Kind
+from slabmon.leaks.growth import Case, Growth
 from slabmon.model import Mode
-
-if TYPE_CHECKING:
-    from slabmon.leaks.growth import Case, Grown
 
 _DAY = 86400.0
 _MOST = 0.99
 _FEW = 30
 
 
-def favouring(case: Case, found: Grown, finding: Finding, about: Behind) -> tuple[str, ...]:
-    """What speaks for a leak."""
-    return tuple(_favouring(case, found, finding, about))
-
-
-def _favouring(case: Case, found: Grown, finding: Finding, about: Behind) -> Iterable[str]:
-    steps = np.diff(found.levels)
+def favouring(
+    case: Case, growth: Growth, finding: Finding, attribution: Attribution
+) -> Iterable[str]:
+    """Yield the evidence for a leak."""
+    steps = np.diff(growth.levels)
     yield (
-        f"it grew by {size(found.total)} in {duration(finding.window)}, in "
+        f"it grew by {bytes_text(growth.total)} in {duration(finding.window)}, in "
         f"{int((steps > 0).sum())} of {len(steps)} equal parts of that time"
     )
-    if found.pace.first:
-        steady = found.hours * (len(steps) - found.pace.first) * 3600
-        yield f"it has grown at its present pace for {duration(steady)}"
+    if growth.rate.first:
+        steady = growth.hours * (len(steps) - growth.rate.first) * 3600
+        yield f"it has grown at its present rate for {duration(steady)}"
     yield (
-        f"the chance of such growth from noise of sampling and demand is {found.p:.0e}, "
+        f"the probability of such growth by chance, from sampling and demand, is {growth.p:.0e}, "
         "corrected for the number of series tested"
     )
-    if about.samples:
-        if finding.kind != DEVICE:
+    if attribution.samples:
+        if finding.kind != Kind.DEVICE:
             yield (
-                f"of what outlived {duration(found.stretch.age)}, "
-                f"{found.turnover:.0%} was freed since"
+                f"{growth.turnover:.0%} of its objects older than "
+                f"{duration(growth.stretch.age)} have been freed since"
             )
-        yield f"the oldest object of this growth is {duration(about.oldest)} old"
-        yield from _lifetimes(case, about)
-    if finding.kind == DEVICE:
+        yield f"the oldest object of this growth is {duration(attribution.oldest)} old"
+        yield from _lifetimes(case, attribution)
+    if finding.kind == Kind.DEVICE:
         yield "managed memory is counted exactly, resource by resource"
     elif case.now.tracking.mode == Mode.EXACT:
-        yield "every allocation that the filter lets through is tracked"
+        yield "every allocation that matches the filter is tracked"
 
 
-def _lifetimes(case: Case, about: Behind) -> Iterable[str]:
-    """How long the objects of its main cache live that are freed."""
-    cache = case.now.caches[next(iter(about.bytes_by_cache))]
+def _lifetimes(case: Case, attribution: Attribution) -> Iterable[str]:
+    """Yield how long the freed objects of its main cache lived."""
+    cache = case.now.caches[next(iter(attribution.bytes_by_cache))]
     counts = np.cumsum(cache.lifetimes)
     if not len(counts) or not counts[-1]:
         return
     decade = int(np.searchsorted(counts, _MOST * counts[-1]))
-    if decade < len(counts) - 1 and 10.0 ** (decade - 5) < about.oldest:
+    if decade < len(counts) - 1 and 10.0 ** (decade - 5) < attribution.oldest:
         yield (
             f"{_MOST:.0%} of the sampled objects of {cache.name} that were freed lived less "
             f"than {duration(10.0 ** (decade - 5))}"
         )
 
 
-def contrary(case: Case, found: Grown, finding: Finding, about: Behind) -> tuple[str, ...]:
-    """What speaks against a leak, without refuting it."""
-    return tuple(_contrary(case, found, finding, about))
-
-
-def _contrary(case: Case, found: Grown, finding: Finding, about: Behind) -> Iterable[str]:
+def contrary(
+    case: Case, growth: Growth, finding: Finding, attribution: Attribution
+) -> Iterable[str]:
+    """Yield the evidence against a leak that does not suffice to dismiss it."""
     if finding.window < _DAY:
         yield (
             f"watched for {duration(finding.window)}: a slower warm-up, or a load that rises "
             "and falls with the day, looks the same so far"
         )
-    if case.now.tracking.mode != Mode.EXACT and 0 < about.samples < _FEW:
-        yield f"estimated from {about.samples} sampled objects"
-    part = share(about, case.now, "reclaimable")
+    if case.now.tracking.mode != Mode.EXACT and 0 < attribution.samples < _FEW:
+        yield f"estimated from {attribution.samples} sampled objects"
+    part = share(attribution, case.now, "reclaimable")
     if part:
         yield f"{part:.0%} of it is reclaimable"
-    lost = found.stretch.lost[-1] - found.stretch.lost[0]
+    lost = growth.stretch.lost[-1] - growth.stretch.lost[0]
     if lost:
-        yield f"{lost:.0f} events were lost in that time, frees perhaps"
-    kind = case.subjects[found.row][0]
-    if kind == NET and not cache_of(case.now, about.name).frees_observable:
+        yield f"{lost:.0f} events, possibly frees, were lost in that time"
+    kind = case.subjects[growth.row][0]
+    if kind == Kind.NET and not cache_named(case.now, attribution.name).frees_observable:
         yield (
             "not all frees of this cache can be seen; it is judged by the active objects of "
             "/proc/slabinfo, an upper bound"
         )
-    elif kind == NET:
-        yield "too slow for samples: who allocates is not known; track the cache exactly"
-    if finding.kind == CACHE and len(about.sites) > 1:
-        yield f"no one call site stands out: {len(about.bytes_by_site)} share it"
+    elif kind == Kind.NET:
+        yield "too slow for samples: the call site is not known; track the cache exactly"
+    if finding.kind == Kind.CACHE and len(attribution.sites) > 1:
+        yield f"no single call site stands out: {len(attribution.bytes_by_site)} share it"

@@ -1,28 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the verdict engine says."""
+"""The results of the verdict engine: findings and assessments."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-
-SITE, DRIVER, CACHE, NET, DEVICE = "site", "driver", "cache", "net", "device"
-POSSIBLE, LIKELY, STRONG = "possible", "likely", "strong"
-STRENGTHS = (POSSIBLE, LIKELY, STRONG)
+from enum import StrEnum
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Growth of one suspect: a verdict, or, with `dismissed` saying why not, none.
+class Kind(StrEnum):
+    """What a series is about.
 
-    `kind` is site, driver (a module's call sites together), cache or device, `name` as in the
-    views; `module`, `drivers`, `devices`, `caches` and `sites` are what is behind it, as far as
-    that is known ("" and () if not). `growth`, `low` and `high` are bytes per hour with a 95 %
-    interval, over `window` seconds, in which it grew by `grown` bytes; `live` is what it holds.
-    `p` is the probability of such growth by chance, corrected for the number of series tested.
+    A DRIVER is a module's call sites together. NET is the exact net growth of a cache; a finding
+    based on it is of kind CACHE, as one based on the cache's sampled survivors is.
     """
 
-    kind: str
+    SITE = "site"
+    DRIVER = "driver"
+    CACHE = "cache"
+    NET = "net"
+    DEVICE = "device"
+
+
+class Strength(StrEnum):
+    """Strength of the evidence, by the length of the window."""
+
+    POSSIBLE = "possible"
+    LIKELY = "likely"
+    STRONG = "strong"
+
+
+class Dismissal(StrEnum):
+    """Why significant growth is not reported as a leak, in the order in which this is checked.
+
+    docs/verdicts.md says when each applies.
+    """
+
+    RECLAIMABLE = "reclaimable"
+    BOOT = "boot"
+    MODULE_LOAD = "module_load"
+    BURST = "burst"
+    PLATEAU = "plateau"
+    WARM_UP = "warm_up"
+    TURNOVER = "turnover"
+    PERIODIC = "periodic"
+    OVER = "over"
+    NOT_CONFIRMED_BY_SAMPLES = "not_confirmed_by_samples"
+    LOSSES = "losses"
+    NOT_CONFIRMED_BY_COUNTERS = "not_confirmed_by_counters"
+    DISMISSED_SITE = "dismissed_site"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Growth of one suspect: a verdict, or dismissed.
+
+    `name` is the suspect's name in the views; `module`, `drivers`, `devices`, `caches` and `sites`
+    are what the growth is attributed to, as far as that is known ("" and () if not). `growth`,
+    `low` and `high` are bytes per hour with a 95 % interval, over `window` seconds, in which the
+    suspect grew by `grown` bytes; it holds `live` bytes. `p` is the probability of such growth by
+    chance, corrected for the number of series tested. `dismissed` is "" for a verdict, else the
+    reason in words; `dismissal` is its code (None for a verdict, and where an older daemon gave
+    none).
+    """
+
+    kind: Kind
     key: Hashable
     name: str
     module: str
@@ -30,7 +72,7 @@ class Finding:
     devices: tuple[str, ...]
     caches: tuple[str, ...]
     sites: tuple[str, ...]
-    strength: str
+    strength: Strength
     growth: float
     low: float
     high: float
@@ -41,39 +83,43 @@ class Finding:
     evidence_for: tuple[str, ...]
     evidence_against: tuple[str, ...]
     dismissed: str = ""
+    dismissal: Dismissal | None = None
 
     @property
     def bytes_per_second(self) -> float:
-        """Growth per second."""
+        """Growth in bytes per second."""
         return self.growth / 3600
 
     @property
     def verdict(self) -> str:
-        """The strength of the evidence, or that it is none."""
+        """The strength of the evidence, or "none" if dismissed."""
         return "none" if self.dismissed else self.strength
 
     @property
     def reason(self) -> str:
-        """What dismissed it, else the evidence for and against in one sentence."""
+        """The reason for its dismissal, else the evidence for and against in one sentence."""
         against = f"; but {'; '.join(self.evidence_against)}" if self.evidence_against else ""
         return self.dismissed or "; ".join(self.evidence_for) + against
 
     @property
     def behind(self) -> str:
-        """Module, drivers, devices: each name once."""
+        """Module, drivers and devices: each name once."""
         names = (self.module, *self.drivers, *self.devices)
         return ", ".join(dict.fromkeys(name for name in names if name))
 
     def seconds_to(self, amount: float) -> float | None:
-        """Projected time until it holds this many bytes; None if it does not grow."""
+        """Return the projected time until it holds `amount` bytes, or None if it does not grow."""
         return max(0.0, amount - self.live) / self.growth * 3600 if self.growth > 0 else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Assessment:
-    """What can be said at one moment. `observed` is how long, in seconds, this has been watched,
-    `needed` the least for any verdict; `series` how many were tested, `left_out` how many could
-    not be for want of room, `memory` the host's in bytes (0: not known)."""
+    """All findings at one moment.
+
+    `observed` is for how many seconds growth has been watched, `needed` the minimum for a verdict.
+    `series` counts the tests made, `left_out` the series that could not be followed because there
+    are too many. `memory` is the host's, in bytes (0: not known).
+    """
 
     observed: float
     needed: float
@@ -85,5 +131,5 @@ class Assessment:
 
     @property
     def ready(self) -> bool:
-        """Whether it was watched long enough for a verdict."""
+        """Whether growth has been watched long enough for a verdict."""
         return self.observed >= self.needed

@@ -1,46 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What there is to judge by, and growth that was established."""
+"""The input of one assessment, and the significant growth that it shows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
-import numpy as np
-
-from slabmon.leaks.drift import Pace
+from slabmon.base.arrays import F64
+from slabmon.leaks.drift import GrowthRate
 from slabmon.leaks.series import Stretch, Subject
 from slabmon.model import Snapshot
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Case:
-    """All that there is to judge by. `subjects` name the series, `stretches` hold them, the
-    shortest scale first; `modules` says when each module was first seen. `seconds` is the shortest
-    window for a verdict. `claimed` is filled on the way:
-    growth of caches, bytes per hour, that accepted call sites account for."""
+    """All that one assessment is based on.
+
+    `subjects` name the series, by row; `stretches` hold their points, the shortest scale first.
+    `modules` says when each module was first seen (tracking seconds, -inf: from the beginning).
+    `seconds` is the shortest window for a verdict.
+    """
 
     now: Snapshot
     subjects: list[Subject]
     stretches: list[Stretch]
     modules: dict[str, float]
     seconds: float
-    claimed: dict[str, float] = field(default_factory=dict)
 
 
-class Grown(NamedTuple):
-    """Established growth of one series over one stretch."""
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """Significant growth of one series, `row`, over one stretch.
+
+    `levels` are the bytes at the borders of equal blocks, `mean` the growth per block in bytes,
+    `p` its probability by chance, corrected for the number of tests.
+    """
 
     row: int
     stretch: Stretch
-    levels: np.ndarray
+    levels: F64  # (blocks + 1,)
     mean: float
     p: float
-    pace: Pace
+    rate: GrowthRate
 
     @property
     def total(self) -> float:
-        """Bytes grown, over all blocks."""
+        """Bytes grown over all blocks."""
         return float(self.levels[-1] - self.levels[0])
 
     @property

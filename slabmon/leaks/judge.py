@@ -1,130 +1,160 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From series to findings: which growth is established, what dismisses it, what is behind it."""
+"""From series to findings: establish growth, attribute it, dismiss what is not a leak."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
+from slabmon.base.arrays import F64, I64
 from slabmon.leaks import dismissals, evidence
-from slabmon.leaks.attribution import Behind, behind, explained
-from slabmon.leaks.drift import BLOCKS, MIN_BLOCKS, adjusted, blocks, drift, pace
-from slabmon.leaks.finding import CACHE, LIKELY, NET, POSSIBLE, STRONG, Finding
-from slabmon.leaks.growth import Case, Grown
+from slabmon.leaks.attribution import Attribution, attribute_growth, without_explained
+from slabmon.leaks.drift import BLOCKS, MIN_BLOCKS, adjusted, blocks, drift, growth_rate
+from slabmon.leaks.finding import Finding, Kind, Strength
+from slabmon.leaks.growth import Case, Growth
 from slabmon.leaks.series import Stretch
 
-# Expected share of findings that chance alone makes, at one assessment.
+# Expected share of false findings in one assessment.
 FALSE_SHARE = 1e-3
-_LONG, _LONGEST = 3600.0, 6 * 3600.0
+_LIKELY_SECONDS, _STRONG_SECONDS = 3600.0, 6 * 3600.0
+# Exact net growth is not tested over shorter windows.
 _NET_SECONDS = 3600.0
 
 
 def judge(case: Case) -> tuple[list[Finding], int]:
-    """Findings, dismissed ones among them, and how many series were tested."""
-    grown, tested = _established(case)
-    findings: list[tuple[Finding, Behind]] = []
-    # Those of which least was freed come first: they have the best claim on their cache's growth.
-    for found in sorted(grown, key=lambda found: found.turnover):
-        made = _finding(case, found)
-        if made:
-            findings.append(made)
-    return list(explained(findings)), tested
+    """Return all findings, dismissed ones included, and the number of tests made."""
+    grown, tested = _significant(case)
+    findings: list[tuple[Finding, Attribution]] = []
+    claimed: dict[str, float] = {}
+    # Growth of which least was freed comes first: it has the best claim on its cache's net growth.
+    for growth in sorted(grown, key=lambda growth: growth.turnover):
+        kind, key = case.subjects[growth.row]
+        start = case.now.tracking.seconds - growth.stretch.seconds
+        attribution = attribute_growth(case.now, kind, key, start, growth.stretch.age)
+        if attribution is None:
+            continue
+        finding, claims = _finding(case, growth, attribution, claimed)
+        findings.append((finding, attribution))
+        for name, rate in claims.items():
+            claimed[name] = claimed.get(name, 0.0) + rate
+    return list(without_explained(findings)), tested
 
 
 def _windows(case: Case) -> Iterable[Stretch]:
-    """All points of each scale, and the later half of them where these are many."""
+    """Yield all points of each scale, and their later half where there are many."""
     for stretch in case.stretches:
         count = len(stretch.moments)
         for first in {0, count // 2 if count > 2 * BLOCKS else 0}:
             part = stretch.since(first)
             intervals = len(part.moments) - 1
             if intervals >= MIN_BLOCKS and part.seconds >= case.seconds:
-                # Blocks have equally many points: what is left over at the beginning goes.
+                # Blocks have equally many points; the remainder is cut off at the beginning.
                 every = -(-intervals // BLOCKS)
                 yield part.since(intervals % every)
 
 
-def _established(case: Case) -> tuple[list[Grown], int]:
-    """Growth beyond chance, over the longest window that shows it; and how many were tested."""
-    tests: list[tuple[Stretch, np.ndarray, np.ndarray, np.ndarray]] = []
-    exact = np.array([kind == NET for kind, _ in case.subjects], bool)
+class _Test(NamedTuple):
+    """Series tested over one window: their rows, mean growth per block, and p."""
+
+    stretch: Stretch
+    rows: I64
+    mean: F64
+    p: F64
+
+
+def _tests(case: Case) -> Iterable[_Test]:
+    """Test all series that changed, over all windows."""
+    exact = np.array([kind == Kind.NET for kind, _ in case.subjects], bool)
     for stretch in _windows(case):
-        rows = stretch.level[-1] != stretch.level[0]
+        changed = stretch.level[-1] != stretch.level[0]
         if stretch.seconds < _NET_SECONDS:
-            rows &= ~exact
-        which = np.flatnonzero(rows)
-        levels = blocks(stretch.level[:, which])
-        spread = stretch.variance[-1, which] - stretch.variance[0, which]
-        found = drift(levels, spread)
-        tests.append((stretch, which, found.mean, found.p))
+            changed &= ~exact
+        rows = np.flatnonzero(changed)
+        variance = stretch.variance[-1, rows] - stretch.variance[0, rows]
+        result = drift(blocks(stretch.level[:, rows]), variance)
+        yield _Test(stretch, rows, result.mean, result.p)
+
+
+def _significant(case: Case) -> tuple[list[Growth], int]:
+    """Return growth beyond chance, over the longest window that shows it, and the number of
+    tests."""
+    tests = list(_tests(case))
     if not tests:
         return [], 0
-    p = adjusted(np.concatenate([test[3] for test in tests]))
-    grown: dict[int, Grown] = {}
-    at = 0
-    for stretch, which, mean, _ in tests:
-        mine, at = p[at : at + len(which)], at + len(which)
-        for i in np.flatnonzero((mine < FALSE_SHARE) & (mean > 0)).tolist():
-            row = int(which[i])
+    p = adjusted(np.concatenate([test.p for test in tests]))
+    grown: dict[int, Growth] = {}
+    end = 0
+    for stretch, rows, mean, _ in tests:
+        begin, end = end, end + len(rows)
+        corrected = p[begin:end]
+        for i in np.flatnonzero((corrected < FALSE_SHARE) & (mean > 0)).tolist():
+            row = int(rows[i])
             best = grown.get(row)
             if best is None or best.stretch.seconds < stretch.seconds:
                 levels = blocks(stretch.level[:, row : row + 1])[:, 0]
-                grown[row] = Grown(
-                    row,
-                    stretch,
-                    levels,
-                    float(mean[i]),
-                    float(mine[i]),
-                    pace(levels, _grain(stretch.level[:, row])),
+                grown[row] = Growth(
+                    row=row,
+                    stretch=stretch,
+                    levels=levels,
+                    mean=float(mean[i]),
+                    p=float(corrected[i]),
+                    rate=growth_rate(levels, _grain(stretch.level[:, row])),
                 )
     return list(grown.values()), len(p)
 
 
-def _grain(level: np.ndarray) -> float:
-    """The least by which it rose from one point to the next."""
+def _grain(level: F64) -> float:
+    """Return the smallest rise from one point to the next."""
     steps = np.diff(level)
     return float(steps[steps > 0].min())
 
 
-def _finding(case: Case, found: Grown) -> tuple[Finding, Behind] | None:
-    kind, key = case.subjects[found.row]
-    start = case.now.tracking.seconds - found.stretch.seconds
-    about = behind(case.now, kind, key, start, found.stretch.age)
-    if about is None:
-        return None
-    per_hour = 1 / found.hours
-    window = found.stretch.seconds
-    made = Finding(
-        kind=CACHE if kind == NET else kind,
-        key=key if kind != NET else about.name,
-        name=about.name,
-        module=about.module,
-        drivers=about.drivers,
-        devices=about.devices,
-        caches=about.caches,
-        sites=about.sites,
+def _finding(
+    case: Case, growth: Growth, attribution: Attribution, claimed: Mapping[str, float]
+) -> tuple[Finding, dict[str, float]]:
+    """Return the finding about this growth, and its claims (see dismissals.Examination)."""
+    kind, key = case.subjects[growth.row]
+    per_hour = 1 / growth.hours
+    window = growth.stretch.seconds
+    examination = dismissals.examine(
+        dismissals.Suspicion(
+            case=case, growth=growth, kind=kind, attribution=attribution, claimed=claimed
+        )
+    )
+    bare = Finding(
+        kind=Kind.CACHE if kind == Kind.NET else kind,
+        key=key if kind != Kind.NET else attribution.name,
+        name=attribution.name,
+        module=attribution.module,
+        drivers=attribution.drivers,
+        devices=attribution.devices,
+        caches=attribution.caches,
+        sites=attribution.sites,
         strength=_strength(window),
-        growth=found.pace.growth * per_hour,
-        low=found.pace.low * per_hour,
-        high=found.pace.high * per_hour,
+        growth=growth.rate.growth * per_hour,
+        low=growth.rate.low * per_hour,
+        high=growth.rate.high * per_hour,
         window=window,
-        grown=found.total,
-        live=about.live,
-        p=found.p,
+        grown=growth.total,
+        live=attribution.live,
+        p=growth.p,
         evidence_for=(),
         evidence_against=(),
+        dismissed=examination.reason,
+        dismissal=examination.dismissal,
     )
-    return replace(
-        made,
-        dismissed=dismissals.examine(case, found, kind, about),
-        evidence_for=evidence.favouring(case, found, made, about),
-        evidence_against=evidence.contrary(case, found, made, about),
-    ), about
+    finding = replace(
+        bare,
+        evidence_for=tuple(evidence.favouring(case, growth, bare, attribution)),
+        evidence_against=tuple(evidence.contrary(case, growth, bare, attribution)),
+    )
+    return finding, examination.claims
 
 
-def _strength(window: float) -> str:
-    if window >= _LONGEST:
-        return STRONG
-    return LIKELY if window >= _LONG else POSSIBLE
+def _strength(window: float) -> Strength:
+    if window >= _STRONG_SECONDS:
+        return Strength.STRONG
+    return Strength.LIKELY if window >= _LIKELY_SECONDS else Strength.POSSIBLE

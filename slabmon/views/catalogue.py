@@ -579,6 +579,7 @@ _ALL = (
                 title="window",
             ),
             label("behind", "Module, drivers and devices behind it."),
+            label("dismissal", "Code of the reason for its dismissal; empty if not dismissed."),
             label("reason", "Why it was dismissed, or the evidence for and against a leak."),
         ),
         brief=(

@@ -54,7 +54,7 @@ def run(entry: Entry, seed: int) -> Outcome:
         outcome.cpu.append(time.process_time() - begin)
         outcome.dismissed = {f"{f.kind} {f.name}": f.dismissed for f in assessment.dismissed}
         for finding in assessment.verdicts:
-            suspect = finding.kind, finding.name
+            suspect = str(finding.kind), finding.name
             if suspect not in scenario.truth:
                 outcome.alarms.setdefault(suspect, (now, finding))
                 continue

@@ -10,7 +10,7 @@ from typing import Any
 from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.kernel.probe.gfp import CLASSES
-from slabmon.leaks.finding import SITE, STRONG, Assessment, Finding
+from slabmon.leaks.finding import Assessment, Dismissal, Finding, Kind, Strength
 from slabmon.model import GfpClass, Live, PageOrder, Slabinfo, Snapshot
 from slabmon.runtime.budget import Cost
 from tests.support import scraping
@@ -19,24 +19,24 @@ from tests.support.figures import daemon_figures
 
 _MIB = 1 << 20
 _VERDICT = Finding(
-    SITE,
-    ("probe_card", 0x40),
-    "probe_card+0x40",
-    "card",
-    ("card",),
-    ("pci 0000:00:03.0",),
-    ("kmalloc-64",),
-    (),
-    STRONG,
-    3.6e6,
-    3e6,
-    4e6,
-    21_600.0,
-    2e7,
-    3e7,
-    1e-9,
-    ("it grows",),
-    (),
+    kind=Kind.SITE,
+    key=("probe_card", 0x40),
+    name="probe_card+0x40",
+    module="card",
+    drivers=("card",),
+    devices=("pci 0000:00:03.0",),
+    caches=("kmalloc-64",),
+    sites=(),
+    strength=Strength.STRONG,
+    growth=3.6e6,
+    low=3e6,
+    high=4e6,
+    window=21_600.0,
+    grown=2e7,
+    live=3e7,
+    p=1e-9,
+    evidence_for=("it grows",),
+    evidence_against=(),
 )
 
 
@@ -57,13 +57,15 @@ class SyntheticHost:
                 self._snapshot(),
                 self._daemon(),
                 Assessment(
-                    90_000.0,
-                    1215.0,
-                    42,
-                    0,
-                    16 << 30,
-                    (_VERDICT,),
-                    (replace(_VERDICT, dismissed="over"),),
+                    observed=90_000.0,
+                    needed=1215.0,
+                    series=42,
+                    left_out=0,
+                    memory=16 << 30,
+                    verdicts=(_VERDICT,),
+                    dismissed=(
+                        replace(_VERDICT, dismissed="it stopped", dismissal=Dismissal.OVER),
+                    ),
                 ),
             )
         )

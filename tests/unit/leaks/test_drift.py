@@ -15,9 +15,9 @@ from slabmon.leaks.drift import (
     decline,
     drawdown,
     drift,
+    growth_rate,
     last_change,
     normal_tail,
-    pace,
     student_quantile95,
     student_tail,
     theil_sen,
@@ -47,7 +47,7 @@ def test_quantile_and_normal_tail_as_in_the_tables() -> None:
 
 @given(st.integers(2, 400))
 def test_blocks_have_equally_many_moments_and_end_now(count: int) -> None:
-    borders = blocks(np.arange(count)[:, None])[:, 0]
+    borders = blocks(np.arange(float(count))[:, None])[:, 0]
     assert borders[-1] == count - 1
     assert len(borders) <= BLOCKS + 1
     assert len(set(np.diff(borders))) <= 1
@@ -95,13 +95,13 @@ def test_a_warm_up_declines_and_steady_growth_does_not() -> None:
 
 
 def test_drawdown_is_the_largest_fall() -> None:
-    assert drawdown(np.array([0, 5, 3, 9, 2, 8])) == 7
-    assert drawdown(np.arange(5)) == 0
+    assert drawdown(np.array([0.0, 5, 3, 9, 2, 8])) == 7
+    assert drawdown(np.arange(5.0)) == 0
 
 
-def test_a_pace_is_that_since_the_last_change() -> None:
+def test_a_rate_is_that_since_the_last_change() -> None:
     steps = np.repeat([0.0, 10.0, 4.0], 8)
-    found = pace(np.concatenate([[0.0], steps.cumsum()]), 0.0)
+    found = growth_rate(np.concatenate([[0.0], steps.cumsum()]), 0.0)
     assert found.first == 17  # the first block of a stretch may have begun before it
     assert found.growth == 4
 
@@ -115,15 +115,15 @@ def test_a_change_is_hardly_ever_seen_where_there_is_none() -> None:
 
 
 @pytest.mark.parametrize("change", [0, 9])
-def test_a_pace_is_within_its_interval_as_often_as_it_says(change: int) -> None:
+def test_a_rate_is_within_its_interval_as_often_as_it_says(change: int) -> None:
     rng, held = np.random.default_rng(3), 0
     for _ in range(2000):
         steps = rng.poisson(40, 24) * (np.arange(24) >= change)
-        found = pace(np.concatenate([[0], steps.cumsum()]), 1.0)
+        found = growth_rate(np.concatenate([[0], steps.cumsum()]), 1.0)
         held += found.low <= 40 <= found.high
     assert 0.93 <= held / 2000 <= 0.98
 
 
 def test_what_comes_regularly_is_known_but_for_one() -> None:
-    found = pace(np.arange(25.0) * 2, 1.0)
+    found = growth_rate(np.arange(25.0) * 2, 1.0)
     assert (found.low, found.growth, found.high) == (2 - 1 / 24, 2, 2 + 1 / 24)

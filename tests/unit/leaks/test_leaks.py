@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,15 +17,21 @@ from slabmon.cli.main import main
 from slabmon.export import leaks
 from slabmon.export.metrics import VERDICTS, Daemon
 from slabmon.export.prometheus import Exporter
+from slabmon.leaks.dismissals import CHECKS
+from slabmon.leaks.finding import Assessment, Dismissal
 from slabmon.leaks.observer import Observer
 from slabmon.model import Snapshot
 from slabmon.sources.daemon import DaemonSource
 from slabmon.store.writer import RecordingWriter
 from slabmon.views.catalogue import VIEWS
+from slabmon.views.filtering import mask
 from slabmon.views.table import Table
+from slabmon.views.window import Instant, Window
 from tests.scenarios.host import Simulation, World
 from tests.support import scraping
 from tests.support.builders import windows
+from tests.support.paths import ROOT
+from tests.support.snapshots import full
 from tests.unit.leaks.test_observer import STEP, leak
 from tests.unit.sources.test_daemon import Daemon as FakeDaemon
 from tests.unit.sources.test_daemon import Tcp, running
@@ -91,7 +98,7 @@ def test_too_short_a_recording_says_so(capsys: Run, tmp_path: Path) -> None:
     assert main(["leaks", "--replay", str(path)]) == 0
     output = capsys.readouterr().out
     assert output.startswith("Too early to tell")
-    assert "needs 21m00s at least" in output
+    assert "needs at least 21m00s" in output
 
 
 @pytest.mark.parametrize(
@@ -166,6 +173,59 @@ def test_metrics_are_bounded(observer: Observer) -> None:
     labels, folded = rows[-1]
     assert labels == ("other",) * 3
     assert folded == pytest.approx(2 * rate)
+
+
+def dismissed(code: Dismissal, observer: Observer) -> Assessment:
+    """An assessment with its one verdict dismissed."""
+    plain = observer.assess()
+    (verdict,) = plain.verdicts
+    other = replace(verdict, dismissed="for a reason", dismissal=code)
+    return replace(plain, verdicts=(), dismissed=(other,))
+
+
+@pytest.mark.parametrize("code", Dismissal)
+def test_a_dismissal_is_counted_by_its_code(code: Dismissal, observer: Observer) -> None:
+    families = Exporter().families(None, Daemon(), dismissed(code, observer))
+    counted = {
+        sample.labels["reason"]: sample.value
+        for family in scraping.parse_text(scraping.text(families))
+        for sample in family.samples
+        if sample.name == "slabmon_leak_dismissed_findings"
+    }
+    assert counted == {str(other): float(other == code) for other in Dismissal}
+
+
+def test_a_dismissal_keeps_its_code_as_a_document(observer: Observer) -> None:
+    before = dismissed(Dismissal.PLATEAU, observer)
+    document = leaks.to_dict(before)
+    assert document["dismissed"][0]["dismissal"] == "plateau"
+    (after,) = leaks.from_dict(answer(json.dumps(document).encode())).dismissed
+    assert (after.dismissal, after.dismissed) == (Dismissal.PLATEAU, "for a reason")
+
+
+def test_codes_of_other_versions_are_ignored(observer: Observer) -> None:
+    document = leaks.to_dict(dismissed(Dismissal.PLATEAU, observer))
+    newer, older = (json.loads(json.dumps(document)) for _ in range(2))
+    newer["dismissed"][0]["dismissal"] = "moon_phase"
+    del older["dismissed"][0]["dismissal"]
+    for other in (newer, older):
+        (after,) = leaks.from_dict(answer(json.dumps(other).encode())).dismissed
+        assert (after.dismissal, after.dismissed) == (None, "for a reason")
+
+
+def test_the_documentation_has_all_codes_in_the_order_of_the_checks() -> None:
+    table = (ROOT / "docs/verdicts.md").read_text().split("**Dismissals.**")[1]
+    codes = re.findall(r"^\| `(\w+)` \|", table.split("\n\n", 3)[1], re.M)
+    assert codes == list(Dismissal)
+    assert [*CHECKS, Dismissal.DISMISSED_SITE] == list(Dismissal)
+
+
+def test_the_view_of_verdicts_can_be_filtered_by_dismissal(observer: Observer) -> None:
+    view = VIEWS["verdicts"]
+    judged = dismissed(Dismissal.PLATEAU, observer)
+    for code, shown in (("plateau", 1), ("burst", 0)):
+        table = Table(view, Window(Instant(full(), lambda: judged)))
+        assert mask(f"dismissal = {code}", table).sum() == shown
 
 
 def test_the_view_of_verdicts(snapshots: list[Snapshot]) -> None:

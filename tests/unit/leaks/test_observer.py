@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from slabmon.leaks import series
-from slabmon.leaks.finding import Assessment
+from slabmon.leaks.finding import Assessment, Dismissal
 from slabmon.leaks.observer import Observer, Patience
-from slabmon.leaks.survivors import Flow, Old
+from slabmon.leaks.survivors import AgedFlow, AgedObjects
 from slabmon.model import Snapshot
 from tests.scenarios.host import CacheFacts, Simulation, Stream, World
 from tests.support.builders import NOW_NS, Object, device, tracked
@@ -81,6 +81,9 @@ def test_reclaimable_growth_is_dismissed_and_says_so() -> None:
     found = watch(world)
     assert not found.verdicts
     assert "reclaimable" in found.dismissed[0].dismissed
+    assert {finding.dismissal for finding in found.dismissed} == {
+        Dismissal.RECLAIMABLE,
+    }
 
 
 def test_growth_of_a_device_is_exact() -> None:
@@ -142,12 +145,12 @@ def test_points_are_bounded() -> None:
 
 
 def test_old_objects_come_and_go() -> None:
-    old, flow = Old(60.0), Flow()
+    aged, flow = AgedObjects(60.0), AgedFlow()
     flow.grow(1)
     objects = [Object(bytes=100, age=61), Object(bytes=50, age=70), Object(bytes=9, age=5)]
     for listed in (objects, objects[:1], objects[:1]):
         found = tracked(listed)
-        chosen = old.select(found)
+        chosen = aged.select(found)
         assert (found.born_ns[chosen] <= NOW_NS - 60e9).all()
-        old.look(found, chosen, np.zeros((1, len(chosen)), int), flow)
+        aged.advance(found, chosen, np.zeros((1, len(chosen)), int), flow)
     assert (flow.come[0], flow.gone[0], flow.variance[0]) == (150, 50, 100**2 + 50**2 + 50**2)
