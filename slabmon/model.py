@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshot: what was true of one host at one instant.
+"""Snapshot: the state of one host at one instant, as read from the kernel.
 
-Raw facts only. Rates, rankings and verdicts are computed from two or more snapshots by the pure
-functions of slabmon.analysis. Counters (`allocs`, `frees`, `*_bytes` that are not live) count
-since tracking began and are exact up to `losses`.
+Rates, rankings and verdicts are computed from two or more snapshots by pure functions, in
+slabmon.analysis and slabmon.leaks. Counters (`allocs`, `frees`, and `*_bytes` other than live
+ones) count since tracking began and are exact up to `losses`.
+
+Snapshots are written to recordings. Fields may be added, with a default; they are never removed or
+renamed (slabmon.store.codec, ADR 9).
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from msgspec import Meta
 
+from slabmon.base.arrays import F64, I32, I64, U32, U64, Bytes
 from slabmon.base.escape import HARMLESS
 
 LARGE_CACHE = "kmalloc-large"
@@ -23,18 +27,18 @@ UNRESOLVED_CACHE = "[unresolved]"
 CORE_KERNEL = "[core kernel]"
 NO_DRIVER = "[no driver]"
 
-# What a field may hold. Nothing checks it when a Snapshot is made here; slabmon.store.codec checks
-# all of it when one comes from a file or over a connection.
-Int = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]  # whatever numpy can count in
-Real = Annotated[float, Meta(ge=-1e300, le=1e300)]  # neither infinite nor NaN
+# Bounds of fields. They are not checked when a Snapshot is created in this process, only by
+# slabmon.store.codec, when one comes from a file or over a connection.
+Int = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]  # fits numpy's int64
+Real = Annotated[float, Meta(ge=-1e300, le=1e300)]  # finite
 Text = Annotated[str, Meta(pattern=HARMLESS, max_length=1 << 16)]
 
 
 class Live(NamedTuple):
-    """Objects allocated since tracking began and not yet freed, estimated from samples.
+    """Objects allocated since tracking began and not freed, estimated from samples.
 
     `stderr_bytes` is one standard error; `low_bytes` and `high_bytes` bound a 95 % confidence
-    interval (analysis/sampling.py). In exact mode the error is 0 and the bounds are the value.
+    interval (analysis/sampling.py). In exact mode the error is 0 and the bounds equal the value.
     """
 
     objects: Int = 0
@@ -46,8 +50,8 @@ class Live(NamedTuple):
 
 @dataclass(frozen=True)
 class Slabinfo:
-    """One row of /proc/slabinfo. Objects in per-CPU slabs and sheaves count as active, so
-    `active_objects` is an upper bound. `slab_bytes` is the memory of all its slabs."""
+    """One row of /proc/slabinfo. `active_objects` is an upper bound, since objects in per-CPU slabs
+    and sheaves count as active. `slab_bytes` is the memory of all its slabs."""
 
     active_objects: Int
     total_objects: Int
@@ -61,7 +65,7 @@ class Cache:
 
     `lifetimes` counts freed tracked objects by decade: below 10 us, below 100 us, ..., above
     10,000 s. `unobserved_frees` counts tracked addresses that were allocated again although no
-    free was seen: the evidence behind `frees_observable`.
+    free had been seen; `frees_observable` is derived from it.
     """
 
     name: Text
@@ -84,7 +88,7 @@ class Cache:
 
 
 class Site(NamedTuple):
-    """One call site: symbol, bytes into it, module (None: core kernel)."""
+    """One call site: symbol, offset in bytes, module (None: core kernel)."""
 
     symbol: Text
     offset: Int
@@ -97,17 +101,17 @@ class Site(NamedTuple):
 
     @property
     def label(self) -> str:
-        """symbol+0xoffset, as the kernel prints it."""
+        """Symbol and offset as the kernel prints them: symbol+0xoffset."""
         return f"{self.symbol}+{self.offset:#x}"
 
     @property
     def full_label(self) -> str:
-        """The label and, in brackets, the module."""
+        """The label, and the module in brackets."""
         return f"{self.label} [{self.module}]" if self.module else self.label
 
     @property
     def owner(self) -> tuple[bool, str]:
-        """Whether it is built in, and its module."""
+        """Whether it is built in, and the name of its module."""
         return self.module is None, self.module or CORE_KERNEL
 
 
@@ -124,9 +128,9 @@ class Release:
 class Device:
     """One device's managed (devres) resources.
 
-    `bus` is the subsystem as in sysfs: the bus, else the class, else "". `managed_bytes` sums
-    devres sizes, without headers; `slab_bytes` what the slab objects behind them occupy (None:
-    not known), by cache in `slab_by_cache`.
+    `bus` is the subsystem as in sysfs: the bus, else the class, else "". `managed_bytes` is the sum
+    of the devres sizes, without headers; `slab_bytes` is the size of the slab objects that hold
+    them (None: not known), `slab_by_cache` the same by cache.
     """
 
     bus: Text
@@ -143,13 +147,13 @@ class Device:
 
     @property
     def owner(self) -> tuple[bool, str]:
-        """Whether its driver is built in, and the driver's module, else the driver."""
+        """Whether its driver is built in, and the name of the module, else of the driver."""
         return self.module is None, self.module or self.driver or NO_DRIVER
 
 
 @dataclass(frozen=True)
 class GfpClass:
-    """Allocations by class of GFP flags."""
+    """Allocations with one class of GFP flags."""
 
     name: Text
     allocs: Int
@@ -159,7 +163,7 @@ class GfpClass:
 
 @dataclass(frozen=True)
 class SizeBucket:
-    """kmalloc requests of at most `le` bytes, and more than the bucket before."""
+    """kmalloc requests of at most `le` bytes and more than the previous bucket's `le`."""
 
     le: Int
     allocs: Int
@@ -167,8 +171,8 @@ class SizeBucket:
 
 @dataclass(frozen=True)
 class NodeUse:
-    """Allocations that preferred one NUMA node: the node asked for, else the CPU's own.
-    Falling back to another node cannot be seen."""
+    """Allocations that preferred one NUMA node: the node requested, else that of the CPU. Fallback
+    to another node is not observable."""
 
     node: Int
     allocs: Int
@@ -177,7 +181,7 @@ class NodeUse:
 
 @dataclass(frozen=True)
 class PageOrder:
-    """Page allocator use of one order and GFP class (class None on the free side)."""
+    """Page allocator calls of one order and GFP class (None: frees, which have no class)."""
 
     order: Int
     gfp_class: Text | None
@@ -188,7 +192,7 @@ class PageOrder:
 
 @dataclass(frozen=True)
 class ProgramCost:
-    """BPF statistics of one program, counted only while statistics are enabled."""
+    """BPF statistics of one program; they count only while statistics are enabled."""
 
     name: Text
     run_seconds: Real
@@ -197,34 +201,35 @@ class ProgramCost:
 
 @dataclass(frozen=True)
 class Tracked:
-    """The tracked objects themselves, as columns of equal length.
+    """The tracked objects, as columns of shape (objects,).
 
-    `cache` and `site` index Snapshot.caches and Snapshot.sites; `bytes` is what each occupies,
-    `interval` the mean sampling interval in force (0: tracked with certainty), `born_ns` and
-    `now_ns` CLOCK_MONOTONIC, `stack` a key of `stacks` (negative: none). `stacks` are outermost
-    last; `stacks` and `cgroups` (paths by id) are empty unless asked for. `gfp_class` names the
-    class of each value of `gfp`.
+    `cache` and `site` are row numbers in Snapshot.caches and Snapshot.sites. `bytes` is the size of
+    an object in its cache, `requested` the size asked for. `interval` is the mean sampling interval
+    in bytes when it was allocated (0: every allocation was tracked). `born_ns` and `now_ns` are
+    CLOCK_MONOTONIC. `stack` is a key of `stacks` (negative: none), whose frames are ordered
+    outermost last. `stacks` and `cgroups` (paths by id) are empty unless requested. `gfp_class`
+    names the class of each value of `gfp`.
     """
 
-    cache: np.ndarray
-    site: np.ndarray
-    bytes: np.ndarray
-    requested: np.ndarray
-    interval: np.ndarray
-    born_ns: np.ndarray
+    cache: I64
+    site: I64
+    bytes: U32
+    requested: U32
+    interval: U32
+    born_ns: U64
     now_ns: Int
-    gfp: np.ndarray
-    tgid: np.ndarray
-    cgroup: np.ndarray
-    comm: np.ndarray
-    stack: np.ndarray
+    gfp: U64
+    tgid: U32
+    cgroup: U64
+    comm: Bytes
+    stack: I32
     stacks: Mapping[Int, tuple[Text, ...]]
     cgroups: Mapping[Int, Text]
     gfp_class: Mapping[Int, Text]
 
     @property
-    def age(self) -> np.ndarray:
-        """Seconds since each was allocated."""
+    def age(self) -> F64:
+        """Seconds since each object was allocated: (objects,)."""
         return np.maximum(0, self.now_ns - self.born_ns.astype(np.int64)) / 1e9
 
 
@@ -233,20 +238,22 @@ STACKLESS, OTHER_STACKS = -1, -2
 
 @dataclass(frozen=True)
 class Stacked:
-    """What was allocated since tracking began, freed or not, by kernel stack: columns of equal
-    length. `bytes` are estimated without bias from all objects that were ever tracked, with one
-    standard error `stderr`. `stack` is a key of Tracked.stacks, STACKLESS for those whose stack
-    could not be kept, OTHER_STACKS for smaller ones. No rows unless details were asked for.
+    """Bytes allocated since tracking began, freed or not, by kernel stack: columns of shape
+    (stacks,).
+
+    `bytes` is an unbiased estimate from all objects that were ever tracked, `stderr` its standard
+    error. `stack` is a key of Tracked.stacks, STACKLESS for objects whose stack could not be kept,
+    or OTHER_STACKS for the sum of small ones. There are no rows unless details were requested.
     """
 
-    stack: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
-    bytes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    stderr: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    stack: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
+    bytes: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    stderr: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
 class Host:
-    """Which machine, which boot; `memory_bytes` is what the kernel manages of it (0: not known)."""
+    """One machine and boot. `memory_bytes` is the memory that the kernel manages (0: not known)."""
 
     release: Text
     machine: Text
@@ -291,7 +298,7 @@ class FeatureState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything known at one instant."""
+    """All facts about one host at one instant."""
 
     host: Host
     tracking: Tracking
@@ -310,5 +317,5 @@ class Snapshot:
 
     @property
     def taken(self) -> float:
-        """Unix time when it was taken, by the clock of when tracking began."""
+        """Unix time at which it was taken: the start of tracking plus monotonic time since."""
         return self.tracking.since + self.tracking.seconds

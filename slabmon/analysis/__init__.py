@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pure functions over snapshots."""
+"""Statistics over one or two snapshots, as pure functions."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What changed between two snapshots: counters as differences, resets recognised."""
+"""Differences of counters between two snapshots, with resets recognised."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ _SITE_COUNTERS = ("allocs", "failed", "requested_bytes", "allocated_bytes")
 
 @dataclass(frozen=True)
 class Delta:
-    """Growth of counters over `seconds`. `reset`: tracking began anew in between, so that what
-    the second snapshot counted is all that is known. Keys: cache name; (symbol, offset, module).
-    """
+    """Growth of counters over `seconds`, by cache name and by (symbol, offset, module). `reset`:
+    tracking was restarted in between, so that the growth is since the restart."""
 
     seconds: float
     reset: bool
@@ -40,7 +39,7 @@ def is_reset(before: Snapshot, after: Snapshot) -> bool:
     )
 
 
-def _grown(before: Any, after: Any, counters: tuple[str, ...]) -> dict[str, int]:
+def _growth(before: Any, after: Any, counters: tuple[str, ...]) -> dict[str, int]:
     return {
         name: getattr(after, name) - (getattr(before, name) if before is not None else 0)
         for name in counters
@@ -48,7 +47,7 @@ def _grown(before: Any, after: Any, counters: tuple[str, ...]) -> dict[str, int]
 
 
 def difference(before: Snapshot, after: Snapshot) -> Delta:
-    """Counter growth from `before` to `after`."""
+    """Return the growth of counters from `before` to `after`."""
     reset = is_reset(before, after)
     old_caches: dict[str, Cache] = {} if reset else {c.name: c for c in before.caches}
     old_sites: dict[tuple[str, int, str | None], Site] = (
@@ -57,9 +56,9 @@ def difference(before: Snapshot, after: Snapshot) -> Delta:
     return Delta(
         seconds=after.tracking.seconds - (0 if reset else before.tracking.seconds),
         reset=reset,
-        caches={c.name: _grown(old_caches.get(c.name), c, _CACHE_COUNTERS) for c in after.caches},
+        caches={c.name: _growth(old_caches.get(c.name), c, _CACHE_COUNTERS) for c in after.caches},
         sites={
-            key: _grown(old_sites.get(key), site, _SITE_COUNTERS)
+            key: _growth(old_sites.get(key), site, _SITE_COUNTERS)
             for site in after.sites
             for key in [(site.symbol, site.offset, site.module)]
         },

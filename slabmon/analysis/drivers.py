@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who holds memory: driver modules (their call sites and devices together)."""
+"""Memory by driver module: its call sites and its devices together."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _COUNTERS = ("allocs", "failed", "requested_bytes", "allocated_bytes")
 
 @dataclass
 class Driver:
-    """One module: what its call sites allocate and what its devices hold.
+    """One module: the allocations of its call sites and the holdings of its devices.
 
-    Built-in drivers have no module; their call sites cannot be told from the rest of the kernel,
-    which is a row of its own, so that they show devices only. `slab_bytes` is None where it is not
-    known of every device.
+    Built-in drivers have no module. Their call sites cannot be distinguished from the rest of the
+    kernel, which has a row of its own, so they show only devices. `slab_bytes` is None unless it is
+    known for every device.
     """
 
     built_in: bool
@@ -39,17 +39,18 @@ class Driver:
 
     @property
     def key(self) -> tuple[bool, str]:
-        """A module and a built-in driver can have the same name."""
+        """What identifies the row: a module and a built-in driver can have the same name."""
         return self.built_in, self.name
 
     @property
     def driver(self) -> str:
-        """Names of its device drivers."""
+        """Names of its device drivers, comma-separated."""
         return ", ".join(sorted(self.drivers))
 
 
 def drivers(snapshot: Snapshot) -> Groups:
-    """One row per module, built-in driver, and what belongs to neither."""
+    """Return one row per module and built-in driver, and those for the core kernel and for devices
+    without a driver."""
     rows: dict[tuple[bool, str], Driver] = {}
     for device in snapshot.devices:
         owner = rows.setdefault(device.owner, Driver(*device.owner))
@@ -66,17 +67,17 @@ def drivers(snapshot: Snapshot) -> Groups:
     for key in set(owners):
         rows.setdefault(key, Driver(*key))
     number = {key: i for i, key in enumerate(rows)}
-    of_site = np.array([number[key] for key in owners], int)
+    row_of_site = np.array([number[key] for key in owners], int)
     for name in ("sites", *_COUNTERS):
         counts = [getattr(s, name) for s in snapshot.sites] if name in _COUNTERS else None
         for owner, total in zip(
-            rows.values(), np.bincount(of_site, counts, len(rows)).tolist(), strict=True
+            rows.values(), np.bincount(row_of_site, counts, len(rows)).tolist(), strict=True
         ):
             setattr(owner, name, int(total))
     tracked, interval = snapshot.tracked, snapshot.tracking.sample_bytes
-    members = of_site[tracked.site]
+    members = row_of_site[tracked.site]
     live = Grouped(tracked.bytes, tracked.interval, interval).by(members, len(rows))
     for owner, estimate in zip(rows.values(), live, strict=True):
-        found = estimate if estimate.objects else None
-        owner.live = bounded(found, interval, owner.allocated_bytes)
+        sampled = estimate if estimate.objects else None
+        owner.live = bounded(sampled, interval, owner.allocated_bytes)
     return Groups(list(rows.values()), members)

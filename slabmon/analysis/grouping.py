@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Live estimates of tracked objects grouped by any of their dimensions."""
+"""Live estimates of tracked objects, grouped by any of their dimensions."""
 
 from __future__ import annotations
 
@@ -8,45 +8,50 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slabmon.analysis.sampling import Grouped
+from slabmon.base.arrays import I64, Bool
 from slabmon.base.errors import UsageError
 from slabmon.base.escape import escape
 from slabmon.model import Live, Snapshot, Tracked
 
 NO_STACK = "[no stack]"
-# Values are looked up in a table if it has at most so many places per element.
+# Values are numbered by a lookup table of at most this many entries per element.
 _TABLE = 8
 _AGES = ((1, "<1s"), (10, "<10s"), (60, "<1m"), (600, "<10m"), (3600, "<1h"), (86400, "<1d"))
-Values = tuple[np.ndarray, Callable[[int], str]]
+# A group number per tracked object, and the label of a group number.
+Values = tuple[I64, Callable[[int], str]]
 
 
-def _by_label(column: np.ndarray, labels: Sequence[str]) -> Values:
-    """Rows of `column` index `labels`, where equal labels are one group."""
+def _by_label(column: I64, labels: Sequence[str]) -> Values:
+    """Group rows of `column`, which index `labels`, by equal labels."""
     position = {label: i for i, label in enumerate(dict.fromkeys(labels))}
     names = list(position)
     numbers = np.array([position[label] for label in labels] or [0])
     return numbers[column], names.__getitem__
 
 
-def _numbered(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Its distinct values in order, and the number of each element's value. np.unique() does the
-    same by sorting, which takes 40 times as long where the values are small numbers."""
+def _numbered(column: NDArray[Any]) -> tuple[NDArray[Any], I64]:
+    """Return the distinct values in order, and for each element the position of its value.
+
+    np.unique() does the same by sorting, which takes 40 times as long for small integers.
+    """
     if len(column) and column.dtype.kind in "iu":
         low = int(column.min())
         span = int(column.max()) - low + 1
         if span <= _TABLE * len(column):
             first = column.dtype.type(low)
             places = column - first
-            there = np.zeros(span, bool)
-            there[places] = True
-            number = np.cumsum(there) - 1
-            return np.flatnonzero(there).astype(column.dtype) + first, number[places]
+            present = np.zeros(span, bool)
+            present[places] = True
+            number = np.cumsum(present) - 1
+            return np.flatnonzero(present).astype(column.dtype) + first, number[places]
     values = np.unique(column)
     return values, np.searchsorted(values, column)
 
 
-def _distinct(column: np.ndarray, label: Callable[[Any], str]) -> Values:
+def _distinct(column: NDArray[Any], label: Callable[[Any], str]) -> Values:
     values, index = _numbered(column)
     return _by_label(index, [label(value) for value in values.tolist()])
 
@@ -93,18 +98,18 @@ DIMENSIONS: dict[str, Callable[[Snapshot, Tracked], Values]] = {
 
 
 def parse_dimensions(by: str) -> tuple[str, ...]:
-    """`DIM[,DIM]` as names of DIMENSIONS."""
+    """Parse `DIM[,DIM]`. Raises UsageError unless these are distinct names of DIMENSIONS."""
     names = tuple(name.strip() for name in by.split(","))
     for name in names:
         if name not in DIMENSIONS:
-            raise UsageError(f"--by {name!r} is not one of {', '.join(DIMENSIONS)}")
+            raise UsageError(f"--by: expected one of {', '.join(DIMENSIONS)}, got {name!r}")
     if len(set(names)) != len(names):
         raise UsageError(f"--by {by!r} names a dimension twice")
     return names
 
 
 class Group(NamedTuple):
-    """One combination of dimension values and what is live under it."""
+    """One combination of dimension values, and its live estimate."""
 
     labels: tuple[str, ...]
     live: Live
@@ -112,32 +117,32 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Groups:
-    """Rows of a view, and which tracked objects are behind each: `members` holds a row number per
-    tracked object, negative for those that belong to no row."""
+    """Rows of a view and the tracked objects of each. `members` is the row number of each tracked
+    object, negative for those in no row."""
 
     rows: Sequence[Any]
-    members: np.ndarray
+    members: I64  # (objects,)
 
     def only(self, rows: Sequence[Any], numbers: Sequence[int]) -> Groups:
-        """These rows, which had these numbers."""
+        """Return only these rows, which had these numbers."""
         new = np.full(len(self.rows) + 1, -1)  # the last is for members of -1
         new[list(numbers)] = np.arange(len(numbers))
         return Groups(rows, new[self.members])
 
 
-def selected(snapshot: Snapshot, where: Sequence[tuple[str, str]]) -> np.ndarray:
-    """A mask of the tracked objects that have all these labels in these dimensions."""
+def selected(snapshot: Snapshot, where: Sequence[tuple[str, str]]) -> Bool:
+    """Return the mask of the tracked objects that have all these (dimension, label) pairs."""
     mask = np.ones(len(snapshot.tracked.bytes), bool)
     for name, wanted in where:
         index, label = DIMENSIONS[name](snapshot, snapshot.tracked)
-        found = [number for number in np.unique(index).tolist() if label(number) == wanted]
-        mask &= np.isin(index, found)
+        numbers = [number for number in np.unique(index).tolist() if label(number) == wanted]
+        mask &= np.isin(index, numbers)
     return mask
 
 
 def groups(snapshot: Snapshot, by: Sequence[str], where: Sequence[tuple[str, str]] = ()) -> Groups:
-    """Live estimates for each combination of these dimensions, in no order, of the tracked
-    objects that `where` (labels by dimension) selects."""
+    """Return live estimates for each combination of these dimensions, unordered, of the tracked
+    objects that have the labels of `where`."""
     tracked = snapshot.tracked
     members = np.full(len(tracked.bytes), -1)
     mask = selected(snapshot, where)
@@ -150,16 +155,16 @@ def groups(snapshot: Snapshot, by: Sequence[str], where: Sequence[tuple[str, str
     ]
     group = np.zeros(int(mask.sum()), np.int64)
     for index, _ in columns:
-        # Numbered anew after each dimension: products of all would exceed 64 bits.
+        # Renumbered after each dimension: the product of all could exceed 64 bits.
         combined = group * (int(index.max()) + 1) + index
         _, group = _numbered(combined)
-    some = np.zeros(int(group.max()) + 1, np.int64)  # any one object of each group
-    some[group] = np.arange(len(group))
+    example = np.zeros(int(group.max()) + 1, np.int64)  # position of one object of each group
+    example[group] = np.arange(len(group))
     live = Grouped(tracked.bytes[mask], tracked.interval[mask], snapshot.tracking.sample_bytes).by(
-        group, len(some)
+        group, len(example)
     )
     members[mask] = group
-    labels = [[label(i) for i in index[some].tolist()] for index, label in columns]
+    labels = [[label(i) for i in index[example].tolist()] for index, label in columns]
     rows = [
         Group(names, estimate)
         for names, estimate in zip(zip(*labels, strict=True), live, strict=True)
@@ -168,6 +173,6 @@ def groups(snapshot: Snapshot, by: Sequence[str], where: Sequence[tuple[str, str
 
 
 def group_live(snapshot: Snapshot, by: Sequence[str]) -> list[Group]:
-    """Live estimates for each combination of these dimensions, largest first."""
+    """Return live estimates for each combination of these dimensions, largest first."""
     rows = groups(snapshot, by).rows
     return sorted(rows, key=lambda row: (-row.live.bytes, row.labels))

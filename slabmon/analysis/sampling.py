@@ -11,22 +11,24 @@ from __future__ import annotations
 
 import numpy as np
 
+from slabmon.base.arrays import F64, I64, U32
 from slabmon.model import Live
 
 _NOTHING = Live()
 _Z975 = 1.959963984540054  # standard normal quantile
 
 
-def probability(size: np.ndarray, interval: np.ndarray) -> np.ndarray:
-    """Probability that an allocation was sampled; interval 0 means certainty. Sizes in bytes."""
+def probability(size: F64, interval: U32) -> F64:
+    """Return the probability that an allocation of `size` bytes was sampled at a mean `interval` of
+    bytes, elementwise. Interval 0 means certainty."""
     certain = interval == 0
     with np.errstate(divide="ignore", invalid="ignore"):
         p = -np.expm1(-size / np.where(certain, 1, interval))
     return np.where(certain, 1.0, p)
 
 
-def chi2_quantile(z: float, degrees: np.ndarray) -> np.ndarray:
-    """Quantile of the chi-squared distribution at the standard normal quantile z.
+def chi2_quantile(z: float, degrees: F64) -> F64:
+    """Return the quantile of the chi-squared distribution at the standard normal quantile z.
 
     Wilson and Hilferty, PNAS 17, 1931: (chi2/k)^(1/3) is nearly normal with mean 1 - 2/(9k) and
     variance 2/(9k). For k >= 2 the upper 97.5 % point is within 1 %; the lower one is too low for
@@ -37,15 +39,13 @@ def chi2_quantile(z: float, degrees: np.ndarray) -> np.ndarray:
     return np.asarray(degrees * (root * root * root))  # far faster than a power
 
 
-def interval95(
-    total: np.ndarray, variance: np.ndarray, largest: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """95 % confidence intervals of weighted sums of Poisson counts, elementwise.
+def interval95(total: F64, variance: F64, largest: F64) -> tuple[F64, F64]:
+    """Return 95 % confidence intervals of weighted sums of Poisson counts, elementwise.
 
-    Fay and Feuer, Statistics in Medicine 16, 1997 (the gamma interval): conservative, and right
-    for few samples, none included, where plus or minus two standard errors is not. `largest` is
-    the most that one sample can contribute; 0 means that everything is certain, and the interval
-    is the value itself. Units are those of `total`.
+    Fay and Feuer, Statistics in Medicine 16, 1997 (the gamma interval): conservative, and valid for
+    few samples or none, where plus or minus two standard errors is not. `largest` is the most that
+    one sample can contribute; 0 means that everything is certain, and the interval is the value
+    itself. Units are those of `total`.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         low = variance / (2 * total) * chi2_quantile(-_Z975, 2 * total * total / variance)
@@ -55,20 +55,20 @@ def interval95(
 
 
 def unseen(interval: int, allocated: int) -> Live:
-    """Live memory of what has no sample at all: none seen, and with 97.5 % confidence no more
-    than 3.7 intervals, nor than was ever allocated. Bytes."""
+    """Return the estimate for a group without samples, in bytes: 0, and with 97.5 % confidence no
+    more than 3.7 intervals, nor more than was ever allocated."""
     _, high = interval95(np.zeros(1), np.zeros(1), np.full(1, float(interval)))
     return Live(high_bytes=min(round(float(high[0])), allocated))
 
 
 def certain(live: Live | None) -> Live:
-    """An estimate of what is always tracked, whatever the sampling interval: exact."""
+    """Return the estimate for objects that are tracked at any sampling interval, as exact."""
     return live._replace(low_bytes=live.bytes, high_bytes=live.bytes) if live else _NOTHING
 
 
 def bounded(live: Live | None, interval: int, allocated: int) -> Live:
-    """An estimate with its upper bound cut to what was ever allocated, in bytes. Without samples
-    it is what can go unseen at this sampling interval (0: nothing)."""
+    """Return an estimate with its upper bound limited to the bytes ever allocated. Without samples
+    the bound is what can go unseen at this sampling interval (0: nothing)."""
     if live is None:
         return unseen(interval, allocated) if interval and allocated else _NOTHING
     objects, size, stderr, low, high = live
@@ -76,28 +76,28 @@ def bounded(live: Live | None, interval: int, allocated: int) -> Live:
 
 
 class Grouped:
-    """Live estimates of tracked objects by a group number per object.
+    """Live estimates of tracked objects, by a group number per object.
 
-    `interval` is the sampling interval in force now (0: exact mode): groups without a sample can
-    still hold what went unseen.
+    `sizes` and `intervals` (objects,) are bytes; `interval` is the current sampling interval
+    (0: exact mode), since groups without a sample can still hold objects.
     """
 
-    def __init__(self, sizes: np.ndarray, intervals: np.ndarray, interval: int = 0) -> None:
+    def __init__(self, sizes: U32, intervals: U32, interval: int = 0) -> None:
         self._sizes = sizes.astype(float)
         p = probability(self._sizes, intervals)
         self._objects = 1 / p
         self._bytes = self._sizes / p
         self._deviation = np.sqrt(1 - p) / p * self._sizes
         self._uncertain = np.where(p < 1, self._bytes, 0.0)
-        # One sample contributes at most this much, however small its object: s / p tends to R.
+        # The most that one sample contributes, however small its object: s / p tends to R.
         self._largest = float(max(interval, intervals.max(initial=0)))
 
-    def by(self, groups: np.ndarray, count: int) -> list[Live]:
-        """One Live per group 0 .. count-1."""
+    def by(self, groups: I64, count: int) -> list[Live]:
+        """Return one Live per group 0 .. count-1. `groups` (objects,) holds no negative numbers."""
         objects = np.bincount(groups, self._objects, count)
         total = np.bincount(groups, self._bytes, count)
-        uncertain = np.bincount(groups, self._uncertain, count)
-        variance = np.bincount(groups, self._deviation**2, count)
+        uncertain = np.asarray(np.bincount(groups, self._uncertain, count), float)
+        variance = np.asarray(np.bincount(groups, self._deviation**2, count), float)
         low, high = interval95(uncertain, variance, np.full(count, self._largest))
         certain = total - uncertain
         columns = (objects, total, np.sqrt(variance), certain + low, certain + high)

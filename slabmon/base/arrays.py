@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Bool = NDArray[np.bool_]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+Bytes = NDArray[np.bytes_]
 U8 = NDArray[np.uint8]
 U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]

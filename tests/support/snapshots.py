@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, get_origin, get_type_hints
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from tests.support import scraping
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
 
 COLUMNS = {
-    table: tuple(f.name for f in fields(kind) if f.type == "np.ndarray")
+    table: tuple(
+        name for name, hint in get_type_hints(kind).items() if get_origin(hint) is np.ndarray
+    )
     for table, kind in (("tracked", Tracked), ("stacked", Stacked))
 }
 
