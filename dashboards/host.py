@@ -112,7 +112,14 @@ def _verdicts() -> list[Panel]:
             ),
             width=8,
         ),
-        of_metric("Dismissed growth", "leak_dismissed", legend="{{instance}}", width=8),
+        series(
+            "Dismissed growth by reason",
+            about("leak_dismissed"),
+            "short",
+            Query(gauge("leak_dismissed"), "{{instance}} all"),
+            Query(f"{gauge('leak_dismissed_findings')} > 0", "{{instance}} {{reason}}"),
+            width=8,
+        ),
         number(
             "Watched", about("leak_observed_seconds"), "s", f"min({gauge('leak_observed_seconds')})"
         ),
@@ -223,10 +230,11 @@ def _requests() -> list[Panel]:
         ),
         bars(
             "Request sizes",
-            about("request_size_allocations_total"),
+            about("request_size_bytes_bucket"),
             "cps",
-            Query(f"sum by (le) ({rate('request_size_allocations_total')})", "{{le}} bytes"),
+            Query(f"sum by (le) ({rate('request_size_bytes_bucket')})", "{{le}} bytes"),
             width=6,
+            histogram=True,
         ),
         of_metric(
             "Allocations by NUMA node",

@@ -162,8 +162,19 @@ def rows(
     return panel.data_links([_link(link)]) if link else panel
 
 
-def bars(title: str, description: str, unit: str, query: Query, width: int = 12) -> bargauge.Panel:
-    """Return a bar gauge of present values."""
+def bars(
+    title: str,
+    description: str,
+    unit: str,
+    query: Query,
+    *,
+    width: int = 12,
+    histogram: bool = False,
+) -> bargauge.Panel:
+    """Return a bar gauge of present values; of a histogram, per bucket instead of cumulative."""
+    targets = _targets([query])
+    if histogram:
+        targets[0].format(PromQueryFormat.HEATMAP)
     return (
         bargauge.Panel()
         .title(title)
@@ -172,7 +183,7 @@ def bars(title: str, description: str, unit: str, query: Query, width: int = 12)
         .datasource(SOURCE)
         .span(width)
         .height(8)
-        .targets(_targets([query]))  # type: ignore[arg-type]
+        .targets(targets)  # type: ignore[arg-type]
         .display_mode(kinds.BarGaugeDisplayMode.BASIC)
         .orientation(kinds.VizOrientation.HORIZONTAL)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))

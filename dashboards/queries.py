@@ -43,7 +43,7 @@ def gauge(name: str, *matchers: str) -> str:
 
 def rate(name: str, *matchers: str) -> str:
     """Return the rate of a counter, in units per second."""
-    assert metric(name).kind == "counter", f"{name} is not a counter"
+    assert metric(name).kind != "gauge", f"{name} is a gauge"
     return f"rate({select(f'slabmon_{name}', *matchers)}[$__rate_interval])"
 
 

@@ -163,10 +163,14 @@ class GfpClass:
 
 @dataclass(frozen=True)
 class SizeBucket:
-    """kmalloc requests of at most `le` bytes and more than the previous bucket's `le`."""
+    """kmalloc requests of at most `le` bytes and more than the previous bucket's `le`.
+
+    `requested_bytes` is their sum (None: in recordings of format 1).
+    """
 
     le: Int
     allocs: Int
+    requested_bytes: Int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metric catalogue: name, type, help, labels and bound of everything slabmon exports.
+"""The metric catalogue: name, type, help, labels and bound of every metric.
 
-The only place where a metric is defined; the collector and docs/metrics.md are made from it
-(`python -m slabmon.export.catalogue` prints the page).
+Metrics are defined only here. Scrapes, docs/metrics.md (`python -m slabmon.export.metrics` prints
+it) and the dashboards' queries are generated from these tables.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from math import nan
 from typing import Any, Generic, TypeVar
 
 from slabmon import __version__
 from slabmon.export.leaks import MAX_SUSPECTS, dismissals, suspects
 from slabmon.export.series import BOUNDS, OTHER, Row
 from slabmon.leaks.finding import Assessment, Strength
-from slabmon.model import Snapshot
+from slabmon.model import Snapshot, State
 from slabmon.runtime.budget import STEPS
 from slabmon.runtime.figures import DaemonFigures
 
@@ -26,11 +28,12 @@ _OfSnapshot = Callable[[Snapshot], Iterable[Row]]
 
 @dataclass(frozen=True)
 class Daemon:
-    """What the daemon knows of itself when it answers a scrape.
+    """The daemon's own figures when it answers a scrape.
 
-    `figures` are the collector's (None: it has not answered yet, or a recording is replayed), `age`
-    and `scrape_seconds` those of the last reading (None: there was none), `up` whether it was taken
-    for this scrape. `errors` and `refused` count by reason, `folded` and `moved` by kind of label.
+    `figures` are the collector's (None: it has not answered yet, or a recording is replayed). `age`
+    and `scrape_seconds` describe the last reading (None: there was none), `up` is whether it was
+    taken for this scrape. `errors` and `refused` count by reason, `folded` and `moved` by kind of
+    label.
     """
 
     figures: DaemonFigures | None = None
@@ -45,25 +48,41 @@ class Daemon:
     moved: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+class Type(StrEnum):
+    """Type of a metric family, as Prometheus names it."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metric(Generic[Of]):
-    """One family, made of a snapshot or of the daemon's own figures. `kind`: counter (named without
-    `_total`) or gauge. `bound` is a key of series.KINDS, or "" where the labels
-    are few by nature. Values that are not `additive` have no OTHER."""
+    """One metric family, computed from a snapshot, an assessment or the daemon's own figures.
+
+    `name` is without the suffixes of its type. `bound` is a key of series.KINDS, or "" if the
+    number of label sets is small by nature. Values that are not `additive` are left out of OTHER.
+    `rows` of a histogram count what is in each bucket, not cumulated, by a single label `le`;
+    `total` is then the sum of all observed values (NaN: not known).
+    """
 
     name: str
-    kind: str
+    kind: Type
     help: str
     labels: tuple[str, ...]
     rows: Callable[[Of], Iterable[Row]]
     bound: str = ""
     unit: str = ""
     additive: bool = True
+    total: Callable[[Of], float] = lambda _: nan
 
     @property
     def exposed(self) -> str:
-        """The name as scraped."""
-        return self.name + ("_total" if self.kind == "counter" else "")
+        """The name of its samples in a scrape; of a histogram, that of its buckets."""
+        return self.name + _SUFFIXES[self.kind]
+
+
+_SUFFIXES = {Type.COUNTER: "_total", Type.GAUGE: "", Type.HISTOGRAM: "_bucket"}
 
 
 def _caches(attribute: str) -> _OfSnapshot:
@@ -97,10 +116,19 @@ def _counter(
     help_: str,
     labels: tuple[str, ...],
     rows: Callable[[Of], Iterable[Row]],
+    *,
     bound: str = "",
     unit: str = "",
 ) -> Metric[Of]:
-    return Metric(f"slabmon_{name}", "counter", help_, labels, rows, bound, unit)
+    return Metric(
+        name=f"slabmon_{name}",
+        kind=Type.COUNTER,
+        help=help_,
+        labels=labels,
+        rows=rows,
+        bound=bound,
+        unit=unit,
+    )
 
 
 def _gauge(
@@ -108,10 +136,21 @@ def _gauge(
     help_: str,
     labels: tuple[str, ...],
     rows: Callable[[Of], Iterable[Row]],
+    *,
     bound: str = "",
     unit: str = "",
+    additive: bool = True,
 ) -> Metric[Of]:
-    return Metric(f"slabmon_{name}", "gauge", help_, labels, rows, bound, unit)
+    return Metric(
+        name=f"slabmon_{name}",
+        kind=Type.GAUGE,
+        help=help_,
+        labels=labels,
+        rows=rows,
+        bound=bound,
+        unit=unit,
+        additive=additive,
+    )
 
 
 def _figure(get: Callable[[DaemonFigures], float]) -> Callable[[Daemon], Iterable[Row]]:
@@ -132,6 +171,13 @@ def _cost(figures: DaemonFigures) -> Mapping[str, float]:
     return parts if cost.bpf is None else parts | {"bpf": cost.bpf}
 
 
+def _requested(snapshot: Snapshot) -> float:
+    """Bytes requested from kmalloc; NaN in recordings from before they were counted."""
+    return sum(
+        nan if row.requested_bytes is None else row.requested_bytes for row in snapshot.sizes
+    )
+
+
 def _optional(value: float | None) -> list[Row]:
     return [] if value is None else [((), value)]
 
@@ -147,7 +193,7 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
     ),
     _gauge(
         "tracking_since_seconds",
-        "Unix time tracking began; all counters count from here.",
+        "Unix time at which tracking began; all counters start here.",
         (),
         lambda s: [((), s.tracking.since)],
         unit="seconds",
@@ -164,92 +210,99 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
         "Objects allocated from this slab cache since tracking began.",
         _CACHE,
         _caches("allocs"),
-        "cache",
+        bound="cache",
     ),
     _counter(
         "cache_frees",
         "Objects freed to this slab cache since tracking began.",
         _CACHE,
         _caches("frees"),
-        "cache",
+        bound="cache",
     ),
     _counter(
         "cache_requested_bytes",
-        "Bytes asked for.",
+        "Bytes requested by callers.",
         _CACHE,
         _caches("requested_bytes"),
-        "cache",
-        "bytes",
+        bound="cache",
+        unit="bytes",
     ),
     _counter(
         "cache_allocated_bytes",
-        "Bytes handed out, rounding to the object size included.",
+        "Bytes allocated, including the rounding to the object size.",
         _CACHE,
         _caches("allocated_bytes"),
-        "cache",
-        "bytes",
+        bound="cache",
+        unit="bytes",
     ),
     _counter(
-        "cache_freed_bytes", "Bytes given back.", _CACHE, _caches("freed_bytes"), "cache", "bytes"
+        "cache_freed_bytes",
+        "Bytes freed.",
+        _CACHE,
+        _caches("freed_bytes"),
+        bound="cache",
+        unit="bytes",
     ),
     _counter(
-        "allocation_failures", "Allocations that returned NULL.", _CACHE, _caches("failed"), "cache"
+        "allocation_failures",
+        "Allocations that returned NULL.",
+        _CACHE,
+        _caches("failed"),
+        bound="cache",
     ),
     _gauge(
         "cache_live_bytes",
         "Bytes allocated since tracking began and not freed, estimated.",
         _CACHE,
         _live("bytes"),
-        "cache",
-        "bytes",
+        bound="cache",
+        unit="bytes",
     ),
     _gauge(
         "cache_live_stderr_bytes",
         "Standard error of slabmon_cache_live_bytes.",
         _CACHE,
         _live("stderr_bytes"),
-        "cache",
-        "bytes",
+        bound="cache",
+        unit="bytes",
     ),
     _gauge(
         "cache_live_objects",
         "Objects allocated since tracking began and not freed, estimated.",
         _CACHE,
         _live("objects"),
-        "cache",
+        bound="cache",
     ),
-    Metric(
-        "slabmon_cache_frees_observable",
-        "gauge",
-        "0 where frees are known to escape every tracepoint.",
+    _gauge(
+        "cache_frees_observable",
+        "0 if some frees of the cache are known to bypass all tracepoints.",
         _CACHE,
         _caches("frees_observable"),
-        "cache",
+        bound="cache",
         additive=False,
     ),
-    Metric(
-        "slabmon_cache_reclaimable",
-        "gauge",
-        "1 for caches that the kernel shrinks under memory pressure; others have no series.",
+    _gauge(
+        "cache_reclaimable",
+        "1 for caches that the kernel shrinks under memory pressure; other caches have no series.",
         _CACHE,
         lambda s: (((c.name,), 1) for c in s.caches if c.reclaimable),
-        "cache",
+        bound="cache",
         additive=False,
     ),
     _counter(
         "cache_unobserved_frees",
-        "Tracked objects found freed although no free was seen.",
+        "Tracked objects that turned out to be freed although no free was observed.",
         _CACHE,
         _caches("unobserved_frees"),
-        "cache",
+        bound="cache",
     ),
     _gauge(
         "cache_slab_bytes",
         "Memory of all slabs of the cache, from /proc/slabinfo.",
         _CACHE,
         _slabinfo("slab_bytes"),
-        "cache",
-        "bytes",
+        bound="cache",
+        unit="bytes",
     ),
     _gauge(
         "cache_active_objects",
@@ -257,74 +310,74 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
         "bound, free objects in per-CPU slabs count as active.",
         _CACHE,
         _slabinfo("active_objects"),
-        "cache",
+        bound="cache",
     ),
     _counter(
         "site_allocations",
         "Allocations made by this call site since tracking began.",
         _SITE,
         _sites(lambda site: site.allocs),
-        "site",
+        bound="site",
     ),
     _counter(
         "site_allocated_bytes",
-        "Bytes handed out to this call site.",
+        "Bytes allocated by this call site.",
         _SITE,
         _sites(lambda site: site.allocated_bytes),
-        "site",
-        "bytes",
+        bound="site",
+        unit="bytes",
     ),
     _counter(
         "site_allocation_failures",
         "Allocations of this call site that returned NULL.",
         _SITE,
         _sites(lambda site: site.failed),
-        "site",
+        bound="site",
     ),
     _gauge(
         "site_live_bytes",
         "Bytes allocated by this call site and not freed, estimated.",
         _SITE,
         _sites(lambda site: site.live.bytes),
-        "site",
-        "bytes",
+        bound="site",
+        unit="bytes",
     ),
     _gauge(
         "device_managed_resources",
-        "Managed resources (devres) the device holds now.",
+        "Managed resources (devres) held by the device.",
         _DEVICE,
         _devices(lambda d: d.resources),
-        "device",
+        bound="device",
     ),
     _gauge(
         "device_managed_bytes",
-        "Sum of the devres sizes the device holds now.",
+        "Sum of the sizes of its managed resources.",
         _DEVICE,
         _devices(lambda d: d.managed_bytes),
-        "device",
-        "bytes",
+        bound="device",
+        unit="bytes",
     ),
     _gauge(
         "device_slab_bytes",
-        "Bytes the slab objects behind its managed resources occupy.",
+        "Size of the slab objects that hold its managed resources.",
         _DEVICE,
         _devices(lambda d: d.slab_bytes),
-        "device",
-        "bytes",
+        bound="device",
+        unit="bytes",
     ),
     _counter(
         "device_resources_added",
         "Managed resources added since tracking began.",
         _DEVICE,
         _devices(lambda d: d.added),
-        "device",
+        bound="device",
     ),
     _counter(
         "device_resources_removed",
         "Managed resources removed since tracking began.",
         _DEVICE,
         _devices(lambda d: d.removed),
-        "device",
+        bound="device",
     ),
     _counter(
         "gfp_allocations",
@@ -334,7 +387,7 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
     ),
     _counter(
         "gfp_allocated_bytes",
-        "Bytes handed out by class of GFP flags.",
+        "Bytes allocated by class of GFP flags.",
         ("class",),
         lambda s: (((row.name,), row.allocated_bytes) for row in s.gfp),
         unit="bytes",
@@ -345,16 +398,18 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
         ("class",),
         lambda s: (((row.name,), row.failed) for row in s.gfp),
     ),
-    _counter(
-        "request_size_allocations",
-        "kmalloc requests by size: at most `le` bytes and more "
-        "than the bucket before (not cumulative).",
-        ("le",),
-        lambda s: (((str(row.le),), row.allocs) for row in s.sizes),
+    Metric(
+        name="slabmon_request_size_bytes",
+        kind=Type.HISTOGRAM,
+        help="Sizes of kmalloc requests since tracking began.",
+        labels=("le",),
+        rows=lambda s: (((str(row.le),), row.allocs) for row in s.sizes),
+        unit="bytes",
+        total=_requested,
     ),
     _counter(
         "node_allocations",
-        "Allocations by preferred NUMA node, where there are several.",
+        "Allocations by preferred NUMA node, on hosts with several.",
         ("node",),
         lambda s: (((str(row.node),), row.allocs) for row in s.nodes),
     ),
@@ -376,7 +431,7 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
     ),
     _counter(
         "lost_events",
-        "What slabmon knows it missed, by reason.",
+        "Events that slabmon knows it missed, by reason.",
         ("reason",),
         lambda s: (((reason,), count) for reason, count in s.losses.items()),
     ),
@@ -395,12 +450,12 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
     ),
     _gauge(
         "feature_state",
-        "1 for the state each capability is in: on, degraded or off.",
+        "1 for the current state of each capability: on, degraded or off.",
         ("feature", "state"),
         lambda s: (
             ((name, state), float(feature.state == state))
             for name, feature in s.features.items()
-            for state in ("on", "degraded", "off")
+            for state in State
         ),
     ),
 )
@@ -409,36 +464,36 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
 DAEMON: tuple[Metric[Daemon], ...] = (
     _gauge(
         "up",
-        "1 when the kernel's tables could be read for this scrape; 0 when what is shown "
-        "is an old reading, or none.",
+        "1 if the kernel's tables were read for this scrape; 0 if the figures are from an earlier "
+        "reading, or missing.",
         (),
         lambda d: [((), d.up)],
     ),
     _gauge(
         "snapshot_age_seconds",
-        "Age of the reading shown.",
+        "Age of the reading that the figures are from.",
         (),
         lambda d: _optional(d.age),
         unit="seconds",
     ),
     _gauge(
         "snapshot_seconds",
-        "Time the last reading of the kernel's tables took.",
+        "Duration of the last reading of the kernel's tables.",
         (),
         _figure(lambda f: f.snapshot_seconds),
         unit="seconds",
     ),
     _gauge(
         "scrape_duration_seconds",
-        "Time from asking the collector for this reading to having it.",
+        "Time from the request to the collector until the reading arrived.",
         (),
         lambda d: _optional(d.scrape_seconds),
         unit="seconds",
     ),
     _counter(
         "scrape_errors",
-        "Requests that got no new reading: the collector did not answer in "
-        "time, or could not read the tables.",
+        "Requests without a new reading, because the collector did not answer in time or could not "
+        "read the tables.",
         ("reason",),
         lambda d: (((reason,), count) for reason, count in d.errors.items()),
     ),
@@ -453,8 +508,8 @@ DAEMON: tuple[Metric[Daemon], ...] = (
     ),
     _gauge(
         "process_proportional_bytes",
-        "The same, a page shared by n processes counted as an "
-        "n-th; 0 where the kernel does not tell.",
+        "Proportional set size of each part of the daemon: a page shared by n processes counts as "
+        "1/n; 0 where the kernel does not report it.",
         ("part",),
         _by_part(
             lambda f: {
@@ -473,48 +528,48 @@ DAEMON: tuple[Metric[Daemon], ...] = (
     ),
     _gauge(
         "cost_cpus",
-        "CPUs each part used on average over the last minute; BPF programs over "
-        "the last window of statistics.",
+        "CPUs used by each part, averaged over the last minute; by BPF programs, over the last "
+        "window of statistics.",
         ("part",),
         _by_part(_cost),
     ),
     _gauge(
         "budget_cpus",
-        "CPUs slabmon may use; 0: no limit.",
+        "Limit on the CPUs that slabmon uses; 0: none.",
         (),
         _figure(lambda f: f.budget.limit_cpus),
     ),
     _gauge(
         "budget_step_taken",
-        "1 while this is given up to stay within the budget.",
+        "1 while this is switched off to stay within the budget.",
         ("step",),
         _by_part(lambda f: {step.name: step.name in f.budget.steps_taken for step in STEPS}),
     ),
     _gauge(
         "bpf_memory_bytes",
-        "Memory of slabmon's BPF maps and programs, as the kernel accounts it.",
+        "Memory of slabmon's BPF maps and programs, as accounted by the kernel.",
         (),
         _figure(lambda f: f.memory.bpf_bytes),
         unit="bytes",
     ),
     _counter(
         "web_restarts",
-        "Web processes started because one had died.",
+        "Restarts of the web process after it died.",
         (),
         _figure(lambda f: f.web_restarts),
     ),
     _gauge(
         "web_configuration_failed",
-        "1 while the web configuration or a certificate on disk is "
-        "invalid and the one before stays in force.",
+        "1 while the web configuration or a certificate on disk is invalid and the previous one "
+        "remains in force.",
         (),
         _figure(lambda f: f.web_configuration_failed),
     ),
-    _gauge("http_connections", "Open connections.", (), lambda d: [((), d.connections)]),
+    _gauge("http_connections", "Open HTTP connections.", (), lambda d: [((), d.connections)]),
     _counter(
         "http_refused_connections",
-        "Connections closed for a limit: evicted waiting for a "
-        "request, refused at once, or slow to take their answer.",
+        "Connections closed because of a limit: idle ones evicted, new ones refused, or slow "
+        "readers.",
         ("reason",),
         lambda d: (((reason,), count) for reason, count in d.refused.items()),
     ),
@@ -526,7 +581,7 @@ DAEMON: tuple[Metric[Daemon], ...] = (
     ),
     _gauge(
         "folded_series",
-        f"Label sets added up under `{OTHER}`.",
+        f"Label sets summed under `{OTHER}`.",
         ("family",),
         lambda d: (((kind,), count) for kind, count in d.folded.items()),
     ),
@@ -542,8 +597,8 @@ DAEMON: tuple[Metric[Daemon], ...] = (
 VERDICTS: tuple[Metric[Assessment], ...] = (
     _gauge(
         "leak_suspect_bytes_per_second",
-        "Growth of a suspected leak: a call site, cache, "
-        f"driver (module) or device. The {MAX_SUSPECTS} that grow fastest.",
+        "Growth of a suspected leak: a call site, cache, driver (module) or device. The "
+        f"{MAX_SUSPECTS} fastest.",
         ("kind", "suspect", "module"),
         lambda a: suspects(a, OTHER),
     ),
@@ -569,14 +624,14 @@ VERDICTS: tuple[Metric[Assessment], ...] = (
     ),
     _gauge(
         "leak_observed_seconds",
-        "For how long growth has been watched.",
+        "Time for which growth has been watched.",
         (),
         lambda a: [((), a.observed)],
         unit="seconds",
     ),
     _gauge(
         "leak_verdicts_ready",
-        "1 when it has been watched long enough for any verdict.",
+        "1 if growth has been watched long enough for a verdict.",
         (),
         lambda a: [((), a.ready)],
     ),
@@ -584,12 +639,12 @@ VERDICTS: tuple[Metric[Assessment], ...] = (
 
 
 def markdown() -> str:
-    """docs/metrics.md."""
+    """Return docs/metrics.md."""
     lines = [
         "# Metrics",
         "",
-        "Made from `slabmon/export/metrics.py` by `make docs`. Counters count "
-        "since tracking began (`slabmon_tracking_since_seconds`) and never fall meanwhile.",
+        "Generated from `slabmon/export/metrics.py` by `make docs`. Counters start when tracking "
+        "begins (`slabmon_tracking_since_seconds`) and never fall while it continues.",
         "",
         BOUNDS,
         "",

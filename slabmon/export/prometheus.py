@@ -1,88 +1,174 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots as Prometheus metrics: families made of the catalogue."""
+"""Snapshots as Prometheus metric families, made from the catalogue."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.core import Metric as Family
+from prometheus_client.samples import BucketSpan, NativeHistogram
 
-from slabmon.export.metrics import CATALOGUE, DAEMON, VERDICTS, Daemon, Metric, Of
-from slabmon.export.series import KINDS, MAX_SERIES, OTHER, Chosen, Row, Rows, allot
+from slabmon.export.metrics import CATALOGUE, DAEMON, VERDICTS, Daemon, Metric, Of, Type
+from slabmon.export.series import KINDS, MAX_SERIES, OTHER, Folding, Row, SeriesValues, allot
 from slabmon.leaks.finding import Assessment
 from slabmon.model import Snapshot
 
-# Series of one row of a kind.
+# Number of series per row of each kind.
 FAMILIES = Counter(metric.bound for metric in CATALOGUE if metric.bound)
 
 
-def merge(rows: Iterable[Row]) -> Rows:
-    """Rows by label set, equal ones added up: one duplicate would fail a whole scrape."""
-    merged: Rows = {}
+@dataclass(frozen=True)
+class Exposition:
+    """What the format of a scrape can express: start times of counters, native histograms."""
+
+    start_times: bool = False
+    native: bool = False
+
+    @classmethod
+    def of(cls, content_type: str) -> Exposition:
+        """Return what a negotiated content type can express."""
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        return cls(openmetrics, openmetrics and "version=2" in content_type)
+
+
+def merge(rows: Iterable[Row]) -> SeriesValues:
+    """Sum rows of equal labels, since a single duplicate would fail the whole scrape."""
+    merged: SeriesValues = {}
     for labels, value in rows:
         merged[labels] = merged.get(labels, 0) + value
     return merged
 
 
 class Families:
-    """What an encoder of prometheus_client takes for a registry, once: each family is made when it
-    is written, and gone after, as families are many times their text."""
+    """A registry for an encoder of prometheus_client, usable once. Each family is made when it is
+    written and released afterwards, since families are many times the size of their text."""
 
     def __init__(self, families: Iterator[Family]) -> None:
         self._families = families
 
     def collect(self) -> Iterator[Family]:
+        """Yield the families."""
         return self._families
 
 
 class Exporter:
-    """Makes metric families of snapshots, at most so many series; remembers which label sets have
-    series of their own."""
+    """Makes metric families from snapshots, with a bounded number of series, and remembers which
+    label sets have series of their own."""
 
     def __init__(self, max_series: int = MAX_SERIES) -> None:
         self._max_series = max_series
-        self._chosen = {kind: Chosen() for kind in KINDS}
+        self._foldings = {kind: Folding() for kind in KINDS}
 
     def families(
-        self, snapshot: Snapshot | None, daemon: Daemon, assessment: Assessment | None = None
+        self,
+        snapshot: Snapshot | None,
+        daemon: Daemon,
+        assessment: Assessment | None = None,
+        exposition: Exposition = Exposition(),
     ) -> Families:
-        """Everything of the catalogue; without a snapshot only the daemon's own figures, without
-        an assessment no verdicts."""
+        """Return all families of the catalogue: without a snapshot only the daemon's own, without
+        an assessment none of verdicts."""
         if snapshot:
             scores = {kind: rule.scores(snapshot) for kind, rule in KINDS.items()}
             wanted = {kind: len(rows) for kind, rows in scores.items()}
             for kind, limit in allot(wanted, FAMILIES, self._max_series).items():
-                self._chosen[kind].choose(scores[kind], limit)
-        own = replace(
+                self._foldings[kind].choose(scores[kind], limit)
+        figures = replace(
             daemon,
-            folded={kind: chosen.folded for kind, chosen in self._chosen.items()},
-            moved={kind: chosen.moves for kind, chosen in self._chosen.items()},
+            folded={kind: folding.folded for kind, folding in self._foldings.items()},
+            moved={kind: folding.moves for kind, folding in self._foldings.items()},
         )
-        parts: list[tuple[Sequence[Metric[Any]], Any]] = [(DAEMON, own)]
-        if snapshot:
-            parts.append((CATALOGUE, snapshot))
-        if assessment:
-            parts.append((VERDICTS, assessment))
-        return Families(self._family(metric, of) for metrics, of in parts for metric in metrics)
+        return Families(self._all(snapshot, figures, assessment, exposition))
 
-    def _family(self, metric: Metric[Of], source: Of) -> Family:
-        counter = metric.kind == "counter"
-        kind = CounterMetricFamily if counter else GaugeMetricFamily
-        family = kind(
-            metric.name,
-            metric.help,
-            labels=metric.labels,
-            unit=metric.unit if metric.name.endswith(f"_{metric.unit}") else "",
-        )
-        merged = merge(metric.rows(source))
+    def _all(
+        self,
+        snapshot: Snapshot | None,
+        daemon: Daemon,
+        assessment: Assessment | None,
+        exposition: Exposition,
+    ) -> Iterator[Family]:
+        yield from (self._family(metric, daemon) for metric in DAEMON)
+        if snapshot:
+            started = snapshot.tracking.since if exposition.start_times else None
+            for metric in CATALOGUE:
+                if metric.kind == Type.HISTOGRAM:
+                    yield _histogram(metric, snapshot, started, exposition.native)
+                else:
+                    yield self._family(metric, snapshot, started)
+        if assessment:
+            yield from (self._family(metric, assessment) for metric in VERDICTS)
+
+    def _family(self, metric: Metric[Of], source: Of, started: float | None = None) -> Family:
+        """Return a counter or gauge. `started` is the Unix time at which a counter started; rows of
+        a bounded kind start when they get a series of their own, and have no start time."""
+        values = merge(metric.rows(source))
         if metric.bound:
-            merged = self._chosen[metric.bound].fold(metric.name, merged, counter)
+            counter = metric.kind == Type.COUNTER
+            values = self._foldings[metric.bound].fold(metric.name, values, counter)
             if not metric.additive:
-                merged.pop((OTHER,) * len(metric.labels), None)
-        for labels, value in merged.items():
-            family.add_metric(labels, value)
-        return family
+                values.pop((OTHER,) * len(metric.labels), None)
+        unit = metric.unit if metric.name.endswith(f"_{metric.unit}") else ""
+        if metric.kind == Type.COUNTER:
+            counters = CounterMetricFamily(
+                metric.name, metric.help, labels=metric.labels, unit=unit
+            )
+            for labels, value in values.items():
+                counters.add_metric(labels, value, created=None if metric.bound else started)
+            return counters
+        gauges = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels, unit=unit)
+        for labels, value in values.items():
+            gauges.add_metric(labels, value)
+        return gauges
+
+
+def _histogram(
+    metric: Metric[Of], source: Of, started: float | None, native: bool
+) -> HistogramMetricFamily:
+    """Return a histogram with a bucket per row; with `native` also as a native histogram."""
+    counts = dict(
+        sorted((int(le), int(value)) for (le,), value in merge(metric.rows(source)).items())
+    )
+    total = metric.total(source)
+    cumulated = list(accumulate(counts.values()))
+    count = cumulated[-1] if cumulated else 0
+    family = HistogramMetricFamily(metric.name, metric.help, unit=metric.unit)
+    if native:
+        family.add_sample(metric.name, {}, count, native_histogram=_native(counts, total))
+    buckets = [(f"{le:.1f}", float(n)) for le, n in zip(counts, cumulated, strict=True)]
+    family.add_metric([], [*buckets, ("+Inf", float(count))], total)
+    if started is not None:
+        family.add_sample(f"{metric.name}_created", {}, started)
+    return family
+
+
+def _native(counts: Mapping[int, int], total: float) -> NativeHistogram:
+    """Return the native histogram of counts by upper bounds that are powers of two.
+
+    Schema 0 has a bucket per power of two, numbered by its exponent; a span is an offset from the
+    last bucket and a length, and counts are differences from bucket to bucket
+    (https://prometheus.io/docs/specs/native_histograms/).
+    """
+    spans, deltas = [], []
+    end = previous = 0
+    for le, count in counts.items():
+        number = le.bit_length() - 1
+        spans.append(BucketSpan(number - end, 1))
+        deltas.append(count - previous)
+        end, previous = number + 1, count
+    return NativeHistogram(
+        count_value=sum(counts.values()),
+        sum_value=total,
+        schema=0,
+        zero_threshold=0,
+        zero_count=0,
+        pos_spans=spans,
+        pos_deltas=deltas,
+    )

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which rows have series of their own, within a bound for the whole host; the others are added up
-under OTHER.
+"""Bounds the number of series of a host: the largest rows have series of their own, the others are
+folded into OTHER.
 
-Caches, call sites and devices share what is left of the bound after everything whose number is
-small by nature (RESERVED). Each kind is sure of its share; what one does not need the others get.
+Caches, call sites and devices share the bound, less a reserve (RESERVED) for families that are
+small by nature. Each kind is guaranteed its share, and gets what the others do not need.
 
-A counter must not fall, and its family must add up to the same sum whichever rows are shown. So a
-row that gets a series of its own after it was folded begins at 0 there, and what it counted before
-stays in OTHER; a row that loses its series leaves what it counted to OTHER. Only what is small
-moves: a row takes another's place when its score is MARGIN times as large.
+A counter must not fall, and a family must have the same sum whichever rows have series. So a row
+that gets a series after it was folded starts at 0 there, and its earlier count stays in OTHER; a
+row that loses its series leaves its count to OTHER. To keep such moves rare, a row replaces another
+only if its score is MARGIN times as large.
 """
 
 from __future__ import annotations
@@ -18,50 +18,52 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # settings need the default of the bound, and no numpy
+if TYPE_CHECKING:  # settings import this module for MAX_SERIES, and must not load numpy
     from slabmon.model import Snapshot
 
 Labels = tuple[str, ...]
 Row = tuple[Labels, float]
-Rows = dict[Labels, float]
+SeriesValues = dict[Labels, float]
 
 OTHER = "other"
 MAX_SERIES = 5000
-# Series of families without a bound of their own: losses, features, programs, page orders, ...
+# Series reserved for families without a bound: losses, features, programs, page orders, ...
 RESERVED = 400
 MARGIN = 2.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Kind:
-    """Rows of one kind: their labels, what makes one of them important, and the part of the bound
-    that is theirs in any case."""
+    """Rows of one kind: their guaranteed share of the bound, their labels, and the measures by
+    which they are ranked."""
 
     share: float
     rows: Callable[[Snapshot], Iterable[Any]]
     labels: Callable[[Any], Labels]
     measures: Callable[[Any], tuple[float, ...]]
 
-    def scores(self, snapshot: Snapshot) -> Rows:
-        """Of each row the largest share it has of any measure's sum. Sums since tracking began
-        change slowly and are the same after a restart; live memory shows what is new."""
+    def scores(self, snapshot: Snapshot) -> SeriesValues:
+        """Return for each row its largest share of the sum of a measure.
+
+        Sums since tracking began change slowly and survive restarts; live memory shows what is new.
+        """
         rows = list(self.rows(snapshot))
         measured = [self.measures(row) for row in rows]
         totals = [sum(column) or 1 for column in zip(*measured, strict=True)]
-        found: Rows = {}
+        scores: SeriesValues = {}
         for row, values in zip(rows, measured, strict=True):
             labels = self.labels(row)
             score = max(value / total for value, total in zip(values, totals, strict=True))
-            found[labels] = found.get(labels, 0.0) + score
-        return found
+            scores[labels] = scores.get(labels, 0.0) + score
+        return scores
 
 
 KINDS: Mapping[str, Kind] = {
     "cache": Kind(
-        0.58,
-        lambda s: s.caches,
-        lambda c: (c.name,),
-        lambda c: (
+        share=0.58,
+        rows=lambda s: s.caches,
+        labels=lambda c: (c.name,),
+        measures=lambda c: (
             c.allocated_bytes,
             c.allocs,
             c.live.bytes,
@@ -70,77 +72,87 @@ KINDS: Mapping[str, Kind] = {
         ),
     ),
     "site": Kind(
-        0.25,
-        lambda s: s.sites,
-        lambda row: (row.label, row.module or ""),
-        lambda row: (row.allocated_bytes, row.allocs, row.live.bytes, row.failed),
+        share=0.25,
+        rows=lambda s: s.sites,
+        labels=lambda row: (row.label, row.module or ""),
+        measures=lambda row: (row.allocated_bytes, row.allocs, row.live.bytes, row.failed),
     ),
     "device": Kind(
-        0.17,
-        lambda s: s.devices,
-        lambda d: (d.bus, d.name, d.driver or ""),
-        lambda d: (d.managed_bytes, d.resources, d.added + d.removed),
+        share=0.17,
+        rows=lambda s: s.devices,
+        labels=lambda d: (d.bus, d.name, d.driver or ""),
+        measures=lambda d: (d.managed_bytes, d.resources, d.added + d.removed),
     ),
 }
 
 BOUNDS = (
     f"A host has at most `web.max_series` series ({MAX_SERIES} by default). {RESERVED} of them are "
-    "for families that are small by nature; of the rest "
+    "reserved for families that are small by nature; of the rest "
     + ", ".join(f"{kind.share:.0%} are for {name}s" for name, kind in KINDS.items())
-    + ", and what one of these does not need the others get. The largest have series of their own: "
-    "by their share of memory, allocations, failures. The rest is added up under `other`, and "
-    "`slabmon_folded_series` says how many label sets that are. A row takes another's place when "
-    "it is twice as important (`slabmon_folded_moves_total`): it begins at 0 if it was folded "
-    "before, and the other leaves what it counted to `other`, so that families add up to the same "
-    "sum and no counter falls. Who needs the sum of all takes the families of GFP classes."
+    + ", and each kind gets what the others do not need. The rows with the largest share of "
+    "memory, allocations or failures have series of their own. The others are summed under "
+    "`other`; `slabmon_folded_series` is their number. A row replaces another when it is twice as "
+    "important (`slabmon_folded_moves_total`): it starts at 0 if it was folded before, and the "
+    "other row leaves its count to `other`, so that sums over a family stay the same and no "
+    "counter falls. For host-wide totals use the GFP-class families.\n\n"
+    "In OpenMetrics the counters of the other families have a start time (`_created`), which is "
+    "that of tracking. Rows of caches, sites and devices have none: they start when they get a "
+    "series of their own. `slabmon_request_size_bytes` is also a native histogram (schema 0) for "
+    "clients that accept OpenMetrics 2.0."
 )
 
 
 def allot(wanted: Mapping[str, int], families: Mapping[str, int], bound: int) -> dict[str, int]:
-    """Rows of each kind that may have series of their own, one of which is OTHER's. `wanted`: rows
-    there are; `families`: series of a row."""
+    """Return how many rows of each kind may have series of their own, besides OTHER. `wanted` is
+    the number of rows, `families` the number of series per row."""
     room = max(0, bound - RESERVED)
-    found = {kind: int(KINDS[kind].share * room / families[kind]) - 1 for kind in wanted}
+    limits = {kind: int(KINDS[kind].share * room / families[kind]) - 1 for kind in wanted}
     left = room - sum(
-        (min(wanted[kind], limit) + 1) * families[kind] for kind, limit in found.items()
+        (min(wanted[kind], limit) + 1) * families[kind] for kind, limit in limits.items()
     )
-    for kind, limit in found.items():
-        # All that is left, so that rows to come have room; what is taken now, others do not get.
+    for kind, guaranteed in limits.items():
+        # A limit can include room for future rows; only what is used now is taken from the others.
         more = left // families[kind]
-        found[kind] += more
-        left -= min(more, max(0, wanted[kind] - limit)) * families[kind]
-    return found
+        limits[kind] += more
+        left -= min(more, max(0, wanted[kind] - guaranteed)) * families[kind]
+    return limits
 
 
-class Chosen:
-    """The rows of one kind that have series of their own, and what the others counted."""
+class Folding:
+    """The rows of one kind that have series of their own (members), and the counts of the others.
+
+    `folded` is the number of rows without a series, `moves` counts rows that lost theirs.
+    """
 
     def __init__(self) -> None:
         self._members: set[Labels] = set()
         self._limit = sys.maxsize
-        # By family: of folded rows the value that is in OTHER; of members what is, from before
-        # they were members; OTHER itself.
+        # By family: the value of folded rows that OTHER includes; the value of members that it
+        # includes from before they were members; the value of OTHER.
         self._folded: dict[str, dict[Labels, float]] = {}
         self._left: dict[str, dict[Labels, float]] = {}
         self._other: dict[str, float] = {}
         self.folded = self.moves = 0
 
-    def choose(self, scores: Rows, limit: int) -> None:
-        """Once per snapshot, before its families are folded. The limit only shrinks: what others
-        take over is not given back, or rows would move to and fro."""
+    def choose(self, scores: SeriesValues, limit: int) -> None:
+        """Choose the members, once per snapshot, before its families are folded.
+
+        The limit only shrinks: if room that another kind has taken were returned, rows would move
+        back and forth.
+        """
         self._limit = min(limit, self._limit)
         before = self._members & scores.keys()
-        kept = sorted((scores[row], row) for row in before)
-        kept = kept[max(0, len(kept) - self._limit) :]
-        members = {row for _, row in kept}
+        ranked = sorted((scores[row], row) for row in before)
+        ranked = ranked[max(0, len(ranked) - self._limit) :]
+        members = {row for _, row in ranked}
         waiting = sorted(
             (score, row)
             for row, score in scores.items()
             if row not in members and set(row) != {OTHER}
         )
-        for _ in range(min(self._limit - len(kept), len(waiting))):
+        for _ in range(min(self._limit - len(ranked), len(waiting))):
             members.add(waiting.pop()[1])
-        for score, row in kept:
+        for score, row in ranked:
             if not waiting or waiting[-1][0] <= MARGIN * score:
                 break
             members.remove(row)
@@ -149,8 +161,8 @@ class Chosen:
         self.moves += len(before - members)
         self.folded = len(scores) - len(members)
 
-    def fold(self, family: str, rows: Rows, counter: bool) -> Rows:
-        """The family's rows with series of their own, and OTHER if there is anything in it."""
+    def fold(self, family: str, rows: SeriesValues, counter: bool) -> SeriesValues:
+        """Return the values of a family's members, and of OTHER unless it is empty."""
         if not rows:
             return {}
         width = len(next(iter(rows)))
@@ -174,7 +186,7 @@ class Chosen:
                 (left if member else folded)[row] = value
             if member:
                 start = left.get(row, 0)
-                # Another row of this name, which began anew; or a recording's counter below 0.
+                # A new row of the same name; or a counter below 0, in a recording.
                 if value < start:
                     left.pop(row, None)
                     start = 0

@@ -183,7 +183,7 @@ def snapshot(**fields: Any) -> Snapshot:
             device("", "loose", driver=None, module=None, slab_bytes=None),
         ),
         gfp=tuple(GfpClass(name, number, 64 * number, 0) for number, name in enumerate(CLASSES)),
-        sizes=(SizeBucket(64, 90), SizeBucket(128, 13)),
+        sizes=(SizeBucket(64, 90, 5_000), SizeBucket(128, 13, 1_300)),
         nodes=(NodeUse(0, 60, 4_000), NodeUse(1, 43, 2_464)),
         pages=(PageOrder(0, "kernel", 5, 0, 1), PageOrder(0, None, 0, 4, 0)),
         programs=(ProgramCost("kmalloc", 0.25, 1_000), ProgramCost("kfree", 0.5, 2_000)),

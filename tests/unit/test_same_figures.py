@@ -91,7 +91,6 @@ METRICS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "gfp_allocation_failures": "failed",
         },
     ),
-    "sizes": (("le",), {"request_size_allocations": "allocs"}),
     "nodes": (("node",), {"node_allocations": "allocs"}),
     "losses": (("reason",), {"lost_events": "count"}),
     "programs": (("program",), {"bpf_run_seconds": "run_seconds", "bpf_runs": "runs"}),

@@ -338,11 +338,14 @@ def size_rows(rows: SlotColumns) -> tuple[SizeBucket, ...]:
     object_sizes = np.array([cache.object_size for cache in rows.caches], np.uint64)[rows.cache_of]
     exact = np.where(object_sizes != 0, object_sizes, rows.bucket)[kmalloc]
     sizes, size_of = np.unique(exact, return_inverse=True)
-    (counts,) = totals(size_of, len(sizes), rows.count[kmalloc])
-    table: Counter[int] = Counter()
-    for size, count in zip(sizes.tolist(), counts, strict=True):
-        table[1 << (size - 1).bit_length()] += count
-    return tuple(SizeBucket(le, table[le]) for le in sorted(table))
+    counts, requested = totals(size_of, len(sizes), rows.count[kmalloc], rows.requested[kmalloc])
+    allocs: Counter[int] = Counter()
+    requested_bytes: Counter[int] = Counter()
+    for size, count, amount in zip(sizes.tolist(), counts, requested, strict=True):
+        le = 1 << (size - 1).bit_length()
+        allocs[le] += count
+        requested_bytes[le] += amount
+    return tuple(SizeBucket(le, allocs[le], requested_bytes[le]) for le in sorted(allocs))
 
 
 def node_rows(per_cpu: Iterable[tuple[int, SlotColumns]]) -> tuple[NodeUse, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from prometheus_client.exposition import choose_encoder
 
+from slabmon.export.prometheus import Exposition
 from slabmon.web.feeds.readings import Now
 from slabmon.web.handlers.base import TEXT, Handler
 
@@ -24,7 +25,10 @@ class MetricsHandler(Handler):
             snapshot = now.reading.snapshot if now.reading else None
             return encoder(
                 self.context.exporter.families(
-                    snapshot, self.context.daemon(now), self.context.live.assessment()
+                    snapshot,
+                    self.context.daemon(now),
+                    self.context.live.assessment(),
+                    Exposition.of(content_type),
                 )
             )
 

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import math
+import re
+import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,15 +15,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 
-from slabmon.export.metrics import CATALOGUE, DAEMON, Daemon
+from slabmon.export.metrics import CATALOGUE, DAEMON, VERDICTS, Daemon, Type
 from slabmon.export.metrics import Metric as Known
-from slabmon.export.prometheus import Exporter, merge
+from slabmon.export.prometheus import Exporter, Exposition, merge
 from slabmon.export.series import MAX_SERIES, OTHER
 from slabmon.model import GfpClass, Live, NodeUse, PageOrder, SizeBucket, Slabinfo, Snapshot
 from slabmon.runtime.budget import STEPS, Cost
 from slabmon.runtime.figures import BudgetFigures, DaemonFigures, MemoryFigures, ProcessMemory
+from tests.servers.synthetic import SyntheticHost
 from tests.support import scraping
 from tests.support.builders import cache, device, site, snapshot
 
@@ -141,6 +147,75 @@ def test_every_metric_of_the_catalogue_has_a_sample(scraper: Scraper) -> None:
     everything = replace(now, caches=(*now.caches, cache("dentry", reclaimable=True)))
     names = {name for name, _ in scraper.values(everything)}
     assert {metric.exposed for metric in ALL} <= names
+
+
+def test_request_sizes_are_a_histogram(scraper: Scraper) -> None:
+    shown = scraper.values(snapshot())
+    assert of(shown, "slabmon_request_size_bytes_bucket") == {
+        ("64.0",): 90.0,
+        ("128.0",): 103.0,
+        ("+Inf",): 103.0,
+    }
+    assert of(shown, "slabmon_request_size_bytes_count") == {(): 103.0}
+    assert of(shown, "slabmon_request_size_bytes_sum") == {(): 6_300.0}
+
+
+def test_a_sum_that_was_not_recorded_is_not_a_number(scraper: Scraper) -> None:
+    shown = scraper.values(snapshot(sizes=(SizeBucket(64, 90),)))
+    assert math.isnan(of(shown, "slabmon_request_size_bytes_sum")[()])
+
+
+ACCEPT_1, ACCEPT_2 = (
+    f"application/openmetrics-text; version={version}" for version in ("1.0.0", "2.0.0")
+)
+
+
+def negotiated(accept: str, shown: Snapshot) -> str:
+    encoder, content_type = choose_encoder(accept)
+    exposition = Exposition.of(content_type)
+    return encoder(Exporter().families(shown, Daemon(), exposition=exposition)).decode()
+
+
+def test_a_native_histogram_is_exposed_by_negotiation() -> None:
+    sizes = (SizeBucket(8, 5, 40), SizeBucket(64, 90, 5_000), SizeBucket(128, 13, 1_300))
+    newer = negotiated(ACCEPT_2, snapshot(sizes=sizes))
+    (family,) = (
+        family
+        for family in scraping.parse_openmetrics(newer)
+        if family.name == "slabmon_request_size_bytes"
+    )
+    (native,) = (s.native_histogram for s in family.samples if s.native_histogram)
+    assert (native.count_value, native.sum_value, native.schema) == (108, 6_340, 0)
+    # Buckets 3, 6 and 7: 2**number is the upper bound.
+    assert [tuple(span) for span in native.pos_spans or ()] == [(3, 1), (2, 1), (0, 1)]
+    assert list(native.pos_deltas or ()) == [5, 85, -77]
+    assert "slabmon_request_size_bytes_bucket" in newer
+    for older in ("", "text/plain", ACCEPT_1):
+        assert "schema:" not in negotiated(older, snapshot(sizes=sizes))
+
+
+def test_counters_that_start_with_tracking_say_so_in_openmetrics() -> None:
+    started = {
+        family.name: {sample.value for sample in family.samples if "_created" in sample.name}
+        for family in scraping.parse_openmetrics(negotiated(ACCEPT_1, snapshot()))
+    }
+    since = {snapshot().tracking.since}
+    for metric in CATALOGUE:
+        starts = metric.kind != Type.GAUGE and not metric.bound
+        assert started[metric.name] == (since if starts else set()), metric.name
+    assert "_created" not in negotiated("text/plain", snapshot())
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs Debian's promtool")
+def test_promtool_finds_nothing_to_complain_about() -> None:
+    scraped = SyntheticHost("6.1").scrape()
+    assert {metric.exposed for metric in (*ALL, *VERDICTS)} <= set(
+        re.findall(r"^\w+", scraped, re.M)
+    )
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=scraped, capture_output=True, text=True, timeout=60
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import FAMILIES, Exporter
-from slabmon.export.series import KINDS, MARGIN, MAX_SERIES, OTHER, RESERVED, Chosen, Rows, allot
+from slabmon.export.series import (
+    KINDS,
+    MARGIN,
+    MAX_SERIES,
+    OTHER,
+    RESERVED,
+    Folding,
+    SeriesValues,
+    allot,
+)
 from slabmon.model import Live, Slabinfo, Snapshot
 from tests.support import scraping
 from tests.support.builders import cache, device, site, snapshot
@@ -23,7 +32,7 @@ STEP = st.dictionaries(st.sampled_from(NAMES), st.integers(0, 1000))
 LIMITS = st.integers(0, 5)
 
 
-def rows_of(values: dict[str, int]) -> Rows:
+def rows_of(values: dict[str, int]) -> SeriesValues:
     return {(name,): value for name, value in values.items()}
 
 
@@ -32,7 +41,7 @@ def rows_of(values: dict[str, int]) -> Rows:
 def test_no_counter_falls_while_rows_come_go_and_grow(
     steps: list[tuple[dict[str, int], int]],
 ) -> None:
-    chosen, values, before, other = Chosen(), dict.fromkeys(NAMES, 0), Rows(), 0.0
+    chosen, values, before, other = Folding(), dict.fromkeys(NAMES, 0), SeriesValues(), 0.0
     for grown, limit in steps:
         for name, more in grown.items():
             values[name] += more
@@ -54,13 +63,15 @@ def test_no_counter_falls_while_rows_come_go_and_grow(
 def test_families_add_up_to_what_all_rows_do_while_they_come_and_grow(
     steps: list[tuple[list[int], int]],
 ) -> None:
-    chosen = Chosen()
+    chosen = Folding()
     values = dict.fromkeys(NAMES[:6], 0)
     for grown, limit in steps:
         for name, more in zip(values, grown, strict=True):
             values[name] += more
         now = rows_of({name: value for name, value in values.items() if value})
-        scores: Rows = {(name,): float(more) for name, more in zip(values, grown, strict=True)}
+        scores: SeriesValues = {
+            (name,): float(more) for name, more in zip(values, grown, strict=True)
+        }
         chosen.choose({row: scores[row] for row in now}, limit)
         for counter in (True, False):
             shown = chosen.fold(f"family {counter}", dict(now), counter)
@@ -68,7 +79,7 @@ def test_families_add_up_to_what_all_rows_do_while_they_come_and_grow(
 
 
 def test_a_row_that_was_folded_begins_at_nothing_and_leaves_nothing_twice() -> None:
-    chosen = Chosen()
+    chosen = Folding()
     chosen.choose({("big",): 2.0, ("small",): 1.0}, 1)
     assert chosen.fold("f", rows_of({"big": 20, "small": 10}), True) == {("big",): 20, (OTHER,): 10}
     chosen.choose({("big",): 1.0, ("small",): 2.1}, 1)
@@ -84,7 +95,7 @@ def test_a_row_that_was_folded_begins_at_nothing_and_leaves_nothing_twice() -> N
 
 
 def test_what_is_new_and_large_gets_its_series_at_once_with_all_it_counted() -> None:
-    chosen = Chosen()
+    chosen = Folding()
     chosen.choose({("old",): 1.0}, 1)
     chosen.fold("f", rows_of({"old": 5}), True)
     chosen.choose({("old",): 1.0, ("new",): 3.0}, 1)
@@ -93,7 +104,7 @@ def test_what_is_new_and_large_gets_its_series_at_once_with_all_it_counted() -> 
 
 @given(st.lists(st.lists(st.floats(1, MARGIN * 0.999), min_size=30, max_size=30), max_size=6))
 def test_noise_below_the_margin_moves_nothing(noise: list[list[float]]) -> None:
-    chosen = Chosen()
+    chosen = Folding()
     first: set[tuple[str, ...]] | None = None
     for scores in noise:
         chosen.choose({(f"row{i}",): 10 * score for i, score in enumerate(scores)}, 10)
@@ -175,7 +186,7 @@ def replace_last(sites: tuple[Any, ...], held: int) -> tuple[Any, ...]:
 
 def test_a_row_that_begins_anew_is_another_one() -> None:
     """A device of the same name, say: its counters are its own, OTHER's go on."""
-    chosen = Chosen()
+    chosen = Folding()
     chosen.choose({("a",): 2.0, ("b",): 1.0}, 1)
     chosen.fold("f", rows_of({"a": 20, "b": 10}), True)
     assert chosen.fold("f", rows_of({"a": 3, "b": 4}), True) == {("a",): 3, (OTHER,): 14}
@@ -185,16 +196,16 @@ def test_a_row_that_begins_anew_is_another_one() -> None:
 def test_counters_of_damaged_recordings_are_shown(
     steps: list[tuple[dict[str, int], int]],
 ) -> None:
-    chosen = Chosen()
+    chosen = Folding()
     for values, limit in steps:
         chosen.choose(rows_of(values), limit)
         assert len(chosen.fold("family", rows_of(values), counter=True)) <= limit + 1
 
 
 def test_rows_that_keep_coming_and_going_are_forgotten() -> None:
-    chosen = Chosen()
+    chosen = Folding()
     for step in range(5_000):
-        now: Rows = {(f"device{step}",): 1.0, ("stays",): 2.0}
+        now: SeriesValues = {(f"device{step}",): 1.0, ("stays",): 2.0}
         chosen.choose(now, 1)
         chosen.fold("f", now, True)
     assert sum(len(kept["f"]) for kept in (chosen._folded, chosen._left)) < 2_000
