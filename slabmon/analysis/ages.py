@@ -34,6 +34,6 @@ def survivors(tracked: Tracked, members: I64, count: int) -> tuple[F64, F64]:
     # The first object at which the weight reaches the target, rounding aside.
     quantile = np.clip(np.searchsorted(weights, target * (1 - 1e-12)) - 1, starts, ends - 1)
     filled = ends > starts
-    oldest, most = np.full(count, np.nan), np.full(count, np.nan)
-    oldest[filled], most[filled] = age[ends[filled] - 1], age[quantile[filled]]
-    return oldest, most
+    oldest, ninth_decile = np.full(count, np.nan), np.full(count, np.nan)
+    oldest[filled], ninth_decile[filled] = age[ends[filled] - 1], age[quantile[filled]]
+    return oldest, ninth_decile

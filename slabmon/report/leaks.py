@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether anything leaks, at the moment that a report is about, in words."""
+"""Sentences about suspected leaks at the time of a report."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ _MOST = 10
 
 
 def judged(past: Past, now: TimedSnapshot) -> Document | None:
-    """What can be said at a recorded moment; None of a host so large that it would take long."""
-    found = lookback.judged(past, now, lambda times: track(times, len(times), "judging"))
-    return None if found is None else to_dict(found)
+    """Return the assessment at a recorded time, or None for a host so large that it would take too
+    long."""
+    assessment = lookback.judged(past, now, lambda times: track(times, len(times), "judging"))
+    return None if assessment is None else to_dict(assessment)
 
 
 def asked(daemon: DaemonSource, at: float | None) -> Document | None:
-    """What a daemon says, at a Unix time of its history or now; None if it cannot."""
+    """Return a daemon's assessment, now (`at` is None) or at a Unix time of its history; None if
+    there is none."""
     try:
         return daemon.leaks(SHARE, at)
     except SlabmonError:
@@ -37,25 +39,25 @@ def asked(daemon: DaemonSource, at: float | None) -> Document | None:
 
 
 def suspicions(document: Document | None) -> Iterable[Sentence]:
-    """All that is to be said of it."""
+    """Yield the conclusion and the largest suspects."""
     if document is None:
-        yield Sentence("leaks", "Whether anything leaks was not judged here; `slabmon leaks` does.")
+        yield Sentence("leaks", "Leaks were not assessed for this report; use `slabmon leaks`.")
         return
     observed, needed = document["observed_seconds"], document["needed_seconds"]
     watched = f"watched for {duration(observed)}, {document['tested_series']:,} series tested"
-    found = document["verdicts"]
-    if found:
-        count = "One leak is" if len(found) == 1 else f"{len(found)} leaks are"
+    verdicts = document["verdicts"]
+    if verdicts:
+        count = "One leak is" if len(verdicts) == 1 else f"{len(verdicts)} leaks are"
         yield Sentence("leaks", f"{count} suspected ({watched}).")
     elif document["ready"]:
         yield Sentence("leaks", f"No leak is suspected ({watched}).")
     else:
         yield Sentence(
             "leaks",
-            f"Whether anything leaks cannot be told from {duration(observed)}: "
-            f"a verdict takes {duration(needed)} of watching at least.",
+            f"{duration(observed)} are too short to tell whether anything leaks: a verdict needs "
+            f"at least {duration(needed)}.",
         )
-    for entry in found[:_MOST]:
+    for entry in verdicts[:_MOST]:
         yield Sentence("leaks", _verdict(entry))
 
 
@@ -64,7 +66,7 @@ def _verdict(entry: Entry) -> str:
     growth, live = entry["growth_bytes_per_hour"], entry["live_bytes"]
     text = (
         f"{entry['kind']} {entry['suspect']}, {entry['strength']}: it grows by "
-        f"{human(growth, BYTES)} an hour (95 % interval {human(low, BYTES)} to "
+        f"{human(growth, BYTES)} per hour (95 % interval {human(low, BYTES)} to "
         f"{human(high, BYTES)}) and holds {human(live, BYTES)}. "
         f"For it: {'; '.join(entry['evidence_for'])}."
     )

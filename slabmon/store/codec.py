@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from slabmon.base.arrays import U8
 from slabmon.base.errors import UsageError
 from slabmon.model import Snapshot, Stacked, Tracked
 
@@ -68,7 +69,7 @@ def _decoder() -> msgspec.msgpack.Decoder[Snapshot]:
     return msgspec.msgpack.Decoder(Snapshot, dec_hook=_raw_column)
 
 
-def _raw_column(_: type, data: object) -> np.ndarray:
+def _raw_column(_: type, data: object) -> U8:
     if not isinstance(data, bytes):
         raise ValueError("a column must be bytes")
     return np.frombuffer(data, np.uint8)

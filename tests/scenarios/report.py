@@ -39,18 +39,18 @@ def _lines(outcomes: Sequence[Outcome], seeds: str) -> Iterable[str]:
         "|---|---|---|---|",
     )
     for entry in ENTRIES:
-        mine = [outcome for outcome in outcomes if outcome.entry.name == entry.name]
-        if not mine or not mine[0].leaks:
+        runs = [outcome for outcome in outcomes if outcome.entry.name == entry.name]
+        if not runs or not runs[0].leaks:
             continue
-        delays = [outcome.delay for outcome in mine if outcome.delay is not None]
+        delays = [outcome.delay for outcome in runs if outcome.delay is not None]
         time = f"{duration(float(np.median(delays)))} ({duration(max(delays))})" if delays else "-"
-        yield f"| {entry.name} | {len(delays)} of {len(mine)} | {time} | {entry.about} |"
+        yield f"| {entry.name} | {len(delays)} of {len(runs)} | {time} | {entry.about} |"
     yield from ("", "| no leak | runs with a false alarm | what happens |", "|---|---|---|")
     for entry in ENTRIES:
-        mine = [outcome for outcome in outcomes if outcome.entry.name == entry.name]
-        if mine and not mine[0].leaks:
-            alarmed = sum(bool(outcome.alarms) for outcome in mine)
-            yield f"| {entry.name} | {alarmed} of {len(mine)} | {entry.about} |"
+        runs = [outcome for outcome in outcomes if outcome.entry.name == entry.name]
+        if runs and not runs[0].leaks:
+            alarmed = sum(bool(outcome.alarms) for outcome in runs)
+            yield f"| {entry.name} | {alarmed} of {len(runs)} | {entry.about} |"
     yield from ("", "Failures:", "")
     yield from _failures(outcomes) or ["none."]
 

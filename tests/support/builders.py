@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synthetic rows and snapshots: every field has a plain default, tests name what they care for."""
+"""Synthetic rows and snapshots: every field has a plain default, tests name what matters."""
 
 from __future__ import annotations
 

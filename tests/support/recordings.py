@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings for tests: a host whose counters grow from moment to moment."""
+"""Recordings for tests: a host whose counters grow from snapshot to snapshot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEP = 10.0
 
 
 def moment(number: int, noise: int = 256) -> Snapshot:
-    """The host at START + number * STEP. So many bytes of it nothing can compress."""
+    """Return the host at START + number * STEP, with `noise` incompressible bytes."""
     plain = full()
     first = replace(plain.caches[0], allocs=101 + 7 * number)
     others = tuple(cache(f"cache-{i}", allocs=i * number) for i in range(number % 5))
@@ -31,13 +31,13 @@ def moment(number: int, noise: int = 256) -> Snapshot:
 
 
 def noisy(number: int) -> Snapshot:
-    """A moment of 8 KiB and more."""
+    """Return a snapshot of at least 8 KiB compressed."""
     return moment(number, 8192)
 
 
 def record(path: Path, count: int, retention: Retention | None = None) -> Path:
-    """A finished recording of this many moments."""
-    with RecordingWriter(path, retention or Retention()) as history:
+    """Write a recording of `count` snapshots."""
+    with RecordingWriter(path, retention or Retention()) as writer:
         for number in range(count):
-            history.append(moment(number), START + number * STEP)
+            writer.append(moment(number), START + number * STEP)
     return path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests of stored snapshots share: equality, and everything that is made of a snapshot."""
+"""Helpers for tests of stored snapshots: equality, and all outputs of one snapshot."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COLUMNS = {
 
 
 def full() -> Snapshot:
-    """A snapshot in which every field of the model holds something."""
+    """Return a snapshot in which most fields of the model have a value."""
     objects = [
         Object(cache=0, site=1, bytes=64, interval=65536, stack=7, cgroup=5, comm=b"dd"),
         Object(cache=1, site=0, bytes=8192, interval=0, gfp=0x820, comm=b"kworker/u8:2-ev"),
@@ -41,7 +41,7 @@ def full() -> Snapshot:
 
 
 def assert_same(one: Snapshot, other: Snapshot) -> None:
-    """Equal in every field, columns in dtype as well."""
+    """Assert equality in every field, for columns including the dtype."""
     for table, names in COLUMNS.items():
         for name in names:
             first, second = (getattr(getattr(s, table), name) for s in (one, other))
@@ -51,7 +51,7 @@ def assert_same(one: Snapshot, other: Snapshot) -> None:
 
 
 def _plain(shown: Snapshot) -> Snapshot:
-    """Without its columns."""
+    """Return it without its columns."""
     none: dict[str, Any] = {
         table: replace(getattr(shown, table), **dict.fromkeys(names))
         for table, names in COLUMNS.items()
@@ -60,19 +60,19 @@ def _plain(shown: Snapshot) -> Snapshot:
 
 
 def show_everything(shown: Snapshot) -> str:
-    """All that slabmon makes of one snapshot; it must never fail, whatever was decoded."""
-    found = [to_json(shown, tuple(DIMENSIONS))]
+    """Return all outputs of one snapshot; this must not fail for anything that was decoded."""
+    outputs = [to_json(shown, tuple(DIMENSIONS))]
     for view in (*VIEWS.values(), *(grouped_view((name,)) for name in DIMENSIONS)):
         table = Table.of(view, shown)
-        found += [to_csv(table), to_table(table), rows_to_json(table)]
-    found.append(scraping.text(Exporter().families(shown, Daemon())))
-    return "\n".join(found)
+        outputs += [to_csv(table), to_table(table), rows_to_json(table)]
+    outputs.append(scraping.text(Exporter().families(shown, Daemon())))
+    return "\n".join(outputs)
 
 
 def synthetic(
     caches: int = 1_000, sites: int = 10_000, devices: int = 5_000, objects: int = 100_000
 ) -> Snapshot:
-    """A large host: every row differs, as on a real one."""
+    """Return a large host; every row differs, as on a real one."""
     rng = np.random.default_rng(7)
     plain = snapshot()
     live = plain.caches[0].live
@@ -138,7 +138,7 @@ def _device(number: int) -> Device:
 
 
 def grown(base: Snapshot, seconds: float) -> Snapshot:
-    """A large host after so many seconds of tracking; every site holds more than before."""
+    """Return a large host after `seconds` of tracking; every site holds more than in `base`."""
     size = 64 * int(seconds)
     sites = tuple(
         site._replace(allocs=int(seconds) * number, live=Live(number, size * number, 8 * size))
