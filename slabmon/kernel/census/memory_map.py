@@ -30,14 +30,16 @@ class PageRange(NamedTuple):
 
 
 def ram_ranges(iomem: str) -> list[PageRange]:
-    """Return the "System RAM" of /proc/iomem. Raises PermissionDenied if it hides the addresses."""
-    ranges = []
+    """Return the "System RAM" of /proc/iomem, in order; memory of drivers, "System RAM (kmem)" and
+    "System RAM (virtio_mem)", included. Raises PermissionDenied if it hides the addresses."""
+    ranges: list[PageRange] = []
     for line in iomem.splitlines():
         span, _, name = line.partition(" : ")
-        if name.strip() == "System RAM":
-            first, end = (int(number, 16) for number in span.split("-"))
-            pages = PageRange(-(-first // PAGE_BYTES), (end + 1) // PAGE_BYTES)
-            if pages.first < pages.end:
+        if name.startswith("System RAM"):
+            first, last = (int(number, 16) for number in span.split("-"))
+            pages = PageRange(-(-first // PAGE_BYTES), (last + 1) // PAGE_BYTES)
+            # A resource is listed before those inside it.
+            if pages.first < pages.end and (not ranges or pages.first >= ranges[-1].end):
                 ranges.append(pages)
     if not ranges:
         raise PermissionDenied(

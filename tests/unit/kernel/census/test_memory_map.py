@@ -20,6 +20,9 @@ IOMEM = """\
   01000000-01ffffff : Kernel code
 fec00000-fec003ff : IOAPIC 0
 100000000-63fffffff : System RAM
+  200000000-2ffffffff : System RAM
+700000000-7ffffffff : virtio0
+  700000000-707ffffff : System RAM (virtio_mem)
 """
 GIB_PAGES = 1 << 18
 
@@ -29,6 +32,7 @@ def test_ranges_are_whole_pages_of_system_ram() -> None:
         PageRange(1, 0x9F),
         PageRange(0x100, 0xC0000),
         PageRange(0x100000, 0x640000),
+        PageRange(0x700000, 0x708000),
     ]
 
 
