@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the programs for old kernels may not contain, seen without one: they are only compiled."""
+"""The programs for old kernels, tested without one: what they may not contain, and that the
+verifier of this kernel accepts them."""
 
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 
+from slabmon.kernel.loading.loader import Compiler
 from slabmon.kernel.planning.plan import make_plan
+from slabmon.kernel.probe.facts import probe
 from slabmon.kernel.settings import Settings
 from tests.support.hosts import facts
 from tests.support.hot_path import MODES, compiled
@@ -33,3 +37,14 @@ def test_before_5_12_atomic_operations_only_add(mode: str) -> None:
                 found.add((name, operation))
     assert found
     assert {name for name, operation in found if operation != ADD} == set()
+
+
+@pytest.mark.parametrize("pages", [False, True])
+def test_programs_with_a_lane_per_nesting_level_are_loaded(pages: bool) -> None:
+    """As before 6.1. They look their lanes up, by constants that the loader turns into maps."""
+    plan = make_plan(replace(probe(), recursion_guard=False), Settings(pages=pages))
+    assert plan.defines["NR_NESTING"] > 1
+    with Compiler() as compiler:
+        compiler.start(plan)
+        with compiler.finish() as programs:
+            assert {*plan.attach.values(), *plan.run} <= programs.programs.keys()
