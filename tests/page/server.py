@@ -18,7 +18,7 @@ from slabmon.store.recording import TimedSnapshot
 from slabmon.store.settings import HistorySettings
 from slabmon.web.app import make_app
 from slabmon.web.feeds.history_writer import HistoryWriter
-from slabmon.web.feeds.readings import Now, Reading
+from slabmon.web.feeds.readings import SHARED_SECONDS, Now, Reading
 from slabmon.web.handlers.base import Context
 from slabmon.web.handlers.page import page_files
 from slabmon.web.serving.access import Access
@@ -42,6 +42,7 @@ class Scene:
         self._first = FIRST_SECONDS.get(name, 60.0)
         self._began, self.since = time.monotonic(), time.time() - self._first
         self._count = 0
+        self._last: Reading | None = None
 
     def snapshot(self, seconds: float) -> Snapshot:
         """So long after tracking began."""
@@ -51,18 +52,21 @@ class Scene:
         return replace(found, tracking=replace(found.tracking, since=self.since))
 
     async def now(self, detailed: bool = False) -> Now:
-        """A fresh reading."""
+        """A reading, shared for SHARED_SECONDS as the collector's are."""
         at = time.monotonic()
-        found = self.snapshot(self._first + at - self._began)
-        self._count += 1
-        encoded = b"" if detailed else encode(found)
-        reading = Reading(self._count, time.monotonic(), 0.01, detailed, found, encoded)
         figures = DaemonFigures(
             collector_cpu_seconds=at / 100,
             web_cpu_seconds=at / 100,
             memory=MemoryFigures(web=ProcessMemory(proportional=30 << 20), bpf_bytes=48 << 20),
         )
-        return Now(reading, figures)
+        last = self._last
+        if last and last.age <= SHARED_SECONDS and (last.detailed or not detailed):
+            return Now(last, figures)
+        found = self.snapshot(self._first + at - self._began)
+        self._count += 1
+        encoded = b"" if detailed else encode(found)
+        self._last = Reading(self._count, time.monotonic(), 0.01, detailed, found, encoded)
+        return Now(self._last, figures)
 
 
 class Kept:

@@ -4,7 +4,6 @@ between."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import replace
@@ -19,7 +18,7 @@ from slabmon.sources.read_limit import JUDGED, JUDGED_SECONDS, WINDOW, ReadLimit
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.chart_history import SPAN_SECONDS, ChartHistory
 from slabmon.views.window import WINDOW_SECONDS, Instant, NoJudge, Window, WindowBuilder
-from slabmon.web.feeds.duty_cycle import DutyCycle
+from slabmon.web.feeds.duty_cycle import DutyCycle, FairLock
 
 if TYPE_CHECKING:
     from slabmon.store.recording import TimedSnapshot
@@ -41,32 +40,34 @@ class PastViews:
 
     def __init__(self, duty_cycle: DutyCycle) -> None:
         self._duty_cycle = duty_cycle
-        self._turn = asyncio.Lock()
+        self._turn = FairLock()
         self._kept: dict[str, OrderedDict[Hashable, Any]] = {}
 
-    async def window(self, past: Past, time: float, judged: bool = False) -> Window:
+    async def window(
+        self, past: Past, time: float, judged: bool = False, *, client: str = ""
+    ) -> Window:
         """Return the window of a Unix time, with the minutes before it; if `judged`, with the
         assessment of leaks."""
-        now = await self._at(past, time)
+        now = await self._at(past, time, client)
 
         async def make() -> Window:
             history = WindowBuilder(VIEWS.values(), NoJudge())
             # Rates cover the last interval before, as they did then.
-            before = await self._at(past, now.time - 0.001)
+            before = await self._at(past, now.time - 0.001, client)
             points = WINDOW.points(now.snapshot)
             times = past.times(now.time - WINDOW_SECONDS, now.time, points)
-            await self._each(past, {*times, before.time, now.time}, history.add)
+            await self._each(past, {*times, before.time, now.time}, history.add, client)
             return history.add(now.snapshot)
 
-        found: Window = await self._once("window", now, now.time, make)
+        found: Window = await self._once("window", now, now.time, make, client)
         if not judged:
             return found
-        assessment = await self.assessment(past, time)
+        assessment = await self.assessment(past, time, client=client)
         return replace(found, now=Instant(now.snapshot, lambda: assessment))
 
-    async def hour(self, past: Past, time: float) -> ChartHistory:
+    async def hour(self, past: Past, time: float, *, client: str = "") -> ChartHistory:
         """Return the hour around a Unix time, as far as it is of the same tracking session."""
-        now = await self._at(past, time)
+        now = await self._at(past, time, client)
         session = now.snapshot.host.boot_id, now.snapshot.tracking.since
         begin = now.time // _GRID_SECONDS * _GRID_SECONDS - _GRID_SECONDS / 2
         end = min(begin + SPAN_SECONDS, past.span()[1])
@@ -78,41 +79,47 @@ class PastViews:
                 if (snapshot.host.boot_id, snapshot.tracking.since) == session:
                     hour.add(Instant(snapshot))
 
-            await self._each(past, past.times(begin, end, _CHARTS.points(now.snapshot)), add)
+            await self._each(
+                past, past.times(begin, end, _CHARTS.points(now.snapshot)), add, client
+            )
             return hour
 
-        found: ChartHistory = await self._once("hour", now, (begin, end, session), make)
+        found: ChartHistory = await self._once("hour", now, (begin, end, session), make, client)
         return found
 
-    async def assessment(self, past: Past, time: float) -> Assessment:
+    async def assessment(self, past: Past, time: float, *, client: str = "") -> Assessment:
         """Return the assessment of leaks at a Unix time, from the hour before it."""
-        now = await self._at(past, time)
+        now = await self._at(past, time, client)
 
         async def make() -> Assessment:
             judge = Observer()
             times = past.times(now.time - JUDGED_SECONDS, now.time, JUDGED.points(now.snapshot))
-            await self._each(past, times, judge.add)
+            await self._each(past, times, judge.add, client)
             return judge.assess()
 
-        found: Assessment = await self._once("assessment", now, now.time, make)
+        found: Assessment = await self._once("assessment", now, now.time, make, client)
         return found
 
-    async def _at(self, past: Past, time: float) -> TimedSnapshot:
-        return await self._duty_cycle.take(lambda: past.at(time))
+    async def _at(self, past: Past, time: float, client: str) -> TimedSnapshot:
+        return await self._duty_cycle.take(lambda: past.at(time), client)
 
     async def _each(
-        self, past: Past, times: Iterable[float], work: Callable[[Snapshot], object]
+        self, past: Past, times: Iterable[float], work: Callable[[Snapshot], object], client: str
     ) -> None:
         for time in sorted(times):
-            await self._duty_cycle.take(partial(_apply, work, past, time), _PIECE_SECONDS)
+            await self._duty_cycle.take(partial(_apply, work, past, time), client, _PIECE_SECONDS)
 
     async def _once(
-        self, kind: str, now: TimedSnapshot, key: Hashable, make: Callable[[], Awaitable[object]]
+        self,
+        kind: str,
+        now: TimedSnapshot,
+        key: Hashable,
+        make: Callable[[], Awaitable[object]],
+        client: str,
     ) -> Any:
         """Return the cached result, or make it; one at a time. A client that gives up waiting
         finds it cached the next time."""
-        async with asyncio.timeout(WAIT_SECONDS) as limit, self._turn:
-            limit.reschedule(None)
+        async with self._turn.hold(client, WAIT_SECONDS):
             kept = self._kept.setdefault(kind, OrderedDict())
             if key not in kept:
                 while len(kept) >= KEPT.points(now.snapshot):

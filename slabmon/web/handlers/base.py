@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tornado.iostream import IOStream
-from tornado.web import RequestHandler
+from tornado.web import HTTPError, RequestHandler
 
 from slabmon import __version__
 from slabmon.export.metrics import Daemon
@@ -63,9 +63,14 @@ class Context:
 
 
 class Handler(RequestHandler):
-    """Base of all handlers: GET and HEAD only."""
+    """Base of all handlers: GET and HEAD only.
+
+    PUBLIC handlers answer without a password, client certificate or rate limit.
+    """
 
     SUPPORTED_METHODS = ("GET", "HEAD")
+    PUBLIC = False
+    client = ""
 
     @property
     def context(self) -> Context:
@@ -90,10 +95,10 @@ class Handler(RequestHandler):
 
     async def prepare(self) -> None:
         """Refuse clients that may not ask; those of the unix socket always may."""
-        client = self.context.connections.request(self._stream)
-        if client == LOCAL:
+        self.client = self.context.connections.request(self._stream)
+        if self.client == LOCAL or self.PUBLIC:
             return
-        refusal = await self.context.access.refusal(self.request, client)
+        refusal = await self.context.access.refusal(self.request, self.client)
         if refusal:
             for name, value in refusal.headers:
                 self.set_header(name, value)
@@ -125,6 +130,25 @@ class Handler(RequestHandler):
         """Answer with 404: no route leads here."""
         self.send_error(404)
 
+    async def in_turn(self, make: Callable[[], Body]) -> Body:
+        """Make a body when it is this client's turn (DutyCycle), and compress it if the client
+        accepts gzip. Raises HTTPError 503 if too many requests wait."""
+
+        def work() -> Body:
+            body = make()
+            if self._takes_gzip:
+                body.compress()
+            return body
+
+        try:
+            return await self.context.duty_cycle.take(work, self.client)
+        except TimeoutError:
+            raise HTTPError(503, reason="too many concurrent requests") from None
+
+    @property
+    def _takes_gzip(self) -> bool:
+        return _accepts_gzip(self.request.headers.get("Accept-Encoding", ""))
+
     async def send(self, body: Body) -> None:
         """Answer with a body, as gzip if the client accepts it; 304 if it has the body already."""
         self.set_header("Content-Type", body.content_type)
@@ -136,20 +160,17 @@ class Handler(RequestHandler):
             self.finish()
             return
         data = body.data
-        if _takes_gzip(self.request.headers.get("Accept-Encoding", "")):
+        if self._takes_gzip:
             self.set_header("Content-Encoding", "gzip")
             data = body.compressed
-        if not self.context.connections.may_send(self._stream, len(data)):
-            self.clear()
-            self.problem(503, "too many answers are waiting for slow clients")
-            return
+        self.context.connections.make_room(self._stream, len(data))
         self.finish(data)
 
     def compute_etag(self) -> None:
         """Return nothing: send() sets the body's own entity tag."""
 
 
-def _takes_gzip(accepted: str) -> bool:
+def _accepts_gzip(accepted: str) -> bool:
     """Return whether an Accept-Encoding header accepts gzip (RFC 9110, 12.5.3)."""
     for coding in accepted.lower().split(","):
         name, _, parameters = coding.partition(";")

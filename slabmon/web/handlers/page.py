@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tornado.web import HTTPError
@@ -60,7 +60,7 @@ class PageDataHandler(PastHandler):
     async def get(self, *rest: str) -> None:
         """Answer with body(); 400 if the query makes no sense."""
         try:
-            body = await self.body(*rest)
+            body = await self.in_turn(await self.work(*rest))
         except UsageError as error:
             self.set_status(400)
             self.set_header("Content-Type", TEXT)
@@ -68,8 +68,9 @@ class PageDataHandler(PastHandler):
             return
         await self.send(body)
 
-    async def body(self, *rest: str) -> Body:
-        """Return the answer. Raises UsageError."""
+    async def work(self, *rest: str) -> Callable[[], Body]:
+        """Parse the query, wait for the moment it is about, and return what makes the answer.
+        Both raise UsageError."""
         raise NotImplementedError
 
     async def moment(self, query: TableQuery) -> PageMoment:
@@ -83,7 +84,8 @@ class PageDataHandler(PastHandler):
         held = context.live.held(at)
         if held is not None:
             return held
-        window = context.past_views.window(context.past, at, query.target_view().judged)
+        judged = query.target_view().judged
+        window = context.past_views.window(context.past, at, judged, client=self.client)
         return PageMoment(await self.recalled(window), 0.0)
 
     @property
@@ -113,36 +115,48 @@ class ViewsHandler(Handler):
 class TableHandler(PageDataHandler):
     """A table as the page shows it, and the header's facts."""
 
-    async def body(self, *_: str) -> Body:
-        """Return the rows that the query selects."""
+    async def work(self, *_: str) -> Callable[[], Body]:
+        """Answer with the rows that the query selects."""
         query = self.query()
-        document = page_json.table(query, await self.moment(query), self.span)
-        return Body("application/json", page_json.encoded(document))
+        moment = await self.moment(query)
+
+        def rows() -> Body:
+            document = page_json.table(query, moment, self.span)
+            return Body("application/json", page_json.encoded(document))
+
+        return rows
 
 
 class ExportHandler(PageDataHandler):
     """All rows that match, with all columns and exact values, as CSV or JSON."""
 
-    async def body(self, *rest: str) -> Body:
-        """Return the file to download."""
+    async def work(self, *rest: str) -> Callable[[], Body]:
+        """Answer with the file to download."""
         media_type, write = _FORMATS[rest[0]]
         query = self.query()
-        table = query.table((await self.moment(query)).window)
-        name = f"slabmon-{query.view}.{rest[0]}"  # the name of a view: nothing to escape
-        self.set_header("Content-Disposition", f'attachment; filename="{name}"')
-        return Body(media_type, write(table, query.order(table)).encode())
+        moment = await self.moment(query)
+
+        def export() -> Body:
+            table = query.table(moment.window)
+            name = f"slabmon-{query.view}.{rest[0]}"  # the name of a view: nothing to escape
+            self.set_header("Content-Disposition", f'attachment; filename="{name}"')
+            return Body(media_type, write(table, query.order(table)).encode())
+
+        return export
 
 
 class ChartHandler(PageDataHandler):
     """The last hour, or the hour around a past moment, of the row with `key`; without a key, of
     the sum of all rows of the view."""
 
-    async def body(self, *_: str) -> Body:
-        """Return the chart's lines."""
+    async def work(self, *_: str) -> Callable[[], Body]:
+        """Answer with the chart's lines."""
         given = self.get_query_argument("key", "", strip=False)
         view, key = self.query().target_view(), parse_key(given) if given else None
         context, at = self.context, self.at()
         hour = context.live.hour
         if at is not None and context.live.held(at) is None:
-            hour = await self.recalled(context.past_views.hour(context.past, at))
-        return Body("application/json", page_json.encoded(page_json.chart(view, key, hour)))
+            hour = await self.recalled(
+                context.past_views.hour(context.past, at, client=self.client)
+            )
+        return lambda: Body("application/json", page_json.encoded(page_json.chart(view, key, hour)))

@@ -20,6 +20,7 @@ from slabmon.export.leaks import SHARE, to_dict
 from slabmon.export.text import to_json
 from slabmon.sources import MAX_TIMES, TIME_HEADER
 from slabmon.store import codec
+from slabmon.web.feeds.readings import Now
 from slabmon.web.handlers.base import Handler
 from slabmon.web.handlers.bodies import Body
 
@@ -41,6 +42,8 @@ class PastHandler(Handler):
             return await work
         except TimeoutError:
             raise HTTPError(503, reason="too many concurrent history requests") from None
+        except UsageError:
+            raise
         except SlabmonError as error:
             raise HTTPError(404, reason=_reason(error)) from error
 
@@ -72,13 +75,12 @@ class SnapshotHandler(PastHandler):
             self.problem(503, now.problem)
             return
         reading = now.reading
-        if encoded:
-            body = Body(codec.CONTENT_TYPE, reading.encoded)
-        else:
-            body = self.context.renderer.body(
-                "application/json", now, lambda _: to_json(reading.snapshot).encode()
-            )
-        await self.send(body)
+
+        def render(now: Now) -> bytes:
+            return reading.encoded if encoded else to_json(reading.snapshot).encode()
+
+        kind = codec.CONTENT_TYPE if encoded else "application/json"
+        await self.send(await self.in_turn(lambda: self.context.renderer.body(kind, now, render)))
 
     async def _past(self, at: float, encoded: bool) -> None:
         """Answer with the last snapshot taken at or before `at`; a header holds its time."""
@@ -90,7 +92,7 @@ class SnapshotHandler(PastHandler):
                 return Body(codec.CONTENT_TYPE, codec.encode(recorded.snapshot))
             return Body("application/json", to_json(recorded.snapshot).encode())
 
-        await self.send(await self.recalled(self.context.duty_cycle.take(snapshot)))
+        await self.send(await self.recalled(self.in_turn(snapshot)))
 
 
 class LeaksHandler(PastHandler):
@@ -107,12 +109,18 @@ class LeaksHandler(PastHandler):
             self.problem(400, "share must be above 0 and at most 1")
             return
         at, context = self.at(), self.context
-        assessment = context.live.assessment()
+        past = None
         if at is not None:
-            assessment = await self.recalled(context.past_views.assessment(context.past, at))
-        document = to_dict(assessment, share)
-        data = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
-        await self.send(Body("application/json", data))
+            past = await self.recalled(
+                context.past_views.assessment(context.past, at, client=self.client)
+            )
+
+        def leaks() -> Body:
+            document = to_dict(context.live.assessment() if past is None else past, share)
+            data = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+            return Body("application/json", data)
+
+        await self.send(await self.in_turn(leaks))
 
 
 class HistoryHandler(PastHandler):
@@ -139,4 +147,4 @@ class HistoryHandler(PastHandler):
                 document["times"] = past.times(start, end, int(most))
             return Body("application/json", json.dumps(document).encode())
 
-        await self.send(await self.recalled(self.context.duty_cycle.take(span)))
+        await self.send(await self.recalled(self.in_turn(span)))

@@ -3,11 +3,18 @@
 
 from __future__ import annotations
 
+from prometheus_client import generate_latest
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from slabmon.export.prometheus import Exposition
 from slabmon.web.feeds.readings import Now
 from slabmon.web.handlers.base import TEXT, Handler
+
+# Clients negotiate versions and escaping too, without effect on names as plain as ours. Two formats
+# are rendered at most, whatever Accept says.
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+_OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 class MetricsHandler(Handler):
@@ -19,7 +26,10 @@ class MetricsHandler(Handler):
     async def get(self, *_: str) -> None:
         """Render the current reading, once for all clients that share it."""
         now = await self.context.source.now()
-        encoder, content_type = choose_encoder(self.request.headers.get("Accept", ""))
+        negotiated = choose_encoder(self.request.headers.get("Accept", ""))[1]
+        openmetrics = negotiated.startswith("application/openmetrics-text")
+        encoder = generate_openmetrics if openmetrics else generate_latest
+        content_type = _OPENMETRICS if openmetrics else _PROMETHEUS
 
         def render(now: Now) -> bytes:
             snapshot = now.reading.snapshot if now.reading else None
@@ -36,7 +46,9 @@ class MetricsHandler(Handler):
 
 
 class HealthHandler(Handler):
-    """200 while this process answers at all."""
+    """200 while this process answers at all. Needs no password: a probe has none."""
+
+    PUBLIC = True
 
     async def get(self, *_: str) -> None:
         """Answer at once: nothing is read."""

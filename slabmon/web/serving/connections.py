@@ -37,7 +37,8 @@ def client_of(address: Any) -> str:
 
 @dataclass(eq=False)
 class Connection:
-    """One client's; `writing_since` is when an answer was first seen not taken yet."""
+    """A connection. `writing_since` is when its answer was handed over, None once it is taken;
+    times are monotonic."""
 
     stream: IOStream
     client: str
@@ -45,31 +46,41 @@ class Connection:
     answered: bool = False
     writing_since: float | None = None
 
+    @property
+    def unsent(self) -> int:
+        """Bytes of the answer that the kernel has not taken yet."""
+        return self.stream._total_write_index - self.stream._total_write_done_index
+
+    def burden(self, now: float) -> float:
+        """How much and for how long the client lets an answer wait, in bytes times seconds."""
+        return self.unsent * (now - self.writing_since) if self.writing_since else 0.0
+
 
 class Connections:
     """All connections of all listeners.
 
-    At a limit the connection that has been waiting longest for its client goes, not the newcomer:
-    so clients that open connections and send nothing only push each other out, and whoever sends
-    a request at once gets it answered. If the limit is that of all clients together, it is one of
-    the client that has most.
+    At a limit the connection goes that has been waiting longest for its client, not the newcomer:
+    clients that open connections and send nothing only evict each other, and a client that sends
+    its request at once is answered. If the limit is that of all clients together, it is a
+    connection of the client with most.
+
+    Likewise for answers that clients do not take: beyond MAX_UNSENT bytes the answers go that have
+    been waiting most and longest. No answer is refused for the sake of others.
     """
 
     def __init__(self, settings: WebSettings) -> None:
         self._settings = settings
         self._all: dict[IOStream, Connection] = {}
         self._by_client: Counter[str] = Counter()
-        # By client, those without a request under way; who has waited longest comes first.
+        # Streams without a request under way, by client; the one that waited longest comes first.
         self._waiting: defaultdict[str, dict[IOStream, None]] = defaultdict(dict)
-        # Bytes of answers handed over and perhaps not taken yet.
-        self._unsent: dict[IOStream, int] = {}
         self.refused: Counter[str] = Counter({"evicted": 0, "refused": 0, "slow": 0})
 
     def __len__(self) -> int:
         return len(self._all)
 
     def admit(self, stream: IOStream, address: Any) -> bool:
-        """Takes a new connection in, or closes it."""
+        """Admit a new connection, or close it. Returns whether it was admitted."""
         client = client_of(address)
         room = True
         if self._by_client[client] >= self._settings.max_connections_per_client:
@@ -98,43 +109,50 @@ class Connections:
         stream.close()
 
     def forget(self, stream: IOStream) -> None:
-        """A connection has ended."""
-        found = self._all.pop(stream, None)
-        if found is None:
+        """Remove a connection that has ended."""
+        connection = self._all.pop(stream, None)
+        if connection is None:
             return
-        self._unsent.pop(stream, None)
-        self._waiting[found.client].pop(stream, None)
-        self._by_client[found.client] -= 1
-        if not self._by_client[found.client]:
-            del self._by_client[found.client], self._waiting[found.client]
+        client = connection.client
+        self._waiting[client].pop(stream, None)
+        self._by_client[client] -= 1
+        if not self._by_client[client]:
+            del self._by_client[client], self._waiting[client]
 
     def request(self, stream: IOStream) -> str:
-        """A whole request has arrived: this one is not for eviction until it is answered.
-        Returns whose it is."""
-        found = self._all.get(stream)
-        if found is None:  # it ended meanwhile
+        """Protect a connection from eviction until its request, which has arrived, is answered.
+        Returns its client, "" if the connection has ended."""
+        connection = self._all.get(stream)
+        if connection is None:
             return ""
-        self._waiting[found.client].pop(stream, None)
-        return found.client
+        self._waiting[connection.client].pop(stream, None)
+        return connection.client
 
     def answered(self, stream: IOStream) -> None:
-        """An answer was handed over; from now on it is the client's turn."""
-        found = self._all.get(stream)
-        if found:
-            found.answered = True
-            self._waiting[found.client][stream] = None
+        """Note that an answer was handed over: from now on the server waits for the client."""
+        connection = self._all.get(stream)
+        if connection:
+            connection.answered = True
+            self._waiting[connection.client][stream] = None
 
-    def may_send(self, stream: IOStream, size: int) -> bool:
-        """Whether an answer of so many bytes may be added to what clients have not taken yet."""
-        if sum(self._unsent.values()) + size > MAX_UNSENT:
-            return False
+    def make_room(self, stream: IOStream, size: int) -> None:
+        """Drop the answers that have been waiting most and longest for their clients until another
+        of `size` bytes, to be sent on `stream` now, fits in MAX_UNSENT."""
+        now = time.monotonic()
+        writing = [connection for connection in self._all.values() if connection.unsent]
+        excess = sum(connection.unsent for connection in writing) + size - MAX_UNSENT
+        if excess > 0:
+            for connection in sorted(writing, key=lambda each: each.burden(now), reverse=True):
+                if connection.stream is not stream and excess > 0:
+                    excess -= connection.unsent
+                    self.refused["slow"] += 1
+                    self._close(connection.stream)
         if stream in self._all:
-            self._unsent[stream] = size
-        return True
+            self._all[stream].writing_since = now
 
     async def end(self, seconds: float) -> None:
-        """Closes each connection once its client has an answer, and all after so many seconds. One
-        just made may be about to send its request."""
+        """Close each connection once its client has an answer, and all of them after `seconds`. A
+        new connection gets YOUNG_SECONDS to send its request."""
         deadline = time.monotonic() + seconds
         while self._all and (now := time.monotonic()) < deadline:
             for connection in list(self._all.values()):
@@ -147,7 +165,7 @@ class Connections:
             self._close(connection.stream)
 
     async def sweep(self) -> None:
-        """Closes connections whose clients do not take their answers, until cancelled."""
+        """Close connections whose clients do not take their answers, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             self._sweep(time.monotonic())
@@ -156,7 +174,6 @@ class Connections:
         for connection in list(self._all.values()):
             if not connection.stream.writing():
                 connection.writing_since = None
-                self._unsent.pop(connection.stream, None)
             elif connection.writing_since is None:
                 connection.writing_since = now
             elif now - connection.writing_since > self._settings.response_seconds:

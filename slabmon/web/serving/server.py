@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Iterable
@@ -20,6 +21,9 @@ from tornado.web import Application
 import slabmon.analysis.drivers  # noqa: F401
 from slabmon.web.serving.connections import Connections
 from slabmon.web.settings import WebSettings
+
+with contextlib.suppress(ImportError):  # recommended only
+    import re2  # noqa: F401
 
 DRAIN_SECONDS = 3.0  # for requests under way when the process ends
 _HEADER_BYTES, _BODY_BYTES, _BUFFER_BYTES = 16 << 10, 4 << 10, 64 << 10

@@ -128,7 +128,7 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def work() -> None:
         found = PastViews(DutyCycle())
-        async with found._turn:
+        async with found._turn.hold("another", 5):
             with pytest.raises(TimeoutError):
                 await found.window(Kept(), BEGIN)
 

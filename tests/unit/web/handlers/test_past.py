@@ -9,7 +9,6 @@ import json
 import os
 import pwd
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,8 +23,7 @@ from slabmon.store.recording import Recording
 from slabmon.store.settings import HistorySettings
 from slabmon.store.writer import RecordingWriter
 from slabmon.web.app import make_app
-from slabmon.web.feeds import duty_cycle, history_writer
-from slabmon.web.feeds.duty_cycle import DutyCycle
+from slabmon.web.feeds import history_writer
 from slabmon.web.feeds.history_writer import HistoryWriter
 from slabmon.web.feeds.readings import Now, Reading
 from slabmon.web.handlers.base import Context
@@ -164,36 +162,6 @@ def test_a_directory_that_may_not_be_given_away_is_not_left_behind(
     with pytest.raises(UsageError, match=f"install -d .* {folder}"):
         history_writer.prepare(HistorySettings(f"{folder}/slabs.db"), pwd.getpwuid(os.getuid()))
     assert not folder.exists()
-
-
-def test_work_comes_one_after_the_other_with_pauses() -> None:
-    begun: list[float] = []
-
-    def work() -> float:
-        begun.append(time.monotonic())
-        time.sleep(0.02)
-        return begun[-1]
-
-    async def three() -> list[float]:
-        turns = DutyCycle()
-        return await asyncio.gather(*(turns.take(work) for _ in range(3)))
-
-    assert asyncio.run(three()) == begun
-    assert all(after - before >= 0.08 for before, after in pairwise(begun))
-
-
-def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duty_cycle, "PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr(duty_cycle, "_PAUSE", 1000)
-
-    async def two() -> list[object]:
-        turns = DutyCycle()
-        done = (turns.take(lambda: time.sleep(0.01)) for _ in range(2))
-        return list(await asyncio.gather(*done, return_exceptions=True))
-
-    first, second = asyncio.run(two())
-    assert first is None
-    assert isinstance(second, TimeoutError)
 
 
 class Answers(AsyncHTTPTestCase):

@@ -113,8 +113,27 @@ def test_scrapers_that_come_together_cost_one_check() -> None:
     asyncio.run(check())
 
 
+ABSENT = ("/absent", "/healthz/", "//healthz")
+
+
+def test_health_needs_no_password_and_says_nothing_else() -> None:
+    async def check() -> None:
+        async with serving(config=WebConfig(users=USERS, interval=3600, burst=1)) as running:
+            client = await running.connect()
+            for header in ({}, {"Authorization": basic("alice", "wrong")}):
+                for _ in range(3):
+                    reply = await client.ask("/healthz", **header)
+                    assert (reply.status, reply.body) == (200, b"ok\n")
+            assert (await client.ask("/healthz", "POST")).status == 405
+            assert running.context.access.failures == 0
+            assert (await client.ask("/metrics")).status == 401
+            client.close()
+
+    run(check)
+
+
 @pytest.mark.parametrize(
-    "path", ["/metrics", "/", "/api/v1/snapshot", "/healthz", "/readyz", "/absent"]
+    "path", ["/metrics", "/", "/api/v1/snapshot", "/readyz", "/absent", "/healthz/", "//healthz"]
 )
 def test_nothing_is_served_without_the_password(path: str) -> None:
     async def check() -> None:
@@ -126,7 +145,7 @@ def test_nothing_is_served_without_the_password(path: str) -> None:
             assert reply.body == b"401 Unauthorized\n"
             assert running.source.taken == 0
             right = await client.ask(path, Authorization=basic("alice", "secret"))
-            assert right.status == (404 if path == "/absent" else 200)
+            assert right.status == (404 if path in ABSENT else 200)
             client.close()
 
     run(check)
@@ -150,7 +169,7 @@ def test_requests_beyond_the_rate_are_told_to_come_later() -> None:
     async def check() -> None:
         async with serving(config=WebConfig(interval=3600, burst=2)) as running:
             client = await running.connect()
-            replies = [await client.ask() for _ in range(3)]
+            replies = [await client.ask("/readyz") for _ in range(3)]
             assert [reply.status for reply in replies] == [200, 200, 429]
             assert replies[2].headers["retry-after"] == "1"
             client.close()
