@@ -63,6 +63,16 @@ class Metrics(WebTest):
         names = {family.name for family in parse_openmetrics(answer.body.decode())}
         assert "slabmon_cache_allocations" in names
 
+    def test_start_times_and_native_histograms_are_negotiated(self) -> None:
+        for accept, start_times, native in (
+            ("text/plain", False, False),
+            (f"{OPENMETRICS}; version=1.0.0", True, False),
+            (f"{OPENMETRICS}; version=2.0.0", True, True),
+        ):
+            body = self.get("/metrics", Accept=accept).body
+            assert (b"slabmon_gfp_allocations_created" in body) == start_times
+            assert (b"schema:0" in body) == native
+
     def test_any_other_accept_gets_text(self) -> None:
         for accept in ("*/*", "text/html", "", "nonsense;;;q=x"):
             answer = self.get("/metrics", Accept=accept)

@@ -38,6 +38,12 @@ def test_sizes_are_counted_by_powers_of_two() -> None:
     assert sizes(KMALLOC_ROW, large, named, failed) == {128: 10, 16_384: 2}
 
 
+def test_sizes_of_a_bucket_are_summed_as_requested() -> None:
+    small = {**KMALLOC_ROW, "gfp_size_key": kmalloc(GFP_KERNEL, 128), "requested_bytes": 1_200}
+    (bucket,) = assemble.size_rows(read(KMALLOC_ROW, small))
+    assert (bucket.le, bucket.allocs, bucket.requested_bytes) == (128, 20, 1_900)
+
+
 def test_debugging_does_not_move_sizes_between_buckets() -> None:
     """slub_debug inflates what a kmalloc-96 object occupies beyond 128."""
     inflated = {**KMALLOC_ROW, "gfp_size_key": kmalloc(GFP_KERNEL, 168)}
