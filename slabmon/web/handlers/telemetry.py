@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import generate_latest
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -11,10 +13,13 @@ from slabmon.export.prometheus import Exposition
 from slabmon.web.feeds.readings import Now
 from slabmon.web.handlers.base import TEXT, Handler
 
-# Clients negotiate versions and escaping too, without effect on names as plain as ours. Two formats
-# are rendered at most, whatever Accept says.
+# Clients also negotiate versions and escaping, which has no effect on names as plain as these. At
+# most three formats are rendered, whatever Accept says; OpenMetrics 2.0 has native histograms.
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-_OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+_OPENMETRICS = {
+    version: f"application/openmetrics-text; version={version}; charset=utf-8"
+    for version in ("1.0.0", "2.0.0")
+}
 
 
 class MetricsHandler(Handler):
@@ -27,9 +32,11 @@ class MetricsHandler(Handler):
         """Render the current reading, once for all clients that share it."""
         now = await self.context.source.now()
         negotiated = choose_encoder(self.request.headers.get("Accept", ""))[1]
-        openmetrics = negotiated.startswith("application/openmetrics-text")
-        encoder = generate_openmetrics if openmetrics else generate_latest
-        content_type = _OPENMETRICS if openmetrics else _PROMETHEUS
+        encoder, content_type = generate_latest, _PROMETHEUS
+        if negotiated.startswith("application/openmetrics-text"):
+            version = "2.0.0" if "version=2" in negotiated else "1.0.0"
+            encoder = partial(generate_openmetrics, version=version)
+            content_type = _OPENMETRICS[version]
 
         def render(now: Now) -> bytes:
             snapshot = now.reading.snapshot if now.reading else None
