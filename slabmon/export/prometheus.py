@@ -156,10 +156,12 @@ def _native(counts: Mapping[int, int], total: float) -> NativeHistogram:
     last bucket and a length, and counts are differences from bucket to bucket
     (https://prometheus.io/docs/specs/native_histograms/).
     """
+    numbers: Counter[int] = Counter()
+    for le, count in counts.items():
+        numbers[(le - 1).bit_length()] += count
     spans, deltas = [], []
     end = previous = 0
-    for le, count in counts.items():
-        number = le.bit_length() - 1
+    for number, count in sorted(numbers.items()):
         spans.append(BucketSpan(number - end, 1))
         deltas.append(count - previous)
         end, previous = number + 1, count
