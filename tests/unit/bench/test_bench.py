@@ -148,9 +148,9 @@ def test_a_tool_that_does_not_run_here_is_absent_with_the_reason(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--workload", "nonsense"], "no workload is named 'nonsense'; there are message-queue,"),
-        (["--rounds", "3"], "--rounds is too small"),
-        (["--cpu", "99999"], "--cpu 99999 is not a CPU this process may run on"),
+        (["--workload", "nonsense"], "unknown workload 'nonsense': expected message-queue,"),
+        (["--rounds", "3"], "--rounds: expected at least 4"),
+        (["--cpu", "99999"], "--cpu 99999: this process may not run on that CPU"),
     ],
 )
 def test_bad_options_are_one_line(
@@ -189,4 +189,4 @@ def test_the_table_names_modes_and_tools() -> None:
     assert "  default                  100 (90 to 120)      1.25 x empty" in lines
     assert "  exact                    100 (90 to 120)" in lines
     assert "  perf                     100 (90 to 120)      22.00 x empty" in lines
-    assert "  memleak              does not run here: not installed" in lines
+    assert "  memleak              not available: not installed" in lines
