@@ -111,14 +111,15 @@ class OwnedObjects:
 class Census:
     """One census.
 
-    `seconds` is how long the reading took, `cpu_seconds` the CPU time of all of it, building the
-    programs included, `peak_bytes` the most memory it took. `pages_read` counts the pages whose
-    struct page was read, `objects` those in use. `changed_slabs` is how many slabs changed while
-    they were read, so that not all their free objects were found. `limits` says what this kernel
-    does not let a census see.
+    `taken` is the Unix time at which it was complete, `seconds` how long the reading took.
+    `cpu_seconds` is the CPU time of all of it, building the programs included, `peak_bytes` the
+    most memory it took. `pages_read` counts the pages whose struct page was read, `objects` those
+    in use. `changed_slabs` is how many slabs changed while they were read, so that not all their
+    free objects were found. `limits` says what this kernel does not let a census see.
     """
 
     host: Host
+    taken: float = 0.0
     seconds: float
     cpu_seconds: float
     peak_bytes: int

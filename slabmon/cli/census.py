@@ -6,16 +6,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 from slabmon.base.errors import UsageError
 from slabmon.kernel.census.settings import CensusSettings
+from slabmon.runtime.progress import share_bar
 
 if TYPE_CHECKING:
     from slabmon.census.model import Census, CgroupObjects
 
 _NEAR_NAMES = 3
+_FAMILY = "family="
+# Kinds of kmalloc caches (enum kmalloc_cache_type, include/linux/slab.h).
+_KMALLOC = re.compile(r"(?:dma-)?kmalloc(?:-(?:cg|rcl|rnd-\d+|part-\d+))?-(\w+)")
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -27,7 +32,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         description="Reads all slabs of the running kernel once, attaches nothing, and prints what "
         "is in them: objects in use by cache, or by the memory cgroup they are charged to.",
     )
-    parser.add_argument("--cache", metavar="NAME", help="only this cache, by its name or an alias")
+    parser.add_argument(
+        "--cache",
+        metavar="NAME",
+        help="only this cache, by its name or an alias; family=kmalloc-64 means all kinds of it",
+    )
     parser.add_argument("--by", choices=("cache", "cgroup"), default="cache")
     parser.add_argument("--format", choices=("table", "json", "csv"), default="table")
     parser.add_argument(
@@ -53,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
     from slabmon.kernel.census.run import take_census
 
     settings = CensusSettings(cpu_seconds=options.cpu_seconds, memory_mib=options.memory_mib)
-    census = take_census(settings)
+    with share_bar("reading slabs") as progress:
+        census = take_census(settings, progress)
     if options.cache is not None:
         census = only_cache(census, options.cache)
     by = export.By(options.by)
@@ -67,26 +77,44 @@ def run(options: argparse.Namespace) -> int:
 
 
 def only_cache(census: Census, name: str) -> Census:
-    """Return what a census says of one cache. Raises UsageError if it has no such cache."""
+    """Return what a census says of one cache, or of one family of caches. Raises UsageError if it
+    has no such cache."""
+    from slabmon.model import LARGE_CACHE
+
     caches = tuple(row for row in census.caches if name == row.name or name in row.aliases)
     if not caches:
-        names = {each for row in census.caches for each in (row.name, *row.aliases)}
-        near = difflib.get_close_matches(name, names, _NEAR_NAMES)
-        raise UsageError(
-            f"--cache: no slab belongs to a cache called {name!r}"
-            + (f"; near names: {', '.join(near)}" if near else "")
-        )
+        wanted = name.removeprefix(_FAMILY)
+        caches = tuple(row for row in census.caches if _family(row.name) == wanted)
+    if not caches:
+        raise UsageError(_unknown(census, name))
     names = {row.name for row in caches}
     cgroups = (_only(row, names) for row in census.cgroups)
     return dataclasses.replace(
         census,
         caches=caches,
         objects=sum(row.in_use for row in caches),
+        page_blocks=census.page_blocks if LARGE_CACHE in names else (),
+        owners=tuple(row for row in census.owners if row.cache in names),
         cgroups=tuple(
             sorted(
                 (row for row in cgroups if row.objects), key=lambda row: (-row.bytes, row.cgroup)
             )
         ),
+    )
+
+
+def _family(cache: str) -> str:
+    """Return the name that all kinds of a kmalloc cache share; of other caches, their own."""
+    match = _KMALLOC.fullmatch(cache)
+    return f"kmalloc-{match[1]}" if match else cache
+
+
+def _unknown(census: Census, name: str) -> str:
+    names = {each for row in census.caches for each in (row.name, *row.aliases)}
+    names |= {_FAMILY + _family(row.name) for row in census.caches}
+    near = difflib.get_close_matches(name, names, _NEAR_NAMES)
+    return f"--cache: no slab belongs to a cache called {name!r}" + (
+        f"; near names: {', '.join(near)}" if near else "; slabmon census lists all"
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -38,6 +39,36 @@ def track(items: Iterable[T], count: int, what: str) -> Iterator[T]:
         for item in source:
             yield item
             bars.advance(bar)
+
+
+@contextmanager
+def share_bar(what: str) -> Iterator[Callable[[float], None]]:
+    """Return a function to be called, again and again, with the share of the work that is done: it
+    shows a bar once the work has taken a second."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    due = time.monotonic() + _PATIENCE_SECONDS
+    update: Callable[[float], None] | None = None
+    with ExitStack() as stack:
+
+        def show(share: float) -> None:
+            nonlocal update
+            if update is None and time.monotonic() >= due:
+                update = _open_bar(what, stack)
+            if update is not None:
+                update(share)
+
+        yield show
+
+
+def _open_bar(what: str, stack: ExitStack) -> Callable[[float], None]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    bars = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
+    bar = bars.add_task(what, total=1.0)
+    return lambda share: bars.update(bar, completed=share)
 
 
 def wait(seconds: float, what: str) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from slabmon.census.model import Census, CensusCache, CgroupState
@@ -29,6 +30,7 @@ from slabmon.kernel.census.settings import CensusSettings
 from slabmon.kernel.probe import btf, slabinfo
 from tests.live.kernel import program_names
 from tests.live.workload import messages
+from tests.support.pseudoterminal import on_terminal
 
 pytestmark = pytest.mark.live
 
@@ -308,3 +310,21 @@ def test_a_census_under_load_counts_nothing_twice() -> None:
         for worker in workers:
             worker.kill()
             worker.wait()
+
+
+def test_interrupting_the_command_ends_it_cleanly() -> None:
+    """Ctrl-C reaches both processes; a signal to the command alone ends the other one too."""
+    for send in (os.kill, os.killpg):
+        with on_terminal("census") as terminal:
+            command = psutil.Process(terminal.process.pid)
+            children: list[psutil.Process] = []
+            while not children:
+                terminal.read(0.05)
+                assert terminal.process.poll() is None
+                children = command.children(recursive=True)
+            send(terminal.process.pid, signal.SIGINT)
+            assert terminal.end() == 130
+            assert terminal.restored
+            assert "Traceback" not in terminal.text
+            assert "in use" not in terminal.text
+            assert not psutil.wait_procs(children, 5)[1]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process that takes a census, and ends with it.
 
-Run with the number of a pipe's descriptor and a JSON object of settings as arguments. It writes
-one msgpack document to the pipe: Answer. What it read stays in its memory, which is never dumped.
+Run with the number of a socket's descriptor and a JSON object of settings as arguments. It sends
+messages: LENGTH and then a Report in msgpack, of which the last one holds the census or an error.
+What it read stays in its memory, which is never dumped.
 """
 
 from __future__ import annotations
@@ -11,26 +12,37 @@ import contextlib
 import ctypes
 import os
 import resource
+import socket
+import struct
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 
 from slabmon.base.errors import SlabmonError
-from slabmon.census.model import Census
+from slabmon.census.codec import encode
 from slabmon.kernel.census.settings import CensusSettings
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _SIGKILL = 1, 4, 9
 _NICENESS = 10
+LENGTH = struct.Struct("!I")
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The census, or what went wrong and the exit code that stands for it."""
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How far the census is: the share that is done, from 0 to 1. The last report holds the census
+    as slabmon.census.codec encodes it, or what went wrong and the exit code that stands for it."""
 
-    census: Census | None = None
+    done: float = 0.0
+    census: bytes = b""
     error: str = ""
     exit_code: int = 70
+
+    def pack(self) -> bytes:
+        """Return the message to send."""
+        body = msgspec.msgpack.encode(self)
+        return LENGTH.pack(len(body)) + body
 
 
 def confine(settings: CensusSettings) -> None:
@@ -44,8 +56,8 @@ def confine(settings: CensusSettings) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
 
-def answer(settings: CensusSettings) -> Answer:
-    """Take a census."""
+def report(settings: CensusSettings, send: Callable[[Report], object]) -> Report:
+    """Take a census and return the last report; `send` those before it."""
     from slabmon.kernel.census import memory
     from slabmon.kernel.census.collect import take
     from slabmon.kernel.census.layout import Layout
@@ -58,23 +70,25 @@ def answer(settings: CensusSettings) -> Answer:
             programs = compiler.finish()
         with programs:
             kernel = memory.KernelMemory(programs, memory.Budget(settings.cpu_seconds))
-            return Answer(census=take(kernel, layout))
+            census = take(kernel, layout, lambda share: send(Report(done=share)))
+            return Report(done=1.0, census=encode(census))
     except SlabmonError as error:
-        return Answer(error=str(error), exit_code=error.exit_code)
+        return Report(error=str(error), exit_code=error.exit_code)
     except MemoryError:
-        return Answer(
+        return Report(
             error=f"census: {settings.memory_mib} MiB of memory do not suffice for the slabs of "
             "this host; allow more with --memory-mib"
         )
 
 
 def main() -> int:
-    """Answer on the pipe."""
+    """Report on the socket."""
     settings = msgspec.json.decode(sys.argv[2], type=CensusSettings)
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-        document = msgspec.msgpack.encode(answer(settings))
-        with os.fdopen(int(sys.argv[1]), "wb") as pipe:
-            pipe.write(document)
+    with (
+        contextlib.suppress(KeyboardInterrupt, ConnectionError),
+        socket.socket(fileno=int(sys.argv[1])) as channel,
+    ):
+        channel.sendall(report(settings, lambda each: channel.sendall(each.pack())).pack())
     return 0
 
 

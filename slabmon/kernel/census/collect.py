@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import time
+from collections.abc import Callable
 
 from slabmon.census.model import Census
 from slabmon.kernel.census import cgroups, inventory, memory_map, reading, tags
@@ -16,13 +17,22 @@ from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.facts import count_list, read_text
 from slabmon.model import Host
 
+# Shares of the work that are done after a step. Building the programs is the first of it.
+_BUILT, _READ, _CHARGED, _OWNED = 0.4, 0.75, 0.85, 0.95
 
-def take(memory: KernelMemory, layout: Layout) -> Census:
-    """Take a census of the running kernel."""
+
+def take(
+    memory: KernelMemory, layout: Layout, progress: Callable[[float], object] = lambda _: None
+) -> Census:
+    """Take a census of the running kernel; report the share of the work that is done."""
     start = time.monotonic()
-    read = reading.read(memory, layout)
+    progress(_BUILT)
+    read = reading.read(memory, layout, lambda share: progress(_BUILT + (_READ - _BUILT) * share))
+    progress(_READ)
     charged = cgroups.cgroup_rows(memory, layout, read)
+    progress(_CHARGED)
     owners = tags.owner_rows(memory, layout, read)
+    progress(_OWNED)
     blocks = inventory.page_blocks(read.large)
     rows = (
         *inventory.cache_rows(
@@ -37,6 +47,7 @@ def take(memory: KernelMemory, layout: Layout) -> Census:
     compiler = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Census(
         host=host(),
+        taken=time.time(),
         seconds=time.monotonic() - start,
         cpu_seconds=sum((*usage[:2], *compiler[:2])),
         peak_bytes=usage.ru_maxrss * 1024,

@@ -6,7 +6,7 @@ Full slabs are on no list (mm/slub.c), so every struct page is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,14 +55,28 @@ class Pages:
     read: int
 
 
-def scan(memory: Memory, layout: Layout, vmemmap: int, ranges: Sequence[PageRange]) -> Pages:
-    """Read all struct pages."""
+# Struct pages between two reports of progress: 4 GiB of memory.
+_REPORT_PAGES = 1 << 20
+
+
+def scan(
+    memory: Memory,
+    layout: Layout,
+    vmemmap: int,
+    ranges: Sequence[PageRange],
+    progress: Callable[[float], object] = lambda _: None,
+) -> Pages:
+    """Read all struct pages; report the share of them that is read."""
     size = layout.sizes["page"]
     slabs: list[tuple[I64, U8]] = []
     large: list[tuple[I64, U8]] = []
-    read = 0
+    read, reported = 0, 0
+    total = sum(each.end - each.first for each in ranges)
     for first, pages in _slices(memory, vmemmap, size, ranges):
         read += len(pages)
+        if read - reported >= _REPORT_PAGES:
+            reported = read
+            progress(read / total)
         for test, parts in ((layout.slab_page, slabs), (layout.large_page, large)):
             if test is not None:
                 at = _matching(pages, test)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,14 +45,20 @@ class Reading:
     changed: int
 
 
-def read(memory: KernelMemory, layout: Layout) -> Reading:
-    """Read all slabs of the running kernel."""
+# The share of a reading's work that struct pages are.
+_SCANNED = 0.5
+
+
+def read(
+    memory: KernelMemory, layout: Layout, progress: Callable[[float], object] = lambda _: None
+) -> Reading:
+    """Read all slabs of the running kernel; report the share of the work that is done."""
     task, _ = memory.locate()
     ranges = memory_map.ram_ranges(read_text("/proc/iomem") or "")
     nodes = memory_map.online_nodes()
     vmemmap = memory_map.find_vmemmap(memory, layout, task, ranges)
     cpu_offsets = percpu.offsets(memory, layout, task, percpu.online_cpus())
-    scanned = pages.scan(memory, layout, vmemmap, ranges)
+    scanned = pages.scan(memory, layout, vmemmap, ranges, lambda share: progress(_SCANNED * share))
     kmem_caches = caches.read(memory, layout, scanned.slabs.cache)
     rows, direct_map = slabs.assemble(scanned.slabs, kmem_caches)
     cpu_lists = percpu.cpu_lists(memory, layout, rows, vmemmap, cpu_offsets)

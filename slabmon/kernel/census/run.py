@@ -3,62 +3,130 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import selectors
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 
 import msgspec
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost
+from slabmon.census.codec import decode
 from slabmon.census.model import Census
-from slabmon.kernel.census.child import Answer
+from slabmon.kernel.census.child import LENGTH, Report
 from slabmon.kernel.census.settings import CensusSettings
 
 _ERRORS = {error.exit_code: error for error in (PermissionDenied, UnsupportedHost)}
 # BLAS, which no census uses, would start a thread and its stack for every CPU.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+_TICK_SECONDS = 0.1
+_END_SECONDS = 1.0
+_RECEIVE_BYTES = 1 << 16
 
 
-def take_census(settings: CensusSettings) -> Census:
-    """Return a census of the running kernel. Raises PermissionDenied, UnsupportedHost, and
-    SlabmonError if it would use more than the settings allow."""
-    reader, writer = os.pipe()
-    try:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "slabmon.kernel.census.child",
-                str(writer),
-                msgspec.json.encode(settings).decode(),
-            ],
-            pass_fds=(writer,),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=os.environ | _ENVIRONMENT,
-        )
-    except BaseException:
-        os.close(reader)
-        raise
-    finally:
-        os.close(writer)
-    with os.fdopen(reader, "rb") as pipe, process:
+class CensusProcess:
+    """A process that takes one census, and this end of its channel, which does not block.
+
+    Call receive() whenever `channel` is readable, until it returns True, then result(). close()
+    ends the process at any time.
+    """
+
+    def __init__(self, settings: CensusSettings) -> None:
+        """Start it. Raises OSError if there is no room for another process."""
+        self.channel, child_end = socket.socketpair()
+        self.channel.setblocking(False)
         try:
-            document = pipe.read()
-            assert process.stderr is not None
-            complaint = process.stderr.read().decode("utf-8", "replace").strip()
+            with child_end:
+                self._process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-P",
+                        "-m",
+                        "slabmon.kernel.census.child",
+                        str(child_end.fileno()),
+                        msgspec.json.encode(settings).decode(),
+                    ],
+                    pass_fds=(child_end.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    env=os.environ | _ENVIRONMENT,
+                )
         except BaseException:
-            process.kill()
+            self.channel.close()
             raise
-    if not document:
-        last = complaint.splitlines()[-1:] or [f"exit status {process.returncode}"]
-        raise SlabmonError(f"census: the process that takes it ended early: {last[0]}")
-    return _result(msgspec.msgpack.decode(document, type=Answer))
+        self.pid = self._process.pid
+        self._received = bytearray()
+        self._last = Report()
+
+    @property
+    def done(self) -> float:
+        """The share of the work that is done, from 0 to 1."""
+        return self._last.done
+
+    def receive(self) -> bool:
+        """Take some of what has arrived; return whether the process has sent all it had to."""
+        try:
+            data = self.channel.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        self._received += data
+        while len(self._received) >= LENGTH.size:
+            end = LENGTH.size + LENGTH.unpack_from(self._received)[0]
+            if len(self._received) < end:
+                break
+            message = bytes(self._received[LENGTH.size : end])
+            self._last = msgspec.msgpack.decode(message, type=Report)
+            del self._received[:end]
+        return not data
+
+    def result(self) -> bytes:
+        """Return the census, encoded. Raises PermissionDenied, UnsupportedHost, and SlabmonError if
+        it would use more than the settings allow."""
+        if self._last.error:
+            raise _ERRORS.get(self._last.exit_code, SlabmonError)(self._last.error)
+        if not self._last.census:
+            raise SlabmonError(f"census: the process that takes it ended early: {self._end()}")
+        return self._last.census
+
+    def _end(self) -> str:
+        """Return the last line that the process wrote to standard error, else how it ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        assert self._process.stderr is not None
+        os.set_blocking(self._process.stderr.fileno(), False)
+        lines = (self._process.stderr.read() or b"").decode("utf-8", "replace").splitlines()
+        return lines[-1] if lines else f"exit status {self._process.returncode}"
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self.channel.close()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+    def __enter__(self) -> CensusProcess:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
-def _result(answer: Answer) -> Census:
-    if answer.census is None:
-        raise _ERRORS.get(answer.exit_code, SlabmonError)(answer.error)
-    return answer.census
+def take_census(
+    settings: CensusSettings, progress: Callable[[float], object] = lambda _: None
+) -> Census:
+    """Return a census of the running kernel. Errors are those of CensusProcess.result().
+
+    `progress` is called ten times a second with the share of the work that is done.
+    """
+    with CensusProcess(settings) as process, selectors.DefaultSelector() as selector:
+        selector.register(process.channel, selectors.EVENT_READ)
+        while not (selector.select(_TICK_SECONDS) and process.receive()):
+            progress(process.done)
+        return decode(process.result())

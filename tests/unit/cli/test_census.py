@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -19,8 +20,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[CensusSettings]:
     """The settings censuses were asked for with."""
     settings: list[CensusSettings] = []
 
-    def take_census(wanted: CensusSettings) -> Census:
+    def take_census(wanted: CensusSettings, progress: Callable[[float], object]) -> Census:
         settings.append(wanted)
+        progress(0.5)
         return CENSUS
 
     monkeypatch.setattr(run, "take_census", take_census)

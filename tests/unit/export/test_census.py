@@ -4,13 +4,22 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 
 import pytest
 
 from slabmon.base.errors import UsageError
-from slabmon.census.model import Census, CensusCache, CgroupObjects, CgroupState
+from slabmon.census.model import (
+    Census,
+    CensusCache,
+    Certainty,
+    CgroupObjects,
+    CgroupState,
+    OwnedObjects,
+    PageBlocks,
+)
 from slabmon.cli.census import only_cache
 from slabmon.export import census as export
 from slabmon.model import Host
@@ -143,3 +152,40 @@ def test_one_cache_by_its_alias() -> None:
 def test_an_unknown_cache_is_an_error_with_near_names() -> None:
     with pytest.raises(UsageError, match="near names: dentry"):
         only_cache(CENSUS, "dentri")
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("kmalloc-64", "kmalloc-64"),
+        ("kmalloc-cg-64", "kmalloc-64"),
+        ("dma-kmalloc-4k", "kmalloc-4k"),
+        ("kmalloc-rnd-11-96", "kmalloc-96"),
+        ("kmalloc-rcl-8k", "kmalloc-8k"),
+        ("kmalloc-large", "kmalloc-large"),
+        ("dentry", "dentry"),
+    ],
+)
+def test_a_family_is_all_kinds_of_a_cache(name: str, family: str) -> None:
+    others = tuple(dataclasses.replace(row, name=f"other-{row.name}") for row in CENSUS.caches)
+    census = dataclasses.replace(
+        CENSUS, caches=(dataclasses.replace(CENSUS.caches[0], name=name), *others)
+    )
+    for wanted in (name, family, f"family={family}"):
+        assert [row.name for row in only_cache(census, wanted).caches] == [name]
+    with pytest.raises(UsageError, match="called 'family=kmalloc-65'"):
+        only_cache(census, "family=kmalloc-65")
+
+
+def test_owners_and_page_blocks_of_other_caches_are_left_out() -> None:
+    owner = OwnedObjects(
+        cache="dentry", signature="fs/dcache.c:1", certainty=Certainty.EXACT, objects=1, bytes=192
+    )
+    census = dataclasses.replace(
+        CENSUS,
+        owners=(owner, dataclasses.replace(owner, cache="filp")),
+        page_blocks=(PageBlocks(order=2, objects=1, bytes=16384),),
+    )
+    narrowed = only_cache(census, "dentry")
+    assert narrowed.owners == (owner,)
+    assert narrowed.page_blocks == ()

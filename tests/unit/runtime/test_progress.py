@@ -68,6 +68,23 @@ def test_nothing_is_shown_for_what_is_quick(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(("terminal", "step"), [(True, 5), (True, 0.01), (False, 5)])
+def test_a_share_is_shown_on_a_terminal_once_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    terminal: bool,
+    step: float,
+) -> None:
+    on_terminal(monkeypatch, terminal)
+    monkeypatch.setattr(time, "monotonic", Clock(step).monotonic)
+    with progress.share_bar("reading slabs") as show:
+        for share in (0.0, 0.25, 1.0):
+            show(share)
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert ("reading slabs" in errors) == (terminal and step > 1)
+
+
 @pytest.mark.parametrize("seconds", [0, 0.5, 1, 2.25, 60])
 @pytest.mark.parametrize("terminal", [False, True])
 def test_waiting_takes_as_long_as_asked(

@@ -7,15 +7,32 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-import msgspec
+import psutil
 import pytest
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost, UsageError
+from slabmon.census.codec import encode
 from slabmon.kernel.census import child, memory, run
-from slabmon.kernel.census.child import Answer
 from slabmon.kernel.census.settings import CensusSettings
+from tests.unit.export.test_census import CENSUS
 
 SETTINGS = CensusSettings()
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+def running(code: str) -> Start:
+    """Start Python code instead of the process that takes censuses."""
+    original: Start = subprocess.Popen
+    return lambda command, **options: original([command[0], "-c", code, *command[4:]], **options)
+
+
+def sending(data: bytes, then: str = "") -> Start:
+    """Start a process that sends these bytes, one at a time, instead."""
+    return running(
+        "import socket, sys, time\n"
+        "channel = socket.socket(fileno=int(sys.argv[1]))\n"
+        f"for byte in {data!r}: channel.sendall(bytes([byte]))\n{then}"
+    )
 
 
 @pytest.mark.parametrize("error", [PermissionDenied, UnsupportedHost, SlabmonError])
@@ -26,9 +43,10 @@ def test_an_error_of_the_child_is_raised_here(
         raise error("census: what went wrong; what to do")
 
     monkeypatch.setattr(memory, "start_compiler", fail)
-    answer = msgspec.msgpack.decode(msgspec.msgpack.encode(child.answer(SETTINGS)), type=Answer)
+    last = child.report(SETTINGS, lambda _: None)
+    monkeypatch.setattr(subprocess, "Popen", sending(last.pack()))
     with pytest.raises(error, match=r"^census: what went wrong; what to do$") as raised:
-        run._result(answer)
+        run.take_census(SETTINGS)
     assert type(raised.value) is error
 
 
@@ -39,17 +57,12 @@ def test_memory_that_does_not_suffice_is_an_error_that_says_so(
         raise MemoryError
 
     monkeypatch.setattr(memory, "start_compiler", fail)
-    assert "--memory-mib" in child.answer(SETTINGS).error
+    assert "--memory-mib" in child.report(SETTINGS, lambda _: None).error
 
 
 def test_a_child_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    original: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen
-
-    def dying(command: list[str], **options: object) -> subprocess.Popen[bytes]:
-        code = "import sys; sys.stderr.write('the reason\\n'); sys.exit(9)"
-        return original([command[0], "-c", code], **options)
-
-    monkeypatch.setattr(subprocess, "Popen", dying)
+    code = "import sys; sys.stderr.write('the reason\\n'); sys.exit(9)"
+    monkeypatch.setattr(subprocess, "Popen", running(code))
     with pytest.raises(SlabmonError, match="ended early: the reason"):
         run.take_census(SETTINGS)
 
@@ -82,3 +95,30 @@ def test_settings_have_bounds() -> None:
         CensusSettings(cpu_seconds=0)
     with pytest.raises(UsageError):
         CensusSettings(memory_mib=1)
+
+
+def test_the_share_that_is_done_is_reported_until_the_census_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    messages = child.Report(done=0.25), child.Report(done=1.0, census=encode(CENSUS))
+    data = b"".join(message.pack() for message in messages)
+    monkeypatch.setattr(subprocess, "Popen", sending(data))
+    shares: list[float] = []
+    monkeypatch.setattr(run, "_RECEIVE_BYTES", 64)
+    assert run.take_census(SETTINGS, shares.append) == CENSUS
+    assert 0.25 in shares
+    assert shares == sorted(shares)
+
+
+def test_no_process_is_left_when_the_parent_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", running("import time; time.sleep(60)"))
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    children = set(psutil.Process().children())
+    with pytest.raises(KeyboardInterrupt):
+        run.take_census(SETTINGS, interrupt)
+    assert set(psutil.Process().children()) == children
