@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from slabmon.model import Host
+from slabmon.model import Host, Text
 
 TENTHS = 10
 
@@ -42,8 +42,8 @@ class CensusCache:
     given back if its objects lay in as few slabs as they fit in.
     """
 
-    name: str
-    aliases: tuple[str, ...] = ()
+    name: Text
+    aliases: tuple[Text, ...] = ()
     slabs: int
     objects: int
     in_use: int
@@ -76,13 +76,13 @@ class CgroupObjects:
     children: `cgroups` is how many.
     """
 
-    cgroup: str
+    cgroup: Text
     state: CgroupState
     cgroups: int = 1
     objects: int
     bytes: int
-    by_cache: Mapping[str, int] = field(default_factory=dict)  # bytes
-    objects_by_cache: Mapping[str, int] = field(default_factory=dict)
+    by_cache: Mapping[Text, int] = field(default_factory=dict)  # bytes
+    objects_by_cache: Mapping[Text, int] = field(default_factory=dict)
 
 
 class Certainty(StrEnum):
@@ -98,10 +98,10 @@ class OwnedObjects:
     """Objects of one cache that say the same of whose they are: `signature` is what they say, for
     people, such as the line of code that allocated them."""
 
-    cache: str
-    type: str | None = None
-    module: str | None = None
-    signature: str
+    cache: Text
+    type: Text | None = None
+    module: Text | None = None
+    signature: Text
     certainty: Certainty
     objects: int
     bytes: int
@@ -132,4 +132,4 @@ class Census:
     page_blocks: tuple[PageBlocks, ...] = ()
     cgroups: tuple[CgroupObjects, ...] = ()
     owners: tuple[OwnedObjects, ...] = ()
-    limits: tuple[str, ...] = ()
+    limits: tuple[Text, ...] = ()

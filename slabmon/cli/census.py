@@ -8,9 +8,13 @@ import dataclasses
 import difflib
 import re
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slabmon.base.errors import UsageError
+from slabmon.cli.source_options import LOCAL_SESSION, add_connect, refuse_elsewhere
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.runtime.progress import share_bar
 
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from slabmon.census.model import Census, CgroupObjects
 
 _NEAR_NAMES = 3
+_DAEMON_SECONDS, _AGAIN_SECONDS = 60.0, 0.25
 _FAMILY = "family="
 # Kinds of kmalloc caches (enum kmalloc_cache_type, include/linux/slab.h).
 _KMALLOC = re.compile(r"(?:dma-)?kmalloc(?:-(?:cg|rcl|rnd-\d+|part-\d+))?-(\w+)")
@@ -42,17 +47,16 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cpu-seconds",
         type=float,
-        default=CensusSettings.cpu_seconds,
         metavar="N",
         help="CPU time it may use (default 10)",
     )
     parser.add_argument(
         "--memory-mib",
         type=int,
-        default=CensusSettings.memory_mib,
         metavar="N",
         help="memory it may use (default 300)",
     )
+    add_connect(parser, LOCAL_SESSION)
     parser.set_defaults(run=run)
 
 
@@ -61,9 +65,16 @@ def run(options: argparse.Namespace) -> int:
     from slabmon.export import census as export
     from slabmon.kernel.census.run import take_census
 
-    settings = CensusSettings(cpu_seconds=options.cpu_seconds, memory_mib=options.memory_mib)
+    refuse_elsewhere(options, "cpu_seconds", "memory_mib")
+    names = [field.name for field in dataclasses.fields(CensusSettings)]
+    limits = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    settings = CensusSettings(**limits)
     with share_bar("reading slabs") as progress:
-        census = take_census(settings, progress)
+        census = (
+            _from_daemon(options.connect, options.ca_file, progress)
+            if options.connect is not None
+            else take_census(settings, progress)
+        )
     if options.cache is not None:
         census = only_cache(census, options.cache)
     by = export.By(options.by)
@@ -74,6 +85,22 @@ def run(options: argparse.Namespace) -> int:
     else:
         sys.stdout.write(export.to_table(census, by))
     return 0
+
+
+def _from_daemon(url: str, ca_file: Path | None, progress: Callable[[float], object]) -> Census:
+    """Return a census of a daemon, which has _DAEMON_SECONDS to take it."""
+    from slabmon.sources.daemon import DaemonSource, NotReady
+
+    deadline = time.monotonic() + _DAEMON_SECONDS
+    with DaemonSource(url, ca_file) as source:
+        while True:
+            try:
+                return source.census()
+            except NotReady:
+                if time.monotonic() >= deadline:
+                    raise
+            progress(0.0)
+            time.sleep(_AGAIN_SECONDS)
 
 
 def only_cache(census: Census, name: str) -> Census:

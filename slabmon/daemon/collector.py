@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from socket import socket
 
+from slabmon.daemon.census import CensusTaker
+from slabmon.daemon.census_settings import ScheduleSettings
 from slabmon.daemon.governor import Governor
 from slabmon.daemon.self_metrics import CumulativeCpuTime, MemorySizes, cpu_seconds
 from slabmon.daemon.spawn import Spawner, spawn
@@ -18,7 +20,7 @@ from slabmon.daemon.web_process import WebProcess
 from slabmon.kernel.bpf import syscall
 from slabmon.kernel.tracker import Tracker
 from slabmon.runtime.budget import BudgetSettings
-from slabmon.runtime.channel import DETAILED, Answer
+from slabmon.runtime.channel import CENSUS, DETAILED, TAKE_CENSUS, Answer
 from slabmon.runtime.event_loop import EventLoop
 from slabmon.runtime.figures import DaemonFigures
 from slabmon.store.codec import encode
@@ -52,6 +54,7 @@ class Collector:
         self._on_work = on_work
         self._tracker: Tracker | None = None
         self.governor: Governor | None = None
+        self.census: CensusTaker | None = None
         self._last_answer: tuple[bytes, Answer] | None = None  # with its command
         self._waiting: list[tuple[WebProcess, bytes]] = []
         self._last_at = -SPACING_SECONDS
@@ -62,10 +65,14 @@ class Collector:
         self._memory = MemorySizes()
         self.web = Supervisor(loop, settings, listeners, self._command, on_processes, spawner)
 
-    def start_tracking(self, tracker: Tracker, budget: BudgetSettings) -> None:
-        """Begin to answer commands, to keep the tracker up to date and to hold the budget."""
+    def start_tracking(
+        self, tracker: Tracker, budget: BudgetSettings, census: ScheduleSettings
+    ) -> None:
+        """Begin to answer commands, to keep the tracker up to date, to take censuses and to hold
+        the budget."""
         self._tracker = tracker
         self.governor = Governor(tracker, budget)
+        self.census = CensusTaker(self._loop, census, self.governor)
         self._loop.every(DRAIN_SECONDS, self._drain)
         self._loop.every(WALK_PERIOD_SECONDS, tracker.reconcile_devices)
         self._measure(self.governor)
@@ -76,6 +83,9 @@ class Collector:
     def _command(self, process: WebProcess, command: bytes) -> None:
         if self._tracker is None:
             self._waiting.append((process, command))
+            return
+        if command in (CENSUS, TAKE_CENSUS):
+            process.answer(self._census_answer(self._tracker, command))
             return
         if self._last_answer is not None and self._since_last() < self._spacing():
             last_command, answer = self._last_answer
@@ -122,8 +132,16 @@ class Collector:
         self._last_at = self._loop.time()
         return answer
 
+    def _census_answer(self, tracker: Tracker, command: bytes) -> Answer:
+        assert self.census is not None
+        if command == TAKE_CENSUS:
+            self.census.request()
+        body = self.census.latest if command == CENSUS else b""
+        return Answer(command, True, self._figures(tracker), body)
+
     def _figures(self, tracker: Tracker) -> DaemonFigures:
         assert self.governor is not None
+        assert self.census is not None
         pid, web_pid = os.getpid(), self.web.pid or 0
         programs = tracker.programs
         return DaemonFigures(
@@ -137,6 +155,7 @@ class Collector:
             budget=self.governor.figures(),
             web_restarts=self.web.restarts,
             web_configuration_failed=self.web.configuration_failed,
+            census=self.census.figures(),
         )
 
     def _web_cpu_seconds(self) -> float:
@@ -172,5 +191,7 @@ class Collector:
             return None
 
     def close(self) -> None:
-        """End the web process."""
+        """End the web process, and a census that is under way."""
+        if self.census is not None:
+            self.census.close()
         self.web.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slabmon.base.errors import UsageError
+from slabmon.daemon.census_settings import ScheduleSettings
 from slabmon.daemon.options import OPTIONS, TABLES, Option
 from slabmon.kernel.settings import Settings
 from slabmon.runtime.budget import BudgetSettings
@@ -36,6 +37,7 @@ class Config:
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     state: StateSettings = field(default_factory=StateSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
+    census: ScheduleSettings = field(default_factory=ScheduleSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
     def value(self, option: Option) -> Any:

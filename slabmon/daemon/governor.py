@@ -45,6 +45,11 @@ class Governor:
         """The budget in CPUs; 0: no limit."""
         return self._settings.limit(self._tracker.facts.cpus)
 
+    @property
+    def exceeded(self) -> bool:
+        """Whether steps are taken to stay within the budget."""
+        return self.level.steps > 0
+
     def _run_seconds(self) -> float:
         programs = self._tracker.programs.programs.values()
         return sum(syscall.program_info(program).run_seconds for program in programs)

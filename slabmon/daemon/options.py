@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from typing import Any, get_args, get_type_hints
 
 from slabmon.base.limits import Limits, number
+from slabmon.daemon.census_settings import ScheduleSettings
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.settings import Settings
 from slabmon.runtime.budget import BudgetSettings
@@ -30,6 +31,7 @@ TABLES: Mapping[str, type] = {
     "budget": BudgetSettings,
     "state": StateSettings,
     "history": HistorySettings,
+    "census": ScheduleSettings,
     "log": LogSettings,
 }
 _ABOUT = {
@@ -38,6 +40,7 @@ _ABOUT = {
     "budget": "The CPU time that slabmon itself may use.",
     "state": "Counting over restarts of the daemon.",
     "history": "Snapshots of the past: `GET /api/v1/snapshot?at=TIME` and the page's time slider.",
+    "census": "Censuses of slab memory, whoever allocated it: `GET /api/v1/census` and metrics.",
     "log": "Logging: to the journal under systemd, else to standard error.",
 }
 
@@ -256,6 +259,15 @@ OPTIONS: tuple[Option, ...] = (
         "the oldest snapshots are deleted while the file is larger, such as 64M or 2G",
         live=True,
     ),
+    Option(
+        "census",
+        "interval",
+        "time between censuses, such as 30m or 1h; 0: only on request. None is taken while the "
+        "budget is exceeded",
+        live=True,
+    ),
+    Option("census", "cpu_seconds", "CPU time that one census may use", live=True),
+    Option("census", "memory_mib", "memory that the process of one census may use, MiB", live=True),
     Option("log", "level", "lowest level that is logged: debug, info, warning or error", live=True),
 )
 

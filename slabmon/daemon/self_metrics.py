@@ -26,13 +26,15 @@ def bpf_memory(descriptors: Iterable[int], root: Path = Path("/proc/self/fdinfo"
     return total
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds a process has used; 0 once it is gone."""
+def cpu_seconds(pid: int, children: bool = False) -> float:
+    """Return the CPU seconds a process has used, with those of its children that have ended if
+    `children`; 0 once it is gone."""
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.Error:
         return 0.0
-    return float(times.user + times.system)
+    own = float(times.user + times.system)
+    return own + float(times.children_user + times.children_system) if children else own
 
 
 def process_memory(pid: int) -> ProcessMemory:

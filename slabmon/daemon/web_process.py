@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterable
 
 from slabmon.daemon.spawn import Spawner
-from slabmon.runtime.channel import ALIVE, DETAILED, PLAIN, RETIRE, Answer, ProtocolError, Started
+from slabmon.runtime.channel import ALIVE, COMMANDS, RETIRE, Answer, ProtocolError, Started
 from slabmon.runtime.event_loop import EventLoop
 from slabmon.web.settings import WebSettings
 
@@ -91,7 +91,7 @@ class WebProcess:
         if not command:
             return
         # A process that follows the protocol waits for the answer before its next command.
-        if command not in (PLAIN, DETAILED):
+        if command not in COMMANDS:
             self.give_up("it sent something that is not a command")
             return
         self._loop.unwatch(self._channel)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from slabmon.base.format import human
+from slabmon.base.parse import show_moment
 from slabmon.base.units import BYTES, COUNT, PERCENT, Value
 from slabmon.census.model import Census, CensusCache, CgroupObjects
 
@@ -115,6 +116,7 @@ def to_table(census: Census, by: By) -> str:
 def _summary(census: Census) -> str:
     changed = f", {census.changed_slabs} slabs changed meanwhile" if census.changed_slabs else ""
     return (
-        f"{census.objects:,} objects in use, {census.pages_read:,} pages looked at in "
-        f"{census.seconds:.2f} s ({census.cpu_seconds:.2f} s of CPU time){changed}"
+        f"{census.objects:,} objects in use at {show_moment(census.taken)}; "
+        f"{census.pages_read:,} pages looked at in {census.seconds:.2f} s "
+        f"({census.cpu_seconds:.2f} s of CPU time){changed}"
     )

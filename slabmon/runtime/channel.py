@@ -17,8 +17,10 @@ from dataclasses import asdict, dataclass, field
 from slabmon.runtime.figures import DaemonFigures, pack, unpack
 from slabmon.runtime.files import Identity
 
-# Commands of the web process. DETAILED readings have stacks and cgroup names resolved.
-PLAIN, DETAILED = b"s", b"d"
+# Commands of the web process. DETAILED readings have stacks and cgroup names resolved. CENSUS asks
+# for the last census, TAKE_CENSUS for a new one, which is not waited for: the answer has no body.
+PLAIN, DETAILED, CENSUS, TAKE_CENSUS = b"s", b"d", b"c", b"t"
+COMMANDS = (PLAIN, DETAILED, CENSUS, TAKE_CENSUS)
 # Not a command: the web process is alive. Sent every ALIVE_SECONDS.
 ALIVE = b"."
 ALIVE_SECONDS = 5.0
@@ -44,8 +46,8 @@ class ProtocolError(Exception):
 class Answer:
     """One answer to a command, or RETIRE.
 
-    `figures` are those of the daemon itself, None with RETIRE. `body` is an encoded snapshot or,
-    when not `ok`, the reason in UTF-8.
+    `figures` are those of the daemon itself, None with RETIRE. `body` is an encoded snapshot or
+    census or, when not `ok`, the reason in UTF-8.
     """
 
     kind: bytes
@@ -73,7 +75,7 @@ class Header:
     def unpack(cls, data: bytes) -> Header:
         """Decode HEADER_BYTES. Raises ProtocolError if they are not a header."""
         magic, kind, ok, figures_bytes, body_bytes = _HEADER.unpack(data)
-        if magic != _MAGIC or kind not in (PLAIN, DETAILED, RETIRE):
+        if magic != _MAGIC or kind not in (*COMMANDS, RETIRE):
             raise ProtocolError("not an answer")
         if figures_bytes > MAX_JSON or body_bytes > MAX_BODY:
             raise ProtocolError("an answer is too long")

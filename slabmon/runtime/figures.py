@@ -45,6 +45,25 @@ class BudgetFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CensusFigures:
+    """How the daemon's censuses are going: `number` were taken, and `failures` were not. The last
+    one failed with `error` (empty: it did not), and all took `cpu_seconds`.
+
+    `running`: one is under way, of which the share `done` is done. `held_off`: a request has no
+    effect now, for `not_before_seconds` or until the budget allows one again.
+    """
+
+    number: int = 0
+    failures: int = 0
+    cpu_seconds: float = 0.0
+    error: str = ""
+    running: bool = False
+    done: float = 0.0
+    held_off: bool = False
+    not_before_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class DaemonFigures:
     """Everything the collector knows about the daemon itself.
 
@@ -62,6 +81,7 @@ class DaemonFigures:
     budget: BudgetFigures = BudgetFigures()
     web_restarts: int = 0
     web_configuration_failed: bool = False
+    census: CensusFigures = CensusFigures()
 
 
 _ENCODER = msgspec.json.Encoder()

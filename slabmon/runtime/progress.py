@@ -67,8 +67,12 @@ def _open_bar(what: str, stack: ExitStack) -> Callable[[float], None]:
     from rich.progress import Progress
 
     bars = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
-    bar = bars.add_task(what, total=1.0)
-    return lambda share: bars.update(bar, completed=share)
+    bar = bars.add_task(what, total=None)  # it pulses until a share is known
+
+    def update(share: float) -> None:
+        bars.update(bar, total=1.0 if share else None, completed=share)
+
+    return update
 
 
 def wait(seconds: float, what: str) -> None:

@@ -21,14 +21,19 @@ from slabmon.base.escape import escape
 from slabmon.sources import MAX_TIMES, TIME_HEADER
 
 if TYPE_CHECKING:
+    from slabmon.census.model import Census
     from slabmon.export.leaks import Document
     from slabmon.model import Snapshot
     from slabmon.store.recording import TimedSnapshot
 
 SNAPSHOT, HISTORY, LEAKS = "/api/v1/snapshot", "/api/v1/history", "/api/v1/leaks"
+CENSUS = "/api/v1/census"
 _MAX_DOCUMENT = 16 << 20
+_MAX_CENSUS = 64 << 20
 _MAX_SPAN = 1 << 16
 TIMEOUT_SECONDS = 10.0
+# A census this young answers a request for one.
+_CENSUS_SECONDS = 10.0
 _SCHEMES = "http://HOST:PORT, https://HOST:PORT or unix:/PATH"
 
 
@@ -43,6 +48,10 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+class NotReady(UsageError):
+    """The daemon cannot answer yet."""
 
 
 class DaemonSource:
@@ -158,6 +167,30 @@ class DaemonSource:
             )
         return document
 
+    def census(self) -> Census:
+        """Return a census that the daemon has just taken, or the last one if it may not take one
+        now. Raises NotReady while it takes one."""
+        import msgspec
+
+        from slabmon.census.model import Census
+        from slabmon.export.census import SCHEMA
+
+        path = f"{CENSUS}?max_age={_CENSUS_SECONDS:g}"
+        body, _ = self._ask(path, "application/json", _MAX_CENSUS)
+        try:
+            schema = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).get("schema", b"")
+            if bytes(schema) != b"%d" % SCHEMA:
+                raise UsageError(
+                    f"{self.url} sends censuses in another format than this version of slabmon "
+                    f"reads, which is {SCHEMA}"
+                )
+            return msgspec.json.decode(body, type=Census)
+        except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+            raise UsageError(
+                f"{self.url}: this version of slabmon does not understand the daemon's census: "
+                f"{escape(str(error).encode())}"
+            ) from error
+
     def _ask(self, path: str, content_type: str, limit: int) -> tuple[bytes, Message]:
         """Return body and headers of an answer of this content type."""
         try:
@@ -198,7 +231,8 @@ class DaemonSource:
             reason = f"{answer.status} {answer.reason}"
             if body.startswith(b"%d " % answer.status):  # one line, as in slabmon's own errors
                 reason = escape(body[:300].splitlines()[0])
-            raise UsageError(f"{self.url} answered: {reason}")
+            kind = NotReady if answer.status == 503 else UsageError
+            raise kind(f"{self.url} answered: {reason}")
         return answer.headers, body
 
 

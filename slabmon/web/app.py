@@ -9,6 +9,7 @@ import re
 from tornado.web import Application, RequestHandler
 
 from slabmon.web.handlers.base import Context, Handler
+from slabmon.web.handlers.census import CensusHandler
 from slabmon.web.handlers.page import (
     ChartHandler,
     ExportHandler,
@@ -31,6 +32,7 @@ def make_app(context: Context) -> Application:
         ("/", FileHandler),
         (r"/static/([a-z.]+)", FileHandler),
         ("/api/v1/snapshot", SnapshotHandler),
+        ("/api/v1/census", CensusHandler),
         ("/api/v1/leaks", LeaksHandler),
         ("/api/v1/history", HistoryHandler),
         ("/api/v1/views", ViewsHandler),

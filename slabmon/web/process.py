@@ -92,7 +92,7 @@ async def serve(
     reader, writer = await asyncio.open_unix_connection(sock=channel, limit=1 << 20)
     readings = Channel(reader, writer, context.settings.budget_seconds, retired.set)
     await readings.first()
-    context.source = readings
+    context.source = context.censuses = readings
     context.past = history = history_writer.HistoryWriter(kept, readings)
     tasks = [asyncio.create_task(work) for work in (history.run(), context.live.keep(readings))]
     server = Server(make_app(context), context.connections, context.settings, tls)

@@ -68,7 +68,8 @@ class CensusProcess:
         return self._last.done
 
     def receive(self) -> bool:
-        """Take some of what has arrived; return whether the process has sent all it had to."""
+        """Take some of what has arrived; return whether the process has sent all it had to. Raises
+        SlabmonError if it is malformed."""
         try:
             data = self.channel.recv(_RECEIVE_BYTES)
         except BlockingIOError:
@@ -81,7 +82,10 @@ class CensusProcess:
             if len(self._received) < end:
                 break
             message = bytes(self._received[LENGTH.size : end])
-            self._last = msgspec.msgpack.decode(message, type=Report)
+            try:
+                self._last = msgspec.msgpack.decode(message, type=Report)
+            except msgspec.MsgspecError as error:
+                raise SlabmonError(f"census: malformed report: {error}") from error
             del self._received[:end]
         return not data
 

@@ -8,22 +8,27 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from slabmon.base.errors import SlabmonError
+from slabmon.census.codec import decode as decode_census
+from slabmon.census.model import Census
 from slabmon.model import Snapshot
 from slabmon.runtime.channel import (
     ALIVE,
     ALIVE_SECONDS,
+    CENSUS,
     DETAILED,
     HEADER_BYTES,
     PLAIN,
     RETIRE,
+    TAKE_CENSUS,
     Answer,
     Header,
     ProtocolError,
 )
-from slabmon.runtime.figures import DaemonFigures
+from slabmon.runtime.figures import CensusFigures, DaemonFigures
 from slabmon.store.codec import BadSnapshot, decode
 
 log = logging.getLogger(__name__)
@@ -61,14 +66,30 @@ class Now:
     reading: Reading | None
     figures: DaemonFigures | None
     problem: str = ""
+    census: Census | None = None
+
+
+@dataclass(frozen=True)
+class CensusNow:
+    """What a request for a census is answered from: the last census and its number, if any, how the
+    next one is going, and why there are no newer ones (`problem`, empty if there may be)."""
+
+    census: Census | None = None
+    number: int = 0
+    figures: CensusFigures = field(default_factory=CensusFigures)
+    problem: str = ""
 
 
 class PendingRequest(NamedTuple):
     """A command under way; `answered` resolves to the problem, empty for none."""
 
-    detailed: bool
+    command: bytes
     at: float
     answered: asyncio.Future[str]
+
+    def gives(self, detailed: bool) -> bool:
+        """Return whether its answer is a reading, with details if `detailed`."""
+        return self.command == DETAILED or (self.command == PLAIN and not detailed)
 
 
 class ReadingSource(Protocol):
@@ -79,6 +100,15 @@ class ReadingSource(Protocol):
 
     async def now(self, detailed: bool = False) -> Now:
         """Return a reading at most SHARED_SECONDS old, or the last one and the problem."""
+        ...
+
+
+class CensusSource(Protocol):
+    """A source of censuses: the collector."""
+
+    async def census(self, max_age: float) -> CensusNow:
+        """Return the last census. If it is more than `max_age` seconds old, a new one is requested,
+        but not waited for."""
         ...
 
 
@@ -96,6 +126,9 @@ class Channel:
         self._budget = budget
         self._on_retire = on_retire
         self._last: Reading | None = None
+        self._census: Census | None = None
+        self._census_number = 0
+        self._requested_at = -SHARED_SECONDS
         self._figures: DaemonFigures | None = None
         self._count = 0
         self._under_way: PendingRequest | None = None
@@ -105,7 +138,7 @@ class Channel:
         self._tasks = [asyncio.create_task(work()) for work in (self._receive, self._show_life)]
 
     def _now(self, problem: str = "") -> Now:
-        return Now(self._last, self._figures, problem)
+        return Now(self._last, self._figures, problem, self._census)
 
     async def now(self, detailed: bool = False) -> Now:
         """See ReadingSource."""
@@ -116,24 +149,48 @@ class Channel:
                 return self._now()
             if self._broken:
                 return self._now(self._broken)
-            request = self._under_way or self._ask(detailed)
+            request = self._under_way or self._ask(DETAILED if detailed else PLAIN)
             try:
                 async with asyncio.timeout_at(deadline):
                     problem = await asyncio.shield(request.answered)
             except TimeoutError:
                 self.timeouts += 1
                 return self._now(f"no reading within {self._budget:g} s")
-            if request.detailed or not detailed:
+            if request.gives(detailed):
                 return self._now(problem)
+
+    async def census(self, max_age: float) -> CensusNow:
+        """See CensusSource."""
+        deadline = asyncio.get_running_loop().time() + self._budget
+        try:
+            async with asyncio.timeout_at(deadline):
+                while not self._broken and not self._census_is_known(max_age):
+                    request = self._under_way or self._ask(TAKE_CENSUS)
+                    await asyncio.shield(request.answered)
+        except TimeoutError:
+            return self._census_now(f"no answer within {self._budget:g} s")
+        return self._census_now(self._broken)
+
+    def _census_is_known(self, max_age: float) -> bool:
+        """Whether the last census is here and young enough, or another one was just requested."""
+        if self._figures is None or self._figures.census.number != self._census_number:
+            return False
+        if self._census is not None and time.time() - self._census.taken <= max_age:
+            return True
+        return time.monotonic() - self._requested_at < SHARED_SECONDS
+
+    def _census_now(self, problem: str) -> CensusNow:
+        figures = self._figures.census if self._figures else CensusFigures()
+        return CensusNow(self._census, self._census_number, figures, problem)
 
     async def first(self) -> None:
         """Wait for the first answer, however long the collector takes to start."""
-        await (self._under_way or self._ask(False)).answered
+        await (self._under_way or self._ask(PLAIN)).answered
 
-    def _ask(self, detailed: bool) -> PendingRequest:
+    def _ask(self, command: bytes) -> PendingRequest:
         answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._under_way = PendingRequest(detailed, time.monotonic(), answered)
-        self._writer.write(DETAILED if detailed else PLAIN)
+        self._under_way = PendingRequest(command, time.monotonic(), answered)
+        self._writer.write(command)
         return self._under_way
 
     async def _show_life(self) -> None:
@@ -168,9 +225,29 @@ class Channel:
 
     def _take(self, answer: Answer) -> None:
         request = self._under_way
-        if request is None or (answer.kind == DETAILED) != request.detailed:
+        if request is None or answer.kind != request.command:
             raise ProtocolError("unexpected answer")
         self._figures = answer.figures
+        if answer.kind in (CENSUS, TAKE_CENSUS):
+            self._take_census(answer)
+        else:
+            self._take_reading(answer, request)
+        number = answer.figures.census.number if answer.figures else 0
+        if number != self._census_number:
+            self._ask(CENSUS)
+
+    def _take_census(self, answer: Answer) -> None:
+        if answer.kind == TAKE_CENSUS:
+            self._requested_at = time.monotonic()
+        else:
+            try:
+                self._census = decode_census(answer.body) if answer.body else None
+            except SlabmonError as error:
+                raise ProtocolError(str(error)) from error
+            self._census_number = answer.figures.census.number if answer.figures else 0
+        self._settle("")
+
+    def _take_reading(self, answer: Answer, request: PendingRequest) -> None:
         if not answer.ok:
             self.failures += 1
             self._settle("the collector cannot read the kernel's tables")
@@ -182,7 +259,7 @@ class Channel:
         now = time.monotonic()
         self._count += 1
         self._last = Reading(
-            self._count, now, now - request.at, request.detailed, snapshot, answer.body
+            self._count, now, now - request.at, request.command == DETAILED, snapshot, answer.body
         )
         self._settle("")
 

@@ -10,11 +10,11 @@ import socket
 import time
 from collections.abc import Sequence
 
-from slabmon.base.errors import SlabmonError
+from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.sources.recording import RecordingSource
 from slabmon.store.codec import encode
 from slabmon.web.app import make_app
-from slabmon.web.feeds.readings import Now, Reading
+from slabmon.web.feeds.readings import CensusNow, Now, Reading
 from slabmon.web.handlers.base import Context
 from slabmon.web.serving.server import Server
 
@@ -46,6 +46,10 @@ class ReplayedReadings:
             self._moment = moment
         return Now(self._last, None)
 
+    async def census(self, max_age: float) -> CensusNow:
+        """See CensusSource. Raises UsageError: a recording holds no census."""
+        raise UsageError("a recording holds no census")
+
 
 async def serve(
     source: RecordingSource, context: Context, listeners: Sequence[socket.socket]
@@ -54,10 +58,11 @@ async def serve(
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    context.source, context.past = ReplayedReadings(source), source
+    readings = ReplayedReadings(source)
+    context.source, context.censuses, context.past = readings, readings, source
     server = Server(make_app(context), context.connections, context.settings)
     server.listen_on(listeners)
-    keeping = asyncio.create_task(context.live.keep(context.source))
+    keeping = asyncio.create_task(context.live.keep(readings))
     await stop.wait()
     keeping.cancel()
     await server.drain()

@@ -17,7 +17,7 @@ from slabmon.sources import Past
 from slabmon.web.feeds.duty_cycle import DutyCycle
 from slabmon.web.feeds.live import LiveViews
 from slabmon.web.feeds.past_views import PastViews
-from slabmon.web.feeds.readings import Now, ReadingSource
+from slabmon.web.feeds.readings import CensusSource, Now, ReadingSource
 from slabmon.web.handlers.bodies import Body, Renderer
 from slabmon.web.serving.access import Access
 from slabmon.web.serving.connections import LOCAL, Connections
@@ -31,13 +31,14 @@ TEXT = "text/plain; charset=utf-8"
 class Context:
     """The state of one web process that handlers work with.
 
-    `source` and `past` are set once the collector has answered.
+    `source`, `censuses` and `past` are set once the collector has answered.
     """
 
     settings: WebSettings
     access: Access
     files: Mapping[str, Body]
     source: ReadingSource = field(init=False)
+    censuses: CensusSource = field(init=False)
     past: Past = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,6 +47,7 @@ class Context:
         self.duty_cycle = DutyCycle()
         self.exporter = Exporter(self.settings.max_series)
         self.live = LiveViews()
+        self.census_body: tuple[int, Body] | None = None  # with the number of its census
         self.past_views = PastViews(self.duty_cycle)
 
     def daemon(self, now: Now) -> Daemon:

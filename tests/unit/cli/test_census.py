@@ -9,9 +9,11 @@ from collections.abc import Callable
 import pytest
 
 from slabmon.census.model import Census
+from slabmon.cli import census as command
 from slabmon.cli.main import main
 from slabmon.kernel.census import run
 from slabmon.kernel.census.settings import CensusSettings
+from slabmon.sources.daemon import DaemonSource, NotReady
 from tests.unit.export.test_census import CENSUS
 
 
@@ -59,3 +61,40 @@ def test_an_unknown_cache_is_bad_input(
     assert main(["census", "--cache", "dentri"]) == 2
     assert "near names: dentry" in capsys.readouterr().err
     assert len(asked) == 1
+
+
+def test_limits_are_those_of_a_local_census(
+    capsys: pytest.CaptureFixture[str], asked: list[CensusSettings]
+) -> None:
+    assert main(["census", "--memory-mib", "500", "--connect", "http://127.0.0.1:1"]) == 2
+    assert "--memory-mib configures a local session" in capsys.readouterr().err
+    assert not asked
+
+
+def test_a_daemon_is_asked_until_its_census_is_there(
+    capsys: pytest.CaptureFixture[str],
+    asked: list[CensusSettings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: list[Census | NotReady] = [
+        NotReady("503 a census is being taken"),
+        NotReady("503"),
+        CENSUS,
+    ]
+
+    def census(_: DaemonSource) -> Census:
+        answer = answers.pop(0)
+        if isinstance(answer, NotReady):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(DaemonSource, "census", census)
+    monkeypatch.setattr(command, "_AGAIN_SECONDS", 0)
+    assert main(["census", "--connect", "http://127.0.0.1:1", "--cache", "files"]) == 0
+    assert "filp" in capsys.readouterr().out
+    assert not answers
+    assert not asked
+    answers.append(NotReady("503 no census: the budget of CPU time is used up"))
+    monkeypatch.setattr(command, "_DAEMON_SECONDS", 0)
+    assert main(["census", "--connect", "http://127.0.0.1:1"]) == 2
+    assert "budget" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 
 from slabmon.daemon import collector as module
+from slabmon.daemon.census_settings import ScheduleSettings
 from slabmon.daemon.collector import (
     DRAIN_SECONDS,
     SPACING_SECONDS,
@@ -23,7 +24,7 @@ from slabmon.kernel.bpf import syscall
 from slabmon.kernel.tracker import Tracker
 from slabmon.model import Snapshot
 from slabmon.runtime.budget import BudgetSettings, Level
-from slabmon.runtime.channel import DETAILED, PLAIN, Answer
+from slabmon.runtime.channel import CENSUS, DETAILED, PLAIN, TAKE_CENSUS, Answer
 from slabmon.runtime.event_loop import EventLoop
 from slabmon.runtime.figures import BudgetFigures
 from slabmon.store.codec import encode
@@ -71,6 +72,14 @@ class FakeGovernor:
         self.periods: list[tuple[float, float]] = []
 
     @property
+    def limit(self) -> float:
+        return 0.5
+
+    @property
+    def exceeded(self) -> bool:
+        return self.level.steps > 0
+
+    @property
     def measures_bpf(self) -> bool:
         return self.settings.bpf_statistics
 
@@ -114,7 +123,9 @@ class Host:
         return cast(FakeGovernor, self.collector.governor)
 
     def track(self, budget: BudgetSettings | None = None) -> None:
-        self.collector.start_tracking(cast(Tracker, self.tracker), budget or BudgetSettings())
+        self.collector.start_tracking(
+            cast(Tracker, self.tracker), budget or BudgetSettings(), ScheduleSettings(interval="0")
+        )
 
     def run(self, seconds: float = 0.0) -> None:
         self.clock.run(self.loop, seconds)
@@ -284,3 +295,22 @@ def test_bpf_statistics_of_the_host_can_be_left_alone(
     host.run(3 * STATS_PERIOD_SECONDS + 2 * STATS_WINDOW_SECONDS)
     assert host.governor.windows == []
     assert len(host.governor.periods) == 4, "the cost of the processes is still judged"
+
+
+def test_a_census_is_requested_and_answered_at_once(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.track()
+    taker = host.collector.census
+    assert taker is not None
+    requests: list[float] = []
+    monkeypatch.setattr(taker, "request", lambda: requests.append(host.clock.now))
+    taker.latest = b"a census"
+    assert host.ask(CENSUS, 0).body == b"a census"
+    assert not requests
+    answer = host.ask(TAKE_CENSUS, 0)
+    assert answer.ok
+    assert answer.body == b""
+    assert answer.figures is not None
+    assert len(requests) == 1
+    assert not host.tracker.details  # the kernel's tables were not read for it

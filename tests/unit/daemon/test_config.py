@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from slabmon.base.errors import UsageError
+from slabmon.daemon.census_settings import ScheduleSettings
 from slabmon.daemon.config import Config, load
 from slabmon.daemon.options import OPTIONS, TABLES, Option
 from slabmon.kernel.exact_filter import Filter
@@ -59,6 +60,10 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         interval_seconds = 60
         keep = "2w"
         max_size = "2G"
+        [census]
+        cpu_seconds = 2.5
+        memory_mib = 500
+        interval = "30m"
         [log]
         level = "debug"
         """,
@@ -80,6 +85,7 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         BudgetSettings(2.5),
         StateSettings(False, "/run/other.lock", "/sys/fs/bpf/other"),
         HistorySettings("/var/lib/other/slabs.db", 60.0, "2w", "2G"),
+        ScheduleSettings(2.5, 500, "30m"),
         LogSettings("debug"),
     )
 
@@ -163,7 +169,10 @@ def test_a_reload_takes_what_can_change_and_tells_the_rest(tmp_path: Path) -> No
         ("[web", ["TOML"]),
         ("a = 1\na = 2", ["TOML"]),
         ("[wbe]", ["[wbe]", "did you mean web?"]),
-        ("[other]", ["[other]", "expected one of budget, history, log, state, tracking, web"]),
+        (
+            "[other]",
+            ["[other]", "expected one of budget, census, history, log, state, tracking, web"],
+        ),
         ("web = 3", ["web", "[web]"]),
         ("[[tracking]]\n", ["[tracking]"]),
         ("[web]\nlisten_adress = 'x'", ["web.listen_adress", "did you mean listen_address?"]),

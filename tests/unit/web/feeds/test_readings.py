@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,24 +15,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slabmon.census.codec import encode as encode_census
 from slabmon.runtime.channel import (
     ALIVE,
+    CENSUS,
+    COMMANDS,
     DETAILED,
     HEADER_BYTES,
     MAX_BODY,
     PLAIN,
     RETIRE,
+    TAKE_CENSUS,
     Answer,
     Header,
     ProtocolError,
     Started,
 )
-from slabmon.runtime.figures import DaemonFigures
+from slabmon.runtime.figures import CensusFigures, DaemonFigures
 from slabmon.store.codec import encode
 from slabmon.web.feeds import readings
 from slabmon.web.feeds.readings import Channel
 from tests.support.builders import snapshot
 from tests.support.serving import run
+from tests.unit.export.test_census import CENSUS as OLD_CENSUS
 
 BODY = encode(snapshot())
 FIGURES = DaemonFigures(snapshot_seconds=1.0)
@@ -38,7 +45,7 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(
-    st.sampled_from([PLAIN, DETAILED, RETIRE]),
+    st.sampled_from([*COMMANDS, RETIRE]),
     st.booleans(),
     st.none() | st.builds(DaemonFigures, snapshot_seconds=FINITE, web_cpu_seconds=FINITE),
     st.binary(max_size=20),
@@ -257,5 +264,88 @@ def test_the_last_reading_of_a_collector_that_is_gone_is_an_old_one_at_once() ->
             now = await source.now()
             assert "gone" in now.problem
             assert now.reading is reading
+
+    run(check)
+
+
+def census_figures(number: int, running: bool = False) -> DaemonFigures:
+    return DaemonFigures(census=CensusFigures(number=number, running=running))
+
+
+def test_a_census_is_requested_then_fetched_when_it_is_there() -> None:
+    new = dataclasses.replace(OLD_CENSUS, taken=time.time())
+
+    async def check() -> None:
+        async with channel() as (source, collector):
+            asked = asyncio.create_task(source.census(60))
+            assert await collector.command() == TAKE_CENSUS
+            await collector.send(Answer(TAKE_CENSUS, True, census_figures(0, True)).pack())
+            now = await asked
+            assert (now.census, now.figures.running, now.problem) == (None, True, "")
+            # Asked again at once, it is not requested again.
+            assert (await source.census(60)).figures.running
+            reading = asyncio.create_task(source.now())
+            assert await collector.command() == PLAIN
+            await collector.send(Answer(PLAIN, True, census_figures(1), BODY).pack())
+            await reading
+            assert await collector.command() == CENSUS
+            answer = Answer(CENSUS, True, census_figures(1), encode_census(new))
+            waiting = asyncio.create_task(source.census(60))
+            await collector.send(answer.pack())
+            assert (await waiting).census == new
+            assert (await source.census(60)).number == 1  # young enough
+            assert collector.commands == 3
+
+    run(check)
+
+
+def test_an_old_census_is_answered_with_while_another_one_is_requested() -> None:
+    async def check() -> None:
+        async with channel() as (source, collector):
+            asked = asyncio.create_task(source.census(60))
+            assert await collector.command() == TAKE_CENSUS
+            await collector.send(Answer(TAKE_CENSUS, True, census_figures(4, True)).pack())
+            assert await collector.command() == CENSUS
+            body = encode_census(OLD_CENSUS)
+            await collector.send(Answer(CENSUS, True, census_figures(4, True), body).pack())
+            now = await asked
+            assert (now.census, now.number, now.figures.running) == (OLD_CENSUS, 4, True)
+
+    run(check)
+
+
+def test_readings_wait_for_a_census_that_is_fetched() -> None:
+    async def check() -> None:
+        async with channel() as (source, collector):
+            census = asyncio.create_task(source.census(60))
+            assert await collector.command() == TAKE_CENSUS
+            reading = asyncio.create_task(source.now())
+            await asyncio.sleep(0)
+            await collector.send(Answer(TAKE_CENSUS, True, census_figures(0, True)).pack())
+            await census
+            assert await collector.answer() == PLAIN
+            assert (await reading).reading is not None
+
+    run(check)
+
+
+@pytest.mark.parametrize("body", [b"nonsense", encode_census(OLD_CENSUS)[:-1]])
+def test_a_malformed_census_ends_the_channel(body: bytes) -> None:
+    async def check() -> None:
+        async with channel() as (source, collector):
+            asked = asyncio.create_task(source.census(60))
+            assert await collector.command() == TAKE_CENSUS
+            await collector.send(Answer(TAKE_CENSUS, True, census_figures(1)).pack())
+            assert await collector.command() == CENSUS
+            await collector.send(Answer(CENSUS, True, census_figures(1), body).pack())
+            assert "not a census" in (await asked).problem
+
+    run(check)
+
+
+def test_a_census_is_not_waited_for_longer_than_the_budget() -> None:
+    async def check() -> None:
+        async with channel(budget=0.05) as (source, _):
+            assert "within 0.05 s" in (await source.census(60)).problem
 
     run(check)
