@@ -115,12 +115,13 @@ class Modes(AbstractContextManager["Modes"]):
         self._stack = ExitStack()
 
     def __enter__(self) -> Modes:
-        floor = EmptyPrograms()
-        self._stack.callback(floor.close)
         self.slabmon = {}
+        # First, because they explain why this host or user cannot load programs at all.
         for name, (about, settings) in SLABMON.items():
             tracker = self._stack.enter_context(open_tracker(settings))
             self.slabmon[name] = Slabmon(name, about, tracker)
+        floor = EmptyPrograms()
+        self._stack.callback(floor.close)
         self.all: tuple[Mode, ...] = (Nothing(), floor, *self.slabmon.values())
         return self
 

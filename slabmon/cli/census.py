@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import os
 import re
 import sys
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slabmon.base.errors import UsageError
+from slabmon.base.errors import PermissionDenied, UsageError
 from slabmon.cli.source_options import LOCAL_SESSION, add_connect, refuse_elsewhere
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.runtime.progress import share_bar
@@ -69,6 +70,10 @@ def run(options: argparse.Namespace) -> int:
     names = [field.name for field in dataclasses.fields(CensusSettings)]
     limits = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     settings = CensusSettings(**limits)
+    if options.connect is None and os.geteuid() != 0:
+        raise PermissionDenied(
+            "a census needs root; run slabmon census as root, with sudo, or with --connect"
+        )
     with share_bar("reading slabs") as progress:
         census = (
             _from_daemon(options.connect, options.ca_file, progress)

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     with RecordingSource(options.file, options.speed) as source, ExitStack() as stack:
         first, last = source.span()
         if options.start is not None:
-            source.clock.seek(moment(options.start, last))
+            source.clock.seek(_start(options.start, first, last, options.file))
         sockets = bind_tcp(*parse_address(settings.listen_address))
         for sock in sockets:
             stack.enter_context(sock)
@@ -90,3 +90,15 @@ def run(options: argparse.Namespace) -> int:
             privileges.drop(privileges.find_user(None))
         asyncio.run(serve(source, context, sockets))
     return 0
+
+
+def _start(text: str, first: float, last: float, file: Path) -> float:
+    """Return the Unix time of --start. Raises UsageError if it lies outside the recording."""
+    time = moment(text, last)
+    # Times are given, and shown, in whole seconds.
+    if not int(first) <= time <= int(last) + 1:
+        raise UsageError(
+            f"--start: {text} ({show_moment(time)}) is outside the recording {file}, which covers "
+            f"{show_moment(first)} to {show_moment(last)}"
+        )
+    return time

@@ -77,8 +77,8 @@ def to_page(period: ReportPeriod, value: str, by: Sequence[str]) -> str:
     change = paths.live_paths(parts)
     by_paths = paths.live_paths(parts, by) if by else None
     graphs = _graphs(snapshot, before, change, by_paths, by)
-    style = (_ASSETS / "report.css").read_text()
-    script = "\n".join((_ASSETS / name).read_text() for name in _SCRIPTS)
+    style = (_ASSETS / "report.css").read_text("utf-8")
+    script = "\n".join((_ASSETS / name).read_text("utf-8") for name in _SCRIPTS)
     maps = [
         {"title": title, "tree": tree.to_json(tree.build(rows), MAP_NODES)}
         for title, rows in (

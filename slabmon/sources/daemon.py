@@ -73,7 +73,9 @@ class DaemonSource:
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
-        except ValueError as error:
+            # Checks the characters of a host; nothing is connected before the first request.
+            plain = http.client.HTTPConnection(host or "", port, timeout=TIMEOUT_SECONDS)
+        except (ValueError, http.client.InvalidURL) as error:
             raise UsageError(f"{url!r} is not a URL: {error}; expected {_SCHEMES}") from error
         if parts.scheme not in ("http", "https") or not host:
             raise UsageError(f"{url!r} is not the URL of a daemon; expected {_SCHEMES}")
@@ -84,7 +86,7 @@ class DaemonSource:
             self.url = url.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1)
         path = parts.path.rstrip("/")
         if parts.scheme == "http":
-            return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS), path
+            return plain, path
         try:
             context = ssl.create_default_context(cafile=ca_file)
         except OSError as error:

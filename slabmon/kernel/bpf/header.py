@@ -28,7 +28,7 @@ def parse_losses(text: str) -> dict[str, str]:
     return {name.lower(): loss_class.lower() for loss_class, name in _LOSS.findall(text)}
 
 
-TEXT = strip_comments((BPF_DIR / "layout.h").read_text())
+TEXT = strip_comments((BPF_DIR / "layout.h").read_text("utf-8"))
 CONSTANTS: Mapping[str, int] = parse_constants(TEXT)
 # Reasons as they appear in `losses` and slabmon_lost_events_total; the n-th is counted in
 # lane_head.lost[n].

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 
 import pytest
@@ -28,6 +29,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[CensusSettings]:
         return CENSUS
 
     monkeypatch.setattr(run, "take_census", take_census)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     return settings
 
 
@@ -53,6 +55,17 @@ def test_limits_are_passed_on_and_bounded(
     assert asked == [CensusSettings(cpu_seconds=2.5, memory_mib=500)]
     assert main(["census", "--memory-mib", "1"]) == 2
     assert "memory_mib is 1" in capsys.readouterr().err
+
+
+def test_without_root_it_is_refused_at_once(
+    capsys: pytest.CaptureFixture[str],
+    asked: list[CensusSettings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main(["census"]) == 3
+    assert "needs root" in capsys.readouterr().err
+    assert not asked
 
 
 def test_an_unknown_cache_is_bad_input(

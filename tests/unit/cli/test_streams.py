@@ -63,6 +63,7 @@ COMMANDS = (
     "leaks --replay {0}",
     "leaks --format json --replay {0}",
     "report --format folded --replay {0}",
+    "report -o /dev/null --replay {0}",
     "replay /absent/\udcff",
 )
 

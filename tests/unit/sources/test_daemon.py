@@ -248,6 +248,7 @@ def test_a_port_that_speaks_no_tls(daemon: Tcp) -> None:
         "http://h:x",
         "unix:",
         "http://h/\n",
+        "http://a b",
         "http://" + "x" * 80 + "." + "y" * 80,
     ],
 )

@@ -120,6 +120,7 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         ["--speed", "-1", "good.db"],
         ["--speed", "nan", "good.db"],
         ["--start", "noon", "good.db"],
+        ["--start", "2099-01-01T00:00", "good.db"],
         ["--web.listen-address", "x", "good.db"],
         ["empty.db"],
     ],
