@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,6 +70,39 @@ class Function:
     btf_id: int
     returns: str
     parameters: tuple[str, ...]
+
+
+class Kind(StrEnum):
+    """What a type is behind its modifiers and typedefs, as far as memory shows it."""
+
+    POINTER = "pointer"
+    STRUCT = "struct"
+    UNION = "union"
+    ARRAY = "array"
+    FUNCTION = "function"
+    OTHER = "other"
+
+
+class Shape(NamedTuple):
+    """A type behind its modifiers and typedefs. `size` is in bytes. `target` is the type that a
+    pointer points to, or that of an array's elements, of which it has `length`; 0 is void."""
+
+    type_id: int
+    kind: Kind
+    name: str
+    size: int
+    target: int = 0
+    length: int = 0
+
+
+_SHAPES = {
+    _PTR: Kind.POINTER,
+    _STRUCT: Kind.STRUCT,
+    _UNION: Kind.UNION,
+    _ARRAY: Kind.ARRAY,
+    _FUNC_PROTO: Kind.FUNCTION,
+}
+_VOID = Shape(0, Kind.OTHER, "void", 0)
 
 
 class Btf:
@@ -187,6 +223,51 @@ class Btf:
                 return type_id
             type_id = self._type(type_id)[3]
         raise BtfError("BTF types refer to themselves")
+
+    @cached_property
+    def structs(self) -> Mapping[str, int]:
+        """The ids of all structs by name."""
+        ids = np.flatnonzero((self._kinds == _STRUCT) & (self._names != 0))
+        found: dict[str, int] = {}
+        for type_id, name in zip(ids.tolist(), self._names[ids].tolist(), strict=True):
+            found.setdefault(self._name(name), type_id)
+        return found
+
+    def shape(self, type_id: int) -> Shape:
+        """Return what a type is behind its modifiers. A struct that is only declared here is that
+        of the same name, where there is one."""
+        type_id = self._strip(type_id)
+        if not type_id:
+            return _VOID
+        name_offset, number, _, size = self._type(type_id)
+        name = self._name(name_offset)
+        if number == _FWD:
+            defined = self.structs.get(name)
+            return self.shape(defined) if defined else Shape(type_id, Kind.OTHER, name, 0)
+        kind = _SHAPES.get(number, Kind.OTHER)
+        if kind is Kind.POINTER:
+            return Shape(type_id, kind, name, 8, size)
+        if kind is Kind.ARRAY:
+            element, _, count = self._unpack("<III", self._offsets[type_id] + 12)
+            return Shape(type_id, kind, name, count * self.shape(element).size, element, count)
+        return Shape(type_id, kind, name, 0 if kind is Kind.FUNCTION else size)
+
+    def members(self, type_id: int) -> list[tuple[str, int, int]]:
+        """Return name, byte offset and type id of each member of a struct or union. Anonymous ones
+        have the name ""; bit fields are left out."""
+        _, kind, count, _ = self._type(type_id)
+        if kind not in (_STRUCT, _UNION):
+            return []
+        start = self._offsets[type_id]
+        flagged = self._unpack("<I", start + 4)[0] >> 31
+        words = self._unpack(f"<{3 * count}I", start + 12)
+        result = []
+        for name, member, place in zip(words[::3], words[1::3], words[2::3], strict=True):
+            if flagged and place >> 24:
+                continue
+            offset = (place & 0xFFFFFF if flagged else place) // 8
+            result.append((self._name(name) if name else "", offset, member))
+        return result
 
     def member(self, struct_name: str, path: str) -> Member | None:
         """Return a member, or None if there is none.

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slabmon.base.arrays import I64
+from slabmon.base.arrays import I64, Bool
 from slabmon.kernel.probe.direct_map import TELLTALES
 from slabmon.kernel.symbols.table import SymbolTable
 
@@ -36,6 +36,7 @@ _LARGE_ENTRIES = (
 # Unloaded modules whose symbols are kept, for call sites that no snapshot has resolved yet.
 _KEPT_MODULES = 64
 _NEWLINE, _TAB = 10, 9
+_DATA_KINDS = b"dDbBrR"
 
 
 class Location(NamedTuple):
@@ -64,50 +65,74 @@ class ModuleHistory(NamedTuple):
     confirmed: int
 
 
+class _Lines:
+    """The lines of /proc/kallsyms, by columns."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.buffer = np.frombuffer(data, np.uint8)
+        self.ends = ends = np.flatnonzero(self.buffer == _NEWLINE)
+        starts = np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
+        digits = self.buffer[starts[:, None] + np.arange(16)].tobytes()
+        addresses = np.frombuffer(bytes.fromhex(digits.decode("ascii")), ">u8")
+        self.addresses = addresses.astype(np.uint64)
+        self.kinds = self.buffer[starts + 17]
+        self.name_starts = starts + 19
+        tabs = np.flatnonzero(self.buffer == _TAB)
+        line_of_tab = np.searchsorted(ends, tabs)
+        self.name_ends = ends.copy()
+        self.name_ends[line_of_tab] = tabs
+        self.in_module = np.zeros(len(ends), bool)
+        self.in_module[line_of_tab] = True
+
+    def of_kind(self, letters: bytes) -> Bool:
+        """Return which lines have one of these letters."""
+        return np.isin(self.kinds, np.frombuffer(letters, np.uint8))
+
+    def tables(self, lines: Bool) -> tuple[SymbolTable, dict[str, SymbolTable]]:
+        """Return the symbols of these lines: the core's, and those of each module."""
+        by_module: dict[bytes, list[int]] = {}
+        for index in np.flatnonzero(lines & self.in_module).tolist():
+            name = self.data[self.name_ends[index] + 2 : self.ends[index] - 1]
+            by_module.setdefault(name, []).append(index)
+        modules = {
+            name.decode("utf-8", "replace"): self._table(np.array(rows))
+            for name, rows in by_module.items()
+        }
+        return self._table(np.flatnonzero(lines & ~self.in_module)), modules
+
+    def _table(self, rows: I64) -> SymbolTable:
+        return SymbolTable(
+            self.addresses[rows], self.name_starts[rows], self.name_ends[rows], self.buffer
+        )
+
+
 def parse(data: bytes) -> tuple[SymbolTable, dict[str, SymbolTable], dict[str, int]]:
     """Parse /proc/kallsyms.
 
     Return the symbols of core text, those of each module's text, and the addresses of TELLTALES.
     """
-    buffer = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(buffer == _NEWLINE)
-    starts = np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
-    digits = buffer[starts[:, None] + np.arange(16)].tobytes()
-    addresses = np.frombuffer(bytes.fromhex(digits.decode("ascii")), ">u8").astype(np.uint64)
-    kinds = buffer[starts + 17]
-    text = np.isin(kinds, np.frombuffer(b"tTwW", np.uint8))
+    lines = _Lines(data)
+    text = lines.of_kind(b"tTwW")
     end_of_text = data.find(f" {CORE_END}\n".encode())
     if end_of_text >= 0:  # on arm64 it belongs to what follows, which is data
-        text[np.searchsorted(ends, end_of_text)] = True
-    name_starts = starts + 19
-
+        text[np.searchsorted(lines.ends, end_of_text)] = True
     variables = {}
     lengths = {len(name) for name in _VARIABLES}
-    for index in np.flatnonzero(np.isin(kinds, np.frombuffer(b"dDbBrR", np.uint8))):
-        length = ends[index] - name_starts[index]
-        if length in lengths:
-            name = data[name_starts[index] : ends[index]].decode("ascii", "replace")
-            if name in _VARIABLES and addresses[index]:
-                variables[name] = int(addresses[index])
+    for index in np.flatnonzero(lines.of_kind(_DATA_KINDS)):
+        start, end = lines.name_starts[index], lines.ends[index]
+        if end - start in lengths:
+            name = data[start:end].decode("ascii", "replace")
+            if name in _VARIABLES and lines.addresses[index]:
+                variables[name] = int(lines.addresses[index])
+    return *lines.tables(text), variables
 
-    tabs = np.flatnonzero(buffer == _TAB)
-    line_of_tab = np.searchsorted(ends, tabs)
-    name_ends = ends.copy()
-    name_ends[line_of_tab] = tabs
-    in_module = np.zeros(len(ends), bool)
-    in_module[line_of_tab] = True
 
-    by_module: dict[bytes, list[int]] = {}
-    for index in np.flatnonzero(text & in_module):
-        by_module.setdefault(data[name_ends[index] + 2 : ends[index] - 1], []).append(int(index))
-
-    def table(rows: I64) -> SymbolTable:
-        return SymbolTable(addresses[rows], name_starts[rows], name_ends[rows], buffer)
-
-    modules = {
-        name.decode("utf-8", "replace"): table(np.array(rows)) for name, rows in by_module.items()
-    }
-    return table(np.flatnonzero(text & ~in_module)), modules, variables
+def parse_data(data: bytes) -> tuple[SymbolTable, dict[str, SymbolTable]]:
+    """Parse the variables in /proc/kallsyms: the core's, and those of each module. Only a kernel
+    with CONFIG_KALLSYMS_ALL lists more than a few."""
+    lines = _Lines(data)
+    return lines.tables(lines.of_kind(_DATA_KINDS) & (lines.addresses >= np.uint64(1 << 63)))
 
 
 def parse_modules(text: str) -> dict[str, tuple[int, int]]:
