@@ -96,7 +96,8 @@ class Certainty(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class OwnedObjects:
     """Objects of one cache that say the same of whose they are: `signature` is what they say, for
-    people, such as the line of code that allocated them."""
+    people, such as the line of code that allocated them. `objects_stderr` is the standard error of
+    `objects`, where slabs were sampled."""
 
     cache: Text
     type: Text | None = None
@@ -105,6 +106,7 @@ class OwnedObjects:
     certainty: Certainty
     objects: int
     bytes: int
+    objects_stderr: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,14 +36,17 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="report what slab memory holds now, including allocations before tracking",
         description="Reads all slabs of the running kernel once, attaches nothing, and prints what "
-        "is in them: objects in use by cache, or by the memory cgroup they are charged to.",
+        "is in them: objects in use by cache, by the memory cgroup they are charged to, or by what "
+        "they are and whose: their struct, the functions they hold, what points to them.",
     )
     parser.add_argument(
         "--cache",
         metavar="NAME",
         help="only this cache, by its name or an alias; family=kmalloc-64 means all kinds of it",
     )
-    parser.add_argument("--by", choices=("cache", "cgroup"), default="cache")
+    parser.add_argument(
+        "--by", choices=("cache", "cgroup", "signature", "type", "module"), default="cache"
+    )
     parser.add_argument("--format", choices=("table", "json", "csv"), default="table")
     parser.add_argument(
         "--cpu-seconds",

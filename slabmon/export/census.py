@@ -15,7 +15,8 @@ from typing import Any
 from slabmon.base.format import human
 from slabmon.base.parse import show_moment
 from slabmon.base.units import BYTES, COUNT, PERCENT, Value
-from slabmon.census.model import Census, CensusCache, CgroupObjects
+from slabmon.census.model import Census, CensusCache, CgroupObjects, OwnedObjects
+from slabmon.census.owners import by_module, by_type
 
 SCHEMA = 1
 _LARGEST_CACHES = 3
@@ -26,6 +27,9 @@ class By(StrEnum):
 
     CACHE = "cache"
     CGROUP = "cgroup"
+    SIGNATURE = "signature"
+    TYPE = "type"
+    MODULE = "module"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ def _largest(row: CgroupObjects) -> str:
     return ", ".join(f"{name} {human(size, BYTES)}" for name, size in largest)
 
 
+_OWNED = (
+    _Column("bytes", "BYTES", BYTES, lambda row: row.bytes),
+    _Column("objects", "OBJECTS", COUNT, lambda row: row.objects),
+    _Column("certainty", "SURE", "", lambda row: str(row.certainty)),
+)
 _COLUMNS: dict[By, tuple[_Column, ...]] = {
     By.CACHE: (
         _Column("name", "CACHE", "", lambda row: row.name),
@@ -70,11 +79,41 @@ _COLUMNS: dict[By, tuple[_Column, ...]] = {
         _Column("bytes", "BYTES", BYTES, lambda row: row.bytes),
         _Column("largest", "LARGEST CACHES", "", _largest),
     ),
+    By.SIGNATURE: (
+        *_OWNED,
+        _Column("cache", "CACHE", "", lambda row: row.cache),
+        _Column("module", "MODULE", "", lambda row: row.module or ""),
+        _Column("type", "", "", lambda row: row.type or ""),
+        _Column("objects_stderr", "", COUNT, lambda row: row.objects_stderr),
+        _Column("signature", "WHAT IT IS", "", lambda row: row.signature),
+    ),
+    By.TYPE: (
+        *_OWNED,
+        _Column("type", "TYPE", "", lambda row: row.type or ""),
+        _Column("caches", "CACHES", "", lambda row: row.cache),
+    ),
+    By.MODULE: (
+        *_OWNED,
+        _Column("module", "MODULE", "", lambda row: row.module or ""),
+        _Column("caches", "CACHES", "", lambda row: row.cache),
+    ),
 }
 
 
-def _rows(census: Census, by: By) -> Sequence[CensusCache] | Sequence[CgroupObjects]:
-    return census.caches if by is By.CACHE else census.cgroups
+def _rows(
+    census: Census, by: By
+) -> Sequence[CensusCache] | Sequence[CgroupObjects] | Sequence[OwnedObjects]:
+    match by:
+        case By.CACHE:
+            return census.caches
+        case By.CGROUP:
+            return census.cgroups
+        case By.SIGNATURE:
+            return census.owners
+        case By.TYPE:
+            return by_type(census.owners)
+        case By.MODULE:
+            return by_module(census.owners)
 
 
 def to_json(census: Census) -> str:

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import json
 import os
+import platform
 import re
 import signal
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,7 +26,7 @@ import numpy as np
 import psutil
 import pytest
 
-from slabmon.census.model import Census, CensusCache, CgroupState
+from slabmon.census.model import Census, CensusCache, Certainty, CgroupState
 from slabmon.kernel.census import memory, reading
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.run import take_census
@@ -35,6 +39,8 @@ from tests.support.pseudoterminal import on_terminal
 pytestmark = pytest.mark.live
 
 TRIES = 5
+_ADD_KEY = {"x86_64": 248, "aarch64": 217}[platform.machine()]
+_PROCESS_KEYRING = -2
 PLANTED = 211  # prime
 GRACE_SECONDS = 0.5
 MEMORY_CGROUPS = Path("/sys/fs/cgroup/memory")
@@ -244,7 +250,7 @@ def test_an_interrupted_census_ends_cleanly() -> None:
 def test_a_census_is_quick_and_small() -> None:
     taken = [census() for _ in range(3)]
     gib = taken[0].pages_read * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
-    assert statistics.median(found.cpu_seconds for found in taken) < 1.5 + gib / 24
+    assert statistics.median(found.cpu_seconds for found in taken) < 4 + gib / 24
     assert max(found.peak_bytes for found in taken) < 300 << 20
 
 
@@ -254,21 +260,91 @@ def test_cgroups_are_alive_or_dying_and_none_is_empty() -> None:
     assert {row.state for row in found.cgroups} <= set(CgroupState)
 
 
-def test_no_content_and_no_address_leaves_the_child() -> None:
-    marker = b"slabmon-planted-content"
-    with messages() as queue:
-        queue.fill(marker)
+@contextlib.contextmanager
+def planted(marker: bytes) -> Iterator[None]:
+    """This content in messages, a key, a name of a socket, a pipe, and the name of a file."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    name = marker.decode()
+    with (
+        messages() as queue,
+        socket.socket(socket.AF_UNIX) as named,
+        tempfile.TemporaryDirectory(prefix=name * 3) as folder,
+    ):
+        queue.fill(marker * 8)
         for _ in range(PLANTED):
             queue.send(200)
+        named.bind(b"\0" + marker)
+        (Path(folder) / (name * 4)).write_bytes(marker)
+        reader, writer = os.pipe()
+        os.write(writer, marker)
+        key = libc.syscall(_ADD_KEY, b"user", marker, marker * 4, len(marker) * 4, _PROCESS_KEYRING)
+        try:
+            assert key >= 0 or ctypes.get_errno() in (errno.ENOSYS, errno.EDQUOT, errno.EPERM)
+            yield
+        finally:
+            os.close(reader)
+            os.close(writer)
+
+
+@pytest.mark.parametrize(
+    ("by", "form"), [("cache", "json"), ("signature", "table"), ("module", "csv")]
+)
+def test_no_content_and_no_address_leaves_the_child(by: str, form: str) -> None:
+    marker = b"slabmon-planted-content"
+    with planted(marker):
         process = subprocess.run(
-            [sys.executable, "-m", "slabmon", "--debug", "census", "--format", "json"],
+            [sys.executable, "-m", "slabmon", "--debug", "census", "--by", by, "--format", form],
             capture_output=True,
             check=True,
         )
     assert marker not in process.stdout + process.stderr
-    document = json.loads(process.stdout)
-    assert max(numbers(document)) < 1 << 46
     assert not re.search(rb"ffff[0-9a-f]{12}", process.stdout + process.stderr)
+    if form == "json":
+        assert max(numbers(json.loads(process.stdout))) < 1 << 46
+
+
+def test_most_objects_of_mixed_caches_are_named() -> None:
+    """Of the bytes that kmalloc holds, at least 70 % without symbols of data."""
+    found = census()
+    total: Counter[str] = Counter()
+    named: Counter[str] = Counter()
+    for row in found.owners:
+        total[row.cache] += row.bytes
+        if row.certainty is not Certainty.UNKNOWN:
+            named[row.cache] += row.bytes
+    kmalloc = [cache for cache in total if "kmalloc" in cache]
+    for cache in sorted(kmalloc, key=lambda cache: -total[cache]):
+        print(f"{cache:20} {total[cache]:12,} bytes, named {named[cache] / total[cache]:6.1%}")
+    share = sum(named[cache] for cache in kmalloc) / sum(total[cache] for cache in kmalloc)
+    print(f"{'all of kmalloc':20} {share:.1%}; {found.cpu_seconds:.1f} s of CPU time")
+    assert share >= 0.7
+
+
+def test_owners_add_up_to_the_objects_in_use() -> None:
+    """Those of a cache that changed meanwhile, or whose slabs were sampled, nearly."""
+    found = census()
+    counted: Counter[str] = Counter()
+    for owned in found.owners:
+        counted[owned.cache] += owned.objects
+    for row in found.caches:
+        if row.in_use:
+            assert counted[row.name] == pytest.approx(row.in_use, rel=0.05, abs=64), row.name
+
+
+def test_planted_objects_are_named() -> None:
+    """Pipes are pipe_inode_info of inodes, and what a message queue holds is in its own caches."""
+    before = objects_of(census(), "pipe_inode_info")
+    pipes = [os.pipe() for _ in range(PLANTED)]
+    made = objects_of(census(), "pipe_inode_info") - before
+    for ends in pipes:
+        for end in ends:
+            os.close(end)
+    assert made == pytest.approx(PLANTED, abs=PLANTED * 0.01 + 3)
+
+
+def objects_of(found: Census, struct: str) -> int:
+    """How many objects are of this struct."""
+    return sum(row.objects for row in found.owners if row.type == struct)
 
 
 def numbers(value: object) -> Iterator[float]:

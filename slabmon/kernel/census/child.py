@@ -66,11 +66,13 @@ def report(settings: CensusSettings, send: Callable[[Report], object]) -> Report
     try:
         with memory.start_compiler() as compiler:
             confine(settings)
-            layout = Layout.of(btf.read_vmlinux())
+            types = btf.read_vmlinux()
+            layout = Layout.of(types)
+            assert types is not None
             programs = compiler.finish()
         with programs:
             kernel = memory.KernelMemory(programs, memory.Budget(settings.cpu_seconds))
-            census = take(kernel, layout, lambda share: send(Report(done=share)))
+            census = take(kernel, layout, types, settings, lambda share: send(Report(done=share)))
             return Report(done=1.0, census=encode(census))
     except SlabmonError as error:
         return Report(error=str(error), exit_code=error.exit_code)

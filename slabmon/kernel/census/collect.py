@@ -10,28 +10,48 @@ import time
 from collections.abc import Callable
 
 from slabmon.census.model import Census
-from slabmon.kernel.census import cgroups, inventory, memory_map, reading, tags
+from slabmon.kernel.census import cgroups, inventory, memory_map, owners, reading, symbols, tags
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import KernelMemory
+from slabmon.kernel.census.settings import CensusSettings
 from slabmon.kernel.probe import slabinfo
+from slabmon.kernel.probe.btf import Btf
 from slabmon.kernel.probe.facts import count_list, read_text
 from slabmon.model import Host
 
 # Shares of the work that are done after a step. Building the programs is the first of it.
-_BUILT, _READ, _CHARGED, _OWNED = 0.4, 0.75, 0.85, 0.95
+_BUILT, _READ, _CHARGED, _SEARCHED, _OWNED = 0.15, 0.3, 0.35, 0.6, 0.95
 
 
 def take(
-    memory: KernelMemory, layout: Layout, progress: Callable[[float], object] = lambda _: None
+    memory: KernelMemory,
+    layout: Layout,
+    btf: Btf,
+    settings: CensusSettings,
+    progress: Callable[[float], object] = lambda _: None,
 ) -> Census:
-    """Take a census of the running kernel; report the share of the work that is done."""
+    """Take a census of the running kernel, whose layout is of this BTF; report the share of the
+    work that is done."""
     start = time.monotonic()
     progress(_BUILT)
     read = reading.read(memory, layout, lambda share: progress(_BUILT + (_READ - _BUILT) * share))
     progress(_READ)
     charged = cgroups.cgroup_rows(memory, layout, read)
     progress(_CHARGED)
-    owners = tags.owner_rows(memory, layout, read)
+    aliases = slabinfo.read_aliases()
+    tagged = tags.owner_rows(memory, layout, read)
+    whose = owners.Owners(rows=tagged)
+    if not tagged:
+        known = symbols.read(read_text("/proc/iomem") or "")
+        whose = owners.owner_rows(
+            memory,
+            read,
+            btf,
+            aliases,
+            known,
+            settings,
+            lambda share: progress(_CHARGED + (_SEARCHED - _CHARGED) * share),
+        )
     progress(_OWNED)
     blocks = inventory.page_blocks(read.large)
     rows = (
@@ -39,7 +59,7 @@ def take(
             read.slabs,
             read.in_use,
             memory_map.node_of_pages(read.slabs.pfn),
-            slabinfo.read_aliases(),
+            aliases,
         ),
         *inventory.large_row(blocks),
     )
@@ -58,8 +78,9 @@ def take(
         caches=tuple(sorted(rows, key=lambda row: (-row.slab_bytes, row.name))),
         page_blocks=blocks,
         cgroups=charged,
-        owners=owners,
-        limits=limits(layout),
+        sampled=whose.sampled,
+        owners=whose.rows,
+        limits=(*limits(layout), *whose.limits),
     )
 
 

@@ -189,3 +189,23 @@ def test_owners_and_page_blocks_of_other_caches_are_left_out() -> None:
     narrowed = only_cache(census, "dentry")
     assert narrowed.owners == (owner,)
     assert narrowed.page_blocks == ()
+
+
+def test_owners_are_shown_with_what_they_are_and_how_sure() -> None:
+    owned = OwnedObjects(
+        cache="kmalloc-96",
+        type="vm_struct",
+        module="ext4",
+        signature="struct vm_struct, pointed to by vmap_area.vm",
+        certainty=Certainty.LIKELY,
+        objects=3,
+        bytes=288,
+    )
+    taken = dataclasses.replace(CENSUS, owners=(owned,))
+    heading, line, *_ = export.to_table(taken, export.By.SIGNATURE).splitlines()
+    assert heading.split()[:4] == ["BYTES", "OBJECTS", "SURE", "CACHE"]
+    assert line.split(maxsplit=6)[2:] == ["3", "likely", "kmalloc-96", "ext4", owned.signature]
+    [row] = csv.DictReader(io.StringIO(export.to_csv(taken, export.By.TYPE)))
+    assert (row["type"], row["bytes"], row["caches"]) == ("vm_struct", "288", "kmalloc-96")
+    [row] = csv.DictReader(io.StringIO(export.to_csv(taken, export.By.MODULE)))
+    assert (row["module"], row["certainty"]) == ("ext4", "likely")

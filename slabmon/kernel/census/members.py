@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Members of structs by offset, and the structs that caches are named after, from BTF."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from slabmon.kernel.probe.btf import Btf, Kind, Shape
+
+# Caches whose names do not lead to the struct in them.
+_NAMED_OTHERWISE: Mapping[str, str] = {
+    "cred_jar": "cred",
+    "eventpoll_epi": "epitem",
+    "eventpoll_pwq": "eppoll_entry",
+    "filp": "file",
+    "key_jar": "key",
+    "mnt_cache": "mount",
+    "radix_tree_node": "xa_node",
+    "skbuff_fclone_cache": "sk_buff_fclones",
+    "skbuff_head_cache": "sk_buff",
+    "sock_inode_cache": "socket_alloc",
+}
+# Rewritten names of a cache, tried in this order: its own first.
+_SPELLINGS: Sequence[tuple[str, str]] = (
+    (r"(.+)", r"\1"),
+    (r"(.+)_cache", r"\1"),
+    (r"(.+)_cache", r"\1_struct"),
+    (r"(.+)_cache", r"\1_info"),
+    (r"(.+)_ctx", r"\1_context"),
+    (r"(.+)_(?:cachep|slab|jar)", r"\1"),
+    (r"(.+_inode)_cache", r"\1_info"),
+    (r"([^_]+)_inode", r"\1_inode"),
+    (r"tw_sock_(.+?)(v6)?", r"\1\2_timewait_sock"),
+    (r"request_sock_(.+?)(v6)?", r"\1\2_request_sock"),
+    (r"([A-Z]+)v6", r"\g<1>6_sock"),
+    (r"([A-Z]+)", r"\1_sock"),
+    (r"[^_]+_(.+_.+)", r"\1"),
+)
+# Links embedded in all kinds of objects: what they point to is not of their type.
+_LINKS = frozenset(
+    (
+        "callback_head",
+        "hlist_bl_head",
+        "hlist_bl_node",
+        "hlist_head",
+        "hlist_node",
+        "hlist_nulls_head",
+        "hlist_nulls_node",
+        "list_head",
+        "llist_head",
+        "llist_node",
+        "plist_node",
+        "rb_node",
+        "rb_root",
+        "rhash_head",
+        "timerqueue_node",
+        "wait_queue_entry",
+        "work_struct",
+    )
+)
+_LINK_MEMBERS = frozenset(
+    (
+        "__rb_parent_color",
+        "first",
+        "next",
+        "pprev",
+        "prev",
+        "rb_left",
+        "rb_node",
+        "rb_right",
+    )
+)
+NO_LINK = -1
+_MOST_WORDS = 4096
+_MOST_ELEMENTS = 256
+_MOST_NAMES = 3
+_SMALL = 256  # bytes; smaller structs are parts, such as a name or a lock
+_MOST_DEPTH = 12
+
+
+class Slot(NamedTuple):
+    """What one word of a struct is. `path` begins with the name of the struct, or of the one that
+    makes up most of it: `inode.i_link` in a filesystem's inode. `target` is the struct pointed to,
+    0 if none is known, `function` says that it is a function. `link` is the offset of the list's or
+    tree's link that the word belongs to, or NO_LINK."""
+
+    path: str
+    pointer: bool
+    target: int = 0
+    function: bool = False
+    link: int = NO_LINK
+
+
+class _Place(NamedTuple):
+    path: str
+    offset: int = 0
+    link: int = NO_LINK
+    depth: int = 0
+
+
+def label(slots: Sequence[Slot]) -> str:
+    """Return the names of one word's members, without those inside a link."""
+    paths = [_without_link(slot.path) if slot.link != NO_LINK else slot.path for slot in slots]
+    public = [path for path in paths if "__" not in path] or paths
+    return "|".join(list(dict.fromkeys(public))[:_MOST_NAMES])
+
+
+class Structs:
+    """Structs by BTF id: names, sizes, words."""
+
+    def __init__(self, btf: Btf) -> None:
+        self._btf = btf
+        self._slots: dict[int, dict[int, list[Slot]]] = {}
+
+    def name(self, struct: int) -> str:
+        """Return a struct's name."""
+        return self._btf.shape(struct).name
+
+    def find(self, name: str) -> int:
+        """Return the struct of this name, 0 if there is none."""
+        return self._btf.structs.get(name, 0)
+
+    def size(self, struct: int) -> int:
+        """Return sizeof(struct) in bytes."""
+        return self._btf.shape(struct).size
+
+    def is_link(self, struct: int) -> bool:
+        """Return whether it is a list's or tree's link, which says nothing of its container."""
+        return self.name(struct) in _LINKS
+
+    def flexible(self, struct: int) -> bool:
+        """Return whether it ends with an array of no fixed length."""
+        members = self._btf.members(struct)
+        if not members:
+            return False
+        last = self._btf.shape(members[-1][2])
+        if last.kind in (Kind.STRUCT, Kind.UNION):
+            return self.flexible(last.type_id)
+        return last.kind is Kind.ARRAY and last.length == 0
+
+    def slots(self, struct: int) -> Mapping[int, Sequence[Slot]]:
+        """Return what each word, by its offset in bytes, can be: more than one thing in unions."""
+        if struct not in self._slots:
+            self._slots[struct] = {}
+            self._add(self._slots[struct], struct, _Place(self.name(struct)))
+        return self._slots[struct]
+
+    def _add(self, slots: dict[int, list[Slot]], type_id: int, place: _Place) -> None:
+        shape = self._btf.shape(type_id)
+        if place.depth > _MOST_DEPTH or len(slots) > _MOST_WORDS:
+            return
+        if shape.kind in (Kind.STRUCT, Kind.UNION):
+            link = place.offset if shape.name in _LINKS else place.link
+            for name, offset, member in self._btf.members(shape.type_id):
+                self._add(slots, member, self._inner(shape, place, name, offset, member, link))
+        elif shape.kind is Kind.ARRAY and shape.length:
+            size = shape.size // shape.length
+            for number in range(min(shape.length, _MOST_ELEMENTS) if size else 0):
+                inner = place._replace(
+                    path=f"{place.path}[]",
+                    offset=place.offset + number * size,
+                    depth=place.depth + 1,
+                )
+                self._add(slots, shape.target, inner)
+        else:
+            slots.setdefault(place.offset & -8, []).append(self._slot(shape, place))
+
+    def _inner(
+        self, shape: Shape, place: _Place, name: str, offset: int, member: int, link: int
+    ) -> _Place:
+        path = ".".join(filter(None, (place.path, name)))
+        inner = self._btf.shape(member)
+        if inner.kind is Kind.STRUCT and inner.name and 2 * inner.size >= shape.size > _SMALL:
+            path = inner.name
+        return _Place(path, place.offset + offset, link, place.depth + 1)
+
+    def _slot(self, shape: Shape, place: _Place) -> Slot:
+        if shape.kind is not Kind.POINTER:
+            return Slot(place.path, pointer=False, link=place.link)
+        pointed = self._btf.shape(shape.target)
+        return Slot(
+            place.path,
+            pointer=True,
+            target=pointed.type_id if pointed.kind is Kind.STRUCT else 0,
+            function=pointed.kind is Kind.FUNCTION,
+            link=place.link,
+        )
+
+    def of_cache(self, name: str, object_size: int, slack: int = 8) -> int:
+        """Return the struct that a cache is named after, 0 if there is none of its size, which may
+        be up to `slack` bytes smaller."""
+        names = [_NAMED_OTHERWISE[name]] if name in _NAMED_OTHERWISE else list(_spelled(name))
+        for number, candidate in enumerate(names):
+            struct = self._btf.structs.get(candidate, 0)
+            if struct and self._fits(struct, object_size, slack, own_name=number == 0):
+                return struct
+        return 0
+
+    def _fits(self, struct: int, object_size: int, slack: int, own_name: bool) -> bool:
+        size = self.size(struct)
+        if own_name or self.flexible(struct):
+            # A last array can be cut short, or longer: kmem_cache.node[], pid.numbers[].
+            return object_size < 2 * size and object_size > size - self._last_array(struct)
+        return size <= object_size < size + slack
+
+    def _last_array(self, struct: int) -> int:
+        members = self._btf.members(struct)
+        last = self._btf.shape(members[-1][2]) if members else None
+        return last.size if last and last.kind is Kind.ARRAY else 1
+
+
+def _spelled(name: str) -> Iterable[str]:
+    plain = re.sub(r"#\d+$", "", name)
+    for pattern, replacement in _SPELLINGS:
+        if match := re.fullmatch(pattern, plain):
+            yield match.expand(replacement).lower()
+
+
+def _without_link(path: str) -> str:
+    parts = path.split(".")
+    while len(parts) > 2 and parts[-1] in _LINK_MEMBERS:
+        parts.pop()
+    return ".".join(parts)

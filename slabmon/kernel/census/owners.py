@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose the objects in use are: rows of owners, of all caches."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from slabmon.base.arrays import F64, I64
+from slabmon.census.model import Certainty, OwnedObjects
+from slabmon.kernel.census import contents, referrers
+from slabmon.kernel.census.contents import NONE, Subjects
+from slabmon.kernel.census.members import Structs
+from slabmon.kernel.census.memory import Memory
+from slabmon.kernel.census.merged import Judge
+from slabmon.kernel.census.reading import Reading
+from slabmon.kernel.census.referrers import Progress, Referrers
+from slabmon.kernel.census.settings import CensusSettings
+from slabmon.kernel.census.signatures import Label, Namer, Strength
+from slabmon.kernel.census.symbols import Symbols
+from slabmon.kernel.probe.btf import Btf
+from slabmon.model import LARGE_CACHE
+
+Aliases = Mapping[str, tuple[str, ...]]
+
+_SUBJECTS_SHARE = 1 / 8  # of the memory allowed, for words of objects
+_CPU_SHARE = 1 / 2  # of the CPU time left, for pointers to them
+_MOST_GROUPS = 100  # of one cache; the smallest together are one row
+_NOTHING_KNOWN = Label("unknown", Strength.OWNER)
+
+
+@dataclass(frozen=True)
+class Owners:
+    """Rows, largest first, and which share of slabs their signatures are from: False if all."""
+
+    rows: tuple[OwnedObjects, ...]
+    sampled: float | bool = False
+    limits: tuple[str, ...] = ()
+
+
+class _Caches:
+    """Which caches hold one kind of objects. `types` are the structs they are named after, and
+    `candidates` those that merged ones can hold, all by row."""
+
+    def __init__(self, read: Reading, structs: Structs, aliases: Aliases) -> None:
+        caches = read.slabs.caches
+        sizes = caches.object_size.tolist()
+        self.names = caches.name
+        self.mixed = np.array([_mixed(name, aliases) for name in caches.name], bool)
+        self.types: dict[int, int] = {}
+        self.candidates: dict[int, list[int]] = {}
+        for row, (name, size) in enumerate(zip(caches.name, sizes, strict=True)):
+            if not self.mixed[row]:
+                struct = structs.of_cache(name, size)
+                if struct:
+                    self.types[row] = struct
+            elif aliases.get(name):
+                known = (structs.of_cache(each, size, 64) for each in (name, *aliases[name]))
+                self.candidates[row] = list(dict.fromkeys(filter(None, known)))
+
+
+def _mixed(name: str, aliases: Aliases) -> bool:
+    return "kmalloc" in name or bool(aliases.get(name))
+
+
+def owner_rows(
+    memory: Memory,
+    read: Reading,
+    btf: Btf,
+    aliases: Aliases,
+    symbols: Symbols,
+    settings: CensusSettings,
+    progress: Progress = lambda _: None,
+) -> Owners:
+    """Return whose all objects in use are; report which share of slabs was searched."""
+    structs = Structs(btf)
+    caches = _Caches(read, structs, aliases)
+    named = _named_rows(read, caches, structs)
+    try:
+        mixed = _mixed_rows(memory, read, structs, caches, symbols, settings, progress)
+    except MemoryError:
+        return Owners(
+            rows=_ordered(named),
+            limits=(
+                f"{settings.memory_mib} MiB of memory did not suffice to find whose the objects of "
+                "mixed caches are; allow more with --memory-mib",
+            ),
+        )
+    return dataclasses.replace(mixed, rows=_ordered((*named, *mixed.rows)))
+
+
+def _ordered(rows: Iterable[OwnedObjects]) -> tuple[OwnedObjects, ...]:
+    return tuple(sorted(rows, key=lambda row: (-row.bytes, row.cache, row.signature)))
+
+
+def _mixed_rows(
+    memory: Memory,
+    read: Reading,
+    structs: Structs,
+    caches: _Caches,
+    symbols: Symbols,
+    settings: CensusSettings,
+    progress: Progress,
+) -> Owners:
+    """Return whose the objects of caches are that hold all kinds."""
+    most_bytes = int((settings.memory_mib << 20) * _SUBJECTS_SHARE)
+    chosen, share = contents.choose(read.slabs, caches.mixed, most_bytes)
+    subjects = contents.read(memory, read, chosen, share)
+    used = time.process_time()
+    deadline = used + (settings.cpu_seconds - used) * _CPU_SHARE
+    pointers = referrers.find(memory, read, subjects, deadline, progress)
+    labels, known = _name(memory, read, subjects, pointers, structs, caches, symbols)
+    return Owners(
+        rows=tuple(_signature_rows(read, subjects, structs, caches.names, labels, known)),
+        sampled=share if share < 1 else False,
+        limits=_limits(share, pointers.share),
+    )
+
+
+def _limits(share: float, referrers_share: float) -> tuple[str, ...]:
+    texts = []
+    if share < 1:
+        texts.append(
+            f"of the slabs of mixed caches, {share:.0%} were read, at random from the largest "
+            "caches, for whose their objects are; allow more with --memory-mib"
+        )
+    if referrers_share < 1:
+        texts.append(
+            f"of all slabs, {referrers_share:.0%} were searched for pointers to objects of mixed "
+            "caches; allow more with --cpu-seconds"
+        )
+    return tuple(texts)
+
+
+def _name(
+    memory: Memory,
+    read: Reading,
+    subjects: Subjects,
+    pointers: Referrers,
+    structs: Structs,
+    caches: _Caches,
+    symbols: Symbols,
+) -> tuple[I64, Sequence[Label]]:
+    """Return the label of each subject, NONE if it has none, and the labels."""
+    slabs = read.slabs
+    namer = Namer(subjects, structs, slabs.caches.object_size, caches.names)
+    _name_extensions(namer, read, subjects, structs)
+    namer.follow_named(pointers.named, caches.types)
+    namer.follow(pointers.between)
+    judge = Judge(memory, subjects, structs, slabs, symbols, caches.types)
+    for cache, candidates in caches.candidates.items():
+        objects = np.flatnonzero((subjects.cache == cache) & (namer.types == 0))
+        if len(objects) and candidates:
+            verdicts = judge.choose(objects, candidates)
+            for struct in candidates:
+                text = f"struct {structs.name(struct)}"
+                namer.set_type(objects[verdicts == struct], struct, text)
+    namer.follow(pointers.between)
+    namer.read_words(memory, symbols)
+    namer.follow_groups(pointers.between, namer.choose())
+    return namer.choose(), namer.evidence.labels
+
+
+def _name_extensions(namer: Namer, read: Reading, subjects: Subjects, structs: Structs) -> None:
+    """Vectors of object extensions, which slabs point to, are in caches of kmalloc."""
+    target, into = subjects.find(read.slabs.exts[read.slabs.exts != 0])
+    objects = np.unique(target[(target != NONE) & (into == 0)])
+    struct = structs.find("slabobj_ext")
+    namer.set_type(objects, struct, "extensions of slab objects (slab.obj_exts)")
+
+
+def _named_rows(read: Reading, caches: _Caches, structs: Structs) -> list[OwnedObjects]:
+    """Return a row for each cache that holds one kind of objects."""
+    counts = np.bincount(read.slabs.cache, weights=read.in_use, minlength=len(caches.names))
+    sizes = read.slabs.caches.size.tolist()
+    rows = []
+    for row, count in enumerate(counts.astype(int).tolist()):
+        if caches.mixed[row] or not count:
+            continue
+        struct = caches.types.get(row, 0)
+        rows.append(
+            OwnedObjects(
+                cache=caches.names[row],
+                type=structs.name(struct) if struct else None,
+                signature=f"struct {structs.name(struct)}" if struct else "the cache's own objects",
+                certainty=Certainty.EXACT,
+                objects=count,
+                bytes=count * sizes[row],
+            )
+        )
+    return rows
+
+
+def _signature_rows(
+    read: Reading,
+    subjects: Subjects,
+    structs: Structs,
+    names: Sequence[str],
+    labels: I64,
+    known: Sequence[Label],
+) -> list[OwnedObjects]:
+    """Return rows of mixed caches. Counts of caches whose slabs were sampled are estimates."""
+    groups = labels + 1
+    keys = subjects.cache * (len(known) + 1) + groups
+    found, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    occupied = np.bincount(inverse, weights=subjects.length * 8)
+    errors = _standard_errors(subjects, inverse, counts)
+    sizes = read.slabs.caches.size.tolist()
+    rows: dict[int, list[OwnedObjects]] = {}
+    for place, key in enumerate(found.tolist()):
+        cache, group = divmod(key, len(known) + 1)
+        label = known[group - 1] if group else _NOTHING_KNOWN
+        objects = round(counts[place] * subjects.scale[cache])
+        rows.setdefault(cache, []).append(
+            OwnedObjects(
+                cache=names[cache] if cache < len(names) else LARGE_CACHE,
+                type=structs.name(label.struct) if label.struct else None,
+                module=label.module,
+                signature=label.text,
+                certainty=Certainty.LIKELY if group else Certainty.UNKNOWN,
+                objects=objects,
+                objects_stderr=float(errors[place]),
+                bytes=objects * sizes[cache] if cache < len(names) else int(occupied[place]),
+            )
+        )
+    return [row for cache_rows in rows.values() for row in _largest(cache_rows)]
+
+
+def _standard_errors(subjects: Subjects, group: I64, counts: I64) -> F64:
+    """Return the standard error of each group's estimated number of objects: its slabs are a simple
+    random sample of those of its cache (Cochran, Sampling Techniques, 1977, section 2.6)."""
+    cache_of_group = np.zeros(len(counts), np.int64)
+    cache_of_group[group] = subjects.cache
+    scale = np.array(subjects.scale)
+    _, first = np.unique(subjects.slab, return_index=True)
+    slabs = np.bincount(subjects.cache[first], minlength=len(scale))[cache_of_group]
+    pairs, per_slab = np.unique(
+        group.astype(np.int64) << 40 | (subjects.slab + 1), return_counts=True
+    )
+    squares = np.bincount(pairs >> 40, weights=per_slab**2.0, minlength=len(counts))
+    variance = np.maximum(squares - counts**2.0 / slabs, 0) / np.maximum(slabs - 1, 1)
+    total = slabs * scale[cache_of_group]
+    unread = np.maximum(1 - 1 / scale[cache_of_group], 0)
+    errors: F64 = total * np.sqrt(unread * variance / slabs)
+    return errors
+
+
+def _largest(rows: list[OwnedObjects]) -> list[OwnedObjects]:
+    """Return the rows of one cache, its smallest groups as one."""
+    rows.sort(key=lambda row: -row.bytes)
+    rest = [row for row in rows[_MOST_GROUPS:] if row.certainty is Certainty.LIKELY]
+    if len(rest) < 2:
+        return rows
+    others = OwnedObjects(
+        cache=rows[0].cache,
+        signature=f"{len(rest)} small groups",
+        certainty=Certainty.LIKELY,
+        objects=sum(row.objects for row in rest),
+        objects_stderr=sum(row.objects_stderr**2 for row in rest) ** 0.5,
+        bytes=sum(row.bytes for row in rest),
+    )
+    return [row for row in rows if row not in rest] + [others]

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pointers to subjects, wherever they lie in slabs: which cache's objects, or which other subject,
+point to a subject, from what offset to what offset."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from slabmon.base.arrays import I32, I64, U64
+from slabmon.kernel.census.contents import NONE, PAGE_WORDS, Subjects, has_bit, page_frames
+from slabmon.kernel.census.memory import Memory
+from slabmon.kernel.census.memory_map import PAGE_BYTES
+from slabmon.kernel.census.reading import Reading
+
+Progress = Callable[[float], object]
+
+_PIECE = 256  # pages read at once: a window full
+
+
+# Bits of a packed row; the rest is the number of a cache or subject. Offsets count words.
+_INTO_BITS, _TARGET_BITS, _OFFSET_BITS = 14, 26, 12
+_FLUSH = 1 << 19  # rows after which equal ones are joined
+
+
+@dataclass(frozen=True)
+class Pointers:
+    """Pointers to subjects, one row each, offsets in bytes. `source` is the row of the cache whose
+    objects hold it, or, in `between`, the subject that does."""
+
+    source: I64
+    offset: I64  # in the object that holds it
+    target: I64
+    into: I64  # offset in the subject pointed to; that of large blocks is cut off
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+@dataclass(frozen=True)
+class Referrers:
+    """Pointers to subjects, in objects of named caches, equal ones as one, and in other subjects.
+    `share` of all slabs were read."""
+
+    named: Pointers
+    between: Pointers
+    share: float
+
+
+def find(
+    memory: Memory, reading: Reading, subjects: Subjects, deadline: float, progress: Progress
+) -> Referrers:
+    """Read all slabs, in random order, until this process has used so much CPU time, and return the
+    pointers to subjects in objects in use. Report the share of pages read."""
+    slabs = reading.slabs
+    pfns, block = page_frames(slabs.pfn, slabs.pages)
+    named: list[U64] = [np.zeros(0, np.uint64)]
+    between: list[I32] = [np.zeros((4, 0), np.int32)]
+    waiting = read = 0
+    for words, pages in _pieces(memory, reading.direct_map, pfns):
+        at, target, into = _targets(words, reading, subjects)
+        page = pages.start + at // PAGE_WORDS
+        row = block[page]
+        byte = (pfns[page] - slabs.pfn[row]) * PAGE_BYTES + at % PAGE_WORDS * 8
+        found, source = _sources(reading, subjects, row, byte, target, into)
+        named.append(_packed(found[:, source == NONE]))
+        between.append(_between(found, source))
+        read += pages.stop - pages.start
+        progress(read / len(pfns))
+        if time.process_time() > deadline:
+            break
+        waiting += len(named[-1])
+        if waiting > _FLUSH:
+            named, waiting = [_distinct(np.concatenate(named))], 0
+    joined = np.concatenate(between, axis=1)
+    del between
+    return Referrers(
+        named=_unpacked(_distinct(np.concatenate(named))),
+        between=Pointers(*joined.astype(np.int64)),
+        share=read / max(len(pfns), 1),
+    )
+
+
+def _pieces(memory: Memory, direct_map: int, pfns: I64) -> Iterator[tuple[U64, slice]]:
+    addresses = np.uint64(direct_map) + pfns.astype(np.uint64) * np.uint64(PAGE_BYTES)
+    for piece in np.random.default_rng(0).permutation(-(-len(pfns) // _PIECE)).tolist():
+        pages = slice(piece * _PIECE, min((piece + 1) * _PIECE, len(pfns)))
+        yield memory.gather(addresses[pages], PAGE_BYTES).view(np.uint64).reshape(-1), pages
+
+
+def _targets(words: U64, reading: Reading, subjects: Subjects) -> tuple[I64, I64, I64]:
+    """Return the places of words that point to a subject, the subjects, and the offsets in them.
+    Low bits of a pointer can be flags."""
+    end = max(pages.end for pages in reading.ranges)
+    relative = words - np.uint64(reading.direct_map)
+    at = np.flatnonzero(relative < np.uint64(end * PAGE_BYTES))
+    at = at[has_bit(subjects.pages, (relative[at] >> np.uint64(12)).astype(np.int64))]
+    target, into = subjects.find(words[at] & np.uint64(-8 % (1 << 64)))
+    return at[target != NONE], target[target != NONE], into[target != NONE]
+
+
+def _sources(
+    reading: Reading, subjects: Subjects, row: I64, byte: I64, target: I64, into: I64
+) -> tuple[I64, I64]:
+    """Return cache, offset, target and offset in it, (4, pointers), of those that lie in objects in
+    use, and the subject each lies in. `byte` is the place in the slab."""
+    slabs = reading.slabs
+    caches = slabs.caches
+    cache = slabs.cache[row]
+    byte = byte - caches.red_left_pad[cache]
+    place, offset = np.divmod(byte, caches.size[cache])
+    valid = (byte >= 0) & (place < slabs.objects[row]) & (offset < caches.object_size[cache])
+    valid[valid] &= ~reading.free[(slabs.first[row] + place)[valid]]
+    table = np.stack([cache, offset, target, into])[:, valid]
+    start = slabs.address[row] + (byte - offset + caches.red_left_pad[cache]).astype(np.uint64)
+    source, _ = subjects.find(start[valid])
+    return table, source
+
+
+def _between(found: I64, source: I64) -> I32:
+    """Return pointers from one subject to another, (4, pointers)."""
+    apart = (source != NONE) & (source != found[2])
+    return np.stack([source, *found[1:]])[:, apart].astype(np.int32)
+
+
+def _packed(found: I64) -> U64:
+    cache, offset, target, into = found
+    into = np.minimum(into // 8, (1 << _INTO_BITS) - 1)
+    row = cache << _OFFSET_BITS | np.minimum(offset // 8, (1 << _OFFSET_BITS) - 1)
+    packed: I64 = (row << _TARGET_BITS | target) << _INTO_BITS | into
+    return packed.astype(np.uint64)
+
+
+def _unpacked(rows: U64) -> Pointers:
+    words = rows.view(np.int64)
+    into = words & (1 << _INTO_BITS) - 1
+    target = words >> _INTO_BITS & (1 << _TARGET_BITS) - 1
+    row = words >> _INTO_BITS + _TARGET_BITS & (1 << 64 - _INTO_BITS - _TARGET_BITS) - 1
+    offset = row & (1 << _OFFSET_BITS) - 1
+    return Pointers(source=row >> _OFFSET_BITS, offset=offset * 8, target=target, into=into * 8)
+
+
+def _distinct(rows: U64) -> U64:
+    """Return the distinct values, in order: np.unique() takes several times the memory."""
+    rows.sort()
+    first = np.concatenate([np.ones(min(len(rows), 1), bool), rows[1:] != rows[:-1]])
+    distinct: U64 = rows[first]
+    return distinct

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Groups of objects by what is known of whose they are.
+
+Evidence of one object: a pointer to its start from a member of a known struct that points to a
+struct of its size (its type), functions and tables of functions whose addresses it holds, and the
+member or cache that points to it. The most specific evidence names an object, of equally specific
+the most frequent: so that objects alike come into one group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from slabmon.base.arrays import I64, U64, Bool
+from slabmon.kernel.census.contents import NONE, Subjects
+from slabmon.kernel.census.members import NO_LINK, Slot, Structs, label
+from slabmon.kernel.census.memory import Memory
+from slabmon.kernel.census.referrers import Pointers
+from slabmon.kernel.census.symbols import Symbols
+
+_ROUNDS = 12
+# mm/slab_common.c: kmalloc_info[]. The smallest are missing where caches are lines of that size.
+_KMALLOC_SIZES = (8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192)
+_PIECE = 1 << 17  # words looked at at once
+_OFFSET_BITS = 24  # of an offset in bytes
+_OFFSETS = (1 << _OFFSET_BITS) - 1
+_MANY_SIZES = 4  # what objects of so many sizes hold says little of whose they are
+
+
+class Strength(IntEnum):
+    """How much evidence says, least first. One step outweighs a group ten times as frequent."""
+
+    OWNER = 0  # pointed to by objects of a group
+    CACHE = 1  # pointed to by objects of a cache
+    COMMON = 2  # holds a function that all kinds of objects hold
+    LINK = 3  # in a list or tree with, or headed by, a member of a struct
+    MEMBER = 6  # pointed to by a member of a struct
+    SYMBOL = 7  # holds a function, or a table of functions
+    TYPE = 20  # of this struct
+
+
+@dataclass(frozen=True)
+class Label:
+    """What evidence says, for people; the struct and module it names."""
+
+    text: str
+    strength: Strength
+    struct: int = 0
+    module: str | None = None
+
+
+@dataclass
+class Evidence:
+    """Labels, and which objects they are of: pairs of object and label."""
+
+    labels: list[Label] = field(default_factory=list)
+    objects: list[I64] = field(default_factory=list)
+    numbers: list[I64] = field(default_factory=list)
+    _known: dict[Label, int] = field(default_factory=dict)
+
+    def add(self, label: Label, objects: I64) -> None:
+        """Add what is known of these objects."""
+        if not len(objects):
+            return
+        number = self._known.setdefault(label, len(self.labels))
+        if number == len(self.labels):
+            self.labels.append(label)
+        self.objects.append(objects)
+        self.numbers.append(np.full(len(objects), number))
+
+    def pairs(self) -> tuple[I64, I64]:
+        """Return all objects, and the label of each."""
+        nothing = np.zeros(0, np.int64)
+        return np.concatenate([nothing, *self.objects]), np.concatenate([nothing, *self.numbers])
+
+
+class Namer:
+    """Names subjects. `object_sizes` are of caches, and `kmalloc` says which of them are
+    kmalloc's, whose sizes are those to which kmalloc() rounds."""
+
+    def __init__(
+        self,
+        subjects: Subjects,
+        structs: Structs,
+        object_sizes: I64,
+        names: Sequence[str],
+    ) -> None:
+        self._subjects = subjects
+        self._structs = structs
+        self._names = names
+        self._sizes = subjects.length * 8
+        kmalloc = np.array(["kmalloc" in name for name in names], bool)
+        least = int(object_sizes[kmalloc].min(initial=_KMALLOC_SIZES[-1]))
+        self._buckets = np.array([size for size in _KMALLOC_SIZES if size >= least])
+        self._of_kmalloc = np.append(kmalloc, True)[subjects.cache]
+        self.types = np.zeros(len(subjects), np.int64)  # struct of each subject; 0: not known
+        self._followed = np.zeros(len(subjects), bool)
+        self.contradictions = 0
+        self.evidence = Evidence()
+
+    def fits(self, struct: int, objects: I64) -> Bool:
+        """Return which objects have the size in which a struct would be allocated."""
+        size, sizes = self._structs.size(struct), self._sizes[objects]
+        if not size:
+            return np.zeros(len(objects), bool)
+        place = np.searchsorted(self._buckets, size)
+        bucket = self._buckets[place] if place < len(self._buckets) else -(-size // 4096) * 4096
+        exact = np.where(
+            self._of_kmalloc[objects], sizes == bucket, (size <= sizes) & (sizes < size + 64)
+        )
+        longer = self._structs.flexible(struct)
+        fitting: Bool = np.logical_or(exact, longer & (size <= sizes))
+        return fitting
+
+    def set_type(self, objects: I64, struct: int, text: str) -> I64:
+        """Say that objects are of a struct; return those that are not known to be of another."""
+        known = self.types[objects]
+        agreed: I64 = objects[(known == 0) | (known == struct)]
+        self.contradictions += len(objects) - len(agreed)
+        self.types[agreed] = struct
+        self.evidence.add(Label(text, Strength.TYPE, struct), agreed)
+        return agreed
+
+    def follow(self, between: Pointers) -> None:
+        """Name what members of subjects of known structs point to, then of what these point to,
+        until nothing is new."""
+        for _ in range(_ROUNDS):
+            rows = np.flatnonzero(((self.types != 0) & ~self._followed)[between.source])
+            self._followed |= self.types != 0
+            if not len(rows):
+                return
+            self._follow_members(
+                self.types[between.source[rows]],
+                between.offset[rows],
+                between.target[rows],
+                between.into[rows],
+            )
+
+    def follow_named(self, named: Pointers, cache_types: Mapping[int, int]) -> None:
+        """Name what objects of named caches point to. `cache_types` are their structs."""
+        kinds = np.zeros(len(self._names) + 1, np.int64)
+        for cache, struct in cache_types.items():
+            kinds[cache] = struct
+        structs = kinds[named.source]
+        typed = structs != 0
+        self._follow_members(
+            structs[typed], named.offset[typed], named.target[typed], named.into[typed]
+        )
+        for key, rows in _groups(named.source << _OFFSET_BITS | named.offset, ~typed):
+            name, offset = self._names[key >> _OFFSET_BITS], key & _OFFSETS
+            pointed = Label(f"pointed to by {name}+{offset}", Strength.CACHE)
+            self.evidence.add(pointed, _distinct(named.target[rows]))
+
+    def _follow_members(self, structs: I64, offsets: I64, targets: I64, into: I64) -> None:
+        for key, rows in _groups(structs << _OFFSET_BITS | offsets, np.ones(len(structs), bool)):
+            struct, offset = key >> _OFFSET_BITS, key & _OFFSETS
+            self._follow_slot(struct, offset, targets[rows], into[rows])
+
+    def _follow_slot(self, struct: int, offset: int, targets: I64, into: I64) -> None:
+        """Name what one word of one struct points to."""
+        slots = self._structs.slots(struct).get(offset, ())
+        links = [slot for slot in slots if slot.link != NO_LINK]
+        pointers = [slot for slot in slots if slot.pointer]
+        if links and len(links) == len(slots):
+            named = self._type_linked(struct, links[0], targets, into)
+            kind, strength, shown = "linked to", Strength.LINK, slots
+        else:
+            named = self._type_pointed(pointers, _distinct(targets[into == 0]))
+            kind, strength = "pointed to by", Strength.MEMBER if pointers else Strength.CACHE
+            if all(slot.path.endswith("[]") and not slot.target for slot in pointers):
+                strength = Strength.LINK  # an array that holds anything: xa_node.slots[]
+            shown = [slot for slot in pointers if not slot.target] or pointers or slots
+        rest = _distinct(targets)
+        rest = rest[~np.isin(rest, named)]
+        where = label(shown) if shown else f"{self._structs.name(struct)}+{offset}"
+        self.evidence.add(Label(f"{kind} {where}", strength), rest)
+
+    def _type_linked(self, struct: int, slot: Slot, targets: I64, into: I64) -> I64:
+        """Give objects that are linked at the same offset the same struct: a head of the list would
+        have to lie there by chance, in an object of the same size."""
+        objects = _distinct(targets[into == slot.link])
+        objects = objects[self.fits(struct, objects)]
+        text = f"struct {self._structs.name(struct)}, linked to {label([slot])}"
+        return self.set_type(objects, struct, text)
+
+    def _type_pointed(self, pointers: Sequence[Slot], objects: I64) -> I64:
+        """Give objects the struct that a pointer to their start is declared to point to, if exactly
+        one is of their size; return those that got it."""
+        fitting = {
+            slot: self.fits(slot.target, objects)
+            for slot in pointers
+            if slot.target and slot.link == NO_LINK and not self._structs.is_link(slot.target)
+        }
+        count = sum(
+            (mask.astype(np.int64) for mask in fitting.values()), np.zeros(len(objects), int)
+        )
+        named = [np.zeros(0, np.int64)]
+        for slot, mask in fitting.items():
+            text = f"struct {self._structs.name(slot.target)}, pointed to by {label([slot])}"
+            named.append(self.set_type(objects[mask & (count == 1)], slot.target, text))
+        return np.concatenate(named)
+
+    def read_words(self, memory: Memory, symbols: Symbols) -> None:
+        """Name objects by the functions, and tables of functions, whose addresses they hold."""
+        owner, offset, words = self._image_words(symbols)
+        values, number = np.unique(words, return_inverse=True)
+        known = symbols.look_up(memory, values)
+        named = np.array([value in known for value in values.tolist()], bool)[number]
+        owner, offset, number = owner[named], offset[named], number[named].astype(np.int64)
+        sizes = _distinct(number << 32 | self._sizes[owner]) >> 32
+        spread = np.bincount(sizes, minlength=len(values))  # sizes of objects that hold the word
+        for key, rows in _groups(number << _OFFSET_BITS | offset, np.ones(len(number), bool)):
+            value, place = key >> _OFFSET_BITS, key & _OFFSETS
+            symbol = known[int(values[value])]
+            strength = Strength.SYMBOL if spread[value] < _MANY_SIZES else Strength.COMMON
+            text = f"{'holds' if symbol.function else 'has ops'} {symbol.label} at +{place}"
+            self.evidence.add(Label(text, strength, module=symbol.module), owner[rows])
+
+    def _image_words(self, symbols: Symbols) -> tuple[I64, I64, U64]:
+        """Return the words of subjects that are an address in the kernel's image or near modules:
+        the subject, the offset in it, and the word."""
+        words = self._subjects.words
+        parts = [
+            start + np.flatnonzero(symbols.in_image(words[start : start + _PIECE]))
+            for start in range(0, len(words), _PIECE)
+        ]
+        where = np.concatenate([np.zeros(0, np.int64), *parts])
+        order = np.argsort(self._subjects.start, kind="stable")
+        starts = self._subjects.start[order]
+        owner = order[np.maximum(np.searchsorted(starts, where, side="right") - 1, 0)]
+        offset = (where - self._subjects.start[owner]) * 8
+        inside = (offset >= 0) & (offset < self._sizes[owner])
+        return owner[inside], offset[inside], words[where[inside]]
+
+    def choose(self) -> I64:
+        """Return the label of each object, NONE where nothing is known of it.
+
+        A few words left behind by what had the memory before do not outweigh the member that points
+        to thousands alike.
+        """
+        objects, numbers = self.evidence.pairs()
+        result = np.full(len(self._subjects), NONE)
+        if not len(objects):
+            return result
+        labels = self.evidence.labels
+        strengths = np.array([known.strength for known in labels])
+        key = self._subjects.cache[objects] * len(labels) + numbers
+        _, inverse, counts = np.unique(key, return_inverse=True, return_counts=True)
+        weights = strengths[numbers] + np.log10(counts[inverse])
+        order = np.lexsort((numbers, weights, objects))
+        last = np.append(np.diff(objects[order]) != 0, True)
+        result[objects[order][last]] = numbers[order][last]
+        return self._joined(result)
+
+    def _joined(self, chosen: I64) -> I64:
+        """Give objects of one struct one label, the most frequent, whatever points to them."""
+        counts = np.bincount(chosen[chosen != NONE], minlength=len(self.evidence.labels))
+        best: dict[int, int] = {}
+        for number in np.argsort(-counts, kind="stable").tolist():
+            best.setdefault(self.evidence.labels[number].struct, number)
+        same = np.array(
+            [
+                best[known.struct] if known.struct else number
+                for number, known in enumerate(self.evidence.labels)
+            ]
+        )
+        return np.where(chosen == NONE, NONE, same[chosen])
+
+    def follow_groups(self, between: Pointers, labels: I64) -> None:
+        """Name objects of which nothing else is known by the group that points to them."""
+        owner = labels[between.source]
+        rows = (owner != NONE) & (labels[between.target] == NONE)
+        for key, part in _groups(np.maximum(owner, 0) << _OFFSET_BITS | between.offset, rows):
+            group = self.evidence.labels[key >> _OFFSET_BITS]
+            text = f"pointed to by +{key & _OFFSETS} of what {_as_clause(group.text)}"
+            self.evidence.add(
+                Label(text, Strength.OWNER, module=group.module), _distinct(between.target[part])
+            )
+
+
+def _as_clause(text: str) -> str:
+    if text.startswith("struct "):
+        return f"is a {text.partition(',')[0]}"
+    return f"is {text}" if text.startswith(("pointed", "linked")) else text
+
+
+def _groups(keys: I64, mask: Bool) -> list[tuple[int, I64]]:
+    """Return each distinct key of the rows of a mask, and the rows that have it."""
+    rows = np.flatnonzero(mask)
+    rows = rows[np.argsort(keys[rows], kind="stable")]
+    edges = np.flatnonzero(np.diff(keys[rows])) + 1
+    return [(int(keys[part[0]]), part) for part in np.split(rows, edges) if len(part)]
+
+
+def _distinct(values: I64) -> I64:
+    """Return the distinct values, in order: np.unique() hashes, which takes several times as
+    long."""
+    values = np.sort(values)
+    first = np.concatenate([np.ones(min(len(values), 1), bool), np.diff(values) != 0])
+    distinct: I64 = values[first]
+    return distinct

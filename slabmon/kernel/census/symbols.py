@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Functions and tables of functions of the kernel and its modules, by the addresses of them that
+objects hold."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from slabmon.base.arrays import U64, Bool
+from slabmon.kernel.census.memory import Memory
+from slabmon.kernel.symbols import kallsyms
+from slabmon.kernel.symbols.table import SymbolTable
+
+_AROUND_MODULES = 64 << 20  # bytes: a module's data is near its text, or that of another
+_TABLE_BYTES = 128
+_GAP = 3  # words in a table that are no functions; more end it
+_MARKS = ("__start_", "__stop_", "__init")  # edges of sections, not variables
+_IMAGE = ("Kernel code", "Kernel rodata", "Kernel data", "Kernel bss")
+
+
+Tables = Mapping[str | None, SymbolTable]  # by module; None: the core kernel
+
+
+class Symbol(NamedTuple):
+    """What is at an address: `label`, for people, the module it belongs to."""
+
+    label: str
+    module: str | None
+    function: bool
+
+
+class Symbols:
+    """Symbols of the running kernel. `image` is where the kernel lies, `text` its functions, both
+    [start, end). `data` are symbols of variables, which a kernel lists only with
+    CONFIG_KALLSYMS_ALL."""
+
+    def __init__(
+        self,
+        functions: Tables,
+        *,
+        image: tuple[int, int],
+        text: tuple[int, int],
+        data: Tables,
+    ) -> None:
+        self._functions: Tables = functions
+        self._data = data
+        self._text = text
+        self._ranges = [image]
+        edges = [
+            table.address(end)
+            for module, table in functions.items()
+            if module is not None and len(table)
+            for end in (0, -1)
+        ]
+        if edges:
+            self._ranges.append((min(edges) - _AROUND_MODULES, max(edges) + _AROUND_MODULES))
+
+    def functions(self, words: U64) -> Bool:
+        """Return which words are the address of a function."""
+        found = np.zeros(len(words), bool)
+        for table in self._functions.values():
+            found |= table.starts_at(words)
+        return found
+
+    def in_image(self, words: U64) -> Bool:
+        """Return which words are an address in the kernel's image or near modules."""
+        inside = np.zeros(len(words), bool)
+        for start, end in self._ranges:
+            inside |= (words - np.uint64(start)) < np.uint64(end - start)
+        return inside
+
+    def look_up(self, memory: Memory, addresses: U64) -> dict[int, Symbol]:
+        """Return what is at those of these distinct addresses where a function or a variable with a
+        name starts, or a table of functions, which is named after them."""
+        known = self._named(self._functions, addresses, is_function=True)
+        known |= self._named(self._data, addresses, is_function=False)
+        start, end = self._text
+        rest = (addresses - np.uint64(start)) >= np.uint64(end - start)
+        rest &= ~np.isin(addresses, np.array(list(known), np.uint64))
+        return known | self._tables(memory, addresses[rest])
+
+    def _named(self, tables: Tables, addresses: U64, is_function: bool) -> dict[int, Symbol]:
+        found = {}
+        for module, table in tables.items():
+            for address in addresses[table.starts_at(addresses)].tolist():
+                name = (table.at(address) or ("", 0))[0]
+                if name and not name.startswith(_MARKS):
+                    found[address] = Symbol(name, module, is_function)
+        return found
+
+    def _tables(self, memory: Memory, addresses: U64) -> dict[int, Symbol]:
+        raw = memory.gather(addresses, _TABLE_BYTES).view(np.uint64)
+        held = self.functions(raw.reshape(-1)).reshape(raw.shape)
+        rows = np.flatnonzero(held[:, :_GAP].any(axis=1))
+        functions = self._named(self._functions, np.unique(raw[rows][held[rows]]), True)
+        result = {}
+        for row in rows.tolist():
+            places = np.flatnonzero(held[row])
+            ends = np.flatnonzero(np.diff(places) > _GAP)
+            table = places[: ends[0] + 1] if len(ends) else places
+            family = [functions[word] for word in raw[row][table].tolist() if word in functions]
+            if family:
+                result[int(addresses[row])] = Symbol(_family(family), family[0].module, False)
+        return result
+
+
+def _family(functions: Sequence[Symbol]) -> str:
+    """Return what the names of functions of one table have in common, such as `ext4_file_*`."""
+    names = [function.label for function in functions]
+    first = Counter(name.lstrip("_").partition("_")[0] for name in names)
+    word = first.most_common(1)[0][0]
+    alike = [name for name in names if name.lstrip("_").partition("_")[0] == word]
+    if len(alike) == 1:
+        return alike[0]
+    prefix = os.path.commonprefix(alike)  # noqa: RUF071  character by character is meant
+    return f"{prefix[: prefix.rfind('_') + 1] or prefix}*"
+
+
+def image_range(iomem: str, start: int) -> tuple[int, int]:
+    """Return where the kernel's image is mapped, which starts at `start`, from /proc/iomem."""
+    spans = []
+    for line in iomem.splitlines():
+        span, _, name = line.strip().partition(" : ")
+        if name in _IMAGE:
+            first, end = (int(number, 16) for number in span.split("-"))
+            spans.append((first, end + 1))
+    if not spans:
+        return start, start
+    return start, start + max(end for _, end in spans) - min(first for first, _ in spans)
+
+
+def read(iomem: str, path: Path = Path("/proc/kallsyms")) -> Symbols:
+    """Read the running kernel's symbols."""
+    listing = path.read_bytes()
+    core, modules, _ = kallsyms.parse(listing)
+    variables, of_modules = kallsyms.parse_data(listing)
+    edges = core.find(("_text", "_stext", "_etext"))
+    start = min((edges[name] for name in ("_text", "_stext") if name in edges), default=0)
+    return Symbols(
+        _tables(core, modules),
+        image=image_range(iomem, start),
+        text=(start, edges.get("_etext", start)),
+        data=_tables(variables, of_modules),
+    )
+
+
+def _tables(core: SymbolTable, modules: Mapping[str, SymbolTable]) -> Tables:
+    tables: dict[str | None, SymbolTable] = {None: core}
+    tables.update(modules.items())
+    return tables

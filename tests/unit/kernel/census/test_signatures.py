@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose objects are, in memory made by hand: structs pointed to by members, linked in lists, with
+tables of functions, and raw bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slabmon.census.model import Certainty, OwnedObjects
+from slabmon.kernel.census import owners as owners_module
+from slabmon.kernel.census import symbols
+from slabmon.kernel.census.owners import Owners, owner_rows
+from slabmon.kernel.census.settings import CensusSettings
+from slabmon.kernel.probe.btf import Btf
+from tests.support.btf_blob import VOID, Blob
+from tests.support.slab_memory import FakeCache, FakeKernel
+
+TEXT = 0xFFFFFFFF81000000
+DATA = TEXT + 0x100000
+MODULE = 0xFFFFFFFFC0100000
+IOMEM = """\
+00100000-7fffffff : System RAM
+  01000000-010fffff : Kernel code
+  01100000-011fffff : Kernel data
+"""
+FUNCTIONS = {
+    "_text": (TEXT, None),
+    "timer_fires": (TEXT + 0x100, None),
+    "_etext": (TEXT + 0xFF000, None),
+    **{f"gizmo_{verb}": (MODULE + 0x100 * n, "gizmo") for n, verb in enumerate(("open", "close"))},
+}
+BUCKETS = (32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192)
+SIZES = (24, 56, 72, 112, 160, 232, 400, 900, 1800, 3000, 7000)  # one struct for each bucket
+OWNER = "holder"
+LINKED, PLAIN = 8, 16
+
+
+def btf() -> Btf:
+    """struct holder { struct part32 *part32; ...; char *text; union { struct part64 *fits;
+    char *chars; } either; }, and parts that begin with an id and a list."""
+    blob = Blob()
+    u64, char = blob.integer("unsigned long", 8), blob.integer("char", 1)
+    text = blob.pointer(char)
+    link = blob.next_id
+    head = blob.pointer(link + 1)
+    blob.struct("list_head", 16, [("next", head, 0), ("prev", head, 64)])
+    fields, parts = [], {}
+    for number, (bucket, size) in enumerate(zip(BUCKETS, SIZES, strict=True)):
+        members = [("id", u64, 0)]
+        if size >= 32:
+            members.append(("peers", link + 1, 64))
+        parts[bucket] = blob.pointer(blob.struct(f"part{bucket}", size, members))
+        fields.append((f"of{bucket}", parts[bucket], 64 * number))
+    end = 64 * len(BUCKETS)
+    either = blob.struct("", 8, [("fits", parts[64], 0), ("chars", text, 0)], union=True)
+    function = blob.pointer(blob.prototype([VOID]))
+    fields += [
+        ("text", text, end),
+        ("", either, end + 64),
+        ("anything", blob.pointer(VOID), end + 128),
+    ]
+    fields.append(("called", function, end + 192))
+    blob.struct(OWNER, end // 8 + 32, fields)
+    blob.struct("slabobj_ext", 8, [("objcg", text, 0)])
+    return Btf(blob.build())
+
+
+class Host:
+    """Slabs with planted objects."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.kernel = FakeKernel(pfns=2048)
+        self.caches: dict[str, FakeCache] = {}
+        self._room: dict[str, Iterator[int]] = {}
+        self.holder_size = 8 * len(BUCKETS) + 32
+        self.listing = tmp_path / "kallsyms"
+        self.listing.write_text(
+            "".join(
+                f"{address:016x} t {name}" + (f"\t[{module}]" if module else "") + "\n"
+                for name, (address, module) in sorted(
+                    FUNCTIONS.items(), key=lambda item: item[1][0]
+                )
+            )
+        )
+        self.kernel.slab(self.kernel.cache("shows_direct_map", 64), free=[0])
+
+    def new(self, cache: str, size: int) -> int:
+        """Allocate an object of 0; return its address."""
+        if cache not in self.caches:
+            order = max(0, (size // 4096).bit_length() - 1)
+            self.caches[cache] = self.kernel.cache(cache, size, order=order)
+            self._room[cache] = iter(())
+        address = next(self._room[cache], 0)
+        if not address:
+            made = self.caches[cache]
+            pfn = self.kernel.slab(made)
+            places = [self.kernel.object(made, pfn, place) for place in range(made.objects)]
+            self._room[cache] = iter(places)
+            address = next(self._room[cache])
+        self.kernel.memory.write(address, bytes(min(size, 512)))
+        return address
+
+    def kmalloc(self, size: int) -> int:
+        return self.new(f"kmalloc-{size}", size)
+
+    def holder(self, member: int, target: int) -> int:
+        """Allocate a struct holder whose word points to something."""
+        address = self.new(OWNER, self.holder_size)
+        self.point(address + 8 * member, target)
+        return address
+
+    def point(self, place: int, target: int) -> None:
+        self.kernel.memory.write_word(place, target)
+
+    def census(self, aliases: Mapping[str, tuple[str, ...]] | None = None) -> Owners:
+        """Whose the objects are; what was not allocated of a slab is free."""
+        rows = self.kernel.slabs()
+        rest = [address for room in self._room.values() for address in room]
+        free = rows.find(np.array(rest, np.uint64))
+        reading = self.kernel.reading(free=free.tolist())
+        in_use = np.add.reduceat(~reading.free, rows.first[:-1], dtype=np.int64)
+        known = symbols.read(IOMEM, self.listing)
+        return owner_rows(
+            self.kernel.memory,
+            dataclasses.replace(reading, in_use=in_use),
+            btf(),
+            aliases or {},
+            known,
+            CensusSettings(memory_mib=100),
+        )
+
+    def leave(self, cache: str) -> int:
+        """Return the address of a free object."""
+        address = next(self._room[cache])
+        self._room[cache] = iter([*self._room[cache], address])
+        return address
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def groups(owners: Owners, cache: str) -> dict[str, int]:
+    """Objects of one cache by signature."""
+    return {row.signature: row.objects for row in owners.rows if row.cache == cache}
+
+
+def of_cache(owners: Owners, cache: str) -> OwnedObjects:
+    [row] = [row for row in owners.rows if row.cache == cache]
+    return row
+
+
+def test_a_cache_named_after_a_struct_is_exact(host: Host) -> None:
+    host.holder(0, host.kmalloc(32))
+    row = of_cache(host.census(), OWNER)
+    assert (row.type, row.certainty, row.objects) == (OWNER, Certainty.EXACT, 1)
+    assert row.bytes == host.holder_size
+
+
+def test_a_typed_member_names_what_it_points_to(host: Host) -> None:
+    host.holder(1, host.kmalloc(64))
+    row = of_cache(host.census(), "kmalloc-64")
+    assert (row.type, row.certainty) == ("part64", Certainty.LIKELY)
+    assert row.signature == "struct part64, pointed to by holder.of64"
+
+
+def test_a_pointer_to_another_size_than_declared_names_the_member_only(host: Host) -> None:
+    host.kmalloc(32)  # kmalloc has small caches, as everywhere
+    host.holder(1, host.kmalloc(256))
+    row = of_cache(host.census(), "kmalloc-256")
+    assert (row.type, row.signature) == (None, "pointed to by holder.of64")
+
+
+def test_untyped_members_and_unions_by_what_fits(host: Host) -> None:
+    end = len(BUCKETS)
+    host.holder(end, host.kmalloc(32))
+    host.holder(end + 1, host.kmalloc(64))
+    host.holder(end + 1, host.kmalloc(96))
+    owners = host.census()
+    assert groups(owners, "kmalloc-32") == {"pointed to by holder.text": 1}
+    assert groups(owners, "kmalloc-64") == {"struct part64, pointed to by holder.fits": 1}
+    assert groups(owners, "kmalloc-96") == {"pointed to by holder.chars": 1}
+
+
+def test_members_of_a_list_have_the_struct_of_the_one_that_is_known(host: Host) -> None:
+    ring = [host.kmalloc(64) for _ in range(5)]
+    host.kernel.circle(ring[0] + LINKED, [address + LINKED for address in ring[1:]])
+    host.holder(1, ring[0])
+    assert of_cache(host.census(), "kmalloc-64").objects == 5
+
+
+def test_functions_and_tables_of_functions_are_named_with_their_module(host: Host) -> None:
+    host.kernel.memory.write(
+        DATA + 0x40, struct.pack("<3Q", 0, MODULE, MODULE + 0x100) + bytes(128)
+    )
+    for _ in range(3):
+        host.point(host.kmalloc(256) + 40, DATA + 0x40)
+    host.point(host.kmalloc(512) + 24, TEXT + 0x100)
+    host.point(host.kmalloc(512) + 32, TEXT + 0x104)  # inside a function: a return address
+    owners = host.census()
+    row = of_cache(owners, "kmalloc-256")
+    assert (row.module, row.signature, row.objects) == ("gizmo", "has ops gizmo_* at +40", 3)
+    assert groups(owners, "kmalloc-512") == {"holds timer_fires at +24": 1, "unknown": 1}
+
+
+def test_what_a_named_group_points_to_is_named_after_it(host: Host) -> None:
+    first = host.kmalloc(512)
+    host.point(first + 24, TEXT + 0x100)
+    host.point(first + 64, host.kmalloc(96))
+    assert groups(host.census(), "kmalloc-96") == {
+        "pointed to by +64 of what holds timer_fires at +24": 1
+    }
+
+
+def test_a_few_words_left_behind_do_not_outweigh_a_member(host: Host) -> None:
+    for number in range(200):
+        name = host.kmalloc(96)
+        host.holder(len(BUCKETS), name)
+        if number < 3:
+            host.point(name + 72, TEXT + 0x100)
+    assert groups(host.census(), "kmalloc-96") == {"pointed to by holder.text": 200}
+
+
+def test_words_of_free_objects_say_nothing(host: Host) -> None:
+    host.holder(0, host.kmalloc(32))
+    host.point(host.leave(OWNER) + 8, host.kmalloc(64))
+    host.point(host.leave("kmalloc-32") + 8, TEXT + 0x100)
+    owners = host.census()
+    assert groups(owners, "kmalloc-64") == {"unknown": 1}
+    assert groups(owners, "kmalloc-32") == {"struct part32, pointed to by holder.of32": 1}
+
+
+def test_nothing_known_is_unknown(host: Host) -> None:
+    for _ in range(4):
+        host.kernel.memory.write(host.kmalloc(96), b"marker bytes" * 8)
+    row = of_cache(host.census(), "kmalloc-96")
+    assert (row.signature, row.certainty, row.objects) == ("unknown", Certainty.UNKNOWN, 4)
+
+
+def test_objects_of_a_merged_cache_are_told_apart_by_their_members(host: Host) -> None:
+    """A function where the holder has one, and kernel addresses where it has pointers."""
+    size = host.holder_size
+    for _ in range(3):
+        host.point(host.new("merged", size) + 8 * (len(BUCKETS) + 3), TEXT + 0x100)
+    host.kernel.memory.write(host.new("merged", size), b"no pointers here")
+    host.holder(0, host.kmalloc(32))
+    owners = host.census(aliases={"merged": (OWNER,)})
+    found = {row.type: row.objects for row in owners.rows if row.cache == "merged"}
+    assert found[OWNER] == 3
+
+
+def test_planted_structs_are_named_and_hardly_any_wrongly(host: Host) -> None:
+    """Of every struct some are pointed to by a member, some hold a table of functions, and some are
+    raw bytes, among pointers and words left behind by others."""
+    host.kernel.memory.write(DATA + 0x40, struct.pack("<2Q", MODULE, MODULE + 0x100) + bytes(128))
+    expected: Counter[tuple[str, str]] = Counter()
+    for number, bucket in enumerate(BUCKETS):
+        cache = f"kmalloc-{bucket}"
+        for _ in range(12):
+            host.holder(number, host.kmalloc(bucket))
+            expected[cache, f"struct part{bucket}, pointed to by holder.of{bucket}"] += 1
+        for _ in range(8):
+            host.point(host.kmalloc(bucket) + PLAIN, DATA + 0x40)
+            expected[cache, f"has ops gizmo_* at +{PLAIN}"] += 1
+        for _ in range(5):
+            host.kernel.memory.write(host.kmalloc(bucket), bytes(range(1, 25)))
+            expected[cache, "unknown"] += 1
+    owners = host.census()
+    found = {
+        (row.cache, row.signature): row.objects
+        for row in owners.rows
+        if row.cache.startswith("kmalloc-")
+    }
+    right = sum(min(count, found.get(key, 0)) for key, count in expected.items())
+    assert right >= 0.99 * expected.total()
+    assert sum(found.values()) == expected.total()
+
+
+def test_of_more_slabs_than_memory_allows_random_ones_are_read(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts are right within four of the standard errors given with them."""
+    for number in range(3000):
+        address = host.kmalloc(1024)
+        if number % 3 == 0:
+            host.point(address + 40, TEXT + 0x100)
+    monkeypatch.setattr(owners_module, "_SUBJECTS_SHARE", 1e-2)
+    owners = host.census()
+    assert 0 < owners.sampled < 0.5
+    rows = {row.signature: row for row in owners.rows if row.cache == "kmalloc-1024"}
+    held = rows["holds timer_fires at +40"]
+    assert held.objects_stderr > 0
+    assert abs(held.objects - 1000) < 4 * held.objects_stderr
+    assert sum(row.objects for row in rows.values()) == pytest.approx(3000, abs=2)
+    assert any("were read" in text for text in owners.limits)
