@@ -59,7 +59,6 @@ class Collector:
         self._waiting: list[tuple[WebProcess, bytes]] = []
         self._last_at = -SPACING_SECONDS
         self._snapshot_seconds = 0.0
-        self._snapshot_failures = 0
         self._failing = False
         self._web_cpu = CumulativeCpuTime()
         self._memory = MemorySizes()
@@ -117,7 +116,6 @@ class Collector:
         try:
             body = encode(tracker.snapshot(details=command == DETAILED))
         except Exception as error:  # of any kind: counting continues, and scrapers learn of it
-            self._snapshot_failures += 1
             if not self._failing:
                 log.exception("the kernel's tables cannot be read")
             self._failing = True
@@ -146,7 +144,6 @@ class Collector:
         programs = tracker.programs
         return DaemonFigures(
             snapshot_seconds=self._snapshot_seconds,
-            snapshot_failures=self._snapshot_failures,
             collector_cpu_seconds=cpu_seconds(pid),
             web_cpu_seconds=self._web_cpu_seconds(),
             memory=self._memory.figures(

@@ -68,13 +68,11 @@ class DaemonFigures:
     """Everything the collector knows about the daemon itself.
 
     `snapshot_seconds`: how long the last successful reading of the kernel's tables took.
-    `snapshot_failures`: readings that failed. `web_restarts`: web processes started because one
-    had died. `web_configuration_failed`: the web configuration on disk is invalid, and the one
-    before stays in force.
+    `web_restarts`: web processes started because one had died. `web_configuration_failed`: the web
+    configuration on disk is invalid, and the one before stays in force.
     """
 
     snapshot_seconds: float = 0.0
-    snapshot_failures: int = 0
     collector_cpu_seconds: float = 0.0
     web_cpu_seconds: float = 0.0
     memory: MemoryFigures = MemoryFigures()

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
-from slabmon.export.metrics import CATALOGUE, DAEMON, Metric, markdown
+from slabmon.export.metrics import CATALOGUE, DAEMON, Daemon, Metric, markdown
 from slabmon.export.series import KINDS
+from slabmon.runtime.figures import DaemonFigures
 from tests.support.paths import ROOT
 
 # What users' dashboards rely on: name and labels.
@@ -43,6 +45,25 @@ def test_promised_metrics_are_there_with_their_labels(name: str) -> None:
     labels = PROMISED[name]
     assert name in METRICS
     assert labels is None or METRICS[name].labels == labels
+
+
+class ReadFigures:
+    """Figures of a daemon that note which of them are read."""
+
+    def __init__(self) -> None:
+        self.read: set[str] = set()
+
+    def __getattr__(self, name: str) -> object:
+        self.read.add(name)
+        return getattr(DaemonFigures(), name)
+
+
+def test_each_figure_of_the_daemon_has_a_metric() -> None:
+    figures: Any = ReadFigures()
+    for metric in DAEMON:
+        list(metric.rows(Daemon(figures=figures)))
+    # The state of the daemon's censuses is part of the answer to a request for one.
+    assert {field.name for field in fields(DaemonFigures)} - {"census"} <= figures.read
 
 
 def test_names_are_unique() -> None:
