@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What is asked of the compiler and of the verifier.
+ * Annotations and barriers for clang and the verifier.
  */
 #ifndef SLABMON_COMPILER_H
 #define SLABMON_COMPILER_H

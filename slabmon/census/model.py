@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Census: the slab memory of one host, whoever allocated it and whenever. Labels and counts only:
+"""Census: the slab memory of one host, whenever it was allocated. Labels and counts only:
 no address and no content of memory is in it."""
 
 from __future__ import annotations

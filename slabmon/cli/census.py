@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slabmon.base.errors import PermissionDenied, UsageError
-from slabmon.cli.source_options import LOCAL_SESSION, add_connect, refuse_elsewhere
+from slabmon.cli.source_options import add_connect, refuse_elsewhere
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.runtime.progress import share_bar
 
@@ -45,22 +45,27 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="only this cache, by its name or an alias; family=kmalloc-64 means all kinds of it",
     )
     parser.add_argument(
-        "--by", choices=("cache", "cgroup", "signature", "type", "module"), default="cache"
+        "--by",
+        choices=("cache", "cgroup", "signature", "type", "module"),
+        default="cache",
+        help="what rows show (default cache)",
     )
-    parser.add_argument("--format", choices=("table", "json", "csv"), default="table")
+    parser.add_argument(
+        "--format", choices=("table", "json", "csv"), default="table", help="default table"
+    )
     parser.add_argument(
         "--cpu-seconds",
         type=float,
         metavar="N",
-        help="CPU time it may use (default 10)",
+        help=f"seconds of CPU time it may use (default {CensusSettings.cpu_seconds:g})",
     )
     parser.add_argument(
         "--memory-mib",
         type=int,
         metavar="N",
-        help="memory it may use (default 300)",
+        help=f"MiB of memory it may use (default {CensusSettings.memory_mib})",
     )
-    add_connect(parser, LOCAL_SESSION)
+    add_connect(parser, "the kernel of this host, which needs root")
     parser.set_defaults(run=run)
 
 

@@ -45,7 +45,7 @@ def plan_cache_lookup(facts: Facts) -> Part:
             "cache_of_address": FeatureState(
                 State.DEGRADED,
                 "no bpf_get_kmem_cache() (6.13+), and struct page cannot be walked here "
-                "(KALLSYMS_ALL, on arm64 from 6.1 on): kmalloc caches are not told apart and "
+                "(KALLSYMS_ALL, on arm64 from 6.1 on): kmalloc caches are not distinguished and "
                 "kfree is not attributed",
             )
         },

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class NoHistory(SlabmonError):
-    """There is no history."""
+    """Raised when no history is kept."""
 
 
 def prepare(settings: HistorySettings, user: pwd.struct_passwd) -> None:
