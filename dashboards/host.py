@@ -12,6 +12,7 @@ from dashboards.queries import Query, about, gauge, rate, top
 
 CACHE, SITE = "{{instance}} {{cache}}", "{{instance}} {{site}} {{module}}"
 DEVICE = "{{instance}} {{bus}} {{device}} {{driver}}"
+OWNER = "{{instance}} {{cache}} {{owner}}"
 LOST_SHARE = f"sum({rate('lost_events_total')}) / sum({rate('gfp_allocations_total')})"
 
 
@@ -252,6 +253,30 @@ def _requests() -> list[Panel]:
     ]
 
 
+def _census() -> list[Panel]:
+    return [
+        of_metric("Memory in use by owner", "census_bytes", legend=OWNER),
+        of_metric("Objects in use by owner", "census_objects", legend=OWNER),
+        of_metric(
+            "Slab memory by cgroup",
+            "census_cgroup_bytes",
+            legend="{{instance}} {{cgroup}} {{state}}",
+        ),
+        series(
+            "Certainty of the owners",
+            "Memory in use by how certain it is whose it is.",
+            "bytes",
+            Query(
+                f"sum by (instance, certainty) ({gauge('census_bytes')})",
+                "{{instance}} {{certainty}}",
+            ),
+        ),
+        of_metric("Age", "census_age_seconds", legend="{{instance}}", width=8),
+        of_metric("Duration", "census_seconds", legend="{{instance}}", width=8),
+        of_metric("CPU time", "census_cpu_seconds_total", legend="{{instance}}", width=8),
+    ]
+
+
 def make() -> Dashboard:
     """Return the dashboard."""
     return board(
@@ -266,6 +291,7 @@ def make() -> Dashboard:
             "Call sites": _sites(),
             "Devices": _devices(),
             "Requests": _requests(),
+            "Census": _census(),
             "Cost of slabmon": cost.panels(),
         },
     )

@@ -15,6 +15,8 @@ from math import nan
 from typing import Any, Generic, TypeVar
 
 from slabmon import __version__
+from slabmon.census.model import Census
+from slabmon.export import census_rows
 from slabmon.export.leaks import MAX_SUSPECTS, dismissals, suspects
 from slabmon.export.series import BOUNDS, OTHER, Row
 from slabmon.leaks.finding import Assessment, Strength
@@ -32,7 +34,8 @@ class Daemon:
 
     `figures` are the collector's (None: it has not answered yet, or a recording is replayed). `age`
     and `scrape_seconds` describe the last reading (None: there was none), `up` is whether it was
-    taken for this scrape. `errors` and `refused` count by reason, `folded` and `moved` by kind of
+    taken for this scrape. `census_age` is the seconds since the last census (None: there was none).
+    `errors` and `refused` count by reason, `folded` and `moved` by kind of
     label.
     """
 
@@ -46,6 +49,7 @@ class Daemon:
     authentication_failures: int = 0
     folded: Mapping[str, int] = field(default_factory=dict)
     moved: Mapping[str, int] = field(default_factory=dict)
+    census_age: float | None = None
 
 
 class Type(StrEnum):
@@ -58,7 +62,8 @@ class Type(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Generic[Of]):
-    """One metric family, computed from a snapshot, an assessment or the daemon's own figures.
+    """One metric family, computed from a snapshot, an assessment, a census or the daemon's own
+    figures.
 
     `name` is without the suffixes of its type. `bound` is a key of series.KINDS, or "" if the
     number of label sets is small by nature. Values that are not `additive` are left out of OTHER.
@@ -565,6 +570,20 @@ DAEMON: tuple[Metric[Daemon], ...] = (
         (),
         _figure(lambda f: f.web_configuration_failed),
     ),
+    _gauge(
+        "census_age_seconds",
+        "Age of the last census.",
+        (),
+        lambda d: _optional(d.census_age),
+        unit="seconds",
+    ),
+    _counter(
+        "census_cpu_seconds",
+        "CPU time of the processes that took censuses.",
+        (),
+        _figure(lambda f: f.census.cpu_seconds),
+        unit="seconds",
+    ),
     _gauge("http_connections", "Open HTTP connections.", (), lambda d: [((), d.connections)]),
     _counter(
         "http_refused_connections",
@@ -590,6 +609,39 @@ DAEMON: tuple[Metric[Daemon], ...] = (
         f"Label sets that lost their own series to `{OTHER}`.",
         ("family",),
         lambda d: (((kind,), n) for kind, n in d.moved.items()),
+    ),
+)
+
+
+CENSUS: tuple[Metric[Census], ...] = (
+    _gauge(
+        "census_objects",
+        "Objects in use at the last census, whoever allocated them and whenever, by cache and by "
+        "whose they are (owner; empty: only the cache is known) and how certain that is: exact, "
+        "likely or unknown.",
+        ("cache", "owner", "certainty"),
+        lambda c: ((labels, row.objects) for labels, row in census_rows.by_owner(c).items()),
+    ),
+    _gauge(
+        "census_bytes",
+        "Bytes that these objects occupy.",
+        ("cache", "owner", "certainty"),
+        lambda c: ((labels, row.bytes) for labels, row in census_rows.by_owner(c).items()),
+        unit="bytes",
+    ),
+    _gauge(
+        "census_cgroup_bytes",
+        "Bytes of objects that are charged to a memory cgroup; state is dying for removed cgroups.",
+        ("cgroup", "state"),
+        lambda c: ((labels, row.bytes) for labels, row in census_rows.by_cgroup(c).items()),
+        unit="bytes",
+    ),
+    _gauge(
+        "census_seconds",
+        "Duration of the last census.",
+        (),
+        lambda c: [((), c.seconds)],
+        unit="seconds",
     ),
 )
 
@@ -651,7 +703,7 @@ def markdown() -> str:
         "| metric | type | labels | meaning |",
         "|---|---|---|---|",
     ]
-    metrics: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE, *VERDICTS)
+    metrics: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE, *CENSUS, *VERDICTS)
     for metric in metrics:
         labels = ", ".join(metric.labels)
         lines.append(f"| `{metric.exposed}` | {metric.kind} | {labels} | {metric.help} |")

@@ -16,7 +16,8 @@ from prometheus_client.core import (
 from prometheus_client.core import Metric as Family
 from prometheus_client.samples import BucketSpan, NativeHistogram
 
-from slabmon.export.metrics import CATALOGUE, DAEMON, VERDICTS, Daemon, Metric, Of, Type
+from slabmon.census.model import Census
+from slabmon.export.metrics import CATALOGUE, CENSUS, DAEMON, VERDICTS, Daemon, Metric, Of, Type
 from slabmon.export.series import KINDS, MAX_SERIES, OTHER, Folding, Row, SeriesValues, allot
 from slabmon.leaks.finding import Assessment
 from slabmon.model import Snapshot
@@ -73,9 +74,10 @@ class Exporter:
         daemon: Daemon,
         assessment: Assessment | None = None,
         exposition: Exposition = Exposition(),
+        census: Census | None = None,
     ) -> Families:
         """Return all families of the catalogue: without a snapshot only the daemon's own, without
-        an assessment none of verdicts."""
+        an assessment none of verdicts, and without a census none of it."""
         if snapshot:
             scores = {kind: rule.scores(snapshot) for kind, rule in KINDS.items()}
             wanted = {kind: len(rows) for kind, rows in scores.items()}
@@ -86,7 +88,7 @@ class Exporter:
             folded={kind: folding.folded for kind, folding in self._foldings.items()},
             moved={kind: folding.moves for kind, folding in self._foldings.items()},
         )
-        return Families(self._all(snapshot, figures, assessment, exposition))
+        return Families(self._all(snapshot, figures, assessment, exposition, census))
 
     def _all(
         self,
@@ -94,6 +96,7 @@ class Exporter:
         daemon: Daemon,
         assessment: Assessment | None,
         exposition: Exposition,
+        census: Census | None,
     ) -> Iterator[Family]:
         yield from (self._family(metric, daemon) for metric in DAEMON)
         if snapshot:
@@ -103,6 +106,8 @@ class Exporter:
                     yield _histogram(metric, snapshot, started, exposition.native)
                 else:
                     yield self._family(metric, snapshot, started)
+        if census:
+            yield from (self._family(metric, census) for metric in CENSUS)
         if assessment:
             yield from (self._family(metric, assessment) for metric in VERDICTS)
 

@@ -27,7 +27,10 @@ SeriesValues = dict[Labels, float]
 
 OTHER = "other"
 MAX_SERIES = 5000
-# Series reserved for families without a bound: losses, features, programs, page orders, ...
+# Rows of a census by owner, in two families, and by memory cgroup, besides OTHER.
+MAX_CENSUS_OWNERS, MAX_CENSUS_CGROUPS = 40, 20
+# Series reserved for families without a bound: losses, features, programs, page orders, ...; and
+# for censuses.
 RESERVED = 400
 MARGIN = 2.0
 
@@ -87,7 +90,9 @@ KINDS: Mapping[str, Kind] = {
 
 BOUNDS = (
     f"A host has at most `web.max_series` series ({MAX_SERIES} by default). {RESERVED} of them are "
-    "reserved for families that are small by nature; of the rest "
+    "reserved for families that are small by nature and for a census, of which the "
+    f"{MAX_CENSUS_OWNERS} largest owners and the {MAX_CENSUS_CGROUPS} largest cgroups are shown; "
+    "of the rest "
     + ", ".join(f"{kind.share:.0%} are for {name}s" for name, kind in KINDS.items())
     + ", and each kind gets what the others do not need. The rows with the largest share of "
     "memory, allocations or failures have series of their own. The others are summed under "

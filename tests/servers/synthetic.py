@@ -16,6 +16,7 @@ from slabmon.runtime.budget import Cost
 from tests.support import scraping
 from tests.support.builders import cache, device, site, snapshot
 from tests.support.figures import daemon_figures
+from tests.unit.export.test_census import CENSUS
 
 _MIB = 1 << 20
 _VERDICT = Finding(
@@ -67,6 +68,7 @@ class SyntheticHost:
                         replace(_VERDICT, dismissed="it stopped", dismissal=Dismissal.OVER),
                     ),
                 ),
+                census=CENSUS,
             )
         )
 
@@ -124,4 +126,14 @@ class SyntheticHost:
             all_steps=True,
             configuration_failed=True,
         )
-        return Daemon(figures, self.up, 0.25, 0.01, {"timeout": n}, 3, {"refused": n}, n)
+        return Daemon(
+            figures=figures,
+            up=self.up,
+            age=0.25,
+            scrape_seconds=0.01,
+            errors={"timeout": n},
+            connections=3,
+            refused={"refused": n},
+            authentication_failures=n,
+            census_age=600.0,
+        )

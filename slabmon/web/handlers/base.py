@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +59,7 @@ class Context:
             age=now.reading.age if now.reading else None,
             scrape_seconds=now.reading.seconds if now.reading else None,
             errors={"timeout": self.source.timeouts, "unreadable": self.source.failures},
+            census_age=max(0.0, time.time() - now.census.taken) if now.census else None,
             connections=len(self.connections),
             refused=self.connections.refused,
             authentication_failures=self.access.failures,

@@ -46,6 +46,7 @@ class MetricsHandler(Handler):
                     self.context.daemon(now),
                     self.context.live.assessment(),
                     Exposition.of(content_type),
+                    now.census,
                 )
             )
 

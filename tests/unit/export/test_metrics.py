@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from slabmon.export.metrics import CATALOGUE, DAEMON, Daemon, Metric, markdown
+from slabmon.export.metrics import CATALOGUE, CENSUS, DAEMON, Daemon, Metric, markdown
 from slabmon.export.series import KINDS
 from slabmon.runtime.figures import DaemonFigures
 from tests.support.paths import ROOT
@@ -35,8 +35,14 @@ PROMISED = {
     "slabmon_tracking_since_seconds": (),
     "slabmon_build_info": None,
     "slabmon_up": (),
+    "slabmon_census_objects": ("cache", "owner", "certainty"),
+    "slabmon_census_bytes": ("cache", "owner", "certainty"),
+    "slabmon_census_cgroup_bytes": ("cgroup", "state"),
+    "slabmon_census_age_seconds": (),
+    "slabmon_census_seconds": (),
+    "slabmon_census_cpu_seconds_total": (),
 }
-ALL: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE)
+ALL: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE, *CENSUS)
 METRICS = {metric.exposed: metric for metric in ALL}
 
 
@@ -89,7 +95,9 @@ def test_no_metric_has_a_process_id_as_label() -> None:
 
 
 def test_what_is_named_by_the_kernel_is_bounded() -> None:
-    for metric in ALL:
+    """Rows of a census are bounded where they are made (tests/unit/export/test_census_rows.py)."""
+    metrics: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE)
+    for metric in metrics:
         for label, bound in (("cache", "cache"), ("site", "site"), ("device", "device")):
             if label in metric.labels:
                 assert metric.bound == bound

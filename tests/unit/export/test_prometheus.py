@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 
-from slabmon.export.metrics import CATALOGUE, DAEMON, VERDICTS, Daemon, Type
+from slabmon.export.metrics import CATALOGUE, CENSUS, DAEMON, VERDICTS, Daemon, Type
 from slabmon.export.metrics import Metric as Known
 from slabmon.export.prometheus import Exporter, Exposition, merge
 from slabmon.export.series import MAX_SERIES, OTHER
@@ -49,6 +49,7 @@ DAEMON_NOW = Daemon(
         web_restarts=9,
     ),
     age=0.25,
+    census_age=60.0,
     scrape_seconds=0.5,
     errors={"timeout": 1},
     connections=2,
@@ -209,7 +210,7 @@ def test_counters_that_start_with_tracking_say_so_in_openmetrics() -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs Debian's promtool")
 def test_promtool_finds_nothing_to_complain_about() -> None:
     scraped = SyntheticHost("6.1").scrape()
-    assert {metric.exposed for metric in (*ALL, *VERDICTS)} <= set(
+    assert {metric.exposed for metric in (*ALL, *CENSUS, *VERDICTS)} <= set(
         re.findall(r"^\w+", scraped, re.M)
     )
     checked = subprocess.run(
