@@ -17,6 +17,7 @@ from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
 from slabmon.cli.snapshot import seconds
 from slabmon.cli.source_options import add_connect, add_replay, open_nearest, take_times
 from slabmon.kernel.settings import Settings
+from slabmon.runtime.files import write_whole
 from slabmon.runtime.progress import track
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         dest="output",
         type=Path,
         metavar="FILE",
-        help="output file (default: standard output, unless it is a terminal)",
+        help="output file (default, and -: standard output, unless it is a terminal)",
     )
     add_connect(parser)
     add_replay(parser)
@@ -95,6 +96,8 @@ def run(options: argparse.Namespace) -> int:
     from slabmon.analysis.grouping import parse_dimensions
 
     by = parse_dimensions(options.by) if options.by is not None else ()
+    if options.output == Path("-"):
+        options.output = None
     _check(options)
     # Everything allocated here lives until the end: collecting garbage would take a fifth of the
     # time of a large report.
@@ -107,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.buffer.write(content)
         return 0
     try:
-        options.output.write_bytes(content)
+        write_whole(options.output, content)
     except PermissionError as error:
         raise PermissionDenied(f"cannot write {options.output}: {error.strerror}") from error
     except OSError as error:

@@ -75,8 +75,9 @@ class Supervisor:
         """Whether TCP clients of the first process had to use TLS."""
         return self._first is not None and self._first.tls
 
-    def _start(self) -> None:
-        """Start a candidate. Raises OSError if there is no room for another process."""
+    def _start(self, *, replacement: bool = False) -> None:
+        """Start a candidate; `replacement`: with the settings of one that has started before.
+        Raises OSError if there is no room for another process."""
         self._started_at = self._loop.time()
         self._candidate = WebProcess(
             self._loop,
@@ -86,6 +87,7 @@ class Supervisor:
             self._on_command,
             self._on_started,
             self._on_gone,
+            replacement=replacement,
         )
         self._on_processes([process.pid for process in self._all()])
 
@@ -155,7 +157,7 @@ class Supervisor:
         if self._current or self._candidate:
             return
         try:
-            self._start()
+            self._start(replacement=True)
         except OSError as error:
             log.error(
                 "cannot start a web process: %s; next attempt in %g s", error.strerror, self._delay
@@ -185,10 +187,13 @@ class Supervisor:
 
     def reload(self) -> None:
         """Start a process from the files as they are now; the current one serves until it is up."""
+        self._reload(replacement=True)
+
+    def _reload(self, *, replacement: bool) -> None:
         if self._candidate:
             return
         try:
-            self._start()
+            self._start(replacement=replacement)
         except OSError as error:
             log.error("cannot start another web process: %s", error.strerror)
         else:
@@ -200,7 +205,7 @@ class Supervisor:
         if self._candidate:  # it has the settings before
             self._retire(self._candidate)
             self._candidate = None
-        self.reload()
+        self._reload(replacement=False)
 
     def _retire(self, process: WebProcess) -> None:
         process.retire()

@@ -38,7 +38,10 @@ class WebProcess:
         on_command: Callable[[WebProcess, bytes], None],
         on_started: Callable[[WebProcess, Started], None],
         on_gone: Callable[[WebProcess, str], None],
+        *,
+        replacement: bool = False,
     ) -> None:
+        """`replacement`: see web.settings.ProcessSettings."""
         self._loop = loop
         self._on_command, self._on_started, self._on_gone = on_command, on_started, on_gone
         self.started = False
@@ -52,7 +55,7 @@ class WebProcess:
             self._process = spawner(child_end.fileno(), [sock.fileno() for sock in listeners])
         self.pid = self._process.pid
         with contextlib.suppress(OSError):  # if it has ended already, that is seen when reading
-            self._channel.sendall(settings.packed())
+            self._channel.sendall(settings.packed(replacement))
         self._channel.setblocking(False)
         loop.watch(self._channel, self._receive)
 

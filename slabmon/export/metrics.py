@@ -35,8 +35,8 @@ class Daemon:
     `figures` are the collector's (None: it has not answered yet, or a recording is replayed). `age`
     and `scrape_seconds` describe the last reading (None: there was none), `up` is whether it was
     taken for this scrape. `census_age` is the seconds since the last census (None: there was none).
-    `errors` and `refused` count by reason, `folded` and `moved` by kind of
-    label.
+    `errors` and `refused` count by reason, `folded` and `moved` by kind of label. `history` is
+    whether the last snapshot was recorded (None: no history).
     """
 
     figures: DaemonFigures | None = None
@@ -47,6 +47,7 @@ class Daemon:
     connections: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)
     authentication_failures: int = 0
+    history: bool | None = None
     folded: Mapping[str, int] = field(default_factory=dict)
     moved: Mapping[str, int] = field(default_factory=dict)
     census_age: float | None = None
@@ -583,6 +584,13 @@ DAEMON: tuple[Metric[Daemon], ...] = (
         (),
         _figure(lambda f: f.census.cpu_seconds),
         unit="seconds",
+    ),
+    _gauge(
+        "history_up",
+        "1 while snapshots are recorded, 0 while the history cannot be written: the disk is full, "
+        "read-only or gone. Absent without history.",
+        (),
+        lambda d: _optional(d.history),
     ),
     _gauge("http_connections", "Open HTTP connections.", (), lambda d: [((), d.connections)]),
     _counter(

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detects that a file has changed."""
+"""Detects that a file has changed, and replaces files as a whole."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
+import tempfile
+from pathlib import Path
 
 Identity = tuple[int, ...]
 
@@ -15,3 +19,56 @@ def identity(path: str) -> Identity:
     except (OSError, ValueError):
         return ()
     return status.st_mtime_ns, status.st_ino, status.st_dev, status.st_size
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is either complete or not there: as a temporary file beside it, renamed at
+    the end. An earlier file stays until then, and its mode is kept.
+
+    Devices and pipes are written to directly. So is a file in a directory that is not writable,
+    which is emptied on failure. Raises OSError.
+    """
+    path = Path(os.path.realpath(path))
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        mode = 0
+    if mode and not stat.S_ISREG(mode):
+        path.write_bytes(content)
+        return
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+    except PermissionError:
+        if not mode:
+            raise
+        _write_in_place(path, content)
+        return
+    try:
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, stat.S_IMODE(mode) if mode else 0o666 & ~_umask())
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)  # some file systems report a full disk only here
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _write_in_place(path: Path, content: bytes) -> None:
+    with path.open("r+b", buffering=0) as file:
+        file.truncate()
+        try:
+            remaining = memoryview(content)
+            while remaining:
+                remaining = remaining[file.write(remaining) :]
+        except BaseException:
+            file.truncate(0)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

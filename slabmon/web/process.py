@@ -13,9 +13,11 @@ import signal
 import socket
 import ssl
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from slabmon.base.errors import SlabmonError
+from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.runtime.channel import MAX_JSON, ORPHAN_SECONDS, Started
 from slabmon.runtime.logs import LogSettings, set_up
 from slabmon.runtime.tuning import name_process, raise_gc_threshold
@@ -55,9 +57,11 @@ def main(arguments: list[str]) -> int:
             import slabmon.web.serving.auth  # noqa: F401  # its files may not be readable later
         tls = make_context(config.tls) if config.tls else None
         files = page_files()
-        history_writer.prepare(settings.history, user)
+        with _tolerant(settings):
+            history_writer.prepare(settings.history, user)
         privileges.drop(user)
-        history_writer.check(settings.history)
+        with _tolerant(settings):
+            history_writer.check(settings.history)
         context = Context(settings, Access(config), files)
         privileges.limit(settings.max_connections)
     except SlabmonError as error:
@@ -66,6 +70,16 @@ def main(arguments: list[str]) -> int:
     channel.sendall(Started(config.files, tls=tls is not None).pack())
     asyncio.run(serve(context, settings.history, tls, channel, listeners))
     return 0
+
+
+@contextmanager
+def _tolerant(settings: ProcessSettings) -> Iterator[None]:
+    """Let a replacement start without its history, which is retried and logged while it serves."""
+    try:
+        yield
+    except UsageError:
+        if not settings.replacement:
+            raise
 
 
 def _line(channel: socket.socket) -> bytes:
@@ -93,7 +107,7 @@ async def serve(
     readings = Channel(reader, writer, context.settings.budget_seconds, retired.set)
     await readings.first()
     context.source = context.censuses = readings
-    context.past = history = history_writer.HistoryWriter(kept, readings)
+    context.past = context.history = history = history_writer.HistoryWriter(kept, readings)
     tasks = [asyncio.create_task(work) for work in (history.run(), context.live.keep(readings))]
     server = Server(make_app(context), context.connections, context.settings, tls)
     server.listen_on(listeners)

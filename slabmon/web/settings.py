@@ -85,16 +85,22 @@ class WebSettings:
             )
         check_limits(self)
 
-    def packed(self) -> bytes:
-        """Return the settings as one line of JSON, for the web process."""
-        return json.dumps(asdict(self)).encode() + b"\n"
+    def packed(self, replacement: bool = False) -> bytes:
+        """Return the settings as one line of JSON, for the web process. `replacement`: see
+        ProcessSettings."""
+        return json.dumps(asdict(self) | {"replacement": replacement}).encode() + b"\n"
 
 
 @dataclass(frozen=True)
 class ProcessSettings(WebSettings):
-    """All settings of the web process: the [web] table, and [history], which it writes."""
+    """All settings of the web process: the [web] table, and [history], which it writes.
+
+    `replacement`: a process with the same settings has started before, so that they are valid. This
+    one starts even if the history's disk has failed since.
+    """
 
     history: HistorySettings = field(default_factory=HistorySettings)
+    replacement: bool = False
 
     @classmethod
     def of(cls, web: WebSettings, history: HistorySettings) -> ProcessSettings:

@@ -136,4 +136,5 @@ class SyntheticHost:
             refused={"refused": n},
             authentication_failures=n,
             census_age=600.0,
+            history=self.up,
         )

@@ -17,7 +17,7 @@ from slabmon.store.settings import HistorySettings
 from slabmon.web.feeds.readings import ReadingSource
 
 if TYPE_CHECKING:
-    from slabmon.store.recording import TimedSnapshot
+    from slabmon.store.recording import Recording, TimedSnapshot
     from slabmon.store.writer import RecordingWriter
 
 log = logging.getLogger(__name__)
@@ -60,14 +60,17 @@ class HistoryWriter:
     """Appends a detailed reading to the history at a fixed interval, and answers from it
     (sources.Past).
 
-    The file is opened when it is first needed, and again after a failure: a web process that is
-    being replaced may still hold its lock. The beginning and the end of a failure are logged.
+    The file is opened when it is first needed: a web process that is being replaced may still hold
+    its lock. While it cannot be written, because the disk is full, read-only or gone, it stays open
+    and answers what it can, and writing is tried again with each reading. The beginning and the end
+    of a failure are logged.
     """
 
     def __init__(self, settings: HistorySettings, readings: ReadingSource) -> None:
         self._settings = settings
         self._readings = readings
         self._history: RecordingWriter | None = None
+        self._readable: Recording | None = None  # the same file while it cannot be opened to write
         self._failed = 0
         self._problem = ""  # why the last attempt failed
 
@@ -83,6 +86,14 @@ class HistoryWriter:
             due = max(due + self._settings.interval_seconds, clock())
             await asyncio.sleep(due - clock())
 
+    @property
+    def recording(self) -> bool | None:
+        """Whether the last snapshot was recorded; None if there is no history, or no snapshot to
+        record yet."""
+        if not self._settings.path or not (self._problem or self._history):
+            return None
+        return not self._problem
+
     def _try(self, work: Callable[[RecordingWriter], None]) -> None:
         try:
             work(self._opened())
@@ -91,7 +102,6 @@ class HistoryWriter:
             self._problem = str(error)
             if self._failed == 2:
                 log.warning("cannot record history, retrying: %s", error)
-            self.close()
         else:
             if self._failed > 1:
                 log.info("recording history again")
@@ -99,19 +109,34 @@ class HistoryWriter:
             self._problem = ""
 
     def _opened(self) -> RecordingWriter:
+        path = Path(self._settings.path)
         if self._history is not None and self._history.replaced():
-            log.warning("%s was moved or deleted: starting another", self._settings.path)
+            if not os.access(path.parent, os.W_OK | os.X_OK):
+                raise UsageError(f"{path} is gone, and {path.parent} is missing or not writable")
+            log.warning("%s was moved or deleted: starting another", path)
             self.close()
         if self._history is None:
-            from slabmon.store.writer import RecordingWriter, Retention
-
-            retention = Retention.parse(self._settings.keep, self._settings.max_size)
-            self._history = RecordingWriter(Path(self._settings.path), retention, durable=False)
+            self._history = self._open(path)
         return self._history
 
-    def _ask(self, question: Callable[[RecordingWriter], T]) -> T:
-        if self._history is not None:
-            return question(self._history)
+    def _open(self, path: Path) -> RecordingWriter:
+        from slabmon.store.recording import Recording
+        from slabmon.store.writer import RecordingWriter, Retention
+
+        # First: a writer that fails closes a descriptor, which drops SQLite's locks of the file.
+        self.close()
+        try:
+            retention = Retention.parse(self._settings.keep, self._settings.max_size)
+            return RecordingWriter(path, retention, durable=False)
+        except SlabmonError:
+            with contextlib.suppress(SlabmonError):
+                self._readable = Recording(path)
+            raise
+
+    def _ask(self, question: Callable[[Recording], T]) -> T:
+        history = self._history or self._readable
+        if history is not None:
+            return question(history)
         if self._problem:
             raise NoHistory(f"the history cannot be written: {self._problem}")
         if self._settings.path:
@@ -132,6 +157,8 @@ class HistoryWriter:
 
     def close(self) -> None:
         """Close the file."""
-        if self._history is not None:
-            self._history.close()
-            self._history = None
+        history, self._history = self._history, None
+        readable, self._readable = self._readable, None
+        for recording in (history, readable):
+            if recording is not None:
+                recording.close()

@@ -16,6 +16,7 @@ from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.sources import Past
 from slabmon.web.feeds.duty_cycle import DutyCycle
+from slabmon.web.feeds.history_writer import HistoryWriter
 from slabmon.web.feeds.live import LiveViews
 from slabmon.web.feeds.past_views import PastViews
 from slabmon.web.feeds.readings import CensusSource, Now, ReadingSource
@@ -32,7 +33,8 @@ TEXT = "text/plain; charset=utf-8"
 class Context:
     """The state of one web process that handlers work with.
 
-    `source`, `censuses` and `past` are set once the collector has answered.
+    `source`, `censuses` and `past` are set once the collector has answered. `history` is the writer
+    of the daemon's history, None in a replay.
     """
 
     settings: WebSettings
@@ -41,6 +43,7 @@ class Context:
     source: ReadingSource = field(init=False)
     censuses: CensusSource = field(init=False)
     past: Past = field(init=False)
+    history: HistoryWriter | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.connections = Connections(self.settings)
@@ -63,6 +66,7 @@ class Context:
             connections=len(self.connections),
             refused=self.connections.refused,
             authentication_failures=self.access.failures,
+            history=self.history.recording if self.history else None,
         )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import time
@@ -155,3 +156,36 @@ def test_a_moment_that_is_not_the_last(slabs: str, tmp_path: Path) -> None:
     path = tmp_path / "out.folded"
     assert run("--replay", slabs, "--to", "-100", "--format", "folded", "-o", str(path)) == 0
     assert path.read_text()
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_dash_is_standard_output(
+    slabs: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("--replay", slabs, "-o", "-") == 0
+    assert capfdbinary.readouterr().out.startswith(b"<!DOCTYPE html>")
+    assert not (tmp_path / "-").exists()
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_report_that_cannot_be_written_leaves_the_last_one(
+    slabs: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = tmp_path / "out"
+    folder.mkdir()
+    path = folder / "page.html"
+    path.write_text("the last one")
+    monkeypatch.setattr(os, "fsync", full)
+    assert run("--replay", slabs, "-o", str(path)) == 2
+    assert capsys.readouterr().err == (
+        f"slabmon: error: cannot write {path}: No space left on device\n"
+    )
+    assert path.read_text() == "the last one"
+    assert list(folder.iterdir()) == [path]

@@ -132,6 +132,22 @@ def test_one_that_dies_is_restarted_ever_more_slowly(host: Host) -> None:
     assert host.supervisor.restarts == 8
 
 
+def test_only_one_with_new_settings_must_be_able_to_write_history(host: Host) -> None:
+    def is_replacement() -> bool:
+        return ProcessSettings.unpack(host.spawner.last.settings()).replacement
+
+    assert not is_replacement()
+    host.serve().exit(1)
+    host.run_until_another_starts()
+    assert is_replacement()
+    host.serve()
+    host.supervisor.reload()
+    assert is_replacement()
+    host.serve()
+    host.supervisor.reconfigure(WebSettings(max_series=2000))
+    assert not is_replacement()
+
+
 def test_one_that_was_stable_is_restarted_quickly_again(host: Host) -> None:
     for _ in range(5):
         host.serve().exit(1)

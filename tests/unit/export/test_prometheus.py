@@ -54,6 +54,7 @@ DAEMON_NOW = Daemon(
     errors={"timeout": 1},
     connections=2,
     refused={"slow": 3},
+    history=True,
 )
 ALL: tuple[Known[Any], ...] = (*DAEMON, *CATALOGUE)
 

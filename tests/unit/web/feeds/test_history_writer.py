@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
+import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from slabmon.base.errors import UsageError
 from slabmon.store.settings import HistorySettings
 from slabmon.store.writer import RecordingWriter
 from slabmon.web.feeds.history_writer import HistoryWriter, NoHistory
+from tests.support.recordings import moment
 from tests.support.serving import FakeSource, run
 
 
@@ -66,41 +68,83 @@ def test_a_history_that_is_moved_away_is_begun_again(
     assert "moved or deleted" in caplog.text
 
 
-def test_the_cause_is_told_while_nothing_can_be_recorded(
+def test_while_nothing_can_be_recorded_the_past_is_answered(
     host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     append = RecordingWriter.append
     caplog.set_level("INFO")
 
     def full(*_: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    def cause() -> str:
-        try:
-            host.writer.span()
-        except NoHistory as error:
-            return str(error)
-        return ""
+        raise UsageError("database or disk is full")
 
     async def fill() -> None:
-        await host.until(lambda: not cause())
+        await host.until(lambda: host.writer.recording is True)
+        span = host.writer.span()
         monkeypatch.setattr(RecordingWriter, "append", full)
-        await host.until(lambda: "database or disk is full" in cause())
         await host.until(lambda: "cannot record history, retrying" in caplog.text)
+        assert host.writer.recording is False
+        assert host.writer.span()[0] == span[0]
+        assert host.writer.at(span[0]).time == span[0]
         monkeypatch.setattr(RecordingWriter, "append", append)
         await host.until(lambda: "recording history again" in caplog.text)
-        assert not cause()
+        assert host.writer.recording is True
 
     host.write_while(fill)
+    assert caplog.text.count("cannot record history, retrying: database or disk is full") == 1
     assert caplog.text.count("cannot record history") == 1
 
 
-def test_a_folder_that_is_gone_is_a_cause(host: Host, tmp_path: Path) -> None:
-    host.writer.close()
-    gone = Host(tmp_path / "gone" / "slabs.db")
+def test_a_folder_that_is_removed_is_not_begun_again(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = host.path.parent / "history"
+    folder.mkdir()
+    removed = Host(folder / "slabs.db")
+
+    async def remove() -> None:
+        await removed.until(lambda: removed.writer.recording is True)
+        first, _ = removed.writer.span()
+        shutil.rmtree(folder)
+        await removed.until(lambda: "cannot record history" in caplog.text)
+        assert removed.writer.recording is False
+        assert removed.writer.at(first).time == first, "the open file is still read"
+        folder.mkdir()
+        await removed.until(lambda: removed.writer.recording is True)
+        assert removed.writer.span()[0] > first
+
+    removed.write_while(remove)
+    removed.writer.close()
+    assert f"{folder} is missing or not writable" in caplog.text
+
+
+def test_a_file_that_cannot_be_opened_for_writing_is_read(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RecordingWriter(host.path) as before:
+        before.append(moment(0), at=1e9)
+
+    def read_only(*_: object) -> None:
+        raise UsageError(f"cannot write {host.path}: Read-only file system")
+
+    opened = RecordingWriter._open
 
     async def look() -> None:
-        await gone.until(lambda: bool(gone.writer._problem))
+        monkeypatch.setattr(RecordingWriter, "_open", read_only)
+        await host.until(lambda: host.writer.recording is False)
+        assert host.writer.span() == (1e9, 1e9)
+        monkeypatch.setattr(RecordingWriter, "_open", opened)
+        await host.until(lambda: host.writer.recording is True)
+        assert host.writer.span()[1] > 1e9
+
+    host.write_while(look)
+
+
+def test_a_folder_that_is_missing_is_a_cause(host: Host, tmp_path: Path) -> None:
+    gone = Host(tmp_path / "gone" / "slabs.db")
+    assert gone.writer.recording is None
+
+    async def look() -> None:
+        await gone.until(lambda: gone.writer.recording is False)
         with pytest.raises(NoHistory, match=r"cannot be written: .*No such file"):
             gone.writer.span()
 

@@ -115,6 +115,7 @@ def test_settings_travel_to_the_web_process() -> None:
     assert line.count(b"\n") == 1
     assert ProcessSettings.unpack(line) == ProcessSettings.of(web, kept)
     assert ProcessSettings.unpack(web.packed()).history == HistorySettings()
+    assert ProcessSettings.unpack(web.packed(replacement=True)).replacement
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disks that are full, read-only or gone, below history, recordings and reports."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from slabmon.store.recording import Recording
+from tests.live.daemon import PATIENCE_SECONDS, Daemon
+from tests.live.disk import Disk, fill, small_disk, use_up_inodes
+from tests.support.recordings import record
+
+pytestmark = pytest.mark.live
+
+UP = "slabmon_history_up"
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    with small_disk(4096) as result:
+        yield result
+
+
+class Host:
+    """A daemon whose history is on a disk of its own."""
+
+    def __init__(self, folder: Path, disk: Disk) -> None:
+        self.daemon = Daemon(folder, *disk.prefix)
+        self.daemon.config.write_text(
+            f'[history]\npath = "{disk.path}/history/slabs.db"\ninterval_seconds = 1\n'
+        )
+        self.daemon.start()
+        assert self.daemon.process is not None
+        self.pid = self.daemon.process.pid
+        self.mounted = disk.path
+        self.disk = disk.seen_by(self.pid)
+        self.folder = self.disk / "history"
+
+    def ask(self, path: str) -> dict[str, float]:
+        with urllib.request.urlopen(self.daemon.url + path, timeout=30) as answer:
+            document: dict[str, float] = json.load(answer)
+            return document
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not holds():
+            assert time.monotonic() < deadline, self.daemon.log()
+            time.sleep(0.3)
+
+    def until_recording(self, expected: float) -> None:
+        self.until(lambda: self.daemon.scrape().get(UP) == expected)
+
+    def end(self) -> None:
+        self.daemon.signal(signal.SIGTERM)
+        assert self.daemon.wait() == 0
+
+
+@pytest.fixture
+def host(tmp_path: Path, disk: Disk) -> Iterator[Host]:
+    result = Host(tmp_path, disk)
+    try:
+        result.until_recording(1)
+        yield result
+    finally:
+        result.end()
+
+
+def test_history_on_a_full_disk_answers_and_resumes(host: Host) -> None:
+    first = host.ask("/api/v1/history")["first"]
+    fill(host.disk)
+    host.until_recording(0)
+    assert host.daemon.has_logged("cannot record history, retrying")
+    time.sleep(5)
+    last = host.ask("/api/v1/history")["last"]
+    assert host.ask("/api/v1/history")["first"] == first
+    assert host.ask(f"/api/v1/snapshot?at={first}")["schema"]
+    assert host.daemon.scrape()["slabmon_up"] == 1
+    (host.disk / "filler").unlink()
+    host.until_recording(1)
+    host.until(lambda: host.ask("/api/v1/history")["last"] > last)
+    assert host.ask("/api/v1/history")["first"] == first
+    assert host.daemon.log().count("cannot record history") == 1
+    assert host.daemon.log().count("recording history again") == 1
+
+
+def test_history_whose_directory_is_removed_answers_and_resumes(host: Host) -> None:
+    first = host.ask("/api/v1/history")["first"]
+    owner = host.folder.stat()
+    shutil.rmtree(host.folder)
+    host.until_recording(0)
+    assert host.daemon.has_logged("is missing or not writable")
+    assert host.ask(f"/api/v1/snapshot?at={first}")["schema"]
+    assert host.daemon.scrape()["slabmon_up"] == 1
+    host.folder.mkdir()
+    shutil.chown(host.folder, owner.st_uid, owner.st_gid)
+    host.until_recording(1)
+    assert host.ask("/api/v1/history")["first"] > first
+    assert host.daemon.log().count("cannot record history") == 1
+
+
+@pytest.mark.parametrize("trouble", ["full", "inodes", "read-only"])
+def test_a_new_web_process_serves_and_reads_what_it_cannot_write(host: Host, trouble: str) -> None:
+    (web,) = Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text().split()
+    first = host.ask("/api/v1/history")["first"]
+    os.kill(int(web), signal.SIGKILL)
+    host.until(lambda: not Path(f"/proc/{web}/exe").exists())  # its successor starts in a second
+    if trouble == "full":
+        fill(host.disk)
+    elif trouble == "inodes":
+        use_up_inodes(host.disk)
+    else:
+        Disk.remount(host.pid, host.mounted, "ro")
+    host.until(lambda: restarted(host))
+    assert host.daemon.scrape()["slabmon_up"] == 1
+    # Without inodes the log that the last process left can still be written.
+    host.until_recording(1 if trouble == "inodes" else 0)
+    assert host.ask("/api/v1/history")["first"] == first
+    if trouble == "full":
+        (host.disk / "filler").unlink()
+    elif trouble == "read-only":
+        Disk.remount(host.pid, host.mounted, "rw")
+    host.until_recording(1)
+    assert host.ask("/api/v1/history")["first"] == first
+
+
+def restarted(host: Host) -> bool:
+    try:
+        return host.daemon.scrape().get("slabmon_web_restarts_total", 0) >= 1
+    except OSError:
+        return False
+
+
+def run(disk: Disk, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script on the disk; in it, "$slabmon" is the command."""
+    prologue = f'cd {disk.path}; slabmon="{sys.executable} -m slabmon"; '
+    return subprocess.run(
+        [*disk.prefix, "sh", "-c", prologue + script, "sh", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+
+
+def test_record_ends_with_one_error_and_a_readable_file(disk: Disk, tmp_path: Path) -> None:
+    done = run(
+        disk,
+        "head -c 3000000 /dev/zero > filler;"
+        "$slabmon record -o slabs.db --interval 0.1s --seconds 60s; code=$?; rm filler;"
+        'cp slabs.db* "$1"; exit $code',
+        str(tmp_path),
+    )
+    assert done.returncode == 2, done.stderr
+    message = done.stderr.splitlines()[-1]
+    assert message == "slabmon: error: recording slabs.db: database or disk is full"
+    with Recording(tmp_path / "slabs.db") as recording:
+        for time_, _ in zip(recording.times(), range(1000), strict=False):
+            recording.at(time_)
+        assert recording.times()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        ("head -c 9000000 /dev/zero > filler 2> /dev/null", "No space left on device"),
+        (
+            "n=0; while touch $n 2> /dev/null; do n=$((n+1)); done",
+            "No space left on device",
+        ),
+        ("mount -o remount,ro .", "Read-only file system"),
+    ],
+)
+def test_a_report_is_written_whole_or_not_at_all(
+    disk: Disk, tmp_path: Path, trouble: str, reason: str
+) -> None:
+    slabs = record(tmp_path / "slabs.db", 5)
+    done = run(
+        disk,
+        f"echo before > page.html; {trouble};"
+        '$slabmon report --replay "$1" -o new.html;'
+        '$slabmon report --replay "$1" -o page.html; code=$?; cat page.html;'
+        "ls -A | grep html; exit $code",
+        str(slabs),
+    )
+    assert done.returncode == 2
+    assert done.stderr == "".join(
+        f"slabmon: error: cannot write {name}: {reason}\n" for name in ("new.html", "page.html")
+    )
+    assert done.stdout == "before\npage.html\n"
+
+
+def test_a_snapshot_into_a_full_file_is_one_error(disk: Disk) -> None:
+    done = run(
+        disk,
+        "head -c 9000000 /dev/zero > filler 2> /dev/null;"
+        "$slabmon snapshot --seconds 0 --format json > out.json",
+    )
+    assert done.returncode == 70
+    assert done.stderr == "slabmon: error: cannot write the output: no space left on device\n"
