@@ -18,6 +18,7 @@ from slabmon.kernel.census.reading import Reading
 from slabmon.kernel.census.slabs import Slabs
 
 NONE = -1
+_OBJECT_BYTES = 64  # kept of an object beside its words
 PAGE_WORDS = PAGE_BYTES // 8
 
 
@@ -60,12 +61,14 @@ class Subjects:
 
 
 def choose(slabs: Slabs, wanted: Bool, most_bytes: int, seed: int = 0) -> tuple[I64, float]:
-    """Return the slabs of wanted caches, and 1.0; if they would take more than `most_bytes`, random
-    ones of the largest of these caches, and the share of slabs chosen. `wanted` is by cache."""
+    """Return the slabs of wanted caches, and 1.0; if what is kept of them would take more than
+    `most_bytes`, random ones of the largest of these caches, and the share of slabs chosen.
+    `wanted` is by cache."""
     rows = np.flatnonzero(wanted[slabs.cache])
     rows = np.random.default_rng(seed).permutation(rows)
     rows = rows[np.argsort(slabs.cache[rows], kind="stable")]
-    sizes, cache = slabs.pages[rows] * PAGE_BYTES, slabs.cache[rows]
+    cache = slabs.cache[rows]
+    sizes = slabs.pages[rows] * PAGE_BYTES + slabs.objects[rows] * _OBJECT_BYTES
     per_cache = np.bincount(cache, weights=sizes, minlength=len(wanted))
     level = _level(per_cache.astype(np.float64), most_bytes)
     before = np.cumsum(sizes) - sizes

@@ -27,7 +27,7 @@ from slabmon.model import LARGE_CACHE
 
 Aliases = Mapping[str, tuple[str, ...]]
 
-_SUBJECTS_SHARE = 1 / 8  # of the memory allowed, for words of objects
+_SUBJECTS_SHARE = 1 / 4  # of the memory allowed, for objects of mixed caches
 _CPU_SHARE = 1 / 2  # of the CPU time left, for pointers to them
 _MOST_GROUPS = 100  # of one cache; the smallest together are one row
 _NOTHING_KNOWN = Label("unknown", Strength.OWNER)

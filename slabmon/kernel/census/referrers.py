@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slabmon.base.arrays import I32, I64, U64
+from slabmon.base.arrays import I32, I64, U64, Values
 from slabmon.kernel.census.contents import NONE, PAGE_WORDS, Subjects, has_bit, page_frames
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
@@ -31,13 +31,18 @@ class Pointers:
     """Pointers to subjects, one row each, offsets in bytes. `source` is the row of the cache whose
     objects hold it, or, in `between`, the subject that does."""
 
-    source: I64
-    offset: I64  # in the object that holds it
-    target: I64
-    into: I64  # offset in the subject pointed to; that of large blocks is cut off
+    source: Values
+    offset: Values  # in the object that holds it
+    target: Values
+    into: Values  # offset in the subject pointed to; that of large blocks is cut off
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def rows(self, chosen: I64) -> Pointers:
+        """Return these rows, as 64-bit numbers."""
+        columns = (self.source, self.offset, self.target, self.into)
+        return Pointers(*(column[chosen].astype(np.int64) for column in columns))
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def find(
     del between
     return Referrers(
         named=_unpacked(_distinct(np.concatenate(named))),
-        between=Pointers(*joined.astype(np.int64)),
+        between=Pointers(*joined),
         share=read / max(len(pfns), 1),
     )
 

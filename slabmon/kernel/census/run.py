@@ -20,8 +20,13 @@ from slabmon.kernel.census.child import LENGTH, Report
 from slabmon.kernel.census.settings import CensusSettings
 
 _ERRORS = {error.exit_code: error for error in (PermissionDenied, UnsupportedHost)}
-# BLAS, which no census uses, would start a thread and its stack for every CPU.
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+# BLAS, which no census uses, would start a thread and its stack for every CPU. Arrays of several
+# MiB go back to the kernel when they are freed, whatever was freed before (mallopt(3)).
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
+}
 _TICK_SECONDS = 0.1
 _END_SECONDS = 1.0
 _RECEIVE_BYTES = 1 << 16

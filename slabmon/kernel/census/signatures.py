@@ -10,12 +10,12 @@ the most frequent: so that objects alike come into one group.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 
-from slabmon.base.arrays import I64, U64, Bool
+from slabmon.base.arrays import I32, I64, U64, Bool
 from slabmon.kernel.census.contents import NONE, Subjects
 from slabmon.kernel.census.members import NO_LINK, Slot, Structs, label
 from slabmon.kernel.census.memory import Memory
@@ -25,7 +25,7 @@ from slabmon.kernel.census.symbols import Symbols
 _ROUNDS = 12
 # mm/slab_common.c: kmalloc_info[]. The smallest are missing where caches are lines of that size.
 _KMALLOC_SIZES = (8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192)
-_PIECE = 1 << 17  # words looked at at once
+_PIECE = 1 << 17  # words, or pointers, looked at at once
 _OFFSET_BITS = 24  # of an offset in bytes
 _OFFSETS = (1 << _OFFSET_BITS) - 1
 _MANY_SIZES = 4  # what objects of so many sizes hold says little of whose they are
@@ -53,29 +53,30 @@ class Label:
     module: str | None = None
 
 
-@dataclass
 class Evidence:
-    """Labels, and which objects they are of: pairs of object and label."""
+    """Labels, and the objects that each is of."""
 
-    labels: list[Label] = field(default_factory=list)
-    objects: list[I64] = field(default_factory=list)
-    numbers: list[I64] = field(default_factory=list)
-    _known: dict[Label, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.labels: list[Label] = []
+        self._objects: list[list[I32]] = []
+        self._numbers: dict[Label, int] = {}
 
     def add(self, label: Label, objects: I64) -> None:
         """Add what is known of these objects."""
         if not len(objects):
             return
-        number = self._known.setdefault(label, len(self.labels))
+        number = self._numbers.setdefault(label, len(self.labels))
         if number == len(self.labels):
             self.labels.append(label)
-        self.objects.append(objects)
-        self.numbers.append(np.full(len(objects), number))
+            self._objects.append([])
+        self._objects[number].append(objects.astype(np.int32))
 
-    def pairs(self) -> tuple[I64, I64]:
-        """Return all objects, and the label of each."""
-        nothing = np.zeros(0, np.int64)
-        return np.concatenate([nothing, *self.objects]), np.concatenate([nothing, *self.numbers])
+    def objects(self, number: int) -> I64:
+        """Return the objects that a label is of."""
+        parts = self._objects[number]
+        if len(parts) > 1:
+            parts[:] = [np.unique(np.concatenate(parts))]
+        return parts[0].astype(np.int64)
 
 
 class Namer:
@@ -129,36 +130,33 @@ class Namer:
         """Name what members of subjects of known structs point to, then of what these point to,
         until nothing is new."""
         for _ in range(_ROUNDS):
-            rows = np.flatnonzero(((self.types != 0) & ~self._followed)[between.source])
-            self._followed |= self.types != 0
-            if not len(rows):
+            fresh = (self.types != 0) & ~self._followed
+            if not fresh.any():
                 return
-            self._follow_members(
-                self.types[between.source[rows]],
-                between.offset[rows],
-                between.target[rows],
-                between.into[rows],
-            )
+            self._followed |= fresh
+            for part in _pieces(np.flatnonzero(fresh[between.source])):
+                rows = between.rows(part)
+                self._follow_members(self.types[rows.source], rows)
 
     def follow_named(self, named: Pointers, cache_types: Mapping[int, int]) -> None:
         """Name what objects of named caches point to. `cache_types` are their structs."""
-        kinds = np.zeros(len(self._names) + 1, np.int64)
+        structs = np.zeros(len(self._names) + 1, np.int64)
         for cache, struct in cache_types.items():
-            kinds[cache] = struct
-        structs = kinds[named.source]
-        typed = structs != 0
-        self._follow_members(
-            structs[typed], named.offset[typed], named.target[typed], named.into[typed]
-        )
-        for key, rows in _groups(named.source << _OFFSET_BITS | named.offset, ~typed):
-            name, offset = self._names[key >> _OFFSET_BITS], key & _OFFSETS
-            pointed = Label(f"pointed to by {name}+{offset}", Strength.CACHE)
-            self.evidence.add(pointed, _distinct(named.target[rows]))
+            structs[cache] = struct
+        for part in _pieces(np.flatnonzero(structs[named.source] != 0)):
+            rows = named.rows(part)
+            self._follow_members(structs[rows.source], rows)
+        for part in _pieces(np.flatnonzero(structs[named.source] == 0)):
+            rows = named.rows(part)
+            for key, alike in _groups(rows.source << _OFFSET_BITS | rows.offset):
+                name, offset = self._names[key >> _OFFSET_BITS], key & _OFFSETS
+                pointed = Label(f"pointed to by {name}+{offset}", Strength.CACHE)
+                self.evidence.add(pointed, _distinct(rows.target[alike]))
 
-    def _follow_members(self, structs: I64, offsets: I64, targets: I64, into: I64) -> None:
-        for key, rows in _groups(structs << _OFFSET_BITS | offsets, np.ones(len(structs), bool)):
+    def _follow_members(self, structs: I64, rows: Pointers) -> None:
+        for key, alike in _groups(structs << _OFFSET_BITS | rows.offset):
             struct, offset = key >> _OFFSET_BITS, key & _OFFSETS
-            self._follow_slot(struct, offset, targets[rows], into[rows])
+            self._follow_slot(struct, offset, rows.target[alike], rows.into[alike])
 
     def _follow_slot(self, struct: int, offset: int, targets: I64, into: I64) -> None:
         """Name what one word of one struct points to."""
@@ -213,7 +211,7 @@ class Namer:
         owner, offset, number = owner[named], offset[named], number[named].astype(np.int64)
         sizes = _distinct(number << 32 | self._sizes[owner]) >> 32
         spread = np.bincount(sizes, minlength=len(values))  # sizes of objects that hold the word
-        for key, rows in _groups(number << _OFFSET_BITS | offset, np.ones(len(number), bool)):
+        for key, rows in _groups(number << _OFFSET_BITS | offset):
             value, place = key >> _OFFSET_BITS, key & _OFFSETS
             symbol = known[int(values[value])]
             strength = Strength.SYMBOL if spread[value] < _MANY_SIZES else Strength.COMMON
@@ -242,19 +240,16 @@ class Namer:
         A few words left behind by what had the memory before do not outweigh the member that points
         to thousands alike.
         """
-        objects, numbers = self.evidence.pairs()
-        result = np.full(len(self._subjects), NONE)
-        if not len(objects):
-            return result
-        labels = self.evidence.labels
-        strengths = np.array([known.strength for known in labels])
-        key = self._subjects.cache[objects] * len(labels) + numbers
-        _, inverse, counts = np.unique(key, return_inverse=True, return_counts=True)
-        weights = strengths[numbers] + np.log10(counts[inverse])
-        order = np.lexsort((numbers, weights, objects))
-        last = np.append(np.diff(objects[order]) != 0, True)
-        result[objects[order][last]] = numbers[order][last]
-        return self._joined(result)
+        chosen = np.full(len(self._subjects), NONE)
+        best = np.full(len(self._subjects), -1.0)
+        for number, known in enumerate(self.evidence.labels):
+            objects = self.evidence.objects(number)
+            caches = self._subjects.cache[objects]
+            weights = known.strength + np.log10(np.maximum(np.bincount(caches), 1))[caches]
+            better = weights > best[objects]
+            chosen[objects[better]] = number
+            best[objects[better]] = weights[better]
+        return self._joined(chosen)
 
     def _joined(self, chosen: I64) -> I64:
         """Give objects of one struct one label, the most frequent, whatever points to them."""
@@ -266,20 +261,20 @@ class Namer:
             [
                 best[known.struct] if known.struct else number
                 for number, known in enumerate(self.evidence.labels)
-            ]
+            ],
+            np.int64,
         )
-        return np.where(chosen == NONE, NONE, same[chosen])
+        return np.append(same, NONE)[chosen]
 
     def follow_groups(self, between: Pointers, labels: I64) -> None:
         """Name objects of which nothing else is known by the group that points to them."""
-        owner = labels[between.source]
-        rows = (owner != NONE) & (labels[between.target] == NONE)
-        for key, part in _groups(np.maximum(owner, 0) << _OFFSET_BITS | between.offset, rows):
+        known = (labels[between.source] != NONE) & (labels[between.target] == NONE)
+        rows = between.rows(np.flatnonzero(known))
+        for key, alike in _groups(labels[rows.source] << _OFFSET_BITS | rows.offset):
             group = self.evidence.labels[key >> _OFFSET_BITS]
             text = f"pointed to by +{key & _OFFSETS} of what {_as_clause(group.text)}"
-            self.evidence.add(
-                Label(text, Strength.OWNER, module=group.module), _distinct(between.target[part])
-            )
+            label_ = Label(text, Strength.OWNER, module=group.module)
+            self.evidence.add(label_, _distinct(rows.target[alike]))
 
 
 def _as_clause(text: str) -> str:
@@ -288,10 +283,14 @@ def _as_clause(text: str) -> str:
     return f"is {text}" if text.startswith(("pointed", "linked")) else text
 
 
-def _groups(keys: I64, mask: Bool) -> list[tuple[int, I64]]:
-    """Return each distinct key of the rows of a mask, and the rows that have it."""
-    rows = np.flatnonzero(mask)
-    rows = rows[np.argsort(keys[rows], kind="stable")]
+def _pieces(rows: I64) -> list[I64]:
+    """Cut rows into pieces, so that what is computed of them takes little memory."""
+    return np.split(rows, range(_PIECE, len(rows), _PIECE))
+
+
+def _groups(keys: I64) -> list[tuple[int, I64]]:
+    """Return each distinct key, and the rows that have it."""
+    rows = np.argsort(keys, kind="stable")
     edges = np.flatnonzero(np.diff(keys[rows])) + 1
     return [(int(keys[part[0]]), part) for part in np.split(rows, edges) if len(part)]
 

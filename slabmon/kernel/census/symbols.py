@@ -19,6 +19,7 @@ from slabmon.kernel.symbols.table import SymbolTable
 
 _AROUND_MODULES = 64 << 20  # bytes: a module's data is near its text, or that of another
 _TABLE_BYTES = 128
+_PIECE = 1 << 13  # addresses looked at at once
 _GAP = 3  # words in a table that are no functions; more end it
 _MARKS = ("__start_", "__stop_", "__init")  # edges of sections, not variables
 _IMAGE = ("Kernel code", "Kernel rodata", "Kernel data", "Kernel bss")
@@ -81,9 +82,12 @@ class Symbols:
         known = self._named(self._functions, addresses, is_function=True)
         known |= self._named(self._data, addresses, is_function=False)
         start, end = self._text
-        rest = (addresses - np.uint64(start)) >= np.uint64(end - start)
-        rest &= ~np.isin(addresses, np.array(list(known), np.uint64))
-        return known | self._tables(memory, addresses[rest])
+        in_data = (addresses - np.uint64(start)) >= np.uint64(end - start)
+        in_data &= ~np.isin(addresses, np.array(list(known), np.uint64))
+        rest = addresses[in_data]
+        for part in np.split(rest, range(_PIECE, len(rest), _PIECE)):
+            known |= self._tables(memory, part)
+        return known
 
     def _named(self, tables: Tables, addresses: U64, is_function: bool) -> dict[int, Symbol]:
         found = {}
