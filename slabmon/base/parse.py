@@ -13,10 +13,10 @@ _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
 
 
-def _parse(text: str, units: dict[str, int], what: str, examples: str) -> float:
+def _parse(text: str, units: dict[str, int], kind: str, examples: str) -> float:
     match = re.fullmatch(rf"(\d{{1,12}}(?:\.\d{{1,6}})?)([{''.join(units)}]?)", text, re.ASCII)
     if match is None:
-        raise UsageError(f"invalid {what} {text!r}: expected for example {examples}")
+        raise UsageError(f"invalid {kind} {text!r}: expected for example {examples}")
     return float(match[1]) * units[match[2]]
 
 

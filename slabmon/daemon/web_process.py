@@ -83,11 +83,11 @@ class WebProcess:
             return
         if unpacked is None:
             return
-        message, rest = unpacked
+        message, commands = unpacked
         self.started = not message.error
         self._on_started(self, message)
-        if rest and not self._released:
-            self._command(rest)
+        if commands and not self._released:
+            self._command(commands)
 
     def _command(self, data: bytes) -> None:
         command = data.replace(ALIVE, b"")

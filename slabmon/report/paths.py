@@ -221,7 +221,7 @@ def allocated_stack_paths(snapshot: Snapshot, before: Snapshot | None = None) ->
         return sums.paths()
     then = _by_stack(before, sums)
     other, without = (sums.numbers(Frame(name, REMARK)) for name in (OTHER_STACKS, NO_STACK))
-    rest, rest_variance = (
+    remaining, remaining_variance = (
         sum(row[i] for row in now.values()) - sum(row[i] for row in then.values()) for i in (0, 1)
     )
     smallest = 0.0
@@ -233,9 +233,9 @@ def allocated_stack_paths(snapshot: Snapshot, before: Snapshot | None = None) ->
         grown, added_variance = max(0.0, size - earlier[0]), max(0.0, variance - earlier[1])
         if path != other and grown:
             sums.add(path, grown, 0, added_variance)
-            rest, rest_variance = rest - grown, rest_variance - added_variance
-    if rest > 0:
-        sums.add(other, rest, 0, max(0.0, rest_variance))
+            remaining, remaining_variance = remaining - grown, remaining_variance - added_variance
+    if remaining > 0:
+        sums.add(other, remaining, 0, max(0.0, remaining_variance))
     return sums.paths()
 
 

@@ -92,7 +92,7 @@ class _Profile:
             block(1, integer(1, string(name)) + integer(2, string(unit)))
             for name, unit in _SAMPLE_TYPES
         ]
-        rest = (
+        profile_fields = (
             integer(9, round(time * 1e9)),
             integer(10, round(seconds * 1e9)),
             block(11, integer(1, string("space")) + integer(2, string("bytes"))),
@@ -102,7 +102,7 @@ class _Profile:
         )
         strings = [block(6, text.encode()) for text in self._strings]
         parts = (self._samples, self._mappings, self._locations, self._functions, strings)
-        data = b"".join((*types, *(item for part in parts for item in part), *rest))
+        data = b"".join((*types, *(item for part in parts for item in part), *profile_fields))
         return gzip.compress(data, 6, mtime=0)
 
 

@@ -46,11 +46,11 @@ def count(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-def listed(parts: Sequence[str], most: int = _MOST) -> str:
-    """Join names: a, b and c; beyond `most`: a, b, c and 4 others."""
-    shown = list(parts[:most])
-    if len(parts) > most:
-        shown.append(count(len(parts) - most, "other"))
+def listed(parts: Sequence[str], limit: int = _MOST) -> str:
+    """Join names: a, b and c; beyond `limit`: a, b, c and 4 others."""
+    shown = list(parts[:limit])
+    if len(parts) > limit:
+        shown.append(count(len(parts) - limit, "other"))
     return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
@@ -76,12 +76,12 @@ def slab_memory(snapshot: Snapshot) -> Iterable[Sentence]:
         )
         return
     rows.sort(reverse=True)
-    most = listed([f"{name} ({size(held)})" for held, name in rows[:_MOST]])
+    largest = listed([f"{name} ({size(held)})" for held, name in rows[:_MOST]])
     yield Sentence(
         "memory",
         f"All slabs of this host take {size(sum(held for held, _ in rows))} in "
         f"{count(len(rows), 'cache')}, including what was allocated before tracking began. The "
-        f"largest: {most}.",
+        f"largest: {largest}.",
     )
 
 
@@ -107,14 +107,14 @@ def live_memory(snapshot: Snapshot) -> Iterable[Sentence]:
         f"{size(held)} of the memory allocated in the {duration(snapshot.tracking.seconds)} since "
         f"tracking began is live ({how}). Older allocations are not included.",
     )
-    for what, rows in (
+    for kind, rows in (
         ("caches", [(row.live.bytes, row.name) for row in snapshot.caches]),
         ("call sites", [(row.live.bytes, row.full_label) for row in snapshot.sites]),
     ):
-        most = sorted(((b, name) for b, name in rows if b > 0), reverse=True)[:_MOST]
-        if most and held:
-            names = listed([f"{name} ({size(b)}, {b / held:.0%})" for b, name in most])
-            yield Sentence("live", f"The {what} with most of it: {names}.")
+        largest = sorted(((b, name) for b, name in rows if b > 0), reverse=True)[:_MOST]
+        if largest and held:
+            names = listed([f"{name} ({size(b)}, {b / held:.0%})" for b, name in largest])
+            yield Sentence("live", f"The {kind} with most of it: {names}.")
 
 
 def device_memory(snapshot: Snapshot) -> Iterable[Sentence]:
@@ -128,7 +128,7 @@ def device_memory(snapshot: Snapshot) -> Iterable[Sentence]:
         )
         return
     total = sum(device.managed_bytes for device in holding)
-    most = listed(
+    largest = listed(
         [
             f"{device.name} ({device.driver or 'no driver'}, {size(device.managed_bytes)})"
             for device in holding[:_MOST]
@@ -148,7 +148,7 @@ def device_memory(snapshot: Snapshot) -> Iterable[Sentence]:
         "devices",
         f"{count(len(holding), 'device holds', 'devices hold')} "
         f"{count(sum(d.resources for d in holding), 'managed resource')} of {size(total)}, "
-        f"{since}. {slabs}. The largest: {most}.",
+        f"{since}. {slabs}. The largest: {largest}.",
     )
 
 
@@ -194,14 +194,14 @@ class Growth(NamedTuple):
         return self.bytes / (self.times[-1] - self.times[0]) * 3600
 
 
-def grown(window: Window, view: str, most: int) -> list[Growth]:
+def grown(window: Window, view: str, limit: int) -> list[Growth]:
     """Return the rows that grew most, largest first; none if the window has no past."""
     if not window.moments or window.span <= 0:
         return []
     table = Table(VIEWS[view], window)
     rates = table.values("growth_bytes_per_hour")
     errors = table.growth_error() if table.view.figure_error else np.zeros(len(table))
-    order = table.order("growth_bytes_per_hour")[:most]
+    order = table.order("growth_bytes_per_hour")[:limit]
     order = order[rates[order] > 0]
     times = [*window.moments, window.snapshot.tracking.seconds]
     return [
@@ -221,16 +221,17 @@ def growth(period: ReportPeriod) -> Iterable[Sentence]:
         )
         return
     any_growth = False
-    for view, what in zip(GROWING, ("cache", "call site", "device"), strict=True):
+    for view, kind in zip(GROWING, ("cache", "call site", "device"), strict=True):
         rows = grown(window, view, _MOST)
         if rows:
             any_growth = True
-            most = listed(
+            largest = listed(
                 [f"{row.name} by {size(row.bytes)}{_doubt(row.bytes, row.error)}" for row in rows]
             )
-            names = what + "s" if len(rows) > 1 else what
+            names = kind + "s" if len(rows) > 1 else kind
             yield Sentence(
-                "growth", f"The {names} that grew most in the last {duration(window.span)}: {most}."
+                "growth",
+                f"The {names} that grew most in the last {duration(window.span)}: {largest}.",
             )
     if not any_growth:
         yield Sentence(

@@ -79,10 +79,10 @@ def build(paths: Paths) -> Tree:
     )
 
 
-def largest(tree: Tree, most: int = MAX_NODES, share: float = MIN_SHARE) -> Bool:
+def largest(tree: Tree, limit: int = MAX_NODES, share: float = MIN_SHARE) -> Bool:
     """Return a mask (nodes,) of the largest nodes and all their ancestors. It relies on children
     being no larger than their parent and coming after it."""
-    order = np.argsort(-tree.size, kind="stable")[:most]
+    order = np.argsort(-tree.size, kind="stable")[:limit]
     keep = np.zeros(len(tree), bool)
     keep[order] = True
     keep &= tree.size >= tree.size[0] * share
@@ -90,14 +90,14 @@ def largest(tree: Tree, most: int = MAX_NODES, share: float = MIN_SHARE) -> Bool
     return keep
 
 
-def to_json(tree: Tree, most: int = MAX_NODES) -> dict[str, Any]:
-    """Return the `most` largest nodes in preorder, larger siblings first, as columns.
+def to_json(tree: Tree, limit: int = MAX_NODES) -> dict[str, Any]:
+    """Return the `limit` largest nodes in preorder, larger siblings first, as columns.
 
     `names` and `kinds` describe frames; `depth`, `frame`, `size`, `net`, `objects` and `error`
     (one standard error, in bytes) describe nodes. Nodes too small to be drawn are merged into one
     per parent, of kind REMARK, named after their number.
     """
-    keep = largest(tree, most)
+    keep = largest(tree, limit)
     columns = np.array([tree.size, tree.net, tree.objects, tree.variance, tree.nodes])
     candidates = np.arange(1, len(tree))[keep[tree.parent[1:]]]
     large, small = candidates[keep[candidates]], candidates[~keep[candidates]]

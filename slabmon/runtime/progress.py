@@ -16,7 +16,7 @@ _PATIENCE_SECONDS = 1.0
 _TICKS_PER_SECOND = 10
 
 
-def track(items: Iterable[T], count: int, what: str) -> Iterator[T]:
+def track(items: Iterable[T], count: int, title: str) -> Iterator[T]:
     """Yield the items, `count` of them, and show a bar once they have taken a second."""
     if not sys.stderr.isatty():
         yield from items
@@ -35,14 +35,14 @@ def track(items: Iterable[T], count: int, what: str) -> Iterator[T]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bars:
-        bar = bars.add_task(what, total=count, completed=taken)
+        bar = bars.add_task(title, total=count, completed=taken)
         for item in source:
             yield item
             bars.advance(bar)
 
 
 @contextmanager
-def share_bar(what: str) -> Iterator[Callable[[float], None]]:
+def share_bar(title: str) -> Iterator[Callable[[float], None]]:
     """Return a function to be called, again and again, with the share of the work that is done: it
     shows a bar once the work has taken a second."""
     if not sys.stderr.isatty():
@@ -55,7 +55,7 @@ def share_bar(what: str) -> Iterator[Callable[[float], None]]:
         def show(share: float) -> None:
             nonlocal update
             if update is None and time.monotonic() >= due:
-                update = _open_bar(what, stack)
+                update = _open_bar(title, stack)
             if update is not None:
                 update(share)
 

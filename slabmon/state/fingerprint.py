@@ -62,13 +62,13 @@ _REASONS = {
 }
 
 
-def differences(kept: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+def differences(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
     """Return the reasons why kept programs cannot be used; [] if they can."""
     reasons = [
         _REASONS.get(key)
-        or f"{key.removeprefix('define ')} was {kept.get(key)}, is {expected.get(key)}"
-        for key in (*expected, *(key for key in kept if key not in expected))
-        if kept.get(key) != expected.get(key)
+        or f"{key.removeprefix('define ')} was {stored.get(key)}, is {expected.get(key)}"
+        for key in (*expected, *(key for key in stored if key not in expected))
+        if stored.get(key) != expected.get(key)
     ]
     more = len(reasons) - _SHOWN
     return reasons[:_SHOWN] + ([f"and {more} more differences"] if more > 0 else [])

@@ -97,11 +97,11 @@ class RecordingWriter(Recording):
         """Return whether the path is no longer that of the open file: it was deleted, renamed, or
         its file system is gone. What is appended then is lost."""
         try:
-            there = os.stat(self.path)
+            at_path = os.stat(self.path)
         except OSError:
             return True
         file = os.fstat(self._lock)
-        return (there.st_dev, there.st_ino) != (file.st_dev, file.st_ino)
+        return (at_path.st_dev, at_path.st_ino) != (file.st_dev, file.st_ino)
 
     def _check(self) -> None:
         """Turn an empty file into a recording, check it, and prepare it for writing."""

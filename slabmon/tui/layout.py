@@ -58,13 +58,13 @@ def lay_out(
     columns do not jump as values change.
     """
     known = {} if known is None else known
-    first, *others = choices(table)
-    layout = _fit(table, order, width, [first, *others[skip:]], sort, known)
-    ordered = [column for column in others if column.name == sort[0]]
+    first, *columns = choices(table)
+    layout = _fit(table, order, width, [first, *columns[skip:]], sort, known)
+    ordered = [column for column in columns if column.name == sort[0]]
     if skip or not ordered or ordered[0] in layout.columns:
         return layout
-    rest = [column for column in others if column not in ordered]
-    return _fit(table, order, width, [first, *ordered, *rest], sort, known)
+    unsorted = [column for column in columns if column not in ordered]
+    return _fit(table, order, width, [first, *ordered, *unsorted], sort, known)
 
 
 def _fit(

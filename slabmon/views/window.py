@@ -111,10 +111,10 @@ class Listing:
         """
         array = self._attributes.get(path)
         if array is None:
-            part, _, rest = path.partition("?")
+            part, _, subpath = path.partition("?")
             values = list(map(attrgetter(part), self.rows))
-            if rest:
-                get = attrgetter(rest)
+            if subpath:
+                get = attrgetter(subpath)
                 values = [None if value is None else get(value) for value in values]
             array = self._attributes[path] = as_array(values)
         return array

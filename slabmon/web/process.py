@@ -95,7 +95,7 @@ def _line(channel: socket.socket) -> bytes:
 
 async def serve(
     context: Context,
-    kept: HistorySettings,
+    history_settings: HistorySettings,
     tls: ssl.SSLContext | None,
     channel: socket.socket,
     listeners: list[socket.socket],
@@ -107,7 +107,9 @@ async def serve(
     readings = Channel(reader, writer, context.settings.budget_seconds, retired.set)
     await readings.first()
     context.source = context.censuses = readings
-    context.past = context.history = history = history_writer.HistoryWriter(kept, readings)
+    context.past = context.history = history = history_writer.HistoryWriter(
+        history_settings, readings
+    )
     tasks = [asyncio.create_task(work) for work in (history.run(), context.live.keep(readings))]
     server = Server(make_app(context), context.connections, context.settings, tls)
     server.listen_on(listeners)

@@ -133,14 +133,14 @@ class StackTable:
         stackless, present = present[:, -1], present[:, :-1]
         present[:, self._evicted], evicted = 0, present[:, self._evicted].sum(1)
         size = present[0]
-        kept = np.argsort(-size, kind="stable")[:KEPT]
-        kept = np.sort(kept[size[kept] > 0])
-        others = retired + evicted + present.sum(1) - present[:, kept].sum(1)
-        size, variance = np.column_stack([others, stackless, present[:, kept]])
+        stack_ids = np.argsort(-size, kind="stable")[:KEPT]
+        stack_ids = np.sort(stack_ids[size[stack_ids] > 0])
+        remainder = retired + evicted + present.sum(1) - present[:, stack_ids].sum(1)
+        size, variance = np.column_stack([remainder, stackless, present[:, stack_ids]])
         error = np.sqrt(variance * _UNIT)
         # No meaningless digits: in a recording they would change each time.
         step = np.exp2(np.floor(np.log2(np.maximum(error / _DIGITS, 1))))
         return Stacked(
-            np.concatenate([[OTHER_STACKS, STACKLESS], kept]).astype(np.int32),
+            np.concatenate([[OTHER_STACKS, STACKLESS], stack_ids]).astype(np.int32),
             *((np.rint(column / step) * step).astype(np.int64) for column in (size, error)),
         )

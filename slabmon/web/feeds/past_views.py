@@ -59,11 +59,11 @@ class PastViews:
             await self._each(past, {*times, before.time, now.time}, history.add, client)
             return history.add(now.snapshot)
 
-        found: Window = await self._once("window", now, now.time, make, client)
+        window: Window = await self._once("window", now, now.time, make, client)
         if not judged:
-            return found
+            return window
         assessment = await self.assessment(past, time, client=client)
-        return replace(found, now=Instant(now.snapshot, lambda: assessment))
+        return replace(window, now=Instant(now.snapshot, lambda: assessment))
 
     async def hour(self, past: Past, time: float, *, client: str = "") -> ChartHistory:
         """Return the hour around a Unix time, as far as it is of the same tracking session."""
@@ -120,13 +120,13 @@ class PastViews:
         """Return the cached result, or make it; one at a time. A client that gives up waiting
         finds it cached the next time."""
         async with self._turn.hold(client, WAIT_SECONDS):
-            kept = self._kept.setdefault(kind, OrderedDict())
-            if key not in kept:
-                while len(kept) >= KEPT.points(now.snapshot):
-                    kept.popitem(last=False)
-                kept[key] = await make()
-            kept.move_to_end(key)
-            return kept[key]
+            cache = self._kept.setdefault(kind, OrderedDict())
+            if key not in cache:
+                while len(cache) >= KEPT.points(now.snapshot):
+                    cache.popitem(last=False)
+                cache[key] = await make()
+            cache.move_to_end(key)
+            return cache[key]
 
 
 def _apply(work: Callable[[Snapshot], object], past: Past, time: float) -> None:

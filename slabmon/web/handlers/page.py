@@ -57,10 +57,10 @@ class PageDataHandler(PastHandler):
     """Base of the page's data: of the present, of a moment held for a paused page, or of the
     past. An error is one line of text."""
 
-    async def get(self, *rest: str) -> None:
+    async def get(self, *groups: str) -> None:
         """Answer with body(); 400 if the query makes no sense."""
         try:
-            body = await self.in_turn(await self.work(*rest))
+            body = await self.in_turn(await self.work(*groups))
         except UsageError as error:
             self.set_status(400)
             self.set_header("Content-Type", TEXT)
@@ -68,7 +68,7 @@ class PageDataHandler(PastHandler):
             return
         await self.send(body)
 
-    async def work(self, *rest: str) -> Callable[[], Body]:
+    async def work(self, *groups: str) -> Callable[[], Body]:
         """Parse the query, wait for the moment it is about, and return what makes the answer.
         Both raise UsageError."""
         raise NotImplementedError
@@ -130,15 +130,15 @@ class TableHandler(PageDataHandler):
 class ExportHandler(PageDataHandler):
     """All rows that match, with all columns and exact values, as CSV or JSON."""
 
-    async def work(self, *rest: str) -> Callable[[], Body]:
+    async def work(self, *groups: str) -> Callable[[], Body]:
         """Answer with the file to download."""
-        media_type, write = _FORMATS[rest[0]]
+        media_type, write = _FORMATS[groups[0]]
         query = self.query()
         moment = await self.moment(query)
 
         def export() -> Body:
             table = query.table(moment.window)
-            name = f"slabmon-{query.view}.{rest[0]}"  # the name of a view: nothing to escape
+            name = f"slabmon-{query.view}.{groups[0]}"  # the name of a view: nothing to escape
             self.set_header("Content-Disposition", f'attachment; filename="{name}"')
             return Body(media_type, write(table, query.order(table)).encode())
 
