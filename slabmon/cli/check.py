@@ -6,8 +6,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slabmon.kernel.tracker import Tracker
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -40,39 +44,12 @@ def run(options: argparse.Namespace) -> int:
     state = StateSettings()
     left = left_behind(Path(state.pin_directory), Path(state.lock_file))
     with open_tracker(Settings()) as tracker:
-        facts, plan, features = tracker.facts, tracker.plan, tracker.features
-        instructions = tracker.programs.instructions
-    attached = sorted([*plan.attach, *(f"{h.function}()" for h in plan.hooks.values())])
+        document = _document(tracker, left)
+        features = tracker.features
     if options.format == "json":
-        document = {
-            "host": {
-                "release": facts.release,
-                "machine": facts.machine,
-                "cpus": facts.cpus,
-                "nodes": facts.nodes,
-                "boot_id": facts.boot_id,
-                "lockdown": facts.lockdown,
-                "fentry": not facts.fentry_refused,
-                "recursion_guard": facts.recursion_guard,
-                "bpf_get_kmem_cache": facts.kfunc_get_cache is not None,
-                "site_decides_cache": facts.site_decides_cache,
-                "prototypes": {name: list(types) for name, types in facts.prototypes.items()},
-            },
-            "attach": attached,
-            "instructions": instructions,
-            "left_behind": left,
-            "features": {
-                name: {"state": feature.state, "reason": feature.reason}
-                for name, feature in features.items()
-            },
-        }
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
-        sys.stdout.write(f"Linux {facts.release} {facts.machine}, {facts.cpus} CPUs\n")
-        sys.stdout.write(f"attaches: {', '.join(attached)}\n\n")
-        width = max(len(name) for name in features)
-        for name, feature in features.items():
-            sys.stdout.write(f"{name:{width}}  {feature.state:8}  {feature.reason}".rstrip() + "\n")
+        sys.stdout.writelines(f"{line}\n" for line in _lines(document))
         if left:
             sys.stdout.write(
                 f"\nA daemon was killed and left {left} kernel objects that are still counting: "
@@ -80,3 +57,42 @@ def run(options: argparse.Namespace) -> int:
             )
     short = any(f.state != State.ON and f.reason != NOT_ASKED_FOR for f in features.values())
     return 4 if options.strict and short else 0
+
+
+def _document(tracker: Tracker, left_behind: int) -> dict[str, Any]:
+    """Return everything that check reports. `left_behind` counts kernel objects of a daemon that
+    was killed."""
+    facts, plan = tracker.facts, tracker.plan
+    return {
+        "host": {
+            "release": facts.release,
+            "machine": facts.machine,
+            "cpus": facts.cpus,
+            "nodes": facts.nodes,
+            "boot_id": facts.boot_id,
+            "lockdown": facts.lockdown,
+            "fentry": not facts.fentry_refused,
+            "recursion_guard": facts.recursion_guard,
+            "bpf_get_kmem_cache": facts.kfunc_get_cache is not None,
+            "site_decides_cache": facts.site_decides_cache,
+            "prototypes": {name: list(types) for name, types in facts.prototypes.items()},
+        },
+        "attach": sorted([*plan.attach, *(f"{h.function}()" for h in plan.hooks.values())]),
+        "instructions": tracker.programs.instructions,
+        "left_behind": left_behind,
+        "features": {
+            name: {"state": feature.state, "reason": feature.reason}
+            for name, feature in tracker.features.items()
+        },
+    }
+
+
+def _lines(document: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of the report for people."""
+    host, features = document["host"], document["features"]
+    yield f"Linux {host['release']} {host['machine']}, {host['cpus']} CPUs"
+    yield f"attaches: {', '.join(document['attach'])}"
+    yield ""
+    width = max(map(len, features))
+    for name, feature in features.items():
+        yield f"{name:{width}}  {feature['state']:8}  {feature['reason']}".rstrip()

@@ -235,9 +235,6 @@ def cache_rows(
         if info and info.object_size != identity.size:
             # Another cache has the name by now, and none of its events was seen yet.
             nature = nature_of(name, info.object_size)
-        # Our live objects cannot outnumber all active ones unless frees go unseen. The slack
-        # covers frees between the two readings.
-        excess = sums.allocs - sums.frees - (info.active_objects * 1.01 + 64) if info else 0
         rows.append(
             Cache(
                 name=name,
@@ -251,8 +248,7 @@ def cache_rows(
                 live=certain(live.get(name))
                 if name == LARGE_CACHE
                 else bounded(live.get(name), interval, sums.allocated),
-                frees_observable=not sums.unobserved
-                and excess <= 0
+                frees_observable=_frees_observable(sums, info)
                 and identity.kernel_name not in blind
                 and name != UNRESOLVED_CACHE,
                 reclaimable=nature.reclaimable,
@@ -277,6 +273,15 @@ def cache_rows(
         if name not in seen
     ]
     return tuple(sorted(rows, key=lambda row: row.name))
+
+
+def _frees_observable(sums: Sums, info: Slabinfo | None) -> bool:
+    """Return False if the counters show frees without an event."""
+    if sums.unobserved:
+        return False
+    # The live objects cannot outnumber all active ones unless frees go unseen. The slack covers
+    # frees between the two readings.
+    return info is None or sums.allocs - sums.frees <= info.active_objects * 1.01 + 64
 
 
 def _idle_cache(

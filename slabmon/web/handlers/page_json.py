@@ -18,7 +18,7 @@ from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
 from slabmon.views.chart_history import ChartHistory, rates
 from slabmon.views.columns import OBSERVABLE, Column, Kind
-from slabmon.views.summary import summarize
+from slabmon.views.summary import Summary, summarize
 from slabmon.views.view import View
 from slabmon.web.feeds.live import PageMoment
 from slabmon.web.handlers.query import TableQuery
@@ -144,8 +144,20 @@ def _numbers(values: F64) -> list[float | None]:
 def header(moment: PageMoment) -> dict[str, Any]:
     """Return how accurate the figures are and what they cost: `facts` with a name, a short text,
     an explanation, and whether it needs attention."""
-    window = moment.window
-    summary, tracking = summarize(window), window.snapshot.tracking
+    snapshot = moment.window.snapshot
+    summary = summarize(moment.window)
+    return {
+        "host": f"Linux {summary.host.release} {summary.host.machine}, {summary.host.cpus} CPUs",
+        "since": snapshot.tracking.since,
+        "at": moment.at,
+        "facts": _facts(moment, summary),
+        "losses": list(summary.losses),
+        "limited": _limited(snapshot),
+    }
+
+
+def _facts(moment: PageMoment, summary: Summary) -> list[dict[str, Any]]:
+    tracking = moment.window.snapshot.tracking
     facts = [
         _fact(
             "mode",
@@ -195,14 +207,7 @@ def header(moment: PageMoment) -> dict[str, Any]:
                 "CPU time and memory of slabmon's processes, BPF maps included.",
             )
         )
-    return {
-        "host": f"Linux {summary.host.release} {summary.host.machine}, {summary.host.cpus} CPUs",
-        "since": tracking.since,
-        "at": moment.at,
-        "facts": facts,
-        "losses": list(summary.losses),
-        "limited": _limited(window.snapshot),
-    }
+    return facts
 
 
 def _fact(name: str, text: str, help: str, attention: object = False) -> dict[str, Any]:
