@@ -89,6 +89,19 @@ def find(
     )
 
 
+def in_pages(memory: Memory, reading: Reading, subjects: Subjects, pages: U64) -> tuple[U64, I64]:
+    """Return the pointers to subjects in these pages, which slabs are not: where each lies, and the
+    subject."""
+    places, targets = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    for start in range(0, len(pages), _PIECE):
+        part = pages[start : start + _PIECE]
+        words = memory.gather(part, PAGE_BYTES).view(np.uint64).reshape(-1)
+        at, target, _ = _targets(words, reading, subjects)
+        places.append(part[at // PAGE_WORDS] + (at % PAGE_WORDS * 8).astype(np.uint64))
+        targets.append(target)
+    return np.concatenate(places), np.concatenate(targets)
+
+
 def _pieces(memory: Memory, direct_map: int, pfns: I64) -> Iterator[tuple[U64, slice]]:
     addresses = np.uint64(direct_map) + pfns.astype(np.uint64) * np.uint64(PAGE_BYTES)
     for piece in np.random.default_rng(0).permutation(-(-len(pfns) // _PIECE)).tolist():

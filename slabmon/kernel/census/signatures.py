@@ -20,7 +20,7 @@ from slabmon.kernel.census.contents import NONE, Subjects
 from slabmon.kernel.census.members import NO_LINK, Slot, Structs, label
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.referrers import Pointers
-from slabmon.kernel.census.symbols import Symbols
+from slabmon.kernel.census.symbols import Symbol, Symbols
 
 _ROUNDS = 12
 # mm/slab_common.c: kmalloc_info[]. The smallest are missing where caches are lines of that size.
@@ -201,6 +201,18 @@ class Namer:
             text = f"struct {self._structs.name(slot.target)}, pointed to by {label([slot])}"
             named.append(self.set_type(objects[mask & (count == 1)], slot.target, text))
         return np.concatenate(named)
+
+    def follow_variables(self, symbols: Symbols, places: U64, targets: I64) -> None:
+        """Name objects by the variables that point to them, which lie at `places`."""
+        objects: dict[Symbol, list[int]] = {}
+        for place, target in zip(places.tolist(), targets.tolist(), strict=True):
+            symbol = symbols.variable(place)
+            if symbol is not None:
+                objects.setdefault(symbol, []).append(target)
+        for symbol, numbers in objects.items():
+            text = f"pointed to by variable {symbol.label}"
+            pointed = Label(text, Strength.MEMBER, module=symbol.module)
+            self.evidence.add(pointed, np.unique(np.array(numbers, np.int64)))
 
     def read_words(self, memory: Memory, symbols: Symbols) -> None:
         """Name objects by the functions, and tables of functions, whose addresses they hold."""

@@ -14,11 +14,14 @@ import numpy as np
 
 from slabmon.base.arrays import U64, Bool
 from slabmon.kernel.census.memory import Memory
+from slabmon.kernel.census.memory_map import PAGE_BYTES
 from slabmon.kernel.symbols import kallsyms
 from slabmon.kernel.symbols.table import SymbolTable
 
 _AROUND_MODULES = 64 << 20  # bytes: a module's data is near its text, or that of another
 _TABLE_BYTES = 128
+_FEW = 200  # variables that a kernel lists in any case: edges of sections
+_LARGEST_IMAGE = 1 << 29  # bytes, of the kernel or a module
 _PIECE = 1 << 13  # addresses looked at at once
 _GAP = 3  # words in a table that are no functions; more end it
 _MARKS = ("__start_", "__stop_", "__init")  # edges of sections, not variables
@@ -36,6 +39,47 @@ class Symbol(NamedTuple):
     function: bool
 
 
+class _Index:
+    """Symbols of several tables by address."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = list(tables.items())
+        starts = [table.addresses() for _, table in self._tables]
+        number = np.repeat(np.arange(len(starts)), [len(part) for part in starts])
+        joined = np.concatenate([np.zeros(0, np.uint64), *starts])
+        order = np.argsort(joined, kind="stable")
+        self._starts = joined[order]
+        self._table_of = number[order]
+
+    def starts_at(self, addresses: U64) -> Bool:
+        """Return whether a symbol starts at each address."""
+        if not len(self._starts):
+            return np.zeros(len(addresses), bool)
+        place = np.minimum(np.searchsorted(self._starts, addresses), len(self._starts) - 1)
+        found: Bool = self._starts[place] == addresses
+        return found
+
+    def named(self, addresses: U64, is_function: bool) -> dict[int, Symbol]:
+        """Return the symbols that start at these addresses."""
+        found = {}
+        for address in addresses[self.starts_at(addresses)].tolist():
+            symbol = self.at(address, is_function)
+            if symbol is not None:
+                found[address] = symbol
+        return found
+
+    def at(self, address: int, is_function: bool) -> Symbol | None:
+        """Return the last symbol that starts at an address or before it."""
+        place = int(np.searchsorted(self._starts, np.uint64(address), side="right")) - 1
+        if place < 0:
+            return None
+        module, table = self._tables[self._table_of[place]]
+        name = (table.at(address) or ("", 0))[0]
+        if not name or name.startswith(_MARKS):
+            return None
+        return Symbol(name, module, is_function)
+
+
 class Symbols:
     """Symbols of the running kernel. `image` is where the kernel lies, `text` its functions, both
     [start, end). `data` are symbols of variables, which a kernel lists only with
@@ -49,8 +93,13 @@ class Symbols:
         text: tuple[int, int],
         data: Tables,
     ) -> None:
-        self._functions: Tables = functions
-        self._data = data
+        self._functions = _Index(functions)
+        self._data = _Index(data)
+        self._data_ranges = {
+            module: (table.address(0), table.address(-1) + PAGE_BYTES)
+            for module, table in data.items()
+            if len(table) >= (_FEW if module is None else 1)
+        }
         self._text = text
         self._ranges = [image]
         edges = [
@@ -64,10 +113,7 @@ class Symbols:
 
     def functions(self, words: U64) -> Bool:
         """Return which words are the address of a function."""
-        found = np.zeros(len(words), bool)
-        for table in self._functions.values():
-            found |= table.starts_at(words)
-        return found
+        return self._functions.starts_at(words)
 
     def in_image(self, words: U64) -> Bool:
         """Return which words are an address in the kernel's image or near modules."""
@@ -79,8 +125,8 @@ class Symbols:
     def look_up(self, memory: Memory, addresses: U64) -> dict[int, Symbol]:
         """Return what is at those of these distinct addresses where a function or a variable with a
         name starts, or a table of functions, which is named after them."""
-        known = self._named(self._functions, addresses, is_function=True)
-        known |= self._named(self._data, addresses, is_function=False)
+        known = self._functions.named(addresses, is_function=True)
+        known |= self._data.named(addresses, is_function=False)
         start, end = self._text
         in_data = (addresses - np.uint64(start)) >= np.uint64(end - start)
         in_data &= ~np.isin(addresses, np.array(list(known), np.uint64))
@@ -89,20 +135,32 @@ class Symbols:
             known |= self._tables(memory, part)
         return known
 
-    def _named(self, tables: Tables, addresses: U64, is_function: bool) -> dict[int, Symbol]:
-        found = {}
-        for module, table in tables.items():
-            for address in addresses[table.starts_at(addresses)].tolist():
-                name = (table.at(address) or ("", 0))[0]
-                if name and not name.startswith(_MARKS):
-                    found[address] = Symbol(name, module, is_function)
-        return found
+    def data_pages(self) -> U64:
+        """Return the addresses of all pages that hold variables with names: none if this kernel
+        does not list those of its own."""
+        ranges = []
+        for module, edges in self._data_ranges.items():
+            if module is None:
+                (start, end), (text, end_of_text) = self._ranges[0], self._text
+                ranges += [(start, text), (end_of_text, end)]
+            else:
+                ranges.append(edges)
+        pages = [
+            np.arange(start - start % PAGE_BYTES, end, PAGE_BYTES, dtype=np.uint64)
+            for start, end in ranges
+            if start < end < start + _LARGEST_IMAGE
+        ]
+        return np.unique(np.concatenate([np.zeros(0, np.uint64), *pages]))
+
+    def variable(self, address: int) -> Symbol | None:
+        """Return the variable that an address is in."""
+        return self._data.at(address, is_function=False)
 
     def _tables(self, memory: Memory, addresses: U64) -> dict[int, Symbol]:
         raw = memory.gather(addresses, _TABLE_BYTES).view(np.uint64)
         held = self.functions(raw.reshape(-1)).reshape(raw.shape)
         rows = np.flatnonzero(held[:, :_GAP].any(axis=1))
-        functions = self._named(self._functions, np.unique(raw[rows][held[rows]]), True)
+        functions = self._functions.named(np.unique(raw[rows][held[rows]]), is_function=True)
         result = {}
         for row in rows.tolist():
             places = np.flatnonzero(held[row])

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from slabmon.base.arrays import I64, U8, U64, Bool
+from slabmon.base.arrays import I64, U8, U64
 
 # Names per compressed block. Finding one name takes 20 microseconds, and all of them take a third
 # of their plain size.
@@ -50,16 +50,9 @@ class SymbolTable:
         block = zlib.decompress(self._blocks[index // _BLOCK]).split(b"\n")
         return block[index % _BLOCK].decode("utf-8", "replace")
 
-    def starts_at(self, addresses: U64) -> Bool:
-        """Return whether a symbol starts at each address."""
-        if not len(self):
-            return np.zeros(len(addresses), bool)
-        relative = addresses - np.uint64(self._first)  # of lower addresses: wraps around
-        relative = np.minimum(relative, np.iinfo(self._offsets.dtype).max)
-        relative = relative.astype(self._offsets.dtype)
-        place = np.minimum(np.searchsorted(self._offsets, relative), len(self) - 1)
-        equal: Bool = self._offsets[place] == relative
-        return equal & (addresses >= np.uint64(self._first))
+    def addresses(self) -> U64:
+        """Return the addresses of all symbols, in order."""
+        return self._offsets.astype(np.uint64) + np.uint64(self._first)
 
     def _count(self, address: int, side: str) -> int:
         """Return the number of symbols below an address (left), or not above it (right)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,7 @@ class Host:
     def __init__(self, tmp_path: Path) -> None:
         self.kernel = FakeKernel(pfns=2048)
         self.caches: dict[str, FakeCache] = {}
-        self._room: dict[str, Iterator[int]] = {}
+        self._room: dict[str, list[int]] = {}
         self.holder_size = 8 * len(BUCKETS) + 32
         self.listing = tmp_path / "kallsyms"
         self.listing.write_text(
@@ -96,14 +96,14 @@ class Host:
         if cache not in self.caches:
             order = max(0, (size // 4096).bit_length() - 1)
             self.caches[cache] = self.kernel.cache(cache, size, order=order)
-            self._room[cache] = iter(())
-        address = next(self._room[cache], 0)
-        if not address:
+            self._room[cache] = []
+        if not self._room[cache]:
             made = self.caches[cache]
             pfn = self.kernel.slab(made)
-            places = [self.kernel.object(made, pfn, place) for place in range(made.objects)]
-            self._room[cache] = iter(places)
-            address = next(self._room[cache])
+            self._room[cache] = [
+                self.kernel.object(made, pfn, place) for place in range(made.objects)
+            ]
+        address = self._room[cache].pop(0)
         self.kernel.memory.write(address, bytes(min(size, 512)))
         return address
 
@@ -138,9 +138,7 @@ class Host:
 
     def leave(self, cache: str) -> int:
         """Return the address of a free object."""
-        address = next(self._room[cache])
-        self._room[cache] = iter([*self._room[cache], address])
-        return address
+        return self._room[cache][0]
 
 
 @pytest.fixture
@@ -209,6 +207,22 @@ def test_functions_and_tables_of_functions_are_named_with_their_module(host: Hos
     row = of_cache(owners, "kmalloc-256")
     assert (row.module, row.signature, row.objects) == ("gizmo", "has ops gizmo_* at +40", 3)
     assert groups(owners, "kmalloc-512") == {"holds timer_fires at +24": 1, "unknown": 1}
+
+
+def test_variables_name_what_they_point_to_where_the_kernel_lists_them(host: Host) -> None:
+    target = host.kmalloc(1024)
+    host.kernel.memory.write(DATA, bytes(4096))
+    host.point(DATA + 0x108, target)
+    assert groups(host.census(), "kmalloc-1024") == {"unknown": 1}
+    lines = [f"{DATA + 0x100 * n:016x} D variable{n}\n" for n in range(400)]
+    lines.append(f"{MODULE + 0x8000:016x} d devices\t[gizmo]\n")
+    host.listing.write_text(host.listing.read_text() + "".join(lines))
+    host.kernel.memory.write(MODULE + 0x8000, bytes(4096))
+    host.point(MODULE + 0x8010, host.kmalloc(2048))
+    owners = host.census()
+    assert groups(owners, "kmalloc-1024") == {"pointed to by variable variable1": 1}
+    row = of_cache(owners, "kmalloc-2048")
+    assert (row.module, row.signature) == ("gizmo", "pointed to by variable devices")
 
 
 def test_what_a_named_group_points_to_is_named_after_it(host: Host) -> None:
