@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from slabmon.census.model import Census, CgroupObjects
 
 _NEAR_NAMES = 3
-_DAEMON_SECONDS, _AGAIN_SECONDS = 60.0, 0.25
+# How long a daemon may take for a census and how often it is asked. One that wants to be asked
+# again later than _SOON_SECONDS does not take one.
+_DAEMON_SECONDS, _AGAIN_SECONDS, _SOON_SECONDS = 300.0, 0.25, 5.0
 _FAMILY = "family="
 # Kinds of kmalloc caches (enum kmalloc_cache_type, include/linux/slab.h).
 _KMALLOC = re.compile(r"(?:dma-)?kmalloc(?:-(?:cg|rcl|rnd-\d+|part-\d+))?-(\w+)")
@@ -101,7 +103,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _from_daemon(url: str, ca_file: Path | None, progress: Callable[[float], object]) -> Census:
-    """Return a census of a daemon, which has _DAEMON_SECONDS to take it."""
+    """Return a census of a daemon, which has _DAEMON_SECONDS to take it. Raises NotReady if it does
+    not take one."""
     from slabmon.sources.daemon import DaemonSource, NotReady
 
     deadline = time.monotonic() + _DAEMON_SECONDS
@@ -109,8 +112,8 @@ def _from_daemon(url: str, ca_file: Path | None, progress: Callable[[float], obj
         while True:
             try:
                 return source.census()
-            except NotReady:
-                if time.monotonic() >= deadline:
+            except NotReady as error:
+                if error.seconds > _SOON_SECONDS or time.monotonic() >= deadline:
                     raise
             progress(0.0)
             time.sleep(_AGAIN_SECONDS)

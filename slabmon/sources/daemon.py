@@ -7,6 +7,7 @@ import base64
 import http.client
 import json
 import math
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ _MAX_SPAN = 1 << 16
 TIMEOUT_SECONDS = 10.0
 # A census this young answers a request for one.
 _CENSUS_SECONDS = 10.0
+_DIGITS = "[0-9]{1,9}"
 _SCHEMES = "http://HOST:PORT, https://HOST:PORT or unix:/PATH"
 
 
@@ -51,7 +53,11 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class NotReady(UsageError):
-    """The daemon cannot answer yet."""
+    """The daemon cannot answer yet, but maybe in `seconds` (inf: it does not say when)."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class DaemonSource:
@@ -171,7 +177,7 @@ class DaemonSource:
 
     def census(self) -> Census:
         """Return a census that the daemon has just taken, or the last one if it may not take one
-        now. Raises NotReady while it takes one."""
+        now. Raises NotReady while it takes one, and if there is none and it may not take one."""
         import msgspec
 
         from slabmon.census.model import Census
@@ -233,8 +239,11 @@ class DaemonSource:
             reason = f"{answer.status} {answer.reason}"
             if body.startswith(b"%d " % answer.status):  # one line, as in slabmon's own errors
                 reason = escape(body[:300].splitlines()[0])
-            kind = NotReady if answer.status == 503 else UsageError
-            raise kind(f"{self.url} answered: {reason}")
+            message = f"{self.url} answered: {reason}"
+            if answer.status == 503:
+                after = answer.headers.get("Retry-After", "")
+                raise NotReady(message, float(after) if re.fullmatch(_DIGITS, after) else math.inf)
+            raise UsageError(message)
         return answer.headers, body
 
 

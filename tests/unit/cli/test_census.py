@@ -90,8 +90,8 @@ def test_a_daemon_is_asked_until_its_census_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers: list[Census | NotReady] = [
-        NotReady("503 a census is being taken"),
-        NotReady("503"),
+        NotReady("503 a census is being taken", 1),
+        NotReady("503", 5),
         CENSUS,
     ]
 
@@ -107,7 +107,18 @@ def test_a_daemon_is_asked_until_its_census_is_there(
     assert "filp" in capsys.readouterr().out
     assert not answers
     assert not asked
-    answers.append(NotReady("503 no census: the budget of CPU time is used up"))
-    monkeypatch.setattr(command, "_DAEMON_SECONDS", 0)
+    answers.append(NotReady("503 no census: the budget of CPU time is used up", 60))
     assert main(["census", "--connect", "http://127.0.0.1:1"]) == 2
     assert "budget" in capsys.readouterr().err
+
+
+def test_a_daemon_is_not_asked_for_ever(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def census(_: DaemonSource) -> Census:
+        raise NotReady("503 a census is being taken: 7 % done", 1)
+
+    monkeypatch.setattr(DaemonSource, "census", census)
+    monkeypatch.setattr(command, "_DAEMON_SECONDS", 0.0)
+    assert main(["census", "--connect", "http://127.0.0.1:1"]) == 2
+    assert "7 % done" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
-from slabmon.sources.daemon import DaemonSource
+from slabmon.export.census import to_json
+from slabmon.sources.daemon import DaemonSource, NotReady
 from slabmon.store import codec
 from tests.support.snapshots import assert_same, full
+from tests.unit.export.test_census import CENSUS
 
 BODY = codec.encode(full())
 
@@ -34,6 +37,8 @@ class Daemon(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         if server.taken is not None:
             self.send_header("Slabmon-Time", server.taken)
+        if server.retry_after is not None:
+            self.send_header("Retry-After", server.retry_after)
         self.send_header("Content-Length", str(length if length is not None else len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -50,6 +55,7 @@ class _Server(socketserver.ThreadingMixIn):
     daemon_threads = True
     one_each = False
     taken: str | None = "1699999995.125"
+    retry_after: str | None = None
 
     def begin(self) -> None:
         self.requests: list[tuple[str, dict[str, str]]] = []
@@ -261,3 +267,38 @@ def test_what_is_no_url_is_one_clear_error(wrong: str) -> None:
 def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="certificates"):
         DaemonSource("https://localhost", tmp_path / "none.pem")
+
+
+def test_a_census_arrives_as_it_was(daemon: Tcp) -> None:
+    daemon.answers = (200, "application/json", to_json(CENSUS).encode(), None)
+    with DaemonSource(url(daemon)) as source:
+        assert source.census() == CENSUS
+    assert daemon.requests[-1][0].startswith("/api/v1/census?max_age=")
+
+
+def test_a_census_that_is_not_there_yet_can_be_asked_for_again(daemon: Tcp) -> None:
+    daemon.answers = (503, "text/plain", b"503 a census is being taken: 7 % done\n", None)
+    with DaemonSource(url(daemon)) as source:
+        for header, seconds in ((None, math.inf), ("3", 3.0), ("soon", math.inf), ("-1", math.inf)):
+            daemon.retry_after = header
+            with pytest.raises(NotReady, match="7 % done") as raised:
+                source.census()
+            assert raised.value.seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        (b"nonsense", "does not understand"),
+        (b"[]", "does not understand"),
+        (b"{}", "another format"),
+        (to_json(CENSUS).encode().replace(b'"schema":1', b'"schema":2'), "another format"),
+        (to_json(CENSUS).encode().replace(b"dentry", rb"\u001b[2J"), "does not understand"),
+        (to_json(CENSUS).encode().replace(b'"objects":130', b'"objects":"x"'), "not understand"),
+    ],
+)
+def test_a_malformed_census_is_one_clear_error(daemon: Tcp, document: bytes, says: str) -> None:
+    daemon.answers = (200, "application/json", document, None)
+    with DaemonSource(url(daemon)) as source, pytest.raises(UsageError, match=says) as raised:
+        source.census()
+    assert "\x1b" not in str(raised.value)
