@@ -267,7 +267,7 @@ class Host:
 
 
 class Mode(StrEnum):
-    """Which allocations are tracked one by one: a sample, or all that pass a filter."""
+    """Mode of tracking: a sample of all allocations, or every one that passes a filter."""
 
     SAMPLED = "sampled"
     EXACT = "exact"
@@ -285,7 +285,7 @@ class Tracking:
 
 
 class State(StrEnum):
-    """How much of a capability this host offers."""
+    """State of a capability on this host."""
 
     ON = "on"
     DEGRADED = "degraded"

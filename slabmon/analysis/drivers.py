@@ -39,7 +39,7 @@ class Driver:
 
     @property
     def key(self) -> tuple[bool, str]:
-        """What identifies the row: a module and a built-in driver can have the same name."""
+        """Identifies the row: a module and a built-in driver can have the same name."""
         return self.built_in, self.name
 
     @property

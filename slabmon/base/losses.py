@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class LossClass(StrEnum):
-    """What one loss is."""
+    """Classes of losses: what kind of information is missing."""
 
     ALLOC = "alloc"  # an allocation was not counted
     FREE = "free"  # a free was not counted, or not completely

@@ -227,7 +227,7 @@ OPTIONS: tuple[Option, ...] = (
         "bpf_statistics",
         "measure the run time of slabmon's BPF programs: enables the kernel's BPF statistics for "
         "one second in each minute, at two clock reads per run of any BPF program on the host. "
-        "Without it slabmon_bpf_run_seconds_total stands still and the budget covers the two "
+        "Without it slabmon_bpf_run_seconds_total does not advance and the budget covers the two "
         "processes only",
         live=True,
     ),

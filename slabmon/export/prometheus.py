@@ -28,7 +28,7 @@ FAMILIES = Counter(metric.bound for metric in CATALOGUE if metric.bound)
 
 @dataclass(frozen=True)
 class Exposition:
-    """What the format of a scrape can express: start times of counters, native histograms."""
+    """Capabilities of the format of a scrape: start times of counters, native histograms."""
 
     start_times: bool = False
     native: bool = False

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Direction(StrEnum):
-    """What the events of a program do to the number of objects."""
+    """Effect of a program's events on the number of objects."""
 
     ALLOC = "alloc"
     FREE = "free"

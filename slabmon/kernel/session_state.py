@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a tracking session knows that the kernel's tables do not hold, and where it is kept.
+"""State of a tracking session beyond the kernel's tables, and the interface to its storage.
 
 The next process that adopts the session's programs and maps needs it to continue the counters.
 """
@@ -81,7 +81,7 @@ class SessionState:
 
 
 class Checkpoint(Protocol):
-    """Where a session is kept while no process runs it. slabmon.state.continuity implements it.
+    """Storage of a session while no process runs it. slabmon.state.continuity implements it.
 
     `found` says whether an earlier process left anything, `feature` how the session is kept or
     why it is not.

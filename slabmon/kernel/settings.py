@@ -21,7 +21,7 @@ _LANES_BYTES = 1 << 29
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is tracked and how large the kernel's tables are.
+    """Settings of tracking: what is tracked, and the sizes of the kernel's tables.
 
     `sample_bytes` is the mean number of allocated bytes between samples. `site_slots` and
     `cache_slots` are per program and possible CPU, powers of two; None scales them to the number

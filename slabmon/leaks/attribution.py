@@ -22,7 +22,7 @@ _MOST = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Attribution:
-    """What growth consists of.
+    """Composition of a growth.
 
     Its survivors are the live objects that grew old in the window; `samples` is how many of them
     are tracked, `objects` how many these represent, `bytes_by_cache` and `bytes_by_site` (by row of

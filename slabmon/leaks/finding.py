@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What a series is about.
+    """Kinds of subjects that series and findings are about.
 
     A DRIVER is a module's call sites together. NET is the exact net growth of a cache; a finding
     based on it is of kind CACHE, as one based on the cache's sampled survivors is.

@@ -28,7 +28,7 @@ _READ_LIMIT = ReadLimit(MAX_POINTS, 400_000, 4)
 
 @dataclass(frozen=True)
 class ReportPeriod:
-    """What a report covers: the moment `now` or, with `before`, the change since then.
+    """The extent of a report: the moment `now` or, with `before`, the change since then.
 
     `window` ends now and begins with the known history. `origin` names the source. `leaks` holds
     the verdicts, None if there are none.
@@ -98,5 +98,5 @@ def _window(past: Past, begin: float, now: TimedSnapshot) -> Window:
 
 
 def growth_history() -> WindowBuilder:
-    """What makes windows of all snapshots that it is given, for the views of GROWING."""
+    """Return a builder of windows over all snapshots added to it, for the views of GROWING."""
     return WindowBuilder([VIEWS[name] for name in GROWING], NoJudge(), span=float("inf"), step=0)

@@ -70,7 +70,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Level:
-    """How many steps are taken, and for how many periods in a row the cost was above the budget or
+    """Number of steps taken, and of consecutive periods in which the cost was above the budget or
     well below it. `available`: the steps that have an effect in this session."""
 
     steps: int = 0

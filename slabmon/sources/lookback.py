@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is computed from a source's past: growth before a moment, and verdicts at it."""
+"""Views of a source's past: growth before a moment, and verdicts at it."""
 
 from __future__ import annotations
 

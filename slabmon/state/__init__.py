@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What outlives the daemon: kernel objects, and what Python knows about them."""
+"""State that outlives the daemon: kernel objects, and what Python knows about them."""

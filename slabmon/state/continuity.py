@@ -50,7 +50,7 @@ def find_continuity(
 
 
 class _NotAdopted(Exception):
-    """What an earlier process left cannot be used; the message says why."""
+    """Raised if the session of an earlier process cannot be used; the message says why."""
 
 
 class Continuity:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether kept programs are those this daemon would load.
+"""Decide whether kept programs are those this daemon would load.
 
 Fingerprints are compared part by part, so that the log can say why the counters start again.
 """

@@ -39,9 +39,9 @@ _LOG_PAGES = 4096  # the write-ahead log stays at about 4 MiB
 
 @dataclass(frozen=True)
 class Retention:
-    """Which snapshots are deleted: those older than `seconds`, and the oldest while the file
-    exceeds `bytes` (None: no limit). Snapshots that build on one another are deleted together; the
-    latest of these groups is kept."""
+    """Limits of a recording: snapshots older than `seconds` are deleted, and the oldest while the
+    file exceeds `bytes` (None: no limit). Snapshots that build on one another are deleted together;
+    the latest of these groups is kept."""
 
     seconds: float | None = None
     bytes: int | None = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What top shows, independent of the terminal: view, order, filter, drill-down, export."""
+"""State of top, independent of the terminal: view, order, filter, drill-down, export."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from slabmon.views.window import Window
 
 @dataclass(frozen=True)
 class Start:
-    """What the command line asks for.
+    """Options of the command line.
 
     delay: seconds between readings.
     count: number of readings, None for no limit.

@@ -96,7 +96,7 @@ class Listing:
 
     @cached_property
     def keys(self) -> list[Hashable]:
-        """What identifies each row from one snapshot to the next."""
+        """Keys that identify the rows from one snapshot to the next."""
         return list(map(self._key, self.rows))
 
     @cached_property

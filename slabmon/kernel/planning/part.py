@@ -20,7 +20,7 @@ class Hook:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What one capability adds to a plan, and its state.
+    """One capability's contribution to a plan, and its state.
 
     Programs of a feature that is off, or listed in `unused`, are not attached. `hooks` are by
     program, `run` are programs the daemon runs itself.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel reports about caches: /proc/slabinfo and /sys/kernel/slab."""
+"""The kernel's own reports about caches: /proc/slabinfo and /sys/kernel/slab."""
 
 from __future__ import annotations
 

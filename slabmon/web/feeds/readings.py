@@ -60,8 +60,8 @@ class Reading:
 
 @dataclass(frozen=True)
 class Now:
-    """What a request is answered from: the last reading, if any, the collector's last report on
-    itself, and why there is no fresh reading (`problem`, empty if there is)."""
+    """The data that a request is answered from: the last reading, if any, the collector's last
+    report on itself, and why there is no fresh reading (`problem`, empty if there is)."""
 
     reading: Reading | None
     figures: DaemonFigures | None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all handlers share: access control, headers, encodings, errors in one line of text."""
+"""The base of all handlers: access control, headers, encodings, errors in one line of text."""
 
 from __future__ import annotations
 
