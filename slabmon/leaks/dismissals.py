@@ -83,7 +83,8 @@ def _reclaimable(s: Suspicion) -> str:
 
 
 def _boot(s: Suspicion) -> str:
-    up = s.case.now.tracked.now_ns / 1e9 - s.growth.stretch.seconds
+    passed = s.case.now.tracking.seconds - float(s.growth.stretch.taken[0])
+    up = s.case.now.tracked.now_ns / 1e9 - passed
     if up < BOOT_SECONDS:
         return f"the window begins {duration(max(0.0, up))} after boot, while services start"
     return ""

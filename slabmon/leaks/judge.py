@@ -32,7 +32,7 @@ def judge(case: Case) -> tuple[list[Finding], int]:
     # Growth of which least was freed comes first: it has the best claim on its cache's net growth.
     for growth in sorted(grown, key=lambda growth: growth.turnover):
         kind, key = case.subjects[growth.row]
-        start = case.now.tracking.seconds - growth.stretch.seconds
+        start = float(growth.stretch.taken[0])
         attribution = attribute_growth(case.now, kind, key, start, growth.stretch.age)
         if attribution is None:
             continue

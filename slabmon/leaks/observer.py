@@ -14,7 +14,16 @@ from slabmon.base.losses import lost_frees
 from slabmon.leaks.finding import Assessment, Finding, Kind
 from slabmon.leaks.growth import Case
 from slabmon.leaks.judge import judge
-from slabmon.leaks.series import MAX_SERIES, SCALES, Scale, Subject, Subjects, device_key, site_key
+from slabmon.leaks.series import (
+    MAX_SERIES,
+    PAUSE,
+    SCALES,
+    Scale,
+    Subject,
+    Subjects,
+    device_key,
+    site_key,
+)
 from slabmon.model import Snapshot
 
 _MAX_BASES = 1 << 16
@@ -45,6 +54,8 @@ class Observer:
 
     def _begin(self, seconds: float) -> None:
         self._start = seconds
+        self._interval = 0.0  # the last one between snapshots
+        self._unwatched = 0.0  # seconds of pauses
         self._subjects = Subjects()
         self._scales = [Scale(step, age) for step, age in SCALES]
         self._base: dict[Subject, float] = {}
@@ -59,6 +70,8 @@ class Observer:
             last = None
         elif now <= last.tracking.seconds:
             return
+        else:
+            self._notice_pause(now - last.tracking.seconds)
         self._last = snapshot
         for site in snapshot.sites:
             if site.module and site.module not in self._modules:
@@ -67,6 +80,13 @@ class Observer:
         if due:
             self._take(snapshot, due, first=last is None)
             self._assessment = self._assess()
+
+    def _notice_pause(self, interval: float) -> None:
+        """Do not count a pause as watched time. If intervals stay long, they are the usual ones."""
+        usual = max(self._interval, SCALES[0][0])
+        if self._interval and interval > PAUSE * usual:
+            self._unwatched += interval - usual
+        self._interval = interval
 
     def _take(self, snapshot: Snapshot, due: list[Scale], first: bool) -> None:
         if len(self._subjects.number) >= MAX_SERIES:
@@ -161,8 +181,10 @@ class Observer:
 
     @property
     def observed(self) -> float:
-        """For how many seconds this tracking session has been watched."""
-        return self._last.tracking.seconds - self._start if self._last else 0.0
+        """For how many seconds this tracking session has been watched, without pauses."""
+        if self._last is None:
+            return 0.0
+        return self._last.tracking.seconds - self._start - self._unwatched
 
     def assess(self) -> Assessment:
         """Return the current assessment. It is renewed with each point, at most every

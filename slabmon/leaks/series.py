@@ -6,7 +6,7 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,8 @@ MAX_SERIES = 2048
 # Seconds between points, and the age in seconds from which objects count: at each scale of time,
 # what is freed sooner is churn.
 SCALES = ((15.0, 60.0), (150.0, 600.0), (1800.0, 3600.0))
+# An interval this many times the usual one is a pause: nobody looked meanwhile.
+PAUSE = 3.0
 _EARLY = 0.1  # share of a step by which a point may come early: snapshots are never quite regular
 
 Subject = tuple[Kind, Hashable]
@@ -79,9 +81,12 @@ class Point:
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
     """Consecutive points of one scale. `moments` are tracking seconds, `age` is that of SCALES; for
-    the other columns see Point."""
+    the other columns see Point. `taken` are the tracking
+    seconds at which the points were taken: earlier than `moments` where a later pause was cut out
+    (without_pauses)."""
 
     age: float
+    taken: F64  # (moments,)
     moments: F64  # (moments,)
     level: F64  # (moments, series)
     variance: F64  # (moments, series)
@@ -98,12 +103,47 @@ class Stretch:
         """Return the points from the `first`-th on."""
         return Stretch(
             age=self.age,
+            taken=self.taken[first:],
             moments=self.moments[first:],
             level=self.level[first:],
             variance=self.variance[first:],
             gone=self.gone[first:],
             allocated=self.allocated[first:],
             lost=self.lost[first:],
+        )
+
+    def without_pauses(self) -> Stretch:
+        """Return the points with each pause cut to one usual interval at its mean rate.
+
+        A process that is stopped, or a recording that is interrupted, misses how memory grew
+        meanwhile: growth of hours must not count as that of one interval, nor a pause as time in
+        which growth was watched. A fall stays whole, since memory that was freed has not leaked.
+        """
+        steps = np.diff(self.moments)
+        usual = float(np.median(steps)) if len(steps) else 0.0
+        pauses = np.flatnonzero(steps > PAUSE * usual)
+        if not len(pauses):
+            return self
+        moments, lost = self.moments.copy(), self.lost.copy()
+        columns = [column.copy() for column in (self.level, self.variance, self.gone)]
+        allocated = self.allocated.copy()
+        for i in pauses.tolist():
+            cut = 1 - usual / steps[i]
+            moments[: i + 1] += cut * steps[i]
+            rose = self.level[i + 1] >= self.level[i]
+            for column in columns:
+                column[i + 1 :] -= np.where(rose, cut * (column[i + 1] - column[i]), 0.0)
+            for column in (allocated, lost):
+                column[i + 1 :] -= cut * (column[i + 1] - column[i])
+        level, variance, gone = columns
+        return replace(
+            self,
+            moments=moments,
+            level=level,
+            variance=variance,
+            gone=gone,
+            allocated=allocated,
+            lost=lost,
         )
 
 
@@ -139,6 +179,7 @@ class Scale:
         moments = np.array(self.moments)
         whole = Stretch(
             age=self.aged.age,
+            taken=moments,
             moments=moments,
             level=level,
             variance=variance,
@@ -147,7 +188,7 @@ class Scale:
             lost=np.array([point.lost for point in self.points]),
         )
         # Before tracking had run for `age` no object could be old.
-        return whole.since(int(np.searchsorted(moments, self.aged.age)))
+        return whole.since(int(np.searchsorted(moments, self.aged.age))).without_pauses()
 
     def keep(self, rows: I64, new: I64) -> None:
         """Drop all series but these; `new` is the number by old number, -1 if dropped."""

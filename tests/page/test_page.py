@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from slabmon.export.text import to_dict
 from slabmon.views.catalogue import VIEWS
@@ -184,6 +184,23 @@ def test_charts_of_what_is_selected(open_page: Open) -> None:
     tab.page.mouse.move(box["x"] + box["width"] - 15, box["y"] + 50)
     assert "KiB" in (tab.page.locator("#figure text.y").last.text_content() or "")
     assert tab.page.locator("#rates .key").all_inner_texts() == ["allocs/s", "frees/s", "failed/s"]
+
+
+def test_no_line_is_drawn_over_a_pause(open_page: Open) -> None:
+    tab = open_page("growing")
+
+    def paused(route: Route) -> None:
+        answer = route.fetch()
+        chart = answer.json()
+        chart["times"] = [time + (600 if i >= 2 else 0) for i, time in enumerate(chart["times"])]
+        route.fulfill(response=answer, json=chart)
+
+    tab.wait("document.querySelector('#figure path.line').getAttribute('d').includes('L')")
+    assert (tab.page.locator("#figure path.line").get_attribute("d") or "").count("M") == 1
+    tab.page.route("**/api/v1/chart*", paused)
+    tab.wait(
+        "document.querySelector('#figure path.line').getAttribute('d').split('M').length === 3"
+    )
 
 
 def test_by_keyboard_alone(open_page: Open) -> None:

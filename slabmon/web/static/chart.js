@@ -110,13 +110,22 @@ export class Chart {
   }
 }
 
+// Returns the longest interval between points that are connected: after a longer one nothing was
+// read for a while.
+function longest(times) {
+  const steps = times.slice(1).map((time, i) => time - times[i]).sort((a, b) => a - b);
+  return 3 * (steps[Math.floor(steps.length / 2)] ?? 0);
+}
+
 function path(times, values, x, y) {
   let pen = "M";
+  const most = longest(times);
   return values.map((value, i) => {
     if (value === null) {
       pen = "M";
       return "";
     }
+    if (i && times[i] - times[i - 1] > most) pen = "M";
     // A single point is drawn as a short line.
     const mark = `${pen}${x(times[i]).toFixed(1)},${y(value).toFixed(1)}${pen === "M" ? "h.1" : ""}`;
     pen = "L";
@@ -126,8 +135,9 @@ function path(times, values, x, y) {
 
 function band(times, values, error, x, y) {
   let d = "";
+  const most = longest(times);
   for (let i = 1; i < times.length; i++) {
-    if (values[i] === null || values[i - 1] === null) continue;
+    if (values[i] === null || values[i - 1] === null || times[i] - times[i - 1] > most) continue;
     const at = (n, sign) => `${x(times[n]).toFixed(1)},${y(Math.max(0, values[n] + sign * (error[n] ?? 0))).toFixed(1)}`;
     d += `M${at(i - 1, 1)}L${at(i, 1)}L${at(i, -1)}L${at(i - 1, -1)}Z`;
   }

@@ -154,3 +154,91 @@ def test_old_objects_come_and_go() -> None:
         assert (found.born_ns[chosen] <= NOW_NS - 60e9).all()
         aged.advance(found, chosen, np.zeros((1, len(chosen)), int), flow)
     assert (flow.come[0], flow.gone[0], flow.variance[0]) == (150, 50, 100**2 + 50**2 + 50**2)
+
+
+STOPPED, CONTINUED = 1800.0, 5400.0  # nobody looks in between
+
+
+def watch_with_a_pause(stream: Stream, end: float) -> list[tuple[float, Assessment]]:
+    """Return the assessment at each snapshot. One observer sees them all."""
+    observer, assessments = Observer(), []
+    world = World([stream], sample_bytes=0)
+    for shown in Simulation(world, np.random.default_rng(5)).run(end, STEP):
+        seconds = shown.tracking.seconds
+        if not STOPPED < seconds < CONTINUED:
+            observer.add(shown)
+            assessments.append((seconds, observer.assess()))
+    return assessments
+
+
+def births(*parts: tuple[float, float, int]) -> Stream:
+    """Return objects that stay: begin, end and number of each part."""
+    times = np.concatenate([np.linspace(begin + 0.1, end, count) for begin, end, count in parts])
+    return Stream(("leak", 4, "mod"), "kmalloc-1024", 1024, times, np.full(len(times), np.inf))
+
+
+def test_a_verdict_stands_over_a_pause_with_the_same_rate() -> None:
+    end = CONTINUED + 1800
+    count = 7200
+    true = count * 1024 / end * 3600
+    after = [
+        assessment
+        for seconds, assessment in watch_with_a_pause(births((0, end, count)), end)
+        if seconds >= STOPPED
+    ]
+    for assessment in after:
+        (found,) = assessment.verdicts
+        assert found.name == "leak+0x4 [mod]"
+        assert found.growth == pytest.approx(true, rel=0.1)
+        assert found.window <= assessment.observed
+    assert after[-1].observed == pytest.approx(end - (CONTINUED - STOPPED), abs=2 * STEP)
+
+
+def test_growth_that_begins_after_a_pause_takes_as_long_as_any() -> None:
+    """However long the pause was, it is not time in which growth was watched."""
+
+    stream = births((0, 1, 1), (STOPPED, STOPPED + 900, 900))
+    observer, expected = Observer(), 0.0
+    for shown in Simulation(World([stream], sample_bytes=0), np.random.default_rng(5)).run(
+        STOPPED + 900, STEP
+    ):
+        observer.add(shown)
+        if observer.assess().verdicts:
+            expected = shown.tracking.seconds - STOPPED
+            break
+    assert expected > 600
+    stream = births((0, 1, 1), (CONTINUED, CONTINUED + 900, 900))
+    for seconds, assessment in watch_with_a_pause(stream, CONTINUED + 900):
+        assert bool(assessment.verdicts) == (seconds - CONTINUED >= expected)
+
+
+def test_growth_during_a_pause_alone_is_no_verdict() -> None:
+    end = CONTINUED + 1800
+    stream = births((0, 1, 1), (STOPPED + 60, CONTINUED - 60, 3000))
+    for _, assessment in watch_with_a_pause(stream, end):
+        assert not assessment.verdicts
+
+
+def test_a_leak_that_was_freed_during_a_pause_is_none() -> None:
+    end = CONTINUED + 300
+    stream = births((0, STOPPED, 1800))
+    stream.deaths = np.full(1800, STOPPED + 600)
+    assessments = dict(watch_with_a_pause(stream, end))
+    assert names(assessments[STOPPED])
+    assert not assessments[end].verdicts
+
+
+def test_too_short_a_watch_is_not_ready_after_a_pause() -> None:
+    observer = Observer()
+    for shown in Simulation(World([leak()]), np.random.default_rng(5)).run(CONTINUED, STEP):
+        if shown.tracking.seconds <= 600 or shown.tracking.seconds >= CONTINUED:
+            observer.add(shown)
+    assert observer.assess().observed == pytest.approx(600, abs=2 * STEP)
+    assert not observer.assess().ready
+
+
+def test_long_intervals_that_stay_are_no_pauses() -> None:
+    observer = Observer()
+    for shown in Simulation(World([leak()]), np.random.default_rng(5)).run(4800, 120):
+        observer.add(shown)
+    assert observer.assess().observed == pytest.approx(4800, abs=240)
