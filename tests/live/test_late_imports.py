@@ -39,6 +39,7 @@ PATHS = [
     "/api/v1/snapshot",
     "/api/v1/history",
     "/api/v1/leaks",
+    "/api/v1/census",
     "/api/v1/snapshot?at=2026-01-01T00:00:00Z",
     "/api/v1/views",
     "/api/v1/chart?view=caches",
@@ -58,8 +59,9 @@ async def ask_for_everything(port: int, tls: ssl.SSLContext) -> None:
     client = await Client.to(("127.0.0.1", port), tls)
     assert (await client.ask("/metrics", Authorization=basic("alice", "wrong"))).status == 401
     right = basic("alice", "secret")
-    while (await client.ask("/api/v1/history", Authorization=right)).status != 200:
-        await asyncio.sleep(0.2)  # for the first snapshot that is kept
+    for path in ("/api/v1/history", "/api/v1/census"):
+        while (await client.ask(path, Authorization=right)).status != 200:
+            await asyncio.sleep(0.2)  # for the first snapshot that is kept, and the first census
     for accept in ACCEPT:
         for path in PATHS:
             reply = await client.ask(
