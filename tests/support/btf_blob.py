@@ -14,12 +14,13 @@ Field = tuple[str, int, int]
 
 
 class Blob:
-    """Types and strings of one BTF section."""
+    """Types and strings of one BTF section. Those of a module go on from its base."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: Blob | None = None) -> None:
         self._types = b""
         self._strings = b"\0"
-        self._count = 0
+        self._count: int = base._count if base else 0
+        self._first_string = len(base._strings) if base else 0
 
     def _string(self, name: str) -> int:
         if not name:
@@ -28,7 +29,7 @@ class Blob:
         if not offset:
             offset = len(self._strings)
             self._strings += name.encode() + b"\0"
-        return offset
+        return self._first_string + offset
 
     def add(
         self, kind: int, name: str, vlen: int, size: int, extra: bytes = b"", flag: bool = False

@@ -14,6 +14,7 @@ from slabmon.kernel.census import cgroups, inventory, memory_map, owners, readin
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import KernelMemory
 from slabmon.kernel.census.settings import CensusSettings
+from slabmon.kernel.census.types import Types
 from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.btf import Btf
 from slabmon.kernel.probe.facts import count_list, read_text
@@ -46,7 +47,7 @@ def take(
         whose = owners.owner_rows(
             memory,
             read,
-            btf,
+            Types(btf),
             aliases,
             known,
             settings,

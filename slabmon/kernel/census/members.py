@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from slabmon.kernel.probe.btf import Btf, Kind, Shape
+from slabmon.kernel.census.types import Types
+from slabmon.kernel.probe.btf import Kind, Shape
 
 # Caches whose names do not lead to the struct in them.
 _NAMED_OTHERWISE: Mapping[str, str] = {
@@ -110,21 +111,21 @@ def label(slots: Sequence[Slot]) -> str:
 class Structs:
     """Structs by BTF id: names, sizes, words."""
 
-    def __init__(self, btf: Btf) -> None:
-        self._btf = btf
+    def __init__(self, types: Types) -> None:
+        self._types = types
         self._slots: dict[int, dict[int, list[Slot]]] = {}
 
     def name(self, struct: int) -> str:
         """Return a struct's name."""
-        return self._btf.shape(struct).name
+        return self._types.shape(struct).name
 
     def find(self, name: str) -> int:
         """Return the struct of this name, 0 if there is none."""
-        return self._btf.structs.get(name, 0)
+        return self._types.find(name)
 
     def size(self, struct: int) -> int:
         """Return sizeof(struct) in bytes."""
-        return self._btf.shape(struct).size
+        return self._types.shape(struct).size
 
     def is_link(self, struct: int) -> bool:
         """Return whether it is a list's or tree's link, which says nothing of its container."""
@@ -132,10 +133,10 @@ class Structs:
 
     def flexible(self, struct: int) -> bool:
         """Return whether it ends with an array of no fixed length."""
-        members = self._btf.members(struct)
+        members = self._types.members(struct)
         if not members:
             return False
-        last = self._btf.shape(members[-1][2])
+        last = self._types.shape(members[-1][2])
         if last.kind in (Kind.STRUCT, Kind.UNION):
             return self.flexible(last.type_id)
         return last.kind is Kind.ARRAY and last.length == 0
@@ -148,12 +149,12 @@ class Structs:
         return self._slots[struct]
 
     def _add(self, slots: dict[int, list[Slot]], type_id: int, place: _Place) -> None:
-        shape = self._btf.shape(type_id)
+        shape = self._types.shape(type_id)
         if place.depth > _MOST_DEPTH or len(slots) > _MOST_WORDS:
             return
         if shape.kind in (Kind.STRUCT, Kind.UNION):
             link = place.offset if shape.name in _LINKS else place.link
-            for name, offset, member in self._btf.members(shape.type_id):
+            for name, offset, member in self._types.members(shape.type_id):
                 self._add(slots, member, self._inner(shape, place, name, offset, member, link))
         elif shape.kind is Kind.ARRAY and shape.length:
             size = shape.size // shape.length
@@ -171,7 +172,7 @@ class Structs:
         self, shape: Shape, place: _Place, name: str, offset: int, member: int, link: int
     ) -> _Place:
         path = ".".join(filter(None, (place.path, name)))
-        inner = self._btf.shape(member)
+        inner = self._types.shape(member)
         if inner.kind is Kind.STRUCT and inner.name and 2 * inner.size >= shape.size > _SMALL:
             path = inner.name
         return _Place(path, place.offset + offset, link, place.depth + 1)
@@ -179,7 +180,7 @@ class Structs:
     def _slot(self, shape: Shape, place: _Place) -> Slot:
         if shape.kind is not Kind.POINTER:
             return Slot(place.path, pointer=False, link=place.link)
-        pointed = self._btf.shape(shape.target)
+        pointed = self._types.shape(shape.target)
         return Slot(
             place.path,
             pointer=True,
@@ -191,9 +192,8 @@ class Structs:
     def of_cache(self, name: str, object_size: int, slack: int = 8) -> int:
         """Return the struct that a cache is named after, 0 if there is none of its size, which may
         be up to `slack` bytes smaller."""
-        names = [_NAMED_OTHERWISE[name]] if name in _NAMED_OTHERWISE else list(_spelled(name))
-        for number, candidate in enumerate(names):
-            struct = self._btf.structs.get(candidate, 0)
+        for number, candidate in enumerate(spelled(name)):
+            struct = self._types.find(candidate)
             if struct and self._fits(struct, object_size, slack, own_name=number == 0):
                 return struct
         return 0
@@ -206,16 +206,18 @@ class Structs:
         return size <= object_size < size + slack
 
     def _last_array(self, struct: int) -> int:
-        members = self._btf.members(struct)
-        last = self._btf.shape(members[-1][2]) if members else None
+        members = self._types.members(struct)
+        last = self._types.shape(members[-1][2]) if members else None
         return last.size if last and last.kind is Kind.ARRAY else 1
 
 
-def _spelled(name: str) -> Iterable[str]:
+def spelled(name: str) -> list[str]:
+    """Return the names that the struct in a cache of this name can have, likeliest first."""
+    if name in _NAMED_OTHERWISE:
+        return [_NAMED_OTHERWISE[name]]
     plain = re.sub(r"#\d+$", "", name)
-    for pattern, replacement in _SPELLINGS:
-        if match := re.fullmatch(pattern, plain):
-            yield match.expand(replacement).lower()
+    matches = ((re.fullmatch(pattern, plain), to) for pattern, to in _SPELLINGS)
+    return [match.expand(to).lower() for match, to in matches if match]
 
 
 def _without_link(path: str) -> str:

@@ -14,7 +14,7 @@ from slabmon.base.arrays import F64, I64
 from slabmon.census.model import Certainty, OwnedObjects
 from slabmon.kernel.census import contents, referrers
 from slabmon.kernel.census.contents import NONE, Subjects
-from slabmon.kernel.census.members import Structs
+from slabmon.kernel.census.members import Structs, spelled
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.merged import Judge
 from slabmon.kernel.census.reading import Reading
@@ -22,7 +22,7 @@ from slabmon.kernel.census.referrers import Progress, Referrers
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.kernel.census.signatures import Label, Namer, Strength
 from slabmon.kernel.census.symbols import Symbols
-from slabmon.kernel.probe.btf import Btf
+from slabmon.kernel.census.types import Types
 from slabmon.model import LARGE_CACHE
 
 Aliases = Mapping[str, tuple[str, ...]]
@@ -46,13 +46,18 @@ class _Caches:
     """Which caches hold one kind of objects. `types` are the structs they are named after, and
     `candidates` those that merged ones can hold, all by row."""
 
-    def __init__(self, read: Reading, structs: Structs, aliases: Aliases) -> None:
+    def __init__(self, read: Reading, types: Types, structs: Structs, aliases: Aliases) -> None:
         caches = read.slabs.caches
         sizes = caches.object_size.tolist()
         self.names = caches.name
         self.mixed = np.array([_mixed(name, aliases) for name in caches.name], bool)
         self.types: dict[int, int] = {}
         self.candidates: dict[int, list[int]] = {}
+        names = {each for name in caches.name for each in (name, *aliases.get(name, ()))}
+        spellings = [spelled(name) for name in names if "kmalloc" not in name]
+        types.open_modules(
+            each for names in spellings if not any(map(types.find, names)) for each in names
+        )
         for row, (name, size) in enumerate(zip(caches.name, sizes, strict=True)):
             if not self.mixed[row]:
                 struct = structs.of_cache(name, size)
@@ -70,15 +75,15 @@ def _mixed(name: str, aliases: Aliases) -> bool:
 def owner_rows(
     memory: Memory,
     read: Reading,
-    btf: Btf,
+    types: Types,
     aliases: Aliases,
     symbols: Symbols,
     settings: CensusSettings,
     progress: Progress = lambda _: None,
 ) -> Owners:
     """Return whose all objects in use are; report which share of slabs was searched."""
-    structs = Structs(btf)
-    caches = _Caches(read, structs, aliases)
+    structs = Structs(types)
+    caches = _Caches(read, types, structs, aliases)
     named = _named_rows(read, caches, structs)
     try:
         mixed = _mixed_rows(memory, read, structs, caches, symbols, settings, progress)

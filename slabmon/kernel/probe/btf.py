@@ -106,9 +106,13 @@ _VOID = Shape(0, Kind.OTHER, "void", 0)
 
 
 class Btf:
-    """Types of one BTF blob by kind and name. Damaged data raises BtfError."""
+    """Types of one BTF blob by kind and name. Damaged data raises BtfError.
 
-    def __init__(self, data: bytes) -> None:
+    A module's types go on from those of the kernel, its `base` ("split BTF"): of a module, shape(),
+    members() and structs can be asked.
+    """
+
+    def __init__(self, data: bytes, base: Btf | None = None) -> None:
         try:
             magic, _, _, header, type_off, type_len, str_off, str_len = struct.unpack_from(
                 "<HBBIIIII", data
@@ -119,19 +123,22 @@ class Btf:
             raise BtfError("not BTF data")
         self._data = data
         self._strings = data[header + str_off : header + str_off + str_len]
-        self._offsets = self._index(header + type_off, header + type_off + type_len)
+        self._base = base
+        self._first = 1 if base is None else len(base._offsets)
+        self._first_string = 0 if base is None else len(base._strings)
+        self._offsets: array[int] = self._index(header + type_off, header + type_off + type_len)
         words = np.frombuffer(data, "<u4", len(data) // 4)
         # All of BTF is aligned to 4 bytes. Type 0 is void and has no record.
         where = np.frombuffer(self._offsets, "L").astype(np.int64) // 4
         self._names = words[where]
         self._kinds = words[where + 1] >> 24 & 31
-        self._names[0] = self._kinds[0] = 0
+        self._names[: self._first] = self._kinds[: self._first] = 0
         self._ids: dict[tuple[int, str], int] = {}
 
     def _index(self, position: int, end: int) -> array[int]:
         """Return the offset of each type by id, as an array: a list of integers takes ten times
         the memory."""
-        offsets = array("L", [0])
+        offsets = array("L", [0]) * self._first
         append = offsets.append
         unpack = struct.Struct("<I").unpack_from
         data = self._data
@@ -159,12 +166,17 @@ class Btf:
 
     def _type(self, type_id: int) -> tuple[int, int, int, int]:
         """Return name offset, kind, vlen and size-or-type of a type."""
+        if self._base is not None and type_id < self._first:
+            return self._base._type(type_id)
         if not 0 < type_id < len(self._offsets):
             raise BtfError(f"BTF type {type_id} does not exist")
         name, info, size = self._unpack("<III", self._offsets[type_id])
         return name, info >> 24 & 31, info & 0xFFFF, size
 
     def _name(self, offset: int) -> str:
+        if self._base is not None and offset < self._first_string:
+            return self._base._name(offset)
+        offset -= self._first_string
         end = self._strings.find(b"\0", offset)
         if end < 0:
             raise BtfError(f"BTF string {offset} does not exist")
@@ -224,6 +236,11 @@ class Btf:
             type_id = self._type(type_id)[3]
         raise BtfError("BTF types refer to themselves")
 
+    @property
+    def count(self) -> int:
+        """The number of types, void and those of the base included."""
+        return len(self._offsets)
+
     @cached_property
     def structs(self) -> Mapping[str, int]:
         """The ids of all structs by name."""
@@ -239,10 +256,12 @@ class Btf:
         type_id = self._strip(type_id)
         if not type_id:
             return _VOID
+        if self._base is not None and type_id < self._first:
+            return self._base.shape(type_id)
         name_offset, number, _, size = self._type(type_id)
         name = self._name(name_offset)
         if number == _FWD:
-            defined = self.structs.get(name)
+            defined = self.structs.get(name) or (self._base and self._base.structs.get(name))
             return self.shape(defined) if defined else Shape(type_id, Kind.OTHER, name, 0)
         kind = _SHAPES.get(number, Kind.OTHER)
         if kind is Kind.POINTER:
@@ -255,6 +274,8 @@ class Btf:
     def members(self, type_id: int) -> list[tuple[str, int, int]]:
         """Return name, byte offset and type id of each member of a struct or union. Anonymous ones
         have the name ""; bit fields are left out."""
+        if self._base is not None and type_id < self._first:
+            return self._base.members(type_id)
         _, kind, count, _ = self._type(type_id)
         if kind not in (_STRUCT, _UNION):
             return []

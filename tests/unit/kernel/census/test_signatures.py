@@ -18,6 +18,7 @@ from slabmon.kernel.census import owners as owners_module
 from slabmon.kernel.census import symbols
 from slabmon.kernel.census.owners import Owners, owner_rows
 from slabmon.kernel.census.settings import CensusSettings
+from slabmon.kernel.census.types import Types
 from slabmon.kernel.probe.btf import Btf
 from tests.support.btf_blob import VOID, Blob
 from tests.support.slab_memory import FakeCache, FakeKernel
@@ -40,9 +41,10 @@ BUCKETS = (32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192)
 SIZES = (24, 56, 72, 112, 160, 232, 400, 900, 1800, 3000, 7000)  # one struct for each bucket
 OWNER = "holder"
 LINKED, PLAIN = 8, 16
+LIST_HEAD = 5  # its type's number
 
 
-def btf() -> Btf:
+def blob() -> Blob:
     """struct holder { struct part32 *part32; ...; char *text; union { struct part64 *fits;
     char *chars; } either; }, and parts that begin with an id and a list."""
     blob = Blob()
@@ -69,7 +71,7 @@ def btf() -> Btf:
     fields.append(("called", function, end + 192))
     blob.struct(OWNER, end // 8 + 32, fields)
     blob.struct("slabobj_ext", 8, [("objcg", text, 0)])
-    return Btf(blob.build())
+    return blob
 
 
 class Host:
@@ -81,6 +83,7 @@ class Host:
         self._room: dict[str, list[int]] = {}
         self.holder_size = 8 * len(BUCKETS) + 32
         self.listing = tmp_path / "kallsyms"
+        self.modules = tmp_path / "btf"
         self.listing.write_text(
             "".join(
                 f"{address:016x} t {name}" + (f"\t[{module}]" if module else "") + "\n"
@@ -130,7 +133,7 @@ class Host:
         return owner_rows(
             self.kernel.memory,
             dataclasses.replace(reading, in_use=in_use),
-            btf(),
+            Types(Btf(blob().build()), self.modules),
             aliases or {},
             known,
             CensusSettings(memory_mib=100),
@@ -186,6 +189,26 @@ def test_untyped_members_and_unions_by_what_fits(host: Host) -> None:
     assert groups(owners, "kmalloc-32") == {"pointed to by holder.text": 1}
     assert groups(owners, "kmalloc-64") == {"struct part64, pointed to by holder.fits": 1}
     assert groups(owners, "kmalloc-96") == {"pointed to by holder.chars": 1}
+
+
+def test_structs_of_modules_are_known(host: Host) -> None:
+    """Two modules, whose types have the same numbers; the second points to a struct of the kernel,
+    and to one of its own."""
+    host.modules.mkdir()
+    base = blob()
+    for name, size in (("other", 40), ("gizmo_box", 96)):
+        module = Blob(base)
+        lid = module.pointer(module.next_id + 1)
+        module.struct("lid", 50, [("of", lid, 0)])
+        module.struct(name, size, [("lid", lid, 0), ("head", LIST_HEAD, 64)])
+        (host.modules / name).write_bytes(module.build())
+    box = host.new("gizmo_box_cache", 96)
+    host.point(box, host.kmalloc(64))
+    host.point(box + 8, host.kmalloc(192) + 8)
+    owners = host.census()
+    assert of_cache(owners, "gizmo_box_cache").type == "gizmo_box"
+    assert groups(owners, "kmalloc-64") == {"struct lid, pointed to by gizmo_box.lid": 1}
+    assert groups(owners, "kmalloc-192") == {"linked to gizmo_box.head": 1}
 
 
 def test_members_of_a_list_have_the_struct_of_the_one_that_is_known(host: Host) -> None:

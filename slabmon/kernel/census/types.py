@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types of the kernel and of those modules that have some which are asked for, with one numbering:
+all modules' types go on from the kernel's, each from the same number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from slabmon.kernel.probe.btf import Btf, BtfError, Shape
+
+MODULES = Path("/sys/kernel/btf")
+_MODULE = 1 << 20  # above the number of any type of the kernel or one module
+_MOST_MODULES = 64
+
+
+class Types:
+    """Types by number. `modules` is a directory with a file of BTF for each module."""
+
+    def __init__(self, kernel: Btf, modules: Path = MODULES) -> None:
+        self._parts = [kernel]
+        self._directory = modules
+        self._first = kernel.count
+
+    def find(self, name: str) -> int:
+        """Return the struct of this name, 0 if neither the kernel nor an opened module has one."""
+        for part, btf in enumerate(self._parts):
+            if name in btf.structs:
+                return self._number(part, btf.structs[name])
+        return 0
+
+    def open_modules(self, names: Iterable[str]) -> None:
+        """Open the modules that have a type of one of these names."""
+        wanted = {name.encode() for name in names}
+        paths = sorted(self._directory.glob("*")) if wanted else []
+        for path in paths:
+            if path.name == "vmlinux" or len(self._parts) > _MOST_MODULES:
+                continue
+            try:
+                data = path.read_bytes()
+                if not wanted.isdisjoint(data.split(b"\0")):
+                    self._parts.append(Btf(data, self._parts[0]))
+            except (OSError, BtfError):  # unloaded just now, or built for another kernel
+                continue
+
+    def shape(self, number: int) -> Shape:
+        """Return what a type is behind its modifiers."""
+        part, type_id = divmod(number, _MODULE)
+        shape = self._parts[part].shape(type_id)
+        return shape._replace(
+            type_id=self._number(part, shape.type_id), target=self._number(part, shape.target)
+        )
+
+    def members(self, number: int) -> list[tuple[str, int, int]]:
+        """Return name, byte offset and type of each member of a struct or union."""
+        part, type_id = divmod(number, _MODULE)
+        return [
+            (name, offset, self._number(part, member))
+            for name, offset, member in self._parts[part].members(type_id)
+        ]
+
+    def _number(self, part: int, type_id: int) -> int:
+        return type_id if type_id < self._first else part * _MODULE + type_id
