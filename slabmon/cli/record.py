@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write(f"recording to {options.output} every {interval:g} s; Ctrl-C stops it\n")
         sys.stderr.flush()
         count = _record(source, history, interval, end)
-    sys.stderr.write(f"{count} snapshots recorded\n")
+    sys.stderr.write(f"{count} snapshot{'' if count == 1 else 's'} recorded\n")
     return 0
 
 

@@ -24,7 +24,7 @@ from slabmon.model import Snapshot, State
 from slabmon.runtime.budget import STEPS
 from slabmon.runtime.figures import DaemonFigures
 
-Of = TypeVar("Of")
+SourceT = TypeVar("SourceT")
 _OfSnapshot = Callable[[Snapshot], Iterable[Row]]
 
 
@@ -62,7 +62,7 @@ class Type(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric(Generic[Of]):
+class Metric(Generic[SourceT]):
     """One metric family, computed from a snapshot, an assessment, a census or the daemon's own
     figures.
 
@@ -76,11 +76,11 @@ class Metric(Generic[Of]):
     kind: Type
     help: str
     labels: tuple[str, ...]
-    rows: Callable[[Of], Iterable[Row]]
+    rows: Callable[[SourceT], Iterable[Row]]
     bound: str = ""
     unit: str = ""
     additive: bool = True
-    total: Callable[[Of], float] = lambda _: nan
+    total: Callable[[SourceT], float] = lambda _: nan
 
     @property
     def exposed(self) -> str:
@@ -121,11 +121,11 @@ def _counter(
     name: str,
     help_: str,
     labels: tuple[str, ...],
-    rows: Callable[[Of], Iterable[Row]],
+    rows: Callable[[SourceT], Iterable[Row]],
     *,
     bound: str = "",
     unit: str = "",
-) -> Metric[Of]:
+) -> Metric[SourceT]:
     return Metric(
         name=f"slabmon_{name}",
         kind=Type.COUNTER,
@@ -141,12 +141,12 @@ def _gauge(
     name: str,
     help_: str,
     labels: tuple[str, ...],
-    rows: Callable[[Of], Iterable[Row]],
+    rows: Callable[[SourceT], Iterable[Row]],
     *,
     bound: str = "",
     unit: str = "",
     additive: bool = True,
-) -> Metric[Of]:
+) -> Metric[SourceT]:
     return Metric(
         name=f"slabmon_{name}",
         kind=Type.GAUGE,

@@ -17,7 +17,16 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.samples import BucketSpan, NativeHistogram
 
 from slabmon.census.model import Census
-from slabmon.export.metrics import CATALOGUE, CENSUS, DAEMON, VERDICTS, Daemon, Metric, Of, Type
+from slabmon.export.metrics import (
+    CATALOGUE,
+    CENSUS,
+    DAEMON,
+    VERDICTS,
+    Daemon,
+    Metric,
+    SourceT,
+    Type,
+)
 from slabmon.export.series import KINDS, MAX_SERIES, OTHER, Folding, Row, SeriesValues, allot
 from slabmon.leaks.finding import Assessment
 from slabmon.model import Snapshot
@@ -111,7 +120,9 @@ class Exporter:
         if assessment:
             yield from (self._family(metric, assessment) for metric in VERDICTS)
 
-    def _family(self, metric: Metric[Of], source: Of, started: float | None = None) -> Family:
+    def _family(
+        self, metric: Metric[SourceT], source: SourceT, started: float | None = None
+    ) -> Family:
         """Return a counter or gauge. `started` is the Unix time at which a counter started; rows of
         a bounded kind start when they get a series of their own, and have no start time."""
         values = merge(metric.rows(source))
@@ -135,7 +146,7 @@ class Exporter:
 
 
 def _histogram(
-    metric: Metric[Of], source: Of, started: float | None, native: bool
+    metric: Metric[SourceT], source: SourceT, started: float | None, native: bool
 ) -> HistogramMetricFamily:
     """Return a histogram with a bucket per row; with `native` also as a native histogram."""
     counts = dict(
