@@ -40,7 +40,7 @@ _ABOUT = {
     "budget": "The CPU time that slabmon itself may use.",
     "state": "Counting over restarts of the daemon.",
     "history": "Snapshots of the past: `GET /api/v1/snapshot?at=TIME` and the page's time slider.",
-    "census": "Censuses of slab memory, whoever allocated it: `GET /api/v1/census` and metrics.",
+    "census": "Censuses of all slab memory in use: `GET /api/v1/census` and metrics.",
     "log": "Logging: to the journal under systemd, else to standard error.",
 }
 

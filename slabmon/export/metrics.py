@@ -624,9 +624,8 @@ DAEMON: tuple[Metric[Daemon], ...] = (
 CENSUS: tuple[Metric[Census], ...] = (
     _gauge(
         "census_objects",
-        "Objects in use at the last census, whoever allocated them and whenever, by cache and by "
-        "whose they are (owner; empty: only the cache is known) and how certain that is: exact, "
-        "likely or unknown.",
+        "Objects in use at the last census, allocated before tracking too, by cache, owner (empty: "
+        "only the cache is known) and how certain the owner is: exact, likely or unknown.",
         ("cache", "owner", "certainty"),
         lambda c: ((labels, row.objects) for labels, row in census_rows.by_owner(c).items()),
     ),

@@ -63,7 +63,7 @@ ENTRIES = tuple(
             "no free of the cache has an event; 30 % of its objects stay",
             leaks.unseen_frees_leak,
         ),
-        ("leak over a reset", "slow leak; tracking begins anew", leaks.leak_over_reset),
+        ("leak over a reset", "slow leak; tracking begins again", leaks.leak_over_reset),
         ("leak with losses", "slow leak; an event a minute is lost", leaks.leak_with_losses),
         ("quiet", "the background alone", innocent.quiet),
         (
@@ -92,7 +92,7 @@ ENTRIES = tuple(
         ),
         ("burst", "one to three bursts, some of which stay", innocent.burst),
         ("fragmentation", "slab memory grows, objects do not", innocent.fragmentation),
-        ("counter reset", "tracking begins anew while nothing leaks", innocent.counter_reset),
+        ("counter reset", "tracking begins again while nothing leaks", innocent.counter_reset),
         (
             "lost frees",
             "5 to 50 % of a site's frees are lost, and counted as lost",

@@ -60,7 +60,7 @@ class CacheFacts:
 
 @dataclass
 class World:
-    """Everything on a host. `reset` is when tracking begins anew; `lost` the events lost by a
+    """Everything on a host. `reset` is when tracking begins again; `lost` the events lost by a
     time; `uptime` seconds at time 0; `sample_bytes` 0 is exact mode."""
 
     streams: list[Stream] = field(default_factory=list)

@@ -23,7 +23,7 @@ _TABLE_BYTES = 128
 _FEW = 200  # variables that a kernel lists in any case: edges of sections
 _LARGEST_IMAGE = 1 << 29  # bytes, of the kernel or a module
 _PIECE = 1 << 13  # addresses looked at at once
-_GAP = 3  # words in a table that are no functions; more end it
+_GAP = 3  # words in a table that are not functions; more end it
 _MARKS = ("__start_", "__stop_", "__init")  # edges of sections, not variables
 _IMAGE = ("Kernel code", "Kernel rodata", "Kernel data", "Kernel bss")
 

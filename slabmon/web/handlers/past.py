@@ -125,7 +125,7 @@ class LeaksHandler(PastHandler):
 
 class HistoryHandler(PastHandler):
     """The first and last time of the history; with `from`, `to` and `most` (Unix times and a
-    count), also the times of at most so many snapshots between them."""
+    count), also the times of `most` snapshots between them at most."""
 
     async def get(self, *_: str) -> None:
         """Answer with the history's extent. 400 if some, but not all parameters make sense."""
