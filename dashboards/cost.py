@@ -71,10 +71,12 @@ def panels() -> list[Panel]:
         ),
         series(
             "Web process",
-            "Processes restarted after one died, and whether the configuration on disk is invalid.",
+            "Processes restarted after one died; 1 while the configuration on disk is invalid; 0 "
+            "while the history cannot be written.",
             "short",
             Query(f"{rate('web_restarts_total')}", "{{instance}} restarts/s"),
             Query(f"{gauge('web_configuration_failed')}", "{{instance}} configuration refused"),
+            Query(f"{gauge('history_up')}", "{{instance}} history written"),
             width=6,
         ),
         rows(
