@@ -333,19 +333,31 @@ def test_owners_add_up_to_the_objects_in_use() -> None:
 
 
 def test_planted_objects_are_named() -> None:
-    """Pipes are pipe_inode_info of inodes, and what a message queue holds is in its own caches."""
-    before = objects_of(census(), "pipe_inode_info")
-    pipes = [os.pipe() for _ in range(PLANTED)]
-    made = objects_of(census(), "pipe_inode_info") - before
-    for ends in pipes:
-        for end in ends:
-            os.close(end)
-    assert made == pytest.approx(PLANTED, abs=PLANTED * 0.01 + 3)
+    """Pipes by the union of inodes that leads to them, timers by the function they hold, long names
+    by the member that points to them."""
+    libc = ctypes.CDLL(None, use_errno=True)
 
+    def counts(found: Census) -> dict[str, int]:
+        rows = found.owners
+        name = "pointed to by dentry.d_name.name"
+        return {
+            "pipes": sum(row.objects for row in rows if row.type == "pipe_inode_info"),
+            "timers": sum(row.objects for row in rows if "timerfd" in row.signature),
+            "names": sum(row.objects for row in rows if row.signature == name),
+        }
 
-def objects_of(found: Census, struct: str) -> int:
-    """How many objects are of this struct."""
-    return sum(row.objects for row in found.owners if row.type == struct)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        before = counts(census())
+        for number in range(PLANTED):
+            for end in (*os.pipe(), libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC)):
+                assert end >= 0
+                stack.callback(os.close, end)
+            (folder / f"{number:064}").touch()
+        after = counts(census())
+    assert {name: after[name] - before[name] for name in after} == {
+        name: pytest.approx(PLANTED, abs=PLANTED * 0.05) for name in after
+    }
 
 
 def numbers(value: object) -> Iterator[float]:

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from slabmon.base.arrays import F64, I64, U8, U64, Bool
-from slabmon.kernel.census.memory import Memory
+from slabmon.kernel.census.memory import GATHER_BYTES, Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
 from slabmon.kernel.census.reading import Reading
 from slabmon.kernel.census.slabs import Slabs
 
 NONE = -1
 _OBJECT_BYTES = 64  # kept of an object beside its words
-PAGE_WORDS = PAGE_BYTES // 8
+UNIT = GATHER_BYTES  # bytes read at once, in which pages are counted here: a page, or a part of it
+UNIT_WORDS = UNIT // 8
+UNITS_PER_PAGE = PAGE_BYTES // UNIT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +30,8 @@ class Subjects:
 
     `cache` is a row of Caches, or their number for page-backed kmalloc. `slab` is a row of Slabs,
     NONE for page-backed kmalloc. `start` is where an
-    object's first word lies in `words`, `length` how many it has. `pages` has a bit for every page
-    frame that holds some. `scale` is, for each cache, how many objects one of these stands for.
+    object's first word lies in `words`, `length` how many it has. `units` has a bit for every unit
+    of memory that holds some. `scale` is, for each cache, how many objects one of these stands for.
     """
 
     address: U64
@@ -38,7 +40,7 @@ class Subjects:
     start: I64
     length: I64
     words: U64
-    pages: U8
+    units: U8
     scale: tuple[float, ...]
     share: float  # of slabs of these caches that were read
 
@@ -54,6 +56,12 @@ class Subjects:
         offset = (addresses - self.address[known]).astype(np.int64)
         inside = (number >= 0) & (offset < self.length[known] * 8)
         return np.where(inside, number, NONE), offset
+
+    def holds(self, units: I64) -> Bool:
+        """Return whether units of memory hold some."""
+        masks = np.left_shift(1, units & 7).astype(np.uint8)
+        found: Bool = np.bitwise_and(self.units[units >> 3], masks).astype(bool)
+        return found
 
     def word(self, numbers: I64, offset: int) -> U64:
         """Return the word at this offset of each object, which must be as long."""
@@ -88,50 +96,50 @@ def _level(sizes: F64, total: float) -> float:
     return float(sizes.max(initial=0))
 
 
-def page_frames(first: I64, pages: I64) -> tuple[I64, I64]:
-    """Return the page frames of blocks of pages, and the place of each one's block."""
-    block = np.repeat(np.arange(len(first)), pages)
-    starts = np.cumsum(pages) - pages
-    return first[block] + np.arange(len(block)) - starts[block], block
+def units_of(first: I64, pages: I64) -> tuple[I64, I64]:
+    """Return the units of blocks of pages, and the place of each one's block. `first` are page
+    frames."""
+    counts = pages * UNITS_PER_PAGE
+    block = np.repeat(np.arange(len(first)), counts)
+    starts = np.cumsum(counts) - counts
+    return first[block] * UNITS_PER_PAGE + np.arange(len(block)) - starts[block], block
 
 
-def page_bits(pfns: I64, count: int) -> U8:
-    """Return a bit for each of `count` page frames: 1 for these."""
+def unit_addresses(direct_map: int, units: I64) -> U64:
+    """Return where units of memory are mapped."""
+    return np.uint64(direct_map) + units.astype(np.uint64) * np.uint64(UNIT)
+
+
+def _bits(units: I64, count: int) -> U8:
+    """Return a bit for each of `count` units: 1 for these."""
     bits = np.zeros(-(-count // 8), np.uint8)
-    np.bitwise_or.at(bits, pfns >> 3, (1 << (pfns & 7)).astype(np.uint8))
+    np.bitwise_or.at(bits, units >> 3, (1 << (units & 7)).astype(np.uint8))
     return bits
-
-
-def has_bit(bits: U8, pfns: I64) -> Bool:
-    """Return whether each page frame's bit is set."""
-    masks = np.left_shift(1, pfns & 7).astype(np.uint8)
-    found: Bool = np.bitwise_and(bits[pfns >> 3], masks).astype(bool)
-    return found
 
 
 def read(memory: Memory, reading: Reading, rows: I64, share: float) -> Subjects:
     """Read all objects in use of these slabs, and page-backed kmalloc."""
     slabs, large = reading.slabs, reading.large
     caches = slabs.caches
-    pfns, block = page_frames(
+    units, block = units_of(
         np.concatenate([slabs.pfn[rows], large.pfn]),
         np.concatenate([slabs.pages[rows], 1 << large.order]),
     )
-    base = np.uint64(reading.direct_map)
-    words = memory.gather(base + pfns.astype(np.uint64) * np.uint64(PAGE_BYTES), PAGE_BYTES)
-    first_page = np.searchsorted(block, np.arange(len(rows) + len(large.pfn)))
+    words = memory.gather(unit_addresses(reading.direct_map, units), UNIT)
+    first_unit = np.searchsorted(block, np.arange(len(rows) + len(large.pfn)))
     row, place = slabs.objects_of(rows)
     used = ~reading.free[slabs.first[row] + place]
     row, place = row[used], place[used]
     cache = slabs.cache[row]
     offset = caches.red_left_pad[cache] + place * caches.size[cache]
-    of_slab = first_page[np.searchsorted(rows, row)] * PAGE_WORDS + offset // 8
-    blocks = base + large.pfn.astype(np.uint64) * np.uint64(PAGE_BYTES)
+    of_slab = first_unit[np.searchsorted(rows, row)] * UNIT_WORDS + offset // 8
+    blocks = unit_addresses(reading.direct_map, large.pfn * UNITS_PER_PAGE)
     address = np.concatenate([slabs.address[row] + offset.astype(np.uint64), blocks])
     order = np.argsort(address, kind="stable")
     number = np.concatenate([cache, np.full(len(blocks), len(caches.name))])
-    start = np.concatenate([of_slab, first_page[len(rows) :] * PAGE_WORDS])
-    length = np.concatenate([caches.object_size[cache] // 8, PAGE_WORDS << large.order])
+    start = np.concatenate([of_slab, first_unit[len(rows) :] * UNIT_WORDS])
+    length = np.concatenate([caches.object_size[cache], PAGE_BYTES << large.order]) // 8
+    end = max((pages.end for pages in reading.ranges), default=0) + 1
     return Subjects(
         address=address[order],
         cache=number[order],
@@ -139,7 +147,7 @@ def read(memory: Memory, reading: Reading, rows: I64, share: float) -> Subjects:
         start=start[order],
         length=length[order],
         words=words.view(np.uint64).reshape(-1),
-        pages=page_bits(pfns, max((pages.end for pages in reading.ranges), default=0) + 1),
+        units=_bits(units, end * UNITS_PER_PAGE),
         scale=_scale(reading, cache),
         share=share,
     )

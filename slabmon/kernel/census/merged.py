@@ -20,9 +20,10 @@ from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.slabs import NONE, Slabs
 from slabmon.kernel.census.symbols import Symbols
 
-_KERNEL = np.uint64(0xFFFF << 48)  # and above
+_KERNEL = np.uint64(0xFF00 << 48)  # and above, with five levels of page tables too
+_USER = np.uint64(1 << 56)  # below: addresses of processes, and per-CPU pointers of x86
 _POISON = np.uint64(0xDEAD << 48)  # LIST_POISON1 and LIST_POISON2 (include/linux/poison.h)
-_PROOF, _WRONG = 1, -100
+_PROOF, _DOUBT, _WRONG = 1, -2, -100
 # Where the neighbour's pointer back lies that each member of a link has.
 _BACK: Mapping[str, int] = {"next": 8, "pprev": 0, "rb_left": 0, "rb_right": 0}
 
@@ -69,8 +70,10 @@ class Judge:
         """Judge one member by its values."""
         words = self._subjects.word(objects, offset)
         kernel = words >= _KERNEL
-        poison = (words & _KERNEL) == _POISON
-        result = np.where(kernel | (words == 0) | poison, 0, _WRONG)
+        poison = (words & np.uint64(0xFFFF << 48)) == _POISON
+        doubtful = (words != 0) & (words < _USER)
+        known = kernel | (words == 0) | poison | doubtful
+        result = np.where(known, np.where(doubtful, _DOUBT, 0), _WRONG)
         if len(slots) > 1:
             return result
         if slots[0].function:

@@ -165,7 +165,7 @@ def _name(
                 text = f"struct {structs.name(struct)}"
                 namer.set_type(objects[verdicts == struct], struct, text)
     namer.follow(pointers.between)
-    places = referrers.in_pages(memory, read, subjects, symbols.data_pages())
+    places = referrers.in_pages(memory, read, subjects, symbols.data_units())
     namer.follow_variables(symbols, *places)
     namer.read_words(memory, symbols)
     namer.follow_groups(pointers.between, namer.choose())

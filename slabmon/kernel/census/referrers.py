@@ -11,14 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from slabmon.base.arrays import I32, I64, U64, Values
-from slabmon.kernel.census.contents import NONE, PAGE_WORDS, Subjects, has_bit, page_frames
-from slabmon.kernel.census.memory import Memory
+from slabmon.kernel.census.contents import (
+    NONE,
+    UNIT,
+    UNIT_WORDS,
+    UNITS_PER_PAGE,
+    Subjects,
+    unit_addresses,
+    units_of,
+)
+from slabmon.kernel.census.memory import WINDOW_BYTES, Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
 from slabmon.kernel.census.reading import Reading
 
 Progress = Callable[[float], object]
 
-_PIECE = 256  # pages read at once: a window full
+_PIECE = WINDOW_BYTES // UNIT  # units read at once: a window full
 
 
 # Bits of a packed row; the rest is the number of a cache or subject. Offsets count words.
@@ -61,20 +69,20 @@ def find(
     """Read all slabs, in random order, until this process has used so much CPU time, and return the
     pointers to subjects in objects in use. Report the share of pages read."""
     slabs = reading.slabs
-    pfns, block = page_frames(slabs.pfn, slabs.pages)
+    units, block = units_of(slabs.pfn, slabs.pages)
     named: list[U64] = [np.zeros(0, np.uint64)]
     between: list[I32] = [np.zeros((4, 0), np.int32)]
     waiting = read = 0
-    for words, pages in _pieces(memory, reading.direct_map, pfns):
+    for words, piece in _pieces(memory, reading.direct_map, units):
         at, target, into = _targets(words, reading, subjects)
-        page = pages.start + at // PAGE_WORDS
-        row = block[page]
-        byte = (pfns[page] - slabs.pfn[row]) * PAGE_BYTES + at % PAGE_WORDS * 8
+        unit = piece.start + at // UNIT_WORDS
+        row = block[unit]
+        byte = (units[unit] - slabs.pfn[row] * UNITS_PER_PAGE) * UNIT + at % UNIT_WORDS * 8
         found, source = _sources(reading, subjects, row, byte, target, into)
         named.append(_packed(found[:, source == NONE]))
         between.append(_between(found, source))
-        read += pages.stop - pages.start
-        progress(read / len(pfns))
+        read += piece.stop - piece.start
+        progress(read / len(units))
         if time.process_time() > deadline:
             break
         waiting += len(named[-1])
@@ -85,28 +93,28 @@ def find(
     return Referrers(
         named=_unpacked(_distinct(np.concatenate(named))),
         between=Pointers(*joined),
-        share=read / max(len(pfns), 1),
+        share=read / max(len(units), 1),
     )
 
 
-def in_pages(memory: Memory, reading: Reading, subjects: Subjects, pages: U64) -> tuple[U64, I64]:
-    """Return the pointers to subjects in these pages, which slabs are not: where each lies, and the
-    subject."""
+def in_pages(memory: Memory, reading: Reading, subjects: Subjects, units: U64) -> tuple[U64, I64]:
+    """Return the pointers to subjects in units of memory at these addresses: where each lies, and
+    the subject."""
     places, targets = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-    for start in range(0, len(pages), _PIECE):
-        part = pages[start : start + _PIECE]
-        words = memory.gather(part, PAGE_BYTES).view(np.uint64).reshape(-1)
+    for start in range(0, len(units), _PIECE):
+        part = units[start : start + _PIECE]
+        words = memory.gather(part, UNIT).view(np.uint64).reshape(-1)
         at, target, _ = _targets(words, reading, subjects)
-        places.append(part[at // PAGE_WORDS] + (at % PAGE_WORDS * 8).astype(np.uint64))
+        places.append(part[at // UNIT_WORDS] + (at % UNIT_WORDS * 8).astype(np.uint64))
         targets.append(target)
     return np.concatenate(places), np.concatenate(targets)
 
 
-def _pieces(memory: Memory, direct_map: int, pfns: I64) -> Iterator[tuple[U64, slice]]:
-    addresses = np.uint64(direct_map) + pfns.astype(np.uint64) * np.uint64(PAGE_BYTES)
-    for piece in np.random.default_rng(0).permutation(-(-len(pfns) // _PIECE)).tolist():
-        pages = slice(piece * _PIECE, min((piece + 1) * _PIECE, len(pfns)))
-        yield memory.gather(addresses[pages], PAGE_BYTES).view(np.uint64).reshape(-1), pages
+def _pieces(memory: Memory, direct_map: int, units: I64) -> Iterator[tuple[U64, slice]]:
+    for piece in np.random.default_rng(0).permutation(-(-len(units) // _PIECE)).tolist():
+        part = slice(piece * _PIECE, min((piece + 1) * _PIECE, len(units)))
+        addresses = unit_addresses(direct_map, units[part])
+        yield memory.gather(addresses, UNIT).view(np.uint64).reshape(-1), part
 
 
 def _targets(words: U64, reading: Reading, subjects: Subjects) -> tuple[I64, I64, I64]:
@@ -115,7 +123,7 @@ def _targets(words: U64, reading: Reading, subjects: Subjects) -> tuple[I64, I64
     end = max(pages.end for pages in reading.ranges)
     relative = words - np.uint64(reading.direct_map)
     at = np.flatnonzero(relative < np.uint64(end * PAGE_BYTES))
-    at = at[has_bit(subjects.pages, (relative[at] >> np.uint64(12)).astype(np.int64))]
+    at = at[subjects.holds((relative[at] // np.uint64(UNIT)).astype(np.int64))]
     target, into = subjects.find(words[at] & np.uint64(-8 % (1 << 64)))
     return at[target != NONE], target[target != NONE], into[target != NONE]
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from slabmon.base.arrays import U64, Bool
+from slabmon.kernel.census.contents import UNIT
 from slabmon.kernel.census.memory import Memory
-from slabmon.kernel.census.memory_map import PAGE_BYTES
 from slabmon.kernel.symbols import kallsyms
 from slabmon.kernel.symbols.table import SymbolTable
 
@@ -96,7 +96,7 @@ class Symbols:
         self._functions = _Index(functions)
         self._data = _Index(data)
         self._data_ranges = {
-            module: (table.address(0), table.address(-1) + PAGE_BYTES)
+            module: (table.address(0), table.address(-1) + UNIT)
             for module, table in data.items()
             if len(table) >= (_FEW if module is None else 1)
         }
@@ -135,9 +135,9 @@ class Symbols:
             known |= self._tables(memory, part)
         return known
 
-    def data_pages(self) -> U64:
-        """Return the addresses of all pages that hold variables with names: none if this kernel
-        does not list those of its own."""
+    def data_units(self) -> U64:
+        """Return the addresses of all units of memory that hold variables with names: of the kernel
+        none if it does not list its own."""
         ranges = []
         for module, edges in self._data_ranges.items():
             if module is None:
@@ -146,7 +146,7 @@ class Symbols:
             else:
                 ranges.append(edges)
         pages = [
-            np.arange(start - start % PAGE_BYTES, end, PAGE_BYTES, dtype=np.uint64)
+            np.arange(start - start % UNIT, end, UNIT, dtype=np.uint64)
             for start, end in ranges
             if start < end < start + _LARGEST_IMAGE
         ]
