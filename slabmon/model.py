@@ -210,9 +210,10 @@ class Tracked:
     `cache` and `site` are row numbers in Snapshot.caches and Snapshot.sites. `bytes` is the size of
     an object in its cache, `requested` the size asked for. `interval` is the mean sampling interval
     in bytes when it was allocated (0: every allocation was tracked). `born_ns` and `now_ns` are
-    CLOCK_MONOTONIC. `stack` is a key of `stacks` (negative: none), whose frames are ordered
-    outermost last. `stacks` and `cgroups` (paths by id) are empty unless requested. `gfp_class`
-    names the class of each value of `gfp`.
+    CLOCK_MONOTONIC, so that ages leave out the time for which the host was suspended. `stack` is a
+    key of `stacks` (negative: none), whose frames are ordered outermost last. `stacks` and
+    `cgroups` (paths by id) are empty unless requested. `gfp_class` names the class of each value of
+    `gfp`.
     """
 
     cache: I64
@@ -275,13 +276,16 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class Tracking:
-    """The tracking session. `since`: Unix time it began; `seconds`: how long it has run (monotonic
-    clock); `sample_bytes`: mean bytes between samples (0 in exact mode)."""
+    """The tracking session. `since`: Unix time it began; `seconds`: how long it has run, without
+    `suspended`, the seconds for which the host was suspended meanwhile (CLOCK_MONOTONIC stands
+    still then, CLOCK_BOOTTIME does not); `sample_bytes`: mean bytes between samples (0 in exact
+    mode)."""
 
     since: Real
     seconds: Real
     mode: Mode
     sample_bytes: Int
+    suspended: Real = 0.0
 
 
 class State(StrEnum):
@@ -321,5 +325,6 @@ class Snapshot:
 
     @property
     def taken(self) -> float:
-        """Unix time at which it was taken: the start of tracking plus monotonic time since."""
-        return self.tracking.since + self.tracking.seconds
+        """Unix time at which it was taken: the start of tracking plus the time since, in which the
+        host ran or was suspended."""
+        return self.tracking.since + self.tracking.seconds + self.tracking.suspended

@@ -26,6 +26,7 @@ class SessionState:
     """State of one session, as a JSON document and back.
 
     `since` is the Unix time tracking began, `started` CLOCK_MONOTONIC then, in seconds.
+    `suspended_before` is for how many seconds the host had been suspended then (None: not known).
     `events_taken` is the position in the event buffer up to which all records are applied.
     `locations` are call sites in modules, by address and module generation: the symbols may be
     gone. `caches` is the result of CacheDirectory.names().
@@ -38,6 +39,7 @@ class SessionState:
     locations: Mapping[tuple[int, int], Location]
     caches: tuple[tuple[int, str, bool], ...]
     ledger: LedgerState
+    suspended_before: float | None = None
 
     def without_locations(self) -> SessionState:
         """Return a copy without call sites, the only part without a small bound."""
@@ -48,6 +50,7 @@ class SessionState:
         return {
             "since": self.since,
             "started": self.started,
+            "suspended_before": self.suspended_before,
             "events_taken": self.events_taken,
             "modules": self.modules,
             "locations": [(*key, *location) for key, location in self.locations.items()],
@@ -62,6 +65,7 @@ class SessionState:
             return cls(
                 since=float(document["since"]),
                 started=float(document["started"]),
+                suspended_before=_seconds(document.get("suspended_before")),
                 events_taken=_count(document["events_taken"]),
                 modules=_modules(document["modules"]),
                 locations={
@@ -101,6 +105,10 @@ class Checkpoint(Protocol):
 
     def update(self, programs: Programs) -> None:
         """Follow a change of attachments."""
+
+
+def _seconds(document: Any) -> float | None:
+    return None if document is None else float(document)
 
 
 def _modules(document: Any) -> ModuleHistory:

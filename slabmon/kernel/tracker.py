@@ -85,6 +85,11 @@ class _Tables:
     slabinfo: dict[str, Slabinfo]
 
 
+def suspended_seconds() -> float:
+    """Return for how long the host has been suspended since it booted."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 class Tracker:
     """One session, made by open_tracker(). It keeps everything attached until close().
 
@@ -114,6 +119,7 @@ class Tracker:
         self.reader = Reader(programs, plan)
         self.ledger: Ledger | None = None
         self.since, self._started = time.time(), time.monotonic()
+        self._suspended_before = suspended_seconds()
         self._cgroups = cgroups
         self._gfp_bits = {**STABLE_BITS, **facts.gfp_bits}
         self._classify = classifier(facts.gfp_bits)
@@ -184,6 +190,8 @@ class Tracker:
             events_taken=saved.events_taken,
         )
         tracker.since, tracker._started = saved.since, saved.started
+        if saved.suspended_before is not None:
+            tracker._suspended_before = saved.suspended_before
         tracker.set_sample_interval(plan.settings.sample_bytes)
         tracker._locations.update(saved.locations)
         tracker._directory.restore(saved.caches, *tracker.reader.caches())
@@ -223,6 +231,7 @@ class Tracker:
         return SessionState(
             since=self.since,
             started=self._started,
+            suspended_before=self._suspended_before,
             events_taken=self._ring.position,
             modules=self.symbols.history(),
             locations={
@@ -390,7 +399,11 @@ class Tracker:
         return Snapshot(
             host=self._host(),
             tracking=Tracking(
-                self.since, tables.seconds, Mode.EXACT if settings.exact else Mode.SAMPLED, interval
+                since=self.since,
+                seconds=tables.seconds,
+                mode=Mode.EXACT if settings.exact else Mode.SAMPLED,
+                sample_bytes=interval,
+                suspended=max(0.0, suspended_seconds() - self._suspended_before),
             ),
             caches=caches,
             sites=sites,

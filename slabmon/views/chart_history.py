@@ -96,12 +96,8 @@ class ChartHistory:
         self._span, self._step, self._max_rows = span, step, max_rows
         self._last: Instant | None = None
         self.moments: deque[float] = deque()
+        self.times: deque[float] = deque()  # Unix times of the moments
         self._series = {view.name: _ViewSeries() for view in self._views}
-
-    @property
-    def since(self) -> float:
-        """Unix time that the moments' seconds count from; 0 without any."""
-        return self._last.snapshot.tracking.since if self._last else 0.0
 
     def add(self, now: Instant) -> None:
         """Add a point if one is due. Another tracking session starts over."""
@@ -109,6 +105,7 @@ class ChartHistory:
         if self._last is not None and is_reset(self._last.snapshot, now.snapshot):
             self._last = None
             self.moments.clear()
+            self.times.clear()
             self._series = {view.name: _ViewSeries() for view in self._views}
         if self.moments and seconds - self.moments[-1] < self._step:
             return
@@ -116,8 +113,10 @@ class ChartHistory:
         for view in self._views:
             self._extend(view, window)
         self.moments.append(seconds)
+        self.times.append(now.snapshot.taken)
         while self.moments[0] < seconds - self._span:
             self.moments.popleft()
+            self.times.popleft()
             for series in self._series.values():
                 series.drop_oldest()
         self._last = now

@@ -128,7 +128,7 @@ def chart(view: View, key: Hashable | None, hour: ChartHistory) -> dict[str, Any
         "problem": ""
         if not np.isnan(points).all()
         else "no history for this row: it is new, or too small to be charted",
-        "times": [round(hour.since + seconds, 1) for seconds in hour.moments],
+        "times": [round(time, 1) for time in hour.times],
         "error": _numbers(points[:, 1]),
         "lines": [
             {**_column(column), "values": _numbers(points[:, i])}

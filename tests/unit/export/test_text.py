@@ -26,7 +26,13 @@ LIVE = {"live_objects": INT, "live_bytes": INT, "live_stderr_bytes": INT}
 # Fields and types that scripts rely on. More may be added.
 CONTRACT: dict[str, dict[str, tuple[type, ...]]] = {
     "host": {"release": STR, "machine": STR, "cpus": INT, "boot_id": STR, "memory_bytes": INT},
-    "tracking": {"since": REAL, "seconds": REAL, "mode": STR, "sample_bytes": INT},
+    "tracking": {
+        "since": REAL,
+        "seconds": REAL,
+        "mode": STR,
+        "sample_bytes": INT,
+        "suspended": REAL,
+    },
     "caches": {
         "name": STR,
         "object_size": INT,
@@ -145,6 +151,7 @@ def test_json_carries_the_values(document: dict[str, Any]) -> None:
         "seconds": 12.5,
         "mode": "sampled",
         "sample_bytes": 65536,
+        "suspended": 0.0,
     }
     assert document["losses"]["samples_full"] == 2
 

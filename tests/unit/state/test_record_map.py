@@ -20,6 +20,7 @@ from slabmon.state.record_map import BYTES, RecordTooLarge, StateRecord
 STATE = SessionState(
     since=1e9,
     started=5.5,
+    suspended_before=7.25,
     events_taken=1 << 40,
     modules=ModuleHistory((("nvme", [(1, 2), (3, 4)], 0, 1 << 32),), 7),
     locations={((1 << 64) - 1, 3): Location("probe", 16, "nvme")},

@@ -105,3 +105,12 @@ def test_forgetting_keys_changes_no_series(present: list[set[str]], max_keys: in
     kept = list(enumerate(present))[-len(hour.moments) :]
     for name in "abcdefgh":
         assert figures(hour, name) == [i + 1 if name in names else None for i, names in kept]
+
+
+def test_a_suspension_is_a_gap_in_time_and_none_in_rates() -> None:
+    before, after = at(100, {"a": 1}, allocs=100), at(110, {"a": 1}, allocs=300)
+    after = replace(after, tracking=replace(after.tracking, suspended=3600.0))
+    hour = hour_of(before, after)
+    assert list(hour.times) == [1.7e9 + 100, 1.7e9 + 3710]
+    assert after.taken == 1.7e9 + 3710
+    assert hour.series(CACHES, "a")[-1, 2] == 20, "per second in which the host ran"

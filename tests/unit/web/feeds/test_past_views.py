@@ -91,8 +91,8 @@ def test_charts_are_of_one_session_and_around_the_moment() -> None:
     for number, session in ((COUNT // 2 - 20, BEGIN), (COUNT // 2 + 20, BEGIN + COUNT // 2 * STEP)):
         time = BEGIN + number * STEP
         hour = run(PastViews(DutyCycle()).hour(past, time))
-        assert hour.since == session
-        moments = [session + seconds for seconds in hour.moments]
+        moments = list(hour.times)
+        assert moments == [session + seconds for seconds in hour.moments]
         assert moments[0] < time <= moments[-1] + 900
         assert moments[-1] - moments[0] <= 3600
         assert all((moment < BEGIN + COUNT // 2 * STEP) == (session == BEGIN) for moment in moments)
