@@ -51,6 +51,7 @@ def take(
             aliases,
             known,
             settings,
+            owners.room_for_subjects(settings),
             lambda share: progress(_CHARGED + (_SEARCHED - _CHARGED) * share),
         )
     progress(_OWNED)

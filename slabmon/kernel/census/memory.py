@@ -29,6 +29,10 @@ _REQUEST = {
 }
 
 
+class BudgetSpent(SlabmonError):
+    """The CPU time that a census may use is used up."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """CPU time a census may use, in seconds."""
@@ -36,9 +40,9 @@ class Budget:
     cpu_seconds: float
 
     def check(self) -> None:
-        """Raise SlabmonError if this process has used it up."""
+        """Raise BudgetSpent if this process has used it up."""
         if time.process_time() > self.cpu_seconds:
-            raise SlabmonError(
+            raise BudgetSpent(
                 f"census: the budget of {self.cpu_seconds:g} s of CPU time is used up; allow more "
                 "with --cpu-seconds"
             )

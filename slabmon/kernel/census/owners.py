@@ -7,6 +7,7 @@ import dataclasses
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from slabmon.census.model import Certainty, OwnedObjects
 from slabmon.kernel.census import contents, referrers
 from slabmon.kernel.census.contents import NONE, Subjects
 from slabmon.kernel.census.members import Structs, spelled
-from slabmon.kernel.census.memory import Memory
+from slabmon.kernel.census.memory import BudgetSpent, Memory
+from slabmon.kernel.census.memory_map import PAGE_BYTES
 from slabmon.kernel.census.merged import Judge
 from slabmon.kernel.census.reading import Reading
 from slabmon.kernel.census.referrers import Progress, Referrers
@@ -27,7 +29,9 @@ from slabmon.model import LARGE_CACHE
 
 Aliases = Mapping[str, tuple[str, ...]]
 
-_SUBJECTS_SHARE = 1 / 4  # of the memory allowed, for objects of mixed caches
+_RESERVE = 40 << 20  # bytes, for pointers and what is computed of them
+_SUBJECTS_SHARE = 1 / 2  # of the other memory left, for objects of mixed caches
+_LEAST_BYTES = 1 << 20
 _CPU_SHARE = 1 / 2  # of the CPU time left, for pointers to them
 _MOST_GROUPS = 100  # of one cache; the smallest together are one row
 _NOTHING_KNOWN = Label("unknown", Strength.OWNER)
@@ -72,6 +76,13 @@ def _mixed(name: str, aliases: Aliases) -> bool:
     return "kmalloc" in name or bool(aliases.get(name))
 
 
+def room_for_subjects(settings: CensusSettings) -> int:
+    """Return the bytes that objects of mixed caches may take, of what this process has left."""
+    used = int(Path("/proc/self/statm").read_text().split()[5]) * PAGE_BYTES
+    left = (settings.memory_mib << 20) - used - _RESERVE
+    return max(int(left * _SUBJECTS_SHARE), _LEAST_BYTES)
+
+
 def owner_rows(
     memory: Memory,
     read: Reading,
@@ -79,23 +90,26 @@ def owner_rows(
     aliases: Aliases,
     symbols: Symbols,
     settings: CensusSettings,
+    most_bytes: int,
     progress: Progress = lambda _: None,
 ) -> Owners:
-    """Return whose all objects in use are; report which share of slabs was searched."""
+    """Return whose all objects in use are; report which share of slabs was searched.
+    `most_bytes` are for what is kept of objects of mixed caches."""
     structs = Structs(types)
     caches = _Caches(read, types, structs, aliases)
     named = _named_rows(read, caches, structs)
     try:
-        mixed = _mixed_rows(memory, read, structs, caches, symbols, settings, progress)
+        mixed = _mixed_rows(memory, read, structs, caches, symbols, settings, most_bytes, progress)
     except MemoryError:
-        return Owners(
-            rows=_ordered(named),
-            limits=(
-                f"{settings.memory_mib} MiB of memory did not suffice to find whose the objects of "
-                "mixed caches are; allow more with --memory-mib",
-            ),
+        reason = (
+            f"{settings.memory_mib} MiB of memory did not suffice; allow more with --memory-mib"
         )
-    return dataclasses.replace(mixed, rows=_ordered((*named, *mixed.rows)))
+    except BudgetSpent as error:
+        reason = str(error)
+    else:
+        return dataclasses.replace(mixed, rows=_ordered((*named, *mixed.rows)))
+    limit = f"whose the objects of mixed caches are was not found: {reason}"
+    return Owners(rows=_ordered(named), limits=(limit,))
 
 
 def _ordered(rows: Iterable[OwnedObjects]) -> tuple[OwnedObjects, ...]:
@@ -109,10 +123,10 @@ def _mixed_rows(
     caches: _Caches,
     symbols: Symbols,
     settings: CensusSettings,
+    most_bytes: int,
     progress: Progress,
 ) -> Owners:
     """Return whose the objects of caches are that hold all kinds."""
-    most_bytes = int((settings.memory_mib << 20) * _SUBJECTS_SHARE)
     chosen, share = contents.choose(read.slabs, caches.mixed, most_bytes)
     subjects = contents.read(memory, read, chosen, share)
     used = time.process_time()
@@ -130,8 +144,8 @@ def _limits(share: float, referrers_share: float) -> tuple[str, ...]:
     texts = []
     if share < 1:
         texts.append(
-            f"of the slabs of mixed caches, {share:.0%} were read, at random from the largest "
-            "caches, for whose their objects are; allow more with --memory-mib"
+            f"of the slabs of mixed caches, {share:.0%} were read, at random of the largest "
+            "caches, to find whose their objects are; allow more with --memory-mib"
         )
     if referrers_share < 1:
         texts.append(

@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slabmon.base.arrays import U8, U64
 from slabmon.census.model import Certainty, OwnedObjects
-from slabmon.kernel.census import owners as owners_module
 from slabmon.kernel.census import symbols
+from slabmon.kernel.census.memory import BudgetSpent
 from slabmon.kernel.census.owners import Owners, owner_rows
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.kernel.census.types import Types
 from slabmon.kernel.probe.btf import Btf
 from tests.support.btf_blob import VOID, Blob
-from tests.support.slab_memory import FakeCache, FakeKernel
+from tests.support.slab_memory import FakeCache, FakeKernel, SparseMemory
 
 TEXT = 0xFFFFFFFF81000000
 DATA = TEXT + 0x100000
@@ -122,7 +123,12 @@ class Host:
     def point(self, place: int, target: int) -> None:
         self.kernel.memory.write_word(place, target)
 
-    def census(self, aliases: Mapping[str, tuple[str, ...]] | None = None) -> Owners:
+    def census(
+        self,
+        aliases: Mapping[str, tuple[str, ...]] | None = None,
+        memory: SparseMemory | None = None,
+        most_bytes: int = 1 << 24,
+    ) -> Owners:
         """Whose the objects are; what was not allocated of a slab is free."""
         rows = self.kernel.slabs()
         rest = [address for room in self._room.values() for address in room]
@@ -131,12 +137,13 @@ class Host:
         in_use = np.add.reduceat(~reading.free, rows.first[:-1], dtype=np.int64)
         known = symbols.read(IOMEM, self.listing)
         return owner_rows(
-            self.kernel.memory,
+            memory or self.kernel.memory,
             dataclasses.replace(reading, in_use=in_use),
             Types(Btf(blob().build()), self.modules),
             aliases or {},
             known,
-            CensusSettings(memory_mib=100),
+            CensusSettings(cpu_seconds=3600),
+            most_bytes,
         )
 
     def leave(self, cache: str) -> int:
@@ -295,42 +302,67 @@ def test_objects_of_a_merged_cache_are_told_apart_by_their_members(host: Host) -
 
 
 def test_planted_structs_are_named_and_hardly_any_wrongly(host: Host) -> None:
-    """Of every struct some are pointed to by a member, some hold a table of functions, and some are
-    raw bytes, among pointers and words left behind by others."""
+    """Of every struct some are pointed to by a member, some linked to these, some hold a table of
+    functions, some are raw bytes; among pointers into others and words left behind."""
     host.kernel.memory.write(DATA + 0x40, struct.pack("<2Q", MODULE, MODULE + 0x100) + bytes(128))
     expected: Counter[tuple[str, str]] = Counter()
+    rings = []
     for number, bucket in enumerate(BUCKETS):
         cache = f"kmalloc-{bucket}"
+        typed = f"struct part{bucket}, pointed to by holder.of{bucket}"
         for _ in range(12):
-            host.holder(number, host.kmalloc(bucket))
-            expected[cache, f"struct part{bucket}, pointed to by holder.of{bucket}"] += 1
+            ring = [host.kmalloc(bucket) for _ in range(3 if bucket >= 64 else 1)]
+            host.holder(number, ring[0] | 1)  # flags in low bits of pointers
+            host.kernel.circle(ring[0] + LINKED, [each + LINKED for each in ring[1:]])
+            rings.append(ring)
+            expected[cache, typed] += len(ring)
         for _ in range(8):
             host.point(host.kmalloc(bucket) + PLAIN, DATA + 0x40)
             expected[cache, f"has ops gizmo_* at +{PLAIN}"] += 1
         for _ in range(5):
             host.kernel.memory.write(host.kmalloc(bucket), bytes(range(1, 25)))
             expected[cache, "unknown"] += 1
+    host.point(rings[40][0] + 40, TEXT + 0x100)  # left behind
+    host.point(rings[60][1] + 48, rings[50][1] + 32)
     owners = host.census()
     found = {
-        (row.cache, row.signature): row.objects
+        (row.cache, row.type, row.signature): row.objects
         for row in owners.rows
         if row.cache.startswith("kmalloc-")
     }
-    right = sum(min(count, found.get(key, 0)) for key, count in expected.items())
-    assert right >= 0.99 * expected.total()
-    assert sum(found.values()) == expected.total()
+    right: Counter[tuple[str, str]] = Counter()
+    for (cache, kind, signature), count in found.items():
+        typed = f"struct {kind}, pointed to by holder.of{kind[4:]}" if kind else signature
+        right[cache, typed] += count
+    assert (right & expected).total() >= 0.99 * expected.total()
+    named = right - expected
+    assert sum(n for (_, text), n in named.items() if text != "unknown") <= 0.01 * expected.total()
+    assert right.total() == expected.total()
+
+
+class Impatient(SparseMemory):
+    """Memory whose reader has used up its CPU time."""
+
+    def gather(self, addresses: U64, size: int) -> U8:
+        raise BudgetSpent("all of it")
+
+
+def test_without_time_left_named_caches_are_told_all_the_same(host: Host) -> None:
+    host.holder(0, host.kmalloc(32))
+    owners = host.census(memory=Impatient())
+    assert [row.cache for row in owners.rows if row.objects == 1] == [OWNER]
+    assert owners.limits[0].endswith("was not found: all of it")
 
 
 def test_of_more_slabs_than_memory_allows_random_ones_are_read(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: Host,
 ) -> None:
     """Counts are right within four of the standard errors given with them."""
     for number in range(3000):
         address = host.kmalloc(1024)
         if number % 3 == 0:
             host.point(address + 40, TEXT + 0x100)
-    monkeypatch.setattr(owners_module, "_SUBJECTS_SHARE", 1e-2)
-    owners = host.census()
+    owners = host.census(most_bytes=1 << 20)
     assert 0 < owners.sampled < 0.5
     rows = {row.signature: row for row in owners.rows if row.cache == "kmalloc-1024"}
     held = rows["holds timer_fires at +40"]
