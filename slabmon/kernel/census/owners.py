@@ -14,6 +14,7 @@ import numpy as np
 from slabmon.base.arrays import F64, I64
 from slabmon.census.model import Certainty, OwnedObjects
 from slabmon.kernel.census import contents, referrers
+from slabmon.kernel.census.caches import is_kmalloc
 from slabmon.kernel.census.contents import NONE, Subjects
 from slabmon.kernel.census.members import Structs, spelled
 from slabmon.kernel.census.memory import BudgetSpent, Memory
@@ -58,7 +59,7 @@ class _Caches:
         self.types: dict[int, int] = {}
         self.candidates: dict[int, list[int]] = {}
         names = {each for name in caches.name for each in (name, *aliases.get(name, ()))}
-        spellings = [spelled(name) for name in names if "kmalloc" not in name]
+        spellings = [spelled(name) for name in names if not is_kmalloc(name)]
         types.open_modules(
             each for names in spellings if not any(map(types.find, names)) for each in names
         )
@@ -73,7 +74,7 @@ class _Caches:
 
 
 def _mixed(name: str, aliases: Aliases) -> bool:
-    return "kmalloc" in name or bool(aliases.get(name))
+    return is_kmalloc(name) or bool(aliases.get(name))
 
 
 def room_for_subjects(settings: CensusSettings) -> int:

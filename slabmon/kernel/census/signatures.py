@@ -16,6 +16,7 @@ from enum import IntEnum
 import numpy as np
 
 from slabmon.base.arrays import I32, I64, U64, Bool
+from slabmon.kernel.census.caches import is_kmalloc
 from slabmon.kernel.census.contents import NONE, Subjects
 from slabmon.kernel.census.members import NO_LINK, Slot, Structs, label
 from slabmon.kernel.census.memory import Memory
@@ -94,7 +95,7 @@ class Namer:
         self._structs = structs
         self._names = names
         self._sizes = subjects.length * 8
-        kmalloc = np.array(["kmalloc" in name for name in names], bool)
+        kmalloc = np.array([is_kmalloc(name) for name in names], bool)
         least = int(object_sizes[kmalloc].min(initial=_KMALLOC_SIZES[-1]))
         self._buckets = np.array([size for size in _KMALLOC_SIZES if size >= least])
         self._of_kmalloc = np.append(kmalloc, True)[subjects.cache]
