@@ -184,6 +184,7 @@ def _name(
     namer.follow_variables(symbols, *places)
     namer.read_words(memory, symbols)
     namer.follow_groups(pointers.between, namer.choose())
+    namer.read_tables(slabs, namer.choose())
     return namer.choose(), namer.evidence.labels
 
 

@@ -21,11 +21,14 @@ from slabmon.kernel.census.contents import NONE, Subjects
 from slabmon.kernel.census.members import NO_LINK, Slot, Structs, label
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.referrers import Pointers
+from slabmon.kernel.census.slabs import Slabs
 from slabmon.kernel.census.symbols import Symbol, Symbols
 
 _ROUNDS = 12
 # mm/slab_common.c: kmalloc_info[]. The smallest are missing where caches are lines of that size.
 _KMALLOC_SIZES = (8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192)
+_TABLE, _TABLE_WORDS = 8, 4096  # least pointers of a table, and words of it that are read
+_TABLES_AT_ONCE = 256
 _PIECE = 1 << 17  # words, or pointers, looked at at once
 _OFFSET_BITS = 24  # of an offset in bytes
 _OFFSETS = (1 << _OFFSET_BITS) - 1
@@ -288,6 +291,29 @@ class Namer:
             text = f"pointed to by +{key & _OFFSETS} of what {_as_clause(group.text)}"
             label_ = Label(text, Strength.OWNER, module=group.module)
             self.evidence.add(label_, _distinct(rows.target[alike]))
+
+    def read_tables(self, slabs: Slabs, labels: I64) -> None:
+        """Name objects of which nothing else is known by what they point to, where at least half of
+        their words that are not 0, and not fewer than _TABLE, point into one cache."""
+        rest = np.flatnonzero((labels == NONE) & (self._subjects.length >= _TABLE))
+        for part in np.split(rest, range(_TABLES_AT_ONCE, len(rest), _TABLES_AT_ONCE)):
+            lengths = np.minimum(self._subjects.length[part], _TABLE_WORDS)
+            ends = np.cumsum(lengths)
+            place = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)
+            words = self._subjects.words[np.repeat(self._subjects.start[part], lengths) + place]
+            owner = np.repeat(part, lengths)[words != 0]
+            words = words[words != 0]
+            number = slabs.find(words)
+            cache = slabs.cache[slabs.rows_of(number[number != NONE])]
+            pairs, counts = np.unique(
+                owner[number != NONE] << _OFFSET_BITS | cache, return_counts=True
+            )
+            objects = pairs >> _OFFSET_BITS
+            used = np.bincount(owner, minlength=len(labels))[objects]
+            for pair in pairs[(counts >= _TABLE) & (2 * counts >= used)].tolist():
+                name = self._names[pair & _OFFSETS]
+                table = Label(f"table of pointers to objects of {name}", Strength.OWNER)
+                self.evidence.add(table, np.array([pair >> _OFFSET_BITS]))
 
 
 def _as_clause(text: str) -> str:

@@ -108,7 +108,7 @@ class Host:
                 self.kernel.object(made, pfn, place) for place in range(made.objects)
             ]
         address = self._room[cache].pop(0)
-        self.kernel.memory.write(address, bytes(min(size, 512)))
+        self.kernel.memory.write(address, bytes(min(size, 1024)))
         return address
 
     def kmalloc(self, size: int) -> int:
@@ -262,6 +262,17 @@ def test_what_a_named_group_points_to_is_named_after_it(host: Host) -> None:
     assert groups(host.census(), "kmalloc-96") == {
         "pointed to by +64 of what holds timer_fires at +24": 1
     }
+
+
+def test_a_table_of_pointers_is_named_after_what_it_points_to(host: Host) -> None:
+    table, few = host.kmalloc(1024), host.kmalloc(1024)
+    for number in range(20):
+        host.point(table + 16 * number, host.new("nodes", 128))
+    host.kernel.memory.write(few, bytes(range(1, 201)))
+    for number in range(9):
+        host.point(few + 16 * number, host.new("nodes", 128))
+    found = groups(host.census(), "kmalloc-1024")
+    assert found == {"table of pointers to objects of nodes": 1, "unknown": 1}
 
 
 def test_a_few_words_left_behind_do_not_outweigh_a_member(host: Host) -> None:
