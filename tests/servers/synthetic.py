@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from slabmon.census.model import Certainty, OwnedObjects
 from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.kernel.probe.gfp import CLASSES
@@ -40,6 +41,28 @@ _VERDICT = Finding(
     evidence_against=(),
 )
 
+_CENSUS = replace(
+    CENSUS,
+    owners=(
+        OwnedObjects(
+            cache="dentry",
+            type="dentry",
+            signature="struct dentry",
+            certainty=Certainty.EXACT,
+            objects=100,
+            bytes=19200,
+        ),
+        OwnedObjects(
+            cache="filp",
+            module="card",
+            signature="points to card_ops [card]",
+            certainty=Certainty.LIKELY,
+            objects=30,
+            bytes=5760,
+        ),
+    ),
+)
+
 
 @dataclass
 class SyntheticHost:
@@ -68,7 +91,7 @@ class SyntheticHost:
                         replace(_VERDICT, dismissed="it stopped", dismissal=Dismissal.OVER),
                     ),
                 ),
-                census=CENSUS,
+                census=_CENSUS,
             )
         )
 

@@ -30,6 +30,7 @@ ALL = ".+"
 
 _SECOND_MINUTE = "the daemon knows its cost after its second minute"
 _NO_STATISTICS = "BPF statistics run for one second in sixty"
+_FIRST_CENSUS = "the first census is taken a minute after the start"
 _QUIET = "nothing of the kind happens on a healthy host"
 _NO_MODULES = "this kernel may have no modules that allocate"
 # Queries that may be empty on the live host, and why. Nothing else may.
@@ -37,13 +38,20 @@ EMPTY = {
     "host.json: Features that are not fully on: A": "everything may be on",
     "host.json: Suspects: A": _QUIET,
     "host.json: Growth of suspects: A": _QUIET,
+    "host.json: Dismissed growth by reason: B": _QUIET,
     "host.json: Allocations by NUMA node: A": "there may be one node only",
     "host.json: Page allocations: A": "not asked for by default",
     "host.json: Page frees: A": "not asked for by default",
-    "host.json: Caches whose frees escape: A": "none may have been seen to",
+    "host.json: Caches with unobserved frees: A": "none may have been seen to",
     "host.json: CPU time, and the budget: A": _SECOND_MINUTE,
-    "host.json: Time of a BPF program's run: A": _NO_STATISTICS,
-    "host.json: Given up for the budget: A": _QUIET,
+    "host.json: Run time of BPF programs: A": _NO_STATISTICS,
+    "host.json: Disabled for the budget: A": _QUIET,
+    "host.json: Memory in use by owner: A": _FIRST_CENSUS,
+    "host.json: Objects in use by owner: A": _FIRST_CENSUS,
+    "host.json: Slab memory by cgroup: A": _FIRST_CENSUS,
+    "host.json: Certainty of the owners: A": _FIRST_CENSUS,
+    "host.json: Age: A": _FIRST_CENSUS,
+    "host.json: Duration: A": _FIRST_CENSUS,
     "device.json: Suspects: A": _QUIET,
     "fleet.json: Suspected leaks by module and kernel: A": _QUIET,
     "fleet.json: Modules suspected on several kernels: A": _QUIET,
