@@ -40,6 +40,7 @@ EMPTY = {
     "host.json: Growth of suspects: A": _QUIET,
     "host.json: Dismissed growth by reason: B": _QUIET,
     "host.json: Allocations by NUMA node: A": "there may be one node only",
+    "host.json: Web process: C": "history is not kept by default",
     "host.json: Page allocations: A": "not asked for by default",
     "host.json: Page frees: A": "not asked for by default",
     "host.json: Caches with unobserved frees: A": "none may have been seen to",
