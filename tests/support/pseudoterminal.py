@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -108,6 +109,8 @@ def on_terminal(
         stdout=slave,
         stderr=slave,
         start_new_session=True,
+        # Ignored signals are inherited: nohup in front of the tests must not reach the command.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         env={**plain, "TERM": "xterm", "LC_ALL": "C.UTF-8", **environment},
     )
     try:
