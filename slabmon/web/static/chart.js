@@ -114,7 +114,7 @@ export class Chart {
 // read for a while.
 function longest(times) {
   const steps = times.slice(1).map((time, i) => time - times[i]).sort((a, b) => a - b);
-  return 3 * (steps[Math.floor(steps.length / 2)] ?? 0);
+  return 3 * (steps[(steps.length - 1) >> 1] ?? 0);
 }
 
 function path(times, values, x, y) {
