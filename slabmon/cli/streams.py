@@ -33,8 +33,8 @@ def prepare() -> None:
         except OSError:
             os.open(os.devnull, mode)  # takes the lowest free number, which is this one
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115  # open as long as the process
-    sys.stdout = _tolerant(sys.stdout or open(1, "w", closefd=False))  # noqa: SIM115
-    sys.stderr = _tolerant(sys.stderr or open(2, "w", closefd=False))  # noqa: SIM115
+    sys.stdout = _tolerant(sys.stdout or open(1, "w", closefd=False))  # noqa: SIM115  # likewise
+    sys.stderr = _tolerant(sys.stderr or open(2, "w", closefd=False))  # noqa: SIM115  # likewise
 
 
 def output_is_closed() -> bool:

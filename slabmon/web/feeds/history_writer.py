@@ -9,6 +9,7 @@ import logging
 import os
 import pwd
 from collections.abc import Callable
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,7 +33,7 @@ def prepare(settings: HistorySettings, user: pwd.struct_passwd) -> None:
     """Import what writes the history, and create its directory for `user` if it is missing. Call
     this while still privileged. Raises UsageError."""
     if settings.path:
-        import slabmon.store.writer  # noqa: F401
+        import slabmon.store.writer  # noqa: F401  # its files may not be readable later
     folder = Path(settings.path).parent
     if settings.path and not folder.exists():
         try:
@@ -81,8 +82,7 @@ class HistoryWriter:
         while self._settings.path:
             now = await self._readings.now(detailed=True)
             if now.reading is not None and not now.problem:
-                snapshot = now.reading.snapshot
-                self._try(lambda history: history.append(snapshot))  # noqa: B023
+                self._try(methodcaller("append", now.reading.snapshot))
             due = max(due + self._settings.interval_seconds, clock())
             await asyncio.sleep(due - clock())
 

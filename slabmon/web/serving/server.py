@@ -18,12 +18,12 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.web import Application
 
-import slabmon.analysis.drivers  # noqa: F401
+import slabmon.analysis.drivers  # noqa: F401  # see above
 from slabmon.web.serving.connections import Connections
 from slabmon.web.settings import WebSettings
 
 with contextlib.suppress(ImportError):  # recommended only
-    import re2  # noqa: F401
+    import re2  # noqa: F401  # see above
 
 DRAIN_SECONDS = 3.0  # for requests under way when the process ends
 _HEADER_BYTES, _BODY_BYTES, _BUFFER_BYTES = 16 << 10, 4 << 10, 64 << 10
