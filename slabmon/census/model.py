@@ -110,6 +110,19 @@ class OwnedObjects:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OrphanObjects:
+    """Objects of one cache in use to which nothing in the kernel's memory refers, except perhaps
+    other orphans. `type` and `signature` say what they are, as in OwnedObjects."""
+
+    cache: Text
+    type: Text | None = None
+    module: Text | None = None
+    signature: Text
+    objects: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Census:
     """One census.
 
@@ -117,7 +130,8 @@ class Census:
     `cpu_seconds` is the CPU time of all of it, building the programs included, `peak_bytes` the
     most memory it took. `pages_read` counts the pages whose struct page was read, `objects` those
     in use. `changed_slabs` is how many slabs changed while they were read, so that not all their
-    free objects were found. `limits` says what this kernel does not let a census see.
+    free objects were found. `passes` is 1 if orphans were not looked for, else how often memory was
+    searched for references to them. `limits` says what this kernel does not let a census see.
     """
 
     host: Host
@@ -134,4 +148,5 @@ class Census:
     page_blocks: tuple[PageBlocks, ...] = ()
     cgroups: tuple[CgroupObjects, ...] = ()
     owners: tuple[OwnedObjects, ...] = ()
+    orphans: tuple[OrphanObjects, ...] = ()
     limits: tuple[Text, ...] = ()
