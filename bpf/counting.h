@@ -44,6 +44,8 @@ static __always_inline u32 introduce_cache(struct lane_head *head, u64 key, u32 
 		if (words[0] == WORD('k', 'm', 'e', 'm', '_', 'c', 'a', 'c') &&
 		    words[1] == WORD('h', 'e', 0, 0, 0, 0, 0, 0))
 			flags |= SLOT_META;
+		if (record.flags & EXACT_EXCLUDED_FLAGS)
+			flags &= ~SLOT_MATCH;
 	}
 #if HAVE_EXACT_CACHE
 	if (key == CACHE_LARGE ? !HAVE_EXACT_LARGE

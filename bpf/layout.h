@@ -26,11 +26,13 @@
 #define SLOT_MATCH  1 /* the filter of exact mode selects this slot */
 #define SLOT_META   2 /* objects of this cache are struct kmem_cache themselves; the highest */
 
-#define LARGE_ENTRIES 12   /* two for each function */
-#define POOL_STEP     4096 /* indices put into the pool in one step */
-#define TAG_WAYS      8    /* pool indices whose tags share a cache line */
-#define TAG_PROBES    5    /* lines of tags an object may be in */
-#define LIFETIMES     11   /* decades: below 10 us, below 100 us, ..., below 10000 s, above */
+#define LARGE_ENTRIES 12      /* two for each function */
+#define POOL_STEP     4096    /* indices put into the pool in one step */
+#define TAG_WAYS      8       /* pool indices whose tags share a cache line */
+#define TAG_PROBES    5       /* lines of tags an object may be in */
+#define PROCESS_IDS   4194304 /* PID_MAX_LIMIT of 64-bit kernels */
+#define PROCESS_MARKS 4096    /* of them in one value of the map */
+#define LIFETIMES     11      /* decades: below 10 us, below 100 us, ..., below 10000 s, above */
 
 /*
  * Reasons for losses, by index into lane_head.lost. The class says what was lost: an allocation

@@ -29,6 +29,10 @@ struct tag_line {
 	u64 tags[TAG_WAYS];
 };
 
+struct process_marks {
+	u8 marks[PROCESS_MARKS];
+};
+
 struct walk {
 	struct walk_device device;
 	struct walk_node nodes[WALK_NODES];
@@ -52,6 +56,7 @@ DEFINE_BYTES(shared, 1);
 DEFINE_BYTES(walk, 1);
 DEFINE_BYTES(sample, 1);
 DEFINE_BYTES(tag_line, 1);
+DEFINE_BYTES(process_marks, 1);
 DEFINE_BYTES(cache_record, 1);
 DEFINE_BYTES(stack, 1);
 DEFINE_BYTES(stack_total, 1);
@@ -148,6 +153,10 @@ BPF_TABLE("stacktrace", int, struct stack_bytes, stacks, NR_STACKS);
 /* By stack id; the last one is of all allocations without a stack. */
 BPF_F_TABLE("array", u32, struct stack_total_bytes, stack_totals, NR_STACK_IDS + 1, BPF_F_MMAPABLE);
 #endif
+#if HAVE_PROCESS_TREE
+BPF_F_TABLE("array", u32, struct process_marks_bytes, process_marks, PROCESS_IDS / PROCESS_MARKS,
+            BPF_F_MMAPABLE);
+#endif
 BPF_RINGBUF_OUTPUT(events, NR_EVENT_PAGES);
 BPF_F_TABLE("array", u32, struct walk_bytes, walks, 1, BPF_F_MMAPABLE);
 
@@ -243,6 +252,13 @@ static __always_inline struct stack_total *stack_total(u32 stack)
 #endif
 }
 
+#if HAVE_PROCESS_TREE
+static __always_inline struct process_marks *process_marks_of(u32 number)
+{
+	return (void *)process_marks.lookup(&number);
+}
+#endif
+
 static __always_inline s32 stack_id(struct bpf_raw_tracepoint_args *ctx)
 {
 #if HAVE_STACKS
@@ -256,6 +272,7 @@ static __always_inline s32 stack_id(struct bpf_raw_tracepoint_args *ctx)
 #include "vmemmap.h"
 #include "sampling.h"
 #include "pool.h"
+#include "processes.h"
 #include "tracking.h"
 #include "counting.h"
 #include "bulk.h"
@@ -404,6 +421,14 @@ int on_mm_page_free(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	count_page_free(lane, ctx->args[1]);
 	leave(&nesting);
+	return 0;
+}
+#endif
+
+#if HAVE_PROCESS_TREE
+int on_process_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	process_started(ctx->args[1]);
 	return 0;
 }
 #endif

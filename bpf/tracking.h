@@ -87,12 +87,14 @@ static __always_inline void count_sample_error(struct lane_head *head, long erro
 		head->lost[LOST_SAMPLE_OTHER]++;
 }
 
-/* Exact mode: is this allocation selected by size and cgroup as well? */
+/* Exact mode: is this allocation selected by size, process tree and cgroup as well? */
 static __always_inline bool selected(u64 requested)
 {
 	if (EXACT_MIN_BYTES && requested < EXACT_MIN_BYTES)
 		return false;
 	if (EXACT_MAX_BYTES && requested > EXACT_MAX_BYTES)
+		return false;
+	if (!in_process_tree())
 		return false;
 	return !EXACT_CGROUP || bpf_get_current_cgroup_id() == EXACT_CGROUP;
 }

@@ -16,7 +16,11 @@ FILTER_KEYS = ("cache", "module", "site", "min_size", "max_size", "cgroup")
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Criteria that an allocation must all meet. Sizes are requested bytes, both inclusive."""
+    """Criteria that an allocation must all meet. Sizes are requested bytes, both inclusive.
+
+    `process_tree` is the ID of a process, which stands for itself and all that it and its
+    descendants start from now on.
+    """
 
     cache: str | None = None
     module: str | None = None
@@ -24,6 +28,7 @@ class Filter:
     min_size: int | None = None
     max_size: int | None = None
     cgroup: str | None = None
+    process_tree: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> Filter:

@@ -141,6 +141,7 @@ PROGRAMS = (
         pages=True,
     ),
     ProgramSpec(name="on_devres_log", feature="devres_log", event="devres_log"),
+    ProgramSpec(name="on_process_fork", feature="process_tree", event="sched_process_fork"),
     ProgramSpec(name="on_module_load", feature="modules", event="module_load"),
     ProgramSpec(name="on_module_free", feature="modules", event="module_free"),
     ProgramSpec(name=WALK, feature="device_inventory", on_demand=True),

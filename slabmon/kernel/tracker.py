@@ -21,6 +21,7 @@ from slabmon.base.losses import DEVICE_LEDGER_DISAGREEMENT, DEVICE_WALK_FAILED, 
 from slabmon.kernel.bpf import syscall
 from slabmon.kernel.bpf.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODULE_EVENT
 from slabmon.kernel.bpf.ringbuf import RingBuffer
+from slabmon.kernel.census.freed import find_freed
 from slabmon.kernel.devres.ledger import Ledger, LedgerState
 from slabmon.kernel.devres.walker import Walker
 from slabmon.kernel.exact_filter import filtered_text
@@ -159,6 +160,9 @@ class Tracker:
         tracker.reader.prepare(symbols, text_range, random.Random())
         # Allocations last: those of the walk over all devices are slabmon's own.
         tracker._attach_observers(saved=None)
+        exact = plan.settings.exact
+        if exact is not None and exact.process_tree is not None:
+            tracker.reader.mark_process(exact.process_tree)
         tracker.since, tracker._started = time.time(), time.monotonic()
         programs.attach(plan, plan.attach.keys() & ALLOCATION_EVENTS, required=True)
         tracker._begin_checkpoint()
@@ -418,6 +422,19 @@ class Tracker:
             tracked=tracked,
             stacked=tables.stacked or Stacked(),
         )
+
+    def forget_freed(self, cpu_seconds: float) -> int:
+        """Stop tracking objects that were freed without an event: in bulk, or by kfree_rcu().
+
+        A census of all slabs says which these are (census/freed.py); it may take `cpu_seconds`.
+        Return their number. Raises SlabmonError if the slabs cannot be read.
+        """
+        addresses, indices, times_ns = self.reader.addresses()
+        if not len(addresses):
+            return 0
+        freed = find_freed(addresses, cpu_seconds)
+        self.reader.forget(indices[freed], times_ns[freed])
+        return int(freed.sum())
 
     def _read(self, details: bool) -> _Tables:
         reader = self.reader

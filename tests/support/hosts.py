@@ -18,6 +18,7 @@ COMMON = {
     "module_load": ("struct module *",),
     "module_free": ("struct module *",),
     "net_dev_queue": ("struct sk_buff *",),
+    "sched_process_fork": ("struct task_struct *", "struct task_struct *"),
 }
 DEVRES = {"devres_log": ("struct device *", "char *", "void *", "char *", "size_t")}
 

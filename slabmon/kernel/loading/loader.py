@@ -26,6 +26,7 @@ MAPS = ("shared", "pool", "caches", "unobserved_frees", "events", "walks")
 # The index of the pool (bpf/pool.h).
 TAG_MAPS, HASH_MAPS = ("tags",), ("samples", "free_indices")
 STACK_MAPS = ("stacks", "stack_totals")
+PROCESS_MARKS = "process_marks"
 _TIMEOUT = 120.0
 _END_SECONDS = 1.0
 # What Python, libstdc++ and LLVM write when they get no memory.
@@ -35,6 +36,7 @@ _OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "out of memory", os.strerror(errno
 def map_names(plan: Plan) -> tuple[str, ...]:
     """Return the maps that a plan needs."""
     names = MAPS + (TAG_MAPS if plan.defines["HAVE_TAGS"] else HASH_MAPS)
+    names += (PROCESS_MARKS,) if plan.defines["HAVE_PROCESS_TREE"] else ()
     names += STACK_MAPS if plan.settings.stack_frames else ()
     names += tuple(name for spec in plan.attached for name in spec.maps)
     return tuple(dict.fromkeys(names))

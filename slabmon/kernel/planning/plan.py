@@ -16,6 +16,7 @@ from slabmon.kernel.planning.bulk_hooks import plan_bulk_hooks
 from slabmon.kernel.planning.cache_lookup import plan_cache_lookup
 from slabmon.kernel.planning.part import Hook, Part
 from slabmon.kernel.probe.facts import OFFSETS, Facts
+from slabmon.kernel.probe.slabinfo import SLAB_FLAGS
 from slabmon.kernel.programs import FILL_POOL, PROGRAMS, SEED, WALK, Direction, ProgramSpec
 from slabmon.kernel.settings import TAG_PROBES, TAG_WAYS, Settings
 from slabmon.model import LARGE_CACHE, FeatureState, State
@@ -94,6 +95,7 @@ def make_plan(facts: Facts, settings: Settings, exact_cgroup: int = 0) -> Plan:
         _slabinfo(facts, settings),
         plan_bulk_hooks(facts),
         _exact(settings, exact_cgroup),
+        _process_tree(facts, settings),
         _tables(facts, settings),
     )
     features: dict[str, FeatureState] = {}
@@ -109,7 +111,8 @@ def make_plan(facts: Facts, settings: Settings, exact_cgroup: int = 0) -> Plan:
         run += part.run
     tracepoints = [spec for spec in PROGRAMS if spec.event and not spec.on_demand]
     for spec in tracepoints:
-        if spec.feature not in features:  # one that no part decides: on where it exists
+        # One that no part decides is on where it exists.
+        if spec.feature not in features and spec.feature not in unused:
             features[spec.feature] = _tracepoint(facts, spec)
     unused |= {name for name, feature in features.items() if feature.state == State.OFF}
     attach = {
@@ -321,6 +324,34 @@ def _exact(settings: Settings, cgroup: int) -> Part:
             defines[f"EXACT_CACHE_{i}"] = int.from_bytes(name[8 * i : 8 * i + 8], "little")
     features = {"exact_filter": FeatureState(State.ON)} if exact else {}
     return Part(features=features, defines=defines)
+
+
+def _process_tree(facts: Facts, settings: Settings) -> Part:
+    """Plan to follow the descendants of a process.
+
+    Objects of reclaimable caches (dentries, inodes) are not tracked then, unless the filter names
+    a cache: the kernel keeps them as long as nobody needs the memory. Raises UnsupportedHost if
+    processes cannot be followed.
+    """
+    exact = settings.exact
+    if exact is None or exact.process_tree is None:
+        return Part(
+            defines={"HAVE_PROCESS_TREE": 0, "EXACT_EXCLUDED_FLAGS": 0},
+            unused=frozenset({"process_tree"}),
+        )
+    if "sched_process_fork" not in facts.prototypes or "OFF_TASK_TGID" not in facts.offsets:
+        raise UnsupportedHost(
+            "the kernel's BTF does not describe sched_process_fork, so that the processes that a "
+            "command starts cannot be followed; name a module, site or cgroup with --exact"
+        )
+    flags = {**SLAB_FLAGS, **facts.slab_flags}
+    return Part(
+        features={"process_tree": FeatureState(State.ON)},
+        defines={
+            "HAVE_PROCESS_TREE": 1,
+            "EXACT_EXCLUDED_FLAGS": 0 if exact.cache else flags["RECLAIM_ACCOUNT"],
+        },
+    )
 
 
 def _tables(facts: Facts, settings: Settings) -> Part:

@@ -35,6 +35,7 @@ OFFSETS: dict[str, tuple[str, ...]] = {
     "OFF_TASK_CRED": ("task_struct", "cred"),
     "OFF_TASK_SIGNAL": ("task_struct", "signal"),
     "OFF_TASK_SIGHAND": ("task_struct", "sighand"),
+    "OFF_TASK_TGID": ("task_struct", "tgid"),
     "OFF_DEVICE_KOBJ": ("device", "kobj"),
     "OFF_DEVICE_BUS": ("device", "bus"),
     "OFF_DEVICE_CLASS": ("device", "class"),

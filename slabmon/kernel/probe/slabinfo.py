@@ -13,6 +13,8 @@ from slabmon.base.escape import escape
 from slabmon.model import Slabinfo
 
 _SYSFS = Path("/sys/kernel/slab")
+# Before 6.10 (include/linux/slab.h); later kernels number them in enum _slab_flag_bits.
+SLAB_FLAGS = {"RECLAIM_ACCOUNT": 0x20000, "ACCOUNT": 0x4000000, "CACHE_DMA": 0x4000}
 
 
 def parse(content: str) -> dict[str, Slabinfo]:

@@ -16,6 +16,7 @@ import numpy as np
 from slabmon.base.arrays import U8, U64, Records
 from slabmon.base.escape import escape
 from slabmon.kernel.bpf.layout import CONSTANTS
+from slabmon.kernel.probe.slabinfo import SLAB_FLAGS
 from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE
 
 LARGE, UNKNOWN = CONSTANTS["CACHE_LARGE"], CONSTANTS["CACHE_UNKNOWN"]
@@ -23,9 +24,6 @@ _GENERATION_MASK = CONSTANTS["CACHE_GENERATION_MASK"]
 _GENERATIONS = CONSTANTS["CACHE_GENERATIONS"]
 _LARGEST_BUCKET = 2 * mmap.PAGESIZE  # KMALLOC_MAX_CACHE_SIZE (include/linux/slab.h)
 _GOLDEN_RATIO = 0x9E3779B97F4A7C15
-
-# Before 6.10 (include/linux/slab.h); later kernels number them in enum _slab_flag_bits.
-SLAB_FLAGS = {"RECLAIM_ACCOUNT": 0x20000, "ACCOUNT": 0x4000000, "CACHE_DMA": 0x4000}
 
 
 @dataclass(frozen=True, kw_only=True)

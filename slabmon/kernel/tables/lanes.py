@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -24,14 +25,16 @@ from slabmon.kernel.bpf.layout import (
     LOSS_REASONS,
     SAMPLE,
 )
-from slabmon.kernel.loading.loader import Programs
+from slabmon.kernel.loading.loader import PROCESS_MARKS, Programs
 from slabmon.kernel.planning.plan import Plan
 from slabmon.kernel.probe.direct_map import find_memory, locate_vmemmap
 from slabmon.kernel.programs import FILL_POOL, LOCATE_VMEMMAP, READ_WORD, Direction
 from slabmon.kernel.symbols.kallsyms import Symbols
 from slabmon.model import STACKLESS
 
-_U64 = np.dtype("<u8")
+_MARK = np.dtype("u1")
+_U64, _INDEX = np.dtype("<u8"), np.dtype("<u4")
+_LARGEST_SLAB_OBJECT = 2 * mmap.PAGESIZE  # KMALLOC_MAX_CACHE_SIZE (include/linux/slab.h)
 _HEAD_WORDS = LANE_HEAD.itemsize // 8
 
 
@@ -143,6 +146,9 @@ class Reader:
         self._tags, self._pool_entries = plan.defines["HAVE_TAGS"], plan.defines["NR_POOL"]
         self._page_struct = plan.defines.get("PAGE_STRUCT_BYTES", 0)
         self._bulk_alloc = plan.hooks.get("on_bulk_alloc")
+        # Tracked objects that are gone all the same, by pool index, and when they were allocated.
+        self._gone: I64 = np.zeros(0, np.int64)
+        self._gone_ns: U64 = np.zeros(0, _U64)
 
     def _lanes(self, names: Iterable[str], dtype: np.dtype) -> list[Records]:
         for name in names:
@@ -233,6 +239,13 @@ class Reader:
         syscall.run(self._programs.programs[READ_WORD], address)
         return int(self.control["word"])
 
+    def mark_process(self, pid: int) -> None:
+        """Make a process the root of the process tree that exact mode is limited to."""
+        marks = maps.map_array(
+            self._programs.maps[PROCESS_MARKS], _MARK, CONSTANTS["PROCESS_IDS"], writable=True
+        )
+        marks[pid] = 1
+
     def slots(self) -> Records:
         """Return a copy of all alloc slots, at the positions that samples refer to."""
         words = [as_words(lanes)[:, _HEAD_WORDS:].ravel() for lanes in self.alloc_lanes]
@@ -301,6 +314,9 @@ class Reader:
         mask &= pool["time_ns"][indices] == before
         if self._settings.exact is not None:
             mask &= records["flags"] & CONSTANTS["SLOT_MATCH"] != 0
+        if len(self._gone):
+            gone = np.isin(indices, self._gone) & np.isin(records["time_ns"], self._gone_ns)
+            mask &= ~gone
         return records if mask.all() else as_words(records)[mask].view(SAMPLE).ravel()
 
     def _used_indices(self) -> I64:
@@ -310,6 +326,29 @@ class Reader:
             return np.flatnonzero(tags.copy())  # a copy does not change while it is searched
         used = max(int(lanes["head"]["pool_used"].max()) for lanes in self.alloc_lanes)
         return np.arange(used)
+
+    def addresses(self) -> tuple[U64, I64, U64]:
+        """Return address, pool index and time of allocation of each tracked object that the filter
+        selects, page-backed ones left out."""
+        if self._tags:
+            tags = maps.map_array(self._programs.maps["tags"], _U64, self._pool_entries).copy()
+            indices = np.flatnonzero(tags)
+            addresses = tags[indices]
+        else:
+            addresses, values = self._read_hash("samples", _INDEX, self._settings.samples)
+            indices = values.astype(np.int64)
+        pool = maps.map_array(self._programs.maps["pool"], SAMPLE, self._pool_entries)
+        records = as_words(pool).take(indices, 0).view(SAMPLE).ravel()
+        mask = (records["time_ns"] != 0) & (addresses & np.uint64(1) == 0)
+        mask &= records["allocated_bytes"] <= _LARGEST_SLAB_OBJECT
+        if self._settings.exact is not None:
+            mask &= records["flags"] & CONSTANTS["SLOT_MATCH"] != 0
+        return addresses[mask], indices[mask], records["time_ns"][mask]
+
+    def forget(self, indices: I64, times_ns: U64) -> None:
+        """Leave tracked objects out of samples() from now on: they were freed without an event."""
+        self._gone = np.concatenate([self._gone, indices])
+        self._gone_ns = np.concatenate([self._gone_ns, times_ns])
 
     def caches(self) -> tuple[U64, Records]:
         """Return the keys and records (CACHE_RECORD) of all caches seen."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from slabmon.kernel import programs as table
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.loading.loader import map_names
 from slabmon.kernel.planning import plan as planning
 from slabmon.kernel.planning.plan import make_plan
@@ -21,6 +22,7 @@ from tests.support.preprocessor import preprocessed
 # Together they have every program.
 PLANS = [make_plan(facts(kernel, nodes=2), Settings(pages=True)) for kernel in KERNELS]
 PLANS.append(make_plan(inline_lookup(), Settings(pages=True)))
+PLANS.append(make_plan(facts(), Settings(pages=True, exact=Filter(process_tree=77))))
 SOURCES = [preprocessed(plan) for plan in PLANS]
 FUNCTION = re.compile(
     r"^int (\w+)\(struct bpf_raw_tracepoint_args \*\w+\)\n\{(.*?)^\}", re.M | re.S
@@ -58,7 +60,7 @@ def test_a_program_is_attached_in_one_way(spec: ProgramSpec) -> None:
     assert not spec.required or spec.event
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=[*KERNELS, "struct pages"])
+@pytest.mark.parametrize("plan", PLANS, ids=[*KERNELS, "struct pages", "process tree"])
 def test_a_plan_has_the_maps_of_its_programs_and_no_others(plan: planning.Plan) -> None:
     declared = set(LANES.findall(preprocessed(plan)))
     planned = {(spec.direction.value, spec.lanes) for spec in plan.attached if spec.lanes}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -262,3 +263,34 @@ def test_reading_slabinfo_can_be_refused() -> None:
     assert make_plan(facts(), Settings()).features["slabinfo"].state == State.ON
     refused = make_plan(facts(), Settings(slabinfo=False)).features["slabinfo"]
     assert (refused.state, refused.reason) == (State.OFF, "switched off by tracking.slabinfo")
+
+
+def test_forks_are_followed_only_in_the_tree_of_a_process() -> None:
+    assert "sched_process_fork" not in plan().attach
+    assert "process_tree" not in plan().features
+    found = make_plan(facts(), Settings(exact=Filter(process_tree=77)))
+    assert found.attach["sched_process_fork"] == "on_process_fork"
+    assert found.features["process_tree"].state == State.ON
+
+
+@pytest.mark.parametrize(
+    ("exact", "flags"), [(Filter(), 1 << 17), (Filter(min_size=9), 1 << 17), (Filter(cache="a"), 0)]
+)
+def test_a_process_tree_excludes_reclaimable_caches_unless_one_is_named(
+    exact: Filter, flags: int
+) -> None:
+    defines = make_plan(facts(), Settings(exact=replace(exact, process_tree=77))).defines
+    assert defines["EXACT_EXCLUDED_FLAGS"] == flags
+    assert make_plan(facts(), Settings(exact=exact)).defines["EXACT_EXCLUDED_FLAGS"] == 0
+
+
+def test_the_mask_of_reclaimable_caches_is_the_running_kernels() -> None:
+    host = facts(slab_flags={"RECLAIM_ACCOUNT": 1 << 9})
+    plan_ = make_plan(host, Settings(exact=Filter(process_tree=77)))
+    assert plan_.defines["EXACT_EXCLUDED_FLAGS"] == 1 << 9
+
+
+def test_processes_that_cannot_be_followed_are_an_error_that_names_the_way_out() -> None:
+    host = facts(prototypes=without(facts().prototypes, "sched_process_fork"))
+    with pytest.raises(UnsupportedHost, match="name a module, site or cgroup"):
+        make_plan(host, Settings(exact=Filter(process_tree=77)))

@@ -22,6 +22,7 @@ PLANS = {
     "random kmalloc caches": make_plan(facts(site_decides_cache=False), Settings()),
     "no fentry": make_plan(facts(fentry_refused="Operation not permitted"), Settings()),
     "struct pages": make_plan(inline_lookup(), Settings()),
+    "process tree": make_plan(facts(), Settings(exact=Filter(process_tree=77))),
     "exact": make_plan(facts(), EXACT, 1 << 40),
 }
 OWN = (
