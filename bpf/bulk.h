@@ -84,7 +84,8 @@ static __always_inline struct alloc_slot *bulk_alloc_slot_of(struct bpf_raw_trac
 	u32 size = 0;
 
 	if (slot && unlikely(!slot->site)) {
-		slot->flags = match_site(shared, introduce_cache(&lane->head, cache, &size), site);
+		slot->flags = match_site(shared, introduce_cache(shared, &lane->head, cache, &size),
+		                         site);
 		slot->size = size;
 		slot->cache = cache;
 		claim_alloc_slot(lane, slot, site, gfp_size_key, variant_key);

@@ -27,8 +27,36 @@ static __always_inline void cache_destroyed(struct shared *shared, u64 cache)
 	(*cache_generation(shared, hash_cache(cache)))++;
 }
 
+/* Hash of a name of 64 bytes, padded with zeros (slabmon/kernel/bpf/names.py); 0 is no hash. */
+static __always_inline u64 name_hash(const u64 *words)
+{
+	u64 hash = 1;
+	int i;
+
+#pragma unroll
+	for (i = 0; i < 8; i++) {
+		hash = (hash ^ words[i]) * GOLDEN_RATIO_64;
+		hash ^= hash >> 32;
+	}
+	return hash;
+}
+
+#if HAVE_EXACT_CACHE
+static __always_inline bool match_cache(struct shared *shared, u64 hash)
+{
+	int i;
+
+#pragma clang loop unroll(disable)
+	for (i = 0; i < MAX_EXACT_CACHES; i++)
+		if (shared->control.exact_caches[i] == hash)
+			return true;
+	return false;
+}
+#endif
+
 /* A cache appears in a lane: stores its record; returns SLOT_* and its object size. */
-static __always_inline u32 introduce_cache(struct lane_head *head, u64 key, u32 *size)
+static __always_inline u32 introduce_cache(struct shared *shared, struct lane_head *head, u64 key,
+                                           u32 *size)
 {
 	struct cache_record record = {};
 	u32 flags = SLOT_MATCH;
@@ -48,11 +76,7 @@ static __always_inline u32 introduce_cache(struct lane_head *head, u64 key, u32 
 			flags &= ~SLOT_MATCH;
 	}
 #if HAVE_EXACT_CACHE
-	if (key == CACHE_LARGE ? !HAVE_EXACT_LARGE
-	                       : words[0] != EXACT_CACHE_0 || words[1] != EXACT_CACHE_1 ||
-	                                 words[2] != EXACT_CACHE_2 || words[3] != EXACT_CACHE_3 ||
-	                                 words[4] != EXACT_CACHE_4 || words[5] != EXACT_CACHE_5 ||
-	                                 words[6] != EXACT_CACHE_6 || words[7] != EXACT_CACHE_7)
+	if (key == CACHE_LARGE ? !HAVE_EXACT_LARGE : !match_cache(shared, name_hash(words)))
 		flags &= ~SLOT_MATCH;
 #endif
 	return flags;
@@ -61,7 +85,9 @@ static __always_inline u32 introduce_cache(struct lane_head *head, u64 key, u32 
 static __always_inline u32 match_site(struct shared *shared, u32 flags, u64 site)
 {
 #if HAVE_EXACT_SITE
-	if (site < shared->control.exact_site[0] || site >= shared->control.exact_site[1])
+	u64 *text = shared->control.exact_site;
+
+	if ((site < text[0] || site >= text[1]) && (site < text[2] || site >= text[3]))
 		flags &= ~SLOT_MATCH;
 #endif
 	return flags;
@@ -127,8 +153,8 @@ static __always_inline int count_kmalloc(struct bpf_raw_tracepoint_args *ctx, st
 		if (!cache && is_page_backed(bytes))
 			cache = CACHE_LARGE;
 		if (cache) {
-			slot->flags = match_site(shared, introduce_cache(&lane->head, cache, &size),
-			                         site);
+			slot->flags = match_site(
+				shared, introduce_cache(shared, &lane->head, cache, &size), site);
 			slot->cache = cache;
 		} else {
 			lane->head.lost[LOST_CACHE_UNRESOLVED]++;
@@ -165,8 +191,8 @@ static __always_inline int count_cache_alloc(struct bpf_raw_tracepoint_args *ctx
 		u32 size = 0;
 
 		if (cache)
-			slot->flags = match_site(shared, introduce_cache(&lane->head, cache, &size),
-			                         site);
+			slot->flags = match_site(
+				shared, introduce_cache(shared, &lane->head, cache, &size), site);
 		slot->size = size;
 		slot->cache = cache;
 		claim_alloc_slot(lane, slot, site, gfp_size_key, variant_key);
@@ -180,13 +206,14 @@ static __always_inline int count_cache_alloc(struct bpf_raw_tracepoint_args *ctx
 	return 0;
 }
 
-static __always_inline struct free_slot *free_slot_of(struct free_lane *lane, u64 cache, u64 hash)
+static __always_inline struct free_slot *free_slot_of(struct shared *shared, struct free_lane *lane,
+                                                      u64 cache, u64 hash)
 {
 	struct free_slot *slot = find_free_slot(lane, cache, hash);
 	u32 size;
 
 	if (slot && unlikely(!slot->cache)) {
-		slot->flags = introduce_cache(&lane->head, cache, &size);
+		slot->flags = introduce_cache(shared, &lane->head, cache, &size);
 		*(volatile u64 *)&slot->cache = cache;
 	}
 	return slot;
@@ -203,7 +230,7 @@ static __always_inline void count_free(struct shared *shared, struct free_lane *
 
 	generation &= -(cache > CACHE_LARGE);
 	if (likely(cache))
-		slot = free_slot_of(lane, cache | generation, hash + generation);
+		slot = free_slot_of(shared, lane, cache | generation, hash + generation);
 	else
 		lane->head.lost[LOST_CACHE_UNRESOLVED]++;
 	if (likely(slot)) {

@@ -26,13 +26,14 @@
 #define SLOT_MATCH  1 /* the filter of exact mode selects this slot */
 #define SLOT_META   2 /* objects of this cache are struct kmem_cache themselves; the highest */
 
-#define LARGE_ENTRIES 12      /* two for each function */
-#define POOL_STEP     4096    /* indices put into the pool in one step */
-#define TAG_WAYS      8       /* pool indices whose tags share a cache line */
-#define TAG_PROBES    5       /* lines of tags an object may be in */
-#define PROCESS_IDS   4194304 /* PID_MAX_LIMIT of 64-bit kernels */
-#define PROCESS_MARKS 4096    /* of them in one value of the map */
-#define LIFETIMES     11      /* decades: below 10 us, below 100 us, ..., below 10000 s, above */
+#define LARGE_ENTRIES    12      /* two for each function */
+#define MAX_EXACT_CACHES 64      /* names of caches that the filter of exact mode may select */
+#define POOL_STEP        4096    /* indices put into the pool in one step */
+#define TAG_WAYS         8       /* pool indices whose tags share a cache line */
+#define TAG_PROBES       5       /* lines of tags an object may be in */
+#define PROCESS_IDS      4194304 /* PID_MAX_LIMIT of 64-bit kernels */
+#define PROCESS_MARKS    4096    /* of them in one value of the map */
+#define LIFETIMES        11      /* decades: below 10 us, below 100 us, ..., below 10000 s, above */
 
 /*
  * Reasons for losses, by index into lane_head.lost. The class says what was lost: an allocation
@@ -139,7 +140,8 @@ struct control {
 	u64 core_text_bytes;
 	u64 large_entries[LARGE_ENTRIES]; /* [start, end) of allocator entry points, see kernel.h */
 	u64 bulk_alloc_text[2];           /* [start, end) of kmem_cache_alloc_bulk() */
-	u64 exact_site[2];                /* [start, end) of call sites the filter selects */
+	u64 exact_site[4];                /* two [start, end) of call sites the filter selects */
+	u64 exact_caches[MAX_EXACT_CACHES]; /* name_hash() of those it selects; 0: none */
 	u64 page_base;       /* where address 0 would have its struct page (vmemmap.h) */
 	u64 vmemmap_guess;   /* likely value of page_base */
 	u32 vmemmap_probes;  /* objects that locate_vmemmap tried it with */

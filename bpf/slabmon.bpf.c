@@ -451,6 +451,24 @@ int on_devres_log(struct bpf_raw_tracepoint_args *ctx)
 #endif
 
 #if HAVE_MODULES
+/* The filter of exact mode follows its module, whose init function is called right after this. */
+static __always_inline void follow_exact_module(struct shared *shared, u32 kind, u64 module)
+{
+#if HAVE_EXACT_MODULE
+	u64 words[8] = {};
+	u64 *text = shared->control.exact_site;
+	bool load = kind == EVENT_MODULE_LOAD;
+
+	bpf_probe_read_kernel_str(words, sizeof(words), (void *)(module + OFF_MODULE_NAME));
+	if (name_hash(words) != EXACT_MODULE)
+		return;
+	text[0] = load ? read_u64(module + OFF_MODULE_BASE) : 0;
+	text[1] = load ? text[0] + read_u32(module + OFF_MODULE_BYTES) : 0;
+	text[2] = load ? read_u64(module + OFF_MODULE_INIT_BASE) : 0;
+	text[3] = load ? text[2] + read_u32(module + OFF_MODULE_INIT_BYTES) : 0;
+#endif
+}
+
 static __always_inline int module_changed(u32 kind, u64 module)
 {
 	struct shared *shared = get_shared();
@@ -460,6 +478,7 @@ static __always_inline int module_changed(u32 kind, u64 module)
 	__sync_fetch_and_add(&shared->control.module_generation, 1);
 	generation = shared->control.module_generation;
 	stamp_module(shared, module, generation);
+	follow_exact_module(shared, kind, module);
 	event = events.ringbuf_reserve(sizeof(*event));
 	if (!event) {
 		__sync_fetch_and_add(&shared->control.events_lost, 1);

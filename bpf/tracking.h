@@ -87,16 +87,30 @@ static __always_inline void count_sample_error(struct lane_head *head, long erro
 		head->lost[LOST_SAMPLE_OTHER]++;
 }
 
-/* Exact mode: is this allocation selected by size, process tree and cgroup as well? */
+/* Is the current task in the cgroup of the filter, or below it? One level where it is known. */
+static __always_inline bool in_exact_cgroup(void)
+{
+	int level;
+
+#pragma unroll
+	for (level = EXACT_LEVEL_FIRST; level <= EXACT_LEVEL_LAST; level++)
+		if (bpf_get_current_ancestor_cgroup_id(level) == EXACT_CGROUP)
+			return true;
+	return false;
+}
+
+/* Exact mode: is this allocation selected by size, process, process tree and cgroup as well? */
 static __always_inline bool selected(u64 requested)
 {
 	if (EXACT_MIN_BYTES && requested < EXACT_MIN_BYTES)
 		return false;
 	if (EXACT_MAX_BYTES && requested > EXACT_MAX_BYTES)
 		return false;
+	if (EXACT_PID && bpf_get_current_pid_tgid() >> 32 != EXACT_PID)
+		return false;
 	if (!in_process_tree())
 		return false;
-	return !EXACT_CGROUP || bpf_get_current_cgroup_id() == EXACT_CGROUP;
+	return !EXACT_CGROUP || in_exact_cgroup();
 }
 
 /* Adds the allocation to the total of its stack. Returns the stack id, or a negative error. */

@@ -14,6 +14,7 @@ from slabmon.analysis.sampling import Grouped
 from slabmon.base.arrays import I64, Bool
 from slabmon.base.errors import UsageError
 from slabmon.base.escape import escape
+from slabmon.base.names import cache_family
 from slabmon.model import Live, Snapshot, Tracked
 
 NO_STACK = "[no stack]"
@@ -60,6 +61,10 @@ def _cache(snapshot: Snapshot, tracked: Tracked) -> Values:
     return tracked.cache, lambda i: snapshot.caches[i].name
 
 
+def _family(snapshot: Snapshot, tracked: Tracked) -> Values:
+    return _by_label(tracked.cache, [cache_family(cache.name) for cache in snapshot.caches])
+
+
 def _site(snapshot: Snapshot, tracked: Tracked) -> Values:
     return _by_label(tracked.site, [site.full_label for site in snapshot.sites])
 
@@ -85,6 +90,7 @@ def _stack(snapshot: Snapshot, tracked: Tracked) -> Values:
 
 DIMENSIONS: dict[str, Callable[[Snapshot, Tracked], Values]] = {
     "cache": _cache,
+    "family": _family,
     "site": _site,
     "module": _module,
     "gfp": _gfp,

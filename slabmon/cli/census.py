@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slabmon.base.errors import PermissionDenied, UsageError
+from slabmon.base.names import cache_family, with_near_names
 from slabmon.cli.source_options import add_connect, refuse_elsewhere
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.runtime.progress import share_bar
@@ -22,13 +21,10 @@ from slabmon.runtime.progress import share_bar
 if TYPE_CHECKING:
     from slabmon.census.model import Census, CgroupObjects
 
-_NEAR_NAMES = 3
 # How long a daemon may take for a census and how often it is asked. One that wants to be asked
 # again later than _SOON_SECONDS does not take one.
 _DAEMON_SECONDS, _AGAIN_SECONDS, _SOON_SECONDS = 300.0, 0.25, 5.0
 _FAMILY = "family="
-# Kinds of kmalloc caches (enum kmalloc_cache_type, include/linux/slab.h).
-_KMALLOC = re.compile(r"(?:dma-)?kmalloc(?:-(?:cg|rcl|rnd-\d+|part-\d+))?-(\w+)")
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -127,7 +123,7 @@ def only_cache(census: Census, name: str) -> Census:
     caches = tuple(row for row in census.caches if name == row.name or name in row.aliases)
     if not caches:
         wanted = name.removeprefix(_FAMILY)
-        caches = tuple(row for row in census.caches if _family(row.name) == wanted)
+        caches = tuple(row for row in census.caches if cache_family(row.name) == wanted)
     if not caches:
         raise UsageError(_unknown(census, name))
     names = {row.name for row in caches}
@@ -146,19 +142,11 @@ def only_cache(census: Census, name: str) -> Census:
     )
 
 
-def _family(cache: str) -> str:
-    """Return the name that all kinds of a kmalloc cache share; of other caches, their own."""
-    match = _KMALLOC.fullmatch(cache)
-    return f"kmalloc-{match[1]}" if match else cache
-
-
 def _unknown(census: Census, name: str) -> str:
     names = {each for row in census.caches for each in (row.name, *row.aliases)}
-    names |= {_FAMILY + _family(row.name) for row in census.caches}
-    near = difflib.get_close_matches(name, names, _NEAR_NAMES)
-    return f"--cache: no slab belongs to a cache called {name!r}" + (
-        f"; near names: {', '.join(near)}" if near else "; slabmon census lists all"
-    )
+    names |= {_FAMILY + cache_family(row.name) for row in census.caches}
+    problem = f"--cache: no slab belongs to a cache called {name!r}"
+    return with_near_names(problem, name, names, "slabmon census lists all")
 
 
 def _only(row: CgroupObjects, names: set[str]) -> CgroupObjects:

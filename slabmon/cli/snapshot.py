@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slabmon.base.errors import UsageError
+from slabmon.base.format import duration
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.settings import Settings
 from slabmon.runtime.progress import wait
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.drilldown import grouped_view
+
+if TYPE_CHECKING:
+    from slabmon.model import Snapshot
 
 _MAX_SECONDS = 24 * 3600
 
@@ -52,14 +56,14 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by",
         metavar="DIM[,DIM]",
-        help="group live memory by dimensions of the tracked objects: cache, site, module, stack, "
-        "process, pid, cgroup, gfp, size, age",
+        help="group live memory by dimensions of the tracked objects: cache, family, site, module, "
+        "stack, process, pid, cgroup, gfp, size, age",
     )
     parser.add_argument(
         "--exact",
         metavar="FILTER",
         help="track every allocation that matches KEY=VALUE[,KEY=VALUE] instead of samples; "
-        "keys: cache, module, site, min_size, max_size, cgroup",
+        "keys: cache, family, module, site, min_size, max_size, cgroup, pid",
     )
     parser.add_argument("--pages", action="store_true", help="also count page allocator events")
     parser.add_argument(
@@ -70,6 +74,15 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help=f"mean allocated bytes between samples (default {Settings.sample_bytes})",
     )
     parser.set_defaults(run=run)
+
+
+def _nothing_matched(snapshot: Snapshot) -> str:
+    """Return why an exact snapshot may be empty."""
+    feature = snapshot.features.get("exact_filter")
+    reason = feature.reason if feature else ""
+    seconds = duration(snapshot.tracking.seconds)
+    text = f"nothing that matches the filter is live after {seconds}"
+    return f"{text}: {reason}" if reason else text
 
 
 def run(options: argparse.Namespace) -> int:
@@ -93,6 +106,8 @@ def run(options: argparse.Namespace) -> int:
     with open_tracker(settings) as tracker:
         wait(options.seconds, "watching")
         snapshot = tracker.snapshot(details=view.details)
+    if settings.exact is not None and not len(snapshot.tracked.bytes):
+        sys.stderr.write(f"slabmon: {_nothing_matched(snapshot)}\n")
     if options.format == "json":
         sys.stdout.write(text.to_json(snapshot, by) + "\n")
         return 0

@@ -181,7 +181,7 @@ OPTIONS: tuple[Option, ...] = (
         "tracking",
         "exact",
         "track every allocation that matches KEY=VALUE[,KEY=VALUE] instead of sampling; keys: "
-        "cache, module, site, min_size, max_size, cgroup",
+        "cache, family, module, site, min_size, max_size, cgroup, pid",
         unset="sampling",
         example="module=nvme",
         parse=Filter.parse,

@@ -1,33 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filter of exact mode: which allocations are all tracked, and where they are in text."""
+"""The filter of exact mode in its text form."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from slabmon.base.errors import UsageError
 
-if TYPE_CHECKING:
-    from slabmon.kernel.symbols.kallsyms import Symbols
-
-FILTER_KEYS = ("cache", "module", "site", "min_size", "max_size", "cgroup")
+FILTER_KEYS = ("cache", "family", "module", "site", "min_size", "max_size", "cgroup", "pid")
+_NUMBERS = ("min_size", "max_size", "pid")
+_TOGETHER = (
+    ("module", "site", "a site has its module"),
+    ("cache", "family", "a family has all its caches"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Criteria that an allocation must all meet. Sizes are requested bytes, both inclusive.
+    """Criteria that an allocation must all meet.
 
-    `process_tree` is the ID of a process, which stands for itself and all that it and its
-    descendants start from now on.
+    `cache` is a name or an alias; `family` all kinds of one kmalloc size, such as kmalloc-64.
+    Sizes are requested bytes, both inclusive. `cgroup` is a path from the root, which includes
+    what is below it. `pid` is a process with all its threads. `process_tree` is the
+    ID of a process, which stands for itself and all that it and its descendants start from now
+    on.
     """
 
     cache: str | None = None
+    family: str | None = None
     module: str | None = None
     site: str | None = None
     min_size: int | None = None
     max_size: int | None = None
     cgroup: str | None = None
+    pid: int | None = None
     process_tree: int | None = None
 
     @classmethod
@@ -42,9 +48,10 @@ class Filter:
                 )
             if key in values:
                 raise UsageError(f"filter key {key!r} is given twice; give it once")
-            if key.endswith("_size"):
+            if key in _NUMBERS:
                 if not value.isdecimal() or len(value) > 12 or int(value) == 0:
-                    raise UsageError(f"filter {part!r}: a size is a positive number of bytes")
+                    unit = "process ID" if key == "pid" else "number of bytes"
+                    raise UsageError(f"filter {part!r}: expected a positive {unit}, got {value!r}")
                 values[key] = int(value)
             else:
                 values[key] = value
@@ -53,34 +60,7 @@ class Filter:
         result = cls(**values)  # type: ignore[arg-type]
         if result.min_size and result.max_size and result.min_size > result.max_size:
             raise UsageError("filter: min_size is above max_size; nothing can match")
-        if result.module and result.site:
-            raise UsageError("filter: module and site cannot be combined; a site has its module")
+        for one, other, reason in _TOGETHER:
+            if one in values and other in values:
+                raise UsageError(f"filter: {one} and {other} cannot be combined; {reason}")
         return result
-
-
-def filtered_text(exact: Filter | None, symbols: Symbols) -> tuple[int, int]:
-    """Return the kernel text [start, end) of a filter's site or module; (0, 0) without either.
-
-    Raises UsageError if the kernel has no such function, or no such module is loaded.
-    """
-    if exact and exact.module:
-        text_range = symbols.module_range(exact.module)
-        if text_range is None:
-            raise UsageError(f"filter: no module {exact.module!r} is loaded; see lsmod")
-        return text_range
-    if not exact or not exact.site:
-        return 0, 0
-    name, plus, offset = exact.site.partition("+")
-    text_range = symbols.function_range(name)
-    if text_range is None:
-        raise UsageError(
-            f"filter: no kernel function is called {name!r}; "
-            "the sites view of a snapshot and /proc/kallsyms list names"
-        )
-    if not plus:
-        return text_range
-    try:
-        start = text_range[0] + int(offset, 0)
-    except ValueError:
-        raise UsageError(f"filter: site {exact.site!r}: expected SYMBOL or SYMBOL+OFFSET") from None
-    return start, start + 1

@@ -28,6 +28,7 @@ def open_tracker(settings: Settings, checkpoint: Checkpoint | None = None) -> It
         if checkpoint is None or not checkpoint.found:
             compiler = stack.enter_context(Compiler())
         # Imported while the child starts.
+        from slabmon.kernel.exact_target import find_target
         from slabmon.kernel.planning.plan import make_plan
         from slabmon.kernel.probe.cgroups import Cgroups
         from slabmon.kernel.probe.facts import probe
@@ -36,8 +37,8 @@ def open_tracker(settings: Settings, checkpoint: Checkpoint | None = None) -> It
 
         cgroups = Cgroups()
         facts = probe()
-        cgroup = settings.exact.cgroup if settings.exact else None
-        plan = make_plan(facts, settings, cgroups.find(cgroup) if cgroup else 0)
+        target = find_target(settings.exact, cgroups)
+        plan = make_plan(facts, settings, target)
         adopted = checkpoint.adopt(facts, plan) if checkpoint else None
         if adopted is not None:
             programs, saved = adopted
@@ -52,6 +53,8 @@ def open_tracker(settings: Settings, checkpoint: Checkpoint | None = None) -> It
             symbols = Symbols()  # read while the child compiles
             programs = stack.enter_context(compiler.finish())
             compiler.close()
-            tracker = Tracker.start(facts, plan, programs, symbols, cgroups, checkpoint=checkpoint)
+            tracker = Tracker.start(
+                facts, plan, programs, symbols, cgroups, checkpoint=checkpoint, target=target
+            )
         stack.callback(tracker.close)
         yield tracker

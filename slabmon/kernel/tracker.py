@@ -24,7 +24,14 @@ from slabmon.kernel.bpf.ringbuf import RingBuffer
 from slabmon.kernel.census.freed import find_freed
 from slabmon.kernel.devres.ledger import Ledger, LedgerState
 from slabmon.kernel.devres.walker import Walker
-from slabmon.kernel.exact_filter import filtered_text
+from slabmon.kernel.exact_target import (
+    EVERYTHING,
+    ModuleNotLoadedError,
+    Target,
+    Text,
+    check_module,
+    filtered_text,
+)
 from slabmon.kernel.loading.loader import Programs
 from slabmon.kernel.planning.bulk_hooks import refused
 from slabmon.kernel.planning.plan import Plan
@@ -153,11 +160,12 @@ class Tracker:
         cgroups: Cgroups,
         *,
         checkpoint: Checkpoint | None = None,
+        target: Target = EVERYTHING,
     ) -> Tracker:
-        """Return a new session that counts from now. `programs` are loaded, not attached."""
+        """Return a new session that counts from now. `programs` are loaded, not attached, `target`
+        is what the filter of the settings selects."""
         tracker = cls(facts, plan, programs, symbols, cgroups, checkpoint=checkpoint)
-        text_range = filtered_text(plan.settings.exact, symbols)
-        tracker.reader.prepare(symbols, text_range, random.Random())
+        tracker.reader.prepare(symbols, random.Random(), tracker._first_text(), target.caches)
         # Allocations last: those of the walk over all devices are slabmon's own.
         tracker._attach_observers(saved=None)
         exact = plan.settings.exact
@@ -315,16 +323,27 @@ class Tracker:
         self._ring.release()
         return count
 
+    def _first_text(self) -> Text:
+        """Return the text of the filter when tracking begins: a module may be loaded later."""
+        exact = self.plan.settings.exact
+        try:
+            return filtered_text(exact, self.symbols)
+        except ModuleNotLoadedError as error:
+            assert exact is not None
+            check_module(str(exact.module), self.symbols)
+            self.features["exact_filter"] = FeatureState(State.DEGRADED, str(error))
+            return ()
+
     def _follow_filter(self) -> None:
         """Point the filter of exact mode at its module or function, which may be reloaded."""
         exact = self.plan.settings.exact
         if exact is None or not (exact.module or exact.site):
             return
         try:
-            self.reader.control["exact_site"] = filtered_text(exact, self.symbols)
+            self.reader.select_text(filtered_text(exact, self.symbols))
             self.features["exact_filter"] = self.plan.features["exact_filter"]
         except UsageError as error:
-            self.reader.control["exact_site"] = 0, 0
+            self.reader.select_text(())
             self.features["exact_filter"] = FeatureState(State.DEGRADED, str(error))
 
     def _check_cgroup(self) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from multiprocessing import get_context
 
 import pytest
@@ -107,6 +108,22 @@ def test_exact_filters_select_by_site_and_size(text: str, expected: int) -> None
         snapshot = tracker.snapshot()
     assert cache_of(snapshot).live.objects == expected
     assert cache_of(snapshot).allocs == HELD, "counters do not depend on the filter"
+
+
+@pytest.mark.parametrize("key", ["cache", "family"])
+def test_exact_filters_select_by_alias_and_process(key: str) -> None:
+    """The cache of unix sockets is merged with others of its size on most kernels."""
+    text = f"{key}=UNIX,pid={os.getpid()}"
+    with open_tracker(Settings(exact=Filter.parse(text))) as tracker:
+        pairs = [socket.socketpair() for _ in range(101)]
+        snapshot = tracker.snapshot()
+        for pair in pairs:
+            for end in pair:
+                end.close()
+    live = {row.name: row.live.objects for row in snapshot.caches if row.live.objects}
+    assert list(live.values()) == [202]
+    row = next(row for row in snapshot.caches if row.name in live)
+    assert "UNIX" in (row.name, *row.aliases)
 
 
 def test_sampled_estimate_covers_what_is_held() -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from slabmon.kernel.bpf.layout import ALLOC_SLOT, CONTROL, FREE_SLOT, LANE_HEAD
 from slabmon.kernel.bpf.sources import BPF_DIR
 from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.exact_target import EVERYTHING, Target
 from slabmon.kernel.loading import compile_child
 from slabmon.kernel.loading.loader import map_names
 from slabmon.kernel.planning.plan import Plan, make_plan
@@ -138,7 +139,9 @@ def measure() -> dict[str, dict[str, dict[str, int]]]:
     nearly all have been."""
     costs = {}
     for (host, known), (mode, settings) in itertools.product(HOSTS.items(), MODES.items()):
-        programs = Programs(make_plan(known, settings))
+        exact = settings.exact
+        target = Target(caches=("none",)) if exact and exact.cache else EVERYTHING
+        programs = Programs(make_plan(known, settings, target))
         row = {}
         for _ in range(3):
             row["kmalloc"] = programs.event("on_kmalloc", TEXT, OBJECT, 100, SIZE, GFP, -1)

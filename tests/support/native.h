@@ -106,6 +106,18 @@ static u64 bpf_get_current_cgroup_id(void)
 {
 	return native_cgroup;
 }
+/* Ancestors of a cgroup have the number without its last decimal digits: 123 is below 12 and 1. */
+static u64 bpf_get_current_ancestor_cgroup_id(int level)
+{
+	u64 cgroup;
+	int depth = 0;
+
+	for (cgroup = native_cgroup; cgroup > 9; cgroup /= 10)
+		depth++;
+	for (cgroup = native_cgroup; depth > level; depth--)
+		cgroup /= 10;
+	return depth < level ? 0 : cgroup;
+}
 static u64 bpf_get_current_pid_tgid(void)
 {
 	return (u64)native_tgid << 32;

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from slabmon.kernel.bpf import maps, syscall
+from slabmon.kernel.exact_target import Text
 from slabmon.kernel.loading.loader import Programs, map_names
 from slabmon.kernel.planning.plan import Plan
 from slabmon.kernel.tables.lanes import Reader
@@ -115,9 +116,9 @@ class Native:
         host.write()
         self.symbols = host.symbols()
 
-    def start(self, exact_site: tuple[int, int] = (0, 0), seed: int = 1) -> None:
+    def start(self, text: Text = (), seed: int = 1, caches: Sequence[str] = ()) -> None:
         """Do what the tracker does before it attaches."""
-        self.reader.prepare(self.symbols, exact_site, random.Random(seed))
+        self.reader.prepare(self.symbols, random.Random(seed), text, caches)
 
     def run(self, function: str, *args: int) -> None:
         """Run one event; arguments become ctx->args."""
@@ -163,15 +164,24 @@ class Native:
             record[at[macro] : at[macro] + width] = value.to_bytes(width, "little")
         return self.memory(bytes(record))
 
-    def module(self, base: int, size: int, event: str = "on_module_load") -> None:
-        """Load or unload a module without init text."""
-        record = bytearray(512)
+    def module(
+        self,
+        base: int,
+        size: int,
+        event: str = "on_module_load",
+        name: bytes = b"",
+        init: tuple[int, int] = (0, 0),
+    ) -> None:
+        """Load or unload a module with text at `base` and init text [start, end)."""
+        record = bytearray(1024)
         at = self.plan.defines
+        start = at["OFF_MODULE_NAME"]
+        record[start : start + len(name)] = name
         for macro, value, width in (
             ("OFF_MODULE_BASE", base, 8),
             ("OFF_MODULE_BYTES", size, 4),
-            ("OFF_MODULE_INIT_BASE", 0, 8),
-            ("OFF_MODULE_INIT_BYTES", 0, 4),
+            ("OFF_MODULE_INIT_BASE", init[0], 8),
+            ("OFF_MODULE_INIT_BYTES", init[1] - init[0], 4),
         ):
             record[at[macro] : at[macro] + width] = value.to_bytes(width, "little")
         self.run(event, self.memory(bytes(record)))

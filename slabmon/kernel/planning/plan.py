@@ -12,9 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slabmon.base.errors import PermissionDenied, UnsupportedHost
+from slabmon.kernel.bpf.names import name_hash
+from slabmon.kernel.exact_target import EVERYTHING, Target
 from slabmon.kernel.planning.bulk_hooks import plan_bulk_hooks
 from slabmon.kernel.planning.cache_lookup import plan_cache_lookup
 from slabmon.kernel.planning.part import Hook, Part
+from slabmon.kernel.probe.cgroups import ANY_LEVEL
 from slabmon.kernel.probe.facts import OFFSETS, Facts
 from slabmon.kernel.probe.slabinfo import SLAB_FLAGS
 from slabmon.kernel.programs import FILL_POOL, PROGRAMS, SEED, WALK, Direction, ProgramSpec
@@ -24,6 +27,8 @@ from slabmon.model import LARGE_CACHE, FeatureState, State
 NOT_ASKED_FOR = "not asked for"  # off by choice: not a shortcoming of the host
 # Programs nested on one CPU, on kernels that let a program run inside itself.
 _NESTING_LEVELS = 3
+# Cgroup levels that are tried where that of the filter's cgroup is not known.
+_CGROUP_LEVELS = 16
 _REQUIRED_OFFSETS = ("OFF_CACHE_NAME", "OFF_CACHE_FLAGS", "OFF_CACHE_SIZE", "OFF_CACHE_OBJECT_SIZE")
 _WALK_OFFSETS = tuple(
     name
@@ -76,8 +81,8 @@ class Plan:
         return tuple(dict.fromkeys(maps))
 
 
-def make_plan(facts: Facts, settings: Settings, exact_cgroup: int = 0) -> Plan:
-    """Return what to load on this host. `exact_cgroup` is the id of the filter's cgroup.
+def make_plan(facts: Facts, settings: Settings, target: Target = EVERYTHING) -> Plan:
+    """Return what to load on this host. `target` is what the filter of exact mode selects.
 
     Raises UnsupportedHost or PermissionDenied if slabmon cannot run there at all.
     """
@@ -94,7 +99,7 @@ def make_plan(facts: Facts, settings: Settings, exact_cgroup: int = 0) -> Plan:
         _symbols(facts),
         _slabinfo(facts, settings),
         plan_bulk_hooks(facts),
-        _exact(settings, exact_cgroup),
+        _exact(settings, target),
         _process_tree(facts, settings),
         _tables(facts, settings),
     )
@@ -305,23 +310,26 @@ def _slabinfo(facts: Facts, settings: Settings) -> Part:
     return Part(features={"slabinfo": feature})
 
 
-def _exact(settings: Settings, cgroup: int) -> Part:
-    """Plan the filter of exact mode."""
+def _exact(settings: Settings, target: Target) -> Part:
+    """Plan the filter of exact mode. Names of caches and text ranges are data (lanes.py)."""
     exact = settings.exact
+    levels = (target.level, target.level)
+    if target.level == ANY_LEVEL:
+        levels = (0, _CGROUP_LEVELS - 1)
     defines = {
         "HAVE_EXACT": int(exact is not None),
-        "HAVE_EXACT_CACHE": 0,
+        "HAVE_EXACT_CACHE": int(bool(target.caches)),
+        "HAVE_EXACT_LARGE": int(LARGE_CACHE in target.caches),
         "HAVE_EXACT_SITE": int(exact is not None and bool(exact.site or exact.module)),
+        "HAVE_EXACT_MODULE": int(exact is not None and bool(exact.module)),
+        "EXACT_MODULE": name_hash(exact.module.replace("-", "_")) if exact and exact.module else 0,
         "EXACT_MIN_BYTES": (exact and exact.min_size) or 0,
         "EXACT_MAX_BYTES": (exact and exact.max_size) or 0,
-        "EXACT_CGROUP": cgroup,
+        "EXACT_CGROUP": target.cgroup,
+        "EXACT_LEVEL_FIRST": levels[0],
+        "EXACT_LEVEL_LAST": levels[1],
+        "EXACT_PID": target.pid,
     }
-    if exact and exact.cache:
-        name = exact.cache.encode()[:64].ljust(64, b"\0")
-        defines["HAVE_EXACT_CACHE"] = 1
-        defines["HAVE_EXACT_LARGE"] = int(exact.cache == LARGE_CACHE)
-        for i in range(8):
-            defines[f"EXACT_CACHE_{i}"] = int.from_bytes(name[8 * i : 8 * i + 8], "little")
     features = {"exact_filter": FeatureState(State.ON)} if exact else {}
     return Part(features=features, defines=defines)
 

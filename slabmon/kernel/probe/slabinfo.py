@@ -109,6 +109,12 @@ class SlabDirectory:
             self._natures.clear()
             self.aliases = read_aliases(self._root)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names of caches, aliases included; () if sysfs does not show them."""
+        shown = (escape(os.fsencode(name)) for name in self._entries)
+        return tuple(name for name in shown if not name.startswith(":"))
+
     def nature(self, name: str, size: int) -> Nature:
         """Return the facts about a cache.
 

@@ -271,12 +271,28 @@ class Symbols:
                     return start, module.table.end(start)
         return None
 
-    def module_range(self, name: str) -> tuple[int, int] | None:
-        """Return [start, end) of a loaded module, or None."""
+    def module_ranges(self, name: str) -> tuple[tuple[int, int], ...]:
+        """Return the [start, end) of a loaded module's text; () if it is not loaded."""
         for module in self._modules:
             if module.name == name and module.last == FOREVER:
-                return module.ranges[0]
-        return None
+                return tuple((start, end) for start, end in module.ranges)
+        return ()
+
+    def loaded_modules(self) -> set[str]:
+        """Return the names of the modules that are loaded."""
+        return {module.name for module in self._modules if module.last == FOREVER}
+
+    @property
+    def has_modules(self) -> bool:
+        """Whether this kernel can load modules."""
+        return self._modules_file.exists()
+
+    def similar(self, name: str) -> list[str]:
+        """Return the functions of the core kernel and of loaded modules whose names are about as
+        long and begin or end as this one."""
+        tables = [self._core]
+        tables += [m.table for m in self._modules if m.table is not None and m.last == FOREVER]
+        return [each for table in tables for each in table.similar(name)]
 
     def resolve(self, address: int, generation: int) -> Location:
         """Return the location of an address of that generation; symbol UNKNOWN if it has none."""

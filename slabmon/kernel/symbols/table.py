@@ -16,6 +16,8 @@ _BLOCK = 256
 _LEVEL = 1
 _PIECE = 64 * _BLOCK  # bounds temporary memory
 _NEWLINE = 10
+# Letters that similar names share at one end, and how much longer they may be.
+_ALIKE, _LONGER = 4, 16
 
 
 class SymbolTable:
@@ -82,6 +84,15 @@ class SymbolTable:
                     index = number * _BLOCK + block.count(b"\n", 0, position)
                     addresses[name] = self.address(index)
         return addresses
+
+    def similar(self, name: str) -> Iterator[str]:
+        """Yield the names that begin or end with the same letters, and are about as long."""
+        start, end = name[:_ALIKE].encode(), name[-_ALIKE:].encode()
+        low, high = len(name) - 2, len(name) + _LONGER
+        for compressed in self._blocks:
+            for each in zlib.decompress(compressed).split(b"\n"):
+                if low <= len(each) <= high and (each.startswith(start) or each.endswith(end)):
+                    yield each.decode("utf-8", "replace")
 
     def end(self, start: int) -> int:
         """Return the end of the symbol at this address: the start of the next one."""

@@ -7,7 +7,7 @@ import math
 import mmap
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,8 @@ from slabmon.kernel.bpf.layout import (
     LOSS_REASONS,
     SAMPLE,
 )
+from slabmon.kernel.bpf.names import name_hash
+from slabmon.kernel.exact_target import Text
 from slabmon.kernel.loading.loader import PROCESS_MARKS, Programs
 from slabmon.kernel.planning.plan import Plan
 from slabmon.kernel.probe.direct_map import find_memory, locate_vmemmap
@@ -176,22 +178,31 @@ class Reader:
         """Unmap the lanes until they are next read: mapped pages count as this process's memory."""
         self._mapped.clear()
 
-    def prepare(self, symbols: Symbols, exact_site: tuple[int, int], rng: random.Random) -> None:
+    def prepare(
+        self, symbols: Symbols, rng: random.Random, text: Text = (), caches: Sequence[str] = ()
+    ) -> None:
         """Write the settings of the programs, before anything is attached.
 
-        `exact_site` is the text range of the filter's site or module.
+        `text` is that of the filter's site or module, `caches` are the names of its caches.
         """
         self.control["sample_interval"] = self._settings.sample_bytes
-        self._write_text_ranges(symbols, exact_site)
+        self._write_text_ranges(symbols)
+        self.select_text(text)
+        hashes = [name_hash(name) for name in caches]
+        self.control["exact_caches"][: len(hashes)] = hashes
         self._fill_pool()
         self._locate_memory(symbols)
         self._write_math_tables()
         self._write_lane_heads(rng)
 
-    def _write_text_ranges(self, symbols: Symbols, exact_site: tuple[int, int]) -> None:
+    def select_text(self, text: Text) -> None:
+        """Point the filter of exact mode at this text: () selects nothing."""
+        bounds = [bound for text_range in text for bound in text_range]
+        self.control["exact_site"] = bounds + [0] * (4 - len(bounds))
+
+    def _write_text_ranges(self, symbols: Symbols) -> None:
         start, end = symbols.core_text()
         self.control["core_text"], self.control["core_text_bytes"] = start, end - start
-        self.control["exact_site"] = exact_site
         if self._bulk_alloc:
             function = symbols.function_range(self._bulk_alloc.function)
             # Its start stands for callers that are not found: never 0, the site of a free slot.

@@ -43,6 +43,7 @@ OBJECTS = [
 # Dimension -> live bytes by label.
 BY = {
     "cache": {"kmalloc-64": 128, "dentry": 384},
+    "family": {"kmalloc-64": 128, "dentry": 384},
     "module": {"": 64, "ext4": 448},
     "gfp": {"kernel": 320, "atomic": 192},
     "process": {"cat": 448, "dd": 64},
@@ -58,6 +59,15 @@ BY = {
 def test_each_dimension_groups_by_its_values(dimension: str) -> None:
     found = {group.labels: group.live.bytes for group in group_live(of(OBJECTS), [dimension])}
     assert found == {(label,): size for label, size in BY[dimension].items()}
+
+
+def test_a_family_is_all_kinds_of_one_size() -> None:
+    caches = (cache("kmalloc-cg-64"), cache("kmalloc-rnd-03-64"), cache("kmalloc-64#2"))
+    objects = [Object(bytes=64, cache=row) for row in range(3)]
+    kinds = snapshot(caches=caches, sites=SITES, tracked=tracked(objects))
+    assert [(row.labels, row.live.bytes) for row in group_live(kinds, ["family"])] == [
+        (("kmalloc-64",), 192)
+    ]
 
 
 def test_every_dimension_is_tested() -> None:

@@ -37,6 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("probe",),
     ("symbols",),
     ("exact_filter",),
+    ("exact_target",),
     ("settings",),
     ("planning",),
     ("loading",),

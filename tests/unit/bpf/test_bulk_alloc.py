@@ -13,6 +13,7 @@ import pytest
 
 from slabmon.analysis.sampling import Grouped
 from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.exact_target import Text
 from slabmon.kernel.planning.plan import make_plan
 from slabmon.kernel.settings import Settings
 from slabmon.kernel.symbols.kallsyms import UNKNOWN
@@ -37,12 +38,12 @@ def open_native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     def make(
         kernel: str = "6.18",
         settings: Settings = EXACT,
-        exact_site: tuple[int, int] = (0, 0),
+        text: Text = (),
         hidden: bool = False,
     ) -> Native:
         host = facts(kernel, kfunc_get_cache=1)
         native = Native(make_plan(host, settings), tmp_path, monkeypatch, hidden)
-        native.start(exact_site)
+        native.start(text)
         native.set("time", 1000)
         native.callers(BULK_ALLOC + 9, SITE)
         return native
@@ -261,7 +262,7 @@ def test_a_lane_without_a_slot_loses_all_objects_of_a_call(open_native: Open) ->
 
 def test_exact_mode_by_site_selects_by_the_caller(open_native: Open) -> None:
     settings = replace(SMALL, exact=Filter(module="card"))
-    native = open_native(settings=settings, exact_site=(MODULE, MODULE + 0x1000))
+    native = open_native(settings=settings, text=((MODULE, MODULE + 0x1000),))
     cache = with_cache(native)
     for number, site in enumerate((MODULE + 0x10, MODULE + 0x1000, SITE)):
         native.callers(BULK_ALLOC, site)

@@ -36,7 +36,7 @@ Open = Callable[..., Native]
 @pytest.fixture
 def open_native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     def make(settings: Settings, **host: Any) -> Native:
-        native = Native(make_plan(facts(**host), settings, 0), tmp_path, monkeypatch)
+        native = Native(make_plan(facts(**host), settings), tmp_path, monkeypatch)
         native.start()
         native.set("time", 1000)
         native.slab(OBJECTS, 1 << 24, native.cache(b"kmalloc-96", 96))

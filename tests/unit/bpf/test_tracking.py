@@ -15,8 +15,10 @@ from slabmon.analysis.sampling import Grouped
 from slabmon.kernel.bpf import maps
 from slabmon.kernel.bpf.layout import CONSTANTS, SAMPLE
 from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.exact_target import EVERYTHING, Target, Text
 from slabmon.kernel.loading.loader import map_names
 from slabmon.kernel.planning.plan import make_plan
+from slabmon.kernel.probe.cgroups import ANY_LEVEL
 from slabmon.kernel.settings import Settings
 from slabmon.kernel.tables.lanes import sum_allocations
 from tests.support.hosts import facts
@@ -39,13 +41,13 @@ BOTH_WAYS = pytest.mark.parametrize("guard", [True, False], ids=["tags", "hash"]
 def open_native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     def make(
         settings: Settings = EXACT,
-        exact_site: tuple[int, int] = (0, 0),
-        cgroup: int = 0,
+        text: Text = (),
+        target: Target = EVERYTHING,
         guard: bool = True,
     ) -> Native:
         host = facts(recursion_guard=guard)
-        native = Native(make_plan(host, settings, cgroup), tmp_path, monkeypatch)
-        native.start(exact_site)
+        native = Native(make_plan(host, settings, target), tmp_path, monkeypatch)
+        native.start(text, caches=target.caches)
         native.set("time", 1000)
         return native
 
@@ -261,7 +263,7 @@ def test_exact_mode_tracks_everything_its_filter_selects_and_nothing_else(
     open_native: Open,
 ) -> None:
     settings = replace(SMALL, exact=Filter(cache="kmalloc-96", min_size=50, max_size=80))
-    native = open_native(settings)
+    native = open_native(settings, target=Target(caches=("kmalloc-96",)))
     with_cache(native)
     other = native.cache(b"dentry", 192)
     for i, size in enumerate((49, 50, 80, 81)):
@@ -272,21 +274,83 @@ def test_exact_mode_tracks_everything_its_filter_selects_and_nothing_else(
 
 
 def test_exact_mode_by_site_and_cgroup(open_native: Open) -> None:
-    settings = replace(SMALL, exact=Filter(module="card", cgroup="/x"))
-    native = open_native(settings, (MODULE, MODULE + 0x1000), cgroup=9)
+    settings = replace(SMALL, exact=Filter(site="card_probe", cgroup="/x"))
+    native = open_native(settings, ((MODULE, MODULE + 0x1000),), Target(cgroup=9, level=0))
     with_cache(native)
     for i, (site, cgroup) in enumerate(
         [(MODULE, 9), (MODULE + 0xFFF, 9), (MODULE + 0x1000, 9), (MODULE - 1, 9), (MODULE, 8)]
     ):
         native.set("cgroup", cgroup)
         native.kmalloc(site, OBJECTS + 96 * i, 70, 96)
+    assert tracked_sites(native) == [MODULE, MODULE + 0xFFF]
+
+
+def tracked_sites(native: Native) -> list[int]:
     slots = native.reader.slots()
-    sites = [int(slots[int(sample["slot"])]["site"]) for sample in native.reader.samples()]
-    assert sorted(sites) == [MODULE, MODULE + 0xFFF]
+    return sorted(int(slots[int(each["slot"])]["site"]) for each in native.reader.samples())
+
+
+@pytest.mark.parametrize("level", [1, ANY_LEVEL])
+def test_exact_mode_includes_the_cgroups_below(open_native: Open, level: int) -> None:
+    """A number is below the number without its last digits (tests/support/native.h)."""
+    settings = replace(SMALL, exact=Filter(cgroup="/x"))
+    native = open_native(settings, target=Target(cgroup=12, level=level))
+    with_cache(native)
+    for i, cgroup in enumerate((12, 123, 1234, 1, 13, 21, 212)):
+        native.set("cgroup", cgroup)
+        native.kmalloc(SITE, OBJECTS + 96 * i, 70, 96)
+    assert sorted(native.reader.samples()["cgroup"].tolist()) == [12, 123, 1234]
+
+
+def test_exact_mode_by_process(open_native: Open) -> None:
+    native = open_native(replace(SMALL, exact=Filter(pid=7)), target=Target(pid=7))
+    with_cache(native)
+    for i, pid in enumerate((7, 8, 7, 70)):
+        native.set("tgid", pid)
+        native.kmalloc(SITE, OBJECTS + 96 * i, 70, 96)
+    assert native.reader.samples()["tgid"].tolist() == [7, 7]
+
+
+def test_exact_mode_of_several_caches(open_native: Open) -> None:
+    names = ("kmalloc-64", "kmalloc-cg-64", "n" * 80)
+    settings = replace(SMALL, exact=Filter(family="kmalloc-64"))
+    native = open_native(settings, target=Target(caches=names))
+    for i, name in enumerate((*names, "kmalloc-6", "kmalloc-641", "dentry")):
+        address = OBJECTS + (i << 20)
+        cache = native.cache(name.encode()[:63], 64 + i)
+        native.cache_alloc(SITE + i, address, cache)
+    assert tracked_sites(native) == [SITE, SITE + 1, SITE + 2]
+
+
+def test_exact_mode_follows_a_module_from_its_init_function_on(open_native: Open) -> None:
+    """It is called before the daemon hears of the module."""
+    native = open_native(replace(SMALL, exact=Filter(module="my-card")))
+    with_cache(native)
+    init = MODULE + 0x8000
+    sites = (MODULE, init, init + 0x1000)
+
+    def allocate(first: int, sites: tuple[int, ...] = sites) -> None:
+        for i, site in enumerate(sites):
+            native.kmalloc(site, OBJECTS + 96 * (first + i), 70, 96)
+
+    native.module(MODULE, 0x1000, name=b"other")
+    allocate(0)
+    assert tracked_sites(native) == []
+    native.module(MODULE, 0x1000, "on_module_free", name=b"other")
+    native.module(MODULE, 0x1000, name=b"my_card", init=(init, init + 0x1000))
+    allocate(10)
+    assert tracked_sites(native) == [MODULE, init]
+    native.module(MODULE, 0x1000, "on_module_free", name=b"my_card")
+    native.module(MODULE, 0x1000, name=b"other")
+    allocate(20, sites[:1])
+    assert tracked_sites(native) == [MODULE, init]
 
 
 def test_exact_mode_of_page_backed_kmalloc(open_native: Open) -> None:
-    native = open_native(replace(SMALL, exact=Filter(cache="kmalloc-large")))
+    native = open_native(
+        replace(SMALL, exact=Filter(cache="kmalloc-large")),
+        target=Target(caches=("kmalloc-large",)),
+    )
     with_cache(native)
     native.kmalloc(SITE, OBJECTS, 70, 96)
     native.kmalloc(SITE, OBJECTS + (1 << 30), 70_000, 131_072)

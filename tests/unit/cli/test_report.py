@@ -91,7 +91,7 @@ def test_moments_before_the_end_need_no_equals_sign(
         (["--replay", "SLABS", "--connect", "http://x:1"], "cannot be combined"),
         (["--replay", "SLABS", "--from", "-5h"], "is outside the recording"),
         (["--replay", "SLABS", "--from", "soon"], "invalid time 'soon'"),
-        (["--replay", "SLABS", "--by", "colour"], "expected one of cache, site"),
+        (["--replay", "SLABS", "--by", "colour"], "expected one of cache, family, site"),
         (
             ["--replay", "SLABS", "--format", "folded", "--value", "allocated", "--by", "cache"],
             "allocation totals are kept by stack and call site only",

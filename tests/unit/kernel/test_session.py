@@ -88,7 +88,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
 
         return tracker
 
-    cgroups = SimpleNamespace(find=lambda path: {"/job": 77}[path])
+    cgroups = SimpleNamespace(find_at=lambda path: {"/job": (77, 1)}[path])
     monkeypatch.setattr(session, "Compiler", compiler)
     monkeypatch.setattr("slabmon.kernel.probe.facts.probe", facts)
     monkeypatch.setattr("slabmon.kernel.probe.cgroups.Cgroups", lambda: cgroups)

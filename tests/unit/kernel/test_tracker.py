@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from slabmon.base.errors import UsageError
 from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.exact_target import EVERYTHING, Target, find_target
 from slabmon.kernel.planning.plan import make_plan
 from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.cgroups import Cgroups
@@ -27,6 +29,7 @@ SIZE = 0x1000
 class Session(SimpleNamespace):
     """A tracker without programs, on a host whose files a test writes."""
 
+    _first_text: Any = Tracker._first_text
     _follow_filter: Any = Tracker._follow_filter
     _follow_modules: Any = Tracker._follow_modules
     _check_cgroup: Any = Tracker._check_cgroup
@@ -34,15 +37,18 @@ class Session(SimpleNamespace):
     _slabinfo: Any = Tracker._slabinfo
     _module_generation = 0
 
-    def __init__(self, host: Host, settings: Settings, cgroup: int = 0, **changes: Any) -> None:
+    def __init__(
+        self, host: Host, settings: Settings, target: Target = EVERYTHING, **changes: Any
+    ) -> None:
         host_facts = facts(**changes)
-        plan = make_plan(host_facts, settings, cgroup)
+        plan = make_plan(host_facts, settings, target)
         super().__init__(
             facts=host_facts,
             plan=plan,
             features=dict(plan.features),
             symbols=host.symbols(),
-            reader=SimpleNamespace(control={}),
+            reader=SimpleNamespace(select_text=lambda text: self.texts.append(text)),
+            texts=[],
             shed=frozenset(),
             cleared=0,
             _locations={},
@@ -71,27 +77,46 @@ def host(tmp_path: Path) -> Host:
 def test_the_filter_follows_its_module_to_another_address(host: Host, exact: Filter) -> None:
     session = Session(host, Settings(exact=exact))
     session._follow_filter()
-    assert session.reader.control["exact_site"][0] == MODULE
+    assert session.texts[-1][0][0] == MODULE
     host.unload("card")
     session.symbols.module_freed("card", 1)
     session.symbols.refresh(1)
     session._follow_filter()
-    assert session.reader.control["exact_site"] == (0, 0)
+    assert session.texts[-1] == ()
     assert session.features["exact_filter"].state == State.DEGRADED
     assert "card" in session.features["exact_filter"].reason
     drivers(host, {"card": MODULE + 0x8000})
     session.symbols.module_loaded("card", [(MODULE + 0x8000, MODULE + 0x8000 + SIZE)], 2)
     session.symbols.refresh(2)
     session._follow_filter()
-    assert session.reader.control["exact_site"][0] == MODULE + 0x8000
+    assert session.texts[-1][0][0] == MODULE + 0x8000
     assert session.features["exact_filter"].state == State.ON
+
+
+def test_a_module_that_is_not_loaded_yet_is_waited_for(host: Host) -> None:
+    session = Session(host, Settings(exact=Filter(module="late")))
+    assert session._first_text() == ()
+    assert session.features["exact_filter"].state == State.DEGRADED
+    assert "not loaded" in session.features["exact_filter"].reason
+    drivers(host, {"late": MODULE + 0x8000})
+    session.symbols.module_loaded("late", [(MODULE + 0x8000, MODULE + 0x8000 + SIZE)], 1)
+    session.symbols.refresh(1)
+    session._follow_filter()
+    assert session.texts == [((MODULE + 0x8000, MODULE + 0x8000 + SIZE),)]
+    assert session.features["exact_filter"].state == State.ON
+
+
+def test_a_module_that_cannot_be_meant_is_refused(host: Host) -> None:
+    session = Session(host, Settings(exact=Filter(module="cards")))
+    with pytest.raises(UsageError, match="module=cards: no such module; near names: card"):
+        session._first_text()
 
 
 def test_other_filters_and_sampling_do_not_look_for_text(host: Host) -> None:
     for settings in (Settings(), Settings(exact=Filter(cache="dentry"))):
         session = Session(host, settings)
         session._follow_filter()
-        assert session.reader.control == {}
+        assert session.texts == []
 
 
 def test_a_cgroup_that_is_made_again_is_reported(host: Host, tmp_path: Path) -> None:
@@ -100,7 +125,7 @@ def test_a_cgroup_that_is_made_again_is_reported(host: Host, tmp_path: Path) -> 
     (tmp_path / "mounts").write_text(f"cgroup2 {tmp_path / 'root'} cgroup2 rw 0 0\n")
     cgroups = Cgroups(tmp_path / "mounts")
     settings = Settings(exact=Filter(cgroup="/job"))
-    session = Session(host, settings, cgroups.find("/job"))
+    session = Session(host, settings, find_target(settings.exact, cgroups))
     session._cgroups = cgroups
     session._check_cgroup()
     assert session.features["exact_filter"].state == State.ON

@@ -10,7 +10,9 @@ import pytest
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost
 from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.exact_target import Target
 from slabmon.kernel.planning.plan import Plan, make_plan
+from slabmon.kernel.probe.cgroups import ANY_LEVEL
 from slabmon.kernel.programs import ALLOCATION_EVENTS, READ_WORD, SEED, WALK
 from slabmon.kernel.settings import Settings
 from slabmon.model import State
@@ -231,27 +233,31 @@ def test_the_gate_has_four_counters_or_more_for_each_sample(samples: int) -> Non
     assert 4 * samples <= 1 << bits < 8 * samples
 
 
-def test_a_cache_filter_is_compiled_in_as_the_words_of_its_name() -> None:
-    defines = make_plan(facts(), Settings(exact=Filter(cache="kmalloc-cg-96"))).defines
-    words = [defines[f"EXACT_CACHE_{i}"].to_bytes(8, "little") for i in range(4)]
-    assert b"".join(words) == b"kmalloc-cg-96".ljust(32, b"\0")
-    assert (defines["HAVE_EXACT"], defines["HAVE_EXACT_CACHE"], defines["HAVE_EXACT_LARGE"]) == (
-        1,
-        1,
-        0,
-    )
-    large = make_plan(facts(), Settings(exact=Filter(cache="kmalloc-large"))).defines
+def test_a_cache_filter_compares_names() -> None:
+    exact = Settings(exact=Filter(cache="kmalloc-cg-96"))
+    defines = make_plan(facts(), exact, Target(caches=("kmalloc-cg-96",))).defines
+    names = ("HAVE_EXACT", "HAVE_EXACT_CACHE", "HAVE_EXACT_LARGE")
+    assert tuple(defines[name] for name in names) == (1, 1, 0)
+    large = make_plan(facts(), exact, Target(caches=("kmalloc-large",))).defines
     assert large["HAVE_EXACT_LARGE"] == 1
 
 
-def test_sizes_site_and_cgroup_of_a_filter_are_compiled_in() -> None:
-    exact = Filter(site="probe", min_size=100, max_size=200, cgroup="/x")
-    defines = make_plan(facts(), Settings(exact=exact), 77).defines
+def test_sizes_site_process_and_cgroup_of_a_filter_are_compiled_in() -> None:
+    exact = Filter(site="probe", min_size=100, max_size=200, cgroup="/x", pid=12)
+    target = Target(cgroup=77, level=3, pid=12)
+    defines = make_plan(facts(), Settings(exact=exact), target).defines
     assert (defines["EXACT_MIN_BYTES"], defines["EXACT_MAX_BYTES"]) == (100, 200)
     assert (defines["HAVE_EXACT_SITE"], defines["HAVE_EXACT_CACHE"]) == (1, 0)
-    assert defines["EXACT_CGROUP"] == 77
+    assert (defines["EXACT_CGROUP"], defines["EXACT_PID"]) == (77, 12)
+    assert (defines["EXACT_LEVEL_FIRST"], defines["EXACT_LEVEL_LAST"]) == (3, 3)
     module = make_plan(facts(), Settings(exact=Filter(module="card"))).defines
-    assert module["HAVE_EXACT_SITE"] == 1
+    assert (module["HAVE_EXACT_SITE"], module["HAVE_EXACT_MODULE"]) == (1, 1)
+
+
+def test_at_an_unknown_level_all_ancestors_are_compared() -> None:
+    target = Target(cgroup=77, level=ANY_LEVEL)
+    defines = make_plan(facts(), Settings(exact=Filter(cgroup="/x")), target).defines
+    assert (defines["EXACT_LEVEL_FIRST"], defines["EXACT_LEVEL_LAST"]) == (0, 15)
 
 
 def test_sampled_mode_compiles_no_filter_in() -> None:

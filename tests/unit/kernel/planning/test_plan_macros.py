@@ -9,12 +9,13 @@ import pytest
 
 from slabmon.kernel.bpf.sources import BPF_DIR
 from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.exact_target import Target
 from slabmon.kernel.planning.plan import make_plan
 from slabmon.kernel.settings import Settings
 from tests.support.hosts import KERNELS, facts, inline_lookup
 from tests.support.preprocessor import preprocessed
 
-EXACT = Settings(exact=Filter(cache="a", site="s"), pages=True, stack_frames=0)
+EXACT = Settings(exact=Filter(cache="a", module="m"), pages=True, stack_frames=0)
 PLANS = {
     **{kernel: make_plan(facts(kernel), Settings()) for kernel in KERNELS},
     **{f"{k}, two nodes": make_plan(facts(k, nodes=2), Settings(pages=True)) for k in KERNELS},
@@ -23,7 +24,7 @@ PLANS = {
     "no fentry": make_plan(facts(fentry_refused="Operation not permitted"), Settings()),
     "struct pages": make_plan(inline_lookup(), Settings()),
     "process tree": make_plan(facts(), Settings(exact=Filter(process_tree=77))),
-    "exact": make_plan(facts(), EXACT, 1 << 40),
+    "exact": make_plan(facts(), EXACT, Target(caches=("a",), cgroup=1 << 40, pid=1)),
 }
 OWN = (
     "HAVE_",

@@ -4,12 +4,21 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from slabmon.base.errors import UsageError
+from slabmon.kernel.probe import cgroups as cgroups_module
 from slabmon.kernel.probe.cgroups import Cgroups
+
+
+@pytest.fixture(autouse=True)
+def handles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """File handles of cgroups are not those of the folders here."""
+    monkeypatch.setattr(cgroups_module, "_open_by_id", lambda mount, wanted: None)
 
 
 @pytest.fixture
@@ -19,13 +28,15 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def open_cgroups(root: Path, kind: str = "cgroup2") -> Cgroups:
+def open_cgroups(
+    root: Path, kind: str = "cgroup2", clock: Callable[[], float] = time.monotonic
+) -> Cgroups:
     mounts = root.parent / "mounts"
     mounts.write_text(
         f"proc /proc proc rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n"
         f"cgroup2 {root} {kind} rw,nosuid 0 0\n"
     )
-    return Cgroups(mounts)
+    return Cgroups(mounts, clock)
 
 
 def number(path: Path) -> int:
@@ -45,10 +56,12 @@ def test_only_what_is_asked_for_is_named(root: Path) -> None:
 
 
 def test_a_cgroup_made_later_is_found(root: Path) -> None:
-    cgroups = open_cgroups(root)
+    now = [0.0]
+    cgroups = open_cgroups(root, clock=lambda: now[0])
     cgroups.names([number(root)])
     later = root / "later"
     later.mkdir()
+    now[0] += cgroups_module.WALK_SECONDS
     assert cgroups.names([number(later)]) == {number(later): "/later"}
 
 
@@ -112,19 +125,83 @@ def test_a_hierarchy_that_is_mounted_later_is_found(root: Path) -> None:
     assert cgroups.find("/system.slice") == service
 
 
-def test_cgroups_that_are_gone_and_not_asked_for_are_forgotten(root: Path) -> None:
+def test_names_that_nobody_asks_for_are_forgotten_when_there_are_too_many(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups_module, "MAX_NAMES", 10)
     cgroups = open_cgroups(root)
     ids = []
     for name in range(50):
         (root / f"job{name}").mkdir()
         ids.append(number(root / f"job{name}"))
-    cgroups.names(ids)
-    # Renamed out of the hierarchy: a number of a removed folder may be used again here.
-    for name in range(50):
+    names = cgroups.names(ids)
+    assert names == {each: f"/job{i}" for i, each in enumerate(ids)}
+    for name in range(50):  # a number of a removed folder may be used again here
         (root / f"job{name}").rename(root.parent / f"gone{name}")
-    (root / "later").mkdir()
-    assert cgroups.names([ids[7], number(root / "later")]) == {
-        ids[7]: "/job7",
-        number(root / "later"): "/later",
-    }
-    assert len(cgroups._names) == 5
+    assert cgroups.names([ids[7], ids[9]]) == {ids[7]: "/job7", ids[9]: "/job9"}
+    assert len(cgroups._names) == 12
+
+
+def test_the_hierarchy_is_not_walked_for_each_unknown_id(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers come and go faster than a walk over 20,000 cgroups."""
+    walks: list[str] = []
+    directories = cgroups_module._directories
+
+    def counted(root: str) -> Iterator[tuple[int, str]]:
+        walks.append(root)
+        return directories(root)
+
+    monkeypatch.setattr(cgroups_module, "_directories", counted)
+    now = [100.0]
+    cgroups = open_cgroups(root, clock=lambda: now[0])
+    cgroups.names([number(root)])
+    for name in range(20):
+        (root / f"job{name}").mkdir()
+        later = number(root / f"job{name}")
+        assert cgroups.names([later]) == {later: f"[{later}]"}
+    assert len(walks) == 1
+    now[0] += cgroups_module.WALK_SECONDS
+    assert cgroups.names([later]) == {later: "/job19"}
+    assert len(walks) == 2
+
+
+@pytest.mark.parametrize("answer", ["/later", ""])
+def test_an_id_is_opened_by_its_file_handle(
+    root: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    opened: list[int] = []
+
+    def open_by_id(mount: int, wanted: int) -> str:
+        opened.append(wanted)
+        return f"{root}{answer}" if answer else ""
+
+    monkeypatch.setattr(cgroups_module, "_open_by_id", open_by_id)
+    cgroups = open_cgroups(root)
+    for _ in range(3):
+        assert cgroups.names([number(root), 99]) == {number(root): "/", 99: answer or "[99]"}
+    assert opened == [99], "one that is gone does not come back"
+
+
+@pytest.mark.skipif(not Path("/sys/fs/cgroup").exists(), reason="needs a cgroup v2 hierarchy")
+def test_ids_of_this_host_are_opened_by_file_handle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    mount = Cgroups()._root
+    if mount is None or os.geteuid() != 0:
+        pytest.skip("needs root and a cgroup v2 hierarchy")
+    descriptor = os.open(mount, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        assert cgroups_module._open_by_id(descriptor, number(Path(mount))) == mount
+        assert cgroups_module._open_by_id(descriptor, 1 << 60) == ""
+    finally:
+        os.close(descriptor)
+
+
+def test_a_path_gives_the_number_of_its_ancestors(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cgroups = open_cgroups(root)
+    assert cgroups.find_at("/system.slice/")[1] == cgroups_module.ANY_LEVEL
+    monkeypatch.setattr(cgroups_module, "_ROOT_INODE", number(root))
+    assert [cgroups.find_at(path)[1] for path in ("/", "/system.slice/sshd.service")] == [0, 2]

@@ -111,8 +111,8 @@ def test_the_last_symbol_of_all_has_a_range(tmp_path: Path) -> None:
 
 def test_module_ranges_come_from_proc_modules(host: Host) -> None:
     symbols = host.symbols()
-    assert symbols.module_range("disk") == (MODULE + 0x4000, MODULE + 0x5000)
-    assert symbols.module_range("absent") is None
+    assert symbols.module_ranges("disk") == ((MODULE + 0x4000, MODULE + 0x5000),)
+    assert symbols.module_ranges("absent") == ()
 
 
 def test_readable_symbols_are_told_from_hidden_ones(host: Host) -> None:

@@ -60,7 +60,7 @@ def test_a_module_reloaded_elsewhere_is_found_at_both_places_in_their_time(host:
     assert symbols.resolve(MODULE + 4, 0) == Location("card_probe", 4, "card")
     assert symbols.resolve(MODULE + 4, 2) == Location(UNKNOWN, 0, None)
     assert symbols.resolve(MODULE + 0x8004, 2) == Location("card_probe", 4, "card")
-    assert symbols.module_range("card") == (MODULE + 0x8000, MODULE + 0x8000 + SIZE)
+    assert symbols.module_ranges("card") == ((MODULE + 0x8000, MODULE + 0x8000 + SIZE),)
 
 
 def test_refresh_alone_notices_unloading_and_loading(host: Host) -> None:
@@ -72,7 +72,7 @@ def test_refresh_alone_notices_unloading_and_loading(host: Host) -> None:
     symbols.refresh(2)
     assert symbols.resolve(MODULE, 2) == Location("new_probe", 0, "new")
     assert symbols.resolve(MODULE, 0) == Location("old_probe", 0, "old")
-    assert symbols.module_range("old") is None
+    assert symbols.module_ranges("old") == ()
 
 
 def test_after_lost_events_doubtful_generations_are_credited_to_nobody_wrongly(host: Host) -> None:
