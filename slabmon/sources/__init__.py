@@ -6,6 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from slabmon.model import Snapshot
     from slabmon.store.recording import TimedSnapshot
 
@@ -47,4 +49,12 @@ class Past(Protocol):
         If there are more than `most`, that number of them in about equal steps, the first and the
         last included.
         """
+        ...
+
+
+class SteppedPast(Past, Protocol):
+    """A past that a server can read while it answers others."""
+
+    def steps(self, time: float) -> Iterator[TimedSnapshot | None]:
+        """Do what at() does in short steps: yield None after each, and the snapshot at last."""
         ...

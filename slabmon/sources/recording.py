@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +67,10 @@ class RecordingSource:
     def at(self, time: float) -> TimedSnapshot:
         """See Past."""
         return self.recording.at(time)
+
+    def steps(self, time: float) -> Iterator[TimedSnapshot | None]:
+        """See SteppedPast."""
+        return self.recording.steps(time)
 
     def times(self, start: float, end: float, most: int) -> list[float]:
         """See Past."""

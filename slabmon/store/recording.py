@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from slabmon.base.errors import PermissionDenied, UsageError
 from slabmon.base.escape import escape
@@ -169,14 +170,35 @@ class Recording:
         """Return the last snapshot not after `time`, or the first if all are later. Raises
         UsageError if the recording is empty or the snapshot damaged."""
         with self._transaction():
-            for comparison, order in (("<=", "DESC"), (">", "ASC")):
-                row = self._database.execute(
-                    f"SELECT id, time FROM snapshots WHERE time {comparison} ? "
-                    f"ORDER BY time {order}, id {order} LIMIT 1",
-                    (milliseconds(time),),
-                ).fetchone()
-                if row is not None:
-                    return self._snapshot(*row)
+            return self._snapshot(*self._nearest(time))
+
+    def steps(self, time: float) -> Iterator[TimedSnapshot | None]:
+        """Read what at() returns in steps, each as long as unpacking one snapshot of a large host:
+        yield None after each, and the snapshot at last.
+
+        Between steps the recording may be read and written, but not closed. Raises UsageError as
+        at() does, and if retention deletes the snapshot meanwhile.
+        """
+        with self._transaction():
+            number, taken = self._nearest(time)
+        with self._damage(number):
+            encoded = b""
+            for raw in self._chain(number):
+                encoded = raw
+                yield None
+            snapshot = codec.decode(encoded)
+        yield TimedSnapshot(taken / 1000, snapshot)
+
+    def _nearest(self, time: float) -> tuple[int, int]:
+        """Return the id and the time in milliseconds of the snapshot that at() returns."""
+        for comparison, order in (("<=", "DESC"), (">", "ASC")):
+            row = self._database.execute(
+                f"SELECT id, time FROM snapshots WHERE time {comparison} ? "
+                f"ORDER BY time {order}, id {order} LIMIT 1",
+                (milliseconds(time),),
+            ).fetchone()
+            if row is not None:
+                return row[0], row[1]
         raise UsageError(f"recording {self.path} is empty")
 
     def between(self, start: float = -math.inf, end: float = math.inf) -> Iterator[TimedSnapshot]:
@@ -191,34 +213,45 @@ class Recording:
             yield snapshot
 
     def _snapshot(self, number: int, time: int) -> TimedSnapshot:
-        try:
-            return TimedSnapshot(time / 1000, codec.decode(self._raw(number)))
-        except (ValueError, codec.BadSnapshot) as error:
-            raise UsageError(f"recording {self.path}, snapshot {number}: {error}") from error
+        with self._damage(number):
+            encoded = deque(self._chain(number), maxlen=1).pop()
+            return TimedSnapshot(time / 1000, codec.decode(encoded))
 
-    def _raw(self, number: int) -> bytes:
-        """Return the encoded snapshot of this id.
+    @contextmanager
+    def _damage(self, number: int) -> Iterator[None]:
+        """Turn errors of a snapshot's content into UsageError."""
+        with self._errors():
+            try:
+                yield
+            except (ValueError, codec.BadSnapshot) as error:
+                raise UsageError(f"recording {self.path}, snapshot {number}: {error}") from error
 
-        Its chain is unpacked from the whole snapshot that begins it, or from where the last call
+    def _chain(self, number: int) -> Iterator[bytes]:
+        """Yield the encoded snapshots that build on one another up to this id.
+
+        The chain is unpacked from the whole snapshot that begins it, or from where the last call
         stopped. Raises ValueError if it is damaged.
         """
-        (key,) = self._database.execute(
-            "SELECT key FROM snapshots WHERE id = ?", (number,)
-        ).fetchone()
+        key = self._row("key", number)[0]
         if not 0 <= number - key < LONGEST_CHAIN:
             raise ValueError("the snapshot it builds on is too far away")
         last_key, last, raw = self._last
         if last_key != key or last > number:
             last, raw = key - 1, b""
         self._last = 0, 0, b""
-        rows = self._database.execute(
-            "SELECT id, data FROM snapshots WHERE id > ? AND id <= ? ORDER BY id", (last, number)
-        )
-        for row, data in rows:
-            if row != last + 1:
-                break
-            last, raw = row, unpack(data, raw)
-        if last != number:
+        for row in range(last + 1, number + 1):
+            raw = unpack(self._row("data", row)[0], raw)
+            self._last = key, row, raw
+            yield raw
+        if last == number:
+            self._last = key, number, raw
+            yield raw
+
+    def _row(self, column: str, number: int) -> tuple[Any]:
+        """Return a column of a snapshot. Raises ValueError if the snapshot does not exist."""
+        row: tuple[Any] | None = self._database.execute(
+            f"SELECT {column} FROM snapshots WHERE id = ?", (number,)
+        ).fetchone()
+        if row is None:
             raise ValueError("a snapshot it builds on is missing")
-        self._last = key, number, raw
-        return raw
+        return row

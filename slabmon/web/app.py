@@ -19,14 +19,15 @@ from slabmon.web.handlers.page import (
 )
 from slabmon.web.handlers.past import HistoryHandler, LeaksHandler, SnapshotHandler
 from slabmon.web.handlers.telemetry import HealthHandler, MetricsHandler, ReadyHandler
+from slabmon.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
 
-def make_app(context: Context) -> Application:
-    """Return the application with all routes; any other path is answered with 404."""
-    routes: list[tuple[str, type[Handler]]] = [
-        (re.escape(context.settings.telemetry_path), MetricsHandler),
+def routes(settings: WebSettings) -> list[tuple[str, type[Handler]]]:
+    """Return all routes: expressions that match whole paths, and their handlers."""
+    return [
+        (re.escape(settings.telemetry_path), MetricsHandler),
         ("/healthz", HealthHandler),
         ("/readyz", ReadyHandler),
         ("/", FileHandler),
@@ -40,8 +41,15 @@ def make_app(context: Context) -> Application:
         (r"/api/v1/table\.(csv|json)", ExportHandler),
         ("/api/v1/chart", ChartHandler),
     ]
+
+
+def make_app(context: Context) -> Application:
+    """Return the application with all routes; any other path is answered with 404."""
     return Application(
-        list(routes), default_handler_class=Handler, log_function=_log_errors, context=context
+        list(routes(context.settings)),
+        default_handler_class=Handler,
+        log_function=_log_errors,
+        context=context,
     )
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The web process's server over a synthetic host: `python -m tests.page.server SCENE PORT`."""
+"""The web process's server over a synthetic host: `python -m tests.page.server SCENE PORT
+[RECORDING]`, where the recording is the past of the host."""
 
 from __future__ import annotations
 
@@ -7,18 +8,21 @@ import asyncio
 import math
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import bcrypt
 
 from slabmon.model import Snapshot
 from slabmon.runtime.figures import DaemonFigures, MemoryFigures, ProcessMemory
+from slabmon.sources import SteppedPast
 from slabmon.store.codec import encode
-from slabmon.store.recording import TimedSnapshot
+from slabmon.store.recording import Recording, TimedSnapshot
 from slabmon.store.settings import HistorySettings
 from slabmon.web.app import make_app
 from slabmon.web.feeds.history_writer import HistoryWriter
-from slabmon.web.feeds.readings import SHARED_SECONDS, Now, Reading
+from slabmon.web.feeds.readings import SHARED_SECONDS, CensusNow, Now, Reading
 from slabmon.web.handlers.base import Context
 from slabmon.web.handlers.page import page_files
 from slabmon.web.serving.access import Access
@@ -26,6 +30,7 @@ from slabmon.web.serving.config import WebConfig
 from slabmon.web.serving.server import Server
 from slabmon.web.settings import WebSettings
 from tests.page.scenes import PASSWORD, SCENES, USER
+from tests.support import censuses
 
 FIRST_SECONDS = {"kept": 7200.0}
 STEP = 10.0
@@ -43,6 +48,7 @@ class Scene:
         self._began, self.since = time.monotonic(), time.time() - self._first
         self._count = 0
         self._last: Reading | None = None
+        self._census = censuses.large() if name == "large" else None
 
     def snapshot(self, seconds: float) -> Snapshot:
         """So long after tracking began."""
@@ -61,12 +67,16 @@ class Scene:
         )
         last = self._last
         if last and last.age <= SHARED_SECONDS and (last.detailed or not detailed):
-            return Now(last, figures)
+            return Now(last, figures, census=self._census)
         found = self.snapshot(self._first + at - self._began)
         self._count += 1
         encoded = b"" if detailed else encode(found)
         self._last = Reading(self._count, time.monotonic(), 0.01, detailed, found, encoded)
-        return Now(self._last, figures)
+        return Now(self._last, figures, census=self._census)
+
+    async def census(self, max_age: float) -> CensusNow:
+        """The same one for ever."""
+        return CensusNow(self._census, 1)
 
 
 class Kept:
@@ -86,6 +96,10 @@ class Kept:
         taken = first + (min(max(moment, first), last) - first) // STEP * STEP
         return TimedSnapshot(taken, self._scene.snapshot(taken - self._scene.since))
 
+    def steps(self, time: float) -> Iterator[TimedSnapshot | None]:
+        """See sources.SteppedPast."""
+        yield self.at(time)
+
     def times(self, start: float, end: float, most: int) -> list[float]:
         """See sources.Past."""
         first, last = self.span()
@@ -94,7 +108,7 @@ class Kept:
         return [first + STEP * (begin + i) for i in range(0, count, max(1, -(-count // most)))]
 
 
-async def main(scene: str, port: str) -> None:
+async def main(scene: str, port: str, recording: str = "") -> None:
     """Serves on the loopback until it is killed or its parent closes the pipe to it."""
     from tornado.netutil import bind_sockets
 
@@ -102,9 +116,10 @@ async def main(scene: str, port: str) -> None:
     users = {USER: bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4))}
     config = WebConfig(users=users if scene == "secured" else {})
     context = Context(settings, Access(config), page_files())
-    context.source = source = Scene(scene)
+    context.source = context.censuses = source = Scene(scene)
     nothing = HistoryWriter(HistorySettings(), source)
-    context.past = Kept(source) if scene == "kept" else nothing
+    past: SteppedPast = Kept(source) if scene == "kept" else nothing
+    context.past = Recording(Path(recording)) if recording else past
     server = Server(make_app(context), context.connections, settings)
     sockets = bind_sockets(int(port), "127.0.0.1")
     server.listen_on(sockets)

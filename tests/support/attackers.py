@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many clients at one address that ask a server as fast as it answers:
-`python -m tests.support.attackers PORT CONNECTIONS < REQUESTS`, until it is killed.
+"""Many connections that ask a server as fast as it answers:
+`python -m tests.support.attackers PORT CONNECTIONS READS CLIENTS < REQUESTS`, until it is killed.
 
 Requests are a JSON array of pairs of a path and headers; {n} in them is another number each time.
-They come from 127.0.0.2, so that the server can tell them from an honest client.
+Answers are not read if READS is 0. The connections come from CLIENTS addresses from 127.0.1.1 on,
+so that the server can tell them from an honest client.
 """
 
 from __future__ import annotations
@@ -14,15 +15,13 @@ import json
 import sys
 from collections.abc import Iterator
 
-ADDRESS = "127.0.0.2"
 
-
-async def attack(port: int, requests: Iterator[bytes], reads: bool) -> None:
+async def attack(port: int, requests: Iterator[bytes], reads: bool, address: str) -> None:
     """Ask again and again; connect again whenever the server hangs up."""
     while True:
         try:
             reader, writer = await asyncio.open_connection(
-                "127.0.0.1", port, local_addr=(ADDRESS, 0)
+                "127.0.0.1", port, local_addr=(address, 0)
             )
             while True:
                 writer.write(next(requests))
@@ -43,12 +42,15 @@ def numbered(requests: list[tuple[str, dict[str, str]]]) -> Iterator[bytes]:
         yield "\r\n".join([*lines, "", ""]).replace("{n}", str(number)).encode()
 
 
-async def main(port: str, connections: str, reads: str = "1") -> None:
+async def main(port: str, connections: str, reads: str, clients: str) -> None:
     """Attack until killed; print a line once it has begun."""
     requests = numbered(json.load(sys.stdin))
+    addresses = [f"127.0.{1 + i // 250}.{1 + i % 250}" for i in range(int(clients))]
     tasks = [
-        asyncio.create_task(attack(int(port), requests, reads == "1"))
-        for _ in range(int(connections))
+        asyncio.create_task(
+            attack(int(port), requests, reads == "1", addresses[i % len(addresses)])
+        )
+        for i in range(int(connections))
     ]
     print("attacking", flush=True)
     await asyncio.wait(tasks)

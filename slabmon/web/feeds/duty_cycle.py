@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -78,19 +79,29 @@ class DutyCycle:
         self._free_at = 0.0
 
     async def take(
-        self, work: Callable[[], T], client: str = "", patience: float | None = None
+        self,
+        work: Callable[[], T],
+        client: str = "",
+        patience: float | None = None,
+        finish: Callable[[T], object] | None = None,
     ) -> T:
-        """Run `work` when its turn comes and return its result. Raises TimeoutError after
-        `patience` seconds in the queue (None: PATIENCE_SECONDS), or if too much of this client's
-        work waits."""
+        """Run `work` when its turn comes and return its result; `finish` is called with it in the
+        same turn, but after a pause. Raises TimeoutError after `patience` seconds in the queue
+        (None: PATIENCE_SECONDS), or if too much of this client's work waits."""
         deadline = time.monotonic() + (PATIENCE_SECONDS if patience is None else patience)
         async with self._lock.hold(client, deadline - time.monotonic()):
             if self._free_at > deadline:
                 raise TimeoutError
-            await asyncio.sleep(self._free_at - time.monotonic())
-            start = time.monotonic()
-            try:
-                return work()
-            finally:
-                end = time.monotonic()
-                self._free_at = end + _PAUSE * (end - start)
+            result = await self._piece(work)
+            if finish is not None:
+                await self._piece(partial(finish, result))
+            return result
+
+    async def _piece(self, work: Callable[[], T]) -> T:
+        await asyncio.sleep(self._free_at - time.monotonic())
+        start = time.monotonic()
+        try:
+            return work()
+        finally:
+            end = time.monotonic()
+            self._free_at = end + _PAUSE * (end - start)

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 import pwd
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -59,7 +59,7 @@ def check(settings: HistorySettings) -> None:
 
 class HistoryWriter:
     """Appends a detailed reading to the history at a fixed interval, and answers from it
-    (sources.Past).
+    (sources.SteppedPast).
 
     The file is opened when it is first needed: a web process that is being replaced may still hold
     its lock. While it cannot be written, because the disk is full, read-only or gone, it stays open
@@ -146,6 +146,10 @@ class HistoryWriter:
     def at(self, time: float) -> TimedSnapshot:
         """See sources.Past. Raises NoHistory."""
         return self._ask(lambda history: history.at(time))
+
+    def steps(self, time: float) -> Iterator[TimedSnapshot | None]:
+        """See sources.SteppedPast. Raises NoHistory."""
+        return self._ask(lambda history: history.steps(time))
 
     def times(self, start: float, end: float, most: int) -> list[float]:
         """See sources.Past. Raises NoHistory."""

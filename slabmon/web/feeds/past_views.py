@@ -5,23 +5,27 @@ between."""
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
 from slabmon.model import Snapshot
-from slabmon.sources import Past
+from slabmon.sources import SteppedPast
 from slabmon.sources.read_limit import JUDGED, JUDGED_SECONDS, WINDOW, ReadLimit
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.chart_history import SPAN_SECONDS, ChartHistory
 from slabmon.views.window import WINDOW_SECONDS, Instant, NoJudge, Window, WindowBuilder
-from slabmon.web.feeds.duty_cycle import DutyCycle, FairLock
+from slabmon.web.feeds.duty_cycle import PATIENCE_SECONDS, DutyCycle, FairLock
 
 if TYPE_CHECKING:
     from slabmon.store.recording import TimedSnapshot
+
+T = TypeVar("T")
 
 _CHARTS = ReadLimit(120, 600_000, 6)
 # Charts begin at multiples of this, so that neighbouring moments share them.
@@ -32,102 +36,151 @@ WAIT_SECONDS = 25.0
 # How long the next slice of a computation may wait: on a large host one slice and the pause after
 # it can take seconds.
 _PIECE_SECONDS = 60.0
+# How long a snapshot is unpacked before others get their turn.
+_SLICE_SECONDS = 0.05
 
 
 class PastViews:
     """The past views of one web process, cached. Methods raise TimeoutError if too many requests
-    wait, and the errors of the history itself."""
+    wait, and the errors of the history itself.
+
+    One view is computed at a time, and one snapshot read, so that few snapshots are in memory,
+    however many requests there are.
+    """
 
     def __init__(self, duty_cycle: DutyCycle) -> None:
         self._duty_cycle = duty_cycle
-        self._turn = FairLock()
+        self._turn, self._reading = FairLock(), FairLock()
         self._kept: dict[str, OrderedDict[Hashable, Any]] = {}
 
     async def window(
-        self, past: Past, time: float, judged: bool = False, *, client: str = ""
+        self, past: SteppedPast, time: float, judged: bool = False, *, client: str = ""
     ) -> Window:
         """Return the window of a Unix time, with the minutes before it; if `judged`, with the
         assessment of leaks."""
-        now = await self._at(past, time, client)
 
-        async def make() -> Window:
+        async def make(now: TimedSnapshot) -> Window:
             history = WindowBuilder(VIEWS.values(), NoJudge())
             # Rates cover the last interval before, as they did then.
-            before = await self._at(past, now.time - 0.001, client)
+            before = await self.snapshot(past, now.time - 0.001, attrgetter("time"), client=client)
             points = WINDOW.points(now.snapshot)
             times = past.times(now.time - WINDOW_SECONDS, now.time, points)
-            await self._each(past, {*times, before.time, now.time}, history.add, client)
+            await self._each(past, {*times, before, now.time}, history.add, client)
             return history.add(now.snapshot)
 
-        window: Window = await self._once("window", now, now.time, make, client)
+        window: Window = await self._once("window", past, time, client, lambda now: now.time, make)
         if not judged:
             return window
         assessment = await self.assessment(past, time, client=client)
-        return replace(window, now=Instant(now.snapshot, lambda: assessment))
+        return replace(window, now=Instant(window.snapshot, lambda: assessment))
 
-    async def hour(self, past: Past, time: float, *, client: str = "") -> ChartHistory:
+    async def hour(self, past: SteppedPast, time: float, *, client: str = "") -> ChartHistory:
         """Return the hour around a Unix time, as far as it is of the same tracking session."""
-        now = await self._at(past, time, client)
-        session = now.snapshot.host.boot_id, now.snapshot.tracking.since
-        begin = now.time // _GRID_SECONDS * _GRID_SECONDS - _GRID_SECONDS / 2
-        end = min(begin + SPAN_SECONDS, past.span()[1])
 
-        async def make() -> ChartHistory:
+        def key(now: TimedSnapshot) -> tuple[float, float, tuple[str, float]]:
+            begin = now.time // _GRID_SECONDS * _GRID_SECONDS - _GRID_SECONDS / 2
+            return begin, min(begin + SPAN_SECONDS, past.span()[1]), _session(now.snapshot)
+
+        async def make(now: TimedSnapshot) -> ChartHistory:
+            begin, end, session = key(now)
             hour = ChartHistory(VIEWS.values(), float("inf"), 0.0)
 
             def add(snapshot: Snapshot) -> None:
-                if (snapshot.host.boot_id, snapshot.tracking.since) == session:
+                if _session(snapshot) == session:
                     hour.add(Instant(snapshot))
 
-            await self._each(
-                past, past.times(begin, end, _CHARTS.points(now.snapshot)), add, client
-            )
+            times = past.times(begin, end, _CHARTS.points(now.snapshot))
+            await self._each(past, times, add, client)
             return hour
 
-        found: ChartHistory = await self._once("hour", now, (begin, end, session), make, client)
-        return found
+        hour: ChartHistory = await self._once("hour", past, time, client, key, make)
+        return hour
 
-    async def assessment(self, past: Past, time: float, *, client: str = "") -> Assessment:
+    async def assessment(self, past: SteppedPast, time: float, *, client: str = "") -> Assessment:
         """Return the assessment of leaks at a Unix time, from the hour before it."""
-        now = await self._at(past, time, client)
 
-        async def make() -> Assessment:
+        async def make(now: TimedSnapshot) -> Assessment:
             judge = Observer()
             times = past.times(now.time - JUDGED_SECONDS, now.time, JUDGED.points(now.snapshot))
             await self._each(past, times, judge.add, client)
             return judge.assess()
 
-        found: Assessment = await self._once("assessment", now, now.time, make, client)
-        return found
+        assessment: Assessment = await self._once(
+            "assessment", past, time, client, lambda now: now.time, make
+        )
+        return assessment
 
-    async def _at(self, past: Past, time: float, client: str) -> TimedSnapshot:
-        return await self._duty_cycle.take(lambda: past.at(time), client)
+    async def snapshot(
+        self,
+        past: SteppedPast,
+        time: float,
+        work: Callable[[TimedSnapshot], T],
+        *,
+        client: str = "",
+        patience: float = PATIENCE_SECONDS,
+        finish: Callable[[T], object] | None = None,
+    ) -> T:
+        """Return the result of `work` with the last snapshot not after `time`; `finish` is called
+        with it (see DutyCycle.take). The snapshot is unpacked in slices; `patience` is for the turn
+        before the first."""
+        async with self._reading.hold(client, patience):
+            steps = past.steps(time)
+            recorded = None
+            while recorded is None:
+                recorded = await self._duty_cycle.take(
+                    partial(_advance, steps), client, _PIECE_SECONDS
+                )
+            return await self._duty_cycle.take(
+                partial(work, recorded), client, _PIECE_SECONDS, finish
+            )
 
     async def _each(
-        self, past: Past, times: Iterable[float], work: Callable[[Snapshot], object], client: str
+        self,
+        past: SteppedPast,
+        times: Iterable[float],
+        work: Callable[[Snapshot], object],
+        client: str,
     ) -> None:
+        def add(recorded: TimedSnapshot) -> None:
+            work(recorded.snapshot)
+
         for time in sorted(times):
-            await self._duty_cycle.take(partial(_apply, work, past, time), client, _PIECE_SECONDS)
+            await self.snapshot(past, time, add, client=client, patience=_PIECE_SECONDS)
 
     async def _once(
         self,
         kind: str,
-        now: TimedSnapshot,
-        key: Hashable,
-        make: Callable[[], Awaitable[object]],
+        past: SteppedPast,
+        time: float,
         client: str,
+        key_of: Callable[[TimedSnapshot], Hashable],
+        make: Callable[[TimedSnapshot], Awaitable[object]],
     ) -> Any:
-        """Return the cached result, or make it; one at a time. A client that gives up waiting
-        finds it cached the next time."""
+        """Return the cached result for the snapshot at `time`, or make it; one at a time. A client
+        that gives up waiting finds it cached the next time."""
         async with self._turn.hold(client, WAIT_SECONDS):
-            cache = self._kept.setdefault(kind, OrderedDict())
+            now = await self.snapshot(past, time, _same, client=client)
+            cache, key = self._kept.setdefault(kind, OrderedDict()), key_of(now)
             if key not in cache:
                 while len(cache) >= KEPT.points(now.snapshot):
                     cache.popitem(last=False)
-                cache[key] = await make()
+                cache[key] = await make(now)
             cache.move_to_end(key)
             return cache[key]
 
 
-def _apply(work: Callable[[Snapshot], object], past: Past, time: float) -> None:
-    work(past.at(time).snapshot)
+def _same(recorded: TimedSnapshot) -> TimedSnapshot:
+    return recorded
+
+
+def _session(snapshot: Snapshot) -> tuple[str, float]:
+    return snapshot.host.boot_id, snapshot.tracking.since
+
+
+def _advance(steps: Iterator[TimedSnapshot | None]) -> TimedSnapshot | None:
+    """Take steps for _SLICE_SECONDS. Returns the snapshot if that was enough."""
+    end = monotonic() + _SLICE_SECONDS
+    for recorded in steps:
+        if recorded is not None or monotonic() >= end:
+            return recorded
+    raise RuntimeError("a history ended without a snapshot")

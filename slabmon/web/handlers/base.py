@@ -14,7 +14,7 @@ from tornado.web import HTTPError, RequestHandler
 from slabmon import __version__
 from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import Exporter
-from slabmon.sources import Past
+from slabmon.sources import SteppedPast
 from slabmon.web.feeds.duty_cycle import DutyCycle
 from slabmon.web.feeds.history_writer import HistoryWriter
 from slabmon.web.feeds.live import LiveViews
@@ -42,7 +42,7 @@ class Context:
     files: Mapping[str, Body]
     source: ReadingSource = field(init=False)
     censuses: CensusSource = field(init=False)
-    past: Past = field(init=False)
+    past: SteppedPast = field(init=False)
     history: HistoryWriter | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -141,17 +141,15 @@ class Handler(RequestHandler):
     async def in_turn(self, make: Callable[[], Body]) -> Body:
         """Make a body when it is this client's turn (DutyCycle), and compress it if the client
         accepts gzip. Raises HTTPError 503 if too many requests wait."""
-
-        def work() -> Body:
-            body = make()
-            if self._takes_gzip:
-                body.compress()
-            return body
-
         try:
-            return await self.context.duty_cycle.take(work, self.client)
+            return await self.context.duty_cycle.take(make, self.client, finish=self.compress)
         except TimeoutError:
             raise HTTPError(503, reason="too many concurrent requests") from None
+
+    def compress(self, body: Body) -> None:
+        """Compress a body now if send() will need it compressed."""
+        if self._takes_gzip:
+            body.compress()
 
     @property
     def _takes_gzip(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tornado.web import HTTPError
 
@@ -23,6 +23,9 @@ from slabmon.store import codec
 from slabmon.web.feeds.readings import Now
 from slabmon.web.handlers.base import Handler
 from slabmon.web.handlers.bodies import Body
+
+if TYPE_CHECKING:
+    from slabmon.store.recording import TimedSnapshot
 
 T = TypeVar("T")
 
@@ -85,14 +88,19 @@ class SnapshotHandler(PastHandler):
     async def _past(self, at: float, encoded: bool) -> None:
         """Answer with the last snapshot taken at or before `at`; a header holds its time."""
 
-        def snapshot() -> Body:
-            recorded = self.context.past.at(at)
+        def render(recorded: TimedSnapshot) -> Body:
             self.set_header(TIME_HEADER, f"{recorded.time:.3f}")
             if encoded:
                 return Body(codec.CONTENT_TYPE, codec.encode(recorded.snapshot))
             return Body("application/json", to_json(recorded.snapshot).encode())
 
-        await self.send(await self.recalled(self.in_turn(snapshot)))
+        context = self.context
+        body = await self.recalled(
+            context.past_views.snapshot(
+                context.past, at, render, client=self.client, finish=self.compress
+            )
+        )
+        await self.send(body)
 
 
 class LeaksHandler(PastHandler):

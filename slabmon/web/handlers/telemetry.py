@@ -3,23 +3,40 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 
 from prometheus_client import generate_latest
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.openmetrics import exposition as openmetrics1
 
-from slabmon.export.prometheus import Exposition
+from slabmon.export import openmetrics2
+from slabmon.export.prometheus import Exposition, Families
 from slabmon.web.feeds.readings import Now
 from slabmon.web.handlers.base import TEXT, Handler
 
 # Clients also negotiate versions and escaping, which has no effect on names as plain as these. At
-# most three formats are rendered, whatever Accept says; OpenMetrics 2.0 has native histograms.
+# most three formats are rendered, whatever Accept says.
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-_OPENMETRICS = {
-    version: f"application/openmetrics-text; version={version}; charset=utf-8"
-    for version in ("1.0.0", "2.0.0")
+_OPENMETRICS_1 = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+_OPENMETRICS_2 = "application/openmetrics-text; version=2.0.0; charset=utf-8"
+_ENCODERS: dict[str, Callable[[Families], bytes]] = {
+    _PROMETHEUS: generate_latest,
+    _OPENMETRICS_1: openmetrics1.generate_latest,
+    _OPENMETRICS_2: openmetrics2.generate_latest,
 }
+
+
+def negotiate(accept: str) -> str:
+    """Return the content type of metrics that an Accept header prefers."""
+    preferred = choose_encoder(accept)[1]
+    if not preferred.startswith("application/openmetrics-text"):
+        return _PROMETHEUS
+    return _OPENMETRICS_2 if "version=2" in preferred else _OPENMETRICS_1
+
+
+def encode(content_type: str, families: Families) -> bytes:
+    """Return families as one of the content types that negotiate() returns."""
+    return _ENCODERS[content_type](families)
 
 
 class MetricsHandler(Handler):
@@ -31,24 +48,18 @@ class MetricsHandler(Handler):
     async def get(self, *_: str) -> None:
         """Render the current reading, once for all clients that share it."""
         now = await self.context.source.now()
-        negotiated = choose_encoder(self.request.headers.get("Accept", ""))[1]
-        encoder, content_type = generate_latest, _PROMETHEUS
-        if negotiated.startswith("application/openmetrics-text"):
-            version = "2.0.0" if "version=2" in negotiated else "1.0.0"
-            encoder = partial(generate_openmetrics, version=version)
-            content_type = _OPENMETRICS[version]
+        content_type = negotiate(self.request.headers.get("Accept", ""))
 
         def render(now: Now) -> bytes:
             snapshot = now.reading.snapshot if now.reading else None
-            return encoder(
-                self.context.exporter.families(
-                    snapshot,
-                    self.context.daemon(now),
-                    self.context.live.assessment(),
-                    Exposition.of(content_type),
-                    now.census,
-                )
+            families = self.context.exporter.families(
+                snapshot,
+                self.context.daemon(now),
+                self.context.live.assessment(),
+                Exposition.of(content_type),
+                now.census,
             )
+            return encode(content_type, families)
 
         await self.send(self.context.renderer.body(content_type, now, render))
 

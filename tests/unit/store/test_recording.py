@@ -231,6 +231,31 @@ def test_a_failed_append_leaves_the_recording_whole(tmp_path: Path) -> None:
         assert_same(history.at(when(2)).snapshot, moment(2))
 
 
+def test_a_snapshot_can_be_read_in_steps_while_others_are_read_and_written(tmp_path: Path) -> None:
+    record(path := tmp_path / "slabs.db", 9)
+    with RecordingWriter(path) as history:
+        steps, others = history.steps(when(8)), history.steps(when(5))
+        assert [next(steps), next(steps), next(others)] == [None, None, None]
+        history.append(moment(9), when(9))
+        assert_same(history.at(when(2)).snapshot, moment(2))
+        for number, reading in ((8, steps), (5, others)):
+            *pauses, recorded = reading
+            assert set(pauses) == {None}
+            assert recorded is not None
+            assert recorded.time == when(number)
+            assert_same(recorded.snapshot, moment(number))
+
+
+def test_a_snapshot_that_retention_deletes_between_steps_is_an_error(tmp_path: Path) -> None:
+    record(path := tmp_path / "slabs.db", 9)
+    with RecordingWriter(path) as history:
+        steps = history.steps(when(8))
+        assert next(steps) is None
+        history._database.execute("DELETE FROM snapshots")
+        with pytest.raises(UsageError, match="snapshot 9: a snapshot it builds on is missing"):
+            list(steps)
+
+
 @pytest.mark.parametrize("content", [b"", None], ids=["no bytes", "no tables"])
 def test_a_file_with_nothing_in_it_becomes_a_recording(
     tmp_path: Path, content: bytes | None

@@ -5,31 +5,52 @@ from __future__ import annotations
 
 import http.client
 import json
-import statistics
+import re
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import quote
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
+from tornado.web import RequestHandler
+
+from slabmon.store.recording import LONGEST_CHAIN
+from slabmon.store.writer import RecordingWriter
+from slabmon.web.app import routes
+from slabmon.web.feeds.readings import CensusNow
+from slabmon.web.settings import WebSettings
+from tests.support import censuses
+from tests.support.serving import run, serving
+from tests.support.snapshots import synthetic
 
 CONNECTIONS = 100
-SCRAPES = 6
-# The promise is 1 s on a machine at rest. The bounds leave room for one with a load of 15 on two
-# CPUs: without limits these attacks delayed scrapes by 4 s (links) to more than 40 s (most others).
-TYPICAL_SECONDS, LONGEST_SECONDS = 2.5, 6.0
+SCRAPES = 5
+# The promise (docs/security.md): the time of a scrape, without that in which server or scraper were
+# ready to run but the machine ran others. Without limits these attacks delayed scrapes by 4 s
+# (links) to more than 40 s (most others).
+SECONDS = 1.0
 
 Request = tuple[str, dict[str, str]]
+GZIP = {"Accept-Encoding": "gzip"}
+ENCODED = {"Accept": "application/vnd.slabmon.snapshot", **GZIP}
+
+
+def ask(path: str, /, **query: str) -> Request:
+    """Return a request with these parameters."""
+    return path + "?" + "&".join(f"{k}={quote(v, safe='{}')}" for k, v in query.items()), GZIP
 
 
 def table(**query: str) -> Request:
-    """A question of the page."""
-    return "/api/v1/table?" + "&".join(f"{k}={quote(v)}" for k, v in query.items()), GZIP
+    """Return a question of the page."""
+    return ask("/api/v1/table", **query)
 
 
-GZIP = {"Accept-Encoding": "gzip"}
 ATTACKS: dict[str, list[Request]] = {
     "expressions that backtrack": [
         table(view=view, filter=text)
@@ -50,52 +71,161 @@ ATTACKS: dict[str, list[Request]] = {
         table(path=json.dumps([["sites", [[[["x"] * 100] * 10]]]])),
     ],
     "exports": [
-        (f"/api/v1/table.{kind}?view={view}", GZIP)
+        ask(f"/api/v1/table.{kind}", view=view)
         for kind in ("csv", "json")
         for view in ("sites", "devices", "processes")
     ],
-    "charts": [
-        (f"/api/v1/chart?view={view}&key=%22{{n}}%22", GZIP) for view in ("caches", "sites")
-    ],
-    "snapshots": [
-        ("/api/v1/snapshot", GZIP),
-        ("/api/v1/snapshot", {"Accept": "application/vnd.slabmon.snapshot", **GZIP}),
-    ],
+    "charts": [ask("/api/v1/chart", view=view, key='"{n}"') for view in ("caches", "sites")],
+    "snapshots": [("/api/v1/snapshot", GZIP), ("/api/v1/snapshot", ENCODED)],
     "formats of metrics": [
         ("/metrics", {"Accept": "application/openmetrics-text; version=1.0.{n}", **GZIP}),
+        ("/metrics", {"Accept": "application/openmetrics-text; version=2.0.{n}", **GZIP}),
         ("/metrics", {"Accept": "text/plain; version=1.{n}.0; escaping=values", **GZIP}),
     ],
-    "leaks": [("/api/v1/leaks?share=0.{n}1", GZIP)],
-    "moments and ranges": [
-        ("/api/v1/table?at=-{n}m", GZIP),
-        ("/api/v1/history?from=0&to=9e99&most=1000", GZIP),
-        ("/api/v1/snapshot?at={n}", GZIP),
+    "leaks": [ask("/api/v1/leaks", share="0.{n}1")],
+    "snapshots of the past": [
+        (path, headers)
+        for path in ("/api/v1/snapshot?at=-{n}s", "/api/v1/snapshot?at=-{n}0s")
+        for headers in (GZIP, ENCODED)
     ],
+    "tables of the past": [
+        table(view=view, at="-{n}s") for view in ("sites", "verdicts", "processes")
+    ],
+    "charts of the past": [ask("/api/v1/chart", view="sites", at="-{n}m")],
+    "leaks of the past": [ask("/api/v1/leaks", at="-{n}s")],
+    "ranges": [("/api/v1/history?from=0&to=9e99&most=1000", GZIP)],
     "files and nothing": [("/static/page.js", GZIP), ("/none{n}", {}), ("/api/v1/views", {})],
 }
+ROUTES = [pattern for pattern, _ in routes(WebSettings())]
+# Paths of the routes that match more than one.
+PATHS = {
+    r"/static/([a-z.]+)": ["/static/page.js", "/static/index.html", "/static/" + "a." * 2000],
+    r"/api/v1/table\.(csv|json)": ["/api/v1/table.csv", "/api/v1/table.json"],
+}
+# Given to each parameter of each route, whatever it is for.
+VALUES = [
+    "/(.*)*(.*)*(.*)*x$/",
+    "_ " * 249,
+    "{n}",
+    "-{n}s",
+    "0.{n}",
+    "9" * 4000,
+    "1e308",
+    "nan",
+    "[" * 2000,
+    json.dumps([["sites", [[[["x"] * 100] * 10]]]]),
+    '{"a":' * 800,
+    "sites",
+    "all",
+    "%F0%9F%92%A3" * 900,
+    "",
+]
+
+
+def paths(pattern: str) -> list[str]:
+    """Return paths of a route."""
+    return PATHS.get(pattern) or [pattern.replace("\\", "")]
+
+
+@cache
+def parameters() -> dict[str, list[str]]:
+    """Return the names of the parameters that the handler of each path asks for."""
+    asked: defaultdict[str, list[str]] = defaultdict(list)
+    original = RequestHandler.get_query_argument
+
+    def spy(self: RequestHandler, name: str, *arguments: object, **options: object) -> object:
+        if name not in asked[self.request.path]:
+            asked[self.request.path].append(name)
+        return original(self, name, *arguments, **options)  # type: ignore[call-overload]
+
+    class Censuses:
+        async def census(self, max_age: float) -> CensusNow:
+            return CensusNow(censuses.large(10, 10, 10), 1)
+
+    async def ask_all() -> None:
+        async with serving() as server:
+            server.context.censuses = Censuses()
+            client = await server.connect()
+            for pattern in ROUTES:
+                for path in paths(pattern):
+                    await client.ask(path)
+            client.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RequestHandler, "get_query_argument", spy)
+        run(ask_all)
+    return dict(asked)
+
+
+def generic(pattern: str) -> list[Request]:
+    """Return requests of a route with each value for each of its parameters."""
+    return [
+        request
+        for path in paths(pattern)
+        for request in [
+            (path, GZIP),
+            *(ask(path, **{name: text}) for name in parameters().get(path, ()) for text in VALUES),
+        ]
+    ]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server process."""
+
+    port: int
+    pid: int
+
+    def waiting(self) -> float:
+        """Return for how many seconds the process has been ready to run without a CPU."""
+        return waiting(f"{self.pid}/task/{self.pid}")
+
+
+def waiting(task: str) -> float:
+    """Return for how many seconds a task has been ready to run without a CPU
+    (Documentation/scheduler/sched-stats.rst)."""
+    return int(Path(f"/proc/{task}/schedstat").read_text().split()[1]) / 1e9
 
 
 @pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """A server over a host with 10,000 call sites and 100,000 tracked objects."""
+def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of the host's last hour, each snapshot of which builds on all before."""
+    path = tmp_path_factory.mktemp("past") / "slabs.db"
+    host, count, step = synthetic(), 90, 40.0
+    begin = time.time() - count * step
+    assert count < LONGEST_CHAIN
+    with RecordingWriter(path, durable=False) as writer, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slabmon.store.writer.CHAIN", LONGEST_CHAIN)
+        for number in range(count):
+            tracking = replace(host.tracking, since=begin, seconds=number * step)
+            writer.append(replace(host, tracking=tracking), begin + number * step)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(past: Path) -> Iterator[Server]:
+    """A server over a host with 10,000 call sites and 100,000 tracked objects, with a past."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.page.server", "large", "0"],
+        [sys.executable, "-m", "tests.page.server", "large", "0", str(past)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
-        number = int(process.stdout.readline())
+        running = Server(int(process.stdout.readline()), process.pid)
         for _ in range(2):
-            scrape(number)
-        yield number
+            scrape(running)
+        yield running
         process.kill()
 
 
 @contextmanager
-def attacked(port: int, requests: list[Request], connections: int, reads: bool) -> Iterator[None]:
+def attacked(
+    server: Server, requests: list[Request], connections: int, reads: bool, clients: int = 1
+) -> Iterator[None]:
+    arguments = map(str, (server.port, connections, +reads, clients))
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.support.attackers", str(port), str(connections), str(+reads)],
+        [sys.executable, "-m", "tests.support.attackers", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -113,10 +243,11 @@ def attacked(port: int, requests: list[Request], connections: int, reads: bool) 
             process.kill()
 
 
-def scrape(port: int, path: str = "/metrics") -> float:
-    """Return how many seconds an honest client waits for a good answer."""
-    begin = time.monotonic()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+def scrape(server: Server, path: str = "/metrics") -> float:
+    """Return how many seconds an honest client waits for a good answer, without those in which the
+    machine was busy with others."""
+    begin, others = time.monotonic(), server.waiting() + waiting("thread-self")
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -124,33 +255,71 @@ def scrape(port: int, path: str = "/metrics") -> float:
     finally:
         connection.close()
     assert answer.status == 200, body
-    return time.monotonic() - begin
+    elapsed = time.monotonic() - begin
+    return elapsed - (server.waiting() + waiting("thread-self") - others)
 
 
-def check_scrapes(port: int) -> None:
+def check_scrapes(server: Server) -> None:
     times = []
     for _ in range(SCRAPES):
-        times.append(scrape(port))
+        times.append(scrape(server))
         time.sleep(0.1)
-    assert statistics.median(times) < TYPICAL_SECONDS, times
-    assert max(times) < LONGEST_SECONDS, times
-    assert scrape(port, "/healthz") < LONGEST_SECONDS
+    times.append(scrape(server, "/healthz"))
+    print("seconds:", " ".join(f"{seconds:.3f}" for seconds in times))
+    assert max(times) < SECONDS, times
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_nothing_to_compute_delays_scrapes(port: int, attack: str) -> None:
-    with attacked(port, ATTACKS[attack], CONNECTIONS, reads=True):
-        check_scrapes(port)
+def test_nothing_to_compute_delays_scrapes(server: Server, attack: str) -> None:
+    with attacked(server, ATTACKS[attack], CONNECTIONS, reads=True):
+        check_scrapes(server)
 
 
-def test_another_page_is_answered_meanwhile(port: int) -> None:
-    with attacked(port, ATTACKS["expressions that backtrack"], CONNECTIONS, reads=True):
-        waits = [scrape(port, "/api/v1/table?view=sites&filter=_7") for _ in range(3)]
-    assert statistics.median(waits) < 2 * LONGEST_SECONDS, waits
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", ROUTES)
+def test_no_parameter_of_a_route_delays_scrapes(server: Server, pattern: str) -> None:
+    with attacked(server, generic(pattern), CONNECTIONS, reads=True):
+        check_scrapes(server)
 
 
-def test_answers_that_nobody_takes_refuse_no_scrape(port: int) -> None:
-    requests = [table(view="sites", columns="all", limit="1000"), ("/api/v1/snapshot", {})]
-    with attacked(port, requests, 300, reads=False):
+@pytest.mark.slow
+def test_attackers_at_many_addresses_delay_no_scrapes(server: Server) -> None:
+    requests = [request for attack in ATTACKS.values() for request in attack]
+    with attacked(server, requests, CONNECTIONS, reads=True, clients=CONNECTIONS):
+        check_scrapes(server)
+
+
+@pytest.mark.slow
+def test_another_page_is_answered_meanwhile(server: Server) -> None:
+    with attacked(server, ATTACKS["expressions that backtrack"], CONNECTIONS, reads=True):
         for _ in range(3):
-            check_scrapes(port)
+            assert scrape(server, "/api/v1/table?view=sites&filter=_7") < 5 * SECONDS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clients", [1, 300])
+def test_answers_that_nobody_takes_refuse_no_scrape(server: Server, clients: int) -> None:
+    requests = [
+        table(view="sites", columns="all", limit="1000"),
+        ("/api/v1/snapshot", {}),
+        ("/metrics", {}),
+    ]
+    with attacked(server, requests, 300, reads=False, clients=clients):
+        for _ in range(3):
+            check_scrapes(server)
+
+
+def test_each_parameter_is_known() -> None:
+    """The generic attacks reach the parameters that the specific ones are about."""
+    named = {
+        (urlsplit(path).path, name)
+        for attack in ATTACKS.values()
+        for path, _ in attack
+        for name, _ in parse_qsl(urlsplit(path).query, keep_blank_values=True)
+    }
+    known = {(path, name) for path, names in parameters().items() for name in names}
+    assert named <= known
+    assert {re.sub(r"\.(csv|json)$", "", path) for path, _ in known} <= {
+        pattern for pattern in ROUTES if "(" not in pattern
+    }

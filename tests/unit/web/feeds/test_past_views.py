@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -37,6 +37,10 @@ class Kept:
         number = min(COUNT - 1, max(0, int((time - BEGIN) // STEP)))
         self.read.append(BEGIN + number * STEP)
         return TimedSnapshot(BEGIN + number * STEP, self._snapshot(number))
+
+    def steps(self, time: float) -> Iterator[TimedSnapshot | None]:
+        yield None
+        yield self.at(time)
 
     def times(self, start: float, end: float, most: int) -> list[float]:
         found = [BEGIN + n * STEP for n in range(COUNT) if start <= BEGIN + n * STEP <= end]
@@ -121,6 +125,61 @@ def test_verdicts_are_made_of_the_hour_before() -> None:
     assert len(past.read) <= JUDGED.most + 1
     window = run(PastViews(DutyCycle()).window(past, BEGIN + 400 * STEP, judged=True))
     assert window.now.listing(VIEWS["verdicts"]).rows == []
+
+
+def test_a_snapshot_is_read_in_slices_between_which_others_get_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(past_views, "_SLICE_SECONDS", 0.0)
+    duty_cycle = DutyCycle()
+    done: list[str] = []
+
+    class Long(Kept):
+        def steps(self, time: float) -> Iterator[TimedSnapshot | None]:
+            for number in range(3):
+                done.append(f"step {number}")
+                yield None
+            yield self.at(time)
+
+    async def work() -> None:
+        views = PastViews(duty_cycle)
+        reading = asyncio.create_task(
+            views.snapshot(Long(), BEGIN, lambda recorded: recorded.time, client="reader")
+        )
+        other = asyncio.create_task(duty_cycle.take(lambda: done.append("other"), "other"))
+        assert await reading == BEGIN
+        await other
+
+    run(work())
+    assert done.index("other") < done.index("step 2")
+
+
+def test_one_snapshot_is_in_memory_however_many_wait_for_one() -> None:
+    at_once = most = 0
+
+    class Counting(Kept):
+        def steps(self, time: float) -> Iterator[TimedSnapshot | None]:
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            yield None
+            yield self.at(time)
+
+    async def ask(views: PastViews, client: str) -> None:
+        nonlocal at_once
+
+        def work(recorded: TimedSnapshot) -> None:
+            nonlocal at_once
+            at_once -= 1
+
+        await views.snapshot(Counting(), BEGIN, work, client=client)
+
+    async def work() -> None:
+        views = PastViews(DutyCycle())
+        await asyncio.gather(*(ask(views, str(number % 7)) for number in range(50)))
+
+    run(work())
+    assert (at_once, most) == (0, 1)
 
 
 def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
