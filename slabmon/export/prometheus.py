@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 
 from prometheus_client.core import (
@@ -27,7 +29,16 @@ from slabmon.export.metrics import (
     SourceT,
     Type,
 )
-from slabmon.export.series import KINDS, MAX_SERIES, OTHER, Folding, Row, SeriesValues, allot
+from slabmon.export.series import (
+    KINDS,
+    MAX_SERIES,
+    OTHER,
+    Folding,
+    Labels,
+    Row,
+    SeriesValues,
+    allot,
+)
 from slabmon.leaks.finding import Assessment
 from slabmon.model import Snapshot
 
@@ -37,10 +48,14 @@ FAMILIES = Counter(metric.bound for metric in CATALOGUE if metric.bound)
 
 @dataclass(frozen=True)
 class Exposition:
-    """Capabilities of the format of a scrape: start times of counters, native histograms."""
+    """Capabilities of the format of a scrape.
+
+    `start_times`: counters may have a start time, as a sample that ingestors count as a series.
+    `inline`: start times and native histograms are parts of a sample.
+    """
 
     start_times: bool = False
-    native: bool = False
+    inline: bool = False
 
     @classmethod
     def of(cls, content_type: str) -> Exposition:
@@ -57,6 +72,10 @@ def merge(rows: Iterable[Row]) -> SeriesValues:
     return merged
 
 
+def _no_start_time(_: Labels) -> None:
+    return None
+
+
 class Families:
     """A registry for an encoder of prometheus_client, usable once. Each family is made when it is
     written and released afterwards, since families are many times the size of their text."""
@@ -69,6 +88,28 @@ class Families:
         return self._families
 
 
+class _LastValues:
+    """The values of the families of one source, remembered until there is another. Computing them
+    takes ten times as long as writing them, and each format of a scrape needs them."""
+
+    def __init__(self) -> None:
+        self._source: Callable[[], object] = lambda: None  # a weak reference
+        self._values: dict[str, SeriesValues] = {}
+
+    def begin(self, source: Snapshot | Census) -> bool:
+        """Forget the values of any other source. Returns whether this one is new."""
+        if self._source() is source:
+            return False
+        self._source, self._values = weakref.ref(source), {}
+        return True
+
+    def get(self, family: str, compute: Callable[[], SeriesValues]) -> SeriesValues:
+        """Return the values of a family, computed if needed."""
+        if family not in self._values:
+            self._values[family] = compute()
+        return self._values[family]
+
+
 class Exporter:
     """Makes metric families from snapshots, with a bounded number of series, and remembers which
     label sets have series of their own."""
@@ -76,6 +117,7 @@ class Exporter:
     def __init__(self, max_series: int = MAX_SERIES) -> None:
         self._max_series = max_series
         self._foldings = {kind: Folding() for kind in KINDS}
+        self._last_snapshot, self._last_census = _LastValues(), _LastValues()
 
     def families(
         self,
@@ -87,11 +129,11 @@ class Exporter:
     ) -> Families:
         """Return all families of the catalogue: without a snapshot only the daemon's own, without
         an assessment none of verdicts, and without a census none of it."""
-        if snapshot:
+        if snapshot and self._last_snapshot.begin(snapshot):
             scores = {kind: rule.scores(snapshot) for kind, rule in KINDS.items()}
             wanted = {kind: len(rows) for kind, rows in scores.items()}
             for kind, limit in allot(wanted, FAMILIES, self._max_series).items():
-                self._foldings[kind].choose(scores[kind], limit)
+                self._foldings[kind].choose(scores[kind], limit, snapshot.taken)
         figures = replace(
             daemon,
             folded={kind: folding.folded for kind, folding in self._foldings.items()},
@@ -109,35 +151,59 @@ class Exporter:
     ) -> Iterator[Family]:
         yield from (self._family(metric, daemon) for metric in DAEMON)
         if snapshot:
-            started = snapshot.tracking.since if exposition.start_times else None
             for metric in CATALOGUE:
                 if metric.kind == Type.HISTOGRAM:
-                    yield _histogram(metric, snapshot, started, exposition.native)
+                    yield _histogram(metric, snapshot, exposition)
                 else:
-                    yield self._family(metric, snapshot, started)
+                    start_of = self._start_times(metric, snapshot, exposition)
+                    yield self._family(metric, snapshot, start_of, self._last_snapshot)
         if census:
-            yield from (self._family(metric, census) for metric in CENSUS)
+            self._last_census.begin(census)
+            for metric_of_census in CENSUS:
+                yield self._family(metric_of_census, census, last=self._last_census)
         if assessment:
             yield from (self._family(metric, assessment) for metric in VERDICTS)
 
-    def _family(
-        self, metric: Metric[SourceT], source: SourceT, started: float | None = None
-    ) -> Family:
-        """Return a counter or gauge. `started` is the Unix time at which a counter started; rows of
-        a bounded kind start when they get a series of their own, and have no start time."""
+    def _values(self, metric: Metric[SourceT], source: SourceT) -> SeriesValues:
+        """Return the values of a counter or gauge by labels."""
         values = merge(metric.rows(source))
         if metric.bound:
             counter = metric.kind == Type.COUNTER
             values = self._foldings[metric.bound].fold(metric.name, values, counter)
             if not metric.additive:
                 values.pop((OTHER,) * len(metric.labels), None)
+        return values
+
+    def _start_times(
+        self, metric: Metric[Snapshot], snapshot: Snapshot, exposition: Exposition
+    ) -> Callable[[Labels], float | None]:
+        """Return what gives the Unix time at which the counter with some labels was 0, None if the
+        scrape is not to say so. Rows of a bounded kind, which start when they get a series of their
+        own, have a start time only where it is no series."""
+        since = snapshot.tracking.since
+        if not metric.bound and exposition.start_times:
+            return lambda _: since
+        if metric.bound and exposition.inline:
+            return partial(self._foldings[metric.bound].start, since=since)
+        return _no_start_time
+
+    def _family(
+        self,
+        metric: Metric[SourceT],
+        source: SourceT,
+        start_of: Callable[[Labels], float | None] = _no_start_time,
+        last: _LastValues | None = None,
+    ) -> Family:
+        """Return a counter or gauge. `last` remembers the values of the source."""
+        compute = partial(self._values, metric, source)
+        values = last.get(metric.name, compute) if last else compute()
         unit = metric.unit if metric.name.endswith(f"_{metric.unit}") else ""
         if metric.kind == Type.COUNTER:
             counters = CounterMetricFamily(
                 metric.name, metric.help, labels=metric.labels, unit=unit
             )
             for labels, value in values.items():
-                counters.add_metric(labels, value, created=None if metric.bound else started)
+                counters.add_metric(labels, value, created=start_of(labels))
             return counters
         gauges = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels, unit=unit)
         for labels, value in values.items():
@@ -146,22 +212,22 @@ class Exporter:
 
 
 def _histogram(
-    metric: Metric[SourceT], source: SourceT, started: float | None, native: bool
+    metric: Metric[Snapshot], snapshot: Snapshot, exposition: Exposition
 ) -> HistogramMetricFamily:
-    """Return a histogram with a bucket per row; with `native` also as a native histogram."""
+    """Return a histogram with a bucket per row; also as a native one where samples can be."""
     counts = dict(
-        sorted((int(le), int(value)) for (le,), value in merge(metric.rows(source)).items())
+        sorted((int(le), int(value)) for (le,), value in merge(metric.rows(snapshot)).items())
     )
-    total = metric.total(source)
+    total = metric.total(snapshot)
     cumulated = list(accumulate(counts.values()))
     count = cumulated[-1] if cumulated else 0
     family = HistogramMetricFamily(metric.name, metric.help, unit=metric.unit)
-    if native:
+    if exposition.inline:
         family.add_sample(metric.name, {}, count, native_histogram=_native(counts, total))
     buckets = [(f"{le:.1f}", float(n)) for le, n in zip(counts, cumulated, strict=True)]
     family.add_metric([], [*buckets, ("+Inf", float(count))], total)
-    if started is not None:
-        family.add_sample(f"{metric.name}_created", {}, started)
+    if exposition.start_times:
+        family.add_sample(f"{metric.name}_created", {}, snapshot.tracking.since)
     return family
 
 

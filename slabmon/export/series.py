@@ -100,9 +100,11 @@ BOUNDS = (
     "important (`slabmon_folded_moves_total`): it starts at 0 if it was folded before, and the "
     "other row leaves its count to `other`, so that sums over a family stay the same and no "
     "counter falls. For host-wide totals use the GFP-class families.\n\n"
-    "In OpenMetrics the counters of the other families have a start time (`_created`), which is "
-    "that of tracking. Rows of caches, sites and devices have none: they start when they get a "
-    "series of their own. `slabmon_request_size_bytes` is also a native histogram (schema 0) for "
+    "Counters of the host have a start time in OpenMetrics: that of tracking or, for a row that "
+    "was folded before, the time at which it got its series. OpenMetrics 2.0 has it as a part of "
+    "the sample (`st@`), for all rows. In OpenMetrics 1.0 it is a sample (`_created`), which most "
+    "versions of Prometheus store as one more series, so that rows of caches, sites and devices "
+    "have none there. `slabmon_request_size_bytes` is also a native histogram (schema 0) for "
     "clients that accept OpenMetrics 2.0."
 )
 
@@ -137,10 +139,12 @@ class Folding:
         self._folded: dict[str, dict[Labels, float]] = {}
         self._left: dict[str, dict[Labels, float]] = {}
         self._other: dict[str, float] = {}
+        self._joined: dict[Labels, float] = {}  # Unix times at which folded rows became members
         self.folded = self.moves = 0
 
-    def choose(self, scores: SeriesValues, limit: int) -> None:
-        """Choose the members, once per snapshot, before its families are folded.
+    def choose(self, scores: SeriesValues, limit: int, taken: float = 0.0) -> None:
+        """Choose the members, once per snapshot, before its families are folded. `taken` is the
+        Unix time of the snapshot.
 
         The limit only shrinks: if room that another kind has taken were returned, rows would move
         back and forth.
@@ -162,9 +166,19 @@ class Folding:
                 break
             members.remove(row)
             members.add(waiting.pop()[1])
+        for row in members - before:
+            if any(row in folded for folded in self._folded.values()):
+                self._joined[row] = taken
+        if len(self._joined) > 2 * len(scores) + 1024:
+            self._joined = {row: at for row, at in self._joined.items() if row in members}
         self._members = members
         self.moves += len(before - members)
         self.folded = len(scores) - len(members)
+
+    def start(self, row: Labels, since: float) -> float:
+        """Return the Unix time at which the counters of a row's series were 0: `since`, when
+        tracking began, or when the row got its series after it had been folded."""
+        return max(since, self._joined.get(row, since))
 
     def fold(self, family: str, rows: SeriesValues, counter: bool) -> SeriesValues:
         """Return the values of a family's members, and of OTHER unless it is empty."""

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 
 from slabmon.export.metrics import CATALOGUE, CENSUS, DAEMON, VERDICTS, Daemon, Type
@@ -25,6 +24,7 @@ from slabmon.export.series import MAX_SERIES, OTHER
 from slabmon.model import GfpClass, Live, NodeUse, PageOrder, SizeBucket, Slabinfo, Snapshot
 from slabmon.runtime.budget import STEPS, Cost
 from slabmon.runtime.figures import BudgetFigures, DaemonFigures, MemoryFigures, ProcessMemory
+from slabmon.web.handlers.telemetry import encode, negotiate
 from tests.servers.synthetic import SyntheticHost
 from tests.support import scraping
 from tests.support.builders import cache, device, site, snapshot
@@ -172,26 +172,27 @@ ACCEPT_1, ACCEPT_2 = (
 )
 
 
-def negotiated(accept: str, shown: Snapshot) -> str:
-    encoder, content_type = choose_encoder(accept)
+def negotiated(accept: str, shown: Snapshot, exporter: Exporter | None = None) -> str:
+    content_type = negotiate(accept)
     exposition = Exposition.of(content_type)
-    return encoder(Exporter().families(shown, Daemon(), exposition=exposition)).decode()
+    families = (exporter or Exporter()).families(shown, Daemon(), exposition=exposition)
+    return encode(content_type, families).decode()
 
 
 def test_a_native_histogram_is_exposed_by_negotiation() -> None:
     sizes = (SizeBucket(8, 5, 40), SizeBucket(64, 90, 5_000), SizeBucket(128, 13, 1_300))
     newer = negotiated(ACCEPT_2, snapshot(sizes=sizes))
-    (family,) = (
-        family
-        for family in scraping.parse_openmetrics(newer)
-        if family.name == "slabmon_request_size_bytes"
-    )
-    (native,) = (s.native_histogram for s in family.samples if s.native_histogram)
-    assert (native.count_value, native.sum_value, native.schema) == (108, 6_340, 0)
-    # Buckets 3, 6 and 7: 2**number is the upper bound.
-    assert [tuple(span) for span in native.pos_spans or ()] == [(3, 1), (2, 1), (0, 1)]
-    assert list(native.pos_deltas or ()) == [5, 85, -77]
-    assert "slabmon_request_size_bytes_bucket" in newer
+    # Native buckets 3, 6 and 7: 2**number is the upper bound. The syntax is that of
+    # "Histogram with both Classic and Native Buckets" in the specification.
+    assert (
+        "# TYPE slabmon_request_size_bytes histogram\n"
+        "# UNIT slabmon_request_size_bytes bytes\n"
+        "# HELP slabmon_request_size_bytes Sizes of kmalloc requests since tracking began.\n"
+        "slabmon_request_size_bytes {count:108,sum:6340.0,"
+        "schema:0,zero_threshold:0,zero_count:0,"
+        "positive_spans:[3:1,2:1,0:1],positive_buckets:[5,90,13],"
+        f"bucket:[8.0:5,64.0:95,128.0:108,+Inf:108]}} st@{snapshot().tracking.since:.3f}\n"
+    ) in newer
     for older in ("", "text/plain", ACCEPT_1):
         assert "schema:" not in negotiated(older, snapshot(sizes=sizes))
 
@@ -206,6 +207,49 @@ def test_counters_that_start_with_tracking_say_so_in_openmetrics() -> None:
         starts = metric.kind != Type.GAUGE and not metric.bound
         assert started[metric.name] == (since if starts else set()), metric.name
     assert "_created" not in negotiated("text/plain", snapshot())
+
+
+def test_all_counters_of_the_host_have_a_start_time_in_openmetrics_2() -> None:
+    scraped = negotiated(ACCEPT_2, grown(1, 3))
+    assert "_created" not in scraped
+    assert scraped.endswith("\n# EOF\n")
+    start = f" st@{snapshot().tracking.since:.3f}"
+    for metric in CATALOGUE:
+        name = metric.name + ("_total" if metric.kind == Type.COUNTER else "")
+        assert f"# TYPE {name} {metric.kind}\n" in scraped
+        samples = re.findall(rf"^{name}[ {{].*", scraped, re.M)
+        assert samples or metric.kind == Type.GAUGE or metric.bound == "device", name
+        assert all(sample.endswith(start) == (metric.kind != Type.GAUGE) for sample in samples), (
+            samples
+        )
+
+
+def test_openmetrics_2_escapes_as_openmetrics_1_does() -> None:
+    shown = snapshot(caches=(cache('a"\\b\n', allocs=7),))
+    line = 'slabmon_cache_allocations_total{cache="a\\"\\\\b\\n"} 7.0'
+    assert f"\n{line}\n" in negotiated(ACCEPT_1, shown)
+    assert f"\n{line} st@" in negotiated(ACCEPT_2, shown)
+
+
+def test_a_row_that_was_folded_starts_when_it_gets_its_series() -> None:
+    """At its start time a counter was 0, whatever row it is of."""
+    exporter, since = Exporter(1000), snapshot().tracking.since
+    seen = []
+    for step, allocs in enumerate((1, 10**6, 10**6 + 7)):
+        host = grown(1, 400)
+        sites = (*host.sites[:-1], host.sites[-1]._replace(allocs=allocs))
+        tracking = replace(host.tracking, seconds=10.0 * (1 + step))
+        scraped = negotiated(ACCEPT_2, replace(host, sites=sites, tracking=tracking), exporter)
+        started = {
+            site: (float(value), float(start) - since)
+            for site, value, start in re.findall(
+                r'^slabmon_site_allocations_total{site="(\w+).*} (\S+) st@(\S+)$', scraped, re.M
+            )
+        }
+        seen.append(started.get("f399"))
+        others = {start for site, (_, start) in started.items() if site != "f399"}
+        assert others == {0.0}, "rows that always had a series, and the others added up"
+    assert seen == [None, (0.0, 20.0), (7.0, 20.0)]
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs Debian's promtool")
