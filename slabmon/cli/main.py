@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
         record,
         replay,
         report,
+        run,
         serve,
         snapshot,
         top,
@@ -53,7 +54,19 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=Parser
     )
-    for module in (serve, top, snapshot, census, leaks, report, record, replay, check, bench):
+    for module in (
+        serve,
+        top,
+        snapshot,
+        census,
+        leaks,
+        run,
+        report,
+        record,
+        replay,
+        check,
+        bench,
+    ):
         module.add_parser(commands, common)
     return parser
 

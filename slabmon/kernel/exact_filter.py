@@ -21,9 +21,8 @@ class Filter:
 
     `cache` is a name or an alias; `family` all kinds of one kmalloc size, such as kmalloc-64.
     Sizes are requested bytes, both inclusive. `cgroup` is a path from the root, which includes
-    what is below it. `pid` is a process with all its threads. `process_tree` is the
-    ID of a process, which stands for itself and all that it and its descendants start from now
-    on.
+    what is below it. `pid` is a process with all its threads. `process_tree`, which has no text
+    form, is a process with all that it and its descendants start from now on.
     """
 
     cache: str | None = None

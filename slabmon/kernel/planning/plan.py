@@ -357,7 +357,7 @@ def _process_tree(facts: Facts, settings: Settings) -> Part:
         features={"process_tree": FeatureState(State.ON)},
         defines={
             "HAVE_PROCESS_TREE": 1,
-            "EXACT_EXCLUDED_FLAGS": 0 if exact.cache else flags["RECLAIM_ACCOUNT"],
+            "EXACT_EXCLUDED_FLAGS": 0 if exact.cache or exact.family else flags["RECLAIM_ACCOUNT"],
         },
     )
 

@@ -280,7 +280,13 @@ def test_forks_are_followed_only_in_the_tree_of_a_process() -> None:
 
 
 @pytest.mark.parametrize(
-    ("exact", "flags"), [(Filter(), 1 << 17), (Filter(min_size=9), 1 << 17), (Filter(cache="a"), 0)]
+    ("exact", "flags"),
+    [
+        (Filter(), 1 << 17),
+        (Filter(min_size=9), 1 << 17),
+        (Filter(cache="a"), 0),
+        (Filter(family="kmalloc-rcl-64"), 0),
+    ],
 )
 def test_a_process_tree_excludes_reclaimable_caches_unless_one_is_named(
     exact: Filter, flags: int
