@@ -144,13 +144,27 @@ def _caches() -> list[Panel]:
     return [
         of_metric("Live memory", "cache_live_bytes", legend=CACHE),
         of_metric("Standard error of live memory", "cache_live_stderr_bytes", legend=CACHE),
-        of_metric("Slab memory", "cache_slab_bytes", legend=CACHE),
+        of_metric("Slab memory", "cache_slab_bytes", legend=CACHE, width=8),
+        series(
+            "Slab memory by family",
+            about("cache_info", "All kinds of one kmalloc size together."),
+            "bytes",
+            Query(
+                top(
+                    f"sum by (instance, family) ({slabs} * on (instance, cache) "
+                    f"group_left (family) {gauge('cache_info')})"
+                ),
+                "{{instance}} {{family}}",
+            ),
+            width=8,
+        ),
         series(
             "Slab memory, reclaimable and not",
             "Memory of all slabs: the part that the kernel reclaims under pressure, and the rest.",
             "bytes",
             Query(f"sum({slabs} and {reclaimable} == 1)", "reclaimable"),
             Query(f"sum({slabs} unless {reclaimable} == 1)", "not reclaimable"),
+            width=8,
             stacked=True,
         ),
         series(

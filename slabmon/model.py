@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from slabmon.base.arrays import F64, I32, I64, U32, U64, Bytes
 from slabmon.base.escape import HARMLESS
+from slabmon.base.names import cache_family
 
 LARGE_CACHE = "kmalloc-large"
 UNRESOLVED_CACHE = "[unresolved]"
@@ -85,6 +86,11 @@ class Cache:
     lifetimes: tuple[Int, ...]
     aliases: tuple[Text, ...]
     slabinfo: Slabinfo | None
+
+    @property
+    def family(self) -> str:
+        """The name that all kinds of a kmalloc cache share (base/names.py)."""
+        return cache_family(self.name)
 
 
 class Site(NamedTuple):

@@ -19,8 +19,8 @@ _DISMISSED_SHOWN = 10
 
 
 class Entry(TypedDict):
-    """One finding. `dismissal` is null for a verdict, else a code of finding.Dismissal; daemons of
-    version 0.1 did not send it."""
+    """One finding. `dismissal` is null for a verdict, else a code of finding.Dismissal; `aliases`
+    are the other names of merged caches. Daemons of version 0.1 sent neither."""
 
     kind: Kind
     suspect: str
@@ -42,6 +42,7 @@ class Entry(TypedDict):
     evidence_against: list[str]
     dismissed: str
     dismissal: NotRequired[str | None]
+    aliases: NotRequired[dict[str, list[str]]]
 
 
 class Document(TypedDict):
@@ -99,6 +100,7 @@ def _finding(finding: Finding, amount: float) -> Entry:
         "evidence_against": list(finding.evidence_against),
         "dismissed": finding.dismissed,
         "dismissal": finding.dismissal,
+        "aliases": {cache: list(names) for cache, names in finding.aliases.items()},
     }
 
 
@@ -140,6 +142,7 @@ def _from_entry(entry: Entry) -> Finding:
         dismissed=entry["dismissed"],
         # A newer daemon can have codes that this version does not know.
         dismissal=Dismissal(code) if code in list(Dismissal) else None,
+        aliases={cache: tuple(names) for cache, names in entry.get("aliases", {}).items()},
     )
 
 
@@ -202,6 +205,11 @@ def _conclusion(document: Document) -> Iterable[str]:
         yield "Too early to tell: nothing can be concluded yet."
 
 
+def _with_aliases(verdict: Entry, cache: str) -> str:
+    names = verdict.get("aliases", {}).get(cache)
+    return f"{cache} (also {', '.join(names)})" if names else cache
+
+
 def _verdict(verdict: Entry, share: float) -> Iterable[str]:
     low, high = verdict["low_bytes_per_hour"], verdict["high_bytes_per_hour"]
     yield printable(f"{verdict['kind']} {verdict['suspect']}: {verdict['strength']}")
@@ -217,7 +225,7 @@ def _verdict(verdict: Entry, share: float) -> Iterable[str]:
         ("module", [name for name in [verdict["module"]] if name]),
         ("drivers", verdict["drivers"]),
         ("devices", verdict["devices"]),
-        ("caches", verdict["caches"]),
+        ("caches", [_with_aliases(verdict, cache) for cache in verdict["caches"]]),
         ("sites", verdict["sites"] if verdict["kind"] != "site" else []),
     ):
         if value:

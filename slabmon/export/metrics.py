@@ -8,7 +8,7 @@ it) and the dashboards' queries are generated from these tables.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import nan
@@ -18,12 +18,14 @@ from slabmon import __version__
 from slabmon.census.model import Census
 from slabmon.export import census_rows
 from slabmon.export.leaks import MAX_SUSPECTS, dismissals, suspects
-from slabmon.export.series import BOUNDS, OTHER, Row
+from slabmon.export.series import BOUNDS, MAX_INFO, OTHER, Row
 from slabmon.leaks.finding import Assessment, Strength
 from slabmon.model import Snapshot, State
 from slabmon.runtime.budget import STEPS
 from slabmon.runtime.figures import DaemonFigures
 
+# Characters of the names of merged caches in a label. A cache has up to about 20 names.
+_ALIASES = 250
 SourceT = TypeVar("SourceT")
 _OfSnapshot = Callable[[Snapshot], Iterable[Row]]
 
@@ -101,6 +103,12 @@ def _live(attribute: str) -> _OfSnapshot:
 
 def _slabinfo(attribute: str) -> _OfSnapshot:
     return lambda s: (((c.name,), getattr(c.slabinfo, attribute)) for c in s.caches if c.slabinfo)
+
+
+def _cache_info(snapshot: Snapshot) -> Iterable[Row]:
+    rows = [c for c in snapshot.caches if c.aliases or c.family.startswith("kmalloc-")]
+    rows.sort(key=lambda c: -max(c.allocated_bytes, c.slabinfo.slab_bytes if c.slabinfo else 0))
+    return (((c.name, alias_label(c.aliases), c.family), 1) for c in rows[:MAX_INFO])
 
 
 def _sites(get: Callable[..., float]) -> _OfSnapshot:
@@ -184,6 +192,15 @@ def _requested(snapshot: Snapshot) -> float:
     )
 
 
+def alias_label(aliases: Sequence[str]) -> str:
+    """Return names as the value of a label: whole ones of at most _ALIASES characters together, and
+    "..." for others."""
+    text = ",".join(aliases)
+    if len(text) <= _ALIASES:
+        return text
+    return text[: _ALIASES + 1].rpartition(",")[0] + ",..."
+
+
 def _optional(value: float | None) -> list[Row]:
     return [] if value is None else [((), value)]
 
@@ -210,6 +227,15 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
         (),
         lambda s: [((), s.tracking.sample_bytes)],
         unit="bytes",
+    ),
+    _gauge(
+        "cache_info",
+        "1 for caches that the kernel merged with others, whose names are the aliases, and for "
+        f"kinds of kmalloc, whose family is that of their size; the {MAX_INFO} largest. To sum by "
+        "family: sum by (family) (slabmon_cache_slab_bytes * on(cache) group_left(family) "
+        "slabmon_cache_info).",
+        ("cache", "aliases", "family"),
+        _cache_info,
     ),
     _counter(
         "cache_allocations",

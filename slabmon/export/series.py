@@ -29,9 +29,11 @@ OTHER = "other"
 MAX_SERIES = 5000
 # Rows of a census by owner, in two families, and by memory cgroup, besides OTHER.
 MAX_CENSUS_OWNERS, MAX_CENSUS_CGROUPS = 40, 20
-# Series reserved for families without a bound: losses, features, programs, page orders, ...; and
-# for censuses.
-RESERVED = 400
+# Caches with other names, or of a family.
+MAX_INFO = 100
+# Series reserved for families without a bound: losses, features, programs, page orders, ...; for
+# censuses, and for what is known of caches.
+RESERVED = 400 + MAX_INFO
 MARGIN = 2.0
 
 
@@ -63,7 +65,7 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "cache": Kind(
-        share=0.58,
+        share=0.6,
         rows=lambda s: s.caches,
         labels=lambda c: (c.name,),
         measures=lambda c: (
@@ -75,13 +77,13 @@ KINDS: Mapping[str, Kind] = {
         ),
     ),
     "site": Kind(
-        share=0.25,
+        share=0.24,
         rows=lambda s: s.sites,
         labels=lambda row: (row.label, row.module or ""),
         measures=lambda row: (row.allocated_bytes, row.allocs, row.live.bytes, row.failed),
     ),
     "device": Kind(
-        share=0.17,
+        share=0.16,
         rows=lambda s: s.devices,
         labels=lambda d: (d.bus, d.name, d.driver or ""),
         measures=lambda d: (d.managed_bytes, d.resources, d.added + d.removed),
@@ -90,9 +92,9 @@ KINDS: Mapping[str, Kind] = {
 
 BOUNDS = (
     f"A host has at most `web.max_series` series ({MAX_SERIES} by default). {RESERVED} of them are "
-    "reserved for families that are small by nature and for a census, of which the "
-    f"{MAX_CENSUS_OWNERS} largest owners and the {MAX_CENSUS_CGROUPS} largest cgroups are shown; "
-    "of the rest "
+    "reserved for families that are small by nature, for names of caches, and for a census, of "
+    f"which the {MAX_CENSUS_OWNERS} largest owners and the {MAX_CENSUS_CGROUPS} largest cgroups "
+    "are shown; of the rest "
     + ", ".join(f"{kind.share:.0%} are for {name}s" for name, kind in KINDS.items())
     + ", and each kind gets what the others do not need. The rows with the largest share of "
     "memory, allocations or failures have series of their own. The others are summed under "

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -61,7 +61,7 @@ class Finding:
     suspect grew by `grown` bytes; it holds `live` bytes. `p` is the probability of such growth by
     chance, corrected for the number of series tested. `dismissed` is "" for a verdict, else the
     reason in words; `dismissal` is its code (None for a verdict, and where an older daemon gave
-    none).
+    none). `aliases` are the other names of those of `caches` that are merged with others.
     """
 
     kind: Kind
@@ -84,6 +84,7 @@ class Finding:
     evidence_against: tuple[str, ...]
     dismissed: str = ""
     dismissal: Dismissal | None = None
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def bytes_per_second(self) -> float:

@@ -145,6 +145,11 @@ def _finding(
         evidence_against=(),
         dismissed=examination.reason,
         dismissal=examination.dismissal,
+        aliases={
+            cache.name: cache.aliases
+            for cache in case.now.caches
+            if cache.aliases and cache.name in attribution.caches
+        },
     )
     finding = replace(
         bare,

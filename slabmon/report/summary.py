@@ -12,7 +12,7 @@ from slabmon.analysis.delta import difference
 from slabmon.analysis.sampling import Grouped
 from slabmon.base.format import duration, human
 from slabmon.base.units import BYTES
-from slabmon.model import Live, Snapshot
+from slabmon.model import Cache, Live, Snapshot
 from slabmon.report.paths import Paths
 from slabmon.report.selection import GROWING, ReportPeriod
 from slabmon.views.catalogue import VIEWS
@@ -54,6 +54,11 @@ def listed(parts: Sequence[str], limit: int = _MOST) -> str:
     return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
+def all_names(cache: Cache) -> str:
+    """Return the name of a cache, and those of the caches merged with it."""
+    return f"{cache.name} (also {listed(cache.aliases)})" if cache.aliases else cache.name
+
+
 def summary(period: ReportPeriod, change: Paths | None) -> list[Sentence]:
     """Return all sentences about a report. `change` holds the change of live memory if the report
     compares two moments."""
@@ -68,7 +73,9 @@ def summary(period: ReportPeriod, change: Paths | None) -> list[Sentence]:
 
 def slab_memory(snapshot: Snapshot) -> Iterable[Sentence]:
     """Say how much memory all slabs of the host take."""
-    rows = [(cache.slabinfo.slab_bytes, cache.name) for cache in snapshot.caches if cache.slabinfo]
+    rows = [
+        (cache.slabinfo.slab_bytes, all_names(cache)) for cache in snapshot.caches if cache.slabinfo
+    ]
     if not rows:
         yield Sentence(
             "memory",
@@ -108,7 +115,7 @@ def live_memory(snapshot: Snapshot) -> Iterable[Sentence]:
         f"tracking began is live ({how}). Older allocations are not included.",
     )
     for kind, rows in (
-        ("caches", [(row.live.bytes, row.name) for row in snapshot.caches]),
+        ("caches", [(row.live.bytes, all_names(row)) for row in snapshot.caches]),
         ("call sites", [(row.live.bytes, row.full_label) for row in snapshot.sites]),
     ):
         largest = sorted(((b, name) for b, name in rows if b > 0), reverse=True)[:_MOST]

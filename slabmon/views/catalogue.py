@@ -10,6 +10,7 @@ from slabmon.views import columns as c
 from slabmon.views import rows
 from slabmon.views.columns import Column, Kind, attribute, dimension, label
 from slabmon.views.drilldown import group_links
+from slabmon.views.families import FAMILIES
 from slabmon.views.view import Link, View
 
 _TRENDS = ("growth_bytes_per_hour", "history")
@@ -32,6 +33,8 @@ _ALL = (
         key=attrgetter("name"),
         columns=(
             label("name", "Name of the cache; a second cache of one name is name#2."),
+            c.aliases("name"),
+            label("family", "All kinds of one kmalloc size, such as kmalloc-64 of kmalloc-cg-64."),
             attribute(
                 "object_size", unit=BYTES, kind=Kind.LABEL, help="Size of one object.", title="size"
             ),
@@ -96,6 +99,7 @@ _ALL = (
         ),
         brief=(
             "name",
+            "aliases",
             "live_bytes",
             "live_high_bytes",
             *_TRENDS,
@@ -243,11 +247,12 @@ _ALL = (
         columns=(
             *_DEVICE,
             label("cache", "Cache of the slab objects."),
+            c.aliases("cache"),
             attribute(
                 "bytes", unit=BYTES, kind=Kind.GAUGE, help="Bytes that the slab objects occupy."
             ),
         ),
-        brief=("bus", "name", "driver", "cache", "bytes"),
+        brief=("bus", "name", "driver", "cache", "aliases", "bytes"),
         sort="bytes",
         links=(Link(title="devices in it", where=_SAME_CACHE, view="holdings"),),
     ),
@@ -400,6 +405,7 @@ _ALL = (
         sort="allocs",
         links=group_links("gfp", get=attrgetter("name")),
     ),
+    FAMILIES,
     View(
         name="sizes",
         title="kmalloc requests by size",

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from slabmon.base.format import human
 from slabmon.base.units import BYTES, Value
-from slabmon.views.columns import GROWTH_ERROR, OBSERVABLE, Column, Kind
+from slabmon.views.columns import ALIASES, GROWTH_ERROR, OBSERVABLE, Column, Kind
 
 if TYPE_CHECKING:
     from slabmon.views.table import Order, Table
 
 # Follows a live figure of objects that can be freed without an event: it is an upper bound.
 UNSEEN_FREES = "?"
+_NAMES_WIDTH = 20
 
 
 def texts(table: Table, order: Order, columns: Sequence[Column]) -> list[list[str]]:
@@ -28,9 +29,22 @@ def texts(table: Table, order: Order, columns: Sequence[Column]) -> list[list[st
     ]
 
 
+def shortened(names: str) -> str:
+    """Return the first of comma-separated names and how many others there are, in about
+    _NAMES_WIDTH characters."""
+    parts = names.split(", ")
+    shown = next(
+        (n for n in range(len(parts), 1, -1) if len(", ".join(parts[:n])) <= _NAMES_WIDTH), 1
+    )
+    more = len(parts) - shown
+    return ", ".join(parts[:shown]) + (f" +{more}" if more else "")
+
+
 def _shown(value: Value, column: Column, sure: bool) -> str:
     if column.name == GROWTH_ERROR.name:
         return human(value, BYTES)  # an error has no sign
+    if column.name == ALIASES and isinstance(value, str):
+        return shortened(value)
     text = human(value, column.unit)
     doubtful = not sure and column.kind in (Kind.ESTIMATE, Kind.GROWTH) and text != "-"
     return text + UNSEEN_FREES if doubtful else text

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from slabmon.base.arrays import F64, Bool, Values
 
 
+ALIASES = "aliases"
+
+
 class Kind(StrEnum):
     """How the figures of a column are obtained, and therefore how they may be treated."""
 
@@ -60,6 +63,10 @@ class TableFigures(Protocol):
 
     def label(self, position: int) -> Values:
         """Return one of the dimensions that grouped rows are labelled with."""
+        ...
+
+    def aliases(self, names: Values) -> Values:
+        """Return the other names of caches as text, None for those without."""
         ...
 
     def rate(self, path: str) -> F64:
@@ -149,6 +156,21 @@ def dimension(position: int, name: str, help: str = "", *, title: str = "") -> C
         help=help or f"Dimension {name} of the tracked objects.",
         get=lambda table: table.label(position),
         title=title,
+    )
+
+
+def aliases(names: str | int) -> Column:
+    """Return a column with the other names of merged caches, whose names are at a path or, in
+    grouped rows, at the position of a dimension."""
+
+    def get(table: TableFigures) -> Values:
+        return table.aliases(table.label(names) if isinstance(names, int) else table.now(names))
+
+    return Column(
+        name=ALIASES,
+        kind=Kind.LABEL,
+        help="Other names of the cache: the kernel merges caches whose objects are alike.",
+        get=get,
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from slabmon.views import columns as c
 from slabmon.views import rows
-from slabmon.views.columns import dimension
+from slabmon.views.columns import Column, dimension
 from slabmon.views.view import Link, View, Where
 
 if TYPE_CHECKING:  # importing them takes a tenth of a second, too long for the command line
@@ -30,11 +31,13 @@ def _label(position: int) -> Callable[[Any], Hashable]:
     return lambda row: str(row.labels[position])
 
 
-def group_links(*by: str, get: Callable[[Any], Hashable] | None = None) -> tuple[Link, ...]:
+def group_links(
+    *by: str, get: Callable[[Any], Hashable] | None = None, without: tuple[str, ...] = ()
+) -> tuple[Link, ...]:
     """Return links from a row to its tracked objects, grouped by each other dimension.
 
     The row stands for one value of each dimension in `by`; `get` returns that value (default: the
-    labels of a group).
+    labels of a group). Groups by the dimensions `without` have a better link.
     """
     targets = [("cache",), ("site",), ("process", "pid"), ("cgroup",), ("stack",)]
     if by == ("site",):
@@ -43,8 +46,13 @@ def group_links(*by: str, get: Callable[[Any], Hashable] | None = None) -> tuple
     return tuple(
         Link(title=GROUP_TITLES[target], where=where, by=target)
         for target in targets
-        if not set(target) & set(by) and by != ("stack",)
+        if not set(target) & {*by, *without} and by != ("stack",)
     )
+
+
+def _dimension(position: int, name: str) -> tuple[Column, ...]:
+    column = dimension(position, name)
+    return (column, c.aliases(position)) if name == "cache" else (column,)
 
 
 def grouped_view(by: tuple[str, ...], where: Where = ()) -> View:
@@ -57,13 +65,13 @@ def grouped_view(by: tuple[str, ...], where: Where = ()) -> View:
         rows=rows.grouped(by, where),
         key=attrgetter("labels"),
         columns=(
-            *(dimension(i, name) for i, name in enumerate(by)),
+            *chain.from_iterable(_dimension(i, name) for i, name in enumerate(by)),
             *c.LIVE,
             *c.AGES,
             c.OBSERVABLE,
         ),
         brief=(
-            *by,
+            *chain.from_iterable((name, c.ALIASES) if name == "cache" else (name,) for name in by),
             "live_bytes",
             "live_high_bytes",
             "live_objects",

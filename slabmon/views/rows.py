@@ -53,6 +53,13 @@ def caches(snapshot: Snapshot) -> Groups:
     return Groups(snapshot.caches, snapshot.tracked.cache)
 
 
+def families(snapshot: Snapshot) -> Groups:
+    """See analysis.families."""
+    from slabmon.analysis.families import families
+
+    return families(snapshot)
+
+
 def sites(snapshot: Snapshot) -> Groups:
     """Return all call sites and their tracked objects."""
     from slabmon.analysis.grouping import Groups

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from slabmon.analysis.delta import is_reset
 from slabmon.base.arrays import F64, I64, Bool, Values
 from slabmon.base.units import Value
-from slabmon.views.columns import LIVE_ERROR, Column, Kind
+from slabmon.views.columns import ALIASES, LIVE_ERROR, Column, Kind
 from slabmon.views.window import Instant, Listing, Trail, Window
 
 if TYPE_CHECKING:
@@ -62,8 +62,10 @@ class Table:
     @property
     def brief(self) -> tuple[Column, ...]:
         """The columns of tables for people, the most important first. Differences have no bounds;
-        the standard error takes their place."""
+        the standard error takes their place. Hosts without merged caches have no other names."""
         columns = {column.name: column for column in self.columns}
+        if not any(cache.aliases for cache in self.window.snapshot.caches):
+            columns.pop(ALIASES, None)
         names = [
             LIVE_ERROR.name if self.mark and columns[name].kind == Kind.BOUND else name
             for name in self.view.brief
@@ -80,6 +82,12 @@ class Table:
     def label(self, position: int) -> Values:
         """Return one of the dimensions that grouped rows are labelled with."""
         return np.array([labels[position] for labels in self.now("labels")], object)
+
+    def aliases(self, names: Values) -> Values:
+        """Return the other names of caches as text, None for those without."""
+        known = {cache.name: cache.aliases for cache in self.window.snapshot.caches}
+        texts = [", ".join(known.get(name, ())) or None for name in names.tolist()]
+        return np.array(texts, object)
 
     def rate(self, path: str) -> F64:
         """Return a counter's increase per second of the last interval, else since tracking

@@ -134,6 +134,8 @@ def test_the_json_document_agrees(name: str) -> None:
             (row[outer] and row[outer].get(field)) if outer else row.get(field, ...)
             for row in document
         ]
+        if column.name == "aliases":
+            found = [", ".join(names) or None for names in found]
         if ... in found or (name == "sites" and field == "frees_observable"):
             continue  # derived, or called otherwise
         compared += 1

@@ -9,9 +9,19 @@ from typing import Any
 
 import pytest
 
-from slabmon.export.metrics import CATALOGUE, CENSUS, DAEMON, Daemon, Metric, markdown
-from slabmon.export.series import KINDS
+from slabmon.export.metrics import (
+    CATALOGUE,
+    CENSUS,
+    DAEMON,
+    Daemon,
+    Metric,
+    alias_label,
+    markdown,
+)
+from slabmon.export.series import KINDS, MAX_INFO
+from slabmon.model import Cache
 from slabmon.runtime.figures import DaemonFigures
+from tests.support.builders import cache, snapshot
 from tests.support.paths import ROOT
 
 # What users' dashboards rely on: name and labels.
@@ -94,14 +104,39 @@ def test_no_metric_has_a_process_id_as_label() -> None:
 
 
 def test_what_is_named_by_the_kernel_is_bounded() -> None:
-    """Rows of a census are bounded where they are made (tests/unit/export/test_census_rows.py)."""
+    """Rows of a census are bounded where they are made (tests/unit/export/test_census_rows.py), and
+    so are names of caches, below."""
     metrics: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE)
     for metric in metrics:
         for label, bound in (("cache", "cache"), ("site", "site"), ("device", "device")):
-            if label in metric.labels:
+            if label in metric.labels and metric.name != "slabmon_cache_info":
                 assert metric.bound == bound
         if metric.bound:
             assert metric.bound in KINDS
+
+
+def info_of(*caches: Cache) -> dict[tuple[str, ...], float]:
+    metric = next(metric for metric in CATALOGUE if metric.name == "slabmon_cache_info")
+    return dict(metric.rows(snapshot(caches=caches)))
+
+
+def test_names_of_caches_are_shown_for_the_largest() -> None:
+    merged = cache("signal_cache", aliases=("UNIX", "UNIX-STREAM"), allocated_bytes=10)
+    many = (cache(f"kmalloc-rnd-{i:02}-{64 * i}", allocated_bytes=i) for i in range(500))
+    found = info_of(merged, *many, cache("dentry"))
+    assert len(found) == MAX_INFO
+    assert ("kmalloc-rnd-499-31936", "", "kmalloc-31936") in found
+    assert not any(labels[0] == "dentry" for labels in found)
+    assert info_of(merged) == {("signal_cache", "UNIX,UNIX-STREAM", "signal_cache"): 1}
+
+
+def test_a_label_of_many_names_is_bounded() -> None:
+    names = [f"cache_number_{i}" for i in range(100)]
+    label = alias_label(names)
+    assert len(label) <= 254
+    assert label.startswith("cache_number_0,cache_number_1,")
+    assert label.endswith(",...")
+    assert set(label.removesuffix(",...").split(",")) <= set(names)
 
 
 def test_the_page_lists_every_metric_with_type_and_help() -> None:

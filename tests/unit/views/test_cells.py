@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,9 +13,11 @@ from slabmon.base.format import TREND_WIDTH, human, trend
 from slabmon.base.units import Value
 from slabmon.model import Live
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.cells import texts
+from slabmon.views.cells import shortened, texts
+from slabmon.views.drilldown import grouped_view
+from slabmon.views.filtering import mask
 from slabmon.views.table import Table
-from tests.support.builders import cache, snapshot
+from tests.support.builders import Object, cache, device, site, snapshot, tracked
 
 
 @pytest.mark.parametrize(
@@ -94,3 +98,39 @@ def test_live_figures_of_what_is_freed_unseen_are_marked() -> None:
     table = Table.of(VIEWS["caches"], found)
     columns = [VIEWS["caches"].column(name) for name in ("name", "live_bytes", "allocs")]
     assert texts(table, [0, 1], columns) == [["seen", "64 B", "0"], ["unseen", "64 B?", "0"]]
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        ("UNIX", "UNIX"),
+        ("UNIX, UNIX-STREAM", "UNIX, UNIX-STREAM"),
+        ("UNIX, UNIX-STREAM, more", "UNIX, UNIX-STREAM +1"),
+        ("a_name_that_is_longer_than_there_is_room", "a_name_that_is_longer_than_there_is_room"),
+        ("btrfs_free_space_bitmap, b, c", "btrfs_free_space_bitmap +2"),
+    ],
+)
+def test_a_table_shows_the_first_of_many_names(names: str, shown: str) -> None:
+    """Filters and CSV have all of them."""
+    assert shortened(names) == shown
+
+
+@pytest.mark.parametrize(
+    ("view", "column"), [("caches", "aliases"), ("holdings", "aliases"), ("cache,site", "aliases")]
+)
+def test_merged_caches_have_their_other_names_beside_them(view: str, column: str) -> None:
+    merged = cache("signal_cache", aliases=("UNIX", "UNIX-STREAM"))
+    holder = device("pci", "0000:00:01.0", slab_by_cache={"signal_cache": 64})
+    snap = snapshot(
+        caches=(cache("dentry"), merged),
+        sites=(site("load"),),
+        devices=(holder,),
+        tracked=tracked([Object(cache=1)]),
+    )
+    table = Table.of(VIEWS.get(view) or grouped_view(tuple(view.split(","))), snap)
+    assert column in [each.name for each in table.brief]
+    assert table.values(column).tolist()[-1] == "UNIX, UNIX-STREAM"
+    assert mask("UNIX-STREAM", table).sum() == 1
+    plain = replace(snap, caches=(cache("dentry"), replace(merged, aliases=())))
+    assert column not in [each.name for each in Table.of(table.view, plain).brief]
+    assert mask("/^unix/", table).sum() == 1
