@@ -39,17 +39,21 @@ int read_block(struct bpf_raw_tracepoint_args *ctx)
 int gather(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 count = ctx->args[0], bytes = ctx->args[1], to = 0;
+	struct window *window = WINDOW;
 
-	barrier_var(bytes); /* or clang drops the check that the verifier needs */
+	barrier_var(window); /* or clang adds to its address by |=, which is not for pointers */
+	barrier_var(bytes);  /* or clang drops the check that the verifier needs */
 	if (bytes > GATHER_BYTES)
 		return 1;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < GATHER_MAX; i++) {
+		/* Or clang counts down from a number that 5.10's verifier sees no end to. */
+		barrier_var(i);
 		if (i >= count)
 			break;
 		barrier_var(to);
 		to &= WINDOW_BYTES - 1;
-		bpf_probe_read_kernel(WINDOW->data + to, bytes, (void *)WINDOW->addresses[i]);
+		bpf_probe_read_kernel(window->data + to, bytes, (void *)window->addresses[i]);
 		to += bytes;
 	}
 	return 0;

@@ -6,12 +6,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slabmon.kernel.tracker import Tracker
+    from slabmon.model import FeatureState
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -27,13 +28,17 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--format", choices=("table", "json"), default="table", help="default table"
     )
     parser.add_argument(
-        "--strict", action="store_true", help="exit with 4 if any capability is missing or degraded"
+        "--strict",
+        action="store_true",
+        help="exit with 4 if any capability is missing or degraded; details of a census do not "
+        "count",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    from slabmon.kernel.census import features as census
     from slabmon.kernel.planning.plan import NOT_ASKED_FOR
     from slabmon.kernel.session import open_tracker
     from slabmon.kernel.settings import Settings
@@ -44,8 +49,8 @@ def run(options: argparse.Namespace) -> int:
     state = StateSettings()
     left = left_behind(Path(state.pin_directory), Path(state.lock_file))
     with open_tracker(Settings()) as tracker:
-        document = _document(tracker, left)
-        features = tracker.features
+        features = {**tracker.features, **census.probe()}
+        document = _document(tracker, features, left)
     if options.format == "json":
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
@@ -55,11 +60,17 @@ def run(options: argparse.Namespace) -> int:
                 f"\nA daemon was killed and left {left} kernel objects that are still counting: "
                 f"slabmon serve adopts them, rm -r {state.pin_directory} removes them.\n"
             )
-    short = any(f.state != State.ON and f.reason != NOT_ASKED_FOR for f in features.values())
+    short = any(
+        feature.state != State.ON and feature.reason != NOT_ASKED_FOR
+        for name, feature in features.items()
+        if name not in census.DETAILS
+    )
     return 4 if options.strict and short else 0
 
 
-def _document(tracker: Tracker, left_behind: int) -> dict[str, Any]:
+def _document(
+    tracker: Tracker, features: Mapping[str, FeatureState], left_behind: int
+) -> dict[str, Any]:
     """Return everything that check reports. `left_behind` counts kernel objects of a daemon that
     was killed."""
     facts, plan = tracker.facts, tracker.plan
@@ -82,7 +93,7 @@ def _document(tracker: Tracker, left_behind: int) -> dict[str, Any]:
         "left_behind": left_behind,
         "features": {
             name: {"state": feature.state, "reason": feature.reason}
-            for name, feature in tracker.features.items()
+            for name, feature in features.items()
         },
     }
 

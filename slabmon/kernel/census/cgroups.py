@@ -31,6 +31,11 @@ REMOVED = "[removed]"
 NEEDED = ("slab.exts", "objcg.memcg", "memcg.css", "css.cgroup", "cgroup.kn", "kn.name")
 
 
+def tells(layout: Layout, member: str) -> bool:
+    """Return whether mem_cgroup has this member, or has one for each NUMA node (7.1+)."""
+    return f"memcg.{member}" in layout or layout.has(f"memcg_node.{member}", "memcg.nodeinfo")
+
+
 @dataclass(frozen=True)
 class Charge:
     """Objects of one cache charged to one struct obj_cgroup."""

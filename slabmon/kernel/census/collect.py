@@ -10,7 +10,16 @@ import time
 from collections.abc import Callable
 
 from slabmon.census.model import Census
-from slabmon.kernel.census import cgroups, inventory, memory_map, owners, reading, symbols, tags
+from slabmon.kernel.census import (
+    cgroups,
+    features,
+    inventory,
+    memory_map,
+    owners,
+    reading,
+    symbols,
+    tags,
+)
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import KernelMemory
 from slabmon.kernel.census.settings import CensusSettings
@@ -82,7 +91,7 @@ def take(
         cgroups=charged,
         sampled=whose.sampled,
         owners=whose.rows,
-        limits=(*limits(layout), *whose.limits),
+        limits=(*features.limits(layout), *whose.limits),
     )
 
 
@@ -95,23 +104,3 @@ def host() -> Host:
         read_text("/proc/sys/kernel/random/boot_id") or "",
         os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
     )
-
-
-def limits(layout: Layout) -> tuple[str, ...]:
-    """Return what this kernel does not let a census see."""
-    lacks = []
-    if layout.large_page is None:
-        lacks.append(
-            "this kernel does not mark page-backed kmalloc in struct page (PGTY_large_kmalloc): "
-            "kmalloc-large is not counted"
-        )
-    if not layout.has(*cgroups.NEEDED):
-        lacks.append("no memory cgroups (CONFIG_MEMCG), or charges of objects are not understood")
-    elif "memcg.objcg" not in layout and "memcg_node.objcg" not in layout:
-        lacks.append("removed cgroups are not distinguished from their parents")
-    if not layout.has(*tags.NEEDED):
-        lacks.append(
-            "this kernel keeps no allocation tags (CONFIG_MEM_ALLOC_PROFILING): the lines of code "
-            "that allocated what is there are not known"
-        )
-    return tuple(lacks)

@@ -21,6 +21,8 @@ from slabmon.kernel.census.pages import column
 from slabmon.kernel.census.slabs import NONE, Slabs
 
 _ONLINE = Path("/sys/devices/system/cpu/online")
+NEEDED = ("task.files", "files.fdt", "fdt.fd", "file.private", "array.pptrs")
+LISTS = ("cache.cpu_slab", "cpu_slab.freelist", "cpu_slab.slab")
 
 
 def online_cpus(path: Path = _ONLINE) -> list[int]:
@@ -33,8 +35,11 @@ def offsets(memory: KernelMemory, layout: Layout, task: int, cpus: list[int]) ->
 
     A per-CPU array of BPF shows it: the kernel keeps its per-CPU pointer in struct bpf_array, here
     reached through the reader's own file descriptor, and a program on each CPU gets the address of
-    that CPU's copy. Each run is a function call on that CPU, of a microsecond.
+    that CPU's copy. Each run is a function call on that CPU, of a microsecond. None are known if
+    this kernel's structures are not.
     """
+    if not layout.has(*NEEDED):
+        return {}
     table = memory.word(memory.word(task + layout["task.files"]) + layout["files.fdt"])
     file = memory.word(memory.word(table + layout["fdt.fd"]) + 8 * memory.cpu_words_fd)
     array = memory.word(file + layout["file.private"])
@@ -58,7 +63,7 @@ def cpu_lists(
 ) -> tuple[I64, U64]:
     """Return the slabs that CPUs allocate from, by row, and the address of the first free object of
     each on the CPU's own list."""
-    if not layout.has("cache.cpu_slab", "cpu_slab.freelist", "cpu_slab.slab"):
+    if not layout.has(*LISTS):
         return np.zeros(0, np.int64), np.zeros(0, np.uint64)
     places = addresses(slabs.caches.cpu_slab, cpu_offsets).ravel()
     members = [layout["cpu_slab.freelist"], layout["cpu_slab.slab"]]

@@ -19,7 +19,7 @@ from slabmon.kernel.census.percpu import addresses
 from slabmon.kernel.census.slabs import NONE, Slabs
 
 _MOST_IN_BARN = 64  # sheaves; MAX_FULL_SHEAVES is 10
-_NEEDED = ("cache.cpu_sheaves", "sheaf.size", "sheaf.objects", "sheaves.main", "barn.full")
+NEEDED = ("cache.cpu_sheaves", "sheaf.size", "sheaf.objects", "sheaves.main", "barn.full")
 
 
 def free_objects(
@@ -30,7 +30,7 @@ def free_objects(
     nodes: Sequence[int],
 ) -> I64:
     """Return the numbers of the objects in sheaves."""
-    if not layout.has(*_NEEDED):
+    if not layout.has(*NEEDED):
         return np.zeros(0, np.int64)
     parts = [
         *_cpu_sheaves(memory, layout, slabs, cpu_offsets),
