@@ -16,8 +16,8 @@
 #include "planted.h"
 
 static const struct planted_scenario *const tables[] = {
-	planted_sizes,	  planted_flags,    planted_caches,
-	planted_deferred, planted_contexts, planted_platform,
+	planted_sizes,	  planted_flags,    planted_caches, planted_deferred,
+	planted_contexts, planted_platform, planted_census,
 };
 
 static struct dentry *directory;
@@ -26,11 +26,13 @@ static DEFINE_MUTEX(running);
 static int run_release(void)
 {
 	planted_drop_all(false);
+	planted_many_free();
 	return 0;
 }
 
 static int run_reset(void)
 {
+	planted_many_free();
 	planted_reset();
 	planted_ledger_reset();
 	return 0;
@@ -105,7 +107,10 @@ static int __init planted_init(void)
 		return error;
 	error = planted_look_check();
 	if (error)
-		goto no_files;
+		goto no_census;
+	error = planted_census_init();
+	if (error)
+		goto no_census;
 	error = planted_files_init();
 	if (error)
 		goto no_files;
@@ -117,6 +122,8 @@ static int __init planted_init(void)
 	return 0;
 
 no_files:
+	planted_census_exit();
+no_census:
 	planted_caches_exit();
 	return error;
 }
@@ -128,6 +135,8 @@ static void __exit planted_exit(void)
 	planted_files_exit();
 	planted_contexts_exit();
 	planted_drop_all(true);
+	planted_many_free();
+	planted_census_exit();
 	planted_caches_exit();
 }
 

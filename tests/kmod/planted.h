@@ -111,6 +111,7 @@ extern const struct planted_scenario planted_caches[];
 extern const struct planted_scenario planted_deferred[];
 extern const struct planted_scenario planted_contexts[];
 extern const struct planted_scenario planted_platform[];
+extern const struct planted_scenario planted_census[];
 
 int planted_caches_init(void);
 void planted_caches_exit(void);
@@ -118,6 +119,9 @@ int planted_files_init(void);
 void planted_files_exit(void);
 void planted_platform_exit(void);
 void planted_contexts_exit(void);
+int planted_census_init(void);
+void planted_census_exit(void);
+void planted_many_free(void);
 
 extern struct kmem_cache *planted_ctor_cache;
 

@@ -109,7 +109,10 @@ def locked(name: str) -> Locked:
 
 def write_lock(entries: dict[str, Locked]) -> None:
     """Write the lock in the order of kernels.toml, so that a diff shows only what moved."""
-    lines = ["# Written by `python -m tests.vm --relock`: do not edit."]
+    lines = [
+        "# SPDX-License-Identifier: Apache-2.0",
+        "# Written by `python -m tests.vm --relock`: do not edit.",
+    ]
     for name in kernels():
         if name not in entries:
             continue

@@ -17,7 +17,9 @@ SCENARIOS = (
     *("sizes", "dynamic", "large", "failed", "krealloc", "gfp", "node", "pages"),
     *("caches", "cache_kfree", "bulk", "churn", "rcu", "cache_rcu"),
     *("hardirq", "ipi", "softirq", "storm"),
+    *("charged", "marked"),
 )
+MANY = "many"  # a million objects: more than ftrace holds
 DEVICE_STEPS = ("devices_add", "drivers_add", "drivers_remove", "devices_remove")
 TRACED = {"kmalloc": "kmalloc", "devm": "kmalloc", "kmem_cache_alloc": "kmem_cache_alloc"}
 
@@ -47,7 +49,7 @@ def traced_events(sites: list[Site]) -> Counter[tuple[str, str]]:
 
 def test_every_scenario_is_tested() -> None:
     """A scenario added to the module must appear above."""
-    assert set(module.scenarios()) <= {*SCENARIOS, *DEVICE_STEPS}
+    assert set(module.scenarios()) <= {*SCENARIOS, *DEVICE_STEPS, MANY}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
