@@ -148,6 +148,26 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "web",
+        "cache_include",
+        "caches that may have series of their own: names, aliases, families or patterns such as "
+        "kmalloc-*, separated by commas; the others are part of `other`; empty: all caches",
+        live=True,
+    ),
+    Option(
+        "web",
+        "cache_exclude",
+        "caches that are always part of `other`, written as cache_include",
+        live=True,
+    ),
+    Option(
+        "web",
+        "cache_pin",
+        "caches that have series of their own whatever they hold, written as cache_include, as "
+        "far as max_series allows: for dashboards and alerts on single caches",
+        live=True,
+    ),
+    Option(
+        "web",
         "user",
         "user that the web process runs as",
         live=True,

@@ -19,6 +19,7 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.samples import BucketSpan, NativeHistogram
 
 from slabmon.census.model import Census
+from slabmon.export.choice import EVERY_CACHE, CacheChoice
 from slabmon.export.metrics import (
     CATALOGUE,
     CENSUS,
@@ -114,8 +115,9 @@ class Exporter:
     """Makes metric families from snapshots, with a bounded number of series, and remembers which
     label sets have series of their own."""
 
-    def __init__(self, max_series: int = MAX_SERIES) -> None:
-        self._max_series = max_series
+    def __init__(self, max_series: int = MAX_SERIES, choice: CacheChoice = EVERY_CACHE) -> None:
+        self._max_series, self._choice = max_series, choice
+        self._left_out = 0  # caches that the choice leaves to OTHER
         self._foldings = {kind: Folding() for kind in KINDS}
         self._last_snapshot, self._last_census = _LastValues(), _LastValues()
 
@@ -131,12 +133,18 @@ class Exporter:
         an assessment none of verdicts, and without a census none of it."""
         if snapshot and self._last_snapshot.begin(snapshot):
             scores = {kind: rule.scores(snapshot) for kind, rule in KINDS.items()}
+            chosen = self._choice.scores(snapshot.caches, scores["cache"])
+            self._left_out = len(scores["cache"]) - len(chosen)
+            scores["cache"] = chosen
             wanted = {kind: len(rows) for kind, rows in scores.items()}
             for kind, limit in allot(wanted, FAMILIES, self._max_series).items():
                 self._foldings[kind].choose(scores[kind], limit, snapshot.taken)
         figures = replace(
             daemon,
-            folded={kind: folding.folded for kind, folding in self._foldings.items()},
+            folded={
+                kind: folding.folded + (self._left_out if kind == "cache" else 0)
+                for kind, folding in self._foldings.items()
+            },
             moved={kind: folding.moves for kind, folding in self._foldings.items()},
         )
         return Families(self._all(snapshot, figures, assessment, exposition, census))

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from slabmon.base.errors import UsageError
 from slabmon.base.limits import Limits, check_limits
+from slabmon.export.choice import CacheChoice, patterns
 from slabmon.export.series import MAX_SERIES
 from slabmon.store.settings import HistorySettings
 
@@ -34,12 +35,14 @@ def parse_address(text: str) -> tuple[str, int]:
 class WebSettings:
     """Everything except what the web configuration file holds.
 
-    listen_address: HOST:PORT. socket_path: the unix socket for local clients; None for the
-    default where it can be created, empty for none. config_file: a web configuration in
-    exporter-toolkit's format. max_series: the limit of one scrape. user: the user that the web
-    process runs as; None for slabmon, else nobody. budget_seconds: how long a request waits for
-    the kernel's tables to be read. request_seconds: how long a client may take to send a request,
-    or the next one. response_seconds: how long it may take to read the answer.
+    listen_address: HOST:PORT. socket_path: the unix socket for local clients; None for the default
+    where it can be created, empty for none. config_file: a web configuration in exporter-toolkit's
+    format. max_series: the limit of one scrape. cache_include, cache_exclude, cache_pin: patterns
+    of the caches that may have series, that have none, and that always have (export/choice.py).
+    user: the user that the web process runs as; None for slabmon, else nobody. budget_seconds: how
+    long a request waits for the kernel's tables to be read. request_seconds: how long a client may
+    take to send a request, or the next one. response_seconds: how long it may take to read the
+    answer.
     """
 
     LIMITS: ClassVar[Limits] = {
@@ -56,6 +59,9 @@ class WebSettings:
     config_file: str | None = None
     telemetry_path: str = "/metrics"
     max_series: int = MAX_SERIES
+    cache_include: str = ""
+    cache_exclude: str = ""
+    cache_pin: str = ""
     user: str | None = None
     budget_seconds: float = 1.0
     max_connections: int = 1024
@@ -84,6 +90,17 @@ class WebSettings:
                 f"socket_path: expected an absolute path or nothing, got {self.socket_path!r}"
             )
         check_limits(self)
+        _ = self.choice
+
+    @property
+    def choice(self) -> CacheChoice:
+        """The caches that may have series. Raises UsageError if a pattern is empty."""
+        return CacheChoice(
+            *(
+                patterns(f"cache_{name}", getattr(self, f"cache_{name}"))
+                for name in ("include", "exclude", "pin")
+            )
+        )
 
     def packed(self, replacement: bool = False) -> bytes:
         """Return the settings as one line of JSON, for the web process. `replacement`: see

@@ -49,7 +49,7 @@ class Context:
         self.connections = Connections(self.settings)
         self.renderer = Renderer()
         self.duty_cycle = DutyCycle()
-        self.exporter = Exporter(self.settings.max_series)
+        self.exporter = Exporter(self.settings.max_series, self.settings.choice)
         self.live = LiveViews()
         self.census_body: tuple[int, Body] | None = None  # with the number of its census
         self.past_views = PastViews(self.duty_cycle)
