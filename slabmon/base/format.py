@@ -74,14 +74,25 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1e9:.0f}ns"
 
 
-def trend(values: Sequence[int], width: int = TREND_WIDTH) -> str:
+def trend(values: Sequence[int | None], width: int = TREND_WIDTH) -> str:
     """Return a line of at most `width` bars, scaled from the lowest to the highest value. A bar
-    that stands for several values shows the highest of them."""
+    that stands for several values shows the highest of them, and is blank if all are None."""
     count = min(width, len(values))
     bars = [
-        max(values[i * len(values) // count : (i + 1) * len(values) // count]) for i in range(count)
+        max(
+            (
+                value
+                for value in values[i * len(values) // count : (i + 1) * len(values) // count]
+                if value is not None
+            ),
+            default=None,
+        )
+        for i in range(count)
     ]
-    low, high = min(bars, default=0), max(bars, default=0)
-    if high - low <= _FLAT * abs(high):
-        return _BARS[0 if high == 0 else 3] * count
-    return "".join(_BARS[(value - low) * (len(_BARS) - 1) // (high - low)] for value in bars)
+    known = [bar for bar in bars if bar is not None]
+    low, high = min(known, default=0), max(known, default=0)
+    flat = _BARS[0 if high == 0 else 3] if high - low <= _FLAT * abs(high) else ""
+    return "".join(
+        " " if bar is None else flat or _BARS[(bar - low) * (len(_BARS) - 1) // (high - low)]
+        for bar in bars
+    )

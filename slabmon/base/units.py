@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-Value = str | int | float | bool | list[int] | None
+Value = str | int | float | bool | list[int | None] | None
 
 COUNT, BYTES, SECONDS, PERCENT = "count", "bytes", "seconds", "ratio"
 PER_SECOND, BYTES_PER_SECOND, BYTES_PER_HOUR = "count/s", "bytes/s", "bytes/h"

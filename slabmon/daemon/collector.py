@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from socket import socket
 
+from slabmon.base.clock import suspended
 from slabmon.daemon.census import CensusTaker
 from slabmon.daemon.census_settings import ScheduleSettings
 from slabmon.daemon.governor import Governor
@@ -57,7 +58,7 @@ class Collector:
         self.census: CensusTaker | None = None
         self._last_answer: tuple[bytes, Answer] | None = None  # with its command
         self._waiting: list[tuple[WebProcess, bytes]] = []
-        self._last_at = -SPACING_SECONDS
+        self._last_at, self._suspended_before = -SPACING_SECONDS, suspended()
         self._snapshot_seconds = 0.0
         self._failing = False
         self._web_cpu = CumulativeCpuTime()
@@ -100,7 +101,8 @@ class Collector:
         process.answer(answer)
 
     def _since_last(self) -> float:
-        return self._loop.time() - self._last_at
+        """Seconds since the last answer; while the host was suspended it grew old as well."""
+        return self._loop.time() - self._last_at + suspended() - self._suspended_before
 
     def _spacing(self) -> float:
         """Seconds for which an answer is repeated; 0 while the budget is held."""
@@ -127,7 +129,7 @@ class Collector:
             self._snapshot_seconds = self._loop.time() - start
             answer = Answer(command, True, self._figures(tracker), body)
         tracker.reader.unmap()
-        self._last_at = self._loop.time()
+        self._last_at, self._suspended_before = self._loop.time(), suspended()
         return answer
 
     def _census_answer(self, tracker: Tracker, command: bytes) -> Answer:

@@ -15,6 +15,7 @@ import numpy as np
 
 from slabmon.analysis.sampling import Grouped
 from slabmon.base.arrays import I32, Bool, Records
+from slabmon.base.clock import suspended
 from slabmon.base.errors import UsageError
 from slabmon.base.escape import escape
 from slabmon.base.losses import DEVICE_LEDGER_DISAGREEMENT, DEVICE_WALK_FAILED, RECURSION_PREFIX
@@ -93,11 +94,6 @@ class _Tables:
     slabinfo: dict[str, Slabinfo]
 
 
-def suspended_seconds() -> float:
-    """Return for how long the host has been suspended since it booted."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
-
-
 class Tracker:
     """One session, made by open_tracker(). It keeps everything attached until close().
 
@@ -127,7 +123,7 @@ class Tracker:
         self.reader = Reader(programs, plan)
         self.ledger: Ledger | None = None
         self.since, self._started = time.time(), time.monotonic()
-        self._suspended_before = suspended_seconds()
+        self._suspended_before = suspended()
         self._cgroups = cgroups
         self._gfp_bits = {**STABLE_BITS, **facts.gfp_bits}
         self._classify = classifier(facts.gfp_bits)
@@ -426,7 +422,7 @@ class Tracker:
                 seconds=tables.seconds,
                 mode=Mode.EXACT if settings.exact else Mode.SAMPLED,
                 sample_bytes=interval,
-                suspended=max(0.0, suspended_seconds() - self._suspended_before),
+                suspended=max(0.0, suspended() - self._suspended_before),
             ),
             caches=caches,
             sites=sites,

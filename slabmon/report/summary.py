@@ -213,7 +213,7 @@ def grown(window: Window, view: str, limit: int) -> list[Growth]:
     times = [*window.moments, window.snapshot.tracking.seconds]
     return [
         Growth(row_label(table, row), times, values, float(errors[row]) * window.span / 3600)
-        for row, values in zip(order.tolist(), table.history(order), strict=True)
+        for row, values in zip(order.tolist(), table.figures(order), strict=True)
     ]
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from slabmon.base.clock import boottime
 from slabmon.base.errors import SlabmonError
 from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
@@ -33,7 +34,7 @@ class Reading:
     """The result of the last reading.
 
     window: the latest window.
-    read_at: when it was read (monotonic clock).
+    read_at: when it was read (boottime()).
     moment: the Unix time that is shown, None for the present.
     error: why the reading failed. After a SlabmonError reading continues, any other is the last.
     own_ratio: CPU time of this process per second since the previous reading.
@@ -63,7 +64,7 @@ class Feed:
         self._judge = PolledJudge(self._assessment) if self._past is not None else None
         self._history = self._new_history()
         self._last: Reading | None = None
-        self._cpu_seconds = 0.0
+        self._measured_at = self._cpu_seconds = 0.0
         self._failure: BaseException | None = None
         self._requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._ready = threading.Event()
@@ -153,11 +154,11 @@ class Feed:
         window = self._history.add(self._snapshot())
         now, cpu_seconds = time.monotonic(), time.process_time()
         own_ratio = 0.0
-        if self._last is not None and now > self._last.read_at:
-            own_ratio = (cpu_seconds - self._cpu_seconds) / (now - self._last.read_at)
-        self._cpu_seconds = cpu_seconds
+        if self._last is not None and now > self._measured_at:
+            own_ratio = (cpu_seconds - self._cpu_seconds) / (now - self._measured_at)
+        self._measured_at, self._cpu_seconds = now, cpu_seconds
         moment = None if self._clock is None else self._clock.now
-        self._last = Reading(window=window, read_at=now, moment=moment, own_ratio=own_ratio)
+        self._last = Reading(window=window, read_at=boottime(), moment=moment, own_ratio=own_ratio)
 
     def _snapshot(self) -> Snapshot:
         if self._clock is None:

@@ -7,12 +7,13 @@ import textwrap
 import time
 from collections.abc import Iterable
 
+from slabmon.base.clock import boottime
 from slabmon.base.escape import printable
 from slabmon.base.format import duration, human
 from slabmon.model import Mode
 from slabmon.tui.browser import Browser
 from slabmon.tui.feed import Reading
-from slabmon.views.summary import Summary
+from slabmon.views.summary import SHOWN_SECONDS, Summary
 
 _NAMED = 3
 # A reading is shown as late when it takes this much longer than its interval.
@@ -37,6 +38,10 @@ def facts(summary: Summary, own_ratio: float | None = None) -> list[str]:
     since = time.strftime("%F %T", time.localtime(tracking.since))
     since = since.removeprefix(time.strftime("%F "))  # no date for today
     parts = [mode, f"tracking {duration(tracking.seconds)} since {since}"]
+    if tracking.suspended >= SHOWN_SECONDS:
+        parts.append(f"host SUSPENDED {duration(tracking.suspended)}")
+    if summary.unread >= SHOWN_SECONDS:
+        parts.append(f"NOT READ {duration(summary.unread)} of {duration(summary.span)}")
     if summary.lost:
         reasons = _named(reason for reason, _ in summary.losses)
         parts.append(
@@ -67,7 +72,7 @@ def alarms(reading: Reading, browser: Browser, stopped: str, delay: float) -> li
     """Return warnings that the display is not the present, or shows no totals. `stopped`: PAUSED,
     HELD or ""."""
     parts = [stopped] if stopped else []
-    age = time.monotonic() - reading.read_at
+    age = boottime() - reading.read_at
     if reading.error is not None:
         parts.append(f"NO ANSWER for {duration(age)}: {printable(str(reading.error))}")
     elif age > delay + _LATE_SECONDS:

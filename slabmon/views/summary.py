@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from slabmon.model import Host, Tracking
 from slabmon.views.window import Window
 
+# Shorter pauses and suspensions are not shown.
+SHOWN_SECONDS = 1.0
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -15,6 +18,7 @@ class Summary:
 
     seconds: the interval that rates are over.
     span: the window that growth is over, seconds.
+    unread: seconds of `span` in which nothing was read, because slabmon was stopped.
     lost, lost_per_second: lost events since tracking began, and per second of the interval.
     losses: lost events by reason, largest first.
     limited: names of the features that are not on, by state.
@@ -27,6 +31,7 @@ class Summary:
     tracking: Tracking
     seconds: float
     span: float
+    unread: float
     lost: int
     lost_per_second: float
     losses: tuple[tuple[str, int], ...]
@@ -62,6 +67,7 @@ def summarize(window: Window) -> Summary:
         tracking=snapshot.tracking,
         seconds=window.seconds,
         span=window.span,
+        unread=window.unread,
         lost=lost,
         lost_per_second=per_second(lost, sum(before.losses.values()) if before else 0),
         losses=tuple(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Order = Sequence[int] | NDArray[np.integer[Any]]
 _HOUR = 3600.0
+# Intervals of a pause that a history shows at most.
+_MAX_GAP = 240
 _DIGITS = 3  # of rates, ratios and ages: the same figures in every output
 _SUBTRACTED = (Kind.COUNTER, Kind.GAUGE, Kind.ESTIMATE, Kind.ERROR, Kind.BOUND)
 
@@ -109,14 +111,26 @@ class Table:
     def _trail(self) -> Trail | None:
         return self.window.trails.get(self.view.origin or self.view.name)
 
-    def history(self, order: Order) -> list[list[int]]:
+    def figures(self, order: Order) -> list[list[int]]:
         """Return the view's figure at window.moments and now, for each of these rows."""
         now = self.now(self.view.figure)[order]
         if self._trail is None:
             return [[value] for value in now.tolist()]
         past = self._trail.values([self.listing.keys[row] for row in order])
-        histories: list[list[int]] = np.column_stack((*past, now)).astype(np.int64).tolist()
-        return histories
+        figures: list[list[int]] = np.column_stack((*past, now)).astype(np.int64).tolist()
+        return figures
+
+    def history(self, order: Order) -> list[list[int | None]]:
+        """Return figures() at equal intervals: None for each in which nothing was read."""
+        gaps = [min(round(gap), _MAX_GAP) for gap in self.window.gaps]
+        return [
+            [
+                value
+                for gap, figure in zip(gaps[-len(figures) :], figures, strict=True)
+                for value in (*((None,) * gap), figure)
+            ]
+            for figures in self.figures(order)
+        ]
 
     def growth(self) -> F64:
         """Return the growth of the view's figure over the window, per hour; NaN without a past."""

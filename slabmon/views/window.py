@@ -21,6 +21,7 @@ from slabmon.analysis.delta import is_reset
 from slabmon.analysis.grouping import Groups
 from slabmon.base.arrays import F64, I64, Bool, Values
 from slabmon.leaks.finding import Assessment
+from slabmon.leaks.series import PAUSE
 from slabmon.model import Snapshot
 from slabmon.views.compressed_rows import CompressedRows
 
@@ -234,6 +235,27 @@ class Window:
     def span(self) -> float:
         """How far back the trails go, in seconds."""
         return self.snapshot.tracking.seconds - self.moments[0] if self.moments else 0.0
+
+    @cached_property
+    def gaps(self) -> tuple[float, ...]:
+        """Before each point of the trails and the present, how many more intervals have passed
+        than one; 0 except after a pause, in which nothing was read: an interval PAUSE times as long
+        as those beside it."""
+        steps = np.diff((*self.moments, self.snapshot.tracking.seconds))
+        earlier, later = np.zeros((2, len(steps)))
+        earlier[1:] = steps[:-1]
+        later[:-2] = steps[1:-1]  # the present may be any time after the last point
+        usual = np.maximum(earlier, later)
+        pauses = (usual > 0) & (steps > PAUSE * usual)
+        missed = np.divide(steps, usual, out=np.ones(len(steps)), where=pauses) - 1
+        return (0.0, *missed.tolist())
+
+    @property
+    def unread(self) -> float:
+        """Seconds of `span` in which nothing was read."""
+        steps = np.diff((*self.moments, self.snapshot.tracking.seconds))
+        gaps = np.array(self.gaps[1:])
+        return float((steps * gaps / (gaps + 1)).sum())
 
 
 class WindowBuilder:

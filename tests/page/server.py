@@ -14,6 +14,7 @@ from pathlib import Path
 
 import bcrypt
 
+from slabmon.base.clock import boottime
 from slabmon.model import Snapshot
 from slabmon.runtime.figures import DaemonFigures, MemoryFigures, ProcessMemory
 from slabmon.sources import SteppedPast
@@ -71,7 +72,7 @@ class Scene:
         found = self.snapshot(self._first + at - self._began)
         self._count += 1
         encoded = b"" if detailed else encode(found)
-        self._last = Reading(self._count, time.monotonic(), 0.01, detailed, found, encoded)
+        self._last = Reading(self._count, boottime(), 0.01, detailed, found, encoded)
         return Now(self._last, figures, census=self._census)
 
     async def census(self, max_age: float) -> CensusNow:

@@ -6,12 +6,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from slabmon.base.clock import boottime
 from slabmon.runtime.figures import DaemonFigures
 from slabmon.store.codec import encode
 from slabmon.web.app import make_app
@@ -47,7 +47,7 @@ class FakeSource:
         self.taken += 1
         if not self.problem:
             self.last = Reading(
-                self.taken, time.monotonic(), 0.01, detailed, self.now_is, encode(self.now_is)
+                self.taken, boottime(), 0.01, detailed, self.now_is, encode(self.now_is)
             )
         return Now(self.last, DaemonFigures(), self.problem)
 

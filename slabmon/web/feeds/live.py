@@ -9,6 +9,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
+from slabmon.base.clock import boottime
 from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
 from slabmon.views.catalogue import VIEWS
@@ -67,7 +68,7 @@ class LiveViews:
         problem = await self._renew(source)
         if self._window is None:
             return problem
-        present = PageMoment(self._window, time.monotonic() - self._at, problem, *self._own)
+        present = PageMoment(self._window, boottime() - self._at, problem, *self._own)
         if not self._shown or self._shown[-1].window is not present.window:
             self._shown.append(present)
         self._looked_at = time.monotonic()
@@ -75,7 +76,7 @@ class LiveViews:
 
     async def _renew(self, source: ReadingSource) -> str:
         """Take a reading if one is due. Returns why there is none, empty if there is."""
-        if self._window is not None and time.monotonic() - self._at <= SHARED_SECONDS:
+        if self._window is not None and boottime() - self._at <= SHARED_SECONDS:
             return ""
         # Always detailed: history needs the names of stacks and cgroups.
         now = await source.now(detailed=True)

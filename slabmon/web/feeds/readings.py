@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from slabmon.base.clock import boottime
 from slabmon.base.errors import SlabmonError
 from slabmon.census.codec import decode as decode_census
 from slabmon.census.model import Census
@@ -41,7 +42,7 @@ SHARED_SECONDS = 0.5
 class Reading:
     """A snapshot and the bytes it was decoded from.
 
-    `number` counts the readings of this process, `at` is the monotonic time of its arrival,
+    `number` counts the readings of this process, `at` is the time of its arrival (boottime()),
     `seconds` the time since it was requested.
     """
 
@@ -55,7 +56,7 @@ class Reading:
     @property
     def age(self) -> float:
         """Seconds since it arrived."""
-        return time.monotonic() - self.at
+        return boottime() - self.at
 
 
 @dataclass(frozen=True)
@@ -256,10 +257,10 @@ class Channel:
             snapshot = decode(answer.body)
         except BadSnapshot as error:
             raise ProtocolError(str(error)) from error
-        now = time.monotonic()
+        seconds = time.monotonic() - request.at
         self._count += 1
         self._last = Reading(
-            self._count, now, now - request.at, request.command == DETAILED, snapshot, answer.body
+            self._count, boottime(), seconds, request.command == DETAILED, snapshot, answer.body
         )
         self._settle("")
 

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Sequence
 
+from slabmon.base.clock import boottime
 from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.sources.recording import RecordingSource
 from slabmon.store.codec import encode
@@ -41,8 +42,8 @@ class ReplayedReadings:
             return Now(self._last, None, str(error))
         if self._last is None or moment != self._moment:
             number = self._last.number + 1 if self._last else 1
-            now = time.monotonic()
-            self._last = Reading(number, now, now - start, True, snapshot, encode(snapshot))
+            seconds = time.monotonic() - start
+            self._last = Reading(number, boottime(), seconds, True, snapshot, encode(snapshot))
             self._moment = moment
         return Now(self._last, None)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from slabmon.base.clock import boottime
 from slabmon.web.feeds.readings import SHARED_SECONDS, Now
 
 # A bound on cached bodies, whatever content types clients accept.
@@ -42,7 +43,7 @@ class Body:
 
 
 class _Rendered(NamedTuple):
-    """A cached body; `at` is monotonic, `seconds` how long rendering took."""
+    """A cached body; `at` is when it was rendered (boottime()), `seconds` how long that took."""
 
     number: int
     problem: str
@@ -75,7 +76,7 @@ class Renderer:
         """Return the body of the content type `kind`, rendered now if the cached one is old."""
         number = now.reading.number if now.reading else 0
         cached = self._cache.get(kind)
-        if cached and cached.fresh(number, now.problem, time.monotonic()):
+        if cached and cached.fresh(number, now.problem, boottime()):
             return cached.body
         self._cache.pop(kind, None)  # frees its memory before `render` needs some
         del cached
@@ -83,6 +84,6 @@ class Renderer:
         body = Body(kind, render(now))
         if len(self._cache) >= _MAX_KINDS:
             self._cache.clear()
-        end = time.monotonic()
-        self._cache[kind] = _Rendered(number, now.problem, end, end - start, body)
+        seconds = time.monotonic() - start
+        self._cache[kind] = _Rendered(number, now.problem, boottime(), seconds, body)
         return body

@@ -18,7 +18,7 @@ from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
 from slabmon.views.chart_history import ChartHistory, rates
 from slabmon.views.columns import OBSERVABLE, Column, Kind
-from slabmon.views.summary import Summary, summarize
+from slabmon.views.summary import SHOWN_SECONDS, Summary, summarize
 from slabmon.views.view import View
 from slabmon.web.feeds.live import PageMoment
 from slabmon.web.handlers.query import TableQuery
@@ -197,6 +197,7 @@ def _facts(moment: PageMoment, summary: Summary) -> list[dict[str, Any]]:
             "CPU time of slabmon's BPF programs in the kernel.",
         ),
     ]
+    facts += _interruptions(summary)
     if moment.own_bytes is not None:
         ratio = moment.own_ratio
         facts.append(
@@ -205,6 +206,33 @@ def _facts(moment: PageMoment, summary: Summary) -> list[dict[str, Any]]:
                 ("" if ratio is None else f"{human(ratio, PERCENT)} of a CPU, ")
                 + human(moment.own_bytes, BYTES),
                 "CPU time and memory of slabmon's processes, BPF maps included.",
+            )
+        )
+    return facts
+
+
+def _interruptions(summary: Summary) -> list[dict[str, Any]]:
+    """Return the facts about times without figures; none if there were none."""
+    facts = []
+    if summary.tracking.suspended >= SHOWN_SECONDS:
+        facts.append(
+            _fact(
+                "suspended",
+                duration(summary.tracking.suspended),
+                "For how long the host was suspended since tracking began. Rates, growth, ages and "
+                "the time of tracking leave this out.",
+                True,
+            )
+        )
+    if summary.unread >= SHOWN_SECONDS:
+        facts.append(
+            _fact(
+                "not read",
+                f"{duration(summary.unread)} of {duration(summary.span)}",
+                "For how long slabmon read nothing in the window of growth, because it was stopped "
+                "or the host was too busy. The kernel went on counting: rates and growth include "
+                "this time, and trends have a gap.",
+                True,
             )
         )
     return facts

@@ -135,21 +135,26 @@ function exact(column, value, seen) {
     : `${text} at most: not all frees can be observed`;
 }
 
+// Draws a line through values at equal intervals; null is a gap.
 function spark(cell, values) {
   if (!values || values.length < 2) {
     cell.replaceChildren();
     return;
   }
-  const low = Math.min(...values), range = Math.max(...values) - low;
+  const known = values.filter(value => value !== null);
+  const low = Math.min(...known), range = Math.max(...known) - low;
   // Changes of less than a hundredth are drawn flat.
   const flat = range <= 0.01 * (low + range);
-  const points = values.map((value, i) => {
+  const d = values.map((value, i) => {
+    if (value === null) return "";
     const x = 1 + i * (WIDTH - 2) / (values.length - 1);
     const y = flat ? HEIGHT / 2 : HEIGHT - 2 - (value - low) * (HEIGHT - 4) / range;
-    return `${x.toFixed(1)},${y.toFixed(1)}`;
-  }).join(" ");
-  const line = cell.querySelector("polyline");
-  if (line) line.setAttribute("points", points);
+    // A single point is drawn as a short line.
+    const connected = i > 0 && values[i - 1] !== null;
+    return `${connected ? "L" : "M"}${x.toFixed(1)},${y.toFixed(1)}${connected ? "" : "h.1"}`;
+  }).join("");
+  const line = cell.querySelector("path");
+  if (line) line.setAttribute("d", d);
   else cell.replaceChildren(draw("svg", { width: WIDTH, height: HEIGHT, class: "spark", "aria-hidden": "true" },
-    draw("polyline", { points })));
+    draw("path", { d })));
 }

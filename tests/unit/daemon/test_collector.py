@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from slabmon.base.clock import suspended
 from slabmon.daemon import collector as module
 from slabmon.daemon.census_settings import ScheduleSettings
 from slabmon.daemon.collector import (
@@ -181,6 +182,19 @@ def test_tables_are_read_no_more_often_than_the_spacing(host: Host) -> None:
             host.child.send(PLAIN)
     assert 10 < count <= seconds / SPACING_SECONDS + 1
     assert len(host.tracker.details) <= count + 1
+
+
+def test_no_answer_from_before_a_suspension_is_repeated(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.track()
+    host.governor.level = Level(steps=6)
+    host.ask(PLAIN)
+    host.ask(PLAIN)
+    assert len(host.tracker.details) == 1
+    monkeypatch.setattr(module, "suspended", lambda: suspended() + 8 * 3600)
+    host.ask(PLAIN)
+    assert len(host.tracker.details) == 2
 
 
 def test_over_the_budget_an_answer_is_repeated_with_new_figures(host: Host) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +17,7 @@ from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.cgroups import Cgroups
 from slabmon.kernel.settings import Settings
 from slabmon.kernel.symbols.kallsyms import UNKNOWN
-from slabmon.kernel.tracker import Tracker, suspended_seconds
+from slabmon.kernel.tracker import Tracker
 from slabmon.model import Slabinfo, State
 from tests.support.hosts import facts, without
 from tests.support.kallsyms import MODULE, Host, drivers
@@ -58,12 +57,6 @@ class Session(SimpleNamespace):
 
     def _clear(self) -> None:
         self.cleared += 1
-
-
-def test_suspension_is_the_difference_of_the_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    clocks = {time.CLOCK_BOOTTIME: 3700.5, time.CLOCK_MONOTONIC: 100.25}
-    monkeypatch.setattr("slabmon.kernel.tracker.time.clock_gettime", clocks.__getitem__)
-    assert suspended_seconds() == 3600.25
 
 
 @pytest.fixture

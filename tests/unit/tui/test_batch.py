@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,16 @@ def test_so_many_pages_and_no_more() -> None:
     assert not errors
     assert not source.steps
     assert (source.opened, source.closed) == (1, 1)
+
+
+def test_pauses_and_suspension_are_in_the_header() -> None:
+    last = host(130)
+    last = replace(last, tracking=replace(last.tracking, suspended=8 * 3600.0))
+    output, _ = batched(Steps(host(10), host(20), host(30), last), count=4)
+    pages = output.split("slabmon top - ")[1:]
+    assert not any("NOT READ" in page or "SUSPENDED" in page for page in pages[:3])
+    assert "NOT READ 1m30s of 2m00s" in pages[3]
+    assert "host SUSPENDED 8h00m" in pages[3]
 
 
 def test_a_daemon_that_is_away_for_a_while_is_waited_for() -> None:

@@ -71,20 +71,24 @@ def test_values_are_shown_for_people(value: Value, unit: str, shown: str) -> Non
         ([0, 7], "▁█"),
         ([7, 0], "█▁"),
         ([0, 1, 2, 3, 4, 5, 6, 7], "▁▂▃▄▅▆▇█"),
+        ([0, None, None, 7], "▁  █"),
+        ([5, None], "▄ "),
     ],
 )
-def test_a_trend_is_drawn_from_its_lowest_to_its_highest(values: list[int], shown: str) -> None:
+def test_a_trend_is_drawn_from_its_lowest_to_its_highest(
+    values: list[int | None], shown: str
+) -> None:
     assert trend(values) == shown
 
 
 def test_a_long_trend_keeps_its_peaks() -> None:
-    values = [0] * 1000
+    values: list[int | None] = [0] * 1000
     values[999] = values[3] = 9
     assert trend(values) == "█" + "▁" * (TREND_WIDTH - 2) + "█"
 
 
-@given(st.lists(st.integers(-(2**62), 2**62), max_size=50))
-def test_any_trend_can_be_drawn(values: list[int]) -> None:
+@given(st.lists(st.none() | st.integers(-(2**62), 2**62), max_size=50))
+def test_any_trend_can_be_drawn(values: list[int | None]) -> None:
     assert len(trend(values)) == min(len(values), TREND_WIDTH)
 
 

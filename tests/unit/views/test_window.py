@@ -115,10 +115,46 @@ def test_a_window_forgets_what_is_older() -> None:
     assert 90 <= window.span <= 112
     assert len(window.moments) <= 11
     values = column("history", window)["a"]
-    assert isinstance(values, list)
     assert values == [*map(round, window.moments), 998]
-    assert all(b - a >= 10 for a, b in pairwise(values[:-1]))
+    assert all(b - a >= 10 for a, b in pairwise(window.moments))
     assert WINDOW_SECONDS / POINT_SECONDS <= 120
+
+
+@pytest.mark.parametrize(
+    ("moments", "history", "unread"),
+    [
+        ([0, 10, 20, 30], [0, 10, 20, 30], 0),
+        ([0, 10, 100, 110], [0, 10, *[None] * 8, 100, 110], 80),
+        ([0, 100, 110, 120], [0, *[None] * 9, 100, 110, 120], 90),
+        # Stopped until now.
+        ([0, 10, 20, 80], [0, 10, 20, *[None] * 5, 80], 50),
+        # A recording, then what is live: its points are as far apart as they are.
+        ([0, 30, 60, 90, 96, 102], [0, 30, 60, 90, 96, 102], 0),
+        # The last point is as old as the interval is long; two are too few to tell.
+        ([0, 10, 11], [0, 10, 11], 0),
+        ([0, 300], [0, 300], 0),
+    ],
+)
+def test_a_history_has_gaps_where_nothing_was_read(
+    moments: list[int], history: list[int | None], unread: float
+) -> None:
+    builder = WindowBuilder(VIEWS.values(), NoJudge())
+    for second in moments:
+        window = builder.add(at(second, caches=(cache("a", live=live(second)),)))
+    assert column("history", window)["a"] == history
+    assert window.unread == pytest.approx(unread)
+
+
+def test_a_pause_is_part_of_rates_and_growth() -> None:
+    """The kernel counted meanwhile: 90 s of it are in the rate of the interval."""
+    window = window_of(
+        at(10, caches=(cache("a", allocs=100, live=live(0)),)),
+        at(20, caches=(cache("a", allocs=200, live=live(1000)),)),
+        at(110, caches=(cache("a", allocs=1100, live=live(10_000)),)),
+    )
+    assert column("allocs_per_second", window) == {"a": 10.0}
+    assert column("growth_bytes_per_hour", window) == {"a": 360_000}
+    assert window.unread == 80
 
 
 def test_windows_do_not_change_when_time_goes_on() -> None:

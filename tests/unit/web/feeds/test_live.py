@@ -5,12 +5,63 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from slabmon.web.feeds import live as module
 from slabmon.web.feeds.live import LiveViews, PageMoment
+from slabmon.web.handlers.page_json import header
+from tests.support.builders import snapshot
 from tests.support.serving import FakeSource
+
+
+def shown_facts(moment: PageMoment | str) -> dict[str, str]:
+    assert isinstance(moment, PageMoment)
+    return {fact["name"]: fact["text"] for fact in header(moment)["facts"]}
+
+
+def test_pauses_and_suspension_are_facts_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHARED_SECONDS", -1.0)
+    live, source = LiveViews(), FakeSource()
+
+    async def facts(seconds: float, suspended: float = 0.0) -> dict[str, str]:
+        tracking = replace(snapshot().tracking, seconds=seconds, suspended=suspended)
+        source.now_is = replace(snapshot(), tracking=tracking)
+        return shown_facts(await live.moment(source))
+
+    async def check() -> None:
+        for seconds in (10, 20, 30):
+            assert not {"suspended", "not read"} & set(await facts(seconds))
+        later = await facts(130, 8 * 3600.0)
+        assert later["not read"] == "1m30s of 2m00s"
+        assert later["suspended"] == "8h00m"
+
+    asyncio.run(check())
+
+
+def test_what_was_read_before_a_suspension_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CLOCK_MONOTONIC stands still meanwhile, so that only milliseconds have passed by it."""
+    live, source = LiveViews(), FakeSource()
+    now = 1000.0
+    for name in ("slabmon.web.feeds.live", "slabmon.web.feeds.readings", "tests.support.serving"):
+        monkeypatch.setattr(f"{name}.boottime", lambda: now)
+
+    async def check() -> None:
+        nonlocal now
+        await live.moment(source)
+        assert source.taken == 1
+        await live.moment(source)
+        assert source.taken == 1, "shared"
+        now += 8 * 3600
+        source.problem = "the collector hangs"
+        moment = await live.moment(source)
+        assert isinstance(moment, PageMoment)
+        assert (moment.age, moment.problem) == (8 * 3600, "the collector hangs")
+        assert source.last is not None
+        assert source.last.age == 8 * 3600
+
+    asyncio.run(check())
 
 
 def test_what_pages_were_shown_is_kept_while_one_is_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ import errno
 import json
 import os
 import pwd
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from tornado.httpclient import HTTPResponse
 from tornado.testing import AsyncHTTPTestCase
 from tornado.web import Application
 
+from slabmon.base.clock import boottime
 from slabmon.base.errors import UsageError
 from slabmon.export.text import to_json
 from slabmon.store.codec import CONTENT_TYPE, decode, encode
@@ -51,7 +51,7 @@ class Readings:
         if number in self.fails:
             return Now(None, None, "no reading")
         snapshot = moment(number)
-        return Now(Reading(number, time.monotonic(), 0.0, True, snapshot, encode(snapshot)), None)
+        return Now(Reading(number, boottime(), 0.0, True, snapshot, encode(snapshot)), None)
 
 
 def kept(path: Path) -> int:
