@@ -136,7 +136,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _render(options: argparse.Namespace, period: ReportPeriod, by: tuple[str, ...]) -> bytes:
     if options.format == "pprof":
-        from slabmon.report.pprof import to_pprof
+        from slabmon.export.pprof import to_pprof
 
         return to_pprof(period.now, period.before, options.value, by)
     if options.format == "folded":

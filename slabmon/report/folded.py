@@ -6,8 +6,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from slabmon.report.paths import BY_STACK, Paths, allocated_paths, allocated_stack_paths, live_paths
-from slabmon.report.weights import live
+from slabmon.analysis.paths import (
+    BY_STACK,
+    Paths,
+    allocated_paths,
+    allocated_stack_paths,
+    live_paths,
+)
+from slabmon.analysis.weights import live
 from slabmon.store.recording import TimedSnapshot
 
 _SPECIAL = re.compile(r"[\\;\s]")

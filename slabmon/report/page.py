@@ -14,16 +14,17 @@ from typing import Any
 from tornado.template import Loader
 
 from slabmon import __version__
+from slabmon.analysis import paths
+from slabmon.analysis.weights import changed, live
 from slabmon.base.format import duration, human
 from slabmon.base.parse import show_moment
 from slabmon.base.units import BYTES_PER_HOUR, Value
 from slabmon.model import Snapshot
-from slabmon.report import paths, tree
+from slabmon.report import tree
 from slabmon.report.charts import line_chart
 from slabmon.report.leaks import suspicions
 from slabmon.report.selection import GROWING, ReportPeriod
 from slabmon.report.summary import Growth, grown, size, summary
-from slabmon.report.weights import changed, live
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
 from slabmon.views.columns import Column

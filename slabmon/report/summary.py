@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from slabmon.analysis.delta import difference
+from slabmon.analysis.paths import Paths
 from slabmon.analysis.sampling import Grouped
 from slabmon.base.format import duration, human
 from slabmon.base.units import BYTES
 from slabmon.model import Cache, Live, Snapshot
-from slabmon.report.paths import Paths
 from slabmon.report.selection import GROWING, ReportPeriod
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.table import Table

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from slabmon.analysis.paths import REMARK, Frame, Paths
 from slabmon.base.arrays import F64, I64, Bool
-from slabmon.report.paths import REMARK, Frame, Paths
 
 MAX_NODES = 8_000
 # A smaller share of the whole is less than a pixel, even on a wide screen.

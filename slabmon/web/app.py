@@ -18,6 +18,7 @@ from slabmon.web.handlers.page import (
     ViewsHandler,
 )
 from slabmon.web.handlers.past import HistoryHandler, LeaksHandler, SnapshotHandler
+from slabmon.web.handlers.profile import ProfileHandler
 from slabmon.web.handlers.telemetry import HealthHandler, MetricsHandler, ReadyHandler
 from slabmon.web.settings import WebSettings
 
@@ -40,6 +41,7 @@ def routes(settings: WebSettings) -> list[tuple[str, type[Handler]]]:
         ("/api/v1/table", TableHandler),
         (r"/api/v1/table\.(csv|json)", ExportHandler),
         ("/api/v1/chart", ChartHandler),
+        ("/debug/pprof/(heap|allocs)", ProfileHandler),
     ]
 
 

@@ -17,7 +17,7 @@ DEFAULT_ADDRESS = "127.0.0.1:7522"
 
 # Paths that the telemetry path cannot take: other routes have them.
 RESERVED = ("/", "/healthz", "/readyz")
-RESERVED_BELOW = ("/api/", "/static/")
+RESERVED_BELOW = ("/api/", "/static/", "/debug/")
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -19,6 +19,7 @@ from slabmon.web.feeds.duty_cycle import DutyCycle
 from slabmon.web.feeds.history_writer import HistoryWriter
 from slabmon.web.feeds.live import LiveViews
 from slabmon.web.feeds.past_views import PastViews
+from slabmon.web.feeds.profiles import Profiles
 from slabmon.web.feeds.readings import CensusSource, Now, ReadingSource
 from slabmon.web.handlers.bodies import Body, Renderer
 from slabmon.web.serving.access import Access
@@ -51,6 +52,7 @@ class Context:
         self.duty_cycle = DutyCycle()
         self.exporter = Exporter(self.settings.max_series, self.settings.choice)
         self.live = LiveViews()
+        self.profiles = Profiles(self.duty_cycle)
         self.census_body: tuple[int, Body] | None = None  # with the number of its census
         self.past_views = PastViews(self.duty_cycle)
 
@@ -148,7 +150,7 @@ class Handler(RequestHandler):
 
     def compress(self, body: Body) -> None:
         """Compress a body now if send() will need it compressed."""
-        if self._takes_gzip:
+        if self._takes_gzip and body.compressible:
             body.compress()
 
     @property
@@ -166,7 +168,7 @@ class Handler(RequestHandler):
             self.finish()
             return
         data = body.data
-        if self._takes_gzip:
+        if self._takes_gzip and body.compressible:
             self.set_header("Content-Encoding", "gzip")
             data = body.compressed
         self.context.connections.make_room(self._stream, len(data))

@@ -22,10 +22,11 @@ _SLOW_SECONDS, _REST = 0.1, 2
 
 @dataclass(frozen=True)
 class Body:
-    """A rendered response body."""
+    """A rendered response body; `compressible` unless it is compressed itself."""
 
     content_type: str
     data: bytes
+    compressible: bool = True
 
     @cached_property
     def compressed(self) -> bytes:

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from slabmon.analysis import paths
+from slabmon.analysis.weights import changed
 from slabmon.model import FeatureState, Live, Mode, Release, Slabinfo, State, Tracking
-from slabmon.report import paths, summary
+from slabmon.report import summary
 from slabmon.report.selection import ReportPeriod
-from slabmon.report.weights import changed
 from slabmon.store.recording import TimedSnapshot
 from tests.support.builders import Object, cache, device, site, snapshot, tracked, window_of
 from tests.support.reported import SOME, host, report_period

@@ -101,6 +101,7 @@ ROUTES = [pattern for pattern, _ in routes(WebSettings())]
 PATHS = {
     r"/static/([a-z.]+)": ["/static/page.js", "/static/index.html", "/static/" + "a." * 2000],
     r"/api/v1/table\.(csv|json)": ["/api/v1/table.csv", "/api/v1/table.json"],
+    "/debug/pprof/(heap|allocs)": ["/debug/pprof/heap", "/debug/pprof/allocs"],
 }
 # Given to each parameter of each route, whatever it is for.
 VALUES = [

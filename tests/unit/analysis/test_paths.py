@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slabmon.analysis import paths
 from slabmon.analysis.grouping import DIMENSIONS, NO_STACK, group_live
+from slabmon.analysis.paths import CACHE, FUNCTION, LABEL, MODULE, REMARK, Frame, Paths
+from slabmon.analysis.weights import changed, live
 from slabmon.model import Release, Snapshot, Stacked
-from slabmon.report import paths, tree
+from slabmon.report import tree
 from slabmon.report.folded import escaped, to_folded
-from slabmon.report.paths import CACHE, FUNCTION, LABEL, MODULE, REMARK, Frame, Paths
-from slabmon.report.weights import changed, live
 from slabmon.store.recording import TimedSnapshot
 from tests.support.builders import Object, device
 from tests.support.reported import SOME, STACKED, host, hosts

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slabmon.analysis.sampling import probability
+from slabmon.analysis.weights import Part, changed, live, whole
 from slabmon.model import Snapshot
-from slabmon.report.weights import Part, changed, live, whole
 from tests.support.builders import Object
 from tests.support.reported import SOME, host, hosts
 

@@ -7,17 +7,24 @@ Field numbers are those of github.com/google/pprof, proto/profile.proto.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 
+from slabmon.analysis.paths import (
+    Paths,
+    Steps,
+    allocated_paths,
+    allocated_stack_paths,
+    live_path_steps,
+    to_end,
+)
+from slabmon.analysis.weights import changed, live
+from slabmon.export.protowire import block, integer, packed
 from slabmon.model import CORE_KERNEL
-from slabmon.report.paths import Paths, allocated_paths, allocated_stack_paths, live_paths
-from slabmon.report.protowire import block, integer, packed
-from slabmon.report.weights import changed, live
 from slabmon.store.recording import TimedSnapshot
 
 # Names of Go's heap profiles, which the tools know.
-_SAMPLE_TYPES = (
+SAMPLE_TYPES = (
     ("alloc_objects", "count"),
     ("alloc_space", "bytes"),
     ("inuse_objects", "count"),
@@ -25,7 +32,8 @@ _SAMPLE_TYPES = (
     ("alloc_space_by_stack", "bytes"),
 )
 _DEFAULTS = {"live": "inuse_space", "allocated": "alloc_space", "stacked": "alloc_space_by_stack"}
-LABELS = ("site", "cache", "process", "cgroup")
+LABELS = ("site", "cache", "module", "process", "cgroup")
+_STEP = 1024  # samples
 
 
 class _Profile:
@@ -90,7 +98,7 @@ class _Profile:
         string = self.string
         types = [
             block(1, integer(1, string(name)) + integer(2, string(unit)))
-            for name, unit in _SAMPLE_TYPES
+            for name, unit in SAMPLE_TYPES
         ]
         profile_fields = (
             integer(9, round(time * 1e9)),
@@ -116,13 +124,22 @@ def to_pprof(
     negative. `value` (live, allocated or stacked) is shown first; `by` adds dimensions to the
     labels.
     """
+    return to_end(pprof_steps(now, before, value, by))
+
+
+def pprof_steps(
+    now: TimedSnapshot, before: TimedSnapshot | None, value: str = "live", by: Sequence[str] = ()
+) -> Steps[bytes]:
+    """Return what to_pprof() does, in steps."""
     profile, snapshot = _Profile(), now.snapshot
     earlier = before.snapshot if before is not None else None
     labels = (*LABELS, *(name for name in by if name not in (*LABELS, "stack")))
     parts = live(snapshot) if earlier is None else changed(earlier, snapshot)
-    _add_live(profile, live_paths(parts, ("stack", *labels)), labels)
-    _add_allocated(profile, allocated_paths(snapshot, earlier))
-    _add_stacked(profile, allocated_stack_paths(snapshot, earlier))
+    yield
+    paths = yield from live_path_steps(parts, ("stack", *labels))
+    yield from _add_live(profile, paths, labels)
+    yield from _add_allocated(profile, allocated_paths(snapshot, earlier))
+    yield from _add_stacked(profile, allocated_stack_paths(snapshot, earlier))
     start = earlier.tracking.seconds if earlier is not None else 0.0
     return profile.pack(
         value,
@@ -138,35 +155,43 @@ def _locations(profile: _Profile, paths: Paths) -> Callable[[int], int]:
     return cache(lambda frame: profile.location(paths.frames[frame].name))
 
 
-def _add_live(profile: _Profile, paths: Paths, labels: Sequence[str]) -> None:
+def _rows(paths: Paths) -> Iterator[tuple[int, tuple[tuple[int, ...], int, int]]]:
+    """Return path, bytes and objects of each path, numbered."""
+    columns = (paths.paths, paths.bytes.tolist(), paths.objects.tolist())
+    return enumerate(zip(*columns, strict=True))
+
+
+def _add_live(profile: _Profile, paths: Paths, labels: Sequence[str]) -> Steps[None]:
     """Add paths that end with a frame of each label."""
     location, names = _locations(profile, paths), [frame.name for frame in paths.frames]
     count = len(labels)
-    for path, size, objects in zip(
-        paths.paths, paths.bytes.tolist(), paths.objects.tolist(), strict=True
-    ):
+    for number, (path, size, objects) in _rows(paths):
+        if number % _STEP == 0:
+            yield
         stack = list(map(location, path[-count - 1 :: -1]))
         pairs = zip(labels, path[-count:], strict=True)
         texts = [profile.label(key, names[frame]) for key, frame in pairs if names[frame]]
         profile.sample(stack, (0, 0, objects, size, 0), texts)
 
 
-def _add_stacked(profile: _Profile, paths: Paths) -> None:
+def _add_stacked(profile: _Profile, paths: Paths) -> Steps[None]:
     """Add paths of functions only."""
     location = _locations(profile, paths)
-    for path, size in zip(paths.paths, paths.bytes.tolist(), strict=True):
+    for number, (path, size, _) in _rows(paths):
+        if number % _STEP == 0:
+            yield
         profile.sample(list(map(location, path[::-1])), (0, 0, 0, 0, size), ())
 
 
-def _add_allocated(profile: _Profile, paths: Paths) -> None:
+def _add_allocated(profile: _Profile, paths: Paths) -> Steps[None]:
     """Add paths of module, function and call site."""
-    for path, size, objects in zip(
-        paths.paths, paths.bytes.tolist(), paths.objects.tolist(), strict=True
-    ):
+    for number, (path, size, objects) in _rows(paths):
+        if number % _STEP == 0:
+            yield
         module, function, site = (paths.frames[frame].name for frame in path)
         suffix = "" if module == CORE_KERNEL else f" [{module}]"
         profile.sample(
             [profile.location(function + suffix)],
             (objects, size, 0, 0, 0),
-            [profile.label("site", site + suffix)],
+            [profile.label("site", site + suffix), profile.label("module", module)],
         )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pure_protobuf.annotations import Field
 from pure_protobuf.message import BaseMessage
 
-from slabmon.report.protowire import block, integer, packed, varint
+from slabmon.export.protowire import block, integer, packed, varint
 
 
 @dataclass

@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Generator, Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from slabmon import model
 from slabmon.analysis.delta import difference
 from slabmon.analysis.grouping import DIMENSIONS, NO_STACK
+from slabmon.analysis.weights import Part
 from slabmon.base.arrays import F64, I64
 from slabmon.model import CORE_KERNEL, NO_DRIVER, Device, Site, Snapshot
-from slabmon.report.weights import Part
 
 # Kinds of frames: a function of the core kernel or of a module, a cache, another label, a remark.
 FUNCTION, MODULE, CACHE, LABEL, REMARK = range(5)
@@ -23,8 +23,24 @@ BY_STACK = ("stack", "cache")
 OTHER_STACKS = "[other stacks]"
 # The call site is among this many innermost frames; frames inside it are the allocator's.
 _INNER_FRAMES = 8
+_STEP = 1024  # paths
 # Functions that call the programs of a tracepoint; they are not callers of the allocator.
 _TRACING = "__traceiter_"
+
+
+T = TypeVar("T")
+# Work in steps: each yield is a place to pause, the value returned is the result.
+Steps = Generator[None, None, T]
+
+
+def to_end(steps: Steps[T]) -> T:
+    """Do all steps and return the result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 class Frame(NamedTuple):
@@ -160,6 +176,11 @@ def _dimension(name: str, snapshot: Snapshot, sums: _PathSums) -> Values:
 
 def live_paths(parts: Iterable[Part], by: Sequence[str] = BY_STACK) -> Paths:
     """Return the tracked objects by dimensions (analysis.grouping); `stack` is many frames."""
+    return to_end(live_path_steps(parts, by))
+
+
+def live_path_steps(parts: Iterable[Part], by: Sequence[str]) -> Steps[Paths]:
+    """Return what live_paths() does, in steps of a few milliseconds after the first."""
     sums = _PathSums()
     for part in parts:
         if not len(part.object_ids):
@@ -177,7 +198,10 @@ def live_paths(parts: Iterable[Part], by: Sequence[str] = BY_STACK) -> Paths:
         ]
         to_path = [cache(path) for _, path in columns]
         indices = (groups[part.object_ids][first].tolist() for groups, _ in columns)
-        for row, *values in zip(zip(*indices, strict=True), *values_by_group, strict=True):
+        rows = zip(zip(*indices, strict=True), *values_by_group, strict=True)
+        for number, (row, *values) in enumerate(rows):
+            if number % _STEP == 0:
+                yield
             path: tuple[int, ...] = ()
             for index, column_path in zip(row, to_path, strict=True):
                 path += column_path(index)
