@@ -12,27 +12,23 @@ renamed (slabmon.store.codec, ADR 9).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from msgspec import Meta
 
 from slabmon.base.arrays import F64, I32, I64, U32, U64, Bytes
-from slabmon.base.escape import HARMLESS
+from slabmon.base.escape import printable
+from slabmon.base.fields import Host, Int, Real, Text
 from slabmon.base.names import cache_family
+from slabmon.census.model import Census
 
 LARGE_CACHE = "kmalloc-large"
 UNRESOLVED_CACHE = "[unresolved]"
 CORE_KERNEL = "[core kernel]"
 NO_DRIVER = "[no driver]"
-
-# Bounds of fields. They are not checked when a Snapshot is created in this process, only by
-# slabmon.store.codec, when one comes from a file or over a connection.
-Int = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]  # fits numpy's int64
-Real = Annotated[float, Meta(ge=-1e300, le=1e300)]  # finite
-Text = Annotated[str, Meta(pattern=HARMLESS, max_length=1 << 16)]
+CENSUS_FEATURE = "census"  # among the features only if the last attempt at one failed
 
 
 class Live(NamedTuple):
@@ -262,17 +258,6 @@ class Stacked:
     stderr: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
-@dataclass(frozen=True)
-class Host:
-    """One machine and boot. `memory_bytes` is the memory that the kernel manages (0: not known)."""
-
-    release: Text
-    machine: Text
-    cpus: Int
-    boot_id: Text
-    memory_bytes: Int = 0
-
-
 class Mode(StrEnum):
     """Mode of tracking: a sample of all allocations, or every one that passes a filter."""
 
@@ -312,7 +297,8 @@ class FeatureState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All facts about one host at one instant."""
+    """All facts about one host at one instant. `census` is the last one taken until then, None if
+    there was none; its own `taken` says when."""
 
     host: Host
     tracking: Tracking
@@ -328,6 +314,14 @@ class Snapshot:
     features: Mapping[Text, FeatureState]
     tracked: Tracked
     stacked: Stacked = field(default_factory=Stacked)
+    census: Census | None = None
+
+    def without_census(self, reason: str) -> Snapshot:
+        """Return this snapshot, saying why the last attempt at a census failed."""
+        return replace(
+            self,
+            features={**self.features, CENSUS_FEATURE: FeatureState(State.OFF, printable(reason))},
+        )
 
     @property
     def taken(self) -> float:

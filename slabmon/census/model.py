@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from slabmon.model import Host, Text
+from slabmon.base.fields import Host, Int, Real, Text
 
 TENTHS = 10
 
@@ -24,11 +24,11 @@ class CgroupState(StrEnum):
 class NodeSlabs:
     """Slabs of one cache on one NUMA node."""
 
-    node: int
-    slabs: int
-    objects: int
-    in_use: int
-    slab_bytes: int
+    node: Int
+    slabs: Int
+    objects: Int
+    in_use: Int
+    slab_bytes: Int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,26 +44,31 @@ class CensusCache:
 
     name: Text
     aliases: tuple[Text, ...] = ()
-    slabs: int
-    objects: int
-    in_use: int
-    free: int
-    object_size: int
-    size: int
-    slab_bytes: int
-    spare_bytes: int = 0
-    empty_slabs: int = 0
-    fill: tuple[int, ...] = (0,) * TENTHS
+    slabs: Int
+    objects: Int
+    in_use: Int
+    free: Int
+    object_size: Int
+    size: Int
+    slab_bytes: Int
+    spare_bytes: Int = 0
+    empty_slabs: Int = 0
+    fill: tuple[Int, ...] = (0,) * TENTHS
     nodes: tuple[NodeSlabs, ...] = ()
+
+    @property
+    def alias_names(self) -> str | None:
+        """The aliases in one text, None if there are none."""
+        return " ".join(self.aliases) or None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageBlocks:
     """Page-backed kmalloc of one order: blocks of 2^order pages."""
 
-    order: int
-    objects: int
-    bytes: int
+    order: Int
+    objects: Int
+    bytes: Int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +83,11 @@ class CgroupObjects:
 
     cgroup: Text
     state: CgroupState
-    cgroups: int = 1
-    objects: int
-    bytes: int
-    by_cache: Mapping[Text, int] = field(default_factory=dict)  # bytes
-    objects_by_cache: Mapping[Text, int] = field(default_factory=dict)
+    cgroups: Int = 1
+    objects: Int
+    bytes: Int
+    by_cache: Mapping[Text, Int] = field(default_factory=dict)  # bytes
+    objects_by_cache: Mapping[Text, Int] = field(default_factory=dict)
 
 
 class Certainty(StrEnum):
@@ -104,9 +109,9 @@ class OwnedObjects:
     module: Text | None = None
     signature: Text
     certainty: Certainty
-    objects: int
-    bytes: int
-    objects_stderr: float = 0.0
+    objects: Int
+    bytes: Int
+    objects_stderr: Real = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +123,8 @@ class OrphanObjects:
     type: Text | None = None
     module: Text | None = None
     signature: Text
-    objects: int
-    bytes: int
+    objects: Int
+    bytes: Int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,15 +140,15 @@ class Census:
     """
 
     host: Host
-    taken: float = 0.0
-    seconds: float
-    cpu_seconds: float
-    peak_bytes: int
-    passes: int
-    pages_read: int
-    objects: int
-    sampled: float | bool = False
-    changed_slabs: int = 0
+    taken: Real = 0.0
+    seconds: Real
+    cpu_seconds: Real
+    peak_bytes: Int
+    passes: Int
+    pages_read: Int
+    objects: Int
+    sampled: Real | bool = False
+    changed_slabs: Int = 0
     caches: tuple[CensusCache, ...] = ()
     page_blocks: tuple[PageBlocks, ...] = ()
     cgroups: tuple[CgroupObjects, ...] = ()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -15,12 +16,13 @@ from slabmon.cli.source_options import LOCAL_SESSION, add_connect, open_source, 
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.settings import Settings
 from slabmon.runtime.signals import stop_signals
-from slabmon.sources import SnapshotSource
+from slabmon.sources import SnapshotSource, request_census
 
 if TYPE_CHECKING:
     from slabmon.store.writer import RecordingWriter
 
 MIN_INTERVAL_SECONDS = 0.1
+CENSUS_INTERVAL = "1h"
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -40,6 +42,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seconds", metavar="DURATION", help="stop after this time (default: never)"
+    )
+    parser.add_argument(
+        "--census",
+        metavar="DURATION",
+        help=f"time between censuses (default {CENSUS_INTERVAL}; 0: none); see `slabmon census`",
     )
     parser.add_argument("--keep", metavar="DURATION", help="delete snapshots older than this")
     parser.add_argument(
@@ -62,12 +69,15 @@ def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from slabmon.store.writer import RecordingWriter, Retention
 
-    refuse_elsewhere(options, "exact", "sample_bytes")
+    refuse_elsewhere(options, "exact", "sample_bytes", "census")
     interval = duration(options.interval)
     if interval < MIN_INTERVAL_SECONDS:
         raise UsageError(
             f"--interval: expected at least {MIN_INTERVAL_SECONDS} s, got {options.interval}"
         )
+    census = 0.0  # a daemon takes its own
+    if options.connect is None:
+        census = duration(CENSUS_INTERVAL if options.census is None else options.census)
     retention = Retention.parse(options.keep, options.max_size)
     settings = Settings(
         sample_bytes=Settings.sample_bytes
@@ -82,21 +92,26 @@ def run(options: argparse.Namespace) -> int:
     ):
         sys.stderr.write(f"recording to {options.output} every {interval:g} s; Ctrl-C stops it\n")
         sys.stderr.flush()
-        count = _record(source, history, interval, end)
+        count = _record(source, history, interval, census, end)
     sys.stderr.write(f"{count} snapshot{'' if count == 1 else 's'} recorded\n")
     return 0
 
 
 def _record(
-    source: SnapshotSource, history: RecordingWriter, interval: float, seconds: float
+    source: SnapshotSource, history: RecordingWriter, interval: float, census: float, seconds: float
 ) -> int:
-    """Record until a signal, or for `seconds`; return the number of snapshots."""
+    """Record until a signal, or for `seconds`; return the number of snapshots. A census is
+    requested at once and every `census` seconds; 0: none is."""
     with stop_signals() as stopped:
         start = time.monotonic()
+        census_due = start if census else math.inf
         history.append(source.snapshot(details=True))
         count, failing = 1, False
         due = start + interval
         while due - start <= seconds and not stopped(due - time.monotonic()):
+            if time.monotonic() >= census_due:
+                request_census(source)
+                census_due += census
             try:
                 snapshot = source.snapshot(details=True)
             except SlabmonError as error:

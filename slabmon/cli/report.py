@@ -8,10 +8,11 @@ import gc
 import math
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
 from slabmon.cli.snapshot import seconds
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from slabmon.report.selection import ReportPeriod
     from slabmon.sources import SnapshotSource
     from slabmon.sources.daemon import DaemonSource
+    from slabmon.sources.live import LiveSource
     from slabmon.sources.recording import RecordingSource
 
 FORMATS = ("html", "pprof", "folded")
@@ -168,11 +170,7 @@ def _subject(options: argparse.Namespace) -> ReportPeriod:
             return _recorded(options, source)
         if isinstance(source, DaemonSource):
             return _of_daemon(options, source)
-        return _watched(
-            source,
-            OWN_SECONDS if options.seconds is None else options.seconds,
-            "a local session",
-        )
+        return _of_session(options, cast("LiveSource", source))
 
 
 def _recorded(options: argparse.Namespace, source: RecordingSource) -> ReportPeriod:
@@ -210,8 +208,19 @@ def _of_daemon(options: argparse.Namespace, daemon: DaemonSource) -> ReportPerio
     return replace(period, leaks=asked(daemon, period.now.time if options.end else None))
 
 
-def _watched(source: SnapshotSource, watch: float, origin: str) -> ReportPeriod:
-    """Watch a source for `watch` seconds; report on the moment at the end."""
+def _of_session(options: argparse.Namespace, source: LiveSource) -> ReportPeriod:
+    """Watch a local session; a page also shows a census."""
+    if options.format == "html":
+        source.request_census()
+    seconds = OWN_SECONDS if options.seconds is None else options.seconds
+    return _watched(source, seconds, "a local session", source.wait_for_census)
+
+
+def _watched(
+    source: SnapshotSource, watch: float, origin: str, ready: Callable[[], object] = lambda: None
+) -> ReportPeriod:
+    """Watch a source for `watch` seconds and until it is `ready`; report on the moment at the
+    end."""
     from slabmon.report.selection import MAX_POINTS, ReportPeriod, growth_history
     from slabmon.store.recording import TimedSnapshot
 
@@ -220,5 +229,6 @@ def _watched(source: SnapshotSource, watch: float, origin: str) -> ReportPeriod:
     for step in track(range(1, steps + 1), steps, "watching"):
         history.add(source.snapshot())
         time.sleep(max(0.0, start + watch * step / steps - time.monotonic()))
+    ready()
     snapshot = source.snapshot(details=True)
     return ReportPeriod(origin, TimedSnapshot(time.time(), snapshot), None, history.add(snapshot))

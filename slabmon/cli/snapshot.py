@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slabmon.base.errors import UsageError
 from slabmon.base.format import duration
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.settings import Settings
-from slabmon.runtime.progress import wait
+from slabmon.runtime.progress import share_bar, wait
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.drilldown import grouped_view
 
@@ -89,6 +90,8 @@ def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from slabmon.analysis.grouping import parse_dimensions
     from slabmon.export import text
+    from slabmon.kernel.census.run import take_census
+    from slabmon.kernel.census.settings import CensusSettings
     from slabmon.kernel.session import open_tracker
     from slabmon.views.table import Table
 
@@ -108,6 +111,9 @@ def run(options: argparse.Namespace) -> int:
         snapshot = tracker.snapshot(details=view.details)
     if settings.exact is not None and not len(snapshot.tracked.bytes):
         sys.stderr.write(f"slabmon: {_nothing_matched(snapshot)}\n")
+    if view.census:
+        with share_bar("reading slabs") as progress:
+            snapshot = replace(snapshot, census=take_census(CensusSettings(), progress))
     if options.format == "json":
         sys.stdout.write(text.to_json(snapshot, by) + "\n")
         return 0

@@ -15,9 +15,9 @@ from xml.etree import ElementTree
 
 from slabmon import __version__
 from slabmon.analysis.leftovers import Leftovers, LeftStack
+from slabmon.base.fields import Host
 from slabmon.base.format import bytes_text, duration
 from slabmon.base.losses import LossClass, loss_class
-from slabmon.model import Host
 
 SCHEMA = 1
 NOTHING = "nothing left"

@@ -18,6 +18,7 @@ from slabmon.base.arrays import I32, Bool, Records
 from slabmon.base.clock import suspended
 from slabmon.base.errors import UsageError
 from slabmon.base.escape import escape
+from slabmon.base.fields import Host
 from slabmon.base.losses import DEVICE_LEDGER_DISAGREEMENT, DEVICE_WALK_FAILED, RECURSION_PREFIX
 from slabmon.kernel.bpf import syscall
 from slabmon.kernel.bpf.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODULE_EVENT
@@ -54,7 +55,6 @@ from slabmon.model import (
     Cache,
     Device,
     FeatureState,
-    Host,
     Mode,
     NodeUse,
     ProgramCost,

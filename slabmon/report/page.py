@@ -27,6 +27,7 @@ from slabmon.report.selection import GROWING, ReportPeriod
 from slabmon.report.summary import Growth, grown, size, summary
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
+from slabmon.views.census import note
 from slabmon.views.columns import Column
 from slabmon.views.drilldown import grouped_view
 from slabmon.views.table import Table
@@ -35,7 +36,10 @@ from slabmon.views.window import Instant, Window
 
 _ASSETS = Path(__file__).parent / "assets"
 _SCRIPTS = ("common.js", "flame.js", "treemap.js", "report.js")
-_TABLES = ("caches", "sites", "devices", "drivers", "gfp", "nodes", "sizes", "programs")
+_TABLES = (
+    *("caches", "sites", "owners", "census", "devices", "drivers", "gfp", "nodes", "sizes"),
+    "programs",
+)
 TOP_ROWS, GROWN_ROWS = 25, 8
 MAP_NODES = 3_000  # of a treemap, whose areas become invisible sooner than a flame graph's widths
 TOPICS = {
@@ -64,6 +68,7 @@ class TableSection:
     """A table of the page, with the first of `total` rows."""
 
     title: str
+    note: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     total: int
@@ -265,4 +270,6 @@ def _section(table: Table) -> TableSection:
             texts(table, order, columns), table.cells(order, columns), strict=True
         )
     ]
-    return TableSection(table.view.title, columns, rows, len(table))
+    return TableSection(
+        table.view.title, note(table.view, table.window.snapshot), columns, rows, len(table)
+    )

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +30,21 @@ class SnapshotSource(Protocol):
         `details` requests kernel stacks and cgroup paths of tracked objects, where they cost extra.
         """
         ...
+
+
+class CensusTaker(Protocol):
+    """Implemented as well by sources that can take a census: a local session, a daemon."""
+
+    def request_census(self) -> None:
+        """Let a census be taken, unless one is under way. It is not waited for: the snapshots after
+        it have it."""
+        ...
+
+
+def request_census(source: SnapshotSource) -> None:
+    """Let a source take a census, if it can."""
+    if hasattr(source, "request_census"):
+        cast(CensusTaker, source).request_census()
 
 
 class Past(Protocol):

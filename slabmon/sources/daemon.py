@@ -11,7 +11,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.message import Message
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +61,8 @@ class NotReady(UsageError):
 
 
 class DaemonSource:
-    """A SnapshotSource and a Past over one connection, reopened if the daemon has closed it.
+    """A SnapshotSource, a CensusTaker and a Past over one connection, reopened if the daemon has
+    closed it.
 
     A path in the URL is prepended to the API's paths, for daemons behind a proxy. `user:password@`
     in the URL is sent as basic authentication. `ca_file` verifies https:// instead of the system's
@@ -198,6 +199,11 @@ class DaemonSource:
                 f"{self.url}: this version of slabmon does not understand the daemon's census: "
                 f"{escape(str(error).encode())}"
             ) from error
+
+    def request_census(self) -> None:
+        """See CensusTaker."""
+        with suppress(UsageError):  # it takes one, or may not now, or is of an earlier version
+            self.census()
 
     def _ask(self, path: str, content_type: str, limit: int) -> tuple[bytes, Message]:
         """Return body and headers of an answer of this content type."""

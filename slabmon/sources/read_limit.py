@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 class ReadLimit(NamedTuple):
-    """At most `most` snapshots, and no more than have about `rows` rows and tracked objects
-    together; but always `least`."""
+    """At most `most` snapshots, and no more than have about `rows` rows, tracked objects and
+    owners of a census together; but always `least`."""
 
     most: int
     rows: int
@@ -21,6 +21,7 @@ class ReadLimit(NamedTuple):
         """Return how many snapshots of the size of this one to read."""
         rows = sum(map(len, (snapshot.caches, snapshot.sites, snapshot.devices)))
         rows += len(snapshot.tracked.bytes)
+        rows += len(snapshot.census.owners) if snapshot.census else 0
         return max(self.least, min(self.most, self.rows // max(1, rows)))
 
 

@@ -90,7 +90,7 @@ class TopApp(App[int]):
             self._handle_signals()
         self.set_interval(1.0, self._update_header)
         self.grid.focus()
-        self.feed.judge(self.browser.place.view.judged)
+        self._prepare_view()
         self._count_down()
 
     def _handle_signals(self) -> None:
@@ -145,11 +145,19 @@ class TopApp(App[int]):
     def _show(self, arrived: bool = False) -> None:
         """Redraw the table; `arrived`: for the first time at this place."""
         if arrived:
-            self.feed.judge(self.browser.place.view.judged)
+            self._prepare_view()
             self.grid.arrive()
         else:
             self.grid.redraw()
         self._update_header()
+
+    def _prepare_view(self) -> None:
+        """Let the feed have what the present view needs beside snapshots."""
+        view = self.browser.place.view
+        self.feed.judge(view.judged)
+        present = self.reading.moment is None
+        if view.census and present and self.browser.window.snapshot.census is None:
+            self.feed.take_census()
 
     def _fatal_error(self) -> None:
         """Override Textual's hook, which prints a traceback: the command reports the error instead,

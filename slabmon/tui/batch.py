@@ -12,13 +12,14 @@ from slabmon.base.errors import SlabmonError
 from slabmon.export.text import to_table
 from slabmon.leaks.observer import Observer
 from slabmon.runtime.signals import stop_signals
-from slabmon.sources import SnapshotSource
+from slabmon.sources import SnapshotSource, request_census
 from slabmon.sources.lookback import PolledJudge, assessment, fill, past_of
 from slabmon.sources.recording import RecordingSource
 from slabmon.tui.browser import Browser
 from slabmon.tui.header import facts
 from slabmon.tui.start import Start
 from slabmon.views.catalogue import VIEWS
+from slabmon.views.census import note
 from slabmon.views.summary import summarize
 from slabmon.views.window import WindowBuilder
 
@@ -37,6 +38,8 @@ def run(source: SnapshotSource, start: Start) -> int:
             with suppress(SlabmonError):  # not every daemon keeps history
                 fill(history, past, source.snapshot().taken)
         browser = start.browser(history.add(source.snapshot(details=True)))
+        if browser.place.view.census and browser.window.snapshot.census is None:
+            request_census(source)
         for number in count(1):
             sys.stdout.write(page(browser))
             sys.stdout.flush()
@@ -59,4 +62,5 @@ def page(browser: Browser) -> str:
     at = time.strftime("%F %T", time.localtime(browser.window.snapshot.taken))
     head = [f"slabmon top - {at} - {browser.crumbs}"]
     head += facts(summarize(browser.window))
+    head += filter(None, [note(browser.place.view, browser.window.snapshot)])
     return "\n".join(head) + "\n\n" + to_table(browser.table, browser.order) + "\n"

@@ -23,12 +23,12 @@ from slabmon.views.window import Instant, Window
 # slabtop's sort letters, each for the first of these columns that a view has. Letters of figures
 # that slabmon does not have (objects and pages per slab, number of slabs) stand for its own.
 SORT_LETTERS: dict[str, tuple[str, ...]] = {
-    "a": ("active_objects", "live_objects", "resources", "allocs"),
+    "a": ("active_objects", "live_objects", "resources", "allocs", "in_use"),
     "b": ("allocated_bytes", "bytes", "managed_bytes"),
     "c": ("slab_bytes", "bytes"),
     "l": ("live_bytes", "managed_bytes"),
     "v": ("allocs_per_second", "count_per_second"),
-    "o": ("total_objects", "live_objects", "resources", "count"),
+    "o": ("total_objects", "live_objects", "resources", "count", "objects"),
     "p": ("growth_bytes_per_hour",),
     "s": ("object_size", "le", "order"),
     "u": ("use_ratio", "waste_ratio"),

@@ -19,7 +19,7 @@ from slabmon.base.errors import SlabmonError
 from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
 from slabmon.model import Snapshot
-from slabmon.sources import SnapshotSource
+from slabmon.sources import SnapshotSource, request_census
 from slabmon.sources.lookback import PolledJudge, assessment, fill, past_of
 from slabmon.sources.playback import PlaybackClock
 from slabmon.sources.recording import RecordingSource
@@ -105,6 +105,10 @@ class Feed:
             self._judge.wanted = wanted
             self._judge.forget()
             self.read()
+
+    def take_census(self) -> None:
+        """Let the source take a census, if it can."""
+        self._requests.put(lambda: request_census(self._source))
 
     def play(self, speed: float) -> None:
         """Let the past continue at this speed, 0 stops it."""

@@ -8,6 +8,7 @@ from operator import attrgetter
 from slabmon.base.units import BYTES, BYTES_PER_HOUR, COUNT, PER_SECOND, PERCENT, SECONDS
 from slabmon.views import columns as c
 from slabmon.views import rows
+from slabmon.views.census import CENSUS, OF_CACHE, OWNERS
 from slabmon.views.columns import Column, Kind, attribute, dimension, label
 from slabmon.views.drilldown import group_links
 from slabmon.views.families import FAMILIES
@@ -115,7 +116,7 @@ _ALL = (
         sort="allocated_bytes",
         figure="live.bytes",
         figure_error="live.stderr_bytes",
-        links=group_links("cache", get=attrgetter("name")),
+        links=(*group_links("cache", get=attrgetter("name")), *OF_CACHE),
     ),
     View(
         name="sites",
@@ -406,6 +407,8 @@ _ALL = (
         links=group_links("gfp", get=attrgetter("name")),
     ),
     FAMILIES,
+    CENSUS,
+    OWNERS,
     View(
         name="sizes",
         title="kmalloc requests by size",

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slabmon.model import Host, Tracking
+from slabmon.base.fields import Host
+from slabmon.model import Tracking
 from slabmon.views.window import Window
 
 # Shorter pauses and suspensions are not shown.

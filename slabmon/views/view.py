@@ -82,6 +82,7 @@ class View:
     origin: name of the view that this one was narrowed from, "" for a standing view.
     where: labels of the tracked objects that this view was narrowed to.
     judged: whether its rows come from an assessment of leaks instead of a snapshot.
+    census: whether its rows come from the snapshot's census.
     """
 
     name: str
@@ -98,6 +99,7 @@ class View:
     origin: str = ""
     where: Where = ()
     judged: bool = False
+    census: bool = False
 
     def column(self, name: str) -> Column:
         """Return the column of this name."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,15 +13,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import pytest
 
+from slabmon.store.recording import Recording
 from tests.live.daemon import PATIENCE_SECONDS, Daemon
 
 pytestmark = pytest.mark.live
 
 LONGEST_SCRAPE_SECONDS = 2.0
+KERNEL_ADDRESS = re.compile(r"\bf{4}[0-9a-f]{12}\b")
 
 
 @pytest.fixture
@@ -69,6 +73,43 @@ def test_a_census_is_taken_on_request_and_scrapes_do_not_wait(daemon: Daemon) ->
         check=True,
     )
     assert json.loads(printed.stdout)["taken"] >= float(str(census["taken"]))
+
+
+def test_opening_a_view_gets_a_census_which_reaches_page_report_and_history(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    def ask(path: str) -> bytes:
+        with urllib.request.urlopen(f"{daemon.url}{path}", timeout=30) as answer:
+            body: bytes = answer.read()
+            return body
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (table := json.loads(ask("/api/v1/table?view=owners")))["rows"]:
+        assert "no census yet" in table["view"]["note"]
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert table["view"]["note"].startswith("census of ")
+    signatures = {row["texts"][0] for row in table["rows"]}
+    assert "struct dentry" in signatures
+    path = quote(json.dumps([["owners", ["dentry"]]]))
+    narrowed = ask(f"/api/v1/table?view=caches&path={path}").decode()
+    assert "struct dentry" in narrowed
+    exported = ask("/api/v1/table.csv?view=census").decode()
+    page, recording = tmp_path / "report.html", tmp_path / "slabs.db"
+    for command in (
+        ("report", "--connect", daemon.url, "--seconds", "0", "-o", str(page)),
+        ("record", "--connect", daemon.url, "--seconds", "0", "-o", str(recording)),
+    ):
+        subprocess.run([sys.executable, "-m", "slabmon", *command], check=True, capture_output=True)
+    shown = page.read_text()
+    assert "what is in slab memory, and whose it is" in shown
+    assert "struct dentry" in shown
+    with Recording(recording) as recorded:
+        census = recorded.at(0.0).snapshot.census
+    assert census
+    assert {row.signature for row in census.owners} >= signatures
+    for text in (json.dumps(table), narrowed, exported, shown, repr(census)):
+        assert not KERNEL_ADDRESS.search(text)
 
 
 def test_a_census_under_way_ends_with_the_daemon(daemon: Daemon) -> None:

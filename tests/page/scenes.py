@@ -8,7 +8,9 @@ from dataclasses import replace
 from functools import cache as once
 
 from slabmon.model import FeatureState, Live, Release, Snapshot, State
+from tests.support import censuses
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
+from tests.support.censuses import rich
 from tests.support.snapshots import synthetic
 
 EVIL = "<script>window.hurt=1</script><img src=x onerror=window.hurt=1>\"'&"
@@ -94,6 +96,7 @@ def growing(seconds: float) -> Snapshot:
             {1: ("keep_it", "probe", "do_init"), 2: ("read_it", "vfs_read")},
             {7: "/system.slice/leaker.service", 8: "/user.slice"},
         ),
+        census=rich(seconds),
     )
 
 
@@ -120,16 +123,17 @@ def hostile(seconds: float) -> Snapshot:
         losses={EVIL: 5},
         features={EVIL: FeatureState(State.DEGRADED, EVIL)},
         tracked=tracked(objects, {1: (EVIL, "x")}, {1: "/" + EVIL}),
+        census=rich(seconds, EVIL),
     )
 
 
 @once
 def _large() -> Snapshot:
-    return synthetic()
+    return replace(synthetic(), census=censuses.large())
 
 
 def large(seconds: float) -> Snapshot:
-    """10,000 sites, 1,000 caches, 5,000 devices."""
+    """10,000 sites, 1,000 caches, 5,000 devices, a census with 5,000 owners."""
     return replace(_large(), tracking=replace(_large().tracking, seconds=seconds))
 
 
@@ -137,6 +141,7 @@ SCENES: dict[str, Callable[[float], Snapshot]] = {
     "growing": growing,
     "kept": growing,
     "secured": growing,
+    "uncounted": lambda seconds: replace(growing(seconds), census=None),
     "hostile": hostile,
     "large": large,
     "still": lambda seconds: growing(60.0),

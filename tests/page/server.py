@@ -18,7 +18,6 @@ from slabmon.base.clock import boottime
 from slabmon.model import Snapshot
 from slabmon.runtime.figures import DaemonFigures, MemoryFigures, ProcessMemory
 from slabmon.sources import SteppedPast
-from slabmon.store.codec import encode
 from slabmon.store.recording import Recording, TimedSnapshot
 from slabmon.store.settings import HistorySettings
 from slabmon.web.app import make_app
@@ -31,7 +30,6 @@ from slabmon.web.serving.config import WebConfig
 from slabmon.web.serving.server import Server
 from slabmon.web.settings import WebSettings
 from tests.page.scenes import PASSWORD, SCENES, USER
-from tests.support import censuses
 
 FIRST_SECONDS = {"kept": 7200.0}
 STEP = 10.0
@@ -49,7 +47,6 @@ class Scene:
         self._began, self.since = time.monotonic(), time.time() - self._first
         self._count = 0
         self._last: Reading | None = None
-        self._census = censuses.large() if name == "large" else None
 
     def snapshot(self, seconds: float) -> Snapshot:
         """So long after tracking began."""
@@ -68,16 +65,15 @@ class Scene:
         )
         last = self._last
         if last and last.age <= SHARED_SECONDS and (last.detailed or not detailed):
-            return Now(last, figures, census=self._census)
+            return Now(last, figures, census=last.snapshot.census)
         found = self.snapshot(self._first + at - self._began)
         self._count += 1
-        encoded = b"" if detailed else encode(found)
-        self._last = Reading(self._count, boottime(), 0.01, detailed, found, encoded)
-        return Now(self._last, figures, census=self._census)
+        self._last = Reading(self._count, boottime(), 0.01, detailed, found)
+        return Now(self._last, figures, census=found.census)
 
     async def census(self, max_age: float) -> CensusNow:
-        """The same one for ever."""
-        return CensusNow(self._census, 1)
+        """The scene's."""
+        return CensusNow(self.snapshot(self._first).census, 1)
 
 
 class Kept:

@@ -34,7 +34,7 @@ def number(text: str) -> float:
 def test_shows_the_same_figures_as_table_and_json(open_page: Open) -> None:
     tab = open_page("still", "#every=true")
     found = growing(60.0)
-    for name in ("caches", "sites", "devices", "drivers", "cgroups", "processes", "gfp"):
+    for name in ("caches", "sites", "devices", "drivers", "cgroups", "processes", "gfp", "owners"):
         tab.page.goto(f"{tab.server.url}#every=true&view=%22{name}%22")
         tab.wait(f"document.querySelector('#views [aria-current]')?.textContent === '{name}'")
         table = Table.of(VIEWS[name], found)
@@ -114,6 +114,31 @@ def test_drills_down_and_back(open_page: Open) -> None:
     expect(tab.page.locator("#path")).to_have_text("caches → leaky → sites")
     tab.page.reload()
     expect(tab.row("keep_it+0x10 [leakmod]")).to_be_visible()
+
+
+def test_a_census_is_a_view_like_the_others(open_page: Open) -> None:
+    tab = open_page("growing", "#view=%22census%22")
+    expect(tab.page.locator("#note")).to_contain_text("census of 2023-")
+    assert tab.names() == ["dentry", "kmalloc-64"]
+    tab.row("kmalloc-64").click()
+    expect(tab.page.locator("#charts")).to_be_hidden()
+    tab.page.locator("#links").get_by_role("link", name="owners").click()
+    expect(tab.page.locator("tbody th")).to_contain_text(["pointed to by evil.name"])
+    assert "has ops card_ops [card] at +8" in tab.names()
+    tab.page.locator("#filter").fill("sure = likely bytes > 100k")
+    expect(tab.page.locator("tbody th")).to_have_text(["pointed to by evil.name"])
+    tab.row("pointed to by evil.name").click()
+    tab.page.locator("#links").get_by_role("link", name="cache", exact=True).click()
+    expect(tab.page.locator("tbody th")).to_have_text(["kmalloc-64"])
+    expect(tab.page.locator("#path")).to_contain_text("pointed to by evil.name")
+
+
+def test_without_a_census_the_page_says_how_to_get_one(open_page: Open) -> None:
+    tab = open_page("uncounted")
+    expect(tab.page.locator("#note")).to_be_hidden()
+    tab.page.get_by_role("link", name="owners", exact=True).click()
+    expect(tab.page.locator("#note")).to_contain_text("no census yet: ")
+    expect(tab.page.locator("#count")).to_have_text("No rows.")
 
 
 def test_from_a_device_to_its_resources_and_on(open_page: Open) -> None:

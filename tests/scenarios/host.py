@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from slabmon.analysis.sampling import probability
+from slabmon.base.fields import Host
 from slabmon.kernel.settings import Settings
-from slabmon.model import Device, Host, Live, Mode, Slabinfo, Snapshot, Tracked, Tracking
+from slabmon.model import Device, Live, Mode, Slabinfo, Snapshot, Tracked, Tracking
 from tests.support.builders import cache, site, snapshot
 
 SiteKey = tuple[str, int, str | None]

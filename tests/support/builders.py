@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from slabmon.base.fields import Host
 from slabmon.kernel.bpf.layout import CONSTANTS
 from slabmon.kernel.probe.gfp import CLASSES, classifier
 from slabmon.leaks.observer import Observer
@@ -17,7 +18,6 @@ from slabmon.model import (
     Device,
     FeatureState,
     GfpClass,
-    Host,
     Live,
     Mode,
     NodeUse,

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Censuses of synthetic hosts, for tests."""
+"""Synthetic censuses: every field has a plain default, tests name what matters."""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
+from slabmon.base.fields import Host
 from slabmon.census.model import (
     Census,
     CensusCache,
@@ -13,7 +15,96 @@ from slabmon.census.model import (
     CgroupState,
     OwnedObjects,
 )
-from slabmon.model import Host
+
+TAKEN = 1_700_000_000.0
+
+
+def census_cache(name: str = "kmalloc-64", **fields: Any) -> CensusCache:
+    """A cache with half of one slab in use."""
+    plain: dict[str, Any] = {
+        "name": name,
+        "slabs": 1,
+        "objects": 64,
+        "in_use": 32,
+        "free": 32,
+        "object_size": 64,
+        "size": 64,
+        "slab_bytes": 4096,
+    }
+    return CensusCache(**{**plain, **fields})
+
+
+def owned(
+    signature: str = "struct thing",
+    objects: int = 3,
+    size: int = 64,
+    cache: str = "kmalloc-64",
+    **fields: Any,
+) -> OwnedObjects:
+    """Objects of `size` bytes each."""
+    plain: dict[str, Any] = {"certainty": Certainty.LIKELY, "bytes": objects * size}
+    return OwnedObjects(cache=cache, signature=signature, objects=objects, **{**plain, **fields})
+
+
+def census(**fields: Any) -> Census:
+    """A census without any rows, of the host of tests.support.builders."""
+    plain: dict[str, Any] = {
+        "host": Host("6.12.0-test", "x86_64", 4, "boot"),
+        "taken": TAKEN,
+        "seconds": 0.25,
+        "cpu_seconds": 0.5,
+        "peak_bytes": 80 << 20,
+        "passes": 1,
+        "pages_read": 262_144,
+        "objects": sum(cache.in_use for cache in fields.get("caches", ())),
+    }
+    return Census(**{**plain, **fields})
+
+
+def rich(seconds: float = 0.0, evil: str = "evil") -> Census:
+    """A census with several caches and owners, of which one grows by a second's time."""
+    number = 1000 + 7 * int(seconds)
+    return census(
+        taken=TAKEN + seconds,
+        sampled=0.925,
+        caches=(
+            census_cache(
+                "dentry",
+                slabs=1200,
+                objects=25_200,
+                in_use=21_000,
+                free=4200,
+                object_size=192,
+                size=192,
+                slab_bytes=1200 * 4096,
+                spare_bytes=200 * 4096,
+                empty_slabs=3,
+            ),
+            census_cache(
+                "kmalloc-64",
+                aliases=("thing_cache", evil),
+                slabs=300,
+                objects=19_200,
+                in_use=number + 3100,
+                free=19_200 - number - 3100,
+                slab_bytes=300 * 4096,
+                spare_bytes=200 * 4096,
+            ),
+        ),
+        owners=(
+            owned(
+                "struct dentry",
+                21_000,
+                192,
+                cache="dentry",
+                type="dentry",
+                certainty=Certainty.EXACT,
+            ),
+            owned("has ops card_ops [card] at +8", number, module="card", objects_stderr=12.5),
+            owned(f"pointed to by {evil}.name", 2100, type=evil),
+            owned("unknown", 1000, certainty=Certainty.UNKNOWN),
+        ),
+    )
 
 
 def large(caches: int = 1_000, cgroups: int = 2_000, owners: int = 5_000) -> Census:

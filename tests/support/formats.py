@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from slabmon import model
+from slabmon.base.fields import Int, Real, Text
 from slabmon.model import Snapshot, Stacked, Tracked
 from slabmon.store import codec
 from slabmon.store.writer import RecordingWriter
@@ -37,11 +37,11 @@ def example() -> Snapshot:
     def value(kind: Any) -> Any:
         number = next(numbers)
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-        if kind in (model.Int, int):
+        if kind in (Int, int):
             return number
-        if kind in (model.Real, float):
+        if kind in (Real, float):
             return number + 0.25
-        if kind in (model.Text, str):
+        if kind in (Text, str):
             return f"text-{number}"
         if kind is bool:
             return True
@@ -97,7 +97,7 @@ def describe() -> str:
 
 
 def _shape(kind: Any, path: str) -> Iterator[tuple[str, str]]:
-    named = {model.Int: "Int", model.Real: "Real", model.Text: "Text", bool: "bool"}
+    named = {Int: "Int", Real: "Real", Text: "Text", bool: "bool"}
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind in named:
         yield path, named[kind]

@@ -10,6 +10,7 @@ from pathlib import Path
 from slabmon.model import Snapshot
 from slabmon.store.writer import RecordingWriter, Retention
 from tests.support.builders import cache
+from tests.support.censuses import rich
 from tests.support.snapshots import full
 
 START = 1_700_000_000.0
@@ -27,6 +28,7 @@ def moment(number: int, noise: int = 256) -> Snapshot:
         caches=(first, plain.caches[1], *others),
         tracking=replace(plain.tracking, seconds=12.5 + number * STEP),
         tracked=replace(plain.tracked, cgroups=cgroups),
+        census=rich(number * STEP) if number else None,
     )
 
 

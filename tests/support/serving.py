@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 
 from slabmon.base.clock import boottime
 from slabmon.runtime.figures import DaemonFigures
-from slabmon.store.codec import encode
 from slabmon.web.app import make_app
-from slabmon.web.feeds.readings import Now, Reading
+from slabmon.web.feeds.readings import CensusNow, Now, Reading
 from slabmon.web.handlers.base import Context
 from slabmon.web.handlers.page import page_files
 from slabmon.web.serving.access import Access
@@ -38,6 +37,7 @@ class FakeSource:
         self.now_is = snapshot()
         self.taken = 0
         self.problem = ""
+        self.census_requests = 0
         self.release = asyncio.Event()
         self.release.set()
         self.last: Reading | None = None
@@ -46,10 +46,12 @@ class FakeSource:
         await self.release.wait()
         self.taken += 1
         if not self.problem:
-            self.last = Reading(
-                self.taken, boottime(), 0.01, detailed, self.now_is, encode(self.now_is)
-            )
+            self.last = Reading(self.taken, boottime(), 0.01, detailed, self.now_is)
         return Now(self.last, DaemonFigures(), self.problem)
+
+    async def census(self, max_age: float) -> CensusNow:
+        self.census_requests += 1
+        return CensusNow()
 
 
 @dataclass
@@ -127,7 +129,7 @@ async def serving(
     settings, config = settings or WebSettings(), config or WebConfig()
     context = Context(settings, Access(config), page_files())
     source = FakeSource()
-    context.source = source
+    context.source = context.censuses = source
     tls = make_context(config.tls) if config.tls else None
     server = Server(make_app(context), context.connections, settings, tls)
     listeners = [socket.create_server(("127.0.0.1", 0), backlog=1024)]

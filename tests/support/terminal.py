@@ -13,10 +13,12 @@ from rich.console import Console
 from textual.pilot import Pilot
 
 from slabmon.base.errors import UsageError
+from slabmon.base.escape import printable
 from slabmon.model import FeatureState, Live, ProgramCost, Release, Slabinfo, Snapshot, State
 from slabmon.tui.app import TopApp
 from slabmon.tui.start import Start
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
+from tests.support.censuses import rich
 
 EVIL = "[red]x[/red]\x1b[31m\n[/]"
 OBJECTS = [
@@ -114,7 +116,8 @@ def host(second: float = 10.0, **fields: Any) -> Snapshot:
         programs=(ProgramCost("kmalloc", 6.5e-5, 500), ProgramCost("kfree", 4.8e-5, 400)),
         **fields,
     )
-    return replace(plain, tracking=replace(plain.tracking, seconds=second))
+    tracking = replace(plain.tracking, seconds=second)
+    return replace(plain, tracking=tracking, census=rich(second, printable(EVIL)))
 
 
 class Script:
@@ -122,7 +125,7 @@ class Script:
 
     def __init__(self, now: Snapshot | Exception) -> None:
         self.now = now
-        self.opened = self.closed = 0
+        self.opened = self.closed = self.censuses = 0
 
     def __enter__(self) -> Script:
         self.opened += 1
@@ -135,6 +138,9 @@ class Script:
         if isinstance(self.now, Exception):
             raise self.now
         return self.now
+
+    def request_census(self) -> None:
+        self.censuses += 1
 
 
 GONE = UsageError("cannot reach slabmon at unix:/run/x: refused; is it running there?")

@@ -9,6 +9,7 @@ import resource
 import time
 from collections.abc import Callable
 
+from slabmon.base.fields import Host
 from slabmon.census.model import Census
 from slabmon.kernel.census import (
     cgroups,
@@ -27,7 +28,6 @@ from slabmon.kernel.census.types import Types
 from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.btf import Btf
 from slabmon.kernel.probe.facts import count_list, read_text
-from slabmon.model import Host
 
 # Shares of the work that are done after a step. Building the programs is the first of it.
 _BUILT, _READ, _CHARGED, _SEARCHED, _OWNED = 0.15, 0.3, 0.35, 0.6, 0.95

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from slabmon.base.clock import boottime
@@ -40,7 +40,7 @@ SHARED_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Reading:
-    """A snapshot and the bytes it was decoded from.
+    """A snapshot, with the last census.
 
     `number` counts the readings of this process, `at` is the time of its arrival (boottime()),
     `seconds` the time since it was requested.
@@ -51,7 +51,6 @@ class Reading:
     seconds: float
     detailed: bool
     snapshot: Snapshot
-    encoded: bytes
 
     @property
     def age(self) -> float:
@@ -257,10 +256,13 @@ class Channel:
             snapshot = decode(answer.body)
         except BadSnapshot as error:
             raise ProtocolError(str(error)) from error
+        snapshot = replace(snapshot, census=self._census)
+        if answer.figures is not None and answer.figures.census.error:
+            snapshot = snapshot.without_census(answer.figures.census.error)
         seconds = time.monotonic() - request.at
         self._count += 1
         self._last = Reading(
-            self._count, boottime(), seconds, request.command == DETAILED, snapshot, answer.body
+            self._count, boottime(), seconds, request.command == DETAILED, snapshot
         )
         self._settle("")
 

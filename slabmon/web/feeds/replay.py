@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from slabmon.base.clock import boottime
 from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.sources.recording import RecordingSource
-from slabmon.store.codec import encode
 from slabmon.web.app import make_app
 from slabmon.web.feeds.readings import CensusNow, Now, Reading
 from slabmon.web.handlers.base import Context
@@ -39,17 +38,24 @@ class ReplayedReadings:
             moment, snapshot = self._source.recording.at(self._source.clock.now)
         except SlabmonError as error:
             self.failures += 1
-            return Now(self._last, None, str(error))
+            return self._now(str(error))
         if self._last is None or moment != self._moment:
             number = self._last.number + 1 if self._last else 1
             seconds = time.monotonic() - start
-            self._last = Reading(number, boottime(), seconds, True, snapshot, encode(snapshot))
+            self._last = Reading(number, boottime(), seconds, True, snapshot)
             self._moment = moment
-        return Now(self._last, None)
+        return self._now()
+
+    def _now(self, problem: str = "") -> Now:
+        census = self._last.snapshot.census if self._last else None
+        return Now(self._last, None, problem, census)
 
     async def census(self, max_age: float) -> CensusNow:
-        """See CensusSource. Raises UsageError: a recording holds no census."""
-        raise UsageError("a recording holds no census")
+        """See CensusSource. Raises UsageError if none had been recorded by then."""
+        now = await self.now()
+        if now.census is None:
+            raise UsageError("no census had been recorded at this moment of the recording")
+        return CensusNow(now.census, int(now.census.taken * 1000))
 
 
 async def serve(

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tornado.web import HTTPError
@@ -116,9 +118,14 @@ class TableHandler(PageDataHandler):
     """A table as the page shows it, and the header's facts."""
 
     async def work(self, *_: str) -> Callable[[], Body]:
-        """Answer with the rows that the query selects."""
+        """Answer with the rows that the query selects. Without a census, views of it request one,
+        and do not wait for it."""
         query = self.query()
         moment = await self.moment(query)
+        present = self.at() is None
+        if present and query.target_view().census and moment.window.snapshot.census is None:
+            with suppress(UsageError):  # a recording that holds none
+                await self.context.censuses.census(math.inf)
 
         def rows() -> Body:
             document = page_json.table(query, moment, self.span)

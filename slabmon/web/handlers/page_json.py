@@ -16,6 +16,7 @@ from slabmon.base.units import BYTES, PER_SECOND, PERCENT
 from slabmon.model import Mode, Snapshot
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
+from slabmon.views.census import note
 from slabmon.views.chart_history import ChartHistory, rates
 from slabmon.views.columns import OBSERVABLE, Column, Kind
 from slabmon.views.summary import SHOWN_SECONDS, Summary, summarize
@@ -87,6 +88,7 @@ def table(
         "view": {
             "name": view.name,
             "title": view.title,
+            "note": note(view, moment.window.snapshot),
             "sort": query.sort or view.sort,
             "links": [link.title for link in view.links],
         },

@@ -18,6 +18,7 @@ from slabmon.base.escape import escape
 from slabmon.base.parse import moment
 from slabmon.export.leaks import SHARE, to_dict
 from slabmon.export.text import to_json
+from slabmon.model import Snapshot
 from slabmon.sources import MAX_TIMES, TIME_HEADER
 from slabmon.store import codec
 from slabmon.web.feeds.readings import Now
@@ -80,7 +81,7 @@ class SnapshotHandler(PastHandler):
         reading = now.reading
 
         def render(now: Now) -> bytes:
-            return reading.encoded if encoded else to_json(reading.snapshot).encode()
+            return (codec.encode if encoded else _json)(reading.snapshot)
 
         kind = codec.CONTENT_TYPE if encoded else "application/json"
         await self.send(await self.in_turn(lambda: self.context.renderer.body(kind, now, render)))
@@ -92,7 +93,7 @@ class SnapshotHandler(PastHandler):
             self.set_header(TIME_HEADER, f"{recorded.time:.3f}")
             if encoded:
                 return Body(codec.CONTENT_TYPE, codec.encode(recorded.snapshot))
-            return Body("application/json", to_json(recorded.snapshot).encode())
+            return Body("application/json", _json(recorded.snapshot))
 
         context = self.context
         body = await self.recalled(
@@ -101,6 +102,10 @@ class SnapshotHandler(PastHandler):
             )
         )
         await self.send(body)
+
+
+def _json(snapshot: Snapshot) -> bytes:
+    return to_json(snapshot).encode()
 
 
 class LeaksHandler(PastHandler):

@@ -151,6 +151,8 @@ function showPlace() {
     if (link.textContent === state.view && !state.path.length) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  say($("note"), data.view.note);
+  $("note").hidden = !data.view.note;
   say($("title"), state.path.length ? data.view.title.split(" where ")[0] : data.view.title);
   document.title = `slabmon: ${state.path.length ? state.path.at(-1)[3] + " " : ""}${$("title").textContent}`;
   const trail = [make("a", { href: here({ view: state.view }), textContent: state.view })];

@@ -19,6 +19,7 @@ PACKAGE = ROOT / "slabmon"
 # From the ground up. Packages of one layer do not import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("slabmon.base",),
+    ("slabmon.census.model",),
     ("slabmon.runtime", "slabmon.model"),
     ("slabmon.analysis", "slabmon.census"),
     ("slabmon.store", "slabmon.kernel", "slabmon.leaks"),

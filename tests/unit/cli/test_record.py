@@ -14,6 +14,7 @@ from slabmon.base.errors import UnsupportedHost
 from slabmon.cli.main import main
 from slabmon.kernel import session
 from slabmon.model import Snapshot
+from slabmon.sources.live import LiveSource
 from slabmon.store.recording import Recording
 from tests.support.recordings import moment
 from tests.support.snapshots import assert_same
@@ -26,6 +27,7 @@ class Kernel:
         self.taken = 0
         self.fails: set[int] = set()
         self.interrupted_at = -1
+        self.censuses = 0
 
     def snapshot(self, details: bool = False) -> Snapshot:
         assert details
@@ -45,7 +47,11 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     def open_tracker(_: object) -> AbstractContextManager[Kernel]:
         return nullcontext(made)
 
+    def request_census(_: LiveSource) -> None:
+        made.censuses += 1
+
     monkeypatch.setattr(session, "open_tracker", open_tracker)
+    monkeypatch.setattr(LiveSource, "request_census", request_census)
     return made
 
 
@@ -69,6 +75,15 @@ def test_it_records_until_it_is_told_to_stop(
     assert output == ""
     assert errors.splitlines()[-1] == "4 snapshots recorded"
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(("options", "censuses"), [([], 1), (["--census", "0"], 0)])
+def test_censuses_are_taken_at_intervals_from_the_start(
+    tmp_path: Path, kernel: Kernel, options: list[str], censuses: int
+) -> None:
+    path = tmp_path / "slabs.db"
+    assert main(["record", "-o", str(path), "--seconds", "1s", "--interval", "0.2s", *options]) == 0
+    assert kernel.censuses == censuses
 
 
 def test_it_records_for_a_while(tmp_path: Path, kernel: Kernel) -> None:

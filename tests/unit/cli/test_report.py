@@ -16,13 +16,14 @@ from slabmon.cli.main import main
 from slabmon.kernel import session
 from slabmon.model import Snapshot
 from slabmon.runtime import listeners
+from slabmon.sources.live import LiveSource
 from tests.support.recordings import moment, record
 
 
 class Kernel:
     """What open_tracker() gives."""
 
-    taken = 0
+    taken = censuses = 0
 
     def snapshot(self, details: bool = False) -> Snapshot:
         self.taken += 1
@@ -36,7 +37,11 @@ def kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Kernel:
     def open_tracker(_: object) -> AbstractContextManager[Kernel]:
         return nullcontext(made)
 
+    def request_census(_: LiveSource) -> None:
+        made.censuses += 1
+
     monkeypatch.setattr(session, "open_tracker", open_tracker)
+    monkeypatch.setattr(LiveSource, "request_census", request_census)
     monkeypatch.setattr(listeners, "DEFAULT_SOCKET", str(tmp_path / "nobody.sock"))
     return made
 
@@ -148,6 +153,7 @@ def test_programs_of_its_own_are_watched_for_a_while(
     assert run("-o", str(path), *options) == 0
     assert slept == waits
     assert kernel.taken == len(waits) + 1
+    assert kernel.censuses == 1
     assert ("No cache, call site or device grew in the last" in path.read_text()) == bool(waits)
 
 

@@ -11,6 +11,7 @@ import json
 import pytest
 
 from slabmon.base.errors import UsageError
+from slabmon.base.fields import Host
 from slabmon.census.model import (
     Census,
     CensusCache,
@@ -22,7 +23,6 @@ from slabmon.census.model import (
 )
 from slabmon.cli.census import only_cache
 from slabmon.export import census as export
-from slabmon.model import Host
 
 CENSUS = Census(
     host=Host("6.18.0", "x86_64", 2, "boot", 1 << 30),

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import pytest
 
 from slabmon.analysis.leftovers import LeftDevice, Leftovers, LeftStack, Reason
+from slabmon.base.fields import Host
 from slabmon.export.leftovers import Format, RunReport, render
-from slabmon.model import Host
 from tests.support.builders import site
 
 ROW = LeftStack(

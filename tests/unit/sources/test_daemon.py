@@ -276,6 +276,13 @@ def test_a_census_arrives_as_it_was(daemon: Tcp) -> None:
     assert daemon.requests[-1][0].startswith("/api/v1/census?max_age=")
 
 
+def test_a_census_is_requested_and_not_waited_for(daemon: Tcp) -> None:
+    daemon.answers = (503, "text/plain", b"503 a census is being taken: 7 % done\n", None)
+    with DaemonSource(url(daemon)) as source:
+        source.request_census()
+    assert daemon.requests[-1][0].startswith("/api/v1/census?max_age=")
+
+
 def test_a_census_that_is_not_there_yet_can_be_asked_for_again(daemon: Tcp) -> None:
     daemon.answers = (503, "text/plain", b"503 a census is being taken: 7 % done\n", None)
     with DaemonSource(url(daemon)) as source:

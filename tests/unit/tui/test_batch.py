@@ -27,6 +27,16 @@ from tests.support.builders import window_of
 from tests.support.terminal import GONE, Script, host, start
 
 
+def test_a_census_is_requested_if_its_view_is_printed() -> None:
+    source: Any = Steps(replace(host(1), census=None), host(2))
+    with redirect_stdout(io.StringIO()) as output:
+        batch.run(source, replace(start(), view="owners", delay=0.0, count=2))
+    first, second = output.getvalue().split("slabmon top")[1:]
+    assert "no census yet" in first
+    assert "struct dentry" in second
+    assert source.censuses == 1
+
+
 class Steps(Script):
     """Shows one thing after the other."""
 

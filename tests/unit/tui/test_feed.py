@@ -28,6 +28,26 @@ def test_a_vanished_daemon_shows_and_recovers() -> None:
     on_terminal(work, size=(140, 24))
 
 
+def test_a_census_is_requested_when_its_view_is_opened_and_there_is_none() -> None:
+    async def work(terminal: Terminal) -> None:
+        await terminal.press("9")
+        await terminal.read()
+        assert terminal.source.censuses == 0
+        await terminal.press("tab")
+        await terminal.read()
+        assert terminal.source.censuses == 0
+        await terminal.feed(replace(host(20), census=None))
+        assert terminal.source.censuses == 0
+        await terminal.press("tab")
+        await terminal.read()
+        assert terminal.source.censuses == 1
+        assert "no census yet: " in terminal.text
+        await terminal.feed(host(30))
+        assert "census of 2023-" in terminal.text
+
+    on_terminal(work, size=(140, 24))
+
+
 def test_a_bug_in_reading_ends_it() -> None:
     async def work(terminal: Terminal) -> None:
         await terminal.feed(ZeroDivisionError("a bug"))

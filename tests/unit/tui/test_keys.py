@@ -140,6 +140,10 @@ def test_what_belongs_to_a_row_is_turned_through() -> None:
         assert "caches > kmalloc-64 > processes" in terminal.text
         assert terminal.names == ["dd", "cat"]
         await terminal.press("shift+tab", "shift+tab")
+        assert "caches > kmalloc-64 > census" in terminal.text
+        await terminal.press("shift+tab")
+        assert "caches > kmalloc-64 > owners" in terminal.text
+        await terminal.press("shift+tab")
         assert "caches > kmalloc-64 > stacks" in terminal.text
 
     on_terminal(work)

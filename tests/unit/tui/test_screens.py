@@ -32,15 +32,18 @@ PLACES: dict[str, tuple[str, ...]] = {
     "cgroups": ("7",),
     "processes": ("8",),
     "gfp": ("9",),
-    "losses": ("9", "tab", "tab", "tab", "tab"),
+    "census": ("9", "tab", "tab"),
+    "owners": ("9", *["tab"] * 3),
+    "owners-cache": ("9", *["tab"] * 3, "j", "enter"),
+    "losses": ("9", *["tab"] * 7),
     "features": ("shift+tab",),
     "help": ("question_mark",),
     "row": ("i",),
     "filter": ("slash", *"live", "space", "greater_than_sign", "space", *"1k"),
     "caches-paused-mark": ("m", "space"),
 }
-# All places at the width of a plain terminal, two of them on a narrow and a wide one.
-WIDTHS = {60: ("caches", "row"), 80: tuple(PLACES), 140: ("caches", "row")}
+# All places at the width of a plain terminal, some of them on a narrow and a wide one.
+WIDTHS = {60: ("caches", "row"), 80: tuple(PLACES), 140: ("caches", "row", "census", "owners")}
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ class WebTest(AsyncHTTPTestCase):
     def get_app(self) -> Application:
         self.source = FakeSource()
         context = Context(self.settings, Access(self.config), page_files())
-        context.source = self.source
+        context.source = context.censuses = self.source
         context.past = HistoryWriter(HistorySettings(), self.source)
         return make_app(context)
 

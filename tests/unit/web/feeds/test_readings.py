@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slabmon.census.codec import encode as encode_census
+from slabmon.model import CENSUS_FEATURE
 from slabmon.runtime.channel import (
     ALIVE,
     CENSUS,
@@ -325,6 +326,33 @@ def test_readings_wait_for_a_census_that_is_fetched() -> None:
             await census
             assert await collector.answer() == PLAIN
             assert (await reading).reading is not None
+
+    run(check)
+
+
+def test_readings_have_the_last_census_and_why_the_next_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(readings, "SHARED_SECONDS", -1)
+    failed = DaemonFigures(census=CensusFigures(number=1, failures=1, error="census: no room"))
+
+    async def check() -> None:
+        async with channel() as (source, collector):
+            waiting = asyncio.create_task(source.now())
+            assert await collector.command() == PLAIN
+            await collector.send(Answer(PLAIN, True, census_figures(1), BODY).pack())
+            assert (reading := (await waiting).reading)
+            assert reading.snapshot.census is None
+            assert await collector.command() == CENSUS
+            await collector.send(
+                Answer(CENSUS, True, census_figures(1), encode_census(OLD_CENSUS)).pack()
+            )
+            waiting = asyncio.create_task(source.now())
+            assert await collector.command() == PLAIN
+            await collector.send(Answer(PLAIN, True, failed, BODY).pack())
+            assert (reading := (await waiting).reading)
+            assert reading.snapshot.census == OLD_CENSUS
+            assert reading.snapshot.features[CENSUS_FEATURE].reason == "census: no room"
 
     run(check)
 

@@ -29,6 +29,7 @@ from slabmon.web.handlers.page import page_files
 from slabmon.web.serving.access import Access
 from slabmon.web.serving.config import WebConfig
 from slabmon.web.settings import WebSettings
+from tests.support.censuses import TAKEN
 from tests.support.recordings import START, STEP, moment, record
 from tests.support.snapshots import assert_same
 
@@ -46,7 +47,8 @@ class Replay(AsyncHTTPTestCase):
         self.replay = RecordingSource(self.path, 0).__enter__()
         self.addCleanup(self.replay.__exit__, None, None, None)
         context = Context(WebSettings(), Access(WebConfig()), page_files())
-        context.source, context.past = ReplayedReadings(self.replay), self.replay
+        context.source = context.censuses = ReplayedReadings(self.replay)
+        context.past = self.replay
         return make_app(context)
 
     def get(self, path: str, **headers: str) -> HTTPResponse:
@@ -70,6 +72,19 @@ class Replay(AsyncHTTPTestCase):
             names = [f"cache-{i}" for i in range(5) if f"cache-{i}" in page]
             assert names == [f"cache-{i}" for i in range(number % 5)]
             assert self.get("/readyz").code == 200
+
+    def test_a_census_is_part_of_the_moments_after_it(self) -> None:
+        assert self.get("/api/v1/census").code == 404
+        assert b"no census yet" in self.get("/api/v1/table?view=owners").body
+        self.replay.clock.seek(START + 4 * STEP)
+        document = json.loads(self.get("/api/v1/census").body)
+        assert document["taken"] == TAKEN + 4 * STEP
+        metrics = self.get("/metrics").body.decode()
+        assert 'slabmon_census_objects{cache="dentry",certainty="exact"' in metrics
+        self._app.settings["context"].live = LiveViews()
+        page = json.loads(self.get("/api/v1/table?view=owners").body)
+        assert page["rows"][0]["texts"][0] == "struct dentry"
+        assert page["view"]["note"].startswith("census of ")
 
     def test_a_damaged_moment_is_told_and_passed(self) -> None:
         with sqlite3.connect(self.path) as database:

@@ -18,7 +18,7 @@ from tornado.web import Application
 from slabmon.base.clock import boottime
 from slabmon.base.errors import UsageError
 from slabmon.export.text import to_json
-from slabmon.store.codec import CONTENT_TYPE, decode, encode
+from slabmon.store.codec import CONTENT_TYPE, decode
 from slabmon.store.recording import Recording
 from slabmon.store.settings import HistorySettings
 from slabmon.store.writer import RecordingWriter
@@ -51,7 +51,7 @@ class Readings:
         if number in self.fails:
             return Now(None, None, "no reading")
         snapshot = moment(number)
-        return Now(Reading(number, boottime(), 0.0, True, snapshot, encode(snapshot)), None)
+        return Now(Reading(number, boottime(), 0.0, True, snapshot), None)
 
 
 def kept(path: Path) -> int:

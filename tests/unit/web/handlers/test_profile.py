@@ -18,7 +18,6 @@ from tornado.web import Application
 
 from slabmon.export.pprof import to_pprof
 from slabmon.sources.recording import RecordingSource
-from slabmon.store.codec import encode
 from slabmon.store.recording import TimedSnapshot
 from slabmon.store.settings import HistorySettings
 from slabmon.web.app import make_app
@@ -141,7 +140,7 @@ class WithHistory(ProfileTest):
 
 def reading(number: int) -> Reading:
     snapshot = host(SOME)
-    return Reading(number, time.monotonic(), 0.0, True, snapshot, encode(snapshot))
+    return Reading(number, time.monotonic(), 0.0, True, snapshot)
 
 
 def test_a_profile_is_made_once_for_all_requests_of_a_reading(

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The views of the last census, and the line that says which census that is."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from slabmon.base.parse import show_moment
+from slabmon.base.units import BYTES, COUNT, PERCENT
+from slabmon.views.columns import Column, Kind, attribute, label
+from slabmon.views.view import Link, View
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from slabmon.census.model import CensusCache, OwnedObjects
+    from slabmon.model import Snapshot
+
+
+NO_CENSUS = (
+    "no census yet: one is requested when this view of the present is opened, and takes seconds; "
+    "slabmon census takes one at any time"
+)
+_NAME = attrgetter("name")
+_CACHE = attrgetter("cache")
+# From a cache of any view to what the census says of it.
+OF_CACHE = (
+    Link(title="owners", where=(("cache", _NAME),), view="owners"),
+    Link(title="census", where=(("name", _NAME),), view="census"),
+)
+
+
+def note(view: View, snapshot: Snapshot) -> str:
+    """Return which census the rows of a view are from, or how to get one; "" for other views."""
+    if not view.census:
+        return ""
+    from slabmon.model import CENSUS_FEATURE  # only here: it imports numpy
+
+    census, failed = snapshot.census, snapshot.features.get(CENSUS_FEATURE)
+    if census is None:
+        return f"no census: {failed.reason}" if failed else NO_CENSUS
+    text = f"census of {show_moment(census.taken)}"
+    if census.sampled is not False:
+        text += f", {census.sampled:.0%} of mixed caches' slabs read"
+    return f"{text}; a later one failed: {failed.reason}" if failed else text
+
+
+def _caches(snapshot: Snapshot) -> Sequence[CensusCache]:
+    return snapshot.census.caches if snapshot.census else ()
+
+
+def _owners(snapshot: Snapshot) -> Sequence[OwnedObjects]:
+    return snapshot.census.owners if snapshot.census else ()
+
+
+def _count(name: str, help: str, title: str = "") -> Column:
+    return attribute(name, unit=COUNT, kind=Kind.GAUGE, help=help, title=title)
+
+
+def _size(name: str, help: str, title: str = "", kind: Kind = Kind.GAUGE) -> Column:
+    return attribute(name, unit=BYTES, kind=kind, help=help, title=title)
+
+
+CENSUS = View(
+    name="census",
+    title="all of slab memory by cache, at the last census",
+    rows=_caches,
+    key=_NAME,
+    columns=(
+        label("name", "Name of the cache; kmalloc-large: page-backed kmalloc."),
+        _size("slab_bytes", "Memory of all its slabs.", "slab bytes"),
+        _size(
+            "spare_bytes",
+            "What would be given back if its objects lay in as few slabs as they fit in.",
+            "spare",
+        ),
+        Column(
+            name="use_ratio",
+            unit=PERCENT,
+            kind=Kind.RATIO,
+            help="in_use / objects.",
+            get=lambda t: t.quotient(t.values("in_use"), t.values("objects")),
+            title="use",
+        ),
+        _count("in_use", "Objects in use, whenever they were allocated.", "in use"),
+        _count("free", "Free objects, those in per-CPU slabs and sheaves included."),
+        _count("objects", "Objects that its slabs have room for.", "room"),
+        _count("slabs", "Slabs."),
+        _count("empty_slabs", "Slabs with no object in use.", "empty"),
+        _size("object_size", "Bytes of an object that its user may use.", "object", Kind.LABEL),
+        _size("size", "Bytes that an object occupies.", kind=Kind.LABEL),
+        label(
+            "aliases",
+            "Other names of the cache: the kernel merges like caches.",
+            path="alias_names",
+        ),
+    ),
+    brief=(
+        "name",
+        "slab_bytes",
+        "spare_bytes",
+        "use_ratio",
+        "in_use",
+        "free",
+        "slabs",
+        "empty_slabs",
+        "object_size",
+        "aliases",
+    ),
+    sort="slab_bytes",
+    links=(
+        OF_CACHE[0],
+        Link(title="tracked", where=(("name", _NAME),), view="caches"),
+    ),
+    census=True,
+)
+
+OWNERS = View(
+    name="owners",
+    title="what is in slab memory, and whose it is, at the last census",
+    rows=_owners,
+    key=attrgetter("cache", "type", "module", "signature"),
+    columns=(
+        label(
+            "signature",
+            "What the objects are, by what they hold and what points to them.",
+            title="what it is",
+        ),
+        _size("bytes", "Bytes that they occupy."),
+        _count("objects", "Objects in use, whenever they were allocated."),
+        attribute(
+            "objects_stderr",
+            unit=COUNT,
+            kind=Kind.ERROR,
+            help="Standard error of objects, where slabs were sampled.",
+            title="±",
+        ),
+        label(
+            "certainty", "exact, likely or unknown: how sure it is whose they are.", title="sure"
+        ),
+        label("cache", "Cache that they are in."),
+        label("module", "Module they belong to; none: core kernel, or not known."),
+        label("type", "Struct that they are; none: not known."),
+    ),
+    brief=("signature", "bytes", "objects", "cache", "certainty", "module", "type"),
+    sort="bytes",
+    links=(
+        Link(title="cache", where=(("name", _CACHE),), view="census"),
+        Link(title="same-cache", where=(("cache", _CACHE),), view="owners"),
+        Link(title="tracked", where=(("name", _CACHE),), view="caches"),
+        Link(title="same-module", where=(("module", attrgetter("module")),), view="owners"),
+        Link(title="same-type", where=(("type", attrgetter("type")),), view="owners"),
+    ),
+    census=True,
+)

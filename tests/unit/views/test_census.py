@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The views of a census: rows, ways between them and the caches view, differences, and notes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from slabmon.export.text import rows_to_json, to_csv
+from slabmon.model import Snapshot
+from slabmon.views.catalogue import VIEWS
+from slabmon.views.census import CENSUS, NO_CENSUS, OWNERS, note
+from slabmon.views.drilldown import follow_link
+from slabmon.views.filtering import mask
+from slabmon.views.table import Table
+from slabmon.views.view import View
+from slabmon.views.window import Instant, Window
+from tests.support.builders import cache, snapshot
+from tests.support.censuses import census, owned, rich
+
+FOUND = replace(snapshot(caches=(cache("kmalloc-64"), cache("inode"))), census=rich())
+
+
+def names(view: View, found: Snapshot = FOUND) -> list[object]:
+    table = Table.of(view, found)
+    return [table.values(view.columns[0].name)[row] for row in table.order()]
+
+
+def leads(view: View, row: object, title: str) -> View:
+    [link] = [link for link in view.links if link.title == title]
+    return follow_link(link, view, row, VIEWS)
+
+
+def test_rows_are_those_of_the_census() -> None:
+    assert names(CENSUS) == ["dentry", "kmalloc-64"]
+    assert names(OWNERS) == [
+        "struct dentry",
+        "pointed to by evil.name",
+        "has ops card_ops [card] at +8",
+        "unknown",
+    ]
+    dentry, kmalloc = Table.of(CENSUS, FOUND).cells([0, 1], CENSUS.columns)
+    shown = dict(zip((column.name for column in CENSUS.columns), kmalloc, strict=True))
+    assert shown["use_ratio"] == round(4100 / 19_200, 3)
+    assert shown["aliases"] == "thing_cache evil"
+    assert dentry[-1] is None
+
+
+def test_caches_census_and_owners_lead_to_each_other() -> None:
+    [kmalloc, inode] = FOUND.caches
+    assert len(names(leads(VIEWS["caches"], kmalloc, "owners"))) == 3
+    assert names(leads(VIEWS["caches"], kmalloc, "census")) == ["kmalloc-64"]
+    assert names(leads(VIEWS["caches"], inode, "owners")) == []
+    assert FOUND.census
+    counted = FOUND.census.caches[1]
+    assert len(names(leads(CENSUS, counted, "owners"))) == 3
+    assert names(leads(CENSUS, counted, "tracked")) == ["kmalloc-64"]
+    card = FOUND.census.owners[1]
+    assert names(leads(OWNERS, card, "cache")) == ["kmalloc-64"]
+    assert names(leads(OWNERS, card, "tracked")) == ["kmalloc-64"]
+    assert len(names(leads(OWNERS, card, "same-cache"))) == 3
+    assert names(leads(OWNERS, card, "same-module")) == [card.signature]
+    assert names(leads(OWNERS, FOUND.census.owners[0], "same-type")) == ["struct dentry"]
+
+
+def test_rows_are_filtered_and_exported() -> None:
+    table = Table.of(OWNERS, FOUND)
+    kept = table.order(keep=mask("sure = likely bytes > 100k", table))
+    assert [row[0] for row in table.cells(kept, OWNERS.columns)] == ["pointed to by evil.name"]
+    assert to_csv(table).splitlines()[1] == "struct dentry,4032000,21000,0,exact,dentry,,dentry"
+    assert '"signature": "unknown"' in rows_to_json(table)
+
+
+def test_a_mark_shows_what_grew_between_two_censuses() -> None:
+    later = replace(FOUND, census=rich(100.0))
+    table = Table(OWNERS, Window(Instant(later)), Instant(FOUND))
+    grown = dict(zip(names(OWNERS), [0, 0, 0, 0], strict=True))
+    grown["has ops card_ops [card] at +8"] = 700
+    shown = {
+        table.values("signature")[row]: int(table.values("objects")[row])
+        for row in range(len(table))
+    }
+    assert shown == grown
+    assert table.values("objects_stderr").max() == round((2 * 12.5**2) ** 0.5)
+
+
+def test_a_note_says_which_census_it_is_or_how_to_get_one() -> None:
+    assert note(VIEWS["caches"], FOUND) == ""
+    assert note(OWNERS, FOUND).endswith(", 92% of mixed caches' slabs read")
+    none = snapshot()
+    assert note(CENSUS, none) == NO_CENSUS
+    assert note(CENSUS, none.without_census("it\nhung")) == "no census: it\\nhung"
+    failed = replace(FOUND, census=census(owners=(owned(),))).without_census("it hung")
+    assert note(OWNERS, failed).endswith("; a later one failed: it hung")
+    narrow = leads(OWNERS, owned(), "cache")
+    assert note(narrow, none) == NO_CENSUS
