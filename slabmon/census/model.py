@@ -11,6 +11,8 @@ from enum import StrEnum
 from slabmon.base.fields import Host, Int, Real, Text
 
 TENTHS = 10
+# How a limit begins that says why a census has no orphans.
+NO_ORPHANS, ORPHANS_UNSUPPORTED = "orphans were not found", "orphans cannot be found"
 
 
 class CgroupState(StrEnum):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slabmon.base.errors import PermissionDenied, UsageError
+from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost, UsageError
 from slabmon.base.names import cache_family, with_near_names
 from slabmon.cli.source_options import add_connect, refuse_elsewhere
 from slabmon.kernel.census.settings import CensusSettings
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # How long a daemon may take for a census and how often it is asked. One that wants to be asked
 # again later than _SOON_SECONDS does not take one.
 _DAEMON_SECONDS, _AGAIN_SECONDS, _SOON_SECONDS = 300.0, 0.25, 5.0
+_ORPHANS_CPU_SECONDS = 60.0
 _FAMILY = "family="
 
 
@@ -45,8 +46,12 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by",
         choices=("cache", "cgroup", "signature", "type", "module"),
-        default="cache",
         help="what rows show (default cache)",
+    )
+    parser.add_argument(
+        "--orphans",
+        action="store_true",
+        help="look for objects that nothing in the kernel's memory refers to: lost, or leaked",
     )
     parser.add_argument(
         "--format", choices=("table", "json", "csv"), default="table", help="default table"
@@ -55,7 +60,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--cpu-seconds",
         type=float,
         metavar="N",
-        help=f"seconds of CPU time it may use (default {CensusSettings.cpu_seconds:g})",
+        help=f"seconds of CPU time it may use (default {CensusSettings.cpu_seconds:g}, "
+        f"{_ORPHANS_CPU_SECONDS:g} with --orphans)",
     )
     parser.add_argument(
         "--memory-mib",
@@ -73,8 +79,15 @@ def run(options: argparse.Namespace) -> int:
     from slabmon.kernel.census.run import take_census
 
     refuse_elsewhere(options, "cpu_seconds", "memory_mib")
+    if options.orphans and options.by is not None and options.format != "json":
+        raise UsageError(
+            "--by: rows of --orphans are by cache and by what they are; leave --by out, or use "
+            "--format json, which has all rows"
+        )
     names = [field.name for field in dataclasses.fields(CensusSettings)]
     limits = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.orphans:
+        limits.setdefault("cpu_seconds", _ORPHANS_CPU_SECONDS)
     settings = CensusSettings(**limits)
     if options.connect is None and os.geteuid() != 0:
         raise PermissionDenied(
@@ -86,9 +99,11 @@ def run(options: argparse.Namespace) -> int:
             if options.connect is not None
             else take_census(settings, progress)
         )
+    if options.orphans and census.passes == 1:
+        raise _no_orphans(census)
     if options.cache is not None:
         census = only_cache(census, options.cache)
-    by = export.By(options.by)
+    by = export.By.ORPHAN if options.orphans else export.By(options.by or "cache")
     if options.format == "json":
         sys.stdout.write(export.to_json(census) + "\n")
     elif options.format == "csv":
@@ -96,6 +111,21 @@ def run(options: argparse.Namespace) -> int:
     else:
         sys.stdout.write(export.to_table(census, by))
     return 0
+
+
+def _no_orphans(census: Census) -> SlabmonError:
+    """Return the error that says why a census has no orphans."""
+    from slabmon.census.model import NO_ORPHANS, ORPHANS_UNSUPPORTED
+
+    for text in census.limits:
+        if text.startswith(ORPHANS_UNSUPPORTED):
+            return UnsupportedHost(f"census: {text}")
+        if text.startswith(NO_ORPHANS):
+            return SlabmonError(f"census: {text}")
+    return UsageError(
+        "census: this daemon does not look for orphans; set orphans = true in the [census] table "
+        "of its configuration"
+    )
 
 
 def _from_daemon(url: str, ca_file: Path | None, progress: Callable[[float], object]) -> Census:
@@ -134,6 +164,7 @@ def only_cache(census: Census, name: str) -> Census:
         objects=sum(row.in_use for row in caches),
         page_blocks=census.page_blocks if LARGE_CACHE in names else (),
         owners=tuple(row for row in census.owners if row.cache in names),
+        orphans=tuple(row for row in census.orphans if row.cache in names),
         cgroups=tuple(
             sorted(
                 (row for row in cgroups if row.objects), key=lambda row: (-row.bytes, row.cgroup)

@@ -101,7 +101,9 @@ class CensusTaker:
         self._began = self._loop.time()
         self._due = self._began + (self.settings.interval_seconds or FIRST_SECONDS)
         self._cost = 0.0
-        settings = CensusSettings(self.settings.cpu_seconds, self.settings.memory_mib)
+        settings = CensusSettings(
+            self.settings.cpu_seconds, self.settings.memory_mib, self.settings.orphans
+        )
         try:
             self._process = self._start(settings)
         except OSError as error:

@@ -288,6 +288,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("census", "cpu_seconds", "CPU time that one census may use", live=True),
     Option("census", "memory_mib", "memory that the process of one census may use, MiB", live=True),
+    Option(
+        "census",
+        "orphans",
+        "look for objects that nothing refers to, which takes two to three times the CPU time",
+        live=True,
+    ),
     Option("log", "level", "lowest level that is logged: debug, info, warning or error", live=True),
 )
 

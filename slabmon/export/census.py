@@ -15,7 +15,13 @@ from typing import Any
 from slabmon.base.format import human
 from slabmon.base.parse import show_moment
 from slabmon.base.units import BYTES, COUNT, PERCENT, Value
-from slabmon.census.model import Census, CensusCache, CgroupObjects, OwnedObjects
+from slabmon.census.model import (
+    Census,
+    CensusCache,
+    CgroupObjects,
+    OrphanObjects,
+    OwnedObjects,
+)
 from slabmon.census.owners import by_module, by_type
 
 SCHEMA = 1
@@ -30,6 +36,7 @@ class By(StrEnum):
     SIGNATURE = "signature"
     TYPE = "type"
     MODULE = "module"
+    ORPHAN = "orphan"
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,13 @@ _COLUMNS: dict[By, tuple[_Column, ...]] = {
         _Column("type", "TYPE", "", lambda row: row.type or ""),
         _Column("caches", "CACHES", "", lambda row: row.cache),
     ),
+    By.ORPHAN: (
+        *_OWNED[:2],
+        _Column("cache", "CACHE", "", lambda row: row.cache),
+        _Column("module", "MODULE", "", lambda row: row.module or ""),
+        _Column("type", "", "", lambda row: row.type or ""),
+        _Column("signature", "WHAT IT IS", "", lambda row: row.signature),
+    ),
     By.MODULE: (
         *_OWNED,
         _Column("module", "MODULE", "", lambda row: row.module or ""),
@@ -102,7 +116,12 @@ _COLUMNS: dict[By, tuple[_Column, ...]] = {
 
 def _rows(
     census: Census, by: By
-) -> Sequence[CensusCache] | Sequence[CgroupObjects] | Sequence[OwnedObjects]:
+) -> (
+    Sequence[CensusCache]
+    | Sequence[CgroupObjects]
+    | Sequence[OwnedObjects]
+    | Sequence[OrphanObjects]
+):
     match by:
         case By.CACHE:
             return census.caches
@@ -110,6 +129,8 @@ def _rows(
             return census.cgroups
         case By.SIGNATURE:
             return census.owners
+        case By.ORPHAN:
+            return census.orphans
         case By.TYPE:
             return by_type(census.owners)
         case By.MODULE:
@@ -154,8 +175,13 @@ def to_table(census: Census, by: By) -> str:
 
 def _summary(census: Census) -> str:
     changed = f", {census.changed_slabs} slabs changed meanwhile" if census.changed_slabs else ""
+    orphans = ""
+    if census.passes > 1:
+        count = sum(row.objects for row in census.orphans)
+        size = sum(row.bytes for row in census.orphans)
+        orphans = f"{count:,} of them orphans ({human(size, BYTES)}, {census.passes} passes), "
     return (
-        f"{census.objects:,} objects in use at {show_moment(census.taken)}; "
+        f"{census.objects:,} objects in use at {show_moment(census.taken)}; {orphans}"
         f"{census.pages_read:,} pages looked at in {census.seconds:.2f} s "
         f"({census.cpu_seconds:.2f} s of CPU time){changed}"
     )

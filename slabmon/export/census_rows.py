@@ -8,7 +8,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from slabmon.census.model import Census, Certainty
-from slabmon.export.series import MAX_CENSUS_CGROUPS, MAX_CENSUS_OWNERS, OTHER, Labels
+from slabmon.export.series import (
+    MAX_CENSUS_CGROUPS,
+    MAX_CENSUS_ORPHANS,
+    MAX_CENSUS_OWNERS,
+    OTHER,
+    Labels,
+)
 
 
 class Amount(NamedTuple):
@@ -48,6 +54,12 @@ def by_cgroup(census: Census) -> dict[Labels, Amount]:
         ((row.cgroup, str(row.state)), Amount(row.objects, row.bytes)) for row in census.cgroups
     )
     return _largest(rows, MAX_CENSUS_CGROUPS)
+
+
+def by_orphan(census: Census) -> dict[Labels, Amount]:
+    """Return orphans by cache and what they are."""
+    rows = (((row.cache, row.signature), Amount(row.objects, row.bytes)) for row in census.orphans)
+    return _largest(rows, MAX_CENSUS_ORPHANS)
 
 
 def _largest(rows: Iterable[tuple[Labels, Amount]], most: int) -> dict[Labels, Amount]:

@@ -670,6 +670,20 @@ CENSUS: tuple[Metric[Census], ...] = (
         unit="bytes",
     ),
     _gauge(
+        "census_orphan_objects",
+        "Objects in use to which nothing in the kernel's memory refers, where the last census "
+        "looked for them, by cache and owner (what is known of whose they are).",
+        ("cache", "owner"),
+        lambda c: ((labels, row.objects) for labels, row in census_rows.by_orphan(c).items()),
+    ),
+    _gauge(
+        "census_orphan_bytes",
+        "Bytes that these objects occupy.",
+        ("cache", "owner"),
+        lambda c: ((labels, row.bytes) for labels, row in census_rows.by_orphan(c).items()),
+        unit="bytes",
+    ),
+    _gauge(
         "census_seconds",
         "Duration of the last census.",
         (),

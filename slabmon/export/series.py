@@ -27,8 +27,9 @@ SeriesValues = dict[Labels, float]
 
 OTHER = "other"
 MAX_SERIES = 5000
-# Rows of a census by owner, in two families, and by memory cgroup, besides OTHER.
-MAX_CENSUS_OWNERS, MAX_CENSUS_CGROUPS = 40, 20
+# Rows of a census by owner and of orphans, in two families each, and by memory cgroup, besides
+# OTHER.
+MAX_CENSUS_OWNERS, MAX_CENSUS_CGROUPS, MAX_CENSUS_ORPHANS = 40, 20, 20
 # Caches with other names, or of a family.
 MAX_INFO = 100
 # Series reserved for families without a bound: losses, features, programs, page orders, ...; for
@@ -93,8 +94,8 @@ KINDS: Mapping[str, Kind] = {
 BOUNDS = (
     f"A host has at most `web.max_series` series ({MAX_SERIES} by default). {RESERVED} of them are "
     "reserved for families that are small by nature, for names of caches, and for a census, of "
-    f"which the {MAX_CENSUS_OWNERS} largest owners and the {MAX_CENSUS_CGROUPS} largest cgroups "
-    "are shown; of the rest "
+    f"which the {MAX_CENSUS_OWNERS} largest owners, the {MAX_CENSUS_CGROUPS} largest cgroups and "
+    f"the {MAX_CENSUS_ORPHANS} largest kinds of orphans are shown; of the rest "
     + ", ".join(f"{kind.share:.0%} are for {name}s" for name, kind in KINDS.items())
     + ", and each kind gets what the others do not need. The rows with the largest share of "
     "memory, allocations or failures have series of their own. The others are summed under "

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from slabmon.census.model import Certainty, OwnedObjects
+from slabmon.census.model import Certainty, OrphanObjects, OwnedObjects
 from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.kernel.probe.gfp import CLASSES
@@ -59,6 +59,12 @@ _CENSUS = replace(
             certainty=Certainty.LIKELY,
             objects=30,
             bytes=5760,
+        ),
+    ),
+    passes=3,
+    orphans=(
+        OrphanObjects(
+            cache="filp", module="card", signature="holds card_fires [card]", objects=3, bytes=576
         ),
     ),
 )

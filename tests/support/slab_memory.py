@@ -46,6 +46,9 @@ OFFSETS: Mapping[str, int] = {
     **{name: 8 * number for number, name in enumerate(_POINTERS)},
     "page.flags": 0,
     "page.type": 48,
+    "page.refcount": 52,
+    "page.mapping": 24,
+    "page.compound": 8,
     "page.memcg_data": 56,
     "slab.cache": 8,
     "slab.freelist": 32,
@@ -214,6 +217,28 @@ class FakeKernel:
         struct.pack_into("<QHH", page, 32, self.chain(cache, pfn, free), count, cache.objects)
         struct.pack_into("<IIQ", page, 48, SLAB_TYPE << 24, 1, exts | 1 if exts else 0)
         self.memory.write(VMEMMAP + pfn * STRUCT_PAGE, bytes(page))
+        return pfn
+
+    def add_pages(
+        self,
+        count: int = 1,
+        *,
+        refcount: int = 1,
+        type: int = 0xFFFFFFFF,
+        mapping: int = 0,
+        compound: bool = False,
+        align: int = 1,
+    ) -> int:
+        """Add pages of no slab, the first of which has these references; return its frame."""
+        pfn = self._pfn = -(-self._pfn // align) * align
+        self._pfn += count
+        head = VMEMMAP + pfn * STRUCT_PAGE
+        for number in range(count):
+            page = bytearray(STRUCT_PAGE)
+            struct.pack_into("<II", page, 48, type, 0 if number else refcount)
+            struct.pack_into("<QQQ", page, 8, head | 1 if compound and number else 0, 0, mapping)
+            self.memory.write(VMEMMAP + (pfn + number) * STRUCT_PAGE, bytes(page))
+        self.memory.write(DIRECT_MAP + pfn * PAGE_BYTES, bytes(count * PAGE_BYTES))
         return pfn
 
     def large(self, order: int, memcg_data: int = 0) -> int:

@@ -8,21 +8,25 @@ import platform
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from slabmon.base.errors import UnsupportedHost
 from slabmon.base.fields import Host
-from slabmon.census.model import Census
+from slabmon.census.model import NO_ORPHANS, ORPHANS_UNSUPPORTED, Census, OrphanObjects
 from slabmon.kernel.census import (
     cgroups,
     features,
     inventory,
     memory_map,
+    orphan_rows,
+    orphans,
     owners,
     reading,
     symbols,
     tags,
 )
 from slabmon.kernel.census.layout import Layout
-from slabmon.kernel.census.memory import KernelMemory
+from slabmon.kernel.census.memory import BudgetSpent, KernelMemory
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.kernel.census.types import Types
 from slabmon.kernel.probe import slabinfo
@@ -31,6 +35,16 @@ from slabmon.kernel.probe.facts import count_list, read_text
 
 # Shares of the work that are done after a step. Building the programs is the first of it.
 _BUILT, _READ, _CHARGED, _SEARCHED, _OWNED = 0.15, 0.3, 0.35, 0.6, 0.95
+_WITHOUT_ORPHANS = 0.5  # share of a census that looks for orphans
+
+
+@dataclass(frozen=True)
+class _Orphans:
+    """Rows of orphans, and how often memory was searched: 1 if they were not looked for."""
+
+    rows: tuple[OrphanObjects, ...] = ()
+    passes: int = 1
+    limits: tuple[str, ...] = ()
 
 
 def take(
@@ -43,6 +57,8 @@ def take(
     """Take a census of the running kernel, whose layout is of this BTF; report the share of the
     work that is done."""
     start = time.monotonic()
+    if settings.orphans:
+        whole, progress = progress, lambda share: whole(_WITHOUT_ORPHANS * share)
     progress(_BUILT)
     read = reading.read(memory, layout, lambda share: progress(_BUILT + (_READ - _BUILT) * share))
     progress(_READ)
@@ -51,12 +67,13 @@ def take(
     aliases = slabinfo.read_aliases()
     tagged = tags.owner_rows(memory, layout, read)
     whose = owners.Owners(rows=tagged)
+    types = Types(btf)
+    known = symbols.read(read_text("/proc/iomem") or "")
     if not tagged:
-        known = symbols.read(read_text("/proc/iomem") or "")
         whose = owners.owner_rows(
             memory,
             read,
-            Types(btf),
+            types,
             aliases,
             known,
             settings,
@@ -74,6 +91,16 @@ def take(
         ),
         *inventory.large_row(blocks),
     )
+    unreached = _Orphans()
+    if settings.orphans:
+        unreached = _orphans(
+            memory,
+            layout,
+            types,
+            aliases,
+            known,
+            lambda share: whole(_WITHOUT_ORPHANS + (1 - _WITHOUT_ORPHANS) * share),
+        )
     usage = resource.getrusage(resource.RUSAGE_SELF)
     compiler = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Census(
@@ -82,7 +109,7 @@ def take(
         seconds=time.monotonic() - start,
         cpu_seconds=sum((*usage[:2], *compiler[:2])),
         peak_bytes=usage.ru_maxrss * 1024,
-        passes=1,
+        passes=unreached.passes,
         pages_read=read.pages_read,
         objects=sum(row.in_use for row in rows),
         changed_slabs=read.changed,
@@ -91,8 +118,31 @@ def take(
         cgroups=charged,
         sampled=whose.sampled,
         owners=whose.rows,
-        limits=(*features.limits(layout), *whose.limits),
+        orphans=unreached.rows,
+        limits=(*features.limits(layout), *whose.limits, *unreached.limits),
     )
+
+
+def _orphans(
+    memory: KernelMemory,
+    layout: Layout,
+    types: Types,
+    aliases: owners.Aliases,
+    known: symbols.Symbols,
+    progress: Callable[[float], object],
+) -> _Orphans:
+    try:
+        found = orphans.find(memory, layout, progress)
+        rows = orphan_rows.rows(memory, found, types, aliases, known)
+    except MemoryError:
+        limit = f"{NO_ORPHANS}: the memory did not suffice; allow more with --memory-mib"
+    except BudgetSpent as error:
+        limit = f"{NO_ORPHANS}: {error}"
+    except UnsupportedHost as error:
+        limit = f"{ORPHANS_UNSUPPORTED}: {error}"
+    else:
+        return _Orphans(rows, found.passes)
+    return _Orphans(limits=(limit,))
 
 
 def host() -> Host:

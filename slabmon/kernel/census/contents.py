@@ -110,7 +110,7 @@ def unit_addresses(direct_map: int, units: I64) -> U64:
     return np.uint64(direct_map) + units.astype(np.uint64) * np.uint64(UNIT)
 
 
-def _bits(units: I64, count: int) -> U8:
+def bits(units: I64, count: int) -> U8:
     """Return a bit for each of `count` units: 1 for these."""
     bits = np.zeros(-(-count // 8), np.uint8)
     np.bitwise_or.at(bits, units >> 3, (1 << (units & 7)).astype(np.uint8))
@@ -147,7 +147,7 @@ def read(memory: Memory, reading: Reading, rows: I64, share: float) -> Subjects:
         start=start[order],
         length=length[order],
         words=words.view(np.uint64).reshape(-1),
-        units=_bits(units, end * UNITS_PER_PAGE),
+        units=bits(units, end * UNITS_PER_PAGE),
         scale=_scale(reading, cache),
         share=share,
     )

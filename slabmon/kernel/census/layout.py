@@ -18,6 +18,9 @@ _MEMBERS: Mapping[str, tuple[str, ...]] = {
     "page.flags": ("page.flags",),
     "page.type": ("page.page_type",),
     "page.memcg_data": ("page.memcg_data",),
+    "page.refcount": ("page._refcount",),
+    "page.mapping": ("page.mapping",),
+    "page.compound": ("page.compound_head", "page.compound_info"),  # 7.1
     "slab.cache": ("slab.slab_cache", "page.slab_cache"),
     "slab.freelist": ("slab.freelist", "page.freelist"),
     "slab.inuse": ("slab.inuse", "page.inuse"),

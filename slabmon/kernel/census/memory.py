@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from slabmon.base.arrays import U8, U64
+from slabmon.base.arrays import I64, U8, U64
 from slabmon.base.errors import SlabmonError
 from slabmon.kernel.bpf import maps, syscall
 from slabmon.kernel.loading.loader import Compiler, Programs
 
 # A run copies at most a window, in about 0.1 ms, or from GATHER_MAX addresses, in about as long.
 WINDOW_BYTES, GATHER_MAX, GATHER_BYTES = 1 << 20, 4096, 4096
+PAGE_BYTES = mmap.PAGESIZE
+_PAGEMAP, _PAGEMAP_PFN = Path("/proc/self/pagemap"), (1 << 55) - 1  # admin-guide/mm/pagemap.rst
 _REQUEST = {
     "source": "census.bpf.c",
     "defines": {
@@ -60,6 +64,10 @@ class Memory(ABC):
     def gather(self, addresses: U64, size: int) -> U8:
         """Return `size` bytes at each address, (addresses, size); 0 where they cannot be read."""
 
+    def own_pages(self) -> I64:
+        """Return the page frames in which the kernel holds copies of what was read here."""
+        return np.zeros(0, np.int64)
+
     def words(self, addresses: U64) -> U64:
         """Return the 64-bit word at each address; 0 where it cannot be read."""
         return self.gather(addresses, 8).view(np.uint64)[:, 0]
@@ -100,6 +108,15 @@ class KernelMemory(Memory):
             result[done : done + count] = self._data[: count * size].reshape(count, size)
             done += count
         return result
+
+    def own_pages(self) -> I64:
+        """Return the page frames of the window."""
+        first = int(self._addresses.ctypes.data) // PAGE_BYTES
+        end = int(self._data.ctypes.data + self._data.nbytes - 1) // PAGE_BYTES + 1
+        with _PAGEMAP.open("rb") as pagemap:
+            pagemap.seek(first * 8)
+            entries = np.frombuffer(pagemap.read((end - first) * 8), np.uint64)
+        return (entries & np.uint64(_PAGEMAP_PFN)).astype(np.int64)
 
     def locate(self, cpu: int | None = None) -> tuple[int, int]:
         """Return the address of a CPU's current task, and of its copy of the map `cpu_words`."""

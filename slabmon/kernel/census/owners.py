@@ -141,6 +141,32 @@ def _mixed_rows(
     )
 
 
+def subject_rows(
+    memory: Memory,
+    read: Reading,
+    subjects: Subjects,
+    pointers: Referrers,
+    types: Types,
+    aliases: Aliases,
+    symbols: Symbols,
+) -> list[OwnedObjects]:
+    """Return what these objects, of any cache, are, by what is in them and these pointers."""
+    structs = Structs(types)
+    caches = _Caches(read, types, structs, aliases)
+    labels, named = _name(memory, read, subjects, pointers, structs, caches, symbols)
+    known = list(named)
+    for cache in np.unique(subjects.cache).tolist():
+        if cache < len(caches.names) and not caches.mixed[cache]:
+            struct = caches.types.get(cache, 0)
+            labels[subjects.cache == cache] = len(known)
+            known.append(Label(_own_objects(structs, struct), Strength.TYPE, struct))
+    return _signature_rows(read, subjects, structs, caches.names, labels, known)
+
+
+def _own_objects(structs: Structs, struct: int) -> str:
+    return f"struct {structs.name(struct)}" if struct else "the cache's own objects"
+
+
 def _limits(share: float, referrers_share: float) -> tuple[str, ...]:
     texts = []
     if share < 1:
@@ -209,7 +235,7 @@ def _named_rows(read: Reading, caches: _Caches, structs: Structs) -> list[OwnedO
             OwnedObjects(
                 cache=caches.names[row],
                 type=structs.name(struct) if struct else None,
-                signature=f"struct {structs.name(struct)}" if struct else "the cache's own objects",
+                signature=_own_objects(structs, struct),
                 certainty=Certainty.EXACT,
                 objects=count,
                 bytes=count * sizes[row],

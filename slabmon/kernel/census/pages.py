@@ -72,7 +72,7 @@ def scan(
     large: list[tuple[I64, U8]] = []
     read, reported = 0, 0
     total = sum(each.end - each.first for each in ranges)
-    for first, pages in _slices(memory, vmemmap, size, ranges):
+    for first, pages in slices(memory, vmemmap, size, ranges):
         read += len(pages)
         if read - reported >= _REPORT_PAGES:
             reported = read
@@ -93,7 +93,7 @@ def column(pages: U8, offset: int, dtype: type[np.generic]) -> np.ndarray:
     return pages[:, offset : offset + np.dtype(dtype).itemsize].copy().view(dtype)[:, 0]
 
 
-def _slices(
+def slices(
     memory: Memory, vmemmap: int, size: int, ranges: Sequence[PageRange]
 ) -> Iterator[tuple[int, U8]]:
     """Yield page frames and their struct pages, a window full at most; (pages, struct bytes).

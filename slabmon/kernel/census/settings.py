@@ -11,12 +11,14 @@ from slabmon.base.limits import Limits, check_limits
 
 @dataclass(frozen=True)
 class CensusSettings:
-    """`cpu_seconds` of CPU time, `memory_mib` of memory, both of the process that takes it."""
+    """`cpu_seconds` of CPU time, `memory_mib` of memory, both of the process that takes it;
+    `orphans`: whether it looks for them."""
 
     LIMITS: ClassVar[Limits] = {"cpu_seconds": (0.1, 3600), "memory_mib": (100, 1 << 16)}
 
     cpu_seconds: float = 10.0
     memory_mib: int = 300
+    orphans: bool = False
 
     def __post_init__(self) -> None:
         check_limits(self)

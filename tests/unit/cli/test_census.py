@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from slabmon.cli.main import main
 from slabmon.kernel.census import run
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.sources.daemon import DaemonSource, NotReady
-from tests.unit.export.test_census import CENSUS
+from tests.unit.export.test_census import CENSUS, WITH_ORPHANS
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[CensusSettings]:
     def take_census(wanted: CensusSettings, progress: Callable[[float], object]) -> Census:
         settings.append(wanted)
         progress(0.5)
-        return CENSUS
+        return WITH_ORPHANS if wanted.orphans else CENSUS
 
     monkeypatch.setattr(run, "take_census", take_census)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -55,6 +56,36 @@ def test_limits_are_passed_on_and_bounded(
     assert asked == [CensusSettings(cpu_seconds=2.5, memory_mib=500)]
     assert main(["census", "--memory-mib", "1"]) == 2
     assert "memory_mib is 1" in capsys.readouterr().err
+
+
+def test_orphans_are_looked_for_and_shown(
+    capsys: pytest.CaptureFixture[str], asked: list[CensusSettings]
+) -> None:
+    assert main(["census", "--orphans"]) == 0
+    assert "holds gizmo_fires at +8" in capsys.readouterr().out
+    assert main(["census", "--orphans", "--by", "type", "--format", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["orphans"]) == 2
+    assert asked == [CensusSettings(cpu_seconds=60, orphans=True)] * 2
+    assert main(["census", "--orphans", "--by", "type"]) == 2
+    assert "--by: rows of --orphans" in capsys.readouterr().err
+
+
+def test_orphans_that_could_not_be_looked_for_are_an_error(
+    capsys: pytest.CaptureFixture[str],
+    asked: list[CensusSettings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(DaemonSource, "census", lambda _: CENSUS)
+    assert main(["census", "--orphans", "--connect", "http://127.0.0.1:1"]) == 2
+    assert "set orphans = true in the [census] table" in capsys.readouterr().err
+    limited = dataclasses.replace(CENSUS, limits=("orphans were not found: too much to read",))
+    monkeypatch.setattr(DaemonSource, "census", lambda _: limited)
+    assert main(["census", "--orphans", "--connect", "http://127.0.0.1:1"]) == 70
+    assert "orphans were not found: too much to read" in capsys.readouterr().err
+    unsupported = dataclasses.replace(CENSUS, limits=("orphans cannot be found: other pages",))
+    monkeypatch.setattr(DaemonSource, "census", lambda _: unsupported)
+    assert main(["census", "--orphans", "--connect", "http://127.0.0.1:1"]) == 4
+    assert not asked
 
 
 def test_without_root_it_is_refused_at_once(

@@ -72,7 +72,7 @@ class Host:
         self.budget = FakeBudget()
         self.processes: list[FakeProcess] = []
         self.full = False
-        settings = ScheduleSettings(3.0, 200, interval)
+        settings = ScheduleSettings(3.0, 200, interval=interval)
         self.taker = CensusTaker(self.loop, settings, self.budget, self._start)
 
     def _start(self, settings: CensusSettings) -> CensusProcess:

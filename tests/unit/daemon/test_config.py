@@ -85,7 +85,7 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         BudgetSettings(2.5),
         StateSettings(False, "/run/other.lock", "/sys/fs/bpf/other"),
         HistorySettings("/var/lib/other/slabs.db", 60.0, "2w", "2G"),
-        ScheduleSettings(2.5, 500, "30m"),
+        ScheduleSettings(2.5, 500, interval="30m"),
         LogSettings("debug"),
     )
 

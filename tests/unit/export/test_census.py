@@ -18,6 +18,7 @@ from slabmon.census.model import (
     Certainty,
     CgroupObjects,
     CgroupState,
+    OrphanObjects,
     OwnedObjects,
     PageBlocks,
 )
@@ -78,6 +79,17 @@ CENSUS = Census(
     ),
     limits=("something is missing",),
 )
+ORPHANS = (
+    OrphanObjects(
+        cache="filp",
+        module="gizmo",
+        signature="holds gizmo_fires at +8",
+        objects=4001,
+        bytes=768192,
+    ),
+    OrphanObjects(cache="dentry", signature="struct dentry", objects=1, bytes=192),
+)
+WITH_ORPHANS = dataclasses.replace(CENSUS, passes=3, orphans=ORPHANS)
 
 
 def test_json_has_the_fields_of_the_contract() -> None:
@@ -92,6 +104,7 @@ def test_json_has_the_fields_of_the_contract() -> None:
         "sampled",
         "caches",
         "cgroups",
+        "orphans",
         "limits",
     }
     cache = document["caches"][0]
@@ -209,3 +222,33 @@ def test_owners_are_shown_with_what_they_are_and_how_sure() -> None:
     assert (row["type"], row["bytes"], row["caches"]) == ("vm_struct", "288", "kmalloc-96")
     [row] = csv.DictReader(io.StringIO(export.to_csv(taken, export.By.MODULE)))
     assert (row["module"], row["certainty"]) == ("ext4", "likely")
+
+
+def test_orphans_are_shown_with_what_they_are() -> None:
+    heading, first, _, summary, _ = export.to_table(WITH_ORPHANS, export.By.ORPHAN).splitlines()
+    assert heading.split()[:4] == ["BYTES", "OBJECTS", "CACHE", "MODULE"]
+    assert first.split(maxsplit=5)[2:] == ["4,001", "filp", "gizmo", ORPHANS[0].signature]
+    assert "4,002 of them orphans (750.4 KiB, 3 passes)" in summary
+    rows = list(csv.DictReader(io.StringIO(export.to_csv(WITH_ORPHANS, export.By.ORPHAN))))
+    assert [(row["objects"], row["signature"]) for row in rows] == [
+        ("4001", ORPHANS[0].signature),
+        ("1", "struct dentry"),
+    ]
+    assert only_cache(WITH_ORPHANS, "dentry").orphans == ORPHANS[1:]
+    document = json.loads(export.to_json(WITH_ORPHANS))
+    assert document["passes"] == 3
+    assert document["orphans"][1].keys() == {
+        "cache",
+        "type",
+        "module",
+        "signature",
+        "objects",
+        "bytes",
+    }
+
+
+def test_a_table_without_a_search_for_orphans_does_not_say_that_there_are_none() -> None:
+    assert "orphans" not in export.to_table(CENSUS, export.By.CACHE)
+    assert "0 of them orphans" in export.to_table(
+        dataclasses.replace(CENSUS, passes=2), export.By.CACHE
+    )

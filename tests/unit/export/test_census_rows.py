@@ -5,12 +5,24 @@ from __future__ import annotations
 
 import dataclasses
 
-from slabmon.census.model import Census, CensusCache, Certainty, CgroupState, OwnedObjects
-from slabmon.export.census_rows import by_cgroup, by_owner
+from slabmon.census.model import (
+    Census,
+    CensusCache,
+    Certainty,
+    CgroupState,
+    OrphanObjects,
+    OwnedObjects,
+)
+from slabmon.export.census_rows import by_cgroup, by_orphan, by_owner
 from slabmon.export.metrics import CENSUS as METRICS
 from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import Exporter
-from slabmon.export.series import MAX_CENSUS_CGROUPS, MAX_CENSUS_OWNERS, OTHER
+from slabmon.export.series import (
+    MAX_CENSUS_CGROUPS,
+    MAX_CENSUS_ORPHANS,
+    MAX_CENSUS_OWNERS,
+    OTHER,
+)
 from tests.support import scraping
 from tests.unit.export.test_census import CENSUS
 
@@ -36,6 +48,10 @@ def large(count: int) -> Census:
         caches=(dataclasses.replace(CENSUS.caches[0], in_use=sum(range(count)) + 5),),
         owners=tuple(
             dataclasses.replace(OWNER, cache="dentry", signature=f"line {i}", objects=i, bytes=i)
+            for i in range(count)
+        ),
+        orphans=tuple(
+            OrphanObjects(cache="dentry", signature=f"line {i}", objects=1, bytes=i)
             for i in range(count)
         ),
         cgroups=tuple(
@@ -68,6 +84,10 @@ def test_the_largest_rows_are_shown_and_the_others_added_up() -> None:
     )
     assert sum(row.bytes for row in cgroups.values()) == sum(range(1000))
     assert cgroups["/999", CgroupState.ALIVE].bytes == 999
+    orphans = by_orphan(census)
+    assert len(orphans) == MAX_CENSUS_ORPHANS + 1
+    assert orphans["dentry", "line 999"] == (1, 999)
+    assert orphans[OTHER, OTHER].objects == 1000 - MAX_CENSUS_ORPHANS
 
 
 def test_a_scrape_holds_them_only_after_a_census() -> None:
@@ -85,5 +105,7 @@ def test_a_scrape_holds_them_only_after_a_census() -> None:
     series = [line for line in shown.splitlines() if line.startswith("slabmon_census_")]
     many = scraping.text(Exporter().families(None, Daemon(census_age=7.5), census=large(1000)))
     lines = [line for line in many.splitlines() if line.startswith("slabmon_census_")]
-    assert len(series) < len(lines) <= 2 * (MAX_CENSUS_OWNERS + 1) + MAX_CENSUS_CGROUPS + 4
+    most = 2 * (MAX_CENSUS_OWNERS + 1 + MAX_CENSUS_ORPHANS + 1) + MAX_CENSUS_CGROUPS + 4
+    assert len(series) < len(lines) <= most
+    assert 'slabmon_census_orphan_bytes{cache="dentry",owner="line 999"} 999.0\n' in many
     assert all(f"# TYPE {metric.name} gauge" in many for metric in METRICS)

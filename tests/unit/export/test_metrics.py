@@ -48,6 +48,8 @@ PROMISED = {
     "slabmon_census_objects": ("cache", "owner", "certainty"),
     "slabmon_census_bytes": ("cache", "owner", "certainty"),
     "slabmon_census_cgroup_bytes": ("cgroup", "state"),
+    "slabmon_census_orphan_bytes": ("cache", "owner"),
+    "slabmon_census_orphan_objects": ("cache", "owner"),
     "slabmon_census_age_seconds": (),
     "slabmon_census_seconds": (),
     "slabmon_census_cpu_seconds_total": (),

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which pages belong to the kernel, by their struct pages."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from slabmon.base.errors import UnsupportedHost
+from slabmon.kernel.census import kernel_pages
+from slabmon.kernel.census.layout import Layout, PageTest
+from tests.support.slab_memory import LAYOUT, FakeKernel
+
+BUDDY, TABLE = 0xF0000000, 0xF2000000
+OLD = dataclasses.replace(LAYOUT, slab_page=PageTest(0, 1 << 9, 1 << 9))  # PG_slab of page.flags
+OLD_BUDDY, OLD_TABLE = 0xFFFFFF7F, 0xFFFFFDFF
+
+
+def owned(kernel: FakeKernel, layout: Layout = LAYOUT) -> list[int]:
+    reading = kernel.reading()
+    parts = list(kernel_pages.find(kernel.memory, layout, reading))
+    pages: list[int] = np.concatenate(parts).tolist()
+    return pages
+
+
+@pytest.fixture
+def kernel() -> FakeKernel:
+    kernel = FakeKernel()
+    kernel.slab(kernel.cache("any", 64), free=[0])
+    return kernel
+
+
+def test_pages_with_references_that_are_nobody_elses_are_the_kernels(kernel: FakeKernel) -> None:
+    kernel.add_pages(refcount=0)  # free
+    kernel.add_pages(mapping=0xFFFF888000001000)  # of a file
+    kernel.add_pages(type=0, mapping=0xFFFF888000001001)  # of a process, mapped once
+    kernel.add_pages(type=TABLE)
+    expected = [
+        kernel.add_pages(),
+        kernel.add_pages(type=0),
+    ]  # the second mapped by a process: a ring
+    assert owned(kernel) == expected
+
+
+def test_a_compound_page_belongs_to_whom_its_first_page_does(kernel: FakeKernel) -> None:
+    kernel.add_pages(4, mapping=0xFFFF888000001000, compound=True)
+    first = kernel.add_pages(4, compound=True)
+    kernel.add_pages(2, refcount=0)
+    assert owned(kernel) == [first, first + 1, first + 2, first + 3]
+
+
+def test_a_block_that_is_no_compound_page_is_the_kernels_as_far_as_it_is_aligned(
+    kernel: FakeKernel,
+) -> None:
+    first = kernel.add_pages(4, align=4)
+    kernel.add_pages(2, refcount=0)  # free pages behind it
+    assert owned(kernel) == [first, first + 1, first + 2, first + 3]
+
+
+def test_free_blocks_are_left_out_also_behind_a_page_of_the_kernel(kernel: FakeKernel) -> None:
+    first = kernel.add_pages(align=8)
+    kernel.add_pages(4, refcount=0, type=BUDDY)
+    assert owned(kernel) == [first]
+
+
+def test_before_6_10_types_clear_bits_and_slabs_have_a_flag(kernel: FakeKernel) -> None:
+    kernel.memory.write_word(0xFFFFEA0000000000 + 64, 1 << 9)
+    first = kernel.add_pages(align=8)
+    kernel.add_pages(4, refcount=0, type=OLD_BUDDY)
+    kernel.add_pages(type=OLD_TABLE)
+    assert owned(kernel, OLD) == [first]
+
+
+def test_types_of_pages_that_are_not_known_are_refused(kernel: FakeKernel) -> None:
+    other = dataclasses.replace(LAYOUT, slab_page=PageTest(48, 0xF0001000, 0xF0000000))
+    with pytest.raises(UnsupportedHost):
+        owned(kernel, other)
+    offsets = {name: at for name, at in LAYOUT.offsets.items() if name != "page.mapping"}
+    with pytest.raises(UnsupportedHost):
+        owned(kernel, dataclasses.replace(LAYOUT, offsets=offsets))
