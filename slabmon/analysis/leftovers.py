@@ -46,7 +46,8 @@ _INTERRUPTS = frozenset(
     }
 )
 _INTERRUPT_PREFIXES = ("asm_sysvec_", "sysvec_")
-# The slab allocator's own: extensions of slabs, which live as long as those, and sheaves.
+# The allocators' own: extensions of slabs, which live as long as those, sheaves, and vmap_areas,
+# which vmalloc() shares out among its users and frees in batches.
 _ALLOCATOR = frozenset(
     {
         "alloc_slab_obj_exts",
@@ -54,8 +55,11 @@ _ALLOCATOR = frozenset(
         "memcg_alloc_page_obj_cgroups",
         "alloc_empty_sheaf",
         "__alloc_empty_sheaf",
+        "alloc_vmap_area",
     }
 )
+# In copy_process() it makes kernel stacks. Each CPU keeps two (NR_CACHED_STACKS, kernel/fork.c).
+_VMALLOC = "__vmalloc_node"
 # Functions that fill the caches of inodes and dentries, and all that hangs on these.
 _FILE_SYSTEM_CACHES = frozenset(
     {
@@ -74,7 +78,8 @@ class Reason(StrEnum):
     """Why objects that are still there are not judged."""
 
     INTERRUPT = "allocated in interrupts, for anybody"
-    ALLOCATOR = "the slab allocator's own"
+    ALLOCATOR = "the allocators' own"
+    KERNEL_STACK = "stacks that the kernel keeps for the next processes"
     RECLAIMABLE = "in caches that the kernel shrinks when it needs memory"
     FILE_SYSTEM = "part of cached inodes and dentries"
     UNKNOWN = "allocated in a process or an interrupt: there was no room for the stack"
@@ -215,6 +220,8 @@ def _reason(tracked: Tracked, members: I64, row: LeftStack) -> Reason | None:
         return Reason.INTERRUPT
     if row.site.symbol in _ALLOCATOR:
         return Reason.ALLOCATOR
+    if "copy_process" in functions and any(name.startswith(_VMALLOC) for name in functions):
+        return Reason.KERNEL_STACK
     if functions & _FILE_SYSTEM_CACHES:
         return Reason.FILE_SYSTEM
     return Reason.UNKNOWN if not row.stack and not _may_sleep(tracked, members) else None

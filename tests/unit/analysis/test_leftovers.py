@@ -29,6 +29,8 @@ STACKS = {
     4: ("kmalloc", "inode_hook", "alloc_inode", "ext4_iget", "do_syscall_64"),
     5: OPEN,
     6: ("kmalloc", "fault_thing", "handle_mm_fault", "asm_exc_page_fault"),
+    8: ("kmalloc", "__get_vm_area_node", "__vmalloc_node_range_noprof", "copy_process"),
+    9: ("kmem_cache_alloc", "alloc_vmap_area", "__get_vm_area_node", "do_thing"),
     7: ("kmalloc", "timer_thing", "asm_sysvec_apic_timer_interrupt", "cpu_idle"),
 }
 SITES = (
@@ -38,6 +40,8 @@ SITES = (
     site("inode_hook"),
     site("fault_thing"),
     site("timer_thing"),
+    site("__get_vm_area_node"),
+    site("alloc_vmap_area"),
 )
 
 
@@ -88,6 +92,8 @@ def test_objects_of_one_stack_site_and_cache_are_one_row() -> None:
         (Object(stack=7, site=5, gfp=ATOMIC_FLAGS), Reason.INTERRUPT),
         (Object(stack=3, site=2), Reason.ALLOCATOR),
         (Object(stack=4, site=3), Reason.FILE_SYSTEM),
+        (Object(stack=8, site=6), Reason.KERNEL_STACK),
+        (Object(stack=9, site=7), Reason.ALLOCATOR),
         (Object(stack=-17, site=1, gfp=ATOMIC_FLAGS), Reason.UNKNOWN),
         (Object(stack=-17, site=1, gfp=KERNEL_FLAGS), None),
         (Object(stack=6, site=4, gfp=KERNEL_FLAGS), None),
