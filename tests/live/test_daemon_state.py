@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from slabmon.daemon.supervisor import CHECK_SECONDS, SILENT_CHECKS
+from slabmon.views.window import POINT_SECONDS
 from tests.live.daemon import PINS, Daemon
 from tests.live.kernel import left_behind
 from tests.live.workload import messages
@@ -78,22 +83,76 @@ def test_the_next_daemon_takes_over_from_an_orphaned_web_process_at_once(daemon:
     assert "ending web process" in daemon.log()
 
 
-def test_a_pause_of_both_processes_loses_nothing_and_replaces_nothing(daemon: Daemon) -> None:
-    """As under SIGSTOP or in a frozen cgroup, for longer than a web process may be silent."""
+@contextmanager
+def stopped(pids: list[int]) -> Iterator[None]:
+    """Stop processes by signal."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def frozen(pids: list[int]) -> Iterator[None]:
+    """Freeze processes in a cgroup of their own
+    (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst)."""
+    root = Path("/sys/fs/cgroup/freezer")
+    if not root.is_dir():
+        pytest.skip("this host has no freezer of version 1")
+    cgroup = root / f"slabmon-test-{os.getpid()}"
+    cgroup.mkdir()
+    try:
+        for pid in pids:
+            (cgroup / "cgroup.procs").write_text(str(pid))
+        (cgroup / "freezer.state").write_text("FROZEN")
+        while (cgroup / "freezer.state").read_text() != "FROZEN\n":
+            time.sleep(0.01)
+        yield
+    finally:
+        (cgroup / "freezer.state").write_text("THAWED")
+        for pid in pids:
+            (root / "cgroup.procs").write_text(str(pid))
+        cgroup.rmdir()
+
+
+def shown(daemon: Daemon) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the facts of the page's header, and the figures of a cache by column."""
+    query = "view=caches&columns=all&filter=name%3Dmsg_msg-1k"
+    with urllib.request.urlopen(f"{daemon.url}/api/v1/table?{query}", timeout=60) as answer:
+        table = json.load(answer)
+    (row,) = table["rows"]
+    figures = zip((column["name"] for column in table["columns"]), row["values"], strict=True)
+    return {fact["name"]: fact["text"] for fact in table["header"]["facts"]}, dict(figures)
+
+
+@pytest.mark.parametrize("pause", [stopped, frozen])
+def test_a_pause_of_both_processes_loses_and_replaces_nothing_and_is_shown(
+    daemon: Daemon, pause: Callable[[list[int]], AbstractContextManager[None]]
+) -> None:
+    """For longer than a web process may be silent."""
     daemon.start()
     assert daemon.process is not None
     collector = daemon.process.pid
     (web,) = Path(f"/proc/{collector}/task/{collector}/children").read_text().split()
+    seconds = 1.2 * SILENT_CHECKS * CHECK_SECONDS
     with messages() as queue:
         queue.churn(BEFORE, 900)
         daemon.scrape_until(COUNTER, BEFORE)
-        for pid in (collector, int(web)):
-            os.kill(pid, signal.SIGSTOP)
-        queue.churn(DEAD, 900)
-        time.sleep(1.2 * SILENT_CHECKS * CHECK_SECONDS)
-        for pid in (int(web), collector):
-            os.kill(pid, signal.SIGCONT)
+        for _ in range(3):  # the page knows its usual interval
+            facts, _ = shown(daemon)
+            assert "not read" not in facts
+            time.sleep(POINT_SECONDS + 1)
+        with pause([collector, int(web)]):
+            queue.churn(DEAD, 900)
+            time.sleep(seconds)
         new = daemon.scrape_until(COUNTER, BEFORE + DEAD)
+        facts, figures = shown(daemon)
+    assert "not read" in facts
+    assert 0 < figures["allocs_per_second"] <= DEAD / seconds, "the pause is part of the interval"
+    assert figures["history"].count(None) >= 2
     time.sleep(2 * CHECK_SECONDS)
     assert new[COUNTER] == BEFORE + DEAD
     assert daemon.scrape()["slabmon_web_restarts_total"] == 0

@@ -228,6 +228,22 @@ def test_no_line_is_drawn_over_a_pause(open_page: Open) -> None:
     )
 
 
+def test_no_trend_is_drawn_over_a_pause(open_page: Open) -> None:
+    tab = open_page("growing")
+
+    def paused(route: Route) -> None:
+        answer = route.fetch()
+        table = answer.json()
+        at = next(i for i, c in enumerate(table["columns"]) if c["kind"] == "history")
+        for row in table["rows"]:
+            row["values"][at] = [1, 2, None, None, 5, 6]
+        route.fulfill(response=answer, json=table)
+
+    tab.page.route("**/api/v1/table?*", paused)
+    tab.wait("document.querySelector('.spark path')?.getAttribute('d').split('M').length === 3")
+    assert "NaN" not in (tab.page.locator(".spark path").first.get_attribute("d") or "")
+
+
 def test_by_keyboard_alone(open_page: Open) -> None:
     tab = open_page("growing")
     tab.page.keyboard.press("j")
