@@ -92,36 +92,65 @@ def run(options: argparse.Namespace) -> int:
     ):
         sys.stderr.write(f"recording to {options.output} every {interval:g} s; Ctrl-C stops it\n")
         sys.stderr.flush()
-        count = _record(source, history, interval, census, end)
-    sys.stderr.write(f"{count} snapshot{'' if count == 1 else 's'} recorded\n")
+        recorder = Recorder(source, history)
+        recorder.run(interval, census, end)
+    sys.stderr.write(f"{recorder.summary}\n")
+    if recorder.failure is not None:
+        raise recorder.failure
     return 0
 
 
-def _record(
-    source: SnapshotSource, history: RecordingWriter, interval: float, census: float, seconds: float
-) -> int:
-    """Record until a signal, or for `seconds`; return the number of snapshots. A census is
-    requested at once and every `census` seconds; 0: none is."""
-    with stop_signals() as stopped:
-        start = time.monotonic()
-        census_due = start if census else math.inf
-        history.append(source.snapshot(details=True))
-        count, failing = 1, False
-        due = start + interval
-        while due - start <= seconds and not stopped(due - time.monotonic()):
-            if time.monotonic() >= census_due:
-                request_census(source)
-                census_due += census
-            try:
-                snapshot = source.snapshot(details=True)
-            except SlabmonError as error:
-                if not failing:
-                    sys.stderr.write(f"slabmon: warning: {error}; retrying\n")
-                failing = True
-            else:
-                failing = False
-                history.append(snapshot)
-                count += 1
-            # Snapshots missed while the host or this process was busy are not made up for.
-            due = max(due + interval, time.monotonic())
-        return count
+class Recorder:
+    """Appends snapshots to a recording. A snapshot that cannot be taken or written is left out with
+    a warning, once, and the next one is tried; `failure` is why the last one was left out."""
+
+    def __init__(self, source: SnapshotSource, history: RecordingWriter) -> None:
+        self._source, self._history = source, history
+        self._recorded = self._left_out = 0
+        self.failure: SlabmonError | None = None
+
+    def run(self, interval: float, census: float, seconds: float) -> None:
+        """Record until a signal, or for `seconds`. A census is requested at once and every `census`
+        seconds; 0: none is. Raises SlabmonError if the first snapshot cannot be recorded,
+        UsageError if the file is no longer at its path."""
+        with stop_signals() as stopped:
+            start = time.monotonic()
+            census_due = start if census else math.inf
+            self._add()
+            due = start + interval
+            while due - start <= seconds and not stopped(due - time.monotonic()):
+                if time.monotonic() >= census_due:
+                    request_census(self._source)
+                    census_due += census
+                if self._history.replaced():
+                    sys.stderr.write(f"{self.summary}\n")
+                    raise UsageError(
+                        f"{self._history.path} was moved, deleted or unmounted while it was "
+                        "recorded to; start another recording"
+                    )
+                self._try()
+                # Snapshots missed while the host or this process was busy are not made up for.
+                due = max(due + interval, time.monotonic())
+
+    def _add(self) -> None:
+        self._history.append(self._source.snapshot(details=True))
+        self._recorded += 1
+
+    def _try(self) -> None:
+        try:
+            self._add()
+        except SlabmonError as error:
+            if self.failure is None:
+                sys.stderr.write(f"slabmon: warning: {error}; retrying\n")
+            self.failure = error
+            self._left_out += 1
+        else:
+            if self.failure is not None:
+                sys.stderr.write("recording again\n")
+            self.failure = None
+
+    @property
+    def summary(self) -> str:
+        """How many snapshots were recorded."""
+        text = f"{self._recorded} snapshot{'' if self._recorded == 1 else 's'} recorded"
+        return f"{text}, {self._left_out} left out" if self._left_out else text

@@ -26,6 +26,14 @@ class Disk:
         return Path(f"/proc/{pid}/root{self.path}")
 
     @staticmethod
+    def unmount(pid: int, path: Path) -> None:
+        """Detach the disk in the namespace of a process, as `umount -l` does: what is open stays
+        open."""
+        subprocess.run(
+            ["nsenter", f"--target={pid}", "--mount", "umount", "-l", path], check=True, timeout=30
+        )
+
+    @staticmethod
     def remount(pid: int, path: Path, options: str) -> None:
         """Change the mount options in the namespace of a process."""
         subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -109,6 +110,16 @@ def test_history_whose_directory_is_removed_answers_and_resumes(host: Host) -> N
     assert host.daemon.log().count("cannot record history") == 1
 
 
+def test_history_whose_disk_is_gone_answers_and_starts_another(host: Host) -> None:
+    first = host.ask("/api/v1/history")["first"]
+    Disk.unmount(host.pid, host.mounted)
+    host.until_recording(0)
+    assert host.daemon.has_logged("is missing or not writable")
+    assert host.ask(f"/api/v1/snapshot?at={first}")["schema"]
+    assert host.daemon.scrape()["slabmon_up"] == 1
+    assert host.daemon.log().count("cannot record history") == 1
+
+
 @pytest.mark.parametrize("trouble", ["full", "inodes", "read-only"])
 def test_a_new_web_process_serves_and_reads_what_it_cannot_write(host: Host, trouble: str) -> None:
     (web,) = Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text().split()
@@ -152,21 +163,88 @@ def run(disk: Disk, script: str, *arguments: str) -> subprocess.CompletedProcess
     )
 
 
-def test_record_ends_with_one_error_and_a_readable_file(disk: Disk, tmp_path: Path) -> None:
-    done = run(
-        disk,
-        "head -c 3000000 /dev/zero > filler;"
-        "$slabmon record -o slabs.db --interval 0.1s --seconds 60s; code=$?; rm filler;"
-        'cp slabs.db* "$1"; exit $code',
-        str(tmp_path),
+class Recorder:
+    """`slabmon record` onto a disk of its own."""
+
+    def __init__(self, disk: Disk, folder: Path) -> None:
+        self.said = folder / "said"
+        self.mounted = disk.path
+        command = [sys.executable, "-m", "slabmon", "record", "--interval", "0.1s", "-o"]
+        with self.said.open("w") as said:
+            self.process = subprocess.Popen(
+                [*disk.prefix, *command, str(disk.path / "slabs.db")], stderr=said
+            )
+        self.until_said("recording to ")
+        self.disk = disk.seen_by(self.process.pid)
+
+    def until_said(self, text: str) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while text not in self.said.read_text():
+            assert self.process.poll() is None, self.said.read_text()
+            assert time.monotonic() < deadline, self.said.read_text()
+            time.sleep(0.1)
+
+    def until_recorded(self, count: int, folder: Path) -> int:
+        """Wait until the file holds so many snapshots, all readable; return how many it holds."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            for file in self.disk.glob("slabs.db*"):
+                shutil.copy(file, folder)
+            with Recording(folder / "slabs.db") as recording:
+                times = recording.times()
+                for time_ in times:
+                    recording.at(time_)
+            if len(times) >= count:
+                return len(times)
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
+@pytest.fixture
+def recorder(disk: Disk, tmp_path: Path) -> Iterator[Recorder]:
+    result = Recorder(disk, tmp_path)
+    yield result
+    result.process.kill()
+    result.process.wait()
+
+
+def test_record_warns_once_and_goes_on_when_there_is_space_again(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    before = recorder.until_recorded(2, tmp_path)
+    fill(recorder.disk)
+    recorder.until_said("; retrying")
+    assert recorder.until_recorded(before, tmp_path) >= before, "what was written stays readable"
+    (recorder.disk / "filler").unlink()
+    recorder.until_said("recording again")
+    before = recorder.until_recorded(before + 3, tmp_path)
+    recorder.process.send_signal(signal.SIGTERM)
+    assert recorder.process.wait(PATIENCE_SECONDS) == 0
+    said = recorder.said.read_text()
+    assert said.count("slabmon: warning: recording ") == 1
+    assert re.search(r"^\d+ snapshots recorded, \d+ left out$", said, re.M)
+
+
+def test_a_recording_on_a_read_only_disk_is_one_error(disk: Disk) -> None:
+    done = run(disk, "mount -o remount,ro .; $slabmon record -o slabs.db")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "slabmon: error: cannot write slabs.db: Read-only file system\n",
     )
-    assert done.returncode == 2, done.stderr
-    message = done.stderr.splitlines()[-1]
-    assert message == "slabmon: error: recording slabs.db: database or disk is full"
-    with Recording(tmp_path / "slabs.db") as recording:
-        for time_, _ in zip(recording.times(), range(1000), strict=False):
-            recording.at(time_)
-        assert recording.times()
+
+
+def test_record_ends_with_one_error_when_its_disk_is_gone(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    recorder.until_recorded(2, tmp_path)
+    Disk.unmount(recorder.process.pid, recorder.mounted)
+    assert recorder.process.wait(PATIENCE_SECONDS) == 2
+    said = recorder.said.read_text().splitlines()
+    assert said[-1] == (
+        f"slabmon: error: {recorder.mounted}/slabs.db was moved, deleted or unmounted while it was "
+        "recorded to; start another recording"
+    )
+    assert re.fullmatch(r"\d+ snapshots recorded", said[-2])
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ class Kernel:
         self.fails: set[int] = set()
         self.interrupted_at = -1
         self.censuses = 0
+        self.removes: Path | None = None  # at the third snapshot
 
     def snapshot(self, details: bool = False) -> Snapshot:
         assert details
@@ -35,6 +36,8 @@ class Kernel:
         self.taken += 1
         if number == self.interrupted_at:
             os.kill(os.getpid(), signal.SIGTERM)
+        if number == 2 and self.removes:
+            self.removes.unlink()
         if number in self.fails:
             raise UnsupportedHost("tables are gone")
         return moment(number)
@@ -99,7 +102,32 @@ def test_a_failure_in_between_is_told_once_and_recording_goes_on(
     assert main(["record", "-o", str(tmp_path / "slabs.db"), "--interval", "0.1"]) == 0
     errors = capsys.readouterr().err
     assert errors.count("tables are gone") == 1
-    assert "2 snapshots recorded" in errors
+    assert "recording again" in errors
+    assert "2 snapshots recorded, 2 left out" in errors
+
+
+def test_a_failure_at_the_end_is_an_error(
+    tmp_path: Path, kernel: Kernel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernel.fails, kernel.interrupted_at = {3}, 3
+    assert main(["record", "-o", str(tmp_path / "slabs.db"), "--interval", "0.1"]) == 4
+    assert numbers(tmp_path / "slabs.db") == 3
+    *_, summary, error = capsys.readouterr().err.splitlines()
+    assert (summary, error) == (
+        "3 snapshots recorded, 1 left out",
+        "slabmon: error: tables are gone",
+    )
+
+
+def test_a_file_that_is_gone_is_an_error(
+    tmp_path: Path, kernel: Kernel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "slabs.db"
+    kernel.removes = path
+    assert main(["record", "-o", str(path), "--interval", "0.1"]) == 2
+    *_, summary, error = capsys.readouterr().err.splitlines()
+    assert summary == "3 snapshots recorded"
+    assert "was moved, deleted or unmounted" in error
 
 
 def test_a_failure_at_the_start_is_an_error(tmp_path: Path, kernel: Kernel) -> None:
