@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Profiles of the present, made in slices, and shared by requests for the same reading."""
+"""Profiles, made in slices; those of the present are shared by requests for the same reading."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 from slabmon.analysis.paths import Steps
 from slabmon.export.pprof import pprof_steps
+from slabmon.sources import SteppedPast
 from slabmon.store.recording import TimedSnapshot
 from slabmon.web.feeds.duty_cycle import PATIENCE_SECONDS, DutyCycle, FairLock
+from slabmon.web.feeds.past_views import WAIT_SECONDS, PastViews
 from slabmon.web.feeds.readings import SHARED_SECONDS, Reading
 
 # A slice of the work on the event loop, and how long the next one may wait for its turn.
@@ -49,6 +51,17 @@ class Profiles:
             rest = max(SHARED_SECONDS, _REST * (end - start))
             self._last[value] = _Profile(reading.number, end + rest, data)
             return data
+
+    async def past(
+        self, views: PastViews, past: SteppedPast, time: float, value: str, client: str
+    ) -> bytes:
+        """Return the profile of the last snapshot not after `time`. One is read and made at a time,
+        so that few snapshots are in memory. Raises TimeoutError if too many requests wait, and the
+        errors of the history itself."""
+        async with self._lock.hold(client, WAIT_SECONDS):
+            moments: list[TimedSnapshot] = []
+            await views.snapshot(past, time, moments.append, client=client)
+            return await self.make(moments[0], value, client)
 
     async def make(self, moment: TimedSnapshot, value: str, client: str) -> bytes:
         """Return the profile of a moment. Raises TimeoutError if too many requests wait."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from tornado.web import HTTPError
 
-from slabmon.store.recording import TimedSnapshot
 from slabmon.web.handlers.bodies import Body
 from slabmon.web.handlers.past import PastHandler
 
@@ -36,8 +35,6 @@ class ProfileHandler(PastHandler):
 
     async def _past(self, at: float, value: str) -> bytes:
         context = self.context
-        moments: list[TimedSnapshot] = []
-        await self.recalled(
-            context.past_views.snapshot(context.past, at, moments.append, client=self.client)
+        return await self.recalled(
+            context.profiles.past(context.past_views, context.past, at, value, self.client)
         )
-        return await context.profiles.make(moments[0], value, self.client)

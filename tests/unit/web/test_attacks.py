@@ -21,11 +21,12 @@ import pytest
 from tornado.web import RequestHandler
 
 from slabmon.store.recording import LONGEST_CHAIN
+from slabmon.store.settings import HistorySettings
 from slabmon.store.writer import RecordingWriter
-from slabmon.web.app import routes
+from slabmon.web.feeds.history_writer import HistoryWriter
 from slabmon.web.feeds.readings import CensusNow
-from slabmon.web.settings import WebSettings
 from tests.support import censuses
+from tests.support.routes import ROUTES, paths
 from tests.support.serving import run, serving
 from tests.support.snapshots import synthetic
 
@@ -93,15 +94,10 @@ ATTACKS: dict[str, list[Request]] = {
     ],
     "charts of the past": [ask("/api/v1/chart", view="sites", at="-{n}m")],
     "leaks of the past": [ask("/api/v1/leaks", at="-{n}s")],
+    "profiles of the past": [ask("/debug/pprof/heap", at="-{n}s")],
+    "censuses": [("/api/v1/census", GZIP), ask("/api/v1/census", max_age="0.{n}")],
     "ranges": [("/api/v1/history?from=0&to=9e99&most=1000", GZIP)],
     "files and nothing": [("/static/page.js", GZIP), ("/none{n}", {}), ("/api/v1/views", {})],
-}
-ROUTES = [pattern for pattern, _ in routes(WebSettings())]
-# Paths of the routes that match more than one.
-PATHS = {
-    r"/static/([a-z.]+)": ["/static/page.js", "/static/index.html", "/static/" + "a." * 2000],
-    r"/api/v1/table\.(csv|json)": ["/api/v1/table.csv", "/api/v1/table.json"],
-    "/debug/pprof/(heap|allocs)": ["/debug/pprof/heap", "/debug/pprof/allocs"],
 }
 # Given to each parameter of each route, whatever it is for.
 VALUES = [
@@ -123,11 +119,6 @@ VALUES = [
 ]
 
 
-def paths(pattern: str) -> list[str]:
-    """Return paths of a route."""
-    return PATHS.get(pattern) or [pattern.replace("\\", "")]
-
-
 @cache
 def parameters() -> dict[str, list[str]]:
     """Return the names of the parameters that the handler of each path asks for."""
@@ -146,10 +137,11 @@ def parameters() -> dict[str, list[str]]:
     async def ask_all() -> None:
         async with serving() as server:
             server.context.censuses = Censuses()
+            server.context.past = HistoryWriter(HistorySettings(), server.source)
             client = await server.connect()
             for pattern in ROUTES:
                 for path in paths(pattern):
-                    await client.ask(path)
+                    assert (await client.ask(path)).status != 500, path
             client.close()
 
     with pytest.MonkeyPatch.context() as patch:
@@ -311,6 +303,13 @@ def test_answers_that_nobody_takes_refuse_no_scrape(server: Server, clients: int
             check_scrapes(server)
 
 
+@pytest.mark.parametrize("pattern", ROUTES)
+def test_each_route_is_attacked(pattern: str) -> None:
+    assert all(re.fullmatch(pattern, path) for path in paths(pattern)), (
+        "add its paths to tests/support/routes.py"
+    )
+
+
 def test_each_parameter_is_known() -> None:
     """The generic attacks reach the parameters that the specific ones are about."""
     named = {
@@ -321,6 +320,3 @@ def test_each_parameter_is_known() -> None:
     }
     known = {(path, name) for path, names in parameters().items() for name in names}
     assert named <= known
-    assert {re.sub(r"\.(csv|json)$", "", path) for path, _ in known} <= {
-        pattern for pattern in ROUTES if "(" not in pattern
-    }

@@ -13,6 +13,7 @@ import pytest
 from slabmon.web.serving import auth
 from slabmon.web.serving.auth import BasicAuth, Verdict
 from slabmon.web.serving.config import WebConfig
+from tests.support.routes import ROUTES, paths
 from tests.support.serving import Client, Running, run, serving
 
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4))
@@ -146,6 +147,18 @@ def test_nothing_is_served_without_the_password(path: str) -> None:
             assert running.source.taken == 0
             right = await client.ask(path, Authorization=basic("alice", "secret"))
             assert right.status == (404 if path in ABSENT else 200)
+            client.close()
+
+    run(check)
+
+
+@pytest.mark.parametrize("pattern", ROUTES)
+def test_every_route_but_health_needs_the_password(pattern: str) -> None:
+    async def check() -> None:
+        async with serving(config=WebConfig(users=USERS)) as running:
+            client = await running.connect()
+            for path in paths(pattern):
+                assert (await client.ask(path)).status == (200 if path == "/healthz" else 401)
             client.close()
 
     run(check)
