@@ -285,9 +285,10 @@ def _census() -> list[Panel]:
                 "{{instance}} {{certainty}}",
             ),
         ),
-        of_metric("Age", "census_age_seconds", legend="{{instance}}", width=8),
-        of_metric("Duration", "census_seconds", legend="{{instance}}", width=8),
-        of_metric("CPU time", "census_cpu_seconds_total", legend="{{instance}}", width=8),
+        of_metric("Age", "census_age_seconds", legend="{{instance}}", width=6),
+        of_metric("Duration", "census_seconds", legend="{{instance}}", width=6),
+        of_metric("CPU time", "census_cpu_seconds_total", legend="{{instance}}", width=6),
+        of_metric("Failures", "census_failures_total", legend="{{instance}} {{reason}}", width=6),
     ]
 
 

@@ -14,7 +14,7 @@ from slabmon.daemon.self_metrics import cpu_seconds
 from slabmon.kernel.census.run import CensusProcess
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.runtime.event_loop import EventLoop
-from slabmon.runtime.figures import CensusFigures
+from slabmon.runtime.figures import CensusFailure, CensusFigures
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,8 @@ class CensusTaker:
         now = self._loop.time()
         if self._process is not None:
             if now - self._began > LONGEST_SECONDS:
-                self._end(SlabmonError(f"census: it took longer than {LONGEST_SECONDS:g} s"))
+                error = SlabmonError(f"census: it took longer than {LONGEST_SECONDS:g} s")
+                self._end(error, CensusFailure.TIMEOUT)
             return
         interval = self.settings.interval_seconds
         if interval and now >= min(self._due, self._began + interval):
@@ -119,11 +120,13 @@ class CensusTaker:
                 return
             self.latest = process.result()
         except SlabmonError as error:
-            self._end(error)
+            self._end(error, process.failure)
         else:
             self._end(None)
 
-    def _end(self, error: SlabmonError | None) -> None:
+    def _end(
+        self, error: SlabmonError | None, failure: CensusFailure = CensusFailure.OTHER
+    ) -> None:
         if self._process is not None:
             self._loop.unwatch(self._process.channel)
             self._cost = cpu_seconds(self._process.pid, children=True)
@@ -133,10 +136,12 @@ class CensusTaker:
         spacing = max(SPACING_SECONDS, self._cost / limit if limit else 0.0)
         self._not_before = self._began + spacing
         before = self._figures
+        failures = dict(before.failures)
+        failures[failure] += error is not None
         self._figures = replace(
             before,
             number=before.number + (error is None),
-            failures=before.failures + (error is not None),
+            failures=failures,
             cpu_seconds=before.cpu_seconds + self._cost,
             error=str(error or ""),
         )

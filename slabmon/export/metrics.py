@@ -611,6 +611,13 @@ DAEMON: tuple[Metric[Daemon], ...] = (
         _figure(lambda f: f.census.cpu_seconds),
         unit="seconds",
     ),
+    _counter(
+        "census_failures",
+        "Censuses that could not be taken, by reason: cpu and memory, more of which they need than "
+        "census.cpu_seconds and census.memory_mib allow, timeout, unsupported, other.",
+        ("reason",),
+        _by_part(lambda f: {str(reason): n for reason, n in f.census.failures.items()}),
+    ),
     _gauge(
         "history_up",
         "1 while snapshots are recorded, 0 while the history cannot be written: the disk is full, "

@@ -6,7 +6,9 @@ Metrics of these are defined in slabmon.export.metrics.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 import msgspec
 
@@ -44,6 +46,17 @@ class BudgetFigures:
     steps_taken: tuple[str, ...] = ()
 
 
+class CensusFailure(StrEnum):
+    """Why a census could not be taken: it needs more CPU time or memory than the settings allow,
+    hung, this host does not allow any, or anything else."""
+
+    CPU = "cpu"
+    MEMORY = "memory"
+    TIMEOUT = "timeout"
+    UNSUPPORTED = "unsupported"
+    OTHER = "other"
+
+
 @dataclass(frozen=True, kw_only=True)
 class CensusFigures:
     """How the daemon's censuses are going: `number` were taken, and `failures` were not. The last
@@ -54,7 +67,9 @@ class CensusFigures:
     """
 
     number: int = 0
-    failures: int = 0
+    failures: Mapping[CensusFailure, int] = field(
+        default_factory=lambda: dict.fromkeys(CensusFailure, 0)
+    )
     cpu_seconds: float = 0.0
     error: str = ""
     running: bool = False

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from slabmon.base.errors import SlabmonError
+from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost, UsageError
 from slabmon.census.codec import encode
-from slabmon.kernel.census.settings import CensusSettings
+from slabmon.kernel.census.settings import MEMORY_OPTION, CensusSettings
+from slabmon.runtime.figures import CensusFailure
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _SIGKILL = 1, 4, 9
 _NICENESS = 10
@@ -32,12 +33,14 @@ LENGTH = struct.Struct("!I")
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """How far the census is: the share that is done, from 0 to 1. The last report holds the census
-    as slabmon.census.codec encodes it, or what went wrong and the exit code that stands for it."""
+    as slabmon.census.codec encodes it, or what went wrong, of which kind that is, and the exit code
+    that stands for it."""
 
     done: float = 0.0
     census: bytes = b""
     error: str = ""
-    exit_code: int = 70
+    failure: CensusFailure = CensusFailure.OTHER
+    exit_code: int = SlabmonError.exit_code
 
     def pack(self) -> bytes:
         """Return the message to send."""
@@ -75,12 +78,24 @@ def report(settings: CensusSettings, send: Callable[[Report], object]) -> Report
             census = take(kernel, layout, types, settings, lambda share: send(Report(done=share)))
             return Report(done=1.0, census=encode(census))
     except SlabmonError as error:
-        return Report(error=str(error), exit_code=error.exit_code)
+        return Report(error=str(error), failure=_failure(error), exit_code=error.exit_code)
     except MemoryError:
         return Report(
             error=f"census: {settings.memory_mib} MiB of memory do not suffice for the slabs of "
-            "this host; allow more with --memory-mib"
+            f"this host; allow more with {MEMORY_OPTION}",
+            failure=CensusFailure.MEMORY,
+            exit_code=UsageError.exit_code,
         )
+
+
+def _failure(error: SlabmonError) -> CensusFailure:
+    from slabmon.kernel.census.memory import BudgetSpent
+
+    if isinstance(error, BudgetSpent):
+        return CensusFailure.CPU
+    if isinstance(error, PermissionDenied | UnsupportedHost):
+        return CensusFailure.UNSUPPORTED
+    return CensusFailure.OTHER
 
 
 def main() -> int:

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from slabmon.base.arrays import I64, U8, U64
-from slabmon.base.errors import SlabmonError
+from slabmon.base.errors import UsageError
 from slabmon.kernel.bpf import maps, syscall
+from slabmon.kernel.census.settings import CPU_OPTION
 from slabmon.kernel.loading.loader import Compiler, Programs
 
 # A run copies at most a window, in about 0.1 ms, or from GATHER_MAX addresses, in about as long.
@@ -33,7 +34,7 @@ _REQUEST = {
 }
 
 
-class BudgetSpent(SlabmonError):
+class BudgetSpent(UsageError):
     """The CPU time that a census may use is used up."""
 
 
@@ -48,7 +49,7 @@ class Budget:
         if time.process_time() > self.cpu_seconds:
             raise BudgetSpent(
                 f"census: the budget of {self.cpu_seconds:g} s of CPU time is used up; allow more "
-                "with --cpu-seconds"
+                f"with {CPU_OPTION}"
             )
 
 

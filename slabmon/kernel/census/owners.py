@@ -22,7 +22,7 @@ from slabmon.kernel.census.memory_map import PAGE_BYTES
 from slabmon.kernel.census.merged import Judge
 from slabmon.kernel.census.reading import Reading
 from slabmon.kernel.census.referrers import Progress, Referrers
-from slabmon.kernel.census.settings import CensusSettings
+from slabmon.kernel.census.settings import MEMORY_OPTION, CensusSettings
 from slabmon.kernel.census.signatures import Label, Namer, Strength
 from slabmon.kernel.census.symbols import Symbols
 from slabmon.kernel.census.types import Types
@@ -103,7 +103,7 @@ def owner_rows(
         mixed = _mixed_rows(memory, read, structs, caches, symbols, settings, most_bytes, progress)
     except MemoryError:
         reason = (
-            f"{settings.memory_mib} MiB of memory did not suffice; allow more with --memory-mib"
+            f"{settings.memory_mib} MiB of memory did not suffice; allow more with {MEMORY_OPTION}"
         )
     except BudgetSpent as error:
         reason = str(error)

@@ -13,13 +13,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost
+from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost, UsageError
 from slabmon.census.codec import decode
 from slabmon.census.model import Census
 from slabmon.kernel.census.child import LENGTH, Report
 from slabmon.kernel.census.settings import CensusSettings
+from slabmon.runtime.figures import CensusFailure
 
-_ERRORS = {error.exit_code: error for error in (PermissionDenied, UnsupportedHost)}
+_ERRORS = {error.exit_code: error for error in (PermissionDenied, UnsupportedHost, UsageError)}
 # BLAS, which no census uses, would start a thread and its stack for every CPU. Arrays of several
 # MiB go back to the kernel when they are freed, whatever was freed before (mallopt(3)).
 _ENVIRONMENT = {
@@ -72,6 +73,11 @@ class CensusProcess:
         """The share of the work that is done, from 0 to 1."""
         return self._last.done
 
+    @property
+    def failure(self) -> CensusFailure:
+        """What kind of error result() raises."""
+        return self._last.failure
+
     def receive(self) -> bool:
         """Take some of what has arrived; return whether the process has sent all it had to. Raises
         SlabmonError if it is malformed."""
@@ -95,8 +101,8 @@ class CensusProcess:
         return not data
 
     def result(self) -> bytes:
-        """Return the census, encoded. Raises PermissionDenied, UnsupportedHost, and SlabmonError if
-        it would use more than the settings allow."""
+        """Return the census, encoded. Raises PermissionDenied, UnsupportedHost, UsageError if it
+        would use more than the settings allow, and SlabmonError."""
         if self._last.error:
             raise _ERRORS.get(self._last.exit_code, SlabmonError)(self._last.error)
         if not self._last.census:

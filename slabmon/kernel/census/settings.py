@@ -8,6 +8,10 @@ from typing import ClassVar
 
 from slabmon.base.limits import Limits, check_limits
 
+# Where the limits are set: of the command, and of a daemon.
+CPU_OPTION = "--cpu-seconds, or census.cpu_seconds of a daemon"
+MEMORY_OPTION = "--memory-mib, or census.memory_mib of a daemon"
+
 
 @dataclass(frozen=True)
 class CensusSettings:

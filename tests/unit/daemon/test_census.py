@@ -24,6 +24,7 @@ from slabmon.daemon.census_settings import ScheduleSettings
 from slabmon.kernel.census.run import CensusProcess
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.runtime.event_loop import EventLoop
+from slabmon.runtime.figures import CensusFailure
 from tests.support.children import ManualClock
 
 
@@ -39,9 +40,10 @@ class FakeProcess:
         self.done = 0.25
         self.closed = False
         self.error = ""
+        self.failure = CensusFailure.OTHER
 
-    def end(self, error: str = "") -> None:
-        self.error = error
+    def end(self, error: str = "", failure: CensusFailure = CensusFailure.OTHER) -> None:
+        self.error, self.failure = error, failure
         self._end.close()
 
     def receive(self) -> bool:
@@ -84,8 +86,8 @@ class Host:
     def run(self, seconds: float = 0.0) -> None:
         self.clock.run(self.loop, seconds)
 
-    def end(self, error: str = "") -> None:
-        self.processes[-1].end(error)
+    def end(self, error: str = "", failure: CensusFailure = CensusFailure.OTHER) -> None:
+        self.processes[-1].end(error, failure)
         self.run()
 
 
@@ -180,9 +182,10 @@ def test_a_failure_keeps_the_census_before_and_is_logged_once(
     for _ in range(2):
         host.run(SPACING_SECONDS + 0.1)
         host.taker.request()
-        host.end("census: the reason")
+        host.end("census: the reason", CensusFailure.MEMORY)
     figures = host.taker.figures()
-    assert (figures.number, figures.failures, figures.error) == (1, 2, "census: the reason")
+    assert (figures.number, figures.error) == (1, "census: the reason")
+    assert {reason: n for reason, n in figures.failures.items() if n} == {CensusFailure.MEMORY: 2}
     assert host.taker.latest == b"a census"
     assert [record.getMessage() for record in caplog.records] == ["census: the reason"]
 
@@ -202,7 +205,7 @@ def test_a_process_that_hangs_is_ended(host: Host) -> None:
     host.taker.request()
     host.run(LONGEST_SECONDS + 2 * CHECK_SECONDS)
     assert host.processes[0].closed
-    assert host.taker.figures().failures == 1
+    assert host.taker.figures().failures[CensusFailure.TIMEOUT] == 1
     assert not host.taker.figures().running
 
 

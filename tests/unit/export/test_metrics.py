@@ -51,6 +51,7 @@ PROMISED = {
     "slabmon_census_orphan_bytes": ("cache", "owner"),
     "slabmon_census_orphan_objects": ("cache", "owner"),
     "slabmon_census_age_seconds": (),
+    "slabmon_census_failures_total": ("reason",),
     "slabmon_census_seconds": (),
     "slabmon_census_cpu_seconds_total": (),
 }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from slabmon.views.catalogue import VIEWS
 from slabmon.views.drilldown import grouped_view
 from slabmon.views.table import Table
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
+from tests.support.censuses import rich
 
 INT, REAL, STR, BOOL = (int,), (int, float), (str,), (bool,)
 NONE_OR_STR, NONE_OR_INT = (str, type(None)), (int, type(None))
@@ -195,7 +197,8 @@ def test_csv_is_read_back_with_any_names(names: list[str]) -> None:
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_every_view_is_csv_with_a_heading_and_plain_values(name: str) -> None:
-    table = Table.of(VIEWS[name], snapshot(tracked=tracked([Object()])))
+    found = replace(snapshot(tracked=tracked([Object()])), census=rich())
+    table = Table.of(VIEWS[name], found)
     rows = list(csv.DictReader(io.StringIO(to_csv(table), newline="")))
     assert len(rows) == len(table)
     assert rows or VIEWS[name].judged  # a verdict needs a past

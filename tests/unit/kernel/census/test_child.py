@@ -14,9 +14,15 @@ from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost,
 from slabmon.census.codec import encode
 from slabmon.kernel.census import child, memory, run
 from slabmon.kernel.census.settings import CensusSettings
+from slabmon.runtime.figures import CensusFailure
 from tests.unit.export.test_census import CENSUS
 
 SETTINGS = CensusSettings()
+FAILURES: dict[type[SlabmonError], CensusFailure] = {
+    PermissionDenied: CensusFailure.UNSUPPORTED,
+    UnsupportedHost: CensusFailure.UNSUPPORTED,
+    memory.BudgetSpent: CensusFailure.CPU,
+}
 Start = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -35,7 +41,9 @@ def sending(data: bytes, then: str = "") -> Start:
     )
 
 
-@pytest.mark.parametrize("error", [PermissionDenied, UnsupportedHost, SlabmonError])
+@pytest.mark.parametrize(
+    "error", [PermissionDenied, UnsupportedHost, UsageError, memory.BudgetSpent, SlabmonError]
+)
 def test_an_error_of_the_child_is_raised_here(
     monkeypatch: pytest.MonkeyPatch, error: type[SlabmonError]
 ) -> None:
@@ -45,9 +53,11 @@ def test_an_error_of_the_child_is_raised_here(
     monkeypatch.setattr(memory, "start_compiler", fail)
     last = child.report(SETTINGS, lambda _: None)
     monkeypatch.setattr(subprocess, "Popen", sending(last.pack()))
-    with pytest.raises(error, match=r"^census: what went wrong; what to do$") as raised:
+    kind = UsageError if error is memory.BudgetSpent else error
+    with pytest.raises(kind, match=r"^census: what went wrong; what to do$") as raised:
         run.take_census(SETTINGS)
-    assert type(raised.value) is error
+    assert raised.value.exit_code == error.exit_code
+    assert last.failure == FAILURES.get(error, CensusFailure.OTHER)
 
 
 def test_memory_that_does_not_suffice_is_an_error_that_says_so(
@@ -57,7 +67,9 @@ def test_memory_that_does_not_suffice_is_an_error_that_says_so(
         raise MemoryError
 
     monkeypatch.setattr(memory, "start_compiler", fail)
-    assert "--memory-mib" in child.report(SETTINGS, lambda _: None).error
+    last = child.report(SETTINGS, lambda _: None)
+    assert "--memory-mib, or census.memory_mib of a daemon" in last.error
+    assert (last.failure, last.exit_code) == (CensusFailure.MEMORY, 2)
 
 
 def test_a_child_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +98,7 @@ def test_the_child_is_nice_small_and_never_dumped() -> None:
 
 def test_used_up_cpu_time_is_an_error_that_says_so() -> None:
     memory.Budget(1e9).check()
-    with pytest.raises(SlabmonError, match="--cpu-seconds"):
+    with pytest.raises(UsageError, match=r"--cpu-seconds, or census\.cpu_seconds of a daemon"):
         memory.Budget(0.0).check()
 
 
