@@ -208,8 +208,16 @@ def _sites() -> list[Panel]:
             "bytes",
             Query(top(f"sum by (instance, module) ({live})"), "{{instance}} {{module}}"),
         ),
-        of_metric("Allocations by call site", "site_allocations_total", legend=SITE),
-        of_metric("Allocated bytes by call site", "site_allocated_bytes_total", legend=SITE),
+        of_metric(
+            "Live memory by caller",
+            "caller_live_bytes",
+            legend="{{instance}} {{caller}} {{module}}",
+            width=8,
+        ),
+        of_metric("Allocations by call site", "site_allocations_total", legend=SITE, width=8),
+        of_metric(
+            "Allocated bytes by call site", "site_allocated_bytes_total", legend=SITE, width=8
+        ),
     ]
 
 

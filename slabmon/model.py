@@ -90,7 +90,10 @@ class Cache:
 
 
 class Site(NamedTuple):
-    """One call site: symbol, offset in bytes, module (None: core kernel)."""
+    """One call site: symbol, offset in bytes, module (None: core kernel).
+
+    Functions of one name are told apart by their order in memory: the second is name#2.
+    """
 
     symbol: Text
     offset: Int

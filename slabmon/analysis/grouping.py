@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from slabmon.analysis.callers import callers
 from slabmon.analysis.sampling import Grouped
 from slabmon.base.arrays import I64, Bool
 from slabmon.base.errors import UsageError
@@ -69,6 +70,11 @@ def _site(snapshot: Snapshot, tracked: Tracked) -> Values:
     return _by_label(tracked.site, [site.full_label for site in snapshot.sites])
 
 
+def _caller(snapshot: Snapshot, tracked: Tracked) -> Values:
+    index, labels = callers(snapshot, tracked)
+    return index, labels.__getitem__
+
+
 def _module(snapshot: Snapshot, tracked: Tracked) -> Values:
     return _by_label(tracked.site, [site.module or "" for site in snapshot.sites])
 
@@ -92,6 +98,7 @@ DIMENSIONS: dict[str, Callable[[Snapshot, Tracked], Values]] = {
     "cache": _cache,
     "family": _family,
     "site": _site,
+    "caller": _caller,
     "module": _module,
     "gfp": _gfp,
     "process": lambda _, t: _distinct(t.comm, escape),

@@ -143,10 +143,10 @@ def _watched(options: argparse.Namespace, seconds: float | None) -> Document:
     source = _daemon(options) or open_source(options, settings)
     with source:
         end = time.monotonic() + seconds
-        observer.add(source.snapshot())
+        observer.add(source.snapshot(details=True))
         readings = max(1, round(seconds / _INTERVAL_SECONDS))
         for number in track(range(readings), readings, "watching"):
             due = end - (readings - 1 - number) * seconds / readings
             time.sleep(max(0.0, due - time.monotonic()))
-            observer.add(source.snapshot())
+            observer.add(source.snapshot(details=True))
     return to_dict(observer.assess(), options.share)

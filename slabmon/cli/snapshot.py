@@ -57,8 +57,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by",
         metavar="DIM[,DIM]",
-        help="group live memory by dimensions of the tracked objects: cache, family, site, module, "
-        "stack, process, pid, cgroup, gfp, size, age",
+        help="group live memory by dimensions of the tracked objects: cache, family, site, caller, "
+        "module, stack, process, pid, cgroup, gfp, size, age",
     )
     parser.add_argument(
         "--exact",
@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
     )
     with open_tracker(settings) as tracker:
         wait(options.seconds, "watching")
-        snapshot = tracker.snapshot(details=view.details)
+        snapshot = tracker.snapshot(details=view.details or options.format == "json")
     if settings.exact is not None and not len(snapshot.tracked.bytes):
         sys.stderr.write(f"slabmon: {_nothing_matched(snapshot)}\n")
     if view.census:

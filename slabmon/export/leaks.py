@@ -20,7 +20,8 @@ _DISMISSED_SHOWN = 10
 
 class Entry(TypedDict):
     """One finding. `dismissal` is null for a verdict, else a code of finding.Dismissal; `aliases`
-    are the other names of merged caches. Daemons of version 0.1 sent neither."""
+    are the other names of merged caches, `callers` functions with their shares. Daemons of version
+    0.1 sent none of these."""
 
     kind: Kind
     suspect: str
@@ -43,6 +44,7 @@ class Entry(TypedDict):
     dismissed: str
     dismissal: NotRequired[str | None]
     aliases: NotRequired[dict[str, list[str]]]
+    callers: NotRequired[list[str]]
 
 
 class Document(TypedDict):
@@ -100,6 +102,7 @@ def _finding(finding: Finding, amount: float) -> Entry:
         "evidence_against": list(finding.evidence_against),
         "dismissed": finding.dismissed,
         "dismissal": finding.dismissal,
+        "callers": list(finding.callers),
         "aliases": {cache: list(names) for cache, names in finding.aliases.items()},
     }
 
@@ -142,6 +145,7 @@ def _from_entry(entry: Entry) -> Finding:
         dismissed=entry["dismissed"],
         # A newer daemon can have codes that this version does not know.
         dismissal=Dismissal(code) if code in list(Dismissal) else None,
+        callers=tuple(entry.get("callers", [])),
         aliases={cache: tuple(names) for cache, names in entry.get("aliases", {}).items()},
     )
 
@@ -227,6 +231,7 @@ def _verdict(verdict: Entry, share: float) -> Iterable[str]:
         ("devices", verdict["devices"]),
         ("caches", [_with_aliases(verdict, cache) for cache in verdict["caches"]]),
         ("sites", verdict["sites"] if verdict["kind"] != "site" else []),
+        ("callers", verdict.get("callers", [])),
     ):
         if value:
             yield printable(f"  {title}: {', '.join(value)}")

@@ -18,7 +18,7 @@ from slabmon import __version__
 from slabmon.census.model import Census
 from slabmon.export import census_rows
 from slabmon.export.leaks import MAX_SUSPECTS, dismissals, suspects
-from slabmon.export.series import BOUNDS, MAX_INFO, OTHER, Row
+from slabmon.export.series import BOUNDS, MAX_CALLERS, MAX_INFO, OTHER, Row
 from slabmon.leaks.finding import Assessment, Strength
 from slabmon.model import Snapshot, State
 from slabmon.runtime.budget import STEPS
@@ -38,7 +38,7 @@ class Daemon:
     and `scrape_seconds` describe the last reading (None: there was none), `up` is whether it was
     taken for this scrape. `census_age` is the seconds since the last census (None: there was none).
     `errors` and `refused` count by reason, `folded` and `moved` by kind of label. `history` is
-    whether the last snapshot was recorded (None: no history).
+    whether the last snapshot was recorded (None: no history). `callers` are live bytes by caller.
     """
 
     figures: DaemonFigures | None = None
@@ -53,6 +53,7 @@ class Daemon:
     folded: Mapping[str, int] = field(default_factory=dict)
     moved: Mapping[str, int] = field(default_factory=dict)
     census_age: float | None = None
+    callers: Mapping[str, float] = field(default_factory=dict)
 
 
 class Type(StrEnum):
@@ -183,6 +184,15 @@ def _cost(figures: DaemonFigures) -> Mapping[str, float]:
         return {}
     parts = {"collector": cost.collector, "web": cost.web}
     return parts if cost.bpf is None else parts | {"bpf": cost.bpf}
+
+
+def _callers(daemon: Daemon) -> Iterable[Row]:
+    rows = sorted(daemon.callers.items(), key=lambda row: (-row[1], row[0]))
+    for label, size in rows[:MAX_CALLERS]:
+        function, _, module = label.partition(" [")
+        yield (function, module.rstrip("]")), size
+    if rows[MAX_CALLERS:]:
+        yield (OTHER, OTHER), sum(size for _, size in rows[MAX_CALLERS:])
 
 
 def _requested(snapshot: Snapshot) -> float:
@@ -596,6 +606,15 @@ DAEMON: tuple[Metric[Daemon], ...] = (
         "remains in force.",
         (),
         _figure(lambda f: f.web_configuration_failed),
+    ),
+    _gauge(
+        "caller_live_bytes",
+        "Bytes allocated for this caller, the first function on the stack that is no helper such "
+        f"as kmemdup or __alloc_skb, and not freed; estimated. The {MAX_CALLERS} largest, at most "
+        "15 seconds old.",
+        ("caller", "module"),
+        _callers,
+        unit="bytes",
     ),
     _gauge(
         "census_age_seconds",

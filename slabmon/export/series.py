@@ -30,6 +30,8 @@ MAX_SERIES = 5000
 # Rows of a census by owner and of orphans, in two families each, and by memory cgroup, besides
 # OTHER.
 MAX_CENSUS_OWNERS, MAX_CENSUS_CGROUPS, MAX_CENSUS_ORPHANS = 40, 20, 20
+# Callers, besides OTHER.
+MAX_CALLERS = 30
 # Caches with other names, or of a family.
 MAX_INFO = 100
 # Series reserved for families without a bound: losses, features, programs, page orders, ...; for

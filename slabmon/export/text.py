@@ -9,6 +9,7 @@ import io
 import json
 from typing import Any
 
+from slabmon.analysis.callers import main_callers
 from slabmon.analysis.grouping import group_live
 from slabmon.base.units import Value
 from slabmon.model import Live, Snapshot
@@ -45,6 +46,15 @@ def _row(row: Any) -> dict[str, Any]:
     return fields
 
 
+def _sites(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Return call sites with their main callers, which are null where no stacks were read."""
+    rows = [_row(row) for row in snapshot.sites]
+    callers: list[str | None] = [None] * len(rows)
+    if snapshot.tracked.stacks:
+        callers = main_callers(snapshot, snapshot.tracked.site, len(rows))
+    return [row | {"caller": caller} for row, caller in zip(rows, callers, strict=True)]
+
+
 def to_dict(snapshot: Snapshot, by: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the JSON form of a snapshot, plus `groups` with live estimates by the dimensions `by`.
     Fields are documented in slabmon.model and in docs/snapshot.md."""
@@ -56,7 +66,7 @@ def to_dict(snapshot: Snapshot, by: tuple[str, ...] = ()) -> dict[str, Any]:
         "host": _row(snapshot.host),
         "tracking": _row(snapshot.tracking),
         "caches": [_row(row) for row in snapshot.caches],
-        "sites": [_row(row) for row in snapshot.sites],
+        "sites": _sites(snapshot),
         "devices": [_row(row) for row in snapshot.devices],
         "gfp": gfp,
         "sizes": [_row(row) for row in snapshot.sizes],

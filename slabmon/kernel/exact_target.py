@@ -134,10 +134,10 @@ def filtered_text(exact: Filter | None, symbols: Symbols) -> Text:
     not loaded.
     """
     if exact and exact.module:
-        ranges = symbols.module_ranges(_plain(exact.module))
-        if not ranges:
+        loaded = symbols.module_ranges(_plain(exact.module))
+        if not loaded:
             raise ModuleNotLoadedError(f"filter: module {exact.module!r} is not loaded; see lsmod")
-        return ranges[:2]
+        return loaded[:2]
     if not exact or not exact.site:
         return ()
     if not symbols.readable:
@@ -146,8 +146,8 @@ def filtered_text(exact: Filter | None, symbols: Symbols) -> Text:
             "kernel.kptr_restrict to 0 or 1"
         )
     name, plus, offset = exact.site.partition("+")
-    text_range = symbols.function_range(name)
-    if text_range is None:
+    ranges = symbols.function_ranges(name)
+    if not ranges:
         raise UsageError(
             with_near_names(
                 f"site={exact.site}: no kernel function is called {name!r}",
@@ -156,10 +156,15 @@ def filtered_text(exact: Filter | None, symbols: Symbols) -> Text:
                 "the sites view of a snapshot and /proc/kallsyms list names",
             )
         )
+    if not plus and len(ranges) > 1:
+        names = ", ".join(f"{name}#{number}" for number in range(1, len(ranges) + 1))
+        raise UsageError(
+            f"site={name}: expected one function, got {len(ranges)}; use one of {names}"
+        )
     if not plus:
-        return (text_range,)
+        return (ranges[0],)
     try:
-        start = text_range[0] + int(offset.partition("/")[0], 0)
+        start = ranges[0][0] + int(offset.partition("/")[0], 0)
     except ValueError:
         raise UsageError(f"filter: site {exact.site!r}: expected SYMBOL or SYMBOL+OFFSET") from None
     return ((start, start + 1),)

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from slabmon.analysis.callers import largest_callers
 from slabmon.analysis.sampling import probability
 from slabmon.leaks.finding import Dismissal, Finding, Kind
 from slabmon.leaks.series import device_key, site_key
 from slabmon.model import Cache, Snapshot
 
 _NAMED = 8
+_CALLERS = 3
 # Functions that allocate managed memory on behalf of drivers.
 _DEVRES = ("devm_", "alloc_dr", "__devres_alloc", "devres_")
 _MOST = 0.5
@@ -37,6 +39,7 @@ class Attribution:
     devices: tuple[str, ...] = ()
     caches: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
+    callers: tuple[str, ...] = ()
     samples: int = 0
     objects: float = 0.0
     bytes_by_cache: dict[int, float] = field(default_factory=dict)
@@ -124,6 +127,7 @@ def _survivors(
         bytes_by_site=bytes_by_site,
         caches=tuple(now.caches[i].name for i in list(bytes_by_cache)[:_NAMED]),
         sites=tuple(now.sites[i].full_label for i in list(bytes_by_site)[:_NAMED]),
+        callers=largest_callers(now, rows, _CALLERS),
         oldest=float(ages[rows].max(initial=0.0)),
     )
 

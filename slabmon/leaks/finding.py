@@ -61,7 +61,9 @@ class Finding:
     suspect grew by `grown` bytes; it holds `live` bytes. `p` is the probability of such growth by
     chance, corrected for the number of series tested. `dismissed` is "" for a verdict, else the
     reason in words; `dismissal` is its code (None for a verdict, and where an older daemon gave
-    none). `aliases` are the other names of those of `caches` that are merged with others.
+    none). `aliases` are the other names of those of `caches` that are merged with others,
+    `callers` the functions that asked for most of the growth, with their shares
+    (analysis/callers.py).
     """
 
     kind: Kind
@@ -85,6 +87,7 @@ class Finding:
     dismissed: str = ""
     dismissal: Dismissal | None = None
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    callers: tuple[str, ...] = ()
 
     @property
     def bytes_per_second(self) -> float:
@@ -107,6 +110,11 @@ class Finding:
         """Module, drivers and devices: each name once."""
         names = (self.module, *self.drivers, *self.devices)
         return ", ".join(dict.fromkeys(name for name in names if name))
+
+    @property
+    def caller_text(self) -> str:
+        """The callers, comma-separated."""
+        return ", ".join(self.callers)
 
     def seconds_to(self, amount: float) -> float | None:
         """Return the projected time until it holds `amount` bytes, or None if it does not grow."""

@@ -145,6 +145,7 @@ def _finding(
         evidence_against=(),
         dismissed=examination.reason,
         dismissal=examination.dismissal,
+        callers=attribution.callers,
         aliases={
             cache.name: cache.aliases
             for cache in case.now.caches

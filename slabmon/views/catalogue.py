@@ -126,6 +126,7 @@ _ALL = (
         columns=(
             label("site", "Function and offset of the call.", path="label"),
             label("module", "Module the call is in; none: core kernel."),
+            c.CALLER,
             c.ALLOCS,
             c.FAILED,
             c.REQUESTED,
@@ -143,6 +144,7 @@ _ALL = (
         brief=(
             "site",
             "module",
+            "caller",
             "live_bytes",
             "live_high_bytes",
             *_TRENDS,
@@ -157,6 +159,7 @@ _ALL = (
         figure="live.bytes",
         figure_error="live.stderr_bytes",
         links=group_links("site", get=attrgetter("full_label")),
+        details=True,
     ),
     View(
         name="devices",
@@ -588,6 +591,12 @@ _ALL = (
                 title="window",
             ),
             label("behind", "Module, drivers and devices behind it."),
+            label(
+                "callers",
+                "Functions that asked for most of it, with their shares: the first ones on the "
+                "stacks that are no helpers.",
+                path="caller_text",
+            ),
             label("dismissal", "Code of the reason for its dismissal; empty if not dismissed."),
             label("reason", "Why it was dismissed, or the evidence for and against a leak."),
         ),
@@ -598,6 +607,7 @@ _ALL = (
             "live_bytes",
             "window_seconds",
             "kind",
+            "callers",
             "behind",
             "reason",
         ),

@@ -69,6 +69,10 @@ class TableFigures(Protocol):
         """Return the other names of caches as text, None for those without."""
         ...
 
+    def callers(self) -> Values:
+        """Return the caller that holds most of each row, None where none is known."""
+        ...
+
     def rate(self, path: str) -> F64:
         """Return a counter's increase per second."""
         ...
@@ -172,6 +176,15 @@ def aliases(names: str | int) -> Column:
         help="Other names of the cache: the kernel merges caches whose objects are alike.",
         get=get,
     )
+
+
+CALLER = Column(
+    name="caller",
+    kind=Kind.LABEL,
+    help="First function on the stack that is no helper (`kmemdup`, `__alloc_skb`, `alloc_inode`, "
+    "...), of most of the live memory; its share, if it is not all.",
+    get=lambda t: t.callers(),
+)
 
 
 def rate(counter: str, *, unit: str, help: str, title: str) -> Column:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # importing them takes a tenth of a second, too long for the 
 GROUP_TITLES = {
     ("cache",): "caches",
     ("site",): "sites",
+    ("caller",): "callers",
     ("stack",): "stacks",
     ("process", "pid"): "processes",
     ("cgroup",): "cgroups",
@@ -39,7 +40,7 @@ def group_links(
     The row stands for one value of each dimension in `by`; `get` returns that value (default: the
     labels of a group). Groups by the dimensions `without` have a better link.
     """
-    targets = [("cache",), ("site",), ("process", "pid"), ("cgroup",), ("stack",)]
+    targets = [("cache",), ("site",), ("caller",), ("process", "pid"), ("cgroup",), ("stack",)]
     if by == ("site",):
         targets.insert(0, targets.pop())  # the first question about a call site: who called it?
     where = tuple((name, get or _label(position)) for position, name in enumerate(by))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slabmon.analysis.callers import main_callers
 from slabmon.analysis.delta import is_reset
 from slabmon.base.arrays import F64, I64, Bool, Values
 from slabmon.base.units import Value
@@ -90,6 +91,13 @@ class Table:
         known = {cache.name: cache.aliases for cache in self.window.snapshot.caches}
         texts = [", ".join(known.get(name, ())) or None for name in names.tolist()]
         return np.array(texts, object)
+
+    def callers(self) -> Values:
+        """Return the caller that holds most of each row, None where none is known."""
+        members = self.listing.members
+        if members is None:
+            return np.full(len(self), None, object)
+        return np.array(main_callers(self.window.snapshot, members, len(self)), object)
 
     def rate(self, path: str) -> F64:
         """Return a counter's increase per second of the last interval, else since tracking

@@ -156,6 +156,7 @@ class SyntheticHost:
             configuration_failed=True,
         )
         return Daemon(
+            callers={"load_msg": 64.0},
             figures=figures,
             up=self.up,
             age=0.25,

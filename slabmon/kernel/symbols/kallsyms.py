@@ -18,6 +18,7 @@ import numpy as np
 
 from slabmon.base.arrays import I64, Bool
 from slabmon.kernel.probe.direct_map import TELLTALES
+from slabmon.kernel.symbols.rust import PREFIX, demangled
 from slabmon.kernel.symbols.table import SymbolTable
 
 CORE_START, CORE_END = "_stext", "_etext"
@@ -145,6 +146,11 @@ def parse_modules(text: str) -> dict[str, tuple[int, int]]:
     return ranges
 
 
+def _mangled(table: SymbolTable, name: str) -> list[str]:
+    """Return the names in a table that are this one when demangled."""
+    return [each for each in table.names_from(PREFIX) if demangled(each) == name]
+
+
 class Symbols:
     """Resolves call sites. `readable` is False if the kernel hides addresses.
 
@@ -259,17 +265,27 @@ class Symbols:
         ranges = [self.range_of(name) for name in _LARGE_ENTRIES]
         return [entry for entry in ranges if entry]
 
+    def _loaded_tables(self) -> list[SymbolTable]:
+        loaded = (m.table for m in self._modules if m.last == FOREVER)
+        return [self._core, *(table for table in loaded if table is not None)]
+
+    def function_ranges(self, name: str) -> list[tuple[int, int]]:
+        """Return the [start, end) of the functions of this name in the core kernel, else in a
+        loaded module: several share one, unless it has a number behind, as in name#2."""
+        plain, _, number = name.partition("#")
+        for table in self._loaded_tables():
+            known = _mangled(table, plain) if "::" in plain else [plain]
+            starts = [at for each in known for at in table.copies(each)]
+            starts = starts or sorted(table.find(known).values())
+            if number.isdecimal():
+                starts = starts[int(number) - 1 :][:1] if int(number) else []
+            if starts:
+                return [(start, table.end(start)) for start in starts]
+        return []
+
     def function_range(self, name: str) -> tuple[int, int] | None:
-        """Return [start, end) of a function of the core kernel or a loaded module, or None."""
-        text_range = self.range_of(name)
-        if text_range is not None:
-            return text_range
-        for module in self._modules:
-            if module.table is not None and module.last == FOREVER:
-                start = module.table.find([name]).get(name)
-                if start is not None:
-                    return start, module.table.end(start)
-        return None
+        """Return [start, end) of the first function of this name, or None."""
+        return next(iter(self.function_ranges(name)), None)
 
     def module_ranges(self, name: str) -> tuple[tuple[int, int], ...]:
         """Return the [start, end) of a loaded module's text; () if it is not loaded."""
@@ -290,15 +306,28 @@ class Symbols:
     def similar(self, name: str) -> list[str]:
         """Return the functions of the core kernel and of loaded modules whose names are about as
         long and begin or end as this one."""
-        tables = [self._core]
-        tables += [m.table for m in self._modules if m.table is not None and m.last == FOREVER]
-        return [each for table in tables for each in table.similar(name)]
+        return [each for table in self._loaded_tables() for each in table.similar(name)]
 
     def resolve(self, address: int, generation: int) -> Location:
-        """Return the location of an address of that generation; symbol UNKNOWN if it has none."""
+        """Return the location of an address of that generation; symbol UNKNOWN if it has none.
+
+        Functions of one name are told apart: the second in memory is name#2. Names of Rust are
+        demangled.
+        """
+        table, module, base = self._table_of(address, generation)
+        symbol = table.at(address) if table else None
+        if symbol is not None and base is not None and symbol[1] > address - base:
+            symbol = None  # a symbol before the module's text
+        if symbol is None:
+            return Location(UNKNOWN, 0 if base is None else address - base, module)
+        return Location(demangled(symbol[0]), symbol[1], module)
+
+    def _table_of(
+        self, address: int, generation: int
+    ) -> tuple[SymbolTable | None, str | None, int | None]:
+        """Return the symbols that an address is among, its module, and the start of that."""
         if self._bounds[0] <= address < self._bounds[1]:
-            symbol = self._core.at(address)
-            return Location(*symbol, None) if symbol else Location(UNKNOWN, 0, None)
+            return self._core, None, None
         best: tuple[int, Module] | None = None
         for module in self._modules:
             if not module.first <= generation < module.last:
@@ -307,9 +336,5 @@ class Symbols:
                 if start <= address < end and (best is None or start > best[0]):
                     best = start, module
         if best is None:
-            return Location(UNKNOWN, 0, None)
-        start, module = best
-        symbol = module.table.at(address) if module.table else None
-        if symbol is None or symbol[1] > address - start:  # a symbol before this range
-            return Location(UNKNOWN, address - start, module.name)
-        return Location(*symbol, module.name)
+            return None, None, None
+        return best[1].table, best[1].name, best[0]

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 import numpy as np
 
@@ -70,7 +72,34 @@ class SymbolTable:
             return None
         start = self.address(index)
         # Aliases share an address: the first in kallsyms order is the canonical one.
-        return self.name(self._count(start, "left")), address - start
+        name = self.name(self._count(start, "left"))
+        copies = self.copies(name)
+        if start in copies[1:]:
+            name = f"{name}#{copies.index(start) + 1}"
+        return name, address - start
+
+    def copies(self, name: str) -> list[int]:
+        """Return the addresses of a name that several functions share, in order; [] for others.
+
+        Static functions of several files, and out-of-line copies of inline functions, share one.
+        """
+        return self._copies.get(name, [])
+
+    @cached_property
+    def _copies(self) -> dict[str, list[int]]:
+        counts: Counter[bytes] = Counter()
+        for block in self._blocks:
+            counts.update(zlib.decompress(block).split(b"\n"))
+        repeated = {name for name, count in counts.items() if count > 1}
+        addresses: dict[str, list[int]] = {}
+        for number, block in enumerate(self._blocks if repeated else ()):
+            for place, name in enumerate(zlib.decompress(block).split(b"\n")):
+                if name in repeated:
+                    known = addresses.setdefault(name.decode("utf-8", "replace"), [])
+                    address = self.address(number * _BLOCK + place)
+                    if known[-1:] != [address]:
+                        known.append(address)
+        return addresses
 
     def find(self, names: Iterable[str]) -> dict[str, int]:
         """Return the addresses of the names that exist. Every call decompresses the table."""
@@ -84,6 +113,14 @@ class SymbolTable:
                     index = number * _BLOCK + block.count(b"\n", 0, position)
                     addresses[name] = self.address(index)
         return addresses
+
+    def names_from(self, start: str) -> Iterator[str]:
+        """Yield the names that begin with this text."""
+        wanted = start.encode()
+        for compressed in self._blocks:
+            for each in zlib.decompress(compressed).split(b"\n"):
+                if each.startswith(wanted):
+                    yield each.decode("utf-8", "replace")
 
     def similar(self, name: str) -> Iterator[str]:
         """Yield the names that begin or end with the same letters, and are about as long."""

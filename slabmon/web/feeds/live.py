@@ -7,8 +7,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from slabmon.analysis.grouping import group_live
 from slabmon.base.clock import boottime
 from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
@@ -62,6 +64,7 @@ class LiveViews:
         self._at = 0.0
         self._cpu: tuple[float, float] | None = None  # monotonic time, CPU seconds until then
         self._own: tuple[float | None, int | None] = (None, None)
+        self._callers: tuple[Window | None, Mapping[str, float]] = (None, {})
 
     async def moment(self, source: ReadingSource) -> PageMoment | str:
         """Return the present moment, or why there is none."""
@@ -93,6 +96,13 @@ class LiveViews:
                 self._held = deque((*others, moment), _HELD)
                 return moment
         return None
+
+    def callers(self) -> Mapping[str, float]:
+        """Return live bytes by caller in the newest window; {} while there is none."""
+        if self._window is not self._callers[0]:
+            rows = group_live(self._window.snapshot, ("caller",)) if self._window else []
+            self._callers = self._window, {row.labels[0]: float(row.live.bytes) for row in rows}
+        return self._callers[1]
 
     def assessment(self) -> Assessment:
         """Return the present assessment of leaks."""

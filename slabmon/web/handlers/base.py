@@ -68,6 +68,7 @@ class Context:
             connections=len(self.connections),
             refused=self.connections.refused,
             authentication_failures=self.access.failures,
+            callers=self.live.callers(),
             history=self.history.recording if self.history else None,
         )
 

@@ -44,6 +44,7 @@ OBJECTS = [
 BY = {
     "cache": {"kmalloc-64": 128, "dentry": 384},
     "family": {"kmalloc-64": 128, "dentry": 384},
+    "caller": {"open": 256, "read": 64, "read [ext4]": 192},
     "module": {"": 64, "ext4": 448},
     "gfp": {"kernel": 320, "atomic": 192},
     "process": {"cat": 448, "dd": 64},

@@ -18,7 +18,7 @@ from slabmon.export.metrics import (
     alias_label,
     markdown,
 )
-from slabmon.export.series import KINDS, MAX_INFO
+from slabmon.export.series import KINDS, MAX_CALLERS, MAX_INFO, OTHER
 from slabmon.model import Cache
 from slabmon.runtime.figures import DaemonFigures
 from tests.support.builders import cache, snapshot
@@ -131,6 +131,18 @@ def test_names_of_caches_are_shown_for_the_largest() -> None:
     assert ("kmalloc-rnd-499-31936", "", "kmalloc-31936") in found
     assert not any(labels[0] == "dentry" for labels in found)
     assert info_of(merged) == {("signal_cache", "UNIX,UNIX-STREAM", "signal_cache"): 1}
+
+
+def test_the_largest_callers_have_series() -> None:
+    metric = next(metric for metric in DAEMON if metric.name == "slabmon_caller_live_bytes")
+    callers = {f"f{i} [card]": 10.0 * i for i in range(100)} | {"load_msg": 5000.0}
+    found = dict(metric.rows(Daemon(callers=callers)))
+    assert len(found) == MAX_CALLERS + 1
+    assert found["load_msg", ""] == 5000
+    assert found["f99", "card"] == 990
+    assert sum(found.values()) == sum(callers.values())
+    assert (OTHER, OTHER) in found
+    assert dict(metric.rows(Daemon())) == {}
 
 
 def test_a_label_of_many_names_is_bounded() -> None:

@@ -34,6 +34,7 @@ Values = dict[Series, float]
 
 
 DAEMON_NOW = Daemon(
+    callers={"load_msg": 64.0, "probe [card]": 128.0},
     figures=DaemonFigures(
         snapshot_seconds=0.125,
         collector_cpu_seconds=2,

@@ -205,3 +205,15 @@ def test_what_does_not_exist_is_a_usage_error(
     with pytest.raises(UsageError) as caught:
         filtered_text(wanted, symbols)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_name_of_several_functions_is_an_error(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.extra = "".join(f"{CORE + at:016x} t copy\n" for at in (0x180, 0x1C0))
+    host.write()
+    symbols = host.symbols()
+    with pytest.raises(UsageError, match=r"site=copy: expected one .* use one of copy#1, copy#2"):
+        filtered_text(Filter(site="copy"), symbols)
+    assert filtered_text(Filter(site="copy#2"), symbols) == ((CORE + 0x1C0, CORE + 0x200),)
+    assert filtered_text(Filter(site="copy#2+0x4"), symbols) == ((CORE + 0x1C4, CORE + 0x1C5),)
+    assert filtered_text(Filter(site="copy+0x4"), symbols) == ((CORE + 0x184, CORE + 0x185),)

@@ -187,3 +187,43 @@ def test_proc_modules_gives_start_and_end() -> None:
         "nf_tables": (0xFFFFFFFFC0A00000, 0xFFFFFFFFC0A00000 + 372736),
         "virtio_net": (0xFFFFFFFFC0800000, 0xFFFFFFFFC0800000 + 98304),
     }
+
+
+COPIES = (
+    f"{CORE + 0x180:016x} t copy.constprop.0\n"
+    f"{CORE + 0x1C0:016x} t copy.constprop.0\n"
+    f"{CORE + 0x1C0:016x} t another_name\n"
+    f"{CORE + 0x1E0:016x} t copy.constprop.0\n"
+)
+
+
+def test_functions_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """Out-of-line copies of inline functions, and static functions of several files."""
+    host = Host(tmp_path)
+    host.extra = COPIES
+    host.write()
+    symbols = host.symbols()
+    found = [symbols.resolve(CORE + at, 0).symbol for at in (0x184, 0x1C4, 0x1E4)]
+    assert found == ["copy.constprop.0", "copy.constprop.0#2", "copy.constprop.0#3"]
+    starts = [0x180, 0x1C0, 0x1E0]
+    ranges = symbols.function_ranges("copy.constprop.0")
+    assert [start - CORE for start, _ in ranges] == starts
+    for number, start in enumerate(starts, 1):
+        assert symbols.function_range(f"copy.constprop.0#{number}") == ranges[number - 1]
+        assert ranges[number - 1][0] == CORE + start
+    assert symbols.function_ranges("copy.constprop.0#4") == []
+    assert symbols.function_ranges("copy.constprop.0#0") == []
+    assert symbols.function_ranges("another_name") == [ranges[1]]
+
+
+def test_a_rust_function_is_found_by_its_path(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    mangled = "_RNvMNtC6binder6threadNtB2_6Thread3new"
+    host.extra = f"{CORE + 0x180:016x} t {mangled}\n"
+    host.write()
+    symbols = host.symbols()
+    name = "<binder::thread::Thread>::new"
+    assert symbols.resolve(CORE + 0x184, 0) == Location(name, 4, None)
+    assert symbols.function_range(name) == symbols.function_range(mangled)
+    assert symbols.function_range(name) == (CORE + 0x180, CORE + 0x200)
+    assert symbols.function_range("<binder::thread::Thread>::old") is None
