@@ -7,8 +7,9 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,6 @@ from slabmon.runtime.files import write_whole
 from slabmon.runtime.rcu import synchronize_rcu
 
 if TYPE_CHECKING:
-    from slabmon.analysis.leftovers import Leftovers
     from slabmon.kernel.tracker import Tracker
     from slabmon.model import Snapshot
 
@@ -95,22 +95,10 @@ def _exit_code(text: str) -> int:
     return int(text)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Settled:
-    """What is left after a while, and how that was found."""
-
-    after: Snapshot
-    left: Leftovers
-    seconds: float
-    freed_unseen: int
-    notes: tuple[str, ...]
-
-
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     argv = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
-    if not argv:
-        raise UsageError("run: expected a command, got none; give one, as in `slabmon run -- ls`")
+    _check(options, argv)
     exact = Filter.parse(options.exact) if options.exact is not None else Filter()
     followed = not any(getattr(exact, key) for key in _OWNER_KEYS)
     if followed and os.stat("/proc/self/ns/pid").st_ino != _INITIAL_PID_NAMESPACE:
@@ -126,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
         if followed:
             exact = replace(exact, process_tree=command.pid)
         with open_tracker(replace(_SETTINGS, exact=exact)) as tracker:
-            before = tracker.snapshot()
+            search = _Search(tracker, exact)
             if interrupted(0):
                 raise KeyboardInterrupt
             start = time.monotonic()
@@ -136,25 +124,35 @@ def run(options: argparse.Namespace) -> int:
                 return command.exit_code or 0
             code = command.wait(_attendance(tracker), _DRAIN_SECONDS)
             end = time.monotonic()
-            settled = _settle(tracker, before, exact, options.settle)
+            _settle(search, options.settle)
+            settled_seconds = time.monotonic() - end
     report = RunReport(
-        host=settled.after.host,
+        host=search.after.host,
         command=argv,
         exit_code=code,
         signal=command.signal,
         seconds=end - start,
-        settled_seconds=settled.seconds,
+        settled_seconds=settled_seconds,
         filter=options.exact or "",
-        left=settled.left,
-        freed_unseen=settled.freed_unseen,
-        losses=settled.after.losses,
-        notes=settled.notes,
+        left=search.left,
+        freed_unseen=search.freed_unseen,
+        losses=search.after.losses,
+        notes=search.notes,
     )
     _write(options.output, render(report, Format(options.format)))
-    return options.error_exitcode or code if settled.left.objects else code
+    return options.error_exitcode or code if search.left.objects else code
 
 
-def _attendance(tracker: Tracker) -> Any:
+def _check(options: argparse.Namespace, argv: list[str]) -> None:
+    """Raise UsageError for what would fail only after the command has run."""
+    if not argv:
+        raise UsageError("run: expected a command, got none; give one, as in `slabmon run -- ls`")
+    folder = Path(options.output or "-").absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"cannot write {options.output}: there is no directory {folder}")
+
+
+def _attendance(tracker: Tracker) -> Callable[[], None]:
     """Return what is done while the command runs: the names of modules are read while these are
     loaded, and stacks that nothing is left of make room for others."""
     due = time.monotonic() + _EVICT_SECONDS
@@ -169,56 +167,72 @@ def _attendance(tracker: Tracker) -> Any:
     return attend
 
 
-def _settle(tracker: Tracker, before: Snapshot, exact: Filter, settle: float) -> _Settled:
-    """Wait until nothing is left, for `settle` seconds at most, or until this process is asked to
-    end. What seems to be left is looked for in the slabs: not every free has an event."""
-    from slabmon.analysis.leftovers import find_leftovers
+class _Search:
+    """Looks for what is left: `left` and `after` are the last look's, `freed_unseen` counts objects
+    that were freed without an event, `notes` are sentences for the report."""
 
-    module = exact.module and exact.module.replace("-", "_")  # file names may have hyphens
+    def __init__(self, tracker: Tracker, exact: Filter) -> None:
+        self._tracker, self._exact = tracker, exact
+        # As the kernel has it: the names of files may have hyphens.
+        self._module = exact.module and exact.module.replace("-", "_")
+        self._before = self.after = tracker.snapshot()
+        self.freed_unseen = 0
+        self.notes: list[str] = []
+        self.slabs_readable = True
 
-    def look() -> tuple[Snapshot, Leftovers]:
-        after = tracker.snapshot(details=True)
-        left = find_leftovers(
-            before,
-            after,
+    def look(self) -> None:
+        """Look once."""
+        from slabmon.analysis.leftovers import find_leftovers
+
+        exact = self._exact
+        self.after = self._tracker.snapshot(details=True)
+        self.left = find_leftovers(
+            self._before,
+            self.after,
             by_process=not (exact.module or exact.site),
             by_cache=bool(exact.cache or exact.family),
-            module=module,
+            module=self._module,
         )
-        return after, left
 
+    def look_in_slabs(self) -> None:
+        """Leave out what is no longer allocated, and look again."""
+        try:
+            self.freed_unseen += self._tracker.forget_freed(_READING_CPU_SECONDS)
+        except SlabmonError as error:
+            self.slabs_readable = False
+            self.notes.append(f"objects freed in bulk or by kfree_rcu() may be listed: {error}")
+        self.look()
+
+    def end(self, stopped: bool) -> None:
+        """Complete the notes. `stopped`: there was no time to wait."""
+        if stopped:
+            self.notes.append("the wait for the kernel to free the rest was interrupted")
+        if self._module and not any(site.module == self._module for site in self.after.sites):
+            self.notes.append(f"no allocation of a module {self._module} was seen")
+        if self.left.objects and self._exact.process_tree is not None:
+            self.notes[:0] = _still_running(self.after)
+
+
+def _settle(search: _Search, settle: float) -> None:
+    """Look until nothing is left, for `settle` seconds at most, or until this process is asked to
+    end. What seems to be left is looked for in the slabs: not every free has an event."""
     start = time.monotonic()
     reading_due = start + _FIRST_READING_SECONDS
-    pause, stopped, freed, notes = _FIRST_PAUSE, False, 0, list[str]()
+    pause, stopped = _FIRST_PAUSE, False
     while True:
         synchronize_rcu()
-        after, left = look()
+        search.look()
         ends = stopped or time.monotonic() - start >= settle
-        if left.objects and not notes and (ends or time.monotonic() >= reading_due):
+        reading = ends or time.monotonic() >= reading_due
+        if search.left.objects and search.slabs_readable and reading:
             began = time.monotonic()
-            try:
-                freed += tracker.forget_freed(_READING_CPU_SECONDS)
-            except SlabmonError as error:
-                notes.append(f"objects freed in bulk or by kfree_rcu() may be listed: {error}")
+            search.look_in_slabs()
             reading_due = time.monotonic() + _READING_REST * (time.monotonic() - began)
-            after, left = look()
-        if ends or not left.objects:
+        if ends or not search.left.objects:
             break
         stopped = interrupted(min(pause, max(0.0, start + settle - time.monotonic())))
         pause = min(2 * pause, _LONGEST_PAUSE)
-    if stopped:
-        notes.append("the wait for the kernel to free the rest was interrupted")
-    if module and not any(site.module == module for site in after.sites):
-        notes.append(f"no allocation of a module {module} was seen")
-    if left.objects and exact.process_tree is not None:
-        notes[:0] = _still_running(after)
-    return _Settled(
-        after=after,
-        left=left,
-        seconds=time.monotonic() - start,
-        freed_unseen=freed,
-        notes=tuple(notes),
-    )
+    search.end(stopped)
 
 
 def _still_running(after: Snapshot) -> list[str]:

@@ -228,9 +228,9 @@ def test_a_command_that_cannot_be_run_is_an_error(
     assert kernel.looks == 0
 
 
-@pytest.mark.usefixtures("command", "kernel")
+@pytest.mark.usefixtures("kernel")
 def test_the_report_goes_to_a_file_or_to_standard_output(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: type[Played], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "junit.xml"
     assert run("--format", "junit", "-o", str(path), "--", "cmd") == 0
@@ -238,7 +238,9 @@ def test_the_report_goes_to_a_file_or_to_standard_output(
     assert capsys.readouterr() == ("", "")
     assert run("-o", "-", "--", "cmd") == 0
     assert capsys.readouterr().out == "slabmon: nothing left by cmd\n"
+    command.argv = ()
     assert run("-o", "/absent/x", "--", "cmd") == 2
+    assert command.argv == ()
 
 
 @pytest.mark.parametrize(
