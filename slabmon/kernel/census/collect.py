@@ -14,6 +14,7 @@ from slabmon.base.errors import UnsupportedHost
 from slabmon.base.fields import Host
 from slabmon.census.model import NO_ORPHANS, ORPHANS_UNSUPPORTED, Census, OrphanObjects
 from slabmon.kernel.census import (
+    cache_types,
     cgroups,
     features,
     inventory,
@@ -127,7 +128,7 @@ def _orphans(
     memory: KernelMemory,
     layout: Layout,
     types: Types,
-    aliases: owners.Aliases,
+    aliases: cache_types.Aliases,
     known: symbols.Symbols,
     progress: Callable[[float], object],
 ) -> _Orphans:

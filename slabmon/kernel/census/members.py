@@ -92,6 +92,12 @@ class Slot(NamedTuple):
     target: int = 0
     function: bool = False
     link: int = NO_LINK
+    number: bool = False
+
+    @property
+    def can_point(self) -> bool:
+        """Whether it can hold an address: arrays of numbers, and small ones, hold other things."""
+        return self.pointer or self.link != NO_LINK or self.number
 
 
 class _Place(NamedTuple):
@@ -126,6 +132,24 @@ class Structs:
     def size(self, struct: int) -> int:
         """Return sizeof(struct) in bytes."""
         return self._types.shape(struct).size
+
+    def module(self, struct: int) -> str | None:
+        """Return the module that a struct is of, None if it is the kernel's."""
+        return self._types.module(struct)
+
+    def offset(self, struct: int, path: str) -> int | None:
+        """Return the byte offset of a member, which may be of a member's struct: `timer.function`;
+        None if there is none."""
+        name, _, rest = path.partition(".")
+        for member, offset, type_id in self._types.members(struct) if struct else ():
+            inner = self._types.shape(type_id).type_id
+            if member and member != name:
+                continue
+            further = rest if member else path
+            place = self.offset(inner, further) if further else 0
+            if place is not None:
+                return offset + place
+        return None
 
     def is_link(self, struct: int) -> bool:
         """Return whether it is a list's or tree's link, which says nothing of its container."""
@@ -179,7 +203,8 @@ class Structs:
 
     def _slot(self, shape: Shape, place: _Place) -> Slot:
         if shape.kind is not Kind.POINTER:
-            return Slot(place.path, pointer=False, link=place.link)
+            number = shape.size == 8 and not place.path.endswith("[]")
+            return Slot(place.path, pointer=False, link=place.link, number=number)
         pointed = self._types.shape(shape.target)
         return Slot(
             place.path,

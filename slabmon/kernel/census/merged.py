@@ -20,7 +20,7 @@ from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.slabs import NONE, Slabs
 from slabmon.kernel.census.symbols import Symbols
 
-_KERNEL = np.uint64(0xFF00 << 48)  # and above, with five levels of page tables too
+KERNEL = np.uint64(0xFF00 << 48)  # and above, with five levels of page tables too
 _USER = np.uint64(1 << 56)  # below: addresses of processes, and per-CPU pointers of x86
 _POISON = np.uint64(0xDEAD << 48)  # LIST_POISON1 and LIST_POISON2 (include/linux/poison.h)
 _PROOF, _DOUBT, _WRONG = 1, -2, -100
@@ -69,7 +69,7 @@ class Judge:
     def _judge(self, objects: I64, struct: int, offset: int, slots: Sequence[Slot]) -> I64:
         """Judge one member by its values."""
         words = self._subjects.word(objects, offset)
-        kernel = words >= _KERNEL
+        kernel = words >= KERNEL
         poison = (words & np.uint64(0xFFFF << 48)) == _POISON
         doubtful = (words != 0) & (words < _USER)
         known = kernel | (words == 0) | poison | doubtful

@@ -10,10 +10,10 @@ import numpy as np
 from slabmon.base.arrays import I64
 from slabmon.census.model import OrphanObjects, OwnedObjects
 from slabmon.kernel.census import owners
+from slabmon.kernel.census.cache_types import Aliases
 from slabmon.kernel.census.contents import NONE, Subjects
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.orphans import Orphans
-from slabmon.kernel.census.owners import Aliases
 from slabmon.kernel.census.referrers import Pointers, Referrers
 from slabmon.kernel.census.symbols import Symbols
 from slabmon.kernel.census.types import Types

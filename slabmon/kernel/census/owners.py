@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,27 +12,24 @@ import numpy as np
 
 from slabmon.base.arrays import F64, I64
 from slabmon.census.model import Certainty, OwnedObjects
-from slabmon.kernel.census import contents, referrers
-from slabmon.kernel.census.caches import is_kmalloc
-from slabmon.kernel.census.contents import NONE, Subjects
-from slabmon.kernel.census.members import Structs, spelled
+from slabmon.kernel.census import naming
+from slabmon.kernel.census.cache_types import Aliases, CacheTypes
+from slabmon.kernel.census.contents import Subjects
+from slabmon.kernel.census.evidence import Label, Strength
+from slabmon.kernel.census.members import Structs
 from slabmon.kernel.census.memory import BudgetSpent, Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
-from slabmon.kernel.census.merged import Judge
+from slabmon.kernel.census.naming import Named
 from slabmon.kernel.census.reading import Reading
 from slabmon.kernel.census.referrers import Progress, Referrers
 from slabmon.kernel.census.settings import MEMORY_OPTION, CensusSettings
-from slabmon.kernel.census.signatures import Label, Namer, Strength
 from slabmon.kernel.census.symbols import Symbols
 from slabmon.kernel.census.types import Types
 from slabmon.model import LARGE_CACHE
 
-Aliases = Mapping[str, tuple[str, ...]]
-
 _RESERVE = 40 << 20  # bytes, for pointers and what is computed of them
 _SUBJECTS_SHARE = 1 / 2  # of the other memory left, for objects of mixed caches
 _LEAST_BYTES = 1 << 20
-_CPU_SHARE = 1 / 2  # of the CPU time left, for pointers to them
 _MOST_GROUPS = 100  # of one cache; the smallest together are one row
 _NOTHING_KNOWN = Label("unknown", Strength.OWNER)
 
@@ -45,36 +41,6 @@ class Owners:
     rows: tuple[OwnedObjects, ...]
     sampled: float | bool = False
     limits: tuple[str, ...] = ()
-
-
-class _Caches:
-    """Which caches hold one kind of objects. `types` are the structs they are named after, and
-    `candidates` those that merged ones can hold, all by row."""
-
-    def __init__(self, read: Reading, types: Types, structs: Structs, aliases: Aliases) -> None:
-        caches = read.slabs.caches
-        sizes = caches.object_size.tolist()
-        self.names = caches.name
-        self.mixed = np.array([_mixed(name, aliases) for name in caches.name], bool)
-        self.types: dict[int, int] = {}
-        self.candidates: dict[int, list[int]] = {}
-        names = {each for name in caches.name for each in (name, *aliases.get(name, ()))}
-        spellings = [spelled(name) for name in names if not is_kmalloc(name)]
-        types.open_modules(
-            each for names in spellings if not any(map(types.find, names)) for each in names
-        )
-        for row, (name, size) in enumerate(zip(caches.name, sizes, strict=True)):
-            if not self.mixed[row]:
-                struct = structs.of_cache(name, size)
-                if struct:
-                    self.types[row] = struct
-            elif aliases.get(name):
-                known = (structs.of_cache(each, size, 64) for each in (name, *aliases[name]))
-                self.candidates[row] = list(dict.fromkeys(filter(None, known)))
-
-
-def _mixed(name: str, aliases: Aliases) -> bool:
-    return is_kmalloc(name) or bool(aliases.get(name))
 
 
 def room_for_subjects(settings: CensusSettings) -> int:
@@ -97,7 +63,7 @@ def owner_rows(
     """Return whose all objects in use are; report which share of slabs was searched.
     `most_bytes` are for what is kept of objects of mixed caches."""
     structs = Structs(types)
-    caches = _Caches(read, types, structs, aliases)
+    caches = CacheTypes(read, types, structs, aliases)
     named = _named_rows(read, caches, structs)
     try:
         mixed = _mixed_rows(memory, read, structs, caches, symbols, settings, most_bytes, progress)
@@ -121,23 +87,19 @@ def _mixed_rows(
     memory: Memory,
     read: Reading,
     structs: Structs,
-    caches: _Caches,
+    caches: CacheTypes,
     symbols: Symbols,
     settings: CensusSettings,
     most_bytes: int,
     progress: Progress,
 ) -> Owners:
     """Return whose the objects of caches are that hold all kinds."""
-    chosen, share = contents.choose(read.slabs, caches.mixed, most_bytes)
-    subjects = contents.read(memory, read, chosen, share)
-    used = time.process_time()
-    deadline = used + (settings.cpu_seconds - used) * _CPU_SHARE
-    pointers = referrers.find(memory, read, subjects, deadline, progress)
-    labels, known = _name(memory, read, subjects, pointers, structs, caches, symbols)
+    named = naming.name(memory, read, caches, structs, symbols, settings, most_bytes, progress)
+    share = named.subjects.share
     return Owners(
-        rows=tuple(_signature_rows(read, subjects, structs, caches.names, labels, known)),
+        rows=tuple(_signature_rows(read, named, structs, caches.names)),
         sampled=share if share < 1 else False,
-        limits=_limits(share, pointers.share),
+        limits=_limits(share, named.searched),
     )
 
 
@@ -152,15 +114,16 @@ def subject_rows(
 ) -> list[OwnedObjects]:
     """Return what these objects, of any cache, are, by what is in them and these pointers."""
     structs = Structs(types)
-    caches = _Caches(read, types, structs, aliases)
-    labels, named = _name(memory, read, subjects, pointers, structs, caches, symbols)
-    known = list(named)
+    caches = CacheTypes(read, types, structs, aliases)
+    named = naming.name_subjects(memory, read, subjects, pointers, caches, structs, symbols)
+    labels, known = named.labels, list(named.known)
     for cache in np.unique(subjects.cache).tolist():
         if cache < len(caches.names) and not caches.mixed[cache]:
             struct = caches.types.get(cache, 0)
             labels[subjects.cache == cache] = len(known)
             known.append(Label(_own_objects(structs, struct), Strength.TYPE, struct))
-    return _signature_rows(read, subjects, structs, caches.names, labels, known)
+    named = dataclasses.replace(named, labels=labels, known=known)
+    return _signature_rows(read, named, structs, caches.names)
 
 
 def _own_objects(structs: Structs, struct: int) -> str:
@@ -182,47 +145,7 @@ def _limits(share: float, referrers_share: float) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _name(
-    memory: Memory,
-    read: Reading,
-    subjects: Subjects,
-    pointers: Referrers,
-    structs: Structs,
-    caches: _Caches,
-    symbols: Symbols,
-) -> tuple[I64, Sequence[Label]]:
-    """Return the label of each subject, NONE if it has none, and the labels."""
-    slabs = read.slabs
-    namer = Namer(subjects, structs, slabs.caches.object_size, caches.names)
-    _name_extensions(namer, read, subjects, structs)
-    namer.follow_named(pointers.named, caches.types)
-    namer.follow(pointers.between)
-    judge = Judge(memory, subjects, structs, slabs, symbols, caches.types)
-    for cache, candidates in caches.candidates.items():
-        objects = np.flatnonzero((subjects.cache == cache) & (namer.types == 0))
-        if len(objects) and candidates:
-            verdicts = judge.choose(objects, candidates)
-            for struct in candidates:
-                text = f"struct {structs.name(struct)}"
-                namer.set_type(objects[verdicts == struct], struct, text)
-    namer.follow(pointers.between)
-    places = referrers.in_pages(memory, read, subjects, symbols.data_units())
-    namer.follow_variables(symbols, *places)
-    namer.read_words(memory, symbols)
-    namer.follow_groups(pointers.between, namer.choose())
-    namer.read_tables(slabs, namer.choose())
-    return namer.choose(), namer.evidence.labels
-
-
-def _name_extensions(namer: Namer, read: Reading, subjects: Subjects, structs: Structs) -> None:
-    """Vectors of object extensions, which slabs point to, are in caches of kmalloc."""
-    target, into = subjects.find(read.slabs.exts[read.slabs.exts != 0])
-    objects = np.unique(target[(target != NONE) & (into == 0)])
-    struct = structs.find("slabobj_ext")
-    namer.set_type(objects, struct, "extensions of slab objects (slab.obj_exts)")
-
-
-def _named_rows(read: Reading, caches: _Caches, structs: Structs) -> list[OwnedObjects]:
+def _named_rows(read: Reading, caches: CacheTypes, structs: Structs) -> list[OwnedObjects]:
     """Return a row for each cache that holds one kind of objects."""
     counts = np.bincount(read.slabs.cache, weights=read.in_use, minlength=len(caches.names))
     sizes = read.slabs.caches.size.tolist()
@@ -245,15 +168,11 @@ def _named_rows(read: Reading, caches: _Caches, structs: Structs) -> list[OwnedO
 
 
 def _signature_rows(
-    read: Reading,
-    subjects: Subjects,
-    structs: Structs,
-    names: Sequence[str],
-    labels: I64,
-    known: Sequence[Label],
+    read: Reading, named: Named, structs: Structs, names: Sequence[str]
 ) -> list[OwnedObjects]:
     """Return rows of mixed caches. Counts of caches whose slabs were sampled are estimates."""
-    groups = labels + 1
+    subjects, known = named.subjects, named.known
+    groups = named.labels + 1
     keys = subjects.cache * (len(known) + 1) + groups
     found, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
     occupied = np.bincount(inverse, weights=subjects.length * 8)

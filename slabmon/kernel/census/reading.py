@@ -44,6 +44,16 @@ class Reading:
     pages_read: int
     changed: int
 
+    def objects_in_use(self, cache: int) -> U64:
+        """Return the addresses of all objects in use of a cache, by its row."""
+        slabs = self.slabs
+        row, place = slabs.objects_of(np.flatnonzero(slabs.cache == cache))
+        used = ~self.free[slabs.first[row] + place]
+        caches = slabs.caches
+        offset = caches.red_left_pad[cache] + place[used] * caches.size[cache]
+        addresses: U64 = slabs.address[row[used]] + offset.astype(np.uint64)
+        return addresses
+
 
 # The share of a reading's work that struct pages are.
 _SCANNED = 0.5

@@ -37,7 +37,7 @@ _FLUSH = 1 << 19  # rows after which equal ones are joined
 @dataclass(frozen=True)
 class Pointers:
     """Pointers to subjects, one row each, offsets in bytes. `source` is the row of the cache whose
-    objects hold it, or, in `between`, the subject that does."""
+    objects hold it, or, in `between`, which is in order of it, the subject that does."""
 
     source: Values
     offset: Values  # in the object that holds it
@@ -90,6 +90,9 @@ def find(
             named, waiting = [_distinct(np.concatenate(named))], 0
     joined = np.concatenate(between, axis=1)
     del between
+    order = np.argsort(joined[0], kind="stable")
+    for column in joined:
+        column[:] = column[order]
     return Referrers(
         named=_unpacked(_distinct(np.concatenate(named))),
         between=Pointers(*joined),
@@ -97,17 +100,19 @@ def find(
     )
 
 
-def in_pages(memory: Memory, reading: Reading, subjects: Subjects, units: U64) -> tuple[U64, I64]:
-    """Return the pointers to subjects in units of memory at these addresses: where each lies, and
-    the subject."""
-    places, targets = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+def in_pages(
+    memory: Memory, reading: Reading, subjects: Subjects, units: U64
+) -> tuple[U64, I64, I64]:
+    """Return the pointers to subjects in units of memory at these addresses: where each lies, the
+    subject, and the offset in it."""
+    places, targets = [np.zeros(0, np.uint64)], [np.zeros((2, 0), np.int64)]
     for start in range(0, len(units), _PIECE):
         part = units[start : start + _PIECE]
         words = memory.gather(part, UNIT).view(np.uint64).reshape(-1)
-        at, target, _ = _targets(words, reading, subjects)
+        at, target, into = _targets(words, reading, subjects)
         places.append(part[at // UNIT_WORDS] + (at % UNIT_WORDS * 8).astype(np.uint64))
-        targets.append(target)
-    return np.concatenate(places), np.concatenate(targets)
+        targets.append(np.stack([target, into]))
+    return np.concatenate(places), *np.concatenate(targets, axis=1)
 
 
 def _pieces(memory: Memory, direct_map: int, units: I64) -> Iterator[tuple[U64, slice]]:

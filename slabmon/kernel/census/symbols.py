@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from slabmon.base.arrays import U64, Bool
+from slabmon.base.arrays import I64, U64, Bool
 from slabmon.kernel.census.contents import UNIT
+from slabmon.kernel.census.evidence import groups
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.symbols import kallsyms
 from slabmon.kernel.symbols.table import SymbolTable
@@ -25,6 +26,7 @@ _LARGEST_IMAGE = 1 << 29  # bytes, of the kernel or a module
 _PIECE = 1 << 13  # addresses looked at at once
 _GAP = 3  # words in a table that are not functions; more end it
 _MARKS = ("__start_", "__stop_", "__init")  # edges of sections, not variables
+_FREED = ("__init_begin", "__init_end")
 _IMAGE = ("Kernel code", "Kernel rodata", "Kernel data", "Kernel bss")
 
 
@@ -68,22 +70,30 @@ class _Index:
                 found[address] = symbol
         return found
 
-    def at(self, address: int, is_function: bool) -> Symbol | None:
-        """Return the last symbol that starts at an address or before it."""
-        place = int(np.searchsorted(self._starts, np.uint64(address), side="right")) - 1
+    def places(self, addresses: U64) -> I64:
+        """Return the number of the last symbol that starts at each address or before it, -1 if
+        there is none."""
+        return np.searchsorted(self._starts, addresses, side="right") - 1
+
+    def symbol(self, place: int, is_function: bool) -> Symbol | None:
+        """Return a symbol by its number."""
         if place < 0:
             return None
         module, table = self._tables[self._table_of[place]]
-        name = (table.at(address) or ("", 0))[0]
+        name = (table.at(int(self._starts[place])) or ("", 0))[0]
         if not name or name.startswith(_MARKS):
             return None
         return Symbol(name, module, is_function)
 
+    def at(self, address: int, is_function: bool) -> Symbol | None:
+        """Return the last symbol that starts at an address or before it."""
+        return self.symbol(int(self.places(np.array([address], np.uint64))[0]), is_function)
+
 
 class Symbols:
     """Symbols of the running kernel. `image` is where the kernel lies, `text` its functions, both
-    [start, end). `data` are symbols of variables, which a kernel lists only with
-    CONFIG_KALLSYMS_ALL."""
+    [start, end), `freed` what the kernel gave back after it started (free_initmem()). `data` are
+    symbols of variables, which a kernel lists only with CONFIG_KALLSYMS_ALL."""
 
     def __init__(
         self,
@@ -92,6 +102,7 @@ class Symbols:
         image: tuple[int, int],
         text: tuple[int, int],
         data: Tables,
+        freed: tuple[int, int] = (0, 0),
     ) -> None:
         self._functions = _Index(functions)
         self._data = _Index(data)
@@ -101,6 +112,7 @@ class Symbols:
             if len(table) >= (_FEW if module is None else 1)
         }
         self._text = text
+        self._freed = freed
         self._ranges = [image]
         edges = [
             table.address(end)
@@ -114,6 +126,10 @@ class Symbols:
     def functions(self, words: U64) -> Bool:
         """Return which words are the address of a function."""
         return self._functions.starts_at(words)
+
+    def function(self, address: int) -> Symbol | None:
+        """Return the function that an address is in."""
+        return self._functions.at(address, is_function=True)
 
     def in_image(self, words: U64) -> Bool:
         """Return which words are an address in the kernel's image or near modules."""
@@ -150,11 +166,17 @@ class Symbols:
             for start, end in ranges
             if start < end < start + _LARGEST_IMAGE
         ]
-        return np.unique(np.concatenate([np.zeros(0, np.uint64), *pages]))
+        units = np.unique(np.concatenate([np.zeros(0, np.uint64), *pages]))
+        freed, end = self._freed
+        return units[(units < freed) | (units >= end)]
 
-    def variable(self, address: int) -> Symbol | None:
-        """Return the variable that an address is in."""
-        return self._data.at(address, is_function=False)
+    def variables(self, addresses: U64) -> Iterator[tuple[Symbol, I64]]:
+        """Yield the variables that these addresses are in, and the rows of the addresses."""
+        place = self._data.places(addresses)
+        for number, rows in groups(place):
+            symbol = self._data.symbol(number, is_function=False)
+            if symbol is not None:
+                yield symbol, rows
 
     def _tables(self, memory: Memory, addresses: U64) -> dict[int, Symbol]:
         raw = memory.gather(addresses, _TABLE_BYTES).view(np.uint64)
@@ -204,11 +226,13 @@ def read(iomem: str, path: Path = Path("/proc/kallsyms")) -> Symbols:
     variables, of_modules = kallsyms.parse_data(listing)
     edges = core.find(("_text", "_stext", "_etext"))
     start = min((edges[name] for name in ("_text", "_stext") if name in edges), default=0)
+    freed = variables.find(_FREED)
     return Symbols(
         _tables(core, modules),
         image=image_range(iomem, start),
         text=(start, edges.get("_etext", start)),
         data=_tables(variables, of_modules),
+        freed=(freed.get(_FREED[0], 0), freed.get(_FREED[1], 0)),
     )
 
 

@@ -19,6 +19,7 @@ class Types:
 
     def __init__(self, kernel: Btf, modules: Path = MODULES) -> None:
         self._parts = [kernel]
+        self._modules: list[str | None] = [None]
         self._directory = modules
         self._first = kernel.count
 
@@ -40,8 +41,13 @@ class Types:
                 data = path.read_bytes()
                 if not wanted.isdisjoint(data.split(b"\0")):
                     self._parts.append(Btf(data, self._parts[0]))
+                    self._modules.append(path.name)
             except (OSError, BtfError):  # unloaded just now, or built for another kernel
                 continue
+
+    def module(self, number: int) -> str | None:
+        """Return the module that a type is of, None if it is the kernel's."""
+        return self._modules[number // _MODULE]
 
     def shape(self, number: int) -> Shape:
         """Return what a type is behind its modifiers."""

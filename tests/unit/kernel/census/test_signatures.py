@@ -42,6 +42,9 @@ BUCKETS = (32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192)
 SIZES = (24, 56, 72, 112, 160, 232, 400, 900, 1800, 3000, 7000)  # one struct for each bucket
 OWNER = "holder"
 LINKED, PLAIN = 8, 16
+PIECE, AREA, OPS = (len(BUCKETS) + number for number in (4, 5, 6))  # members of the holder
+ANYTHING = len(BUCKETS) + 2
+VMALLOC = 0xFFFFC90000000000
 LIST_HEAD = 5  # its type's number
 
 
@@ -70,7 +73,13 @@ def blob() -> Blob:
         ("anything", blob.pointer(VOID), end + 128),
     ]
     fields.append(("called", function, end + 192))
-    blob.struct(OWNER, end // 8 + 32, fields)
+    piece = blob.struct("piece", 80, [("id", u64, 0), ("text", text, 64)])
+    words = ("next", "addr", "size", "flags", "pages", "caller")
+    area = blob.struct("vm_struct", 56, [(name, u64, 64 * n) for n, name in enumerate(words)])
+    table = blob.struct("holder_operations", 16, [("open", function, 0)])
+    for number, pointed in enumerate((piece, area, table), start=4):
+        fields.append((f"more{number}", blob.pointer(pointed), end + 64 * number))
+    blob.struct(OWNER, end // 8 + 56, fields)
     blob.struct("slabobj_ext", 8, [("objcg", text, 0)])
     return blob
 
@@ -82,7 +91,7 @@ class Host:
         self.kernel = FakeKernel(pfns=2048)
         self.caches: dict[str, FakeCache] = {}
         self._room: dict[str, list[int]] = {}
-        self.holder_size = 8 * len(BUCKETS) + 32
+        self.holder_size = 8 * len(BUCKETS) + 56
         self.listing = tmp_path / "kallsyms"
         self.modules = tmp_path / "btf"
         self.listing.write_text(
@@ -223,6 +232,64 @@ def test_members_of_a_list_have_the_struct_of_the_one_that_is_known(host: Host) 
     host.kernel.circle(ring[0] + LINKED, [address + LINKED for address in ring[1:]])
     host.holder(1, ring[0])
     assert of_cache(host.census(), "kmalloc-64").objects == 5
+
+
+def test_members_of_a_list_are_named_as_most_of_it_is(host: Host) -> None:
+    """Whose a list is its links tell where they point back, and pointers of another kind do not."""
+    ring = [host.kmalloc(512) for _ in range(5)]
+    host.kernel.circle(ring[0] + 64, [address + 64 for address in ring[1:]])
+    for before, after in zip(ring, [*ring[1:], ring[0]], strict=True):
+        host.point(after + 72, before + 64)
+    host.point(ring[0] + 24, TEXT + 0x100)
+    other = host.kmalloc(512)
+    host.point(other + 64, ring[1] + 64)
+    assert groups(host.census(), "kmalloc-512") == {
+        "holds timer_fires at +24": 1,
+        "in a list or tree with what holds timer_fires at +24": 4,
+        "unknown": 1,
+    }
+
+
+def test_a_pointer_to_anything_is_named_with_the_functions_beside_it(host: Host) -> None:
+    host.kernel.memory.write(
+        DATA + 0x40, struct.pack("<3Q", 0, MODULE, MODULE + 0x100) + bytes(128)
+    )
+    holder = host.holder(ANYTHING, host.kmalloc(128))
+    host.point(holder + 8 * OPS, DATA + 0x40)
+    host.holder(ANYTHING, host.kmalloc(128))
+    owners = host.census()
+    assert groups(owners, "kmalloc-128") == {
+        "pointed to by holder.anything with gizmo_*": 1,
+        "pointed to by holder.anything": 1,
+    }
+    assert "gizmo" in {row.module for row in owners.rows if row.cache == "kmalloc-128"}
+
+
+def test_a_struct_inside_of_an_object_is_known_by_a_pointer_to_it(host: Host) -> None:
+    container = host.kmalloc(192)
+    host.holder(PIECE, container + 16)
+    host.point(container + 24, host.kmalloc(96))
+    host.point(container + 32, host.kmalloc(64))
+    owners = host.census()
+    assert groups(owners, "kmalloc-192") == {"pointed to by holder.more4": 1}
+    assert groups(owners, "kmalloc-96") == {"pointed to by piece.text": 1}
+    assert groups(owners, "kmalloc-64") == {"pointed to by piece+16": 1}
+
+
+def test_areas_of_vmalloc_are_named_after_who_asked_for_them(host: Host) -> None:
+    """But not those mapped to processes, which write there what they like."""
+    for number, flags in enumerate((0x2, 0x8)):
+        area, start = host.kmalloc(64), VMALLOC + 0x10000 * number
+        for member, value in enumerate((0, start, 0x2000, flags, DATA, MODULE + 0x20)):
+            host.point(area + 8 * member, value)
+        host.holder(AREA, area)
+        host.kernel.memory.write(start, bytes(0x1000))
+        host.point(start + 0x108, host.kmalloc(1024))
+    owners = host.census()
+    assert groups(owners, "kmalloc-1024") == {
+        "pointed to by vmalloc memory of gizmo_open": 1,
+        "unknown": 1,
+    }
 
 
 def test_functions_and_tables_of_functions_are_named_with_their_module(host: Host) -> None:

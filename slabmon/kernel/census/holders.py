@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What members point to that can point to anything, such as `file.private_data`, by the table of
+functions that the same object points to, such as `file.f_op`: it tells whose they are."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from slabmon.base.arrays import U64
+from slabmon.kernel.census.cache_types import CacheTypes
+from slabmon.kernel.census.contents import NONE, Subjects
+from slabmon.kernel.census.evidence import Evidence, Label, Strength
+from slabmon.kernel.census.members import NO_LINK, Structs
+from slabmon.kernel.census.memory import Memory
+from slabmon.kernel.census.reading import Reading
+from slabmon.kernel.census.referrers import Pointers
+from slabmon.kernel.census.symbols import Symbols
+
+_TABLES = ("_operations", "_ops")
+_NOT_THEIRS = ("[]", "_security")  # a security module's, whoever the object belongs to
+
+
+class _Member(NamedTuple):
+    """A member that can point to anything, beside one that points to a table of functions."""
+
+    path: str
+    offset: int
+    ops: int
+
+
+def _members(structs: Structs, struct: int) -> list[_Member]:
+    tables, others = [], []
+    for offset, slots in structs.slots(struct).items():
+        for slot in slots:
+            if (
+                not slot.pointer
+                or slot.function
+                or slot.link != NO_LINK
+                or slot.path.count(".") > 1
+            ):
+                continue
+            if slot.target and structs.name(slot.target).endswith(_TABLES):
+                tables.append(offset)
+            elif not slot.target and not slot.path.endswith(_NOT_THEIRS):
+                others.append((slot.path, offset))
+    return [_Member(path, offset, tables[0]) for path, offset in others] if tables else []
+
+
+def follow(
+    memory: Memory,
+    read: Reading,
+    subjects: Subjects,
+    named: Pointers,
+    caches: CacheTypes,
+    structs: Structs,
+    symbols: Symbols,
+    evidence: Evidence,
+) -> None:
+    """Name what such members of objects of named caches point to."""
+    used = _used(named)
+    for cache, struct in caches.types.items():
+        members = [each for each in _members(structs, struct) if (cache, each.offset) in used]
+        if members:
+            addresses = read.objects_in_use(cache)
+            for member in members:
+                _follow_member(memory, subjects, symbols, evidence, member, addresses)
+
+
+def _used(named: Pointers) -> set[tuple[int, int]]:
+    """Return the words of caches' objects that point to the start of a subject."""
+    starts = np.flatnonzero(named.into == 0)
+    rows = named.rows(starts)
+    keys = np.unique(rows.source << 32 | rows.offset)
+    return {(key >> 32, key & 0xFFFFFFFF) for key in keys.tolist()}
+
+
+def _follow_member(
+    memory: Memory,
+    subjects: Subjects,
+    symbols: Symbols,
+    evidence: Evidence,
+    member: _Member,
+    addresses: U64,
+) -> None:
+    """Name what one member of these objects points to."""
+    target, into = subjects.find(memory.words(addresses + np.uint64(member.offset)))
+    starts = (target != NONE) & (into == 0)
+    target = target[starts]
+    tables, number = np.unique(
+        memory.words(addresses[starts] + np.uint64(member.ops)), return_inverse=True
+    )
+    for table, symbol in symbols.look_up(memory, tables).items():
+        text = f"pointed to by {member.path} with {symbol.label}"
+        label = Label(text, Strength.HOLDER, module=symbol.module)
+        evidence.add(label, np.unique(target[tables[number] == table]))
