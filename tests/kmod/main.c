@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * /sys/kernel/debug/slabmon_planted/: write a scenario's name to `run`; read what
- * it must have caused from `expected`, the scenarios from `scenarios`, and the
- * machine's managed resources from `devres`. Two names are always there:
- * "release" frees what scenarios still hold, "reset" does so and forgets.
+ * it must have caused from `expected`, the scenarios from `scenarios`, the
+ * machine's managed resources from `devres`, objects of known structs from `typed`. Two names are
+ * always there: "release" frees what scenarios still hold, "reset" does so and forgets.
  */
 #include <linux/debugfs.h>
 #include <linux/fs.h>
@@ -14,11 +14,6 @@
 #include <linux/uaccess.h>
 
 #include "planted.h"
-
-static const struct planted_scenario *const tables[] = {
-	planted_sizes,	  planted_flags,    planted_caches, planted_deferred,
-	planted_contexts, planted_platform, planted_census,
-};
 
 static struct dentry *directory;
 static DEFINE_MUTEX(running);
@@ -37,6 +32,22 @@ static int run_reset(void)
 	planted_ledger_reset();
 	return 0;
 }
+
+static int run_typed_add(void)
+{
+	return planted_typed_add(directory->d_sb);
+}
+
+static const struct planted_scenario planted_typed[] = {
+	{ "typed_add", run_typed_add },
+	{ "typed_remove", planted_typed_remove },
+	{},
+};
+
+static const struct planted_scenario *const tables[] = {
+	planted_sizes,	  planted_flags,    planted_caches, planted_deferred,
+	planted_contexts, planted_platform, planted_census, planted_typed,
+};
 
 static int run_named(const char *name)
 {
@@ -98,6 +109,7 @@ static int scenarios_show(struct seq_file *out, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(scenarios);
 DEFINE_SHOW_ATTRIBUTE(planted_walk);
+DEFINE_SHOW_ATTRIBUTE(planted_typed);
 
 static int __init planted_init(void)
 {
@@ -119,6 +131,7 @@ static int __init planted_init(void)
 	debugfs_create_file("expected", 0400, directory, NULL, &expected_fops);
 	debugfs_create_file("scenarios", 0400, directory, NULL, &scenarios_fops);
 	debugfs_create_file("devres", 0400, directory, NULL, &planted_walk_fops);
+	debugfs_create_file("typed", 0400, directory, NULL, &planted_typed_fops);
 	return 0;
 
 no_files:
@@ -130,6 +143,7 @@ no_census:
 
 static void __exit planted_exit(void)
 {
+	planted_typed_remove();
 	debugfs_remove(directory);
 	planted_platform_exit();
 	planted_files_exit();

@@ -113,6 +113,12 @@ extern const struct planted_scenario planted_contexts[];
 extern const struct planted_scenario planted_platform[];
 extern const struct planted_scenario planted_census[];
 
+/* typed.c */
+struct super_block;
+int planted_typed_add(struct super_block *super);
+int planted_typed_remove(void);
+int planted_typed_show(struct seq_file *out, void *unused);
+
 int planted_caches_init(void);
 void planted_caches_exit(void);
 int planted_files_init(void);

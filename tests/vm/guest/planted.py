@@ -80,9 +80,23 @@ class Expected:
         return grouped
 
 
-def load() -> None:
-    """Insert the module that the harness built for this kernel."""
-    subprocess.run(["insmod", os.environ["SLABMON_PLANTED_KO"]], check=True)
+@dataclass(frozen=True)
+class Typed:
+    """An object of a known struct, or `raw`, which nothing points to and nothing is in."""
+
+    struct: str
+    cache: str
+    address: int
+
+
+WITH_TYPES = Path(os.environ["SLABMON_PLANTED_KO"]).parent / "btf" / f"{NAME}.ko"
+
+
+def load(*, types: bool = False) -> None:
+    """Insert the module that the harness built for this kernel, with its types (BTF) on request:
+    WITH_TYPES is only there where they can be made."""
+    path = WITH_TYPES if types else os.environ["SLABMON_PLANTED_KO"]
+    subprocess.run(["insmod", path], check=True)
 
 
 def unload() -> None:
@@ -144,6 +158,12 @@ def walk() -> list[Node]:
         size, slab = (None if text == "-" else int(text) for text in sizes)
         nodes.append(Node(bus, device, driver, release, size, slab))
     return nodes
+
+
+def typed() -> list[Typed]:
+    """Objects of known structs that the scenario typed_add allocated."""
+    lines = (line.split() for line in (DEBUGFS / "typed").read_text().splitlines())
+    return [Typed(struct, cache, int(address, 16)) for struct, cache, address in lines]
 
 
 class Ftrace:

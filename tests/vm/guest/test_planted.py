@@ -12,7 +12,7 @@ import pytest
 from tests.vm.guest import planted as module
 from tests.vm.guest.planted import Ftrace, Site
 
-# Every scenario that allocates by itself; devices and files have tests of their own.
+# Every scenario that allocates by itself; devices, files and typed objects have tests of their own.
 SCENARIOS = (
     *("sizes", "dynamic", "large", "failed", "krealloc", "gfp", "node", "pages"),
     *("caches", "cache_kfree", "bulk", "churn", "rcu", "cache_rcu"),
@@ -21,6 +21,7 @@ SCENARIOS = (
 )
 MANY = "many"  # a million objects: more than ftrace holds
 DEVICE_STEPS = ("devices_add", "drivers_add", "drivers_remove", "devices_remove")
+TYPED_STEPS = ("typed_add", "typed_remove")
 TRACED = {"kmalloc": "kmalloc", "devm": "kmalloc", "kmem_cache_alloc": "kmem_cache_alloc"}
 
 pytestmark = pytest.mark.usefixtures("planted")
@@ -49,7 +50,7 @@ def traced_events(sites: list[Site]) -> Counter[tuple[str, str]]:
 
 def test_every_scenario_is_tested() -> None:
     """A scenario added to the module must appear above."""
-    assert set(module.scenarios()) <= {*SCENARIOS, *DEVICE_STEPS, MANY}
+    assert set(module.scenarios()) <= {*SCENARIOS, *DEVICE_STEPS, *TYPED_STEPS, MANY}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
