@@ -8,7 +8,7 @@ from operator import attrgetter
 from slabmon.base.units import BYTES, BYTES_PER_HOUR, COUNT, PER_SECOND, PERCENT, SECONDS
 from slabmon.views import columns as c
 from slabmon.views import rows
-from slabmon.views.census import CENSUS, OF_CACHE, OWNERS
+from slabmon.views.census import CENSUS, OF_CACHE, ORPHANS, OWNERS
 from slabmon.views.columns import Column, Kind, attribute, dimension, label
 from slabmon.views.drilldown import group_links
 from slabmon.views.families import FAMILIES
@@ -412,6 +412,7 @@ _ALL = (
     FAMILIES,
     CENSUS,
     OWNERS,
+    ORPHANS,
     View(
         name="sizes",
         title="kmalloc requests by size",

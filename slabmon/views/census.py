@@ -14,7 +14,7 @@ from slabmon.views.view import Link, View
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slabmon.census.model import CensusCache, OwnedObjects
+    from slabmon.census.model import CensusCache, OrphanObjects, OwnedObjects
     from slabmon.model import Snapshot
 
 
@@ -41,6 +41,13 @@ def note(view: View, snapshot: Snapshot) -> str:
     if census is None:
         return f"no census: {failed.reason}" if failed else NO_CENSUS
     text = f"census of {show_moment(census.taken)}"
+    if view.name == ORPHANS.name:
+        if census.passes == 1:
+            return (
+                f"{text}: it did not look for orphans; slabmon census --orphans does, or the "
+                + ("daemon with orphans = true in the [census] table")
+            )
+        return f"{text}, {census.passes} passes"
     if census.sampled is not False:
         text += f", {census.sampled:.0%} of mixed caches' slabs read"
     return f"{text}; a later one failed: {failed.reason}" if failed else text
@@ -52,6 +59,10 @@ def _caches(snapshot: Snapshot) -> Sequence[CensusCache]:
 
 def _owners(snapshot: Snapshot) -> Sequence[OwnedObjects]:
     return snapshot.census.owners if snapshot.census else ()
+
+
+def _orphans(snapshot: Snapshot) -> Sequence[OrphanObjects]:
+    return snapshot.census.orphans if snapshot.census else ()
 
 
 def _count(name: str, help: str, title: str = "") -> Column:
@@ -151,6 +162,29 @@ OWNERS = View(
         Link(title="tracked", where=(("name", _CACHE),), view="caches"),
         Link(title="same-module", where=(("module", attrgetter("module")),), view="owners"),
         Link(title="same-type", where=(("type", attrgetter("type")),), view="owners"),
+    ),
+    census=True,
+)
+
+ORPHANS = View(
+    name="orphans",
+    title="objects that nothing in the kernel's memory refers to, at the last census",
+    rows=_orphans,
+    key=attrgetter("cache", "type", "module", "signature"),
+    columns=(
+        label("signature", "What the objects are, by what they hold.", title="what it is"),
+        _size("bytes", "Bytes that they occupy."),
+        _count("objects", "Objects in use that nothing refers to, except other orphans."),
+        label("cache", "Cache that they are in."),
+        label("module", "Module they belong to; none: core kernel, or not known."),
+        label("type", "Struct that they are; none: not known."),
+    ),
+    brief=("signature", "bytes", "objects", "cache", "module", "type"),
+    sort="bytes",
+    links=(
+        Link(title="cache", where=(("name", _CACHE),), view="census"),
+        Link(title="owners", where=(("cache", _CACHE),), view="owners"),
+        Link(title="tracked", where=(("name", _CACHE),), view="caches"),
     ),
     census=True,
 )

@@ -13,6 +13,7 @@ from slabmon.census.model import (
     Certainty,
     CgroupObjects,
     CgroupState,
+    OrphanObjects,
     OwnedObjects,
 )
 
@@ -103,6 +104,19 @@ def rich(seconds: float = 0.0, evil: str = "evil") -> Census:
             owned("has ops card_ops [card] at +8", number, module="card", objects_stderr=12.5),
             owned(f"pointed to by {evil}.name", 2100, type=evil),
             owned("unknown", 1000, certainty=Certainty.UNKNOWN),
+        ),
+        passes=3,
+        orphans=(
+            OrphanObjects(
+                cache="kmalloc-64",
+                module="card",
+                signature="has ops card_ops [card] at +8",
+                objects=number,
+                bytes=64 * number,
+            ),
+            OrphanObjects(
+                cache="dentry", type=evil, signature=f"holds {evil}", objects=1, bytes=192
+            ),
         ),
     )
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from slabmon.export.text import rows_to_json, to_csv
 from slabmon.model import Snapshot
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.census import CENSUS, NO_CENSUS, OWNERS, note
+from slabmon.views.census import CENSUS, NO_CENSUS, ORPHANS, OWNERS, note
 from slabmon.views.drilldown import follow_link
 from slabmon.views.filtering import mask
 from slabmon.views.table import Table
@@ -93,3 +93,11 @@ def test_a_note_says_which_census_it_is_or_how_to_get_one() -> None:
     assert note(OWNERS, failed).endswith("; a later one failed: it hung")
     narrow = leads(OWNERS, owned(), "cache")
     assert note(narrow, none) == NO_CENSUS
+
+
+def test_orphans_are_rows_and_a_census_that_did_not_look_for_them_says_so() -> None:
+    searched = replace(FOUND, census=rich())
+    assert names(ORPHANS, searched)[0] == "has ops card_ops [card] at +8"
+    assert note(ORPHANS, searched).endswith(", 3 passes")
+    assert "orphans = true" in note(ORPHANS, replace(FOUND, census=census(owners=(owned(),))))
+    assert note(ORPHANS, replace(FOUND, census=None)) == note(OWNERS, replace(FOUND, census=None))
