@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from slabmon.base.activity import Activity
 from slabmon.base.arrays import F64, I32, I64, U32, U64, Bytes
 from slabmon.base.escape import printable
 from slabmon.base.fields import Host, Int, Real, Text
@@ -273,13 +274,26 @@ class Tracking:
     """The tracking session. `since`: Unix time it began; `seconds`: how long it has run, without
     `suspended`, the seconds for which the host was suspended meanwhile (CLOCK_MONOTONIC stands
     still then, CLOCK_BOOTTIME does not); `sample_bytes`: mean bytes between samples (0 in exact
-    mode)."""
+    mode).
+
+    Counters stand still for `asleep` of the `seconds`. Each time tracking wakes, `wakes` grows, and
+    only objects allocated from then on are live ones. `reason` is why it woke, or why it is off.
+    """
 
     since: Real
     seconds: Real
     mode: Mode
     sample_bytes: Int
     suspended: Real = 0.0
+    activity: Activity = Activity.AWAKE
+    asleep: Real = 0.0
+    wakes: Int = 0
+    reason: Text = ""
+
+    @property
+    def counted(self) -> float:
+        """Seconds in which allocation events were counted."""
+        return self.seconds - self.asleep
 
 
 class State(StrEnum):

@@ -39,6 +39,13 @@ def is_reset(before: Snapshot, after: Snapshot) -> bool:
     )
 
 
+def is_interrupted(before: Snapshot, after: Snapshot) -> bool:
+    """Whether tracking slept in between, or has fallen asleep, so that live objects of `before` are
+    not among those of `after`."""
+    first, last = before.tracking, after.tracking
+    return first.wakes != last.wakes or first.activity != last.activity
+
+
 def _growth(before: Any, after: Any, counters: tuple[str, ...]) -> dict[str, int]:
     return {
         name: getattr(after, name) - (getattr(before, name) if before is not None else 0)
@@ -54,7 +61,7 @@ def difference(before: Snapshot, after: Snapshot) -> Delta:
         {} if reset else {(s.symbol, s.offset, s.module): s for s in before.sites}
     )
     return Delta(
-        seconds=after.tracking.seconds - (0 if reset else before.tracking.seconds),
+        seconds=after.tracking.counted - (0 if reset else before.tracking.counted),
         reset=reset,
         caches={c.name: _growth(old_caches.get(c.name), c, _CACHE_COUNTERS) for c in after.caches},
         sites={

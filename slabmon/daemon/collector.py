@@ -17,11 +17,13 @@ from slabmon.daemon.governor import Governor
 from slabmon.daemon.self_metrics import CumulativeCpuTime, MemorySizes, cpu_seconds
 from slabmon.daemon.spawn import Spawner, spawn
 from slabmon.daemon.supervisor import Supervisor
+from slabmon.daemon.waking import Waking
 from slabmon.daemon.web_process import WebProcess
 from slabmon.kernel.bpf import syscall
+from slabmon.kernel.levels import Levels
 from slabmon.kernel.tracker import Tracker
 from slabmon.runtime.budget import BudgetSettings
-from slabmon.runtime.channel import CENSUS, DETAILED, TAKE_CENSUS, Answer
+from slabmon.runtime.channel import CENSUS, DETAILED, TAKE_CENSUS, WANTED, Answer
 from slabmon.runtime.event_loop import EventLoop
 from slabmon.runtime.figures import DaemonFigures
 from slabmon.store.codec import encode
@@ -56,6 +58,7 @@ class Collector:
         self._tracker: Tracker | None = None
         self.governor: Governor | None = None
         self.census: CensusTaker | None = None
+        self._waking: Waking | None = None
         self._last_answer: tuple[bytes, Answer] | None = None  # with its command
         self._waiting: list[tuple[WebProcess, bytes]] = []
         self._last_at, self._suspended_before = -SPACING_SECONDS, suspended()
@@ -73,6 +76,13 @@ class Collector:
         self._tracker = tracker
         self.governor = Governor(tracker, budget)
         self.census = CensusTaker(self._loop, census, self.governor)
+        self._waking = Waking(
+            self._loop,
+            tracker,
+            tracker.plan.settings,
+            Levels(tracker.ledger).read,
+            tracker.memory_bytes,
+        )
         self._loop.every(DRAIN_SECONDS, self._drain)
         self._loop.every(WALK_PERIOD_SECONDS, tracker.reconcile_devices)
         self._measure(self.governor)
@@ -81,6 +91,10 @@ class Collector:
             self._command(process, command)
 
     def _command(self, process: WebProcess, command: bytes) -> None:
+        if command == WANTED:
+            if self._waking is not None:
+                self._waking.request()
+            return
         if self._tracker is None:
             self._waiting.append((process, command))
             return

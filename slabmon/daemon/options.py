@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_args, get_type_hints
 
+from slabmon.base.errors import UsageError
 from slabmon.base.limits import Limits, number
 from slabmon.daemon.census_settings import ScheduleSettings
 from slabmon.kernel.exact_filter import Filter
-from slabmon.kernel.settings import Settings
+from slabmon.kernel.settings import Settings, When
 from slabmon.runtime.budget import BudgetSettings
 from slabmon.runtime.logs import LogSettings
 from slabmon.state.settings import StateSettings
@@ -70,6 +71,8 @@ class Option:
     @property
     def flag(self) -> str:
         """The flag of `serve`."""
+        if self.flag_name.startswith("--"):
+            return self.flag_name
         return f"--{self.table}.{self.flag_name or self.name.replace('_', '-')}"
 
     @property
@@ -107,6 +110,13 @@ class Option:
     def sample(self) -> str:
         """The default, or else the example, as TOML."""
         return self.written(self.example if self.default is None else self.default)
+
+
+def _when(text: str) -> When:
+    """Return one of When. Raises UsageError."""
+    if text not in list(When):
+        raise UsageError(f"expected {', '.join(When)}, got {text!r}")
+    return When(text)
 
 
 def _absolute(path: str) -> str:
@@ -190,6 +200,21 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "web", "response_seconds", "seconds that a client may take to read an answer", live=True
+    ),
+    Option(
+        "tracking",
+        "when",
+        "when allocation events are counted: always; auto, only while memory grows, somebody "
+        "looks, or wake_interval says so; or off. Slab memory by cache, devices, the memory of the "
+        "host and censuses are shown in any case",
+        flag_name="--tracking",
+        parse=_when,
+    ),
+    Option(
+        "tracking",
+        "wake_interval",
+        "with auto: time between half hours in which events are counted whatever happens, such as "
+        "6h or 1d; 0: none",
     ),
     Option(
         "tracking",

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterable
 
 from slabmon.daemon.spawn import Spawner
-from slabmon.runtime.channel import ALIVE, COMMANDS, RETIRE, Answer, ProtocolError, Started
+from slabmon.runtime.channel import ALIVE, COMMANDS, RETIRE, WANTED, Answer, ProtocolError, Started
 from slabmon.runtime.event_loop import EventLoop
 from slabmon.web.settings import WebSettings
 
@@ -90,12 +90,14 @@ class WebProcess:
             self._command(commands)
 
     def _command(self, data: bytes) -> None:
-        command = data.replace(ALIVE, b"")
-        if not command:
-            return
+        command = data.replace(ALIVE, b"").replace(WANTED, b"")
         # A process that follows the protocol waits for the answer before its next command.
-        if command not in COMMANDS:
+        if command and command not in COMMANDS:
             self.give_up("it sent something that is not a command")
+            return
+        if WANTED in data:
+            self._on_command(self, WANTED)
+        if not command:
             return
         self._loop.unwatch(self._channel)
         self._on_command(self, command)

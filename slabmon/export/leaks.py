@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NotRequired, TypedDict
 
+from slabmon.base.activity import Activity
 from slabmon.base.escape import printable
 from slabmon.base.format import duration, human
 from slabmon.base.units import BYTES, BYTES_PER_HOUR
@@ -60,6 +61,7 @@ class Document(TypedDict):
     share_of_memory: float
     verdicts: list[Entry]
     dismissed: list[Entry]
+    tracking: NotRequired[str]
 
 
 def to_dict(assessment: Assessment, share: float = SHARE) -> Document:
@@ -76,6 +78,7 @@ def to_dict(assessment: Assessment, share: float = SHARE) -> Document:
         "share_of_memory": share,
         "verdicts": [_finding(finding, amount) for finding in assessment.verdicts],
         "dismissed": [_finding(finding, amount) for finding in assessment.dismissed],
+        "tracking": assessment.activity,
     }
 
 
@@ -118,6 +121,7 @@ def from_dict(document: Document) -> Assessment:
         memory=0,
         verdicts=tuple(_from_entry(entry) for entry in document["verdicts"]),
         dismissed=tuple(_from_entry(entry) for entry in document["dismissed"]),
+        activity=Activity(document.get("tracking", Activity.AWAKE)),
     )
 
 
@@ -205,6 +209,10 @@ def _conclusion(document: Document) -> Iterable[str]:
         yield f"{count} suspected leak{'s' if count > 1 else ''}."
     elif document["ready"]:
         yield "No leak is suspected."
+    elif document.get("tracking") == Activity.ASLEEP:
+        yield "No memory has grown lately: tracking is asleep, and wakes when some does."
+    elif document.get("tracking") == Activity.OFF:
+        yield "Growth is not watched: tracking is off (tracking.when in the configuration)."
     else:
         yield "Too early to tell: nothing can be concluded yet."
 

@@ -15,6 +15,7 @@ from math import nan
 from typing import Any, Generic, TypeVar
 
 from slabmon import __version__
+from slabmon.base.activity import Activity
 from slabmon.census.model import Census
 from slabmon.export import census_rows
 from slabmon.export.leaks import MAX_SUSPECTS, dismissals, suspects
@@ -99,7 +100,12 @@ def _caches(attribute: str) -> _OfSnapshot:
 
 
 def _live(attribute: str) -> _OfSnapshot:
-    return lambda s: (((c.name,), getattr(c.live, attribute)) for c in s.caches)
+    return _awake(lambda s: (((c.name,), getattr(c.live, attribute)) for c in s.caches))
+
+
+def _awake(rows: _OfSnapshot) -> _OfSnapshot:
+    """Return no rows while tracking is asleep: what is live then is not known."""
+    return lambda s: rows(s) if s.tracking.activity == Activity.AWAKE else ()
 
 
 def _slabinfo(attribute: str) -> _OfSnapshot:
@@ -229,6 +235,26 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
         "Unix time at which tracking began; all counters start here.",
         (),
         lambda s: [((), s.tracking.since)],
+        unit="seconds",
+    ),
+    _gauge(
+        "tracking_state",
+        "1 for the present state of tracking: awake; asleep until something grows; or off. While "
+        "it is not awake, counters stand still and there are no live figures.",
+        ("state",),
+        lambda s: (((state,), float(s.tracking.activity == state)) for state in Activity),
+    ),
+    _counter(
+        "tracking_wakes",
+        "How often tracking has woken.",
+        (),
+        lambda s: [((), s.tracking.wakes)],
+    ),
+    _counter(
+        "tracking_asleep_seconds",
+        "Seconds since tracking began in which it was not awake.",
+        (),
+        lambda s: [((), s.tracking.asleep)],
         unit="seconds",
     ),
     _gauge(
@@ -380,7 +406,7 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
         "site_live_bytes",
         "Bytes allocated by this call site and not freed, estimated.",
         _SITE,
-        _sites(lambda site: site.live.bytes),
+        _awake(_sites(lambda site: site.live.bytes)),
         bound="site",
         unit="bytes",
     ),

@@ -164,5 +164,11 @@ def _events(*, pages: bool) -> frozenset[str]:
     )
 
 
+def attachments(direction: Direction) -> frozenset[str]:
+    """Return the attachments of all programs that count events of this direction, by the names that
+    Programs gives them: of tracepoints the event, of functions the program."""
+    return frozenset(spec.event or spec.name for spec in PROGRAMS if spec.direction == direction)
+
+
 ALLOCATION_EVENTS = _events(pages=False)  # of slab objects, frees included
 PAGE_EVENTS = _events(pages=True)

@@ -7,7 +7,7 @@ The next process that adopts the session's programs and maps needs it to continu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from slabmon.kernel.devres.ledger import LedgerState
@@ -22,10 +22,44 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pauses:
+    """The times in which no allocation event was counted.
+
+    `seconds` is the sum of those that ended, `began` when the present one did (CLOCK_MONOTONIC;
+    None: events are counted). Tracking woke `wakes` times, last because of `reason`; `net` holds,
+    by cache, allocations minus frees counted until then.
+    """
+
+    seconds: float = 0.0
+    began: float | None = None
+    wakes: int = 0
+    reason: str = ""
+    net: Mapping[str, int] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """Return them as an object for json.dumps()."""
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, document: Any) -> Pauses:
+        """Return the pauses of a parsed document; none if it is None."""
+        if document is None:
+            return cls()
+        return cls(
+            seconds=float(document["seconds"]),
+            began=_seconds(document["began"]),
+            wakes=_count(document["wakes"]),
+            reason=_text(document["reason"]),
+            net={_text(name): int(net) for name, net in document["net"].items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SessionState:
     """State of one session, as a JSON document and back.
 
-    `since` is the Unix time tracking began, `started` CLOCK_MONOTONIC then, in seconds.
+    `since` is the Unix time tracking began, `started` CLOCK_MONOTONIC then, in seconds. `pauses`
+    is for how long counters stood still, and where they stood.
     `suspended_before` is for how many seconds the host had been suspended then (None: not known).
     `events_taken` is the position in the event buffer up to which all records are applied.
     `locations` are call sites in modules, by address and module generation: the symbols may be
@@ -40,6 +74,7 @@ class SessionState:
     caches: tuple[tuple[int, str, bool], ...]
     ledger: LedgerState
     suspended_before: float | None = None
+    pauses: Pauses = Pauses()
 
     def without_locations(self) -> SessionState:
         """Return a copy without call sites, the only part without a small bound."""
@@ -51,6 +86,7 @@ class SessionState:
             "since": self.since,
             "started": self.started,
             "suspended_before": self.suspended_before,
+            "pauses": self.pauses.document(),
             "events_taken": self.events_taken,
             "modules": self.modules,
             "locations": [(*key, *location) for key, location in self.locations.items()],
@@ -66,6 +102,7 @@ class SessionState:
                 since=float(document["since"]),
                 started=float(document["started"]),
                 suspended_before=_seconds(document.get("suspended_before")),
+                pauses=Pauses.parse(document.get("pauses")),
                 events_taken=_count(document["events_taken"]),
                 modules=_modules(document["modules"]),
                 locations={
@@ -80,7 +117,7 @@ class SessionState:
                 ),
                 ledger=_ledger(document["ledger"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a state document: {error!r}") from error
 
 

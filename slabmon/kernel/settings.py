@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import ClassVar
 
 from slabmon.base.errors import UsageError
 from slabmon.base.limits import Limits, check_limits
+from slabmon.base.parse import duration
 from slabmon.kernel.bpf.header import CONSTANTS
 from slabmon.kernel.exact_filter import Filter
 
@@ -17,6 +19,15 @@ POOL_STEP, TAG_WAYS, TAG_PROBES = (
 # Bytes of the lanes of all CPUs that a program can address: BPF_MAX_VAR_OFF
 # (include/linux/bpf_verifier.h).
 _LANES_BYTES = 1 << 29
+_SHORTEST_WAKE_SECONDS = 3600
+
+
+class When(StrEnum):
+    """When allocation events are counted: while something grows, always, or never."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    OFF = "off"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +37,9 @@ class Settings:
     `sample_bytes` is the mean number of allocated bytes between samples. `site_slots` and
     `cache_slots` are per program and possible CPU, powers of two; None scales them to the number
     of CPUs. `samples` (a multiple of 4096), `caches` and `stacks` are numbers of entries.
-    `slabinfo` allows to read /proc/slabinfo, which takes the locks of all caches.
+    `slabinfo` allows to read /proc/slabinfo, which takes the locks of all caches. `when` says when
+    allocation events are counted. With "auto" they also are at every `wake_interval` (as
+    slabmon.base.parse reads it; 0: not by the clock).
     """
 
     LIMITS: ClassVar[Limits] = {
@@ -49,6 +62,8 @@ class Settings:
     caches: int = 2048
     stacks: int = 16 * 1024
     slabinfo: bool = True
+    when: When = When.ALWAYS
+    wake_interval: str = "0"
 
     def __post_init__(self) -> None:
         check_limits(self)
@@ -56,8 +71,40 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value & (value - 1):
                 raise UsageError(f"{name} is {value}; it must be a power of two")
+        if self.when != When.ALWAYS and self.exact:
+            raise UsageError(
+                f"tracking is {self.when}, and exact is set: exact mode tracks from the start; use "
+                "tracking = always, or leave exact unset"
+            )
+        if self.when == When.AUTO and not self.slabinfo:
+            raise UsageError(
+                "tracking is auto, and slabinfo is false: growth is seen in /proc/slabinfo; allow "
+                "it, or use tracking = always or off"
+            )
+        self._check_wake_interval()
         if self.samples % POOL_STEP:
             raise UsageError(f"samples is {self.samples}; it must be a multiple of {POOL_STEP}")
+
+    def _check_wake_interval(self) -> None:
+        try:
+            seconds = self.wake_seconds
+        except UsageError as error:
+            raise UsageError(f"wake_interval: {error}") from error
+        if 0 < seconds < _SHORTEST_WAKE_SECONDS:
+            raise UsageError(
+                f"wake_interval: expected 0 or at least 1h, got {self.wake_interval}: tracking "
+                "stays awake for half an hour"
+            )
+        if seconds and self.when != When.AUTO:
+            raise UsageError(
+                f"wake_interval is {self.wake_interval}, which has an effect only where tracking "
+                f"is auto; it is {self.when}"
+            )
+
+    @property
+    def wake_seconds(self) -> float:
+        """wake_interval in seconds."""
+        return duration(self.wake_interval)
 
     def scaled(self, cpus: int) -> Settings:
         """Return the settings with defaults for a number of possible CPUs filled in.

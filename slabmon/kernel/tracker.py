@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from slabmon.analysis.sampling import Grouped
+from slabmon.base.activity import Activity
 from slabmon.base.arrays import I32, Bool, Records
 from slabmon.base.clock import suspended
 from slabmon.base.errors import UsageError
@@ -21,7 +22,7 @@ from slabmon.base.escape import escape
 from slabmon.base.fields import Host
 from slabmon.base.losses import DEVICE_LEDGER_DISAGREEMENT, DEVICE_WALK_FAILED, RECURSION_PREFIX
 from slabmon.kernel.bpf import syscall
-from slabmon.kernel.bpf.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODULE_EVENT
+from slabmon.kernel.bpf.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODULE_EVENT, SAMPLE
 from slabmon.kernel.bpf.ringbuf import RingBuffer
 from slabmon.kernel.census.freed import find_freed
 from slabmon.kernel.devres.ledger import Ledger, LedgerState
@@ -42,8 +43,9 @@ from slabmon.kernel.probe.cgroups import Cgroups
 from slabmon.kernel.probe.facts import Facts, node_of_cpu
 from slabmon.kernel.probe.gfp import STABLE_BITS, classifier
 from slabmon.kernel.probe.slabinfo import SlabDirectory
-from slabmon.kernel.programs import ALLOCATION_EVENTS, PAGE_EVENTS
-from slabmon.kernel.session_state import Checkpoint, SessionState
+from slabmon.kernel.programs import ALLOCATION_EVENTS, PAGE_EVENTS, Direction, attachments
+from slabmon.kernel.session_state import Checkpoint, Pauses, SessionState
+from slabmon.kernel.settings import When
 from slabmon.kernel.symbols.kallsyms import UNKNOWN, Location, Symbols
 from slabmon.kernel.tables import assemble
 from slabmon.kernel.tables.assemble import SlotColumns
@@ -71,6 +73,7 @@ from slabmon.model import (
 # another driver. The daemon walks more often, outside of snapshots.
 DEVICE_WALK_SECONDS = 900.0
 _DEVRES, _MODULE_LOAD = CONSTANTS["EVENT_DEVRES"], CONSTANTS["EVENT_MODULE_LOAD"]
+_COUNTERS = attachments(Direction.ALLOC) | attachments(Direction.FREE)
 _SHED = FeatureState(State.DEGRADED, "not done for now: slabmon exceeded its budget of CPU time")
 # sample_interval is a u32 whose product with 2^31 has to fit 64 bits (bpf/sampling.h).
 _LONGEST_INTERVAL = 1 << 30
@@ -98,7 +101,8 @@ class Tracker:
     """One session, made by open_tracker(). It keeps everything attached until close().
 
     Tracker.start() begins to count; Tracker.resume() continues the counters of an earlier
-    process. `since` is the Unix time tracking began.
+    process. `since` is the Unix time tracking began. sleep() detaches what counts allocation
+    events, and wake() attaches it again; unless they are always counted, a new session is asleep.
     """
 
     def __init__(
@@ -141,6 +145,7 @@ class Tracker:
         self._events_lost = 0
         self._unsaved = True
         self._bulk_unseen = True
+        self.pauses = Pauses()
         if facts.kfunc_get_cache is not None and not symbols.large_entries():
             self.features["large_once"] = FeatureState(
                 State.DEGRADED, "allocator symbols not found: some large kmallocs count twice"
@@ -168,7 +173,10 @@ class Tracker:
         if exact is not None and exact.process_tree is not None:
             tracker.reader.mark_process(exact.process_tree)
         tracker.since, tracker._started = time.time(), time.monotonic()
-        programs.attach(plan, plan.attach.keys() & ALLOCATION_EVENTS, required=True)
+        if plan.settings.when == When.ALWAYS:
+            tracker._attach_counters()
+        else:
+            tracker.pauses = Pauses(began=tracker._started)
         tracker._begin_checkpoint()
         return tracker
 
@@ -205,13 +213,18 @@ class Tracker:
         tracker._directory.restore(saved.caches, *tracker.reader.caches())
         tracker._events_lost = -1  # unknown: module symbols are read again
         tracker._attach_observers(saved=saved.ledger)
+        tracker.pauses = saved.pauses
+        if tracker.awake:
+            tracker._attach_counters()
+        else:  # the earlier process may have been killed while it woke
+            programs.detach(_COUNTERS)
         tracker._begin_checkpoint()
         return tracker
 
     def _attach_observers(self, *, saved: LedgerState | None) -> None:
-        """Attach all but the allocation events, and walk the devices once."""
+        """Attach all but what counts allocation events, and walk the devices once."""
         plan, programs = self.plan, self.programs
-        missing = plan.attach.keys() - ALLOCATION_EVENTS - programs.attached_events
+        missing = plan.attach.keys() - _COUNTERS - programs.attached_events
         failed = programs.attach(plan, missing, required=False)
         self.features |= {e: FeatureState(State.OFF, reason) for e, reason in failed.items()}
         if self.features["device_inventory"].state != State.OFF:
@@ -225,10 +238,62 @@ class Tracker:
             if saved is not None:
                 self.ledger.restore(saved)
         self.reconcile_devices()
+
+    def _attach_counters(self) -> None:
+        """Attach what counts allocation events and is not attached."""
+        plan, programs = self.plan, self.programs
         self.features |= refused(self.features, programs.attach_hooks(plan))
         self._bulk_unseen = any(
             self.features[name].state != State.ON for name in ("bulk_free", "rcu_free")
         )
+        missing = plan.attach.keys() - programs.attached_events
+        if "pages" not in self.shed:
+            failed = programs.attach(plan, missing & PAGE_EVENTS, required=False)
+            self.features |= {e: FeatureState(State.OFF, reason) for e, reason in failed.items()}
+        programs.attach(plan, missing & ALLOCATION_EVENTS, required=True)
+
+    @property
+    def awake(self) -> bool:
+        """Whether allocation events are counted."""
+        return self.pauses.began is None
+
+    def sleep(self) -> None:
+        """Detach what counts allocation events. Counters stand still until wake()."""
+        if not self.awake:
+            return
+        # Frees last: an object whose free is missed and that is allocated again looks like one of
+        # a cache whose frees cannot be seen.
+        for direction in (Direction.ALLOC, Direction.FREE):
+            self.programs.detach(attachments(direction))
+            self._follow_attachments()
+        self.pauses = replace(self.pauses, began=time.monotonic())
+        self._unsaved = True
+        self._save()
+
+    def wake(self, reason: str) -> None:
+        """Count allocation events again. Objects allocated before are not tracked any more: their
+        frees were missed. Raises UnsupportedHost if the kernel refuses."""
+        if self.pauses.began is None:
+            return
+        self.reader.forget_tracked()
+        self._update_caches()
+        slots = self.reader.slots()
+        rows = self._columns(Allocations.of(slots[slots["site"] != 0]))
+        sums = assemble.cache_sums(rows, self.reader.frees(), self._directory, 0, {})
+        self._attach_counters()
+        self.pauses = Pauses(
+            seconds=self.pauses.seconds + time.monotonic() - self.pauses.began,
+            wakes=self.pauses.wakes + 1,
+            reason=reason,
+            net={name: entry.allocs - entry.frees for name, (_, entry) in sums.items()},
+        )
+        self._follow_attachments()
+        self._unsaved = True
+        self._save()
+
+    def _follow_attachments(self) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint.update(self.programs)
 
     def _begin_checkpoint(self) -> None:
         if self.checkpoint is not None:
@@ -240,6 +305,7 @@ class Tracker:
             since=self.since,
             started=self._started,
             suspended_before=self._suspended_before,
+            pauses=self.pauses,
             events_taken=self._ring.position,
             modules=self.symbols.history(),
             locations={
@@ -273,7 +339,7 @@ class Tracker:
             planned = self.plan.features[name]
             shed = name in collectors and planned.state == State.ON
             self.features[name] = _SHED if shed else planned
-        if "pages" in changed and self.plan.settings.pages:
+        if "pages" in changed and self.plan.settings.pages and self.awake:
             if "pages" in collectors:
                 self.programs.detach(PAGE_EVENTS)
             else:
@@ -281,8 +347,7 @@ class Tracker:
                 failed = self.programs.attach(self.plan, missing, required=False)
                 for reason in failed.values():
                     self.features["pages"] = FeatureState(State.DEGRADED, reason)
-            if self.checkpoint is not None:
-                self.checkpoint.update(self.programs)
+            self._follow_attachments()
 
     @property
     def _module_generation(self) -> int:
@@ -423,6 +488,10 @@ class Tracker:
                 mode=Mode.EXACT if settings.exact else Mode.SAMPLED,
                 sample_bytes=interval,
                 suspended=max(0.0, suspended() - self._suspended_before),
+                activity=self._activity(),
+                asleep=self._asleep(tables.seconds),
+                wakes=self.pauses.wakes,
+                reason=self.pauses.reason,
             ),
             caches=caches,
             sites=sites,
@@ -451,10 +520,21 @@ class Tracker:
         self.reader.forget(indices[freed], times_ns[freed])
         return int(freed.sum())
 
+    def _activity(self) -> Activity:
+        if self.awake:
+            return Activity.AWAKE
+        return Activity.OFF if self.plan.settings.when == When.OFF else Activity.ASLEEP
+
+    def _asleep(self, seconds: float) -> float:
+        """Return for how many of the seconds since tracking began counters stood still."""
+        if self.pauses.began is None:
+            return self.pauses.seconds
+        return min(seconds, self.pauses.seconds + self._started + seconds - self.pauses.began)
+
     def _read(self, details: bool) -> _Tables:
         reader = self.reader
         seconds = time.monotonic() - self._started
-        samples = reader.samples()
+        samples = reader.samples() if self.awake else np.zeros(0, SAMPLE)
         if details:  # by age: recordings then compress well against the snapshot before
             samples = samples[np.argsort(samples["time_ns"], kind="stable")]
         collisions = reader.losses()["stack_collision"]
@@ -499,6 +579,7 @@ class Tracker:
             nature_of=self._slab_directory.nature,
             interval=interval,
             bulk_unseen=self._bulk_unseen,
+            net=self.pauses.net if self.awake else None,
         )
         sites = assemble.site_rows(
             rows, dict(zip(rows.locations, live_sites, strict=True)), interval
@@ -576,8 +657,13 @@ class Tracker:
             machine=self.facts.machine,
             cpus=self.facts.cpus,
             boot_id=self.facts.boot_id,
-            memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            memory_bytes=self.memory_bytes,
         )
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory that the kernel manages."""
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
     def _costs(self) -> tuple[ProgramCost, ...]:
         costs = []

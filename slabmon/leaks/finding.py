@@ -7,6 +7,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from slabmon.base.activity import Activity
+
 
 class Kind(StrEnum):
     """Kinds of subjects that series and findings are about.
@@ -127,7 +129,8 @@ class Assessment:
 
     `observed` is for how many seconds growth has been watched, `needed` the minimum for a verdict.
     `series` counts the tests made, `left_out` the series that could not be followed because there
-    are too many. `memory` is the host's, in bytes (0: not known).
+    are too many. `memory` is the host's, in bytes (0: not known). Nothing is watched unless the
+    `activity` of tracking is awake.
     """
 
     observed: float
@@ -137,6 +140,7 @@ class Assessment:
     memory: int
     verdicts: tuple[Finding, ...] = ()
     dismissed: tuple[Finding, ...] = ()
+    activity: Activity = Activity.AWAKE
 
     @property
     def ready(self) -> bool:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from slabmon.analysis.delta import is_reset
+from slabmon.analysis.delta import is_interrupted, is_reset
+from slabmon.base.activity import Activity
 from slabmon.base.arrays import I64
 from slabmon.base.losses import lost_frees
 from slabmon.leaks.finding import Assessment, Finding, Kind
@@ -43,7 +44,7 @@ class Observer:
     """Takes snapshots of one host as they come, and can be asked for an assessment at any time.
 
     Memory is bounded by series.MAX_SERIES and series.POINTS. A new tracking session starts from
-    scratch. Not thread-safe.
+    scratch, and so does one that wakes. Not thread-safe.
     """
 
     def __init__(self, patience: Patience = Patience()) -> None:
@@ -65,7 +66,12 @@ class Observer:
     def add(self, snapshot: Snapshot) -> None:
         """Take the next snapshot. One that is not newer than the last is ignored."""
         last, now = self._last, snapshot.tracking.seconds
-        if last is None or is_reset(last, snapshot):
+        if snapshot.tracking.activity != Activity.AWAKE:
+            self._begin(now)
+            self._last = None
+            self._assessment = replace(self._assess(), activity=snapshot.tracking.activity)
+            return
+        if last is None or is_reset(last, snapshot) or is_interrupted(last, snapshot):
             self._begin(now)
             last = None
         elif now <= last.tracking.seconds:
@@ -185,6 +191,11 @@ class Observer:
         if self._last is None:
             return 0.0
         return self._last.tracking.seconds - self._start - self._unwatched
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether some growth is a verdict, or will be one if it stands for long enough."""
+        return bool(self._standing)
 
     def assess(self) -> Assessment:
         """Return the current assessment. It is renewed with each point, at most every

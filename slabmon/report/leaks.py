@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from slabmon.base.activity import Activity
 from slabmon.base.errors import SlabmonError
 from slabmon.base.format import duration, human
 from slabmon.base.units import BYTES
@@ -49,6 +50,8 @@ def suspicions(document: Document | None) -> Iterable[Sentence]:
     if verdicts:
         count = "One leak is" if len(verdicts) == 1 else f"{len(verdicts)} leaks are"
         yield Sentence("leaks", f"{count} suspected ({watched}).")
+    elif document.get("tracking", Activity.AWAKE) != Activity.AWAKE:
+        yield Sentence("leaks", f"Leaks are not looked for: tracking is {document['tracking']}.")
     elif document["ready"]:
         yield Sentence("leaks", f"No leak is suspected ({watched}).")
     else:

@@ -11,6 +11,7 @@ import numpy as np
 from slabmon.analysis.delta import difference
 from slabmon.analysis.paths import Paths
 from slabmon.analysis.sampling import Grouped
+from slabmon.base.activity import Activity
 from slabmon.base.format import duration, human
 from slabmon.base.units import BYTES
 from slabmon.model import Cache, Live, Snapshot
@@ -101,9 +102,17 @@ def total_live(snapshot: Snapshot) -> Live:
 
 def live_memory(snapshot: Snapshot) -> Iterable[Sentence]:
     """Say how much of what was allocated while tracking is live."""
+    tracking = snapshot.tracking
+    if tracking.activity != Activity.AWAKE:
+        yield Sentence(
+            "live",
+            f"Tracking is {tracking.activity}: allocation events are not counted now, so what is "
+            "live is not known. Memory by cache and by device is.",
+        )
+        return
     live = total_live(snapshot)
     held = sum(cache.live.bytes for cache in snapshot.caches)
-    exact = live.stderr_bytes == 0 and snapshot.tracking.sample_bytes == 0
+    exact = live.stderr_bytes == 0 and tracking.sample_bytes == 0
     how = (
         "exact"
         if exact
@@ -111,7 +120,7 @@ def live_memory(snapshot: Snapshot) -> Iterable[Sentence]:
     )
     yield Sentence(
         "live",
-        f"{size(held)} of the memory allocated in the {duration(snapshot.tracking.seconds)} since "
+        f"{size(held)} of the memory allocated in the {duration(tracking.seconds)} since "
         f"tracking began is live ({how}). Older allocations are not included.",
     )
     for kind, rows in (

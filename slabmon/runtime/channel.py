@@ -24,6 +24,8 @@ COMMANDS = (PLAIN, DETAILED, CENSUS, TAKE_CENSUS)
 # Not a command: the web process is alive. Sent every ALIVE_SECONDS.
 ALIVE = b"."
 ALIVE_SECONDS = 5.0
+# Not a command either: tracking is wanted, because somebody looks or growth is being judged.
+WANTED = b"w"
 # Not an answer: the web process has to finish its requests and end.
 RETIRE = b"q"
 

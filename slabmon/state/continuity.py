@@ -120,14 +120,15 @@ class Continuity:
         names = [f"map-{name}" for name in map_names(plan)]
         # Programs that were loaded: the kernel may have refused optional ones.
         names += [f"program-{name}" for name in document["instructions"]]
-        names += [f"link-{event}" for event in sorted(plan.attach.keys() & ALLOCATION_EVENTS)]
-        missing = [name for name in names if name not in self._objects]
-        if missing:
-            raise _NotAdopted(f"it is incomplete: {', '.join(missing[:3])} missing")
         try:
             saved = SessionState.parse(document.get("session"))
         except ValueError as error:
             raise _NotAdopted(f"its state record is damaged ({error})") from error
+        if saved.pauses.began is None:
+            names += [f"link-{event}" for event in sorted(plan.attach.keys() & ALLOCATION_EVENTS)]
+        missing = [name for name in names if name not in self._objects]
+        if missing:
+            raise _NotAdopted(f"it is incomplete: {', '.join(missing[:3])} missing")
         self._record, self._document, self._active = record, document, True
         return saved
 

@@ -7,6 +7,7 @@ import textwrap
 import time
 from collections.abc import Iterable
 
+from slabmon.base.activity import Activity
 from slabmon.base.clock import boottime
 from slabmon.base.escape import printable
 from slabmon.base.format import duration, human
@@ -43,6 +44,10 @@ def facts(summary: Summary, own_ratio: float | None = None) -> list[str]:
         parts.append(f"host SUSPENDED {duration(tracking.suspended)}")
     if summary.unread >= SHOWN_SECONDS:
         parts.append(f"NOT READ {duration(summary.unread)} of {duration(summary.span)}")
+    if tracking.activity != Activity.AWAKE:
+        parts.insert(0, f"TRACKING {tracking.activity.upper()}: no live figures")
+    if tracking.asleep:
+        parts.append(f"asleep for {duration(tracking.asleep)} of it")
     if summary.lost:
         reasons = _named(reason for reason, _ in summary.losses)
         parts.append(

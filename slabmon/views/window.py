@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from slabmon.analysis.ages import survivors
-from slabmon.analysis.delta import is_reset
+from slabmon.analysis.delta import is_interrupted, is_reset
 from slabmon.analysis.grouping import Groups
 from slabmon.base.arrays import F64, I64, Bool, Values
 from slabmon.leaks.finding import Assessment
@@ -227,9 +227,9 @@ class Window:
 
     @property
     def seconds(self) -> float:
-        """The interval that rates are over."""
-        start = self.before.snapshot.tracking.seconds if self.before else 0.0
-        return self.snapshot.tracking.seconds - start
+        """The interval that rates are over: only time in which events were counted."""
+        start = self.before.snapshot.tracking.counted if self.before else 0.0
+        return self.snapshot.tracking.counted - start
 
     @property
     def span(self) -> float:
@@ -289,6 +289,8 @@ class WindowBuilder:
         now = Instant(snapshot, self._judge.assess)
         if last is None or is_reset(last.snapshot, snapshot):
             self._window = Window(now)
+        elif is_interrupted(last.snapshot, snapshot):
+            self._window = Window(now, last.now)
         elif snapshot.tracking.seconds > last.snapshot.tracking.seconds:
             moments, trails = self._trails(last)
             self._window = Window(now, last.now, moments, trails)

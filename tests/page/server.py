@@ -55,6 +55,9 @@ class Scene:
             return found
         return replace(found, tracking=replace(found.tracking, since=self.since))
 
+    def want_tracking(self) -> None:
+        """See ReadingSource."""
+
     async def now(self, detailed: bool = False) -> Now:
         """A reading, shared for SHARED_SECONDS as the collector's are."""
         at = time.monotonic()

@@ -35,12 +35,15 @@ class FakeSource:
 
     def __init__(self) -> None:
         self.now_is = snapshot()
-        self.taken = 0
+        self.taken = self.wanted = 0
         self.problem = ""
         self.census_requests = 0
         self.release = asyncio.Event()
         self.release.set()
         self.last: Reading | None = None
+
+    def want_tracking(self) -> None:
+        self.wanted += 1
 
     async def now(self, detailed: bool = False) -> Now:
         await self.release.wait()

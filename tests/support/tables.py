@@ -73,6 +73,7 @@ def caches(
         nature_of=lambda _, size: Nature(size, True),
         interval=interval,
         bulk_unseen=bulk_unseen,
+        net={},
     )
     assert [row.name for row in result] == sorted(row.name for row in result)
     return {row.name: row for row in result}

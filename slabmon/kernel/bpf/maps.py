@@ -38,6 +38,12 @@ def delete(map_fd: int, key: NDArray[Any]) -> None:
         )
 
 
+def push(map_fd: int, value: NDArray[Any]) -> None:
+    """Add one element to a BPF stack."""
+    attributes = syscall.MapElement(map_fd=map_fd, value=_address(value))
+    syscall.bpf(syscall.BPF_MAP_UPDATE_ELEM, attributes)
+
+
 def read_hash(map_fd: int, keys: NDArray[Any], values: NDArray[Any]) -> int:
     """Read a hash map into two arrays of its capacity; return the number of its entries.
 

@@ -157,6 +157,15 @@ class Ledger:
         """Return every device of the last walk, those without resources included."""
         return list(self._devices.values())
 
+    def managed_bytes(self) -> Counter[tuple[str, str]]:
+        """Return the bytes of managed resources by bus and name of the device."""
+        held: Counter[tuple[str, str]] = Counter()
+        for node in self._nodes.values():
+            identity = self._devices.get(node.device)
+            if identity is not None:
+                held[identity.key] += node.bytes
+        return held
+
     def devices(self, cache_name: Callable[[int], str]) -> tuple[Device, ...]:
         """Return the devices that hold, gained or lost resources, by subsystem and name.
 

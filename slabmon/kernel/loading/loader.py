@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost
 from slabmon.kernel.bpf import syscall
-from slabmon.kernel.programs import BY_NAME
+from slabmon.kernel.programs import BY_NAME, Direction, attachments
 
 if TYPE_CHECKING:
     from slabmon.kernel.planning.plan import Plan
@@ -177,12 +177,14 @@ class Programs:
         return self._links.keys()
 
     def attach(self, plan: Plan, events: Set[str], required: bool) -> dict[str, str]:
-        """Attach to these events of the plan. Return the reasons of failures by event.
+        """Attach to these events of the plan, those of frees first, so that no free of a tracked
+        object is missed. Return the reasons of failures by event.
 
         Raises UnsupportedHost instead if the events are `required`.
         """
         failed = {}
-        for event in sorted(events):
+        frees = attachments(Direction.FREE)
+        for event in sorted(events, key=lambda event: (event not in frees, event)):
             try:
                 self._links[event] = syscall.attach(self.programs[plan.attach[event]], event)
             except OSError as error:
@@ -196,7 +198,9 @@ class Programs:
     def attach_hooks(self, plan: Plan) -> dict[str, str]:
         """Attach the programs that hook kernel functions. Return the reasons of failures."""
         failed = {}
-        for program in plan.hooks.keys() - self._links.keys():
+        frees = attachments(Direction.FREE)
+        missing = plan.hooks.keys() - self._links.keys()
+        for program in sorted(missing, key=lambda program: (program not in frees, program)):
             if program not in self.programs:
                 failed[program] = self._refused.get(program, "refused before the restart")
                 continue

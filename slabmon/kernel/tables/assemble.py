@@ -220,12 +220,14 @@ def cache_rows(
     nature_of: Callable[[str, int], Nature],
     interval: int,
     bulk_unseen: bool,
+    net: Mapping[str, int] | None,
 ) -> tuple[Cache, ...]:
     """Return all caches by name: those seen in events, and those that only slabinfo lists.
 
     `live` is by cache name, `slabinfo` and `aliases` by the kernel's name. `nature_of` takes a
     name and the size in slabinfo. `bulk_unseen` says that frees in bulk and through RCU batches are
-    not observed on this host.
+    not observed on this host. `net` holds, by name, allocations minus frees counted when tracking
+    last woke (None: it is asleep).
     """
     blind = BULK_CACHES if bulk_unseen else {}
     rows = []
@@ -248,7 +250,9 @@ def cache_rows(
                 live=certain(live.get(name))
                 if name == LARGE_CACHE
                 else bounded(live.get(name), interval, sums.allocated),
-                frees_observable=_frees_observable(sums, info)
+                frees_observable=_frees_observable(
+                    sums, info, None if net is None else net.get(name, 0)
+                )
                 and identity.kernel_name not in blind
                 and name != UNRESOLVED_CACHE,
                 reclaimable=nature.reclaimable,
@@ -275,13 +279,16 @@ def cache_rows(
     return tuple(sorted(rows, key=lambda row: row.name))
 
 
-def _frees_observable(sums: Sums, info: Slabinfo | None) -> bool:
-    """Return False if the counters show frees without an event."""
+def _frees_observable(sums: Sums, info: Slabinfo | None, net: int | None) -> bool:
+    """Return False if the counters show frees without an event. `net`: allocations minus frees when
+    tracking last woke, None while it is asleep."""
     if sums.unobserved:
         return False
+    if info is None or net is None:
+        return True
     # The live objects cannot outnumber all active ones unless frees go unseen. The slack covers
     # frees between the two readings.
-    return info is None or sums.allocs - sums.frees <= info.active_objects * 1.01 + 64
+    return sums.allocs - sums.frees - net <= info.active_objects * 1.01 + 64
 
 
 def _idle_cache(

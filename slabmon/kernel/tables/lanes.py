@@ -146,6 +146,7 @@ class Reader:
         self._buffers: dict[str, tuple[U64, Records]] = {}
         self._nesting = plan.defines["NR_NESTING"]
         self._tags, self._pool_entries = plan.defines["HAVE_TAGS"], plan.defines["NR_POOL"]
+        self._filter_bytes = 1 << plan.defines["NR_FILTER_BITS"]
         self._page_struct = plan.defines.get("PAGE_STRUCT_BYTES", 0)
         self._bulk_alloc = plan.hooks.get("on_bulk_alloc")
         # Tracked objects that are gone all the same, by pool index, and when they were allocated.
@@ -360,6 +361,26 @@ class Reader:
         """Leave tracked objects out of samples() from now on: they were freed without an event."""
         self._gone = np.concatenate([self._gone, indices])
         self._gone_ns = np.concatenate([self._gone_ns, times_ns])
+
+    def forget_tracked(self) -> None:
+        """Stop to track all objects, while no program is attached that counts events: their frees
+        were missed."""
+        pool = maps.map_array(
+            self._programs.maps["pool"], SAMPLE, self._pool_entries, writable=True
+        )
+        pool["time_ns"][self._used_indices()] = 0
+        if self._tags:
+            tags = self._programs.maps["tags"]
+            maps.map_array(tags, _U64, self._pool_entries, writable=True)[:] = 0
+        else:
+            samples = self._programs.maps["samples"]
+            addresses, indices = self._read_hash("samples", _INDEX, self._settings.samples)
+            for i in range(len(addresses)):
+                maps.delete(samples, addresses[i : i + 1])
+                maps.push(self._programs.maps["free_indices"], indices[i : i + 1])
+        shared = np.dtype([("control", CONTROL), ("filter", "u1", self._filter_bytes)])
+        maps.map_array(self._programs.maps["shared"], shared, 1, writable=True)["filter"] = 0
+        self._gone, self._gone_ns = self._gone[:0], self._gone_ns[:0]
 
     def caches(self) -> tuple[U64, Records]:
         """Return the keys and records (CACHE_RECORD) of all caches seen."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slabmon.analysis.grouping import group_live
+from slabmon.base.activity import Activity
 from slabmon.base.clock import boottime
 from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
@@ -25,6 +26,8 @@ SHARED_SECONDS = 3.0
 _HELD = 2
 # A page that is not paused asks again within this time (AGAIN in page.js, with time to spare).
 _LOOKED_SECONDS = 15.0
+# Between readings while tracking is asleep and no page is open: only slow figures change.
+_ASLEEP_SECONDS = 60.0
 _SAME_SECONDS = 0.001  # times travel as text
 
 
@@ -71,6 +74,7 @@ class LiveViews:
         problem = await self._renew(source)
         if self._window is None:
             return problem
+        source.want_tracking()
         present = PageMoment(self._window, boottime() - self._at, problem, *self._own)
         if not self._shown or self._shown[-1].window is not present.window:
             self._shown.append(present)
@@ -112,9 +116,17 @@ class LiveViews:
         """Take readings until cancelled."""
         while True:
             await self._renew(source)
-            if time.monotonic() - self._looked_at > _LOOKED_SECONDS:
+            looked = time.monotonic() - self._looked_at <= _LOOKED_SECONDS
+            if not looked:
                 self._shown.clear()
-            await asyncio.sleep(STEP_SECONDS)
+            if self._judge.suspicious:
+                source.want_tracking()
+            await asyncio.sleep(STEP_SECONDS if looked or self._awake() else _ASLEEP_SECONDS)
+
+    def _awake(self) -> bool:
+        if self._window is None:
+            return True
+        return self._window.snapshot.tracking.activity == Activity.AWAKE
 
     def _take(self, now: Now) -> None:
         if now.reading is None or now.reading.at <= self._at:

@@ -25,6 +25,7 @@ from slabmon.runtime.channel import (
     PLAIN,
     RETIRE,
     TAKE_CENSUS,
+    WANTED,
     Answer,
     Header,
     ProtocolError,
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 # How long a reading is served to later requests.
 SHARED_SECONDS = 0.5
+# Between messages that tracking is wanted.
+WANTED_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,10 @@ class ReadingSource(Protocol):
         """Return a reading at most SHARED_SECONDS old, or the last one and the problem."""
         ...
 
+    def want_tracking(self) -> None:
+        """Ask for allocation events to be counted from now on, if they are not always."""
+        ...
+
 
 class CensusSource(Protocol):
     """A source of censuses: the collector."""
@@ -129,6 +136,7 @@ class Channel:
         self._census: Census | None = None
         self._census_number = 0
         self._requested_at = -SHARED_SECONDS
+        self._wanted_at = -WANTED_SECONDS
         self._figures: DaemonFigures | None = None
         self._count = 0
         self._under_way: PendingRequest | None = None
@@ -158,6 +166,13 @@ class Channel:
                 return self._now(f"no reading within {self._budget:g} s")
             if request.gives(detailed):
                 return self._now(problem)
+
+    def want_tracking(self) -> None:
+        """See ReadingSource."""
+        now = time.monotonic()
+        if now - self._wanted_at >= WANTED_SECONDS and not self._broken:
+            self._wanted_at = now
+            self._writer.write(WANTED)
 
     async def census(self, max_age: float) -> CensusNow:
         """See CensusSource."""

@@ -31,6 +31,9 @@ class ReplayedReadings:
         self._moment = 0.0
         self._last: Reading | None = None
 
+    def want_tracking(self) -> None:
+        """See ReadingSource. What is recorded stays as it is."""
+
     async def now(self, detailed: bool = False) -> Now:
         """See ReadingSource. A damaged snapshot is a problem until the replay has passed it."""
         start = time.monotonic()

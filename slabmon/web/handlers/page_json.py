@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from slabmon import __version__
+from slabmon.base.activity import Activity
 from slabmon.base.arrays import F64
 from slabmon.base.format import duration, human
 from slabmon.base.units import BYTES, PER_SECOND, PERCENT
-from slabmon.model import Mode, Snapshot
+from slabmon.model import Mode, Snapshot, Tracking
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
 from slabmon.views.census import note
@@ -175,7 +176,7 @@ def _facts(moment: PageMoment, summary: Summary) -> list[dict[str, Any]]:
             "How long slabmon has been tracking. Live memory was allocated in this time and has "
             "not been freed.",
         ),
-        _fact("live", human(summary.live_bytes, BYTES), "Live memory of all caches together."),
+        _live(tracking, summary),
         _fact(
             "events",
             f"{human(summary.events_per_second, PER_SECOND)}/s",
@@ -238,6 +239,24 @@ def _interruptions(summary: Summary) -> list[dict[str, Any]]:
             )
         )
     return facts
+
+
+def _live(tracking: Tracking, summary: Summary) -> dict[str, Any]:
+    if tracking.activity == Activity.AWAKE:
+        return _fact(
+            "live", human(summary.live_bytes, BYTES), "Live memory of all caches together."
+        )
+    return _fact(
+        "live",
+        f"not known: tracking is {tracking.activity}",
+        "Allocation events are not counted now. "
+        + (
+            "Tracking wakes within a minute when memory grows."
+            if tracking.activity == Activity.ASLEEP
+            else "The configuration says tracking.when = off."
+        ),
+        attention=True,
+    )
 
 
 def _fact(name: str, text: str, help: str, attention: object = False) -> dict[str, Any]:

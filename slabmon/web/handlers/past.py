@@ -73,6 +73,8 @@ class SnapshotHandler(PastHandler):
         if at is not None:
             await self._past(at, encoded)
             return
+        if encoded:  # a slabmon that shows it
+            self.context.source.want_tracking()
         now = await self.context.source.now(detailed=encoded)
         if now.problem or now.reading is None:
             self.set_header("Retry-After", "1")

@@ -44,6 +44,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("loading",),
     ("census",),
     ("tables", "devres"),
+    ("levels",),
     ("session_state",),
     ("tracker",),
     ("session",),

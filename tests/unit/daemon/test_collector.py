@@ -22,10 +22,11 @@ from slabmon.daemon.collector import (
     Collector,
 )
 from slabmon.kernel.bpf import syscall
+from slabmon.kernel.settings import Settings, When
 from slabmon.kernel.tracker import Tracker
 from slabmon.model import Snapshot
 from slabmon.runtime.budget import BudgetSettings, Level
-from slabmon.runtime.channel import CENSUS, DETAILED, PLAIN, TAKE_CENSUS, Answer
+from slabmon.runtime.channel import CENSUS, DETAILED, PLAIN, TAKE_CENSUS, WANTED, Answer
 from slabmon.runtime.event_loop import EventLoop
 from slabmon.runtime.figures import BudgetFigures
 from slabmon.store.codec import encode
@@ -45,6 +46,15 @@ class FakeTracker:
         self.error: Exception | None = None
         self.programs = SimpleNamespace(maps={}, programs={})
         self.reader = SimpleNamespace(unmap=self._unmap)
+        self.plan = SimpleNamespace(settings=Settings(when=When.AUTO))
+        self.ledger = None
+        self.awake, self.memory_bytes = True, 1 << 30
+
+    def sleep(self) -> None:
+        self.awake = False
+
+    def wake(self, reason: str) -> None:
+        self.awake = True
 
     def snapshot(self, details: bool) -> Snapshot:
         self._clock.now += self.seconds
@@ -308,6 +318,17 @@ def test_bpf_statistics_of_the_host_can_be_left_alone(
     host.run(3 * STATS_PERIOD_SECONDS + 2 * STATS_WINDOW_SECONDS)
     assert host.governor.windows == []
     assert len(host.governor.periods) == 4, "the cost of the processes is still judged"
+
+
+def test_a_web_process_that_wants_tracking_wakes_it(host: Host) -> None:
+    host.child.send(WANTED)
+    host.run()
+    host.track()
+    host.tracker.awake = False
+    host.child.send(WANTED)
+    host.run()
+    assert host.tracker.awake
+    assert not host.child.answers(), "there is no answer to it"
 
 
 def test_a_census_is_requested_and_answered_at_once(

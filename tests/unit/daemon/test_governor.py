@@ -12,6 +12,7 @@ from slabmon.daemon.governor import Governor
 from slabmon.kernel.bpf.syscall import ProgramInfo
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.planning.plan import make_plan
+from slabmon.kernel.session_state import Pauses
 from slabmon.kernel.settings import Settings
 from slabmon.kernel.tracker import Tracker
 from slabmon.runtime.budget import PATIENCE_UP, STEPS, BudgetSettings
@@ -45,6 +46,8 @@ class Session(SimpleNamespace):
 
     set_sample_interval = Tracker.set_sample_interval
     shed_load = Tracker.shed_load
+    awake = Tracker.awake
+    _follow_attachments = Tracker._follow_attachments
 
 
 def session(settings: Settings) -> Any:
@@ -57,6 +60,7 @@ def session(settings: Settings) -> Any:
         reader=SimpleNamespace(control={"sample_interval": settings.sample_bytes}),
         shed=frozenset(),
         checkpoint=FakeContinuity(),
+        pauses=Pauses(),
     )
 
 

@@ -45,6 +45,8 @@ class FakeTracker:
         self.reader = SimpleNamespace(control={}, unmap=lambda: None)
         self.closed = False
         self.features: dict[str, object] = {}
+        self.ledger = None
+        self.awake, self.memory_bytes = True, 1 << 30
         self.shed: frozenset[str] = frozenset()
 
     def set_sample_interval(self, sample_bytes: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from slabmon.daemon.web_process import WebProcess
-from slabmon.runtime.channel import ALIVE, DETAILED, PLAIN, RETIRE, Answer, Started
+from slabmon.runtime.channel import ALIVE, DETAILED, PLAIN, RETIRE, WANTED, Answer, Started
 from slabmon.runtime.event_loop import EventLoop
 from slabmon.runtime.figures import DaemonFigures
 from slabmon.web.settings import ProcessSettings, WebSettings
@@ -118,6 +118,16 @@ def test_an_answer_larger_than_the_socket_is_sent_as_the_child_takes_it(owner: O
         if answers:
             break
     assert answers == [answer]
+
+
+def test_tracking_is_wanted_without_an_answer(owner: Owner) -> None:
+    owner.serve()
+    owner.child.send(WANTED)
+    owner.run()
+    owner.child.send(ALIVE + WANTED + PLAIN)
+    owner.run()
+    assert owner.commands == [WANTED, WANTED, PLAIN]
+    assert not owner.gone
 
 
 @pytest.mark.parametrize("data", [b"x", PLAIN + PLAIN, PLAIN + DETAILED, b"open /etc/shadow"])

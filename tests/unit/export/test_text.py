@@ -154,6 +154,10 @@ def test_json_carries_the_values(document: dict[str, Any]) -> None:
         "mode": "sampled",
         "sample_bytes": 65536,
         "suspended": 0.0,
+        "activity": "awake",
+        "asleep": 0.0,
+        "wakes": 0,
+        "reason": "",
     }
     assert document["losses"]["samples_full"] == 2
 

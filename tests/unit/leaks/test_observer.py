@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from slabmon.base.activity import Activity
 from slabmon.leaks import series
 from slabmon.leaks.finding import Assessment, Dismissal
 from slabmon.leaks.observer import Observer, Patience
@@ -66,6 +67,26 @@ def test_a_new_session_begins_anew() -> None:
     found = watch(world)
     assert found.observed == pytest.approx(END - 1500, abs=STEP)
     assert not found.verdicts
+
+
+def test_nothing_is_concluded_over_a_sleep() -> None:
+    """Frees were missed: what is watched begins again with each wake."""
+    observer = Observer(Patience(200, 30))
+    shown = list(
+        Simulation(World([leak()], sample_bytes=0), np.random.default_rng(5)).run(END, STEP)
+    )
+    for i, snapshot in enumerate(shown):
+        wakes, activity = (1, Activity.AWAKE) if i < 60 else (2, Activity.AWAKE)
+        if 60 <= i < 64:
+            activity = Activity.ASLEEP
+        tracking = replace(snapshot.tracking, wakes=wakes, activity=activity)
+        observer.add(replace(snapshot, tracking=tracking))
+        if i == 59:
+            assert observer.suspicious
+        if i in (60, 65):
+            assert not observer.suspicious
+            assert observer.observed <= 2 * STEP
+    assert names(observer.assess()) == [("site", "leak+0x4 [mod]")]
 
 
 def test_frees_that_cannot_be_seen_are_no_evidence() -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slabmon.base.activity import Activity
 from slabmon.base.units import Value
 from slabmon.model import Live, Snapshot
 from slabmon.views.catalogue import VIEWS
@@ -50,6 +51,32 @@ def test_rates_are_over_the_last_interval() -> None:
 def test_rates_of_a_first_snapshot_are_since_tracking_began() -> None:
     window = window_of(at(10, caches=(cache("a", allocs=100),)))
     assert column("allocs_per_second", window) == {"a": 10.0}
+
+
+def paused(snapshot: Snapshot, activity: Activity, asleep: float, wakes: int) -> Snapshot:
+    tracking = replace(snapshot.tracking, activity=activity, asleep=asleep, wakes=wakes)
+    return replace(snapshot, tracking=tracking)
+
+
+def test_rates_are_over_the_time_in_which_events_were_counted() -> None:
+    window = window_of(
+        at(10, caches=(cache("a", allocs=100),)),
+        paused(at(100, caches=(cache("a", allocs=400),)), Activity.AWAKE, 70, 1),
+    )
+    assert window.seconds == 20
+    assert column("allocs_per_second", window) == {"a": 15.0}
+    asleep = (paused(at(s, caches=(cache("a"),)), Activity.ASLEEP, s, 0) for s in (10, 20))
+    assert column("allocs_per_second", window_of(*asleep)) == {"a": None}
+
+
+def test_live_memory_of_before_a_sleep_is_no_past_of_what_follows() -> None:
+    def moment(seconds: float, asleep: float, wakes: int) -> Snapshot:
+        caches = (cache("a", live=live(1 << 20)),)
+        return paused(at(seconds, caches=caches), Activity.AWAKE, asleep, wakes)
+
+    slept = [moment(s, 0, 1) for s in (10, 20, 30)] + [moment(100, 60, 2)]
+    assert window_of(*slept[:3]).moments
+    assert not window_of(*slept).moments
 
 
 def test_no_time_gives_no_rate() -> None:

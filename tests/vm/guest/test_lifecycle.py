@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,7 +70,7 @@ def get(path: str) -> bytes | None:
     try:
         with urllib.request.urlopen(ADDRESS + path, timeout=60) as answer:
             return bytes(answer.read())
-    except (urllib.error.URLError, ConnectionError):
+    except OSError:  # refused, closed, or too slow while a session starts under emulation
         return None
 
 

@@ -50,6 +50,7 @@ def plain_rows(
         nature_of=lambda _, size: Nature(size, False),
         interval=0,
         bulk_unseen=bulk_unseen,
+        net={},
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from slabmon.base.activity import Activity
 from slabmon.web.feeds import live as module
 from slabmon.web.feeds.live import LiveViews, PageMoment
 from slabmon.web.handlers.page_json import header
@@ -79,6 +80,7 @@ def test_what_pages_were_shown_is_kept_while_one_is_open(monkeypatch: pytest.Mon
     async def check() -> None:
         shown = await live.moment(source)
         assert isinstance(shown, PageMoment)
+        assert source.wanted == 1, "somebody looks"
         await turns(3)
         assert live.held(shown.at) is not None
         live._held.clear()
@@ -90,3 +92,24 @@ def test_what_pages_were_shown_is_kept_while_one_is_open(monkeypatch: pytest.Mon
         )
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize(("activity", "seconds"), [("awake", 10.0), ("asleep", 60.0)])
+def test_readings_are_rarer_while_tracking_sleeps(
+    monkeypatch: pytest.MonkeyPatch, activity: str, seconds: float
+) -> None:
+    """Unless a page is open."""
+    live, source = LiveViews(), FakeSource()
+    tracking = replace(source.now_is.tracking, activity=Activity(activity))
+    source.now_is = replace(source.now_is, tracking=tracking)
+    waits: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    with suppress(asyncio.CancelledError):
+        asyncio.run(live.keep(source))
+    assert waits == [seconds]
+    assert not source.wanted

@@ -27,6 +27,7 @@ from slabmon.runtime.channel import (
     PLAIN,
     RETIRE,
     TAKE_CENSUS,
+    WANTED,
     Answer,
     Header,
     ProtocolError,
@@ -265,6 +266,21 @@ def test_the_last_reading_of_a_collector_that_is_gone_is_an_old_one_at_once() ->
             now = await source.now()
             assert "gone" in now.problem
             assert now.reading is reading
+
+    run(check)
+
+
+def test_tracking_is_asked_for_at_most_every_few_seconds() -> None:
+    async def check() -> None:
+        async with channel() as (source, collector):
+            for _ in range(3):
+                source.want_tracking()
+            waiting = asyncio.create_task(source.now())
+            received = b""
+            while len(received) < 2:
+                received += await collector.command()
+            assert sorted(received) == sorted(WANTED + PLAIN)
+            waiting.cancel()
 
     run(check)
 

@@ -44,6 +44,9 @@ class Readings:
         self.asked = 0
         self.fails: set[int] = set()
 
+    def want_tracking(self) -> None:
+        pass
+
     async def now(self, detailed: bool = False) -> Now:
         assert detailed
         number = self.asked

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The amounts of kernel memory that can be read with nothing attached to allocation events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slabmon.analysis.rising import Level
+from slabmon.kernel.devres.ledger import Ledger
+from slabmon.kernel.probe import slabinfo
+from slabmon.kernel.probe.slabinfo import SlabDirectory
+
+# Fields of /proc/meminfo (fs/proc/meminfo.c): page-backed kmalloc counts in SUnreclaim.
+_FIELDS = {
+    "SUnreclaim": "unreclaimable slab and page-backed kmalloc",
+    "Percpu": "per-CPU memory",
+    "VmallocUsed": "vmalloc",
+    "KernelStack": "kernel stacks",
+}
+# How much more than other caches those grow that the kernel can shrink, with each file that is
+# looked at; and totals, with each process that starts.
+_RECLAIMABLE, _TOTAL = 256, 16
+
+
+class Levels:
+    """Reads them: slab memory by cache, managed memory by device, and the totals of meminfo."""
+
+    def __init__(self, ledger: Ledger | None, meminfo: Path = Path("/proc/meminfo")) -> None:
+        self._ledger = ledger
+        self._meminfo = meminfo
+        self._directory = SlabDirectory()
+
+    def read(self) -> dict[str, Level]:
+        """Return the amounts by name."""
+        self._directory.refresh()
+        levels = {}
+        for name, row in slabinfo.read().items():
+            nature = self._directory.nature(name, row.object_size)
+            tolerance = _RECLAIMABLE if nature.reclaimable else 1
+            levels[f"cache {name}"] = Level(row.slab_bytes, tolerance)
+        if self._ledger is not None:
+            for (bus, name), held in self._ledger.managed_bytes().items():
+                levels[f"device {bus}/{name}"] = Level(held)
+        for line in self._meminfo.read_text().splitlines():
+            field, _, value = line.partition(":")
+            if field in _FIELDS:
+                levels[_FIELDS[field]] = Level(int(value.split()[0]) * 1024, _TOTAL)
+        return levels

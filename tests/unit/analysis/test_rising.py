@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Amounts of memory that rise, and those that only move."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from slabmon.analysis.rising import PERIOD_SECONDS, Growth, Level, Rising
+
+MIB = 1 << 20
+HOST = 16 << 30  # the threshold is 1 MiB
+
+
+def follow(
+    course: Callable[[float], float], seconds: float, tolerance: int = 1
+) -> list[tuple[float, Growth]]:
+    """What is noticed of an amount over time, and when."""
+    rising = Rising(HOST)
+    noticed = []
+    for i in range(int(seconds / PERIOD_SECONDS)):
+        now = i * PERIOD_SECONDS
+        levels = {"cache a": Level(int(course(now)), tolerance), "cache b": Level(5 * MIB)}
+        noticed += [(now, growth) for growth in rising.add(now, levels)]
+    return noticed
+
+
+def test_steady_growth_is_noticed_within_a_minute() -> None:
+    (at, growth), *_ = follow(lambda t: 100 * MIB + 20_000 * t, 120)
+    assert at == 60
+    assert growth == Growth("cache a", 1_200_000, 60.0)
+
+
+def test_slow_growth_is_noticed_by_its_floors() -> None:
+    """4 KiB/s within noise of 10 MiB."""
+    noise = random.Random(1)
+    noticed = follow(lambda t: 100 * MIB + 4096 * t + noise.choice([0, 10 * MIB]), 7200)
+    assert noticed
+    assert noticed[0][0] <= 2400
+
+
+def test_what_does_not_grow_is_not_noticed() -> None:
+    noise = random.Random(1)
+    assert not follow(lambda t: 100 * MIB, 7200)
+    assert not follow(lambda t: 100 * MIB + noise.choice([0, 10 * MIB]), 3600)
+    assert not follow(lambda t: 100 * MIB - 20_000 * t % MIB, 3600)
+
+
+def test_tolerance_raises_the_threshold() -> None:
+    assert not follow(lambda t: 100 * MIB + 20_000 * t, 600, tolerance=256)
+    assert follow(lambda t: 100 * MIB + 20_000_000 * t, 600, tolerance=256)
+
+
+def test_a_load_that_comes_and_goes_is_noticed_less_and_less() -> None:
+    def burst(t: float) -> float:
+        return 100 * MIB + (1_000_000 * (t % 3600) if t % 3600 < 300 else 0)
+
+    times = [at for at, _ in follow(burst, 86400)]
+    first_half = sum(at < 43200 for at in times)
+    assert times
+    assert len(times) - first_half < first_half
+    assert len(times) < 12
+
+
+def test_an_amount_that_vanishes_is_forgotten() -> None:
+    rising = Rising(HOST)
+    for i in range(7):
+        rising.add(i * PERIOD_SECONDS, {"cache a": Level(i * 2 * MIB)} if i != 3 else {})
+    assert not rising.add(70, {"cache a": Level(20 * MIB)})
