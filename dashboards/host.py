@@ -135,6 +135,32 @@ def _verdicts() -> list[Panel]:
     ]
 
 
+def _memory() -> list[Panel]:
+    rows_of_kernel = gauge("memory_bytes", 'kind="kernel"')
+    return [
+        series(
+            "All memory by kind",
+            about("memory_bytes"),
+            "bytes",
+            Query(
+                f"sum by (instance, kind) ({gauge('memory_bytes')})",
+                "{{instance}} {{kind}}",
+            ),
+            Query(gauge("memory_unaccounted_bytes"), "{{instance}} unaccounted"),
+            stacked=True,
+        ),
+        series(
+            "Kernel memory",
+            "What the kernel itself holds, by what it is for: slab is one of these rows.",
+            "bytes",
+            Query(f"{rows_of_kernel} > 0", "{{instance}} {{row}}"),
+            stacked=True,
+        ),
+        of_metric("Unaccounted", "memory_unaccounted_bytes", legend="{{instance}}"),
+        of_metric("Named by no counter", "memory_uncounted_bytes", legend="{{instance}}"),
+    ]
+
+
 def _caches() -> list[Panel]:
     net = f"{rate('cache_allocated_bytes_total')} - {rate('cache_freed_bytes_total')}"
     requested, allocated = (
@@ -310,6 +336,7 @@ def make() -> Dashboard:
         {
             "Health and losses": _health(),
             "Verdicts": _verdicts(),
+            "All memory": _memory(),
             "Caches": _caches(),
             "Call sites": _sites(),
             "Devices": _devices(),

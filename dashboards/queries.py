@@ -7,9 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from slabmon.export.metrics import CATALOGUE, CENSUS, DAEMON, VERDICTS, Metric
+from slabmon.export.metrics import CATALOGUE, CENSUS, DAEMON, MEMORY, VERDICTS, Metric
 
-_ALL: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE, *CENSUS, *VERDICTS)
+_ALL: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE, *MEMORY, *CENSUS, *VERDICTS)
 METRICS = {metric.exposed: metric for metric in _ALL}
 # dashboard-linter requires these in each selector: hosts are selected once, for all panels.
 CHOSEN = ('job=~"$job"', 'instance=~"$instance"')

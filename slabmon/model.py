@@ -24,6 +24,7 @@ from slabmon.base.escape import printable
 from slabmon.base.fields import Host, Int, Real, Text
 from slabmon.base.names import cache_family
 from slabmon.census.model import Census
+from slabmon.memory.reading import MemoryReading
 
 LARGE_CACHE = "kmalloc-large"
 UNRESOLVED_CACHE = "[unresolved]"
@@ -332,6 +333,7 @@ class Snapshot:
     tracked: Tracked
     stacked: Stacked = field(default_factory=Stacked)
     census: Census | None = None
+    memory: MemoryReading | None = None
 
     def without_census(self, reason: str) -> Snapshot:
         """Return this snapshot, saying why the last attempt at a census failed."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from slabmon.base.fields import Host, Int, Real, Text
+from slabmon.memory.scan import MemoryScan
 
 TENTHS = 10
 # How a limit begins that says why a census has no orphans.
@@ -139,6 +140,7 @@ class Census:
     in use. `changed_slabs` is how many slabs changed while they were read, so that not all their
     free objects were found. `passes` is 1 if orphans were not looked for, else how often memory was
     searched for references to them. `limits` says what this kernel does not let a census see.
+    `memory` is what all pages are.
     """
 
     host: Host
@@ -157,3 +159,4 @@ class Census:
     owners: tuple[OwnedObjects, ...] = ()
     orphans: tuple[OrphanObjects, ...] = ()
     limits: tuple[Text, ...] = ()
+    memory: MemoryScan | None = None

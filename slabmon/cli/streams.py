@@ -13,7 +13,14 @@ from typing import TextIO
 ERRORS = "slabmon-ascii"
 # One character for one, so that columns stay aligned. Others become "?".
 _FALLBACKS = str.maketrans(
-    {"±": "~", "…": ".", "▼": "v", "▲": "^", "▏": "|", "▊": "|", **dict.fromkeys("▁▂▃▄▅▆▇█", "#")}
+    {
+        "±": "~",
+        "…": ".",
+        "▼": "v",
+        "▲": "^",
+        **dict.fromkeys("▏▎▍▌▋▊▉", "|"),
+        **dict.fromkeys("▁▂▃▄▅▆▇█", "#"),
+    }
     | dict.fromkeys("─━▔", "-")
     | dict.fromkeys("│┃", "|")
     | dict.fromkeys("╭╮╰╯┌┐└┘├┤┬┴┼", "+")

@@ -21,6 +21,7 @@ from slabmon.export import census_rows
 from slabmon.export.leaks import MAX_SUSPECTS, dismissals, suspects
 from slabmon.export.series import BOUNDS, MAX_CALLERS, MAX_INFO, OTHER, Row
 from slabmon.leaks.finding import Assessment, Strength
+from slabmon.memory.ledger import Ledger
 from slabmon.model import Snapshot, State
 from slabmon.runtime.budget import STEPS
 from slabmon.runtime.figures import DaemonFigures
@@ -745,6 +746,34 @@ CENSUS: tuple[Metric[Census], ...] = (
 )
 
 
+MEMORY: tuple[Metric[Ledger], ...] = (
+    _gauge(
+        "memory_bytes",
+        "All memory of the host by what it is for; with slabmon_memory_unaccounted_bytes the sum "
+        "is MemTotal. kind is kernel, user, cache, free or reserved.",
+        ("row", "kind"),
+        lambda ledger: (((row.name, str(row.kind)), row.bytes) for row in ledger.rows),
+        unit="bytes",
+    ),
+    _gauge(
+        "memory_unaccounted_bytes",
+        "Memory that is in none of these rows. Before the first census kernel pages that no "
+        "counter names (row kernel_pages) are part of it.",
+        (),
+        lambda ledger: [((), ledger.unaccounted_bytes)],
+        unit="bytes",
+    ),
+    _gauge(
+        "memory_uncounted_bytes",
+        "Memory that no counter of the kernel names, such as pages of alloc_pages(): MemTotal less "
+        "all counters. It needs no census.",
+        (),
+        lambda ledger: [((), ledger.uncounted_bytes)],
+        unit="bytes",
+    ),
+)
+
+
 VERDICTS: tuple[Metric[Assessment], ...] = (
     _gauge(
         "leak_suspect_bytes_per_second",
@@ -802,7 +831,7 @@ def markdown() -> str:
         "| metric | type | labels | meaning |",
         "|---|---|---|---|",
     ]
-    metrics: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE, *CENSUS, *VERDICTS)
+    metrics: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE, *MEMORY, *CENSUS, *VERDICTS)
     for metric in metrics:
         labels = ", ".join(metric.labels)
         lines.append(f"| `{metric.exposed}` | {metric.kind} | {labels} | {metric.help} |")

@@ -24,6 +24,7 @@ from slabmon.export.metrics import (
     CATALOGUE,
     CENSUS,
     DAEMON,
+    MEMORY,
     VERDICTS,
     Daemon,
     Metric,
@@ -41,6 +42,7 @@ from slabmon.export.series import (
     allot,
 )
 from slabmon.leaks.finding import Assessment
+from slabmon.memory.ledger import account
 from slabmon.model import Snapshot
 
 # Number of series per row of each kind.
@@ -165,6 +167,9 @@ class Exporter:
                 else:
                     start_of = self._start_times(metric, snapshot, exposition)
                     yield self._family(metric, snapshot, start_of, self._last_snapshot)
+            if snapshot.memory is not None:
+                ledger = account(snapshot.memory, census.memory if census else None)
+                yield from (self._family(metric, ledger) for metric in MEMORY)
         if census:
             self._last_census.begin(census)
             for metric_of_census in CENSUS:

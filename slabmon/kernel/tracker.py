@@ -36,6 +36,7 @@ from slabmon.kernel.exact_target import (
     filtered_text,
 )
 from slabmon.kernel.loading.loader import Programs
+from slabmon.kernel.memory.reading import MemoryReader, stack_bytes
 from slabmon.kernel.planning.bulk_hooks import refused
 from slabmon.kernel.planning.plan import Plan
 from slabmon.kernel.probe import slabinfo
@@ -133,6 +134,7 @@ class Tracker:
         self._classify = classifier(facts.gfp_bits)
         self._directory = CacheDirectory(facts.slab_flags)
         self._slab_directory = SlabDirectory()
+        self._memory = MemoryReader(stack_bytes("OFF_TASK_STACK_AREA" in facts.offsets))
         self._locations: dict[tuple[int, int], Location] = {}
         self._stack_table = StackTable(programs, plan, self.reader.clear_stacks)
         self._stack_names = StackNames(self._stack_table.frames, self._location)
@@ -505,6 +507,7 @@ class Tracker:
             features=dict(self.features),
             tracked=tracked,
             stacked=tables.stacked or Stacked(),
+            memory=self._memory.read(),
         )
 
     def forget_freed(self, cpu_seconds: float) -> int:

@@ -37,7 +37,18 @@ from slabmon.views.window import Instant, Window
 _ASSETS = Path(__file__).parent / "assets"
 _SCRIPTS = ("common.js", "flame.js", "treemap.js", "report.js")
 _TABLES = (
-    *("caches", "sites", "owners", "census", "devices", "drivers", "gfp", "nodes", "sizes"),
+    *(
+        "memory",
+        "caches",
+        "sites",
+        "owners",
+        "census",
+        "devices",
+        "drivers",
+        "gfp",
+        "nodes",
+        "sizes",
+    ),
     "programs",
 )
 TOP_ROWS, GROWN_ROWS = 25, 8

@@ -24,11 +24,12 @@ from slabmon.sources import MAX_TIMES, TIME_HEADER
 if TYPE_CHECKING:
     from slabmon.census.model import Census
     from slabmon.export.leaks import Document
+    from slabmon.memory.ledger import Ledger
     from slabmon.model import Snapshot
     from slabmon.store.recording import TimedSnapshot
 
 SNAPSHOT, HISTORY, LEAKS = "/api/v1/snapshot", "/api/v1/history", "/api/v1/leaks"
-CENSUS = "/api/v1/census"
+CENSUS, MEMORY = "/api/v1/census", "/api/v1/memory"
 _MAX_DOCUMENT = 16 << 20
 _MAX_CENSUS = 64 << 20
 _MAX_SPAN = 1 << 16
@@ -204,6 +205,30 @@ class DaemonSource:
         """See CensusTaker."""
         with suppress(UsageError):  # it takes one, or may not now, or is of an earlier version
             self.census()
+
+    def memory(self) -> Ledger:
+        """Return the ledger of all memory, with struct pages that the daemon has just read, or has
+        read last if it may not read them now. Raises NotReady while it reads them."""
+        import msgspec
+
+        from slabmon.export.memory import SCHEMA
+        from slabmon.memory.ledger import Ledger
+
+        path = f"{MEMORY}?max_age={_CENSUS_SECONDS:g}"
+        body, _ = self._ask(path, "application/json", _MAX_DOCUMENT)
+        try:
+            schema = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).get("schema", b"")
+            if bytes(schema) != b"%d" % SCHEMA:
+                raise UsageError(
+                    f"{self.url} accounts for memory in another format than this version of "
+                    f"slabmon reads, which is {SCHEMA}"
+                )
+            return msgspec.json.decode(body, type=Ledger)
+        except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+            raise UsageError(
+                f"{self.url}: this version of slabmon does not understand the daemon's account of "
+                f"memory: {escape(str(error).encode())}"
+            ) from error
 
     def _ask(self, path: str, content_type: str, limit: int) -> tuple[bytes, Message]:
         """Return body and headers of an answer of this content type."""

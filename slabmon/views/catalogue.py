@@ -12,6 +12,7 @@ from slabmon.views.census import CENSUS, OF_CACHE, ORPHANS, OWNERS
 from slabmon.views.columns import Column, Kind, attribute, dimension, label
 from slabmon.views.drilldown import group_links
 from slabmon.views.families import FAMILIES
+from slabmon.views.memory import MEMORY
 from slabmon.views.view import Link, View
 
 _TRENDS = ("growth_bytes_per_hour", "history")
@@ -413,6 +414,7 @@ _ALL = (
     CENSUS,
     OWNERS,
     ORPHANS,
+    MEMORY,
     View(
         name="sizes",
         title="kmalloc requests by size",

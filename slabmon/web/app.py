@@ -10,6 +10,7 @@ from tornado.web import Application, RequestHandler
 
 from slabmon.web.handlers.base import Context, Handler
 from slabmon.web.handlers.census import CensusHandler
+from slabmon.web.handlers.memory import MemoryHandler
 from slabmon.web.handlers.page import (
     ChartHandler,
     ExportHandler,
@@ -35,6 +36,7 @@ def routes(settings: WebSettings) -> list[tuple[str, type[Handler]]]:
         (r"/static/([a-z.]+)", FileHandler),
         ("/api/v1/snapshot", SnapshotHandler),
         ("/api/v1/census", CensusHandler),
+        ("/api/v1/memory", MemoryHandler),
         ("/api/v1/leaks", LeaksHandler),
         ("/api/v1/history", HistoryHandler),
         ("/api/v1/views", ViewsHandler),

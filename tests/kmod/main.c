@@ -2,8 +2,9 @@
 /*
  * /sys/kernel/debug/slabmon_planted/: write a scenario's name to `run`; read what
  * it must have caused from `expected`, the scenarios from `scenarios`, the
- * machine's managed resources from `devres`, objects of known structs from `typed`. Two names are
- * always there: "release" frees what scenarios still hold, "reset" does so and forgets.
+ * machine's managed resources from `devres`, objects of known structs from `typed`; hold memory
+ * that is no slab with `memory`. Two names are always there: "release" frees what scenarios still
+ * hold, "reset" does so and forgets.
  */
 #include <linux/debugfs.h>
 #include <linux/fs.h>
@@ -111,6 +112,20 @@ DEFINE_SHOW_ATTRIBUTE(scenarios);
 DEFINE_SHOW_ATTRIBUTE(planted_walk);
 DEFINE_SHOW_ATTRIBUTE(planted_typed);
 
+static int memory_open(struct inode *inode, struct file *file)
+{
+	return single_open(file, planted_memory_show, NULL);
+}
+
+static const struct file_operations memory_operations = {
+	.owner = THIS_MODULE,
+	.open = memory_open,
+	.read = seq_read,
+	.write = planted_memory_write,
+	.llseek = seq_lseek,
+	.release = single_release,
+};
+
 static int __init planted_init(void)
 {
 	int error = planted_caches_init();
@@ -132,6 +147,7 @@ static int __init planted_init(void)
 	debugfs_create_file("scenarios", 0400, directory, NULL, &scenarios_fops);
 	debugfs_create_file("devres", 0400, directory, NULL, &planted_walk_fops);
 	debugfs_create_file("typed", 0400, directory, NULL, &planted_typed_fops);
+	debugfs_create_file("memory", 0600, directory, NULL, &memory_operations);
 	return 0;
 
 no_files:
@@ -145,6 +161,7 @@ static void __exit planted_exit(void)
 {
 	planted_typed_remove();
 	debugfs_remove(directory);
+	planted_memory_drop();
 	planted_platform_exit();
 	planted_files_exit();
 	planted_contexts_exit();

@@ -87,6 +87,11 @@ int planted_nodes(struct device *dev, void (*each)(const struct planted_node *, 
 /* walk.c */
 int planted_walk_show(struct seq_file *out, void *unused);
 
+/* memory.c */
+ssize_t planted_memory_write(struct file *file, const char __user *text, size_t length, loff_t *at);
+int planted_memory_show(struct seq_file *out, void *unused);
+void planted_memory_drop(void);
+
 /* ledger.c: what each planted device must hold */
 void planted_ledger_add(struct device *dev, const char *release, size_t size);
 void planted_ledger_remove(struct device *dev, const char *release, size_t size);

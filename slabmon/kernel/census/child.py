@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process that takes a census, and ends with it.
 
-Run with the number of a socket's descriptor and a JSON object of settings as arguments. It sends
+Run with the number of a socket's descriptor and a JSON object of settings as arguments; with PAGES
+as the third one, no slab is looked into. It sends
 messages: LENGTH and then a Report in msgpack, of which the last one holds the census or an error.
 What it read stays in its memory, which is never dumped.
 """
@@ -28,6 +29,7 @@ from slabmon.runtime.figures import CensusFailure
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _SIGKILL = 1, 4, 9
 _NICENESS = 10
 LENGTH = struct.Struct("!I")
+PAGES = "pages"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +61,13 @@ def confine(settings: CensusSettings) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
 
-def report(settings: CensusSettings, send: Callable[[Report], object]) -> Report:
-    """Take a census and return the last report; `send` those before it."""
+def report(
+    settings: CensusSettings, send: Callable[[Report], object], *, pages_only: bool = False
+) -> Report:
+    """Take a census and return the last report; `send` those before it. `pages_only`: it only says
+    what each page of memory is."""
     from slabmon.kernel.census import memory
-    from slabmon.kernel.census.collect import take
+    from slabmon.kernel.census.collect import take, take_pages
     from slabmon.kernel.census.layout import Layout
     from slabmon.kernel.probe import btf
 
@@ -75,7 +80,14 @@ def report(settings: CensusSettings, send: Callable[[Report], object]) -> Report
             programs = compiler.finish()
         with programs:
             kernel = memory.KernelMemory(programs, memory.Budget(settings.cpu_seconds))
-            census = take(kernel, layout, types, settings, lambda share: send(Report(done=share)))
+
+            def progress(share: float) -> None:
+                send(Report(done=share))
+
+            if pages_only:
+                census = take_pages(kernel, layout, types, progress)
+            else:
+                census = take(kernel, layout, types, settings, progress)
             return Report(done=1.0, census=encode(census))
     except SlabmonError as error:
         return Report(error=str(error), failure=_failure(error), exit_code=error.exit_code)
@@ -105,7 +117,12 @@ def main() -> int:
         contextlib.suppress(KeyboardInterrupt, ConnectionError),
         socket.socket(fileno=int(sys.argv[1])) as channel,
     ):
-        channel.sendall(report(settings, lambda each: channel.sendall(each.pack())).pack())
+        last = report(
+            settings,
+            lambda each: channel.sendall(each.pack()),
+            pages_only=sys.argv[3:] == [PAGES],
+        )
+        channel.sendall(last.pack())
     return 0
 
 

@@ -8,7 +8,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slabmon.base.errors import UnsupportedHost
 from slabmon.base.fields import Host
@@ -28,11 +28,13 @@ from slabmon.kernel.census import (
 )
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import BudgetSpent, KernelMemory
+from slabmon.kernel.census.memory_scan import MemoryWatch
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.kernel.census.types import Types
 from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.btf import Btf
 from slabmon.kernel.probe.facts import count_list, read_text
+from slabmon.memory.scan import MemoryScan
 
 # Shares of the work that are done after a step. Building the programs is the first of it.
 _BUILT, _READ, _CHARGED, _SEARCHED, _OWNED = 0.15, 0.3, 0.35, 0.6, 0.95
@@ -61,7 +63,10 @@ def take(
     if settings.orphans:
         whole, progress = progress, lambda share: whole(_WITHOUT_ORPHANS * share)
     progress(_BUILT)
-    read = reading.read(memory, layout, lambda share: progress(_BUILT + (_READ - _BUILT) * share))
+    watch = MemoryWatch(layout, btf)
+    read = reading.read(
+        memory, layout, lambda share: progress(_BUILT + (_READ - _BUILT) * share), watch
+    )
     progress(_READ)
     charged = cgroups.cgroup_rows(memory, layout, read)
     progress(_CHARGED)
@@ -92,16 +97,36 @@ def take(
         ),
         *inventory.large_row(blocks),
     )
-    unreached = _Orphans()
-    if settings.orphans:
-        unreached = _orphans(
-            memory,
-            layout,
-            types,
-            aliases,
-            known,
-            lambda share: whole(_WITHOUT_ORPHANS + (1 - _WITHOUT_ORPHANS) * share),
-        )
+    return replace(
+        _census(start, read.pages_read, watch.scan),
+        objects=sum(row.in_use for row in rows),
+        changed_slabs=read.changed,
+        caches=tuple(sorted(rows, key=lambda row: (-row.slab_bytes, row.name))),
+        page_blocks=blocks,
+        cgroups=charged,
+        sampled=whose.sampled,
+        owners=whose.rows,
+        limits=(*features.limits(layout), *whose.limits),
+    )
+
+
+def take_pages(
+    memory: KernelMemory,
+    layout: Layout,
+    btf: Btf,
+    progress: Callable[[float], object] = lambda _: None,
+) -> Census:
+    """Return a census of no slabs, which only says what all pages are."""
+    start = time.monotonic()
+    watch = MemoryWatch(layout, btf)
+    count = reading.read_pages(
+        memory, layout, watch, lambda share: progress(_BUILT + (1 - _BUILT) * share)
+    )
+    return _census(start, count, watch.scan)
+
+
+def _census(start: float, pages_read: int, memory: MemoryScan | None) -> Census:
+    """Return a census with nothing in it but what it took, and what all pages are."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     compiler = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Census(
@@ -110,17 +135,10 @@ def take(
         seconds=time.monotonic() - start,
         cpu_seconds=sum((*usage[:2], *compiler[:2])),
         peak_bytes=usage.ru_maxrss * 1024,
-        passes=unreached.passes,
-        pages_read=read.pages_read,
-        objects=sum(row.in_use for row in rows),
-        changed_slabs=read.changed,
-        caches=tuple(sorted(rows, key=lambda row: (-row.slab_bytes, row.name))),
-        page_blocks=blocks,
-        cgroups=charged,
-        sampled=whose.sampled,
-        owners=whose.rows,
-        orphans=unreached.rows,
-        limits=(*features.limits(layout), *whose.limits, *unreached.limits),
+        passes=1,
+        pages_read=pages_read,
+        objects=0,
+        memory=memory,
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,14 +85,21 @@ def find_direct_map(pfns: I64, freelists: U64) -> int:
 def node_of_pages(pfns: I64, blocks: Path = _MEMORY_BLOCKS) -> I64:
     """Return the NUMA node of each page frame, by the memory blocks of sysfs; 0 where there are
     none."""
+    block_pages, node_of_block = _node_of_blocks(blocks)
+    return node_of_block[np.minimum(pfns // block_pages, len(node_of_block) - 1)]
+
+
+@lru_cache(maxsize=1)
+def _node_of_blocks(blocks: Path) -> tuple[int, I64]:
+    """Return how many pages a memory block has, and the NUMA node of each block."""
     nodes = sorted((blocks.parent / "node").glob("node[0-9]*/memory[0-9]*"))
     if not nodes or not (blocks / "block_size_bytes").exists():
-        return np.zeros(len(pfns), np.int64)
+        return 1, np.zeros(1, np.int64)
     block_pages = int((blocks / "block_size_bytes").read_text(), 16) // PAGE_BYTES
     numbers = {int(path.name[6:]): int(path.parent.name[4:]) for path in nodes}
     node_of_block = np.zeros(max(numbers) + 2, np.int64)
     node_of_block[list(numbers)] = list(numbers.values())
-    return node_of_block[np.minimum(pfns // block_pages, len(node_of_block) - 1)]
+    return block_pages, node_of_block
 
 
 def online_nodes(path: Path = Path("/sys/devices/system/node/online")) -> list[int]:

@@ -65,8 +65,10 @@ def scan(
     vmemmap: int,
     ranges: Sequence[PageRange],
     progress: Callable[[float], object] = lambda _: None,
+    observe: Callable[[int, U8], object] = lambda *_: None,
 ) -> Pages:
-    """Read all struct pages; report the share of them that is read."""
+    """Read all struct pages; report the share of them that is read. `observe` is called with page
+    frame numbers and the struct pages from there on, in order."""
     size = layout.sizes["page"]
     slabs: list[tuple[I64, U8]] = []
     large: list[tuple[I64, U8]] = []
@@ -74,6 +76,7 @@ def scan(
     total = sum(each.end - each.first for each in ranges)
     for first, pages in slices(memory, vmemmap, size, ranges):
         read += len(pages)
+        observe(first, pages)
         if read - reported >= _REPORT_PAGES:
             reported = read
             progress(read / total)

@@ -13,7 +13,8 @@ from slabmon.kernel.census import caches, freelists, memory_map, pages, percpu, 
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import KernelMemory, Memory
 from slabmon.kernel.census.memory_map import PageRange
-from slabmon.kernel.census.pages import LargePages
+from slabmon.kernel.census.memory_scan import MemoryWatch
+from slabmon.kernel.census.pages import LargePages, Pages
 from slabmon.kernel.census.slabs import Slabs
 from slabmon.kernel.probe.facts import read_text
 
@@ -60,15 +61,21 @@ _SCANNED = 0.5
 
 
 def read(
-    memory: KernelMemory, layout: Layout, progress: Callable[[float], object] = lambda _: None
+    memory: KernelMemory,
+    layout: Layout,
+    progress: Callable[[float], object] = lambda _: None,
+    watch: MemoryWatch | None = None,
 ) -> Reading:
-    """Read all slabs of the running kernel; report the share of the work that is done."""
+    """Read all slabs of the running kernel; report the share of the work that is done. `watch`
+    takes what all pages are from the same struct pages."""
     task, _ = memory.locate()
     ranges = memory_map.ram_ranges(read_text("/proc/iomem") or "")
     nodes = memory_map.online_nodes()
     vmemmap = memory_map.find_vmemmap(memory, layout, task, ranges)
     cpu_offsets = percpu.offsets(memory, layout, task, percpu.online_cpus())
-    scanned = pages.scan(memory, layout, vmemmap, ranges, lambda share: progress(_SCANNED * share))
+    scanned = scan_pages(
+        memory, layout, vmemmap, ranges, watch, lambda share: progress(_SCANNED * share)
+    )
     kmem_caches = caches.read(memory, layout, scanned.slabs.cache)
     rows, direct_map = slabs.assemble(scanned.slabs, kmem_caches)
     cpu_lists = percpu.cpu_lists(memory, layout, rows, vmemmap, cpu_offsets)
@@ -86,6 +93,32 @@ def read(
         pages_read=scanned.read,
         changed=state.changed + len(scanned.slabs.pfn) - len(rows),
     )
+
+
+def read_pages(
+    memory: KernelMemory, layout: Layout, watch: MemoryWatch, progress: Callable[[float], object]
+) -> int:
+    """Read all struct pages, and nothing else; return how many."""
+    task, _ = memory.locate()
+    ranges = memory_map.ram_ranges(read_text("/proc/iomem") or "")
+    vmemmap = memory_map.find_vmemmap(memory, layout, task, ranges)
+    return scan_pages(memory, layout, vmemmap, ranges, watch, progress).read
+
+
+def scan_pages(
+    memory: KernelMemory,
+    layout: Layout,
+    vmemmap: int,
+    ranges: Sequence[PageRange],
+    watch: MemoryWatch | None,
+    progress: Callable[[float], object],
+) -> Pages:
+    """Read all struct pages and return the slabs among them."""
+    if watch is None:
+        return pages.scan(memory, layout, vmemmap, ranges, progress)
+    scanned = pages.scan(memory, layout, vmemmap, ranges, progress, watch.add)
+    watch.finish(memory)
+    return scanned
 
 
 def occupancy(

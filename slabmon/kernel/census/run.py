@@ -16,7 +16,7 @@ import msgspec
 from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost, UsageError
 from slabmon.census.codec import decode
 from slabmon.census.model import Census
-from slabmon.kernel.census.child import LENGTH, Report
+from slabmon.kernel.census.child import LENGTH, PAGES, Report
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.runtime.figures import CensusFailure
 
@@ -40,8 +40,9 @@ class CensusProcess:
     ends the process at any time.
     """
 
-    def __init__(self, settings: CensusSettings) -> None:
-        """Start it. Raises OSError if there is no room for another process."""
+    def __init__(self, settings: CensusSettings, *, pages_only: bool = False) -> None:
+        """Start it; `pages_only`: it only says what each page of memory is, and looks into no slab.
+        Raises OSError if there is no room for another process."""
         self.channel, child_end = socket.socketpair()
         self.channel.setblocking(False)
         try:
@@ -54,6 +55,7 @@ class CensusProcess:
                         "slabmon.kernel.census.child",
                         str(child_end.fileno()),
                         msgspec.json.encode(settings).decode(),
+                        *([PAGES] * pages_only),
                     ],
                     pass_fds=(child_end.fileno(),),
                     stdin=subprocess.DEVNULL,
@@ -134,13 +136,20 @@ class CensusProcess:
 
 
 def take_census(
-    settings: CensusSettings, progress: Callable[[float], object] = lambda _: None
+    settings: CensusSettings,
+    progress: Callable[[float], object] = lambda _: None,
+    *,
+    pages_only: bool = False,
 ) -> Census:
     """Return a census of the running kernel. Errors are those of CensusProcess.result().
 
-    `progress` is called ten times a second with the share of the work that is done.
+    `progress` is called ten times a second with the share of the work that is done. `pages_only`:
+    see CensusProcess.
     """
-    with CensusProcess(settings) as process, selectors.DefaultSelector() as selector:
+    with (
+        CensusProcess(settings, pages_only=pages_only) as process,
+        selectors.DefaultSelector() as selector,
+    ):
         selector.register(process.channel, selectors.EVENT_READ)
         while not (selector.select(_TICK_SECONDS) and process.receive()):
             progress(process.done)

@@ -15,6 +15,7 @@ from slabmon.base.activity import Activity
 from slabmon.base.clock import boottime
 from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
+from slabmon.memory.growth import UncountedHistory
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.chart_history import STEP_SECONDS, ChartHistory
 from slabmon.views.window import Window, WindowBuilder
@@ -60,6 +61,7 @@ class LiveViews:
         self._judge = Observer()
         self._history = WindowBuilder(VIEWS.values(), self._judge)
         self.hour = ChartHistory(VIEWS.values())
+        self.uncounted = UncountedHistory()
         self._window: Window | None = None
         self._shown: deque[PageMoment] = deque(maxlen=2)  # the newest, while a page is open
         self._looked_at = 0.0
@@ -133,6 +135,8 @@ class LiveViews:
             return
         self._window = self._history.add(now.reading.snapshot)
         self.hour.add(self._window.now)
+        if now.reading.snapshot.memory is not None:
+            self.uncounted.add(now.reading.snapshot.memory)
         self._own = self._cost(now)
         self._at = now.reading.at
 

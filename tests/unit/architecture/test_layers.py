@@ -19,6 +19,7 @@ PACKAGE = ROOT / "slabmon"
 # From the ground up. Packages of one layer do not import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("slabmon.base",),
+    ("slabmon.memory",),
     ("slabmon.census.model",),
     ("slabmon.runtime", "slabmon.model"),
     ("slabmon.analysis", "slabmon.census"),
@@ -37,6 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bpf",),
     ("probe",),
     ("symbols",),
+    ("memory",),
     ("exact_filter",),
     ("exact_target",),
     ("settings",),

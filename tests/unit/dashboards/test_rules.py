@@ -25,6 +25,7 @@ PAGES = {path.stem: path.read_text() for path in RUNBOOKS.glob("*.md") if path.s
 WANTED = (
     "SlabmonLeakSuspected",
     "SlabmonSlabGrowing",
+    "SlabmonMemoryUnaccounted",
     "SlabmonAllocationFailures",
     "SlabmonAtomicAllocationFailures",
     "SlabmonLosingEvents",

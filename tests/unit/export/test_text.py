@@ -21,6 +21,7 @@ from slabmon.views.drilldown import grouped_view
 from slabmon.views.table import Table
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
 from tests.support.censuses import rich
+from tests.support.memory import reading
 
 INT, REAL, STR, BOOL = (int,), (int, float), (str,), (bool,)
 NONE_OR_STR, NONE_OR_INT = (str, type(None)), (int, type(None))
@@ -201,7 +202,7 @@ def test_csv_is_read_back_with_any_names(names: list[str]) -> None:
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_every_view_is_csv_with_a_heading_and_plain_values(name: str) -> None:
-    found = replace(snapshot(tracked=tracked([Object()])), census=rich())
+    found = replace(snapshot(tracked=tracked([Object()])), census=rich(), memory=reading())
     table = Table.of(VIEWS[name], found)
     rows = list(csv.DictReader(io.StringIO(to_csv(table), newline="")))
     assert len(rows) == len(table)

@@ -203,3 +203,11 @@ class Ftrace:
                 if match := line.search(text):
                     self.counts[match[1], match[2]] += 1
         self.INSTANCE.rmdir()
+
+
+def memory(command: str = "") -> dict[str, int]:
+    """Hold memory that is in no slab ("hold"), or drop it; return the bytes held, by kind."""
+    if command:
+        (DEBUGFS / "memory").write_text(command)
+    lines = (DEBUGFS / "memory").read_text().splitlines()
+    return {name: int(size) for name, size in map(str.split, lines)}

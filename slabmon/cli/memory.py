@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""slabmon memory: accounts for all of the host's memory."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slabmon.base.errors import PermissionDenied, SlabmonError
+from slabmon.cli.source_options import add_connect
+from slabmon.runtime.progress import share_bar
+
+if TYPE_CHECKING:
+    from slabmon.memory.ledger import Ledger
+
+# CPU time it may take to read struct pages: a second for each 80 GiB, and one to prepare.
+_CPU_SECONDS = 120.0
+# How long a daemon may take to read struct pages and how often it is asked. One that wants to be
+# asked again later than _SOON_SECONDS does not read them.
+_DAEMON_SECONDS, _AGAIN_SECONDS, _SOON_SECONDS = 300.0, 0.25, 5.0
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the subcommand and its options."""
+    parser = commands.add_parser(
+        "memory",
+        parents=[common],
+        help="account for all of the host's memory, down to what is unaccounted",
+        description="Prints where all of the host's memory is: rows that, with what is "
+        "unaccounted, equal MemTotal to the byte. Reads the kernel's counters, and every struct "
+        "page once for kernel pages that no counter names; attaches nothing.",
+    )
+    parser.add_argument(
+        "--format", choices=("table", "json", "csv"), default="table", help="default table"
+    )
+    add_connect(parser, "the kernel of this host, which needs root")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it; return the exit code."""
+    from slabmon.export import memory as export
+
+    if options.connect is None and os.geteuid() != 0:
+        raise PermissionDenied(
+            "accounting for all memory needs root; run slabmon memory as root, with sudo, or with "
+            "--connect"
+        )
+    with share_bar("reading struct pages") as progress:
+        ledger = (
+            _from_daemon(options.connect, options.ca_file, progress)
+            if options.connect is not None
+            else _from_kernel(progress)
+        )
+    formats = {"json": export.to_json, "csv": export.to_csv, "table": export.to_table}
+    text = formats[options.format](ledger)
+    sys.stdout.write(text + "\n" * (options.format == "json"))
+    return 0
+
+
+def _from_kernel(progress: Callable[[float], object]) -> Ledger:
+    """Return the ledger of this host. Where struct pages cannot be read it says why."""
+    from slabmon.kernel.census.run import take_census
+    from slabmon.kernel.census.settings import CensusSettings
+    from slabmon.memory.ledger import account
+
+    try:
+        census = take_census(CensusSettings(cpu_seconds=_CPU_SECONDS), progress, pages_only=True)
+    except SlabmonError as error:
+        return _without_pages(str(error))
+    if census.memory is None:
+        return _without_pages("this kernel's struct pages are not understood")
+    ledger = account(census.memory.reading, census.memory)
+    return dataclasses.replace(ledger, host=census.host)
+
+
+def _without_pages(reason: str) -> Ledger:
+    """Return the ledger of counters alone."""
+    from slabmon.kernel.census.collect import host
+    from slabmon.kernel.memory.reading import MemoryReader, stack_bytes
+    from slabmon.kernel.probe.facts import probe
+    from slabmon.memory.ledger import account
+
+    reading = MemoryReader(stack_bytes("OFF_TASK_STACK_AREA" in probe().offsets)).read()
+    if reading is None:
+        raise SlabmonError("memory: /proc/meminfo cannot be read; mount /proc")
+    ledger = account(reading)
+    return dataclasses.replace(ledger, host=host(), limits=(*ledger.limits, reason))
+
+
+def _from_daemon(url: str, ca_file: Path | None, progress: Callable[[float], object]) -> Ledger:
+    """Return the ledger of a daemon, which has _DAEMON_SECONDS to read struct pages. Raises
+    NotReady if it does not read them."""
+    from slabmon.sources.daemon import DaemonSource, NotReady
+
+    deadline = time.monotonic() + _DAEMON_SECONDS
+    with DaemonSource(url, ca_file) as source:
+        while True:
+            try:
+                return source.memory()
+            except NotReady as error:
+                if error.seconds > _SOON_SECONDS or time.monotonic() >= deadline:
+                    raise
+            progress(0.0)
+            time.sleep(_AGAIN_SECONDS)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger of all memory, as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from tornado.web import HTTPError
+
+from slabmon.base.errors import UsageError
+from slabmon.export.memory import to_json
+from slabmon.memory.ledger import Ledger, account
+from slabmon.web.feeds.readings import CensusNow
+from slabmon.web.handlers.bodies import Body
+from slabmon.web.handlers.census import CensusHandler
+
+# Struct pages read this long ago are good enough unless the client says otherwise: kernel pages
+# that no counter names change slowly, and reading them is part of a census.
+_MAX_AGE_SECONDS = 3600.0
+
+
+class MemoryHandler(CensusHandler):
+    """The counters as of now, with the struct pages of the last census. With `max_age` in seconds
+    older ones are only answered with if there will be no newer ones soon; without it, and before
+    the first census, the ledger is that of the counters alone. 503 if there are no counters."""
+
+    async def get(self, *_: str) -> None:
+        """Answer with the ledger."""
+        max_age = self._max_age()
+        try:
+            census = await self.context.censuses.census(
+                _MAX_AGE_SECONDS if max_age is None else max_age
+            )
+        except UsageError:  # a recording, which has the counters
+            census = CensusNow()
+        now = await self.context.source.now()
+        if now.reading is None or now.reading.snapshot.memory is None:
+            raise HTTPError(503, reason="the counters of memory could not be read")
+        if max_age is not None and census.figures.running:
+            taken = census.census.taken if census.census else 0.0
+            if time.time() - taken > max_age:
+                self._not_yet(census)
+                return
+        snapshot = now.reading.snapshot
+        assert snapshot.memory is not None
+        ledger = dataclasses.replace(
+            account(snapshot.memory, census.census.memory if census.census else None),
+            growth=self.context.live.uncounted.growth(snapshot.memory),
+            host=snapshot.host,
+        )
+        await self.send(await self.in_turn(lambda: _body(ledger)))
+
+
+def _body(ledger: Ledger) -> Body:
+    return Body("application/json", to_json(ledger).encode())

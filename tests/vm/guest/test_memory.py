@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger of all memory on stock kernels, and memory of the planted module in its rows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.vm.guest import planted as module
+
+MOST_UNACCOUNTED = 0.02
+WITHIN = 0.01
+KERNEL_PAGES = ("order0", "order2", "order3")
+
+
+@pytest.fixture
+def held(planted: None) -> Iterator[dict[str, int]]:
+    """The planted memory, there before slabmon is started."""
+    yield module.memory("hold")
+    module.memory("drop")
+
+
+def ledger() -> dict[str, Any]:
+    """What `slabmon memory` prints, once it adds up to MemTotal."""
+    command = [sys.executable, "-m", "slabmon", "memory", "--format", "json"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    document: dict[str, Any] = json.loads(done.stdout)
+    with open("/proc/meminfo") as meminfo:
+        total = int(meminfo.readline().split()[1]) << 10
+    accounted = sum(row["bytes"] for row in document["rows"])
+    assert accounted + document["unaccounted_bytes"] == document["total_bytes"] == total
+    print({row["name"]: row["bytes"] for row in document["rows"] if row["bytes"]})
+    print("unaccounted", document["unaccounted_bytes"], "moved", document["moved_bytes"])
+    print(document["limits"])
+    return document
+
+
+def rows(document: dict[str, Any]) -> dict[str, int]:
+    return {row["name"]: row["bytes"] for row in document["rows"]}
+
+
+def order(document: dict[str, Any], number: int) -> int:
+    return sum(row["bytes"] for row in document["kernel_blocks"] if row["order"] == number)
+
+
+def by_others(document: dict[str, Any]) -> int:
+    """What callers of vmalloc() hold beside the planted module and kernel stacks."""
+    return sum(
+        row["bytes"]
+        for row in document["vmalloc"]
+        if row["module"] != module.NAME and not row["stacks"]
+    )
+
+
+def test_a_host_at_rest_leaves_little_unaccounted() -> None:
+    document = ledger()
+    assert document["scanned"] is not None
+    assert abs(document["unaccounted_bytes"]) <= MOST_UNACCOUNTED * document["total_bytes"]
+
+
+def test_planted_memory_is_in_its_rows(held: dict[str, int]) -> None:
+    assert all(held.values())
+    full = ledger()
+    dropped = module.memory("drop")
+    assert not any(dropped.values())
+    empty = ledger()
+
+    planted = [row for row in full["vmalloc"] if row["module"] == module.NAME]
+    assert [(row["symbol"], row["areas"], row["bytes"]) for row in planted] == [
+        ("planted_vmalloc", 61, held["vmalloc"])
+    ]
+    grown = {name: size - rows(empty)[name] for name, size in rows(full).items()}
+    pages = sum(held[name] for name in KERNEL_PAGES)
+    pooled = held["page_pool"]
+    if "page_pool" in grown:
+        assert grown["page_pool"] == pooled
+    else:  # nothing marks them: kernel pages as all others
+        pages += pooled
+    assert grown["kernel_pages"] == pytest.approx(pages, rel=WITHIN)
+    # The per-CPU allocator keeps records of its chunks in vmalloc areas.
+    others = by_others(full) - by_others(empty)
+    assert grown["vmalloc"] - others == pytest.approx(held["vmalloc"], rel=WITHIN)
+    assert grown["percpu"] == pytest.approx(held["percpu"], rel=WITHIN)
+    for number in (2, 3):
+        more = order(full, number) - order(empty, number)
+        assert more == pytest.approx(held[f"order{number}"], rel=WITHIN)
+    assert abs(full["unaccounted_bytes"]) <= MOST_UNACCOUNTED * full["total_bytes"]
+
+
+def test_page_pools_by_network_device(held: dict[str, int]) -> None:
+    """The planted pool is the loopback's, which the kernel does not name: it has the pools whose
+    device is gone (page_pool_nl_fill(), net/core/page_pool_user.c)."""
+    document = ledger()
+    pools = {row["name"]: row["bytes"] for row in document["within"]}
+    if any("page pools by network device" in limit for limit in document["limits"]):
+        pytest.skip("this kernel does not list page pools")
+    assert pools["page_pool [no device]"] == held["page_pool"]
