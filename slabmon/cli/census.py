@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _DAEMON_SECONDS, _AGAIN_SECONDS, _SOON_SECONDS = 300.0, 0.25, 5.0
 _ORPHANS_CPU_SECONDS = 60.0
 _FAMILY = "family="
+_MOST_BYTES = 64 << 20  # of a file
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -54,6 +55,12 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="look for objects that nothing in the kernel's memory refers to: lost, or leaked",
     )
     parser.add_argument(
+        "--since",
+        type=Path,
+        metavar="FILE",
+        help="show what has changed since the census in FILE, which --format json wrote",
+    )
+    parser.add_argument(
         "--format", choices=("table", "json", "csv"), default="table", help="default table"
     )
     parser.add_argument(
@@ -75,6 +82,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run it; return the exit code."""
+    from slabmon.census.diff import diff, only_changed
     from slabmon.export import census as export
     from slabmon.kernel.census.run import take_census
 
@@ -93,6 +101,7 @@ def run(options: argparse.Namespace) -> int:
         raise PermissionDenied(
             "a census needs root; run slabmon census as root, with sudo, or with --connect"
         )
+    before = None if options.since is None else _read(options.since)
     with share_bar("reading slabs") as progress:
         census = (
             _from_daemon(options.connect, options.ca_file, progress)
@@ -101,15 +110,20 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.orphans and census.passes == 1:
         raise _no_orphans(census)
+    since = None
+    if before is not None:
+        census, since = diff(before, census), before.taken
     if options.cache is not None:
         census = only_cache(census, options.cache)
+    if before is not None:
+        census = only_changed(census)
     by = export.By.ORPHAN if options.orphans else export.By(options.by or "cache")
     if options.format == "json":
-        sys.stdout.write(export.to_json(census) + "\n")
+        sys.stdout.write(export.to_json(census, since) + "\n")
     elif options.format == "csv":
-        sys.stdout.write(export.to_csv(census, by))
+        sys.stdout.write(export.to_csv(census, by, since))
     else:
-        sys.stdout.write(export.to_table(census, by))
+        sys.stdout.write(export.to_table(census, by, since))
     return 0
 
 
@@ -126,6 +140,22 @@ def _no_orphans(census: Census) -> SlabmonError:
         "census: this daemon does not look for orphans; set orphans = true in the [census] table "
         "of its configuration"
     )
+
+
+def _read(path: Path) -> Census:
+    """Return the census in a file. Raises UsageError if there is none."""
+    from slabmon.export.census import from_json
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except PermissionError as error:
+        raise PermissionDenied(f"--since: cannot read {path}: {error.strerror}") from error
+    except OSError as error:
+        raise UsageError(f"--since: cannot read {path}: {error.strerror}") from error
+    if len(data) > _MOST_BYTES:
+        raise UsageError(f"--since: {path}: expected a census, got more than {_MOST_BYTES} bytes")
+    return from_json(data, f"--since: {path}")
 
 
 def _from_daemon(url: str, ca_file: Path | None, progress: Callable[[float], object]) -> Census:

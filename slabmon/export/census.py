@@ -9,10 +9,12 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
+from enum import Enum, StrEnum
+from typing import Any, TypedDict
 
-from slabmon.base.format import human
+from slabmon.base.errors import UsageError
+from slabmon.base.escape import escape
+from slabmon.base.format import duration, human
 from slabmon.base.parse import show_moment
 from slabmon.base.units import BYTES, COUNT, PERCENT, Value
 from slabmon.census.model import (
@@ -26,6 +28,7 @@ from slabmon.census.owners import by_module, by_type
 
 SCHEMA = 1
 _LARGEST_CACHES = 3
+_LONGEST_PATH = 60
 
 
 class By(StrEnum):
@@ -39,6 +42,15 @@ class By(StrEnum):
     ORPHAN = "orphan"
 
 
+class _Change(Enum):
+    """What becomes of a column in the difference of two censuses."""
+
+    SIGNED = "signed"
+    SAME = "same"
+    ADDED = "added"  # to a table
+    DROPPED = "dropped"
+
+
 @dataclass(frozen=True)
 class _Column:
     """A column: name in CSV, heading in a table ("": not shown), unit ("": text), its value."""
@@ -47,6 +59,24 @@ class _Column:
     heading: str
     unit: str
     value: Callable[[Any], Value]
+    change: _Change = _Change.SIGNED
+    cut: bool = False  # in a table
+
+    def text(self, row: Any, changes: bool) -> str:
+        """Return the value for people, with a sign if it is a change."""
+        value = self.value(row)
+        text = human(value, self.unit)
+        if not self.unit and self.cut:
+            return _shortened(text)
+        signed = changes and self.unit and self.change == _Change.SIGNED
+        return f"+{text}" if signed and isinstance(value, int) and value > 0 else text
+
+
+def _shortened(text: str) -> str:
+    """Return a path without its middle, where it would push all else off the screen."""
+    if len(text) <= _LONGEST_PATH:
+        return text
+    return f"{text[: _LONGEST_PATH // 3]}…{text[-(_LONGEST_PATH * 2 // 3 - 1) :]}"
 
 
 def _share_in_use(row: CensusCache) -> float | None:
@@ -63,6 +93,9 @@ _OWNED = (
     _Column("objects", "OBJECTS", COUNT, lambda row: row.objects),
     _Column("certainty", "SURE", "", lambda row: str(row.certainty)),
 )
+_STDERR = _Column(
+    "objects_stderr", "± OBJECTS", COUNT, lambda row: row.objects_stderr, _Change.ADDED
+)
 _COLUMNS: dict[By, tuple[_Column, ...]] = {
     By.CACHE: (
         _Column("name", "CACHE", "", lambda row: row.name),
@@ -71,15 +104,15 @@ _COLUMNS: dict[By, tuple[_Column, ...]] = {
         _Column("objects", "OBJECTS", COUNT, lambda row: row.objects),
         _Column("in_use", "IN USE", COUNT, lambda row: row.in_use),
         _Column("free", "FREE", COUNT, lambda row: row.free),
-        _Column("use", "USE", PERCENT, _share_in_use),
-        _Column("object_size", "OBJECT", BYTES, lambda row: row.object_size),
-        _Column("size", "", BYTES, lambda row: row.size),
+        _Column("use", "USE", PERCENT, _share_in_use, _Change.DROPPED),
+        _Column("object_size", "OBJECT", BYTES, lambda row: row.object_size, _Change.SAME),
+        _Column("size", "", BYTES, lambda row: row.size, _Change.SAME),
         _Column("spare_bytes", "SPARE", BYTES, lambda row: row.spare_bytes),
         _Column("empty_slabs", "", COUNT, lambda row: row.empty_slabs),
         _Column("aliases", "", "", lambda row: " ".join(row.aliases)),
     ),
     By.CGROUP: (
-        _Column("cgroup", "CGROUP", "", lambda row: row.cgroup),
+        _Column("cgroup", "CGROUP", "", lambda row: row.cgroup, cut=True),
         _Column("state", "STATE", "", lambda row: str(row.state)),
         _Column("cgroups", "CGROUPS", COUNT, lambda row: row.cgroups),
         _Column("objects", "OBJECTS", COUNT, lambda row: row.objects),
@@ -91,11 +124,12 @@ _COLUMNS: dict[By, tuple[_Column, ...]] = {
         _Column("cache", "CACHE", "", lambda row: row.cache),
         _Column("module", "MODULE", "", lambda row: row.module or ""),
         _Column("type", "", "", lambda row: row.type or ""),
-        _Column("objects_stderr", "", COUNT, lambda row: row.objects_stderr),
+        _STDERR,
         _Column("signature", "WHAT IT IS", "", lambda row: row.signature),
     ),
     By.TYPE: (
         *_OWNED,
+        _STDERR,
         _Column("type", "TYPE", "", lambda row: row.type or ""),
         _Column("caches", "CACHES", "", lambda row: row.cache),
     ),
@@ -108,6 +142,7 @@ _COLUMNS: dict[By, tuple[_Column, ...]] = {
     ),
     By.MODULE: (
         *_OWNED,
+        _STDERR,
         _Column("module", "MODULE", "", lambda row: row.module or ""),
         _Column("caches", "CACHES", "", lambda row: row.cache),
     ),
@@ -137,17 +172,48 @@ def _rows(
             return by_module(census.owners)
 
 
-def to_json(census: Census) -> str:
-    """Return the census as one line of JSON. Fields are those of slabmon.census.model."""
-    document = {"schema": SCHEMA, **dataclasses.asdict(census)}
+def to_json(census: Census, since: float | None = None) -> str:
+    """Return the census as one line of JSON. Fields are those of slabmon.census.model. `since`: it
+    is a difference from the census of this Unix time, and the document says so."""
+    head = {"schema": SCHEMA} if since is None else {"schema": SCHEMA, "since": since}
+    document = head | dataclasses.asdict(census)
     return json.dumps(document, separators=(",", ":"), allow_nan=False)
 
 
-def to_csv(census: Census, by: By) -> str:
-    """Return rows as CSV (RFC 4180) with a heading row."""
+class _Head(TypedDict, total=False):
+    schema: object
+    since: object
+
+
+def from_json(data: bytes, origin: str) -> Census:
+    """Return the census that to_json() was given. Raises UsageError if it is anything else, or a
+    difference; `origin` says where it is from."""
+    import msgspec  # only here: the command line does without
+
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+        if head.get("schema") != SCHEMA:
+            raise UsageError(
+                f"{origin}: a census in another format than this version of slabmon reads, which "
+                f"is {SCHEMA}"
+            )
+        if "since" in head:
+            raise UsageError(f"{origin}: a difference of two censuses, where a census is expected")
+        return msgspec.json.decode(data, type=Census)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise UsageError(
+            f"{origin}: this version of slabmon does not understand this census: "
+            f"{escape(str(error).encode())}"
+        ) from error
+
+
+def to_csv(census: Census, by: By, since: float | None = None) -> str:
+    """Return rows as CSV (RFC 4180) with a heading row. `since`: as of to_json()."""
     output = io.StringIO()
     writer = csv.writer(output)
-    columns = _COLUMNS[by]
+    columns = [
+        column for column in _COLUMNS[by] if since is None or column.change != _Change.DROPPED
+    ]
     writer.writerow(column.name for column in columns)
     for row in _rows(census, by):
         values = (column.value(row) for column in columns)
@@ -155,12 +221,15 @@ def to_csv(census: Census, by: By) -> str:
     return output.getvalue()
 
 
-def to_table(census: Census, by: By) -> str:
-    """Return rows as aligned text, largest first, and below it how the census was taken."""
-    columns = [column for column in _COLUMNS[by] if column.heading]
+def to_table(census: Census, by: By, since: float | None = None) -> str:
+    """Return rows as aligned text, largest first, and below it how the census was taken. `since`:
+    as of to_json()."""
+    changes = since is not None
+    hidden = _Change.DROPPED if changes else _Change.ADDED
+    columns = [c for c in _COLUMNS[by] if c.heading and c.change != hidden]
     lines = [[column.heading for column in columns]]
     for row in _rows(census, by):
-        lines.append([human(column.value(row), column.unit) for column in columns])
+        lines.append([column.text(row, changes) for column in columns])
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     table = "".join(
         "  ".join(
@@ -170,7 +239,8 @@ def to_table(census: Census, by: By) -> str:
         + "\n"
         for line in lines
     )
-    return f"{table}{_summary(census)}\n" + "".join(f"limit: {text}\n" for text in census.limits)
+    summary = _summary(census) if since is None else _summary_of_changes(census, since)
+    return f"{table}{summary}\n" + "".join(f"limit: {text}\n" for text in census.limits)
 
 
 def _summary(census: Census) -> str:
@@ -184,4 +254,12 @@ def _summary(census: Census) -> str:
         f"{census.objects:,} objects in use at {show_moment(census.taken)}; {orphans}"
         f"{census.pages_read:,} pages looked at in {census.seconds:.2f} s "
         f"({census.cpu_seconds:.2f} s of CPU time){changed}"
+    )
+
+
+def _summary_of_changes(census: Census, since: float) -> str:
+    changed = f"; {census.changed_slabs} slabs changed meanwhile" if census.changed_slabs else ""
+    return (
+        f"{census.objects:+,} objects in use from {show_moment(since)} to "
+        f"{show_moment(census.taken)} ({duration(census.taken - since)}){changed}"
     )

@@ -180,26 +180,11 @@ class DaemonSource:
     def census(self) -> Census:
         """Return a census that the daemon has just taken, or the last one if it may not take one
         now. Raises NotReady while it takes one, and if there is none and it may not take one."""
-        import msgspec
-
-        from slabmon.census.model import Census
-        from slabmon.export.census import SCHEMA
+        from slabmon.export.census import from_json
 
         path = f"{CENSUS}?max_age={_CENSUS_SECONDS:g}"
         body, _ = self._ask(path, "application/json", _MAX_CENSUS)
-        try:
-            schema = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).get("schema", b"")
-            if bytes(schema) != b"%d" % SCHEMA:
-                raise UsageError(
-                    f"{self.url} sends censuses in another format than this version of slabmon "
-                    f"reads, which is {SCHEMA}"
-                )
-            return msgspec.json.decode(body, type=Census)
-        except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-            raise UsageError(
-                f"{self.url}: this version of slabmon does not understand the daemon's census: "
-                f"{escape(str(error).encode())}"
-            ) from error
+        return from_json(body, self.url)
 
     def request_census(self) -> None:
         """See CensusTaker."""

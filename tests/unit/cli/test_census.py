@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from slabmon.census.model import Census
 from slabmon.cli import census as command
 from slabmon.cli.main import main
+from slabmon.export.census import to_json
 from slabmon.kernel.census import run
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.sources.daemon import DaemonSource, NotReady
@@ -153,3 +158,82 @@ def test_a_daemon_is_not_asked_for_ever(
     monkeypatch.setattr(command, "_DAEMON_SECONDS", 0.0)
     assert main(["census", "--connect", "http://127.0.0.1:1"]) == 2
     assert "7 % done" in capsys.readouterr().err
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """A census from a minute before."""
+    path = tmp_path / "before.json"
+    dentry, filp = CENSUS.caches
+    path.write_text(
+        to_json(
+            replace(
+                CENSUS,
+                taken=CENSUS.taken - 60,
+                objects=100,
+                caches=(replace(dentry, in_use=70, free=77), filp),
+                cgroups=CENSUS.cgroups[:1],
+            )
+        )
+    )
+    return path
+
+
+def test_what_changed_since_a_census_in_a_file(
+    capsys: pytest.CaptureFixture[str], asked: list[CensusSettings], earlier: Path
+) -> None:
+    assert main(["census", "--since", str(earlier)]) == 0
+    heading, line, *summary = capsys.readouterr().out.splitlines()
+    assert "USE" not in heading.replace("IN USE", "")
+    assert line.split() == ["dentry", "0", "B", "0", "0", "+30", "-30", "192", "B", "0", "B"]
+    assert summary[0].startswith("+30 objects in use from ")
+    assert main(["census", "--since", str(earlier), "--by", "cgroup", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["cgroup"], row["objects"]) for row in rows] == [("/[removed]", "20")]
+    assert main(["census", "--since", str(earlier), "--format", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["since"] == CENSUS.taken - 60
+    assert [row["in_use"] for row in document["caches"]] == [30]
+    assert main(["census", "--since", str(earlier), "--cache", "files"]) == 0
+    assert "dentry" not in capsys.readouterr().out
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "message"),
+    [
+        (None, 2, "cannot read"),
+        (b"", 2, "does not understand"),
+        (b"[1]", 2, "does not understand"),
+        (b'{"schema":2}', 2, "another format"),
+        (b'{"schema":1,"since":5}', 2, "a difference of two censuses"),
+        (b'{"schema":1}', 2, "does not understand"),
+    ],
+)
+def test_a_file_without_a_census_is_bad_input_before_one_is_taken(
+    content: bytes | None,
+    code: int,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    asked: list[CensusSettings],
+) -> None:
+    path = tmp_path / "before.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert main(["census", "--since", str(path)]) == code
+    errors = capsys.readouterr().err
+    assert errors.startswith("slabmon: error: --since: ")
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert not asked
+
+
+def test_a_census_of_another_boot_is_bad_input(
+    capsys: pytest.CaptureFixture[str], asked: list[CensusSettings], tmp_path: Path
+) -> None:
+    path = tmp_path / "before.json"
+    other = replace(CENSUS, taken=CENSUS.taken - 60, host=replace(CENSUS.host, boot_id="other"))
+    path.write_text(to_json(other))
+    assert main(["census", "--since", str(path)]) == 2
+    assert "is of another boot (other, " in capsys.readouterr().err

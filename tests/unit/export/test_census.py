@@ -252,3 +252,41 @@ def test_a_table_without_a_search_for_orphans_does_not_say_that_there_are_none()
     assert "0 of them orphans" in export.to_table(
         dataclasses.replace(CENSUS, passes=2), export.By.CACHE
     )
+
+
+def test_long_paths_of_cgroups_are_cut_in_tables_only() -> None:
+    path = "/" + "/".join(f"level-{i}" for i in range(100))
+    census = dataclasses.replace(
+        CENSUS, cgroups=(dataclasses.replace(CENSUS.cgroups[0], cgroup=path),)
+    )
+    line = export.to_table(census, export.By.CGROUP).splitlines()[1]
+    assert line.startswith("/level-0/level-1/lev…")
+    assert "/level-99  alive" in line
+    assert path in export.to_csv(census, export.By.CGROUP)
+
+
+def test_json_is_read_back() -> None:
+    assert export.from_json(export.to_json(CENSUS).encode(), "here") == CENSUS
+    with pytest.raises(UsageError, match=r"^here: a difference of two censuses"):
+        export.from_json(export.to_json(CENSUS, since=5.0).encode(), "here")
+
+
+def test_changes_have_signs_and_an_error() -> None:
+    owned = OwnedObjects(
+        cache="kmalloc-96",
+        signature="struct thing",
+        certainty=Certainty.LIKELY,
+        objects=3,
+        bytes=288,
+        objects_stderr=1.25,
+    )
+    shrunk = dataclasses.replace(owned, signature="x", objects=-2, bytes=-192)
+    table = export.to_table(
+        dataclasses.replace(CENSUS, taken=200.0, owners=(owned, shrunk)), export.By.SIGNATURE, 80.0
+    )
+    heading, first, second, summary, _ = table.splitlines()
+    assert "± OBJECTS" in heading
+    assert first.split()[:5] == ["+288", "B", "+3", "likely", "kmalloc-96"]
+    assert second.split()[:3] == ["-192", "B", "-2"]
+    assert summary.startswith("+130 objects in use from 1970-01-01T")
+    assert "(2m00s)" in summary
