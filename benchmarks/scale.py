@@ -117,7 +117,7 @@ class Host:
         grouped.by(rows.cache_of[row], len(rows.caches))
         live = grouped.by(rows.location_of[row], len(rows.locations))
         assemble.cache_sums(rows, frees, self.directory, 0, {})
-        assemble.site_rows(rows, dict(zip(rows.locations, live, strict=True)), 65536)
+        assemble.site_rows(rows, dict(zip(rows.locations, live, strict=True)), 65536, {})
 
     def kernel_bytes(self) -> int:
         """Return the bytes of the mapped tables, without the small ones."""

@@ -22,7 +22,7 @@ from slabmon.base.activity import Activity
 from slabmon.base.arrays import F64, I32, I64, U32, U64, Bytes
 from slabmon.base.escape import printable
 from slabmon.base.fields import Host, Int, Real, Text
-from slabmon.base.names import cache_family
+from slabmon.base.names import cache_family, kernel_name
 from slabmon.census.model import Census
 from slabmon.memory.reading import MemoryReading
 
@@ -94,7 +94,9 @@ class Cache:
 class Site(NamedTuple):
     """One call site: symbol, offset in bytes, module (None: core kernel).
 
-    Functions of one name are told apart by their order in memory: the second is name#2.
+    Functions of one name are told apart by their order in memory: the second is name#2. `size` is
+    that of the function in bytes (0: not known), `component` the built-in driver, file system or
+    subsystem that it is of, by its prefix (None: not known, or in a module).
     """
 
     symbol: Text
@@ -105,6 +107,17 @@ class Site(NamedTuple):
     requested_bytes: Int
     allocated_bytes: Int
     live: Live
+    size: Int = 0
+    component: Text | None = None
+
+    @property
+    def traced_label(self) -> str:
+        """As the kernel prints it in a trace: symbol+0xoffset/0xsize [module], which
+        scripts/decode_stacktrace.sh and scripts/faddr2line turn into a line of source."""
+        symbol = kernel_name(self.symbol)
+        size = f"/{self.size:#x}" if self.size else ""
+        module = f" [{self.module}]" if self.module else ""
+        return f"{symbol}+{self.offset:#x}{size}{module}"
 
     @property
     def label(self) -> str:
@@ -118,8 +131,8 @@ class Site(NamedTuple):
 
     @property
     def owner(self) -> tuple[bool, str]:
-        """Whether it is built in, and the name of its module."""
-        return self.module is None, self.module or CORE_KERNEL
+        """Whether it is built in, and the name of its module or component."""
+        return self.module is None, self.module or self.component or CORE_KERNEL
 
 
 @dataclass(frozen=True)

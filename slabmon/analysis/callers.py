@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -55,6 +56,7 @@ def function_of(frame: str) -> str:
     return frame.partition(" [")[0]
 
 
+@lru_cache(maxsize=1 << 13)
 def is_helper(function: str) -> bool:
     """Whether a function allocates on behalf of its callers, or belongs to tracing."""
     if "::" in function:
@@ -65,7 +67,10 @@ def is_helper(function: str) -> bool:
 
 def caller_of(frames: Iterable[str]) -> str | None:
     """Return the first frame that is no helper, innermost first; None if there is none."""
-    return next((frame for frame in frames if not is_helper(function_of(frame))), None)
+    for frame in frames:
+        if not is_helper(function_of(frame)):
+            return frame
+    return None
 
 
 def _site_label(site: Site) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory by driver module: its call sites and its devices together."""
+"""Memory by module or built-in driver: its call sites and its devices together."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ _COUNTERS = ("allocs", "failed", "requested_bytes", "allocated_bytes")
 
 @dataclass
 class Driver:
-    """One module: the allocations of its call sites and the holdings of its devices.
+    """One module or built-in driver: the allocations of its call sites and the holdings of its
+    devices.
 
-    Built-in drivers have no module. Their call sites cannot be distinguished from the rest of the
-    kernel, which has a row of its own, so they show only devices. `slab_bytes` is None unless it is
-    known for every device.
+    Built-in drivers, file systems and subsystems have no module: their call sites are those of
+    functions with their prefix (Site.component). The rest of the kernel has a row of its own.
+    `slab_bytes` is None unless it is known for every device.
     """
 
     built_in: bool
@@ -49,8 +50,8 @@ class Driver:
 
 
 def drivers(snapshot: Snapshot) -> Groups:
-    """Return one row per module and built-in driver, and those for the core kernel and for devices
-    without a driver."""
+    """Return one row per module and built-in component, and those for the rest of the core kernel
+    and for devices without a driver."""
     rows: dict[tuple[bool, str], Driver] = {}
     for device in snapshot.devices:
         owner = rows.setdefault(device.owner, Driver(*device.owner))

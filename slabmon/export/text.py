@@ -48,7 +48,7 @@ def _row(row: Any) -> dict[str, Any]:
 
 def _sites(snapshot: Snapshot) -> list[dict[str, Any]]:
     """Return call sites with their main callers, which are null where no stacks were read."""
-    rows = [_row(row) for row in snapshot.sites]
+    rows = [_row(row) | {"traced": row.traced_label} for row in snapshot.sites]
     callers: list[str | None] = [None] * len(rows)
     if snapshot.tracked.stacks:
         callers = main_callers(snapshot, snapshot.tracked.site, len(rows))

@@ -41,6 +41,7 @@ from slabmon.kernel.planning.bulk_hooks import refused
 from slabmon.kernel.planning.plan import Plan
 from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.cgroups import Cgroups
+from slabmon.kernel.probe.components import Components
 from slabmon.kernel.probe.facts import Facts, node_of_cpu
 from slabmon.kernel.probe.gfp import STABLE_BITS, classifier
 from slabmon.kernel.probe.slabinfo import SlabDirectory
@@ -49,7 +50,7 @@ from slabmon.kernel.session_state import Checkpoint, Pauses, SessionState
 from slabmon.kernel.settings import When
 from slabmon.kernel.symbols.kallsyms import UNKNOWN, Location, Symbols
 from slabmon.kernel.tables import assemble
-from slabmon.kernel.tables.assemble import SlotColumns
+from slabmon.kernel.tables.assemble import Function, SlotColumns
 from slabmon.kernel.tables.caches import CacheDirectory
 from slabmon.kernel.tables.lanes import Allocations, Frees, Reader, as_words
 from slabmon.kernel.tables.stack_table import StackTable
@@ -136,6 +137,8 @@ class Tracker:
         self._slab_directory = SlabDirectory()
         self._memory = MemoryReader(stack_bytes("OFF_TASK_STACK_AREA" in facts.offsets))
         self._locations: dict[tuple[int, int], Location] = {}
+        self._functions: dict[Location, Function] = {}
+        self._components = Components.of_host()
         self._stack_table = StackTable(programs, plan, self.reader.clear_stacks)
         self._stack_names = StackNames(self._stack_table.frames, self._location)
         self._ring = RingBuffer(
@@ -212,6 +215,10 @@ class Tracker:
             tracker._suspended_before = saved.suspended_before
         tracker.set_sample_interval(plan.settings.sample_bytes)
         tracker._locations.update(saved.locations)
+        tracker._functions.update(
+            (location, tracker._function(*key, location))
+            for key, location in saved.locations.items()
+        )
         tracker._directory.restore(saved.caches, *tracker.reader.caches())
         tracker._events_lost = -1  # unknown: module symbols are read again
         tracker._attach_observers(saved=saved.ledger)
@@ -461,8 +468,13 @@ class Tracker:
         if location is None:
             location = self.symbols.resolve(address, generation)
             self._locations[key] = location
+            self._functions[location] = self._function(address, generation, location)
             self._unsaved |= location.module is not None
         return location
+
+    def _function(self, address: int, generation: int, location: Location) -> Function:
+        component = None if location.module else self._components.of(location.symbol)
+        return Function(self.symbols.size(address, generation), component)
 
     def snapshot(self, details: bool = False) -> Snapshot:
         """Return everything known now.
@@ -585,7 +597,7 @@ class Tracker:
             net=self.pauses.net if self.awake else None,
         )
         sites = assemble.site_rows(
-            rows, dict(zip(rows.locations, live_sites, strict=True)), interval
+            rows, dict(zip(rows.locations, live_sites, strict=True)), interval, self._functions
         )
         cache_row = {row.name: i for i, row in enumerate(caches)}
         site_row = {site[:3]: i for i, site in enumerate(sites)}

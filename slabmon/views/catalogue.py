@@ -127,6 +127,7 @@ _ALL = (
         columns=(
             label("site", "Function and offset of the call.", path="label"),
             label("module", "Module the call is in; none: core kernel."),
+            label("component", "Built-in driver, file system or subsystem, by its prefix."),
             c.CALLER,
             c.ALLOCS,
             c.FAILED,
@@ -263,15 +264,16 @@ _ALL = (
     ),
     View(
         name="drivers",
-        title="modules: what their call sites allocate and their devices hold",
+        title="modules and built-in drivers: what they allocate and their devices hold",
         rows=rows.drivers,
         key=attrgetter("key"),
         columns=(
-            label("name", "Module, or name of a built-in driver."),
+            label("name", "Module, or built-in driver, file system or subsystem."),
             attribute(
                 "built_in",
                 kind=Kind.FLAG,
-                help="Built into the kernel; its call sites are counted under [core kernel].",
+                help="Built into the kernel: its call sites are those of functions with its "
+                "prefix; others are counted under [core kernel].",
                 title="built in",
             ),
             label("driver", "Its device drivers."),

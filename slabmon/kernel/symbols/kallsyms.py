@@ -322,6 +322,15 @@ class Symbols:
             return Location(UNKNOWN, 0 if base is None else address - base, module)
         return Location(demangled(symbol[0]), symbol[1], module)
 
+    def size(self, address: int, generation: int) -> int:
+        """Return the size in bytes of the function at an address; 0 if it has none."""
+        table, _, base = self._table_of(address, generation)
+        symbol = table.at(address) if table else None
+        if table is None or symbol is None or (base is not None and symbol[1] > address - base):
+            return 0
+        start = address - symbol[1]
+        return table.end(start) - start
+
     def _table_of(
         self, address: int, generation: int
     ) -> tuple[SymbolTable | None, str | None, int | None]:

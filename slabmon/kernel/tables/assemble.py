@@ -316,7 +316,23 @@ def _idle_cache(
     )
 
 
-def site_rows(rows: SlotColumns, live: Mapping[Location, Live], interval: int) -> tuple[Site, ...]:
+@dataclass(frozen=True)
+class Function:
+    """What is known of the function around a call site, see Site."""
+
+    size: int = 0
+    component: str | None = None
+
+
+_UNKNOWN_FUNCTION = Function()
+
+
+def site_rows(
+    rows: SlotColumns,
+    live: Mapping[Location, Live],
+    interval: int,
+    functions: Mapping[Location, Function],
+) -> tuple[Site, ...]:
     """Return counters by call site, in order of symbol and offset."""
     columns = totals(
         rows.location_of,
@@ -327,8 +343,21 @@ def site_rows(rows: SlotColumns, live: Mapping[Location, Live], interval: int) -
         rows.allocated,
     )
     sites = [
-        Site._make((*location, *values, bounded(live.get(location), interval, values[-1])))
-        for location, values in zip(rows.locations, zip(*columns, strict=True), strict=True)
+        Site._make(
+            (
+                *location,
+                *values,
+                bounded(live.get(location), interval, values[-1]),
+                function.size,
+                function.component,
+            )
+        )
+        for location, values, function in zip(
+            rows.locations,
+            zip(*columns, strict=True),
+            (functions.get(location, _UNKNOWN_FUNCTION) for location in rows.locations),
+            strict=True,
+        )
     ]
     sites.sort(key=itemgetter(0, 1))  # symbol, offset
     return tuple(sites)

@@ -15,6 +15,7 @@ from slabmon.kernel.exact_target import EVERYTHING, Target, find_target
 from slabmon.kernel.planning.plan import make_plan
 from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.cgroups import Cgroups
+from slabmon.kernel.probe.components import Components
 from slabmon.kernel.settings import Settings
 from slabmon.kernel.symbols.kallsyms import UNKNOWN
 from slabmon.kernel.tracker import Tracker
@@ -32,6 +33,7 @@ class Session(SimpleNamespace):
     _follow_filter: Any = Tracker._follow_filter
     _follow_modules: Any = Tracker._follow_modules
     _check_cgroup: Any = Tracker._check_cgroup
+    _function: Any = Tracker._function
     _location: Any = Tracker._location
     _slabinfo: Any = Tracker._slabinfo
     _module_generation = 0
@@ -51,6 +53,8 @@ class Session(SimpleNamespace):
             shed=frozenset(),
             cleared=0,
             _locations={},
+            _functions={},
+            _components=Components(["card"]),
             _unsaved=False,
         )
         self._stack_names = SimpleNamespace(clear=self._clear)

@@ -109,6 +109,14 @@ def test_the_last_symbol_of_all_has_a_range(tmp_path: Path) -> None:
     assert found[0] == CORE + 0x200 < found[1]
 
 
+def test_functions_have_sizes(host: Host) -> None:
+    symbols = host.symbols()
+    assert symbols.size(CORE + 0x2C, 0) == 0x70
+    assert symbols.size(CORE + 0x100, 0) == 0x100
+    assert symbols.size(CORE - 4, 0) == 0
+    assert symbols.size(MODULE + 0x4000, 0) > 0
+
+
 def test_module_ranges_come_from_proc_modules(host: Host) -> None:
     symbols = host.symbols()
     assert symbols.module_ranges("disk") == ((MODULE + 0x4000, MODULE + 0x5000),)

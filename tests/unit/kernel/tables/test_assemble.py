@@ -61,14 +61,14 @@ def test_generations_of_one_site_are_told_apart_however_far_they_lie() -> None:
     rows = read(
         *({**KMALLOC_ROW, "variant_key": generation << 32} for generation in (1, 2, 65_537))
     )
-    found = {site.module for site in assemble.site_rows(rows, {}, 0)}
+    found = {site.module for site in assemble.site_rows(rows, {}, 0, {})}
     assert found == {"module1", "module2", "module65537"}
 
 
 def test_a_nodes_number_is_not_mixed_up_with_the_module_generation() -> None:
     row = {**KMALLOC_ROW, "variant_key": 7 << 32 | 3}
     assert assemble.node_rows([(0, read(row))]) == (NodeUse(2, 10, 960),)
-    (site,) = assemble.site_rows(read(row), {}, 0)
+    (site,) = assemble.site_rows(read(row), {}, 0, {})
     assert site.module == "module7"
 
 
@@ -104,14 +104,14 @@ def test_sites_that_resolve_alike_are_one_row() -> None:
         classifier({}),
         STABLE_BITS,
     )
-    (site,) = assemble.site_rows(rows, {}, 0)
+    (site,) = assemble.site_rows(rows, {}, 0, {})
     assert (site.symbol, site.module, site.allocs) == ("probe", "card", 20)
 
 
 def test_live_estimates_are_joined_by_place() -> None:
     live = Live(1, 96, 0, 96, 96)
     rows = read(KMALLOC_ROW, {**KMALLOC_ROW, "site": 2})
-    found = {s.symbol: s for s in assemble.site_rows(rows, {Location("f1", 0, None): live}, 0)}
+    found = {s.symbol: s for s in assemble.site_rows(rows, {Location("f1", 0, None): live}, 0, {})}
     assert (found["f1"].live, found["f2"].live) == (live, Live())
     assert found["f1"].allocs == 10
 
@@ -139,7 +139,7 @@ SLOT = st.fixed_dictionaries(
 def test_caches_sites_and_classes_add_up_to_the_same_totals(slots: list[Row]) -> None:
     rows = read(*slots)
     by_cache = list(caches(rows).values())
-    by_site = assemble.site_rows(rows, {}, 0)
+    by_site = assemble.site_rows(rows, {}, 0, {})
     by_class = assemble.gfp_rows(rows)
     assert [row.name for row in by_class] == list(CLASSES)
     wanted = sum(slot["count"] for slot in slots)
@@ -155,3 +155,10 @@ def test_caches_sites_and_classes_add_up_to_the_same_totals(slots: list[Row]) ->
     nodes = assemble.node_rows([(0, rows)])
     assert sum(row.allocs for row in nodes) == wanted
     assert sum(row.allocated_bytes for row in nodes) == allocated
+
+
+def test_what_is_known_of_its_function_is_joined_by_place() -> None:
+    rows = read(KMALLOC_ROW)
+    (place,) = rows.locations
+    (site,) = assemble.site_rows(rows, {}, 0, {place: assemble.Function(96, "ext4")})
+    assert (site.size, site.component) == (96, "ext4")
