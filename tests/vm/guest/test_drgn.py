@@ -22,6 +22,7 @@ from slabmon.kernel.settings import Settings
 from slabmon.kernel.tracker import Tracker
 from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE
 from tests.vm.guest import planted as module
+from tests.vm.guest.census import census_reader
 
 if TYPE_CHECKING:
     import drgn
@@ -138,3 +139,54 @@ def test_objects_of_a_cache(
     assert len(objects) == live.objects == published
     assert live.bytes == len(objects) * cache.size.value_()
     record_property("objects", len(objects))
+
+
+# Of many objects and few, with and without constructors, freed after grace periods and at once.
+NAMED_CACHES = (
+    *("dentry", "inode_cache", "kernfs_node_cache", "task_struct", "sighand_cache"),
+    *("signal_cache", "radix_tree_node", "proc_inode_cache", "ext4_inode_cache", "mm_struct"),
+    *("shmem_inode_cache", "vmap_area", CTOR_CACHE),
+)
+ENOUGH = 10
+
+
+def test_objects_in_use_of_named_caches(
+    kernel: drgn.Program,
+    planted: None,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """A census and drgn's enumeration of allocated objects. drgn looks at each page of memory for
+    each cache, in Python; here it does so once for all of them."""
+    from drgn.helpers.linux import slab
+    from drgn.helpers.linux.mm import PageSlab, for_each_page
+
+    module.run("caches")
+    equal: dict[str, int] = {}
+    differing: dict[str, tuple[int, int]] = {}  # objects in use, by drgn and the census
+    with census_reader() as reader:
+        for _ in range(QUIET_TRIES):
+            pages = [page for page in for_each_page(kernel) if PageSlab(page)]
+            monkeypatch.setattr(slab, "for_each_page", lambda _, pages=pages: iter(pages))
+            for name in set(NAMED_CACHES) - set(equal):
+                before = allocated(kernel, name)
+                in_use = reader.read().in_use(name)
+                if before != allocated(kernel, name):
+                    continue
+                if in_use == before:
+                    equal[name] = in_use
+                else:
+                    differing[name] = before, in_use
+            if len(equal) >= ENOUGH:
+                break
+    assert len(equal) >= ENOUGH, differing
+    record_property("objects", equal)
+
+
+def allocated(kernel: drgn.Program, name: str) -> int:
+    """Return how many objects of a cache drgn finds allocated."""
+    from drgn.helpers.linux.slab import find_slab_cache, slab_cache_for_each_allocated_object
+
+    cache = find_slab_cache(kernel, name)
+    assert cache is not None, name
+    return sum(1 for _ in slab_cache_for_each_allocated_object(cache, "void"))
