@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from slabmon.base.errors import SlabmonError
@@ -15,7 +16,6 @@ from slabmon.model import FeatureState, State
 INVENTORY = "census"
 DETAILS = ("census_free", "census_large", "census_cgroups", "census_tags")
 _ON = FeatureState(State.ON)
-_CPU_SECONDS = 10.0
 
 
 def probe() -> Mapping[str, FeatureState]:
@@ -28,7 +28,7 @@ def probe() -> Mapping[str, FeatureState]:
             layout = Layout.of(btf.read_vmlinux())
             programs = compiler.finish()
         with programs:
-            kernel = memory.KernelMemory(programs, memory.Budget(_CPU_SECONDS))
+            kernel = memory.KernelMemory(programs, memory.Budget(math.inf))
             ranges = memory_map.ram_ranges(read_text("/proc/iomem") or "")
             memory_map.find_vmemmap(kernel, layout, kernel.locate()[0], ranges)
     except SlabmonError as error:
