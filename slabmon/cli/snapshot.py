@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
         snapshot = tracker.snapshot(details=view.details or options.format == "json")
     if settings.exact is not None and not len(snapshot.tracked.bytes):
         sys.stderr.write(f"slabmon: {_nothing_matched(snapshot)}\n")
-    if view.census:
+    if view.census and options.format != "json":
         with share_bar("reading slabs") as progress:
             snapshot = replace(snapshot, census=take_census(CensusSettings(), progress))
     if options.format == "json":

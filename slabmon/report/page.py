@@ -281,6 +281,4 @@ def _section(table: Table) -> TableSection:
             texts(table, order, columns), table.cells(order, columns), strict=True
         )
     ]
-    return TableSection(
-        table.view.title, note(table.view, table.window.snapshot), columns, rows, len(table)
-    )
+    return TableSection(table.view.title, note(table), columns, rows, len(table))

@@ -62,5 +62,5 @@ def page(browser: Browser) -> str:
     at = time.strftime("%F %T", time.localtime(browser.window.snapshot.taken))
     head = [f"slabmon top - {at} - {browser.crumbs}"]
     head += facts(summarize(browser.window))
-    head += filter(None, [note(browser.place.view, browser.window.snapshot)])
+    head += filter(None, [note(browser.table)])
     return "\n".join(head) + "\n\n" + to_table(browser.table, browser.order) + "\n"

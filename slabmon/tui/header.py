@@ -99,7 +99,7 @@ def where(browser: Browser, rows: tuple[int, int]) -> list[str]:
     """Return the path to the present place, the visible rows, the siblings and the filter."""
     place = browser.place
     parts = [browser.crumbs, f"{rows[0]}-{rows[1]} of {len(browser.order):,}"]
-    parts += filter(None, [note(place.view, browser.window.snapshot)])
+    parts += filter(None, [note(browser.table)])
     if len(place.siblings) > 1:
         parts.append("tab: " + " ".join(title for title, _ in place.siblings))
     if place.filter:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from slabmon.census.model import CensusCache, OrphanObjects, OwnedObjects
     from slabmon.model import Snapshot
+    from slabmon.views.table import Table
 
 
 NO_CENSUS = (
@@ -31,8 +32,9 @@ OF_CACHE = (
 )
 
 
-def note(view: View, snapshot: Snapshot) -> str:
-    """Return which census the rows of a view are from, or how to get one; "" for other views."""
+def note(table: Table) -> str:
+    """Return which census the rows of a table are from, or how to get one; "" for other views."""
+    view, snapshot = table.view, table.window.snapshot
     if not view.census:
         return ""
     from slabmon.model import CENSUS_FEATURE  # only here: it imports numpy
@@ -41,6 +43,9 @@ def note(view: View, snapshot: Snapshot) -> str:
     if census is None:
         return f"no census: {failed.reason}" if failed else NO_CENSUS
     text = f"census of {show_moment(census.taken)}"
+    if table.mark is not None:
+        before = table.mark.snapshot.census
+        text += f" compared with {show_moment(before.taken) if before else 'none before'}"
     if view.name == ORPHANS.name:
         if census.passes == 1:
             return (

@@ -89,7 +89,7 @@ def table(
         "view": {
             "name": view.name,
             "title": view.title,
-            "note": note(view, moment.window.snapshot),
+            "note": note(table),
             "sort": query.sort or view.sort,
             "links": [link.title for link in view.links],
         },

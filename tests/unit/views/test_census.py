@@ -25,6 +25,10 @@ def names(view: View, found: Snapshot = FOUND) -> list[object]:
     return [table.values(view.columns[0].name)[row] for row in table.order()]
 
 
+def noted(view: View, found: Snapshot) -> str:
+    return note(Table.of(view, found))
+
+
 def leads(view: View, row: object, title: str) -> View:
     [link] = [link for link in view.links if link.title == title]
     return follow_link(link, view, row, VIEWS)
@@ -80,24 +84,27 @@ def test_a_mark_shows_what_grew_between_two_censuses() -> None:
         for row in range(len(table))
     }
     assert shown == grown
+    assert " compared with 2023-" in note(table)
+    bare = Instant(replace(FOUND, census=None))
+    assert " compared with none before, 92%" in note(Table(OWNERS, table.window, bare))
     assert table.values("objects_stderr").max() == round((2 * 12.5**2) ** 0.5)
 
 
 def test_a_note_says_which_census_it_is_or_how_to_get_one() -> None:
-    assert note(VIEWS["caches"], FOUND) == ""
-    assert note(OWNERS, FOUND).endswith(", 92% of mixed caches' slabs read")
+    assert noted(VIEWS["caches"], FOUND) == ""
+    assert noted(OWNERS, FOUND).endswith(", 92% of mixed caches' slabs read")
     none = snapshot()
-    assert note(CENSUS, none) == NO_CENSUS
-    assert note(CENSUS, none.without_census("it\nhung")) == "no census: it\\nhung"
+    assert noted(CENSUS, none) == NO_CENSUS
+    assert noted(CENSUS, none.without_census("it\nhung")) == "no census: it\\nhung"
     failed = replace(FOUND, census=census(owners=(owned(),))).without_census("it hung")
-    assert note(OWNERS, failed).endswith("; a later one failed: it hung")
+    assert noted(OWNERS, failed).endswith("; a later one failed: it hung")
     narrow = leads(OWNERS, owned(), "cache")
-    assert note(narrow, none) == NO_CENSUS
+    assert noted(narrow, none) == NO_CENSUS
 
 
 def test_orphans_are_rows_and_a_census_that_did_not_look_for_them_says_so() -> None:
     searched = replace(FOUND, census=rich())
     assert names(ORPHANS, searched)[0] == "has ops card_ops [card] at +8"
-    assert note(ORPHANS, searched).endswith(", 3 passes")
-    assert "orphans = true" in note(ORPHANS, replace(FOUND, census=census(owners=(owned(),))))
-    assert note(ORPHANS, replace(FOUND, census=None)) == note(OWNERS, replace(FOUND, census=None))
+    assert noted(ORPHANS, searched).endswith(", 3 passes")
+    assert "orphans = true" in noted(ORPHANS, replace(FOUND, census=census(owners=(owned(),))))
+    assert noted(ORPHANS, replace(FOUND, census=None)) == noted(OWNERS, replace(FOUND, census=None))
