@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # How long a daemon may take for a census and how often it is asked. One that wants to be asked
 # again later than _SOON_SECONDS does not take one.
 _DAEMON_SECONDS, _AGAIN_SECONDS, _SOON_SECONDS = 300.0, 0.25, 5.0
-_ORPHANS_CPU_SECONDS = 60.0
+_ORPHANS_CPU_SECONDS = 600.0
 _FAMILY = "family="
 _MOST_BYTES = 64 << 20  # of a file
 

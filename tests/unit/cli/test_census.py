@@ -70,7 +70,7 @@ def test_orphans_are_looked_for_and_shown(
     assert "holds gizmo_fires at +8" in capsys.readouterr().out
     assert main(["census", "--orphans", "--by", "type", "--format", "json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["orphans"]) == 2
-    assert asked == [CensusSettings(cpu_seconds=60, orphans=True)] * 2
+    assert asked == [CensusSettings(cpu_seconds=600, orphans=True)] * 2
     assert main(["census", "--orphans", "--by", "type"]) == 2
     assert "--by: rows of --orphans" in capsys.readouterr().err
 

@@ -74,7 +74,7 @@ class Host:
         self.budget = FakeBudget()
         self.processes: list[FakeProcess] = []
         self.full = False
-        settings = ScheduleSettings(3.0, 200, interval=interval)
+        settings = ScheduleSettings(3.0, 200, orphans=True, interval=interval)
         self.taker = CensusTaker(self.loop, settings, self.budget, self._start)
 
     def _start(self, settings: CensusSettings) -> CensusProcess:
@@ -103,7 +103,7 @@ def test_a_request_begins_one_census_at_a_time(host: Host) -> None:
     host.taker.request()
     host.taker.request()
     (process,) = host.processes
-    assert process.settings == CensusSettings(3.0, 200)
+    assert process.settings == CensusSettings(3.0, 200, orphans=True)
     figures = host.taker.figures()
     assert (figures.running, figures.done, figures.number) == (True, 0.25, 0)
     host.end()
