@@ -22,6 +22,8 @@ class Types:
         self._modules: list[str | None] = [None]
         self._directory = modules
         self._first = kernel.count
+        self._shapes: dict[int, Shape] = {}
+        self._members: dict[int, list[tuple[str, int, int]]] = {}
 
     def find(self, name: str) -> int:
         """Return the struct of this name, 0 if neither the kernel nor an opened module has one."""
@@ -51,19 +53,26 @@ class Types:
 
     def shape(self, number: int) -> Shape:
         """Return what a type is behind its modifiers."""
-        part, type_id = divmod(number, _MODULE)
-        shape = self._parts[part].shape(type_id)
-        return shape._replace(
-            type_id=self._number(part, shape.type_id), target=self._number(part, shape.target)
-        )
+        if number not in self._shapes:
+            part, type_id = divmod(number, _MODULE)
+            shape = self._parts[part].shape(type_id)
+            if part:
+                shape = shape._replace(
+                    type_id=self._number(part, shape.type_id),
+                    target=self._number(part, shape.target),
+                )
+            self._shapes[number] = shape
+        return self._shapes[number]
 
     def members(self, number: int) -> list[tuple[str, int, int]]:
         """Return name, byte offset and type of each member of a struct or union."""
-        part, type_id = divmod(number, _MODULE)
-        return [
-            (name, offset, self._number(part, member))
-            for name, offset, member in self._parts[part].members(type_id)
-        ]
+        if number not in self._members:
+            part, type_id = divmod(number, _MODULE)
+            self._members[number] = [
+                (name, offset, self._number(part, member))
+                for name, offset, member in self._parts[part].members(type_id)
+            ]
+        return self._members[number]
 
     def _number(self, part: int, type_id: int) -> int:
         return type_id if type_id < self._first else part * _MODULE + type_id
