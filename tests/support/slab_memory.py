@@ -168,6 +168,7 @@ class FakeKernel:
         pad: int = 0,
         cpu_slab: int = 0,
         cpu_sheaves: int = 0,
+        sheaf_capacity: int = 0,
         nodes: Sequence[int] = (),
     ) -> FakeCache:
         objects = (PAGE_BYTES << order) // size
@@ -184,7 +185,7 @@ class FakeKernel:
             random,
             cpu_slab,
             cpu_sheaves,
-            0,
+            sheaf_capacity,
             *(*nodes, *(0,) * (8 - len(nodes))),
         )
         return FakeCache(self.place(data), size, offset, random, objects, order, pad)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slabmon.base.arrays import I64
+from slabmon.base.arrays import I64, Bool
 from slabmon.kernel.census import chains, contents, holders, referrers, roots
 from slabmon.kernel.census.cache_types import CacheTypes
 from slabmon.kernel.census.contents import NONE, Subjects
@@ -18,7 +18,7 @@ from slabmon.kernel.census.members import Structs
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.merged import Judge
 from slabmon.kernel.census.reading import Reading
-from slabmon.kernel.census.referrers import Progress, Referrers
+from slabmon.kernel.census.referrers import Pointers, Progress, Referrers
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.kernel.census.signatures import Namer
 from slabmon.kernel.census.symbols import Symbols
@@ -68,14 +68,17 @@ def name_subjects(
     symbols: Symbols,
 ) -> Named:
     """Name objects, of any cache, by what is in them and these pointers."""
-    namer = Namer(subjects, structs, read.slabs.caches.object_size, caches.names, pointers.between)
-    _name_types(memory, read, namer, pointers, caches, structs, symbols)
+    sheaves = _sheaves(read, subjects, structs)
+    named, between = pointers.named, _without(pointers.between, sheaves)
+    namer = Namer(subjects, structs, read.slabs.caches.object_size, caches.names, between)
+    namer.set_type(np.flatnonzero(sheaves), structs.find("slab_sheaf"), "struct slab_sheaf")
+    _name_types(memory, read, namer, named, caches, structs, symbols)
     evidence = namer.evidence
     roots.follow_variables(memory, read, subjects, symbols, evidence)
-    stacks = _stacks(pointers, caches, structs)
+    stacks = _stacks(named, caches, structs)
     roots.follow_areas(memory, read, subjects, namer.types, structs, symbols, stacks, evidence)
-    holders.follow(memory, read, subjects, pointers.named, caches, structs, symbols, namer.evidence)
-    chain = chains.find(subjects, pointers.between, namer.choose() == NONE)
+    holders.follow(memory, read, subjects, named, caches, structs, symbols, evidence)
+    chain = chains.find(subjects, between, namer.choose() == NONE)
     for _ in range(_ROUNDS):
         namer.follow_chains(chain, namer.choose())
         namer.follow_groups(namer.choose())
@@ -87,7 +90,7 @@ def _name_types(
     memory: Memory,
     read: Reading,
     namer: Namer,
-    pointers: Referrers,
+    named: Pointers,
     caches: CacheTypes,
     structs: Structs,
     symbols: Symbols,
@@ -96,7 +99,7 @@ def _name_types(
     subjects, slabs = namer.subjects, read.slabs
     _name_extensions(namer, read, structs)
     namer.read_words(memory, symbols)
-    namer.follow_named(pointers.named, caches.types)
+    namer.follow_named(named, caches.types)
     namer.follow()
     judge = Judge(memory, subjects, structs, slabs, symbols, caches.types)
     for cache, candidates in caches.candidates.items():
@@ -117,11 +120,38 @@ def _name_extensions(namer: Namer, read: Reading, structs: Structs) -> None:
     namer.set_type(objects, struct, "extensions of slab objects (slab.obj_exts)")
 
 
-def _stacks(pointers: Referrers, caches: CacheTypes, structs: Structs) -> I64:
+def _sheaves(read: Reading, subjects: Subjects, structs: Structs) -> Bool:
+    """Return which subjects are sheaves (mm/slub.c, 6.18+): their objects are free, and behind them
+    addresses stay of objects that no longer are."""
+    caches = read.slabs.caches
+    struct = structs.find("slab_sheaf")
+    owner, first = structs.offset(struct, "cache"), structs.offset(struct, "objects")
+    sheaves = np.zeros(len(subjects), bool)
+    if owner is None or first is None:
+        return sheaves
+    long = np.flatnonzero(subjects.length * 8 >= first)
+    cache = subjects.word(long, owner)
+    number = np.minimum(np.searchsorted(caches.address, cache), len(caches.address) - 1)
+    known = (caches.address[number] == cache) & (caches.cpu_sheaves[number] != 0)
+    needed = first + 8 * caches.sheaf_capacity[number]
+    size = subjects.length[long] * 8
+    sheaves[long] = known & (needed <= size) & (size < 2 * needed)
+    return sheaves
+
+
+def _without(between: Pointers, sources: Bool) -> Pointers:
+    """Return the pointers that are not in these subjects."""
+    if not sources.any():
+        return between
+    kept = ~sources[between.source]
+    columns = (between.source, between.offset, between.target, between.into)
+    return Pointers(*(column[kept] for column in columns))
+
+
+def _stacks(named: Pointers, caches: CacheTypes, structs: Structs) -> I64:
     """Return the subjects that tasks' stacks are described by."""
     task = structs.find("task_struct")
     offset = structs.offset(task, "stack_vm_area")
-    named = pointers.named
     tasks = [cache for cache, struct in caches.types.items() if struct == task]
     rows = np.flatnonzero(np.isin(named.source, tasks) & (named.offset == (offset or 0)))
     return np.unique(named.target[rows].astype(np.int64))

@@ -81,6 +81,7 @@ def blob() -> Blob:
         fields.append((f"more{number}", blob.pointer(pointed), end + 64 * number))
     blob.struct(OWNER, end // 8 + 56, fields)
     blob.struct("slabobj_ext", 8, [("objcg", text, 0)])
+    blob.struct("slab_sheaf", 32, [("cache", text, 128), ("objects", u64, 256)])
     return blob
 
 
@@ -448,3 +449,14 @@ def test_of_more_slabs_than_memory_allows_random_ones_are_read(
     assert abs(held.objects - 1000) < 4 * held.objects_stderr
     assert sum(row.objects for row in rows.values()) == pytest.approx(3000, abs=2)
     assert any("were read" in text for text in owners.limits)
+
+
+def test_what_is_left_behind_in_a_sheaf_says_nothing(host: Host) -> None:
+    cache = host.kernel.cache("with_sheaves", 64, cpu_sheaves=0x1000, sheaf_capacity=10)
+    host.kernel.slab(cache)
+    sheaf = host.kmalloc(128)
+    host.point(sheaf + 16, cache.address)
+    host.point(sheaf + 32, host.kmalloc(96))
+    owners = host.census()
+    assert of_cache(owners, "kmalloc-128").type == "slab_sheaf"
+    assert groups(owners, "kmalloc-96") == {"unknown": 1}
