@@ -97,8 +97,19 @@ def take(
         ),
         *inventory.large_row(blocks),
     )
+    unreached = _Orphans()
+    if settings.orphans:
+        unreached = _orphans(
+            memory,
+            layout,
+            types,
+            aliases,
+            known,
+            lambda share: whole(_WITHOUT_ORPHANS + (1 - _WITHOUT_ORPHANS) * share),
+        )
     return replace(
         _census(start, read.pages_read, watch.scan),
+        passes=unreached.passes,
         objects=sum(row.in_use for row in rows),
         changed_slabs=read.changed,
         caches=tuple(sorted(rows, key=lambda row: (-row.slab_bytes, row.name))),
@@ -106,7 +117,8 @@ def take(
         cgroups=charged,
         sampled=whose.sampled,
         owners=whose.rows,
-        limits=(*features.limits(layout), *whose.limits),
+        orphans=unreached.rows,
+        limits=(*features.limits(layout), *whose.limits, *unreached.limits),
     )
 
 
