@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""That a census looks for orphans if it is asked to, and says so if it could not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from slabmon.base.errors import UnsupportedHost
+from slabmon.census.model import NO_ORPHANS, ORPHANS_UNSUPPORTED, Census, OrphanObjects
+from slabmon.kernel.census import (
+    cgroups,
+    collect,
+    features,
+    orphan_rows,
+    orphans,
+    owners,
+    reading,
+    symbols,
+    tags,
+)
+from slabmon.kernel.census.memory import BudgetSpent
+from slabmon.kernel.census.settings import CensusSettings
+from slabmon.kernel.probe import slabinfo
+from tests.support.slab_memory import LAYOUT, FakeKernel
+
+ORPHAN = OrphanObjects(cache="thing", signature="lost", objects=3, bytes=192)
+
+
+def taken(monkeypatch: pytest.MonkeyPatch, asked: bool, error: BaseException | None) -> Census:
+    """A census of a host on which the search for orphans ends like this."""
+    kernel = FakeKernel()
+    kernel.slab(kernel.cache("thing", 64), free=[0])
+
+    def find(*_: object) -> SimpleNamespace:
+        if error is not None:
+            raise error
+        return SimpleNamespace(passes=3)
+
+    def answer(value: object) -> Any:
+        return lambda *_, **__: value
+
+    monkeypatch.setattr(reading, "read", answer(kernel.reading(free=[0])))
+    monkeypatch.setattr(cgroups, "cgroup_rows", answer(()))
+    monkeypatch.setattr(tags, "owner_rows", answer(()))
+    monkeypatch.setattr(owners, "owner_rows", answer(owners.Owners(rows=())))
+    monkeypatch.setattr(symbols, "read", answer(None))
+    monkeypatch.setattr(slabinfo, "read_aliases", answer({}))
+    monkeypatch.setattr(features, "limits", answer(()))
+    monkeypatch.setattr(collect, "MemoryWatch", answer(SimpleNamespace(scan=None)))
+    monkeypatch.setattr(collect, "Types", answer(None))
+    monkeypatch.setattr(orphans, "find", find)
+    monkeypatch.setattr(orphan_rows, "rows", answer((ORPHAN,)))
+    settings = CensusSettings(orphans=asked)
+    return collect.take(kernel.memory, LAYOUT, None, settings)  # type: ignore[arg-type]
+
+
+def test_orphans_are_in_the_census_if_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = taken(monkeypatch, True, None)
+    assert (found.orphans, found.passes, found.limits) == ((ORPHAN,), 3, ())
+    found = taken(monkeypatch, False, AssertionError())
+    assert (found.orphans, found.passes, found.limits) == ((), 1, ())
+
+
+@pytest.mark.parametrize(
+    ("error", "limit"),
+    [
+        (MemoryError(), NO_ORPHANS),
+        (BudgetSpent("all is used up"), NO_ORPHANS),
+        (UnsupportedHost("other pages"), ORPHANS_UNSUPPORTED),
+    ],
+)
+def test_a_search_that_failed_is_a_limit_and_leaves_the_rest(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, limit: str
+) -> None:
+    found = taken(monkeypatch, True, error)
+    assert (found.orphans, found.passes, found.objects) == ((), 1, 63)
+    (text,) = found.limits
+    assert text.startswith(f"{limit}: ")
