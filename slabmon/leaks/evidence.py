@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
 from slabmon.base.format import bytes_text, duration
+from slabmon.base.parse import show_moment
 from slabmon.leaks.attribution import Attribution, cache_named, share
 from slabmon.leaks.finding import Finding, Kind
 from slabmon.leaks.growth import Case, Growth
@@ -15,7 +17,43 @@ from slabmon.model import Mode
 
 _DAY = 86400.0
 _MOST = 0.99
+_NAMED = 3  # caches
 _FEW = 30
+_LEAST_LOST = 0.01  # of the growth, for orphans to tell of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """Orphans of a suspect's caches, and of its module if they have one, at the census of `taken`
+    (Unix time). `trusted` says that most of the growth was there by then, and that no table of
+    slabmon's own refers to all its objects."""
+
+    objects: int
+    bytes: int
+    caches: str
+    taken: float
+    trusted: bool
+
+    @classmethod
+    def of(cls, case: Case, finding: Finding, attribution: Attribution) -> Lost | None:
+        """Return None if no census has looked for orphans."""
+        census, tracking = case.now.census, case.now.tracking
+        names = [case.now.caches[row].name for row in attribution.bytes_by_cache]
+        if census is None or census.passes < 2 or not names:
+            return None
+        rows = [
+            row
+            for row in census.orphans
+            if row.cache in names and row.module in (None, attribution.module)
+        ]
+        age = tracking.since + tracking.seconds + tracking.suspended - census.taken
+        return cls(
+            objects=sum(row.objects for row in rows),
+            bytes=sum(row.bytes for row in rows),
+            caches=" and ".join(names[:_NAMED]),
+            taken=census.taken,
+            trusted=age < finding.window / 2 and tracking.mode != Mode.EXACT,
+        )
 
 
 def favouring(
@@ -42,6 +80,13 @@ def favouring(
             )
         yield f"the oldest object of this growth is {duration(attribution.oldest)} old"
         yield from _lifetimes(case, attribution)
+    lost = Lost.of(case, finding, attribution)
+    if lost is not None and lost.bytes > _LEAST_LOST * growth.total:
+        yield (
+            f"nothing in the kernel's memory refers to {lost.objects:,} objects "
+            f"({bytes_text(lost.bytes)}) of {lost.caches}, as the census of "
+            f"{show_moment(lost.taken)} found: they cannot be freed any more"
+        )
     if finding.kind == Kind.DEVICE:
         yield "managed memory is counted exactly, resource by resource"
     elif case.now.tracking.mode == Mode.EXACT:
@@ -73,6 +118,13 @@ def contrary(
         )
     if case.now.tracking.mode != Mode.EXACT and 0 < attribution.samples < _FEW:
         yield f"estimated from {attribution.samples} sampled objects"
+    lost = Lost.of(case, finding, attribution)
+    if lost is not None and lost.bytes <= _LEAST_LOST * growth.total and lost.trusted:
+        yield (
+            f"nearly all objects of {lost.caches} were still referred to, as the census of "
+            f"{show_moment(lost.taken)} found: no pointer to them was lost, but a list or cache "
+            "may grow without bound"
+        )
     part = share(attribution, case.now, "reclaimable")
     if part:
         yield f"{part:.0%} of it is reclaimable"

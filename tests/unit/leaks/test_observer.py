@@ -4,18 +4,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from slabmon.base.activity import Activity
+from slabmon.census.model import Census, OrphanObjects
 from slabmon.leaks import series
-from slabmon.leaks.finding import Assessment, Dismissal
+from slabmon.leaks.finding import Assessment, Dismissal, Finding
 from slabmon.leaks.observer import Observer, Patience
 from slabmon.leaks.survivors import AgedFlow, AgedObjects
 from slabmon.model import Snapshot
 from tests.scenarios.host import CacheFacts, Simulation, Stream, World
 from tests.support.builders import NOW_NS, Object, device, tracked
+from tests.support.censuses import census
 
 END, STEP = 2400.0, 15.0
 
@@ -263,3 +266,50 @@ def test_long_intervals_that_stay_are_no_pauses() -> None:
     for shown in Simulation(World([leak()]), np.random.default_rng(5)).run(4800, 120):
         observer.add(shown)
     assert observer.assess().observed == pytest.approx(4800, abs=240)
+
+
+def judged(last: Census | None, sample_bytes: int = 0) -> Finding:
+    """The verdict on the leak with this census in the last snapshot."""
+    observer = Observer(Patience())
+    world = World([leak()], sample_bytes=sample_bytes)
+    shown = list(Simulation(world, np.random.default_rng(5)).run(END, STEP))
+    for each in shown[:-1]:
+        observer.add(each)
+    observer.add(replace(shown[-1], census=last))
+    return observer.assess().verdicts[0]
+
+
+def orphaned(objects: int, module: str | None = "mod", passes: int = 3, **fields: Any) -> Census:
+    row = OrphanObjects(
+        cache="kmalloc-1024", module=module, signature="x", objects=objects, bytes=1024 * objects
+    )
+    snapshot = next(iter(Simulation(World([leak()]), np.random.default_rng(5)).run(STEP, STEP)))
+    taken = snapshot.tracking.since + fields.pop("at", END)
+    return census(passes=passes, taken=taken, orphans=(row,) if objects else (), **fields)
+
+
+@pytest.mark.parametrize("module", ["mod", None])
+def test_orphans_are_evidence_for_a_leak(module: str | None) -> None:
+    found = judged(orphaned(1990, module))
+    (text,) = [text for text in found.evidence_for if "refers to" in text]
+    assert "refers to 1,990 objects (1.9 MiB) of kmalloc-1024" in text
+    assert not any("referred to" in text for text in found.evidence_against)
+
+
+@pytest.mark.parametrize(
+    ("found", "sample_bytes", "told"),
+    [
+        (orphaned(0), 512, True),
+        (orphaned(1990, "other"), 512, True),
+        (orphaned(0), 0, False),  # slabmon's own table refers to all of them
+        (orphaned(0, at=END / 10), 512, False),  # an old census
+        (orphaned(0, passes=1), 512, False),  # that did not look
+        (None, 512, False),
+    ],
+)
+def test_no_orphans_are_evidence_against_a_lost_pointer(
+    found: Census | None, sample_bytes: int, told: bool
+) -> None:
+    verdict = judged(found, sample_bytes)
+    assert told == any("were still referred to" in text for text in verdict.evidence_against)
+    assert not any("refers to" in text for text in verdict.evidence_for)
