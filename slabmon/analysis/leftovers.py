@@ -69,7 +69,6 @@ _FILE_SYSTEM_CACHES = frozenset(
         "__lookup_hash",
         "lookup_one_qstr_excl",
         "lookup_open",
-        "lookup_open.isra.0",
     }
 )
 
@@ -215,10 +214,12 @@ def _function(frame: str) -> str:
 
 def _reason(tracked: Tracked, members: I64, row: LeftStack) -> Reason | None:
     """Return why objects that a process allocated are not judged, or None."""
-    functions = {_function(frame) for frame in row.stack} | {row.site.symbol}
+    names = [_function(frame) for frame in row.stack]
+    # Without what compilers append to the names of clones, as in lookup_open.isra.0.
+    functions = {name.partition(".")[0] for name in (*names, row.site.symbol)}
     if functions & _INTERRUPTS or any(name.startswith(_INTERRUPT_PREFIXES) for name in functions):
         return Reason.INTERRUPT
-    if row.site.symbol in _ALLOCATOR:
+    if row.site.symbol.partition(".")[0] in _ALLOCATOR:
         return Reason.ALLOCATOR
     if "copy_process" in functions and any(name.startswith(_VMALLOC) for name in functions):
         return Reason.KERNEL_STACK

@@ -26,7 +26,7 @@ STACKS = {
     1: OPEN,
     2: ("kmalloc", "alloc_skb", "handle_softirqs", "asm_common_interrupt", "do_syscall_64"),
     3: ("kmalloc", "alloc_slab_obj_exts", "allocate_slab", "do_syscall_64"),
-    4: ("kmalloc", "inode_hook", "alloc_inode", "ext4_iget", "do_syscall_64"),
+    4: ("kmalloc", "inode_hook", "lookup_open.isra.0", "ext4_iget", "do_syscall_64"),
     5: OPEN,
     6: ("kmalloc", "fault_thing", "handle_mm_fault", "asm_exc_page_fault"),
     8: ("kmalloc", "__get_vm_area_node", "__vmalloc_node_range_noprof", "copy_process"),
