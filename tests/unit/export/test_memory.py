@@ -12,7 +12,11 @@ import msgspec
 
 from slabmon.base.fields import Host
 from slabmon.export.memory import to_csv, to_json, to_table
+from slabmon.export.metrics import Daemon
+from slabmon.export.prometheus import Exporter
 from slabmon.memory.ledger import Growth, Ledger, account
+from tests.support.builders import snapshot
+from tests.support.censuses import census
 from tests.support.memory import MIB, TOTAL, reading, scan
 
 LEDGER = dataclasses.replace(
@@ -71,3 +75,18 @@ def test_the_table_reads_from_the_kernel_to_what_is_unaccounted() -> None:
 def test_rows_of_nothing_are_left_out_of_the_table() -> None:
     assert "huge pages" not in to_table(LEDGER)
     assert "SET ASIDE" not in to_table(LEDGER)
+
+
+def test_series_of_all_rows_add_up_with_and_without_struct_pages() -> None:
+    found = dataclasses.replace(snapshot(), memory=reading())
+    for taken in (None, census(memory=scan())):
+        families = Exporter().families(found, Daemon(), census=taken)
+        samples = [sample for family in families.collect() for sample in family.samples]
+        parts = {
+            sample.labels.get("row", sample.name): sample.value
+            for sample in samples
+            if sample.name in ("slabmon_memory_bytes", "slabmon_memory_unaccounted_bytes")
+        }
+        assert sum(parts.values()) == TOTAL
+        assert parts.get("kernel_pages") == (60 * MIB if taken else None)
+        assert "slabmon_memory_uncounted_bytes" in {sample.name for sample in samples}
