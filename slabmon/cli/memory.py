@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slabmon.base.errors import PermissionDenied, SlabmonError
-from slabmon.cli.source_options import add_connect
+from slabmon.cli.source_options import add_connect, refuse_elsewhere
 from slabmon.runtime.progress import share_bar
 
 if TYPE_CHECKING:
@@ -39,6 +39,13 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("table", "json", "csv"), default="table", help="default table"
     )
+    parser.add_argument(
+        "--cpu-seconds",
+        type=float,
+        metavar="N",
+        help="seconds of CPU time that reading struct pages may use, about one for each 80 GiB "
+        f"(default {_CPU_SECONDS:g})",
+    )
     add_connect(parser, "the kernel of this host, which needs root")
     parser.set_defaults(run=run)
 
@@ -47,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     """Run it; return the exit code."""
     from slabmon.export import memory as export
 
+    refuse_elsewhere(options, "cpu_seconds")
     if options.connect is None and os.geteuid() != 0:
         raise PermissionDenied(
             "accounting for all memory needs root; run slabmon memory as root, with sudo, or with "
@@ -56,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         ledger = (
             _from_daemon(options.connect, options.ca_file, progress)
             if options.connect is not None
-            else _from_kernel(progress)
+            else _from_kernel(options.cpu_seconds, progress)
         )
     formats = {"json": export.to_json, "csv": export.to_csv, "table": export.to_table}
     text = formats[options.format](ledger)
@@ -64,14 +72,15 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _from_kernel(progress: Callable[[float], object]) -> Ledger:
+def _from_kernel(cpu_seconds: float | None, progress: Callable[[float], object]) -> Ledger:
     """Return the ledger of this host. Where struct pages cannot be read it says why."""
     from slabmon.kernel.census.run import take_census
     from slabmon.kernel.census.settings import CensusSettings
     from slabmon.memory.ledger import account
 
+    settings = CensusSettings(cpu_seconds=_CPU_SECONDS if cpu_seconds is None else cpu_seconds)
     try:
-        census = take_census(CensusSettings(cpu_seconds=_CPU_SECONDS), progress, pages_only=True)
+        census = take_census(settings, progress, pages_only=True)
     except SlabmonError as error:
         return _without_pages(str(error))
     if census.memory is None:

@@ -97,3 +97,13 @@ def test_a_daemon_is_asked_until_it_has_read_struct_pages(
     answers.append(NotReady("503 the counters could not be read", 60))
     assert main(["memory", "--connect", "http://127.0.0.1:1"]) == 2
     assert "could not be read" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("root")
+def test_cpu_time_is_bounded_and_of_a_local_reading(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["memory", "--cpu-seconds", "2.5"]) == 0
+    capsys.readouterr()
+    assert main(["memory", "--cpu-seconds", "0"]) == 2
+    assert "cpu_seconds is 0" in capsys.readouterr().err
+    assert main(["memory", "--cpu-seconds", "2", "--connect", "http://127.0.0.1:1"]) == 2
+    assert "--cpu-seconds configures a local session" in capsys.readouterr().err
