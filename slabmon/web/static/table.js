@@ -124,8 +124,8 @@ function kind(column) {
 }
 
 function rowName(columns, row) {
-  return row.texts.filter((text, i) => columns[i].kind === "label" && !columns[i].unit && text !== "-")
-    .slice(0, 2).join(" ");
+  const labels = row.texts.filter((text, i) => columns[i].kind === "label" && !columns[i].unit && text !== "-");
+  return [...new Set(labels)].slice(0, 2).join(" ");  // the family of most caches is their name
 }
 
 function exact(column, value, seen) {
