@@ -10,6 +10,7 @@ from slabmon.base.format import human
 from slabmon.tui.browser import SORT_LETTERS, Browser, letter_column
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
+from slabmon.views.columns import ALIASES
 from slabmon.views.view import View
 
 _KEY_WIDTH, _INDENT = 18, 4
@@ -99,6 +100,8 @@ def row_text(browser: Browser, row: int, width: int) -> str:
         if column.name == "stack":
             lines += ["stack, innermost last", *(f"    {f}" for f in text.split(";")), ""]
             continue
+        if column.name == ALIASES:
+            text = human(value, "")
         exact = "" if human(value, "") == text or value is None else f" ({human(value, 'count')})"
         lines += [f"{column.name}: {text}{exact}", _wrapped("    ", column.help, width)]
     return "\n".join(lines)

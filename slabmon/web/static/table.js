@@ -88,7 +88,7 @@ export class Table {
         return;
       }
       say(cell.firstElementChild ?? cell, row.texts[i]);
-      cell.title = exact(column, value, row.seen);
+      cell.title = exact(column, value, row);
       cell.classList.toggle("zero", value === 0);
       cell.classList.toggle("unseen", !row.seen && row.texts[i].endsWith("?"));
     });
@@ -119,16 +119,21 @@ export class Table {
   }
 }
 
+// Labels that say more about a row and do not name it.
+const DESCRIPTIONS = ["aliases", "caller", "component", "family"];
+
 function kind(column) {
   return column.unit ? `number ${column.kind}` : column.kind;
 }
 
 function rowName(columns, row) {
-  const labels = row.texts.filter((text, i) => columns[i].kind === "label" && !columns[i].unit && text !== "-");
-  return [...new Set(labels)].slice(0, 2).join(" ");  // the family of most caches is their name
+  const names = (column, i) => column.kind === "label" && !column.unit && (i === 0 || !DESCRIPTIONS.includes(column.name));
+  const labels = row.texts.filter((text, i) => names(columns[i], i) && text !== "-");
+  return [...new Set(labels)].slice(0, 2).join(" ");
 }
 
-function exact(column, value, seen) {
+function exact(column, value, { seen }) {
+  if (column.name === "aliases") return value ?? "";
   if (typeof value !== "number") return "";
   const text = `${value.toLocaleString("en", { maximumFractionDigits: 9 })} ${column.unit}`;
   return seen || !["estimate", "growth"].includes(column.kind) ? text
