@@ -153,6 +153,25 @@ static __always_inline void read_cache_record(struct cache_record *record, u64 c
 	                          (void *)read_u64(cache + OFF_CACHE_NAME));
 }
 
+/*
+ * The id of the current task's cgroup at a level of the hierarchy, 0 if it is above that. Before
+ * 5.15 tracing programs may not call the helper (kernel commit 95b861a7935b), and before 6.1 a
+ * cgroup has the ids of its ancestors (7f203bc89eb6).
+ */
+static __always_inline u64 ancestor_cgroup_id(u32 level)
+{
+#if OFF_CGROUP_ANCESTOR_IDS
+	u64 cgroup =
+		read_u64(read_u64(bpf_get_current_task() + OFF_TASK_CGROUPS) + OFF_CSS_SET_CGROUP);
+
+	if (level > read_u32(cgroup + OFF_CGROUP_LEVEL))
+		return 0;
+	return read_u64(cgroup + OFF_CGROUP_ANCESTOR_IDS + 8 * level);
+#else
+	return bpf_get_current_ancestor_cgroup_id(level);
+#endif
+}
+
 /* The names sysfs shows: kobject name; subsystem (bus, else class); driver; its module. */
 static __always_inline void read_device_names(u64 device, char *name, char *bus, char *driver,
                                               char *module)

@@ -94,7 +94,7 @@ static __always_inline bool in_exact_cgroup(void)
 
 #pragma unroll
 	for (level = EXACT_LEVEL_FIRST; level <= EXACT_LEVEL_LAST; level++)
-		if (bpf_get_current_ancestor_cgroup_id(level) == EXACT_CGROUP)
+		if (ancestor_cgroup_id(level) == EXACT_CGROUP)
 			return true;
 	return false;
 }

@@ -77,10 +77,11 @@ FUNCTIONS: dict[str, dict[str, Function]] = {
     "7.3": _functions("kmem_cache_alloc_bulk_noprof", "bool", _CACHE, "void *", "bool"),
 }
 
-_OFFSETS = {name: 8 * number for number, name in enumerate(OFFSETS, 1)}
+_BEFORE_61 = {name: 8 * number for number, name in enumerate(OFFSETS, 1)}
+_OFFSETS = {n: offset for n, offset in _BEFORE_61.items() if n != "OFF_CGROUP_ANCESTOR_IDS"}
 _BEFORE_514 = {
     name: offset
-    for name, offset in _OFFSETS.items()
+    for name, offset in _BEFORE_61.items()
     if name not in ("OFF_DEVRES_NAME", "OFF_DEVRES_SIZE")
 }
 
@@ -116,7 +117,7 @@ def facts(kernel: str = "6.18", **changes: Any) -> Facts:
         release=f"{kernel}.0",
         prototypes=PROTOTYPES[kernel],
         functions=FUNCTIONS[kernel],
-        offsets=_BEFORE_514 if kernel == "5.10" else _OFFSETS,
+        offsets={"5.10": _BEFORE_514, "6.0": _BEFORE_61}.get(kernel, _OFFSETS),
         kfunc_get_cache=98_765 if kernel in ("6.18", "7.3") else None,
         recursion_guard=kernel not in ("5.10", "6.0"),
         slab_test=old.get(kernel, _PLAIN.slab_test),

@@ -61,6 +61,10 @@ OFFSETS: dict[str, tuple[str, ...]] = {
     "OFF_MODULE_INIT_BYTES": ("module", "mem[4].size", "init_layout.text_size"),
     "OFF_SKB_DEV": ("sk_buff", "dev"),
     "OFF_NET_DEVICE_DEV": ("net_device", "dev"),
+    "OFF_TASK_CGROUPS": ("task_struct", "cgroups"),
+    "OFF_CSS_SET_CGROUP": ("css_set", "dfl_cgrp"),
+    "OFF_CGROUP_LEVEL": ("cgroup", "level"),
+    "OFF_CGROUP_ANCESTOR_IDS": ("cgroup", "ancestor_ids"),  # before 6.1
 }
 SIZES = ("page", "devres")
 # Added together with the guard that keeps a raw tracepoint program from running inside itself

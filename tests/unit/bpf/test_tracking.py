@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,8 +45,9 @@ def open_native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
         text: Text = (),
         target: Target = EVERYTHING,
         guard: bool = True,
+        **changes: Any,
     ) -> Native:
-        host = facts(recursion_guard=guard)
+        host = facts(recursion_guard=guard, **changes)
         native = Native(make_plan(host, settings, target), tmp_path, monkeypatch)
         native.start(text, caches=target.caches)
         native.set("time", 1000)
@@ -300,6 +302,34 @@ def test_exact_mode_includes_the_cgroups_below(open_native: Open, level: int) ->
         native.set("cgroup", cgroup)
         native.kmalloc(SITE, OBJECTS + 96 * i, 70, 96)
     assert sorted(native.reader.samples()["cgroup"].tolist()) == [12, 123, 1234]
+
+
+@pytest.mark.parametrize("level", [1, ANY_LEVEL])
+def test_before_6_1_ancestors_are_read_from_the_cgroup(open_native: Open, level: int) -> None:
+    """Tracing programs of 5.10 may not call the helper."""
+    settings = replace(SMALL, exact=Filter(cgroup="/x"))
+    target = Target(cgroup=12, level=level)
+    native = open_native(settings, target=target, offsets=facts("6.0").offsets)
+    with_cache(native)
+    at = native.plan.defines
+
+    def word(offset: int, value: int, size: int) -> int:
+        data = bytearray(size)
+        data[offset : offset + 8] = value.to_bytes(8, "little")
+        return native.memory(bytes(data))
+
+    for i, ids in enumerate(((1, 12), (1, 12, 123), (1, 13, 12), (1,))):
+        record = bytearray(1024)
+        record[at["OFF_CGROUP_LEVEL"]] = len(ids) - 1
+        first = at["OFF_CGROUP_ANCESTOR_IDS"]
+        for place, number in enumerate(ids):
+            record[first + 8 * place] = number
+        css_set = word(at["OFF_CSS_SET_CGROUP"], native.memory(bytes(record)), 1024)
+        native.set("task", word(at["OFF_TASK_CGROUPS"], css_set, 1024))
+        native.set("tgid", i)
+        native.kmalloc(SITE, OBJECTS + 96 * i, 70, 96)
+    wanted = [0, 1] if level == 1 else [0, 1, 2]  # the third is not where the kernel has it
+    assert sorted(native.reader.samples()["tgid"].tolist()) == wanted
 
 
 def test_exact_mode_by_process(open_native: Open) -> None:
