@@ -7,13 +7,12 @@ import argparse
 import dataclasses
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost, UsageError
 from slabmon.base.names import cache_family, with_near_names
+from slabmon.cli.daemon_answer import wait_for
 from slabmon.cli.source_options import add_connect, refuse_elsewhere
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.runtime.progress import share_bar
@@ -21,9 +20,6 @@ from slabmon.runtime.progress import share_bar
 if TYPE_CHECKING:
     from slabmon.census.model import Census, CgroupObjects
 
-# How long a daemon may take for a census and how often it is asked. One that wants to be asked
-# again later than _SOON_SECONDS does not take one.
-_DAEMON_SECONDS, _AGAIN_SECONDS, _SOON_SECONDS = 300.0, 0.25, 5.0
 _ORPHANS_CPU_SECONDS = 600.0
 _FAMILY = "family="
 _MOST_BYTES = 64 << 20  # of a file
@@ -104,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     before = None if options.since is None else _read(options.since)
     with share_bar("reading slabs") as progress:
         census = (
-            _from_daemon(options.connect, options.ca_file, progress)
+            wait_for(options.connect, options.ca_file, lambda daemon: daemon.census(), progress)
             if options.connect is not None
             else take_census(settings, progress)
         )
@@ -156,23 +152,6 @@ def _read(path: Path) -> Census:
     if len(data) > _MOST_BYTES:
         raise UsageError(f"--since: {path}: expected a census, got more than {_MOST_BYTES} bytes")
     return from_json(data, f"--since: {path}")
-
-
-def _from_daemon(url: str, ca_file: Path | None, progress: Callable[[float], object]) -> Census:
-    """Return a census of a daemon, which has _DAEMON_SECONDS to take it. Raises NotReady if it does
-    not take one."""
-    from slabmon.sources.daemon import DaemonSource, NotReady
-
-    deadline = time.monotonic() + _DAEMON_SECONDS
-    with DaemonSource(url, ca_file) as source:
-        while True:
-            try:
-                return source.census()
-            except NotReady as error:
-                if error.seconds > _SOON_SECONDS or time.monotonic() >= deadline:
-                    raise
-            progress(0.0)
-            time.sleep(_AGAIN_SECONDS)
 
 
 def only_cache(census: Census, name: str) -> Census:

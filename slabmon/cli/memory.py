@@ -7,12 +7,11 @@ import argparse
 import dataclasses
 import os
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slabmon.base.errors import PermissionDenied, SlabmonError
+from slabmon.cli.daemon_answer import wait_for
 from slabmon.cli.source_options import add_connect, refuse_elsewhere
 from slabmon.runtime.progress import share_bar
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 # CPU time it may take to read struct pages: a second for each 80 GiB, and one to prepare.
 _CPU_SECONDS = 120.0
-# How long a daemon may take to read struct pages and how often it is asked. One that wants to be
-# asked again later than _SOON_SECONDS does not read them.
-_DAEMON_SECONDS, _AGAIN_SECONDS, _SOON_SECONDS = 300.0, 0.25, 5.0
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -62,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         )
     with share_bar("reading struct pages") as progress:
         ledger = (
-            _from_daemon(options.connect, options.ca_file, progress)
+            wait_for(options.connect, options.ca_file, lambda daemon: daemon.memory(), progress)
             if options.connect is not None
             else _from_kernel(options.cpu_seconds, progress)
         )
@@ -101,20 +97,3 @@ def _without_pages(reason: str) -> Ledger:
         raise SlabmonError("memory: /proc/meminfo cannot be read; mount /proc")
     ledger = account(reading)
     return dataclasses.replace(ledger, host=host(), limits=(*ledger.limits, reason))
-
-
-def _from_daemon(url: str, ca_file: Path | None, progress: Callable[[float], object]) -> Ledger:
-    """Return the ledger of a daemon, which has _DAEMON_SECONDS to read struct pages. Raises
-    NotReady if it does not read them."""
-    from slabmon.sources.daemon import DaemonSource, NotReady
-
-    deadline = time.monotonic() + _DAEMON_SECONDS
-    with DaemonSource(url, ca_file) as source:
-        while True:
-            try:
-                return source.memory()
-            except NotReady as error:
-                if error.seconds > _SOON_SECONDS or time.monotonic() >= deadline:
-                    raise
-            progress(0.0)
-            time.sleep(_AGAIN_SECONDS)

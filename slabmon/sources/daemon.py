@@ -194,26 +194,11 @@ class DaemonSource:
     def memory(self) -> Ledger:
         """Return the ledger of all memory, with struct pages that the daemon has just read, or has
         read last if it may not read them now. Raises NotReady while it reads them."""
-        import msgspec
-
-        from slabmon.export.memory import SCHEMA
-        from slabmon.memory.ledger import Ledger
+        from slabmon.export.memory import from_json
 
         path = f"{MEMORY}?max_age={_CENSUS_SECONDS:g}"
         body, _ = self._ask(path, "application/json", _MAX_DOCUMENT)
-        try:
-            schema = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).get("schema", b"")
-            if bytes(schema) != b"%d" % SCHEMA:
-                raise UsageError(
-                    f"{self.url} accounts for memory in another format than this version of "
-                    f"slabmon reads, which is {SCHEMA}"
-                )
-            return msgspec.json.decode(body, type=Ledger)
-        except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-            raise UsageError(
-                f"{self.url}: this version of slabmon does not understand the daemon's account of "
-                f"memory: {escape(str(error).encode())}"
-            ) from error
+        return from_json(body, self.url)
 
     def _ask(self, path: str, content_type: str, limit: int) -> tuple[bytes, Message]:
         """Return body and headers of an answer of this content type."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from slabmon.census.model import Census
-from slabmon.cli import census as command
+from slabmon.cli import daemon_answer
 from slabmon.cli.main import main
 from slabmon.export.census import to_json
 from slabmon.kernel.census import run
@@ -138,7 +138,7 @@ def test_a_daemon_is_asked_until_its_census_is_there(
         return answer
 
     monkeypatch.setattr(DaemonSource, "census", census)
-    monkeypatch.setattr(command, "_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(daemon_answer, "AGAIN_SECONDS", 0)
     assert main(["census", "--connect", "http://127.0.0.1:1", "--cache", "files"]) == 0
     assert "filp" in capsys.readouterr().out
     assert not answers
@@ -155,7 +155,7 @@ def test_a_daemon_is_not_asked_for_ever(
         raise NotReady("503 a census is being taken: 7 % done", 1)
 
     monkeypatch.setattr(DaemonSource, "census", census)
-    monkeypatch.setattr(command, "_DAEMON_SECONDS", 0.0)
+    monkeypatch.setattr(daemon_answer, "DAEMON_SECONDS", 0.0)
     assert main(["census", "--connect", "http://127.0.0.1:1"]) == 2
     assert "7 % done" in capsys.readouterr().err
 

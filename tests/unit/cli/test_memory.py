@@ -12,7 +12,7 @@ import pytest
 
 from slabmon.base.errors import UnsupportedHost
 from slabmon.census.model import Census
-from slabmon.cli import memory as command
+from slabmon.cli import daemon_answer
 from slabmon.cli.main import main
 from slabmon.kernel.census import run
 from slabmon.kernel.census.settings import CensusSettings
@@ -91,7 +91,7 @@ def test_a_daemon_is_asked_until_it_has_read_struct_pages(
         return answer
 
     monkeypatch.setattr(DaemonSource, "memory", memory)
-    monkeypatch.setattr(command, "_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(daemon_answer, "AGAIN_SECONDS", 0)
     assert main(["memory", "--connect", "http://127.0.0.1:1"]) == 0
     assert "UNACCOUNTED" in capsys.readouterr().out
     answers.append(NotReady("503 the counters could not be read", 60))

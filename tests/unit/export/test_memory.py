@@ -8,13 +8,14 @@ import dataclasses
 import io
 import json
 
-import msgspec
+import pytest
 
+from slabmon.base.errors import UsageError
 from slabmon.base.fields import Host
-from slabmon.export.memory import to_csv, to_json, to_table
+from slabmon.export.memory import from_json, to_csv, to_json, to_table
 from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import Exporter
-from slabmon.memory.ledger import Growth, Ledger, account
+from slabmon.memory.ledger import Growth, account
 from tests.support.builders import snapshot
 from tests.support.censuses import census
 from tests.support.memory import MIB, TOTAL, reading, scan
@@ -49,7 +50,13 @@ def test_json_adds_up_and_is_what_a_ledger_is_read_from() -> None:
         "node_bytes": {"0": 10 * MIB, "1": 20 * MIB},
         "stacks": False,
     }
-    assert msgspec.json.decode(text, type=Ledger) == LEDGER
+    assert from_json(text.encode(), "here") == LEDGER
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema":2}', '{"schema":1,"rows":3}'])
+def test_anything_else_is_no_ledger(text: str) -> None:
+    with pytest.raises(UsageError, match="here: "):
+        from_json(text.encode(), "here")
 
 
 def test_csv_has_all_rows_and_adds_up() -> None:
