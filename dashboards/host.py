@@ -310,6 +310,8 @@ def _census() -> list[Panel]:
             "census_cgroup_bytes",
             legend="{{instance}} {{cgroup}} {{state}}",
         ),
+        of_metric("Orphans", "census_orphan_bytes", legend=OWNER),
+        of_metric("Objects nothing refers to", "census_orphan_objects", legend=OWNER),
         series(
             "Certainty of the owners",
             "Memory in use by how certain it is whose it is.",
