@@ -29,6 +29,7 @@ _POINTERS = (
     "sheaves.main",
     "sheaves.spare",
     "sheaves.rcu_free",
+    "sheaf.cache",
     "sheaf.list",
     "sheaf.size",
     "objcg.memcg",

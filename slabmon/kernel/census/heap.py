@@ -14,6 +14,7 @@ from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import GATHER_BYTES, WINDOW_BYTES, Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
 from slabmon.kernel.census.reading import Reading
+from slabmon.kernel.census.stale import Sheaves
 
 NONE = -1
 _LEAF_BITS = 9  # pages of a leaf of _PageTable: 2 MiB of memory
@@ -72,6 +73,7 @@ class Heap:
         self._pages = np.concatenate([slabs.pages, block_bytes // PAGE_BYTES])
         pads = np.concatenate([caches.red_left_pad[slabs.cache], np.zeros(len(blocks), np.int64)])
         self._start = self._direct_map + (self._page[:-1] + pads).astype(np.uint64)
+        self._sheaves = Sheaves(layout, caches)
         self._all = self._wanted = self._table(np.arange(len(self._pages)))
 
     def __len__(self) -> int:
@@ -182,7 +184,7 @@ class Heap:
 
     def contents(self, memory: Memory, numbers: I64) -> Iterator[tuple[I64, U64]]:
         """Yield objects and the words in them, one row for each, in pieces; an object of more than
-        a page is in several."""
+        a page is in several. What is left behind in a sheaf is 0."""
         row = self.rows_of(numbers)
         lengths, addresses = self._length[row], self._addresses(row, numbers)
         order = np.argsort(lengths, kind="stable")
@@ -194,7 +196,10 @@ class Heap:
                 step = WINDOW_BYTES // max(size, 8)
                 for part in np.split(alike, range(step, len(alike), step)) if size else ():
                     raw = memory.gather(addresses[part] + np.uint64(start), size)
-                    yield numbers[part], raw.view(np.uint64)
+                    words = raw.view(np.uint64)
+                    if not start:
+                        self._sheaves.clear(words, length)
+                    yield numbers[part], words
 
     def unit_bits(self, numbers: I64) -> U8:
         """Return a bit for every unit of memory: 1 for those of rows that hold these objects."""
@@ -202,13 +207,19 @@ class Heap:
         units, _ = units_of(self._page[rows] // PAGE_BYTES, self._pages[rows])
         return bits(units, self._end // UNIT + 1)
 
+    def left_behind(self, memory: Memory, holders: I64, addresses: U64) -> Bool:
+        """Return which of the words at these addresses, in these objects, are in a sheaf behind or
+        among its objects."""
+        starts, lengths = self.addresses_of(holders), self.lengths_of(holders)
+        return self._sheaves.hold(memory, starts, lengths, addresses - starts)
+
     def units(self) -> I64:
         """Return the units of memory that the heap lies in."""
         units, _ = units_of(self._page[:-1] // PAGE_BYTES, self._pages)
         return units
 
-    def holders(self, units: I64, at: I64) -> I64:
-        """Return the object that each word lies in, NONE if in none. `at` counts words of the
-        units, one after another."""
+    def places(self, units: I64, at: I64) -> U64:
+        """Return the address of each word. `at` counts words of the units, one after another."""
         unit, word = np.divmod(at, UNIT_WORDS)
-        return self.find(self._direct_map + (units[unit] * UNIT + word * 8).astype(np.uint64))
+        addresses: U64 = self._direct_map + (units[unit] * UNIT + word * 8).astype(np.uint64)
+        return addresses

@@ -52,6 +52,7 @@ _MEMBERS: Mapping[str, tuple[str, ...]] = {
     "sheaves.spare": ("slub_percpu_sheaves.spare",),
     "sheaves.rcu_free": ("slub_percpu_sheaves.rcu_free",),
     "sheaf.list": ("slab_sheaf.barn_list",),
+    "sheaf.cache": ("slab_sheaf.cache",),
     "sheaf.size": ("slab_sheaf.size",),
     "sheaf.objects": ("slab_sheaf.objects",),
     "ext.objcg": ("slabobj_ext.objcg", "slabobj_ext._objcg"),

@@ -44,9 +44,12 @@ class Tracer:
         for words, units in self._words(self.heap.units()):
             places, objects = self.heap.references(words)
             places, objects = places[targets[objects]], objects[targets[objects]]
-            holders = self.heap.holders(units, places)
+            addresses = self.heap.places(units, places)
+            holders = self.heap.find(addresses)
             valid = (holders != NONE) & self.heap.in_use[holders] & ~targets[holders]
-            reached[objects[valid]] = True
+            objects, holders, addresses = objects[valid], holders[valid], addresses[valid]
+            stale = self.heap.left_behind(self._memory, holders, addresses)
+            reached[objects[~stale]] = True
         return reached
 
     def follow(self, reached: Bool, among: Bool) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from slabmon.kernel.census import orphans, reading
 from slabmon.kernel.census.heap import NONE, Heap
+from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import KernelMemory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
 from tests.support.slab_memory import DIRECT_MAP, LAYOUT, VMEMMAP, FakeCache, FakeKernel
@@ -43,7 +45,9 @@ class Host:
         self.changes.get(self.readings, lambda: None)()
         # The slabs are full: which objects are free is said here.
         found = self.kernel.reading(free=self.free)
-        in_use = np.array([0, 32 - sum(32 <= n < 64 for n in self.free)])
+        in_use = np.append(
+            [0, 32 - sum(32 <= n < 64 for n in self.free)], 0 * found.slabs.objects[2:]
+        )
         return reading.Reading(**{**vars(found), "in_use": in_use})
 
     def new(self, *words: int) -> int:
@@ -71,10 +75,10 @@ class Host:
             self._held += 1
         return at
 
-    def orphans(self) -> set[int]:
+    def orphans(self, layout: Layout = LAYOUT) -> set[int]:
         """The addresses of the orphans."""
         memory: KernelMemory = self.kernel.memory  # type: ignore[assignment]
-        found = orphans.find(memory, LAYOUT)
+        found = orphans.find(memory, layout)
         assert found.passes == self.readings
         return set(found.heap.addresses_of(found.numbers).tolist())
 
@@ -141,6 +145,23 @@ def test_references_of_free_objects_do_not_count(host: Host) -> None:
     host.kernel.memory.write_word(freed, lost)
     host.free.add(host.number(freed))
     assert host.orphans() == {lost}
+
+
+def test_what_is_left_behind_in_a_sheaf_does_not_count(host: Host) -> None:
+    """Neither when it is followed, nor when all memory is searched."""
+    offsets = {**LAYOUT.offsets, "sheaf.cache": 16, "sheaf.objects": 32}
+    layout = dataclasses.replace(LAYOUT, offsets=offsets)
+    owner = host.kernel.cache("with_sheaves", 64, cpu_sheaves=0x1000, sheaf_capacity=10)
+    host.kernel.slab(owner)
+    host.free |= set(range(64, 128))
+    linked = host.new()
+    lost = host.new()
+    sheaf = host.new(linked, 0, owner.address, 1, lost)
+    host.hold(sheaf)
+    assert host.orphans(layout) == {lost}
+    host.readings = 0
+    host.kernel.memory.write_word(sheaf + 16, owner.address + 8)  # something else
+    assert host.orphans(layout) == set()
 
 
 def test_page_backed_blocks_hold_references_and_are_orphans_too(host: Host) -> None:
