@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slabmon.base.arrays import U64
+from slabmon.base.arrays import I64, U64
 from slabmon.kernel.census.cache_types import CacheTypes
 from slabmon.kernel.census.contents import NONE, Subjects
 from slabmon.kernel.census.evidence import Evidence, Label, Strength
@@ -52,13 +52,15 @@ def follow(
     memory: Memory,
     read: Reading,
     subjects: Subjects,
+    types: I64,
     named: Pointers,
     caches: CacheTypes,
     structs: Structs,
     symbols: Symbols,
     evidence: Evidence,
 ) -> None:
-    """Name what such members of objects of named caches point to."""
+    """Name what such members point to, in objects of named caches and in subjects, whose structs
+    are `types`."""
     used = _used(named)
     for cache, struct in caches.types.items():
         members = [each for each in _members(structs, struct) if (cache, each.offset) in used]
@@ -66,6 +68,10 @@ def follow(
             addresses = read.objects_in_use(cache)
             for member in members:
                 _follow_member(memory, subjects, symbols, evidence, member, addresses)
+    for struct in np.unique(types[types != 0]).tolist():
+        for member in _members(structs, struct):
+            addresses = subjects.address[types == struct]
+            _follow_member(memory, subjects, symbols, evidence, member, addresses)
 
 
 def _used(named: Pointers) -> set[tuple[int, int]]:

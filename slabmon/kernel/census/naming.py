@@ -77,7 +77,7 @@ def name_subjects(
     roots.follow_variables(memory, read, subjects, symbols, evidence)
     stacks = _stacks(named, caches, structs)
     roots.follow_areas(memory, read, subjects, namer.types, structs, symbols, stacks, evidence)
-    holders.follow(memory, read, subjects, named, caches, structs, symbols, evidence)
+    holders.follow(memory, read, subjects, namer.types, named, caches, structs, symbols, evidence)
     chain = chains.find(subjects, between, namer.choose() == NONE)
     for _ in range(_ROUNDS):
         namer.follow_chains(chain, namer.choose())

@@ -87,7 +87,6 @@ def _areas(subjects: Subjects, types: I64, structs: Structs, stacks: I64) -> _Ar
         structs.offset(struct, name) for name in ("addr", "size", "flags", "pages", "caller")
     ]
     areas = np.flatnonzero(types == struct) if struct else np.zeros(0, np.int64)
-    areas = areas[~np.isin(areas, stacks)]
     if None in members or not len(areas):
         return _Areas(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.uint64))
     start, size, flags, pages, caller = (
@@ -96,4 +95,6 @@ def _areas(subjects: Subjects, types: I64, structs: Structs, stacks: I64) -> _Ar
     kept = (pages != 0) & (flags & np.uint64(_IOREMAP | _USERMAP) == 0)
     kept &= (start | size) % np.uint64(UNIT) == 0
     kept &= (start >= KERNEL) & (size < np.uint64(_LARGEST))
+    # Stacks of tasks that are gone are kept for others: they are asked for at the same place.
+    kept &= ~np.isin(caller, caller[np.isin(areas, stacks)])
     return _Areas(start[kept], size[kept].astype(np.int64), caller[kept])
