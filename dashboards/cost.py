@@ -44,6 +44,18 @@ def panels() -> list[Panel]:
         ),
         of_metric("Resident memory", "process_resident_bytes", legend=PART),
         rows(
+            "Tracking",
+            about("tracking_state"),
+            "short",
+            f"{gauge('tracking_state')} == 1",
+            {"instance": "Host", "state": "State", "Value": "Now"},
+            width=8,
+        ),
+        of_metric("Wakes", "tracking_wakes_total", legend="{{instance}}", width=8),
+        of_metric(
+            "Share of time asleep", "tracking_asleep_seconds_total", legend="{{instance}}", width=8
+        ),
+        rows(
             "Disabled for the budget",
             about("budget_step_taken"),
             "short",
