@@ -231,8 +231,12 @@ class Structs:
         return size <= object_size < size + slack
 
     def _last_array(self, struct: int) -> int:
+        """Return the bytes of the array that a struct ends with, also that of its last member, such
+        as the registers in task_struct.thread; 1 if there is none."""
         members = self._types.members(struct)
         last = self._types.shape(members[-1][2]) if members else None
+        if last is not None and last.kind in (Kind.STRUCT, Kind.UNION):
+            return self._last_array(last.type_id)
         return last.size if last and last.kind is Kind.ARRAY else 1
 
 

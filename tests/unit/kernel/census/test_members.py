@@ -43,6 +43,8 @@ def structs(tmp_path: Path) -> Structs:
     )
     blob.struct("tcp_sock", 2000, [("x", u64, 0)])
     blob.struct("file", 184, [("x", u64, 0)])
+    registers = blob.struct("fpu", 512, [("registers", blob.array(u64, 64), 0)])
+    blob.struct("task_struct", 1000, [("x", u64, 0), ("fpu", registers, 488 * 8)])
     return Structs(Types(Btf(blob.build()), tmp_path))
 
 
@@ -57,6 +59,8 @@ def structs(tmp_path: Path) -> Structs:
         ("pid", 40, "pid"),
         ("TCP", 2000, "tcp_sock"),
         ("filp", 184, "file"),
+        ("task_struct", 800, "task_struct"),  # fewer registers than there can be
+        ("task_struct", 400, None),
         ("kmalloc-192", 192, None),
         ("nothing_like_it", 24, None),
     ],
