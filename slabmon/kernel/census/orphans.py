@@ -45,11 +45,13 @@ class Orphans:
 @dataclass(frozen=True)
 class _Suspects:
     """Objects by address, in order, with their cache's address, 0 for blocks of pages, and a hash
-    of their words."""
+    of their words. `settled` were in a slab whose free objects were all known, in some pass: who
+    frees an object writes to it."""
 
     addresses: U64
     caches: U64
     words: U64
+    settled: Bool
 
 
 def find(
@@ -62,22 +64,24 @@ def find(
     tracer = Tracer(memory, layout, reading, heap)
     reached = tracer.from_outside()
     tracer.follow(reached, heap.in_use)
-    orphans = heap.in_use & ~reached & _settled(reading, heap)
+    orphans = heap.in_use & ~reached
+    settled = _settled(reading, heap)
     passes = 1
     while passes < PASSES and (passes < _LEAST_PASSES or orphans.any()):
         progress(passes / PASSES)
         passes += 1
-        suspects = _suspects(memory, reading, heap, orphans)
+        suspects = _suspects(memory, reading, heap, orphans, settled)
         time.sleep(PAUSE_SECONDS)
         reading = readings.read(memory, layout)
         heap = Heap(reading, layout)
-        orphans = _unchanged(memory, reading, heap, suspects)
+        orphans, settled = _unchanged(memory, reading, heap, suspects)
         tracer = Tracer(memory, layout, reading, heap)
         heap.limit_to(orphans)
         reached = orphans & (tracer.from_outside() | tracer.from_objects(orphans))
         tracer.follow(reached, orphans)
         orphans &= ~reached
-    return Orphans(reading=reading, heap=heap, numbers=np.flatnonzero(orphans), passes=passes)
+    numbers = np.flatnonzero(orphans & settled)
+    return Orphans(reading=reading, heap=heap, numbers=numbers, passes=passes)
 
 
 def _settled(reading: Reading, heap: Heap) -> Bool:
@@ -91,7 +95,9 @@ def _settled(reading: Reading, heap: Heap) -> Bool:
     return settled
 
 
-def _suspects(memory: Memory, reading: Reading, heap: Heap, objects: Bool) -> _Suspects:
+def _suspects(
+    memory: Memory, reading: Reading, heap: Heap, objects: Bool, settled: Bool
+) -> _Suspects:
     numbers = np.flatnonzero(objects)
     addresses = heap.addresses_of(numbers)
     order = np.argsort(addresses, kind="stable")
@@ -99,6 +105,7 @@ def _suspects(memory: Memory, reading: Reading, heap: Heap, objects: Bool) -> _S
         addresses[order],
         _cache_addresses(reading, heap, numbers)[order],
         hashes(memory, heap, numbers)[order],
+        settled[numbers][order],
     )
 
 
@@ -107,8 +114,11 @@ def _cache_addresses(reading: Reading, heap: Heap, numbers: I64) -> U64:
     return addresses
 
 
-def _unchanged(memory: Memory, reading: Reading, heap: Heap, suspects: _Suspects) -> Bool:
-    """Return the objects that are where suspects were, in use, and hold the same words."""
+def _unchanged(
+    memory: Memory, reading: Reading, heap: Heap, suspects: _Suspects
+) -> tuple[Bool, Bool]:
+    """Return which objects are where suspects were, in use, and hold the same words; and which are
+    or were in a slab whose free objects are all known."""
     numbers = heap.find(suspects.addresses)
     rows = np.flatnonzero(numbers != NONE)
     rows = rows[heap.in_use[numbers[rows]]]
@@ -117,7 +127,9 @@ def _unchanged(memory: Memory, reading: Reading, heap: Heap, suspects: _Suspects
     rows = rows[hashes(memory, heap, numbers[rows]) == suspects.words[rows]]
     unchanged = np.zeros(len(heap), bool)
     unchanged[numbers[rows]] = True
-    return unchanged
+    settled = _settled(reading, heap)
+    settled[numbers[rows[suspects.settled[rows]]]] = True
+    return unchanged, settled
 
 
 def hashes(memory: Memory, heap: Heap, numbers: I64) -> U64:
