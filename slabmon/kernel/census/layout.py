@@ -5,7 +5,7 @@ kernel does not have is absent; no kernel version is ever asked for."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from slabmon.base.errors import UnsupportedHost
@@ -26,8 +26,9 @@ _MEMBERS: Mapping[str, tuple[str, ...]] = {
     "slab.inuse": ("slab.inuse", "page.inuse"),
     "slab.objects": ("slab.objects", "page.objects"),
     "slab.exts": ("slab.obj_exts", "slab.memcg_data", "page.obj_cgroups", "page.memcg_data"),
-    # Two bits side by side, in the upper half of the counters; a stride in 7.0 to 7.2.
-    "slab.exts_bits": ("slab.obj_exts_in_object",),
+    # Two bits in the upper half of the counters; a stride in 7.0 to 7.2.
+    "slab.exts_in_object": ("slab.obj_exts_in_object",),
+    "slab.exts_needs_objcg": ("slab.obj_exts_needs_objcg",),
     "slab.stride": ("slab.stride",),
     "cache.name": ("kmem_cache.name",),
     "cache.list": ("kmem_cache.list",),
@@ -85,6 +86,7 @@ _MEMBERS: Mapping[str, tuple[str, ...]] = {
     "array.pptrs": ("bpf_array.pptrs",),
 }
 _ALLOCINFO = Path("/proc/allocinfo")
+_BITS = ("slab.exts_in_object", "slab.exts_needs_objcg")
 _SIZES = ("page", "slabobj_ext")
 _NEEDED = (
     "slab.cache",
@@ -122,6 +124,7 @@ class Layout:
     css_online: int
     css_dying: int
     tagged: bool = False  # whether object extensions hold allocation tags, where that varies
+    masks: Mapping[str, int] = field(default_factory=dict)  # of bit fields, in their byte
 
     def __getitem__(self, member: str) -> int:
         return self.offsets[member]
@@ -151,6 +154,11 @@ class Layout:
                 if offset is not None:
                     offsets[name] = offset
                     break
+        masks = {
+            name: 1 << bit % 8
+            for name in _BITS
+            if (bit := btf.bit(*_MEMBERS[name][0].split("."))) is not None
+        }
         sizes = {name: size for name in _SIZES if (size := btf.size(name)) is not None}
         test, in_flags = find_slab_test(btf)
         missing = [name for name in _NEEDED if name not in offsets]
@@ -170,5 +178,6 @@ class Layout:
             css_online=css.get("CSS_ONLINE", 1 << 1),
             css_dying=css.get("CSS_DYING", 1 << 4),
             # The file is there unless profiling is off for good (slab_obj_ext_has_codetag()).
+            masks=masks,
             tagged="ext.tag" in offsets and _ALLOCINFO.exists(),
         )

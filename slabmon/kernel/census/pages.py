@@ -18,7 +18,6 @@ from slabmon.kernel.census.memory_map import PageRange
 
 _SMALLEST = 64  # struct pages, of 64 bytes, that one page of memory holds
 _COUNTER_BITS = 0x7FFF  # slab->objects shares its half word with slab->frozen
-_IN_OBJECT, _NEEDS_OBJCG = 1, 2  # bits of slab->obj_exts_in_object and obj_exts_needs_objcg
 IN_OBJECT = 0  # as a stride: each extension lies in its object's padding
 EXTS_FLAGS = 7  # OBJEXTS_FLAGS_MASK (include/linux/memcontrol.h); bit 0 only, before 6.10
 
@@ -151,13 +150,20 @@ def _extensions(layout: Layout, pages: U8) -> tuple[U64, I64, Bool]:
         exts = column(pages, layout["slab.exts"], np.uint64) & np.uint64(~EXTS_FLAGS % (1 << 64))
     if "slab.stride" in layout:
         stride = column(pages, layout["slab.stride"], np.uint32).astype(np.int64)
-    if "slab.exts_bits" in layout:
+    if "slab.exts_in_object" in layout:
         # An extension is an element for the cgroup, and one for the tag behind it; or one of them.
-        bits = column(pages, layout["slab.exts_bits"], np.uint8)
-        charged = bits & _NEEDS_OBJCG != 0
+        charged = _bit(layout, pages, "slab.exts_needs_objcg")
         stride *= np.maximum(charged.astype(np.int64) + layout.tagged, 1)
-        stride = np.where(bits & _IN_OBJECT, IN_OBJECT, stride)
+        stride = np.where(_bit(layout, pages, "slab.exts_in_object"), IN_OBJECT, stride)
     return exts, stride, charged
+
+
+def _bit(layout: Layout, pages: U8, name: str) -> Bool:
+    """Return a bit field of one bit; it is set where the kernel does not have it."""
+    if name not in layout:
+        return np.ones(len(pages), bool)
+    bit: Bool = column(pages, layout[name], np.uint8) & layout.masks[name] != 0
+    return bit
 
 
 def _large(memory: Memory, layout: Layout, vmemmap: int, pfns: I64, pages: U8) -> LargePages:

@@ -34,7 +34,7 @@ def owner_rows(memory: Memory, layout: Layout, read: Reading) -> tuple[OwnedObje
     slabs = read.slabs
     rows = np.flatnonzero(slabs.exts != 0)
     member = np.full(len(rows), layout["ext.tag"])
-    if "slab.exts_bits" in layout:
+    if "slab.exts_in_object" in layout:
         if not layout.tagged:
             return ()
         member = np.where(slabs.charged[rows], layout.sizes["slabobj_ext"], 0)

@@ -208,7 +208,7 @@ class Btf:
         return None if type_id is None else self._type(type_id)[3]
 
     def _members(self, type_id: int, depth: int = 0) -> Iterable[tuple[str, int, int]]:
-        """Yield name, type id and byte offset of each member, also of anonymous members'."""
+        """Yield name, type id and offset in bits of each member, also of anonymous members'."""
         if depth > _MAX_DEPTH:
             raise BtfError("BTF types contain themselves")
         _, kind, vlen, _ = self._type(type_id)
@@ -221,12 +221,12 @@ class Btf:
             position += 12
             bits = offset & 0xFFFFFF if flagged else offset
             if name:
-                yield self._name(name), member, bits // 8
+                yield self._name(name), member, bits
             else:
                 for inner, inner_type, inner_offset in self._members(
                     self._strip(member), depth + 1
                 ):
-                    yield inner, inner_type, bits // 8 + inner_offset
+                    yield inner, inner_type, bits + inner_offset
 
     def _strip(self, type_id: int) -> int:
         """Return the type behind const, volatile, restrict, type tags and typedefs."""
@@ -301,9 +301,9 @@ class Btf:
             if type_id is None:
                 return None
             name, _, index = part.partition("[")
-            for member, member_type, member_offset in self._members(self._strip(type_id)):
+            for member, member_type, bits in self._members(self._strip(type_id)):
                 if member == name:
-                    type_id, offset = member_type, offset + member_offset
+                    type_id, offset = member_type, offset + bits // 8
                     break
             else:
                 return None
@@ -313,6 +313,14 @@ class Btf:
                 type_id = element
                 offset += int(index.rstrip("]")) * self._type(self._strip(element))[3]
         return None if type_id is None else Member(offset, type_id)
+
+    def bit(self, struct_name: str, name: str) -> int | None:
+        """Return the offset of a member in bits, which of bit fields need not be one of bytes, or
+        None."""
+        type_id = self.find("struct", struct_name)
+        if type_id is None:
+            return None
+        return next((bits for member, _, bits in self._members(type_id) if member == name), None)
 
     def offset(self, struct_name: str, *paths: str) -> int | None:
         """Return the byte offset of the first of these members that exists, or None."""

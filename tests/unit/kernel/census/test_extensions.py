@@ -15,14 +15,14 @@ from slabmon.kernel.census.layout import Layout
 from tests.support.slab_memory import LAYOUT, OFFSETS, STRUCT_PAGE, VMEMMAP, FakeKernel
 
 ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-IN_OBJECT, NEEDS_OBJCG = 1, 2
+IN_OBJECT, NEEDS_OBJCG = 4, 16
+BITS = {"slab.exts_in_object": IN_OBJECT, "slab.exts_needs_objcg": NEEDS_OBJCG}
 
 
 def with_bits(tagged: bool, **offsets: int) -> Layout:
     """A kernel of 7.3: two bits of a slab say where extensions lie and what they are."""
-    return dataclasses.replace(
-        LAYOUT, offsets={**OFFSETS, "slab.exts_bits": 44, **offsets}, tagged=tagged
-    )
+    offsets = {**OFFSETS, **dict.fromkeys(BITS, 44), **offsets}
+    return dataclasses.replace(LAYOUT, offsets=offsets, masks=BITS, tagged=tagged)
 
 
 def set_bits(kernel: FakeKernel, pfn: int, bits: int) -> None:

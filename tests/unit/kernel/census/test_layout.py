@@ -52,7 +52,8 @@ def new(*tag: str) -> Kernel:
     kernel = Kernel()
     kernel.struct("page", "flags", "a", "b", "c", "d", "e", page_type=384, memcg_data=448)
     members = ("flags", "slab_cache", "a", "b", "freelist")
-    bits = {"inuse": 320, "objects": 336, "obj_exts_in_object": 352, "obj_exts": 448}
+    bits = {"inuse": 320, "objects": 336, "obj_exts": 448}
+    bits |= {"obj_exts_in_object": 352, "obj_exts_needs_objcg": 353}
     kernel.struct("slab", *members, **bits)
     kernel.struct("slabobj_ext", "_objcg", *tag, size=8)
     pair = kernel.struct("kmem_cache_per_node_ptrs", "barn", "node", size=16)
@@ -78,7 +79,8 @@ def test_struct_page_describes_slabs_on_old_kernels() -> None:
 def test_struct_slab_and_page_types_on_new_ones() -> None:
     layout = new().layout()
     assert layout["slab.cache"] == 8
-    assert layout["slab.exts_bits"] == 44
+    assert (layout["slab.exts_in_object"], layout["slab.exts_needs_objcg"]) == (44, 44)
+    assert layout.masks == {"slab.exts_in_object": 1, "slab.exts_needs_objcg": 2}
     assert layout["slab.exts"] == 56
     assert layout["ext.objcg"] == 0
     assert layout["cache.barn[1]"] - layout["cache.barn[0]"] == 16

@@ -61,6 +61,9 @@ def test_bit_fields_give_the_byte_they_begin_in(btf: Btf) -> None:
     assert btf.offset("bits", "low") == 0
     assert btf.offset("bits", "high") == 0
     assert btf.offset("bits", "next") == 8
+    assert [btf.bit("bits", name) for name in ("low", "high", "next")] == [0, 3, 64]
+    assert btf.bit("page", "private") == 128
+    assert btf.bit("bits", "absent") is btf.bit("absent", "low") is None
 
 
 def test_the_first_name_that_exists_is_taken(btf: Btf) -> None:
