@@ -30,11 +30,6 @@ def panels() -> list[Panel]:
         of_metric(
             "Measured runs of BPF programs", "bpf_runs_total", legend="{{instance}} {{program}}"
         ),
-        of_metric("State of tracking", "tracking_state", legend="{{instance}} {{state}}", width=8),
-        of_metric("Waking", "tracking_wakes_total", legend="{{instance}}", width=8),
-        of_metric(
-            "Share of time asleep", "tracking_asleep_seconds_total", legend="{{instance}}", width=8
-        ),
         series(
             "Memory",
             "Resident memory of the processes, with a share of shared pages, and BPF memory.",

@@ -137,9 +137,11 @@ def test_what_belongs_to_a_row_is_turned_through() -> None:
         await terminal.press("enter")
         assert "caches > kmalloc-64 > sites" in terminal.text
         await terminal.press("tab")
+        assert "caches > kmalloc-64 > callers" in terminal.text
+        await terminal.press("tab")
         assert "caches > kmalloc-64 > processes" in terminal.text
         assert terminal.names == ["dd", "cat"]
-        await terminal.press("shift+tab", "shift+tab")
+        await terminal.press("shift+tab", "shift+tab", "shift+tab")
         assert "caches > kmalloc-64 > census" in terminal.text
         await terminal.press("shift+tab")
         assert "caches > kmalloc-64 > owners" in terminal.text
