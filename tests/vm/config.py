@@ -110,7 +110,9 @@ def locked(name: str) -> Locked:
 def write_lock(entries: dict[str, Locked]) -> None:
     """Write the lock in the order of kernels.toml, so that a diff shows only what moved."""
     lines = [
+        # REUSE-IgnoreStart
         "# SPDX-License-Identifier: Apache-2.0",
+        # REUSE-IgnoreEnd
         "# Written by `python -m tests.vm --relock`: do not edit.",
     ]
     for name in kernels():
