@@ -12,6 +12,7 @@ import os
 import random
 import secrets
 import shutil
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -44,6 +45,16 @@ def _missing(marker: str) -> str | None:
     if marker == "vm" and shutil.which("apt-get") is None:
         return "virtual machines are made from Debian packages"
     return None
+
+
+def pytest_configure() -> None:
+    """Let commands of tests start with the usual actions for signals of a terminal: a shell that
+    runs the tests in the background has them ignored, and a command cannot undo that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
