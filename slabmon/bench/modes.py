@@ -17,7 +17,8 @@ from slabmon.kernel.settings import Settings
 from slabmon.kernel.tracker import Tracker
 
 NOTHING, FLOOR = "nothing", "empty programs"
-_NO_CACHE = "no cache has this name"
+# The cache of kmem_cache itself (mm/slub.c): in every kernel, and used only when a cache is made.
+_IDLE_CACHE = "kmem_cache"
 # r0 = 0; exit
 _EMPTY = struct.pack("<BBhi", 0xB7, 0, 0, 0) + struct.pack("<BBhi", 0x95, 0, 0, 0)
 _EVENTS = ("kmalloc", "kfree", "kmem_cache_alloc", "kmem_cache_free")
@@ -97,8 +98,8 @@ SLABMON = {
     "counters": ("counts only: a sample every GiB", Settings(sample_bytes=1 << 30)),
     "default": ("counts, and a sample every 128 KiB with its stack", Settings()),
     "exact, filtered": (
-        "every object of one cache, which does not exist",
-        Settings(exact=Filter(cache=_NO_CACHE)),
+        "every object of one cache, from which nothing is allocated meanwhile",
+        Settings(exact=Filter(cache=_IDLE_CACHE)),
     ),
     "exact": (
         "every object, without stacks",

@@ -202,7 +202,7 @@ def _family(functions: Sequence[Symbol]) -> str:
     alike = [name for name in names if name.lstrip("_").partition("_")[0] == word]
     if len(alike) == 1:
         return alike[0]
-    prefix = os.path.commonprefix(alike)  # noqa: RUF071  character by character is meant
+    prefix = os.path.commonprefix(alike)  # noqa: RUF071  # character by character is meant
     return f"{prefix[: prefix.rfind('_') + 1] or prefix}*"
 
 

@@ -18,7 +18,8 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.web import Application
 
-import slabmon.analysis.drivers  # noqa: F401  # see above
+import slabmon.analysis.drivers  # see above
+import slabmon.analysis.families  # noqa: F401  # see above
 from slabmon.web.serving.connections import Connections
 from slabmon.web.settings import WebSettings
 

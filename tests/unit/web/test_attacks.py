@@ -128,7 +128,7 @@ def parameters() -> dict[str, list[str]]:
     def spy(self: RequestHandler, name: str, *arguments: object, **options: object) -> object:
         if name not in asked[self.request.path]:
             asked[self.request.path].append(name)
-        return original(self, name, *arguments, **options)  # type: ignore[call-overload]
+        return original(self, name, *arguments, **options)  # type: ignore[call-overload]  # as given
 
     class Censuses:
         async def census(self, max_age: float) -> CensusNow:

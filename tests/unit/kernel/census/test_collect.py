@@ -54,7 +54,7 @@ def taken(monkeypatch: pytest.MonkeyPatch, asked: bool, error: BaseException | N
     monkeypatch.setattr(orphans, "find", find)
     monkeypatch.setattr(orphan_rows, "rows", answer((ORPHAN,)))
     settings = CensusSettings(orphans=asked)
-    return collect.take(kernel.memory, LAYOUT, None, settings)  # type: ignore[arg-type]
+    return collect.take(kernel.memory, LAYOUT, None, settings)  # type: ignore[arg-type]  # a fake
 
 
 def test_orphans_are_in_the_census_if_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,11 +58,11 @@ def message(kind: int, body: bytes) -> bytes:
 def test_a_dump_is_read_to_its_end() -> None:
     first = message(30, bytes(4) + b"first") + bytes(3) + message(30, bytes(4) + b"second..")
     channel = Channel(first, message(30, bytes(4) + b"last") + message(3, bytes(4)))
-    answers = list(page_pools._answers(channel, dump=True))  # type: ignore[arg-type]
+    answers = list(page_pools._answers(channel, dump=True))  # type: ignore[arg-type]  # a fake
     assert answers == [b"first", b"second..", b"last"]
 
 
 def test_a_refusal_is_an_error() -> None:
     refused = message(2, (-2).to_bytes(4, "little", signed=True) + bytes(16))
     with pytest.raises(FileNotFoundError):
-        list(page_pools._answers(Channel(refused), dump=False))  # type: ignore[arg-type]
+        list(page_pools._answers(Channel(refused), dump=False))  # type: ignore[arg-type]  # a fake

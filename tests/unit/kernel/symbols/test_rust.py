@@ -18,8 +18,10 @@ from slabmon.kernel.symbols.rust import demangled
         ("_RNvNvC1a1b1c", "a::b::c"),
         ("_RNCNvC7mycrate4main0B3_", "mycrate::main::{closure#0}"),
         ("_RNCNvC7mycrate4mains_0B3_", "mycrate::main::{closure#1}"),
-        ("_RNvMsr_NtCs3ssYzQotkvD_3std4pathNtB5_7PathBuf3newCs15kBYyAo9fc_7mycrate",
-         "<std::path::PathBuf>::new"),
+        (
+            "_RNvMsr_NtCs3ssYzQotkvD_3std4pathNtB5_7PathBuf3newCs15kBYyAo9fc_7mycrate",
+            "<std::path::PathBuf>::new",
+        ),
         ("_RINvNtC3std3mem8align_ofjdE", "std::mem::align_of<usize, f64>"),
         ("_RINvC7mycrate3fooKj1f_E", "mycrate::foo<31>"),
         ("_RINvC7mycrate3fooKin2_E", "mycrate::foo<-2>"),
@@ -31,13 +33,17 @@ from slabmon.kernel.symbols.rust import demangled
         ("_RINvC1a1bDNtC1c1dEL_E", "a::b<dyn c::d>"),
         ("_RNvC7mycrateu8gdel_5qa", "mycrate::gödel"),
         # As in rust/kernel and rust_binder.
-        ("_RNvXs_NtNtCs1_6kernel5alloc9allocatorNtB4_7KmallocNtB6_9Allocator7realloc",
-         "<kernel::alloc::allocator::Kmalloc as kernel::alloc::Allocator>::realloc"),
-        ("_RNvMs_NtCsabc_6kernel4listINtB4_4ListNtCs5_11rust_binder4NodeE4push",
-         "<kernel::list::List<rust_binder::Node>>::push"),
+        (
+            "_RNvXs_NtNtCs1_6kernel5alloc9allocatorNtB4_7KmallocNtB6_9Allocator7realloc",
+            "<kernel::alloc::allocator::Kmalloc as kernel::alloc::Allocator>::realloc",
+        ),
+        (
+            "_RNvMs_NtCsabc_6kernel4listINtB4_4ListNtCs5_11rust_binder4NodeE4push",
+            "<kernel::list::List<rust_binder::Node>>::push",
+        ),
         ("_RNvMNtC6binder6threadNtB2_6Thread3new.llvm.1234567", "<binder::thread::Thread>::new"),
     ],
-)  # fmt: skip
+)
 def test_a_mangled_name_is_shown_as_its_path(mangled: str, shown: str) -> None:
     assert demangled(mangled) == shown
 

@@ -110,7 +110,7 @@ class Profiled(ProfileTest):
         async def refuse(*_: object) -> bytes:
             raise TimeoutError
 
-        self.context.profiles.present = refuse  # type: ignore[assignment]
+        self.context.profiles.present = refuse  # type: ignore[assignment]  # never returns
         assert self.get(PATHS[0]).code == 503
 
 
