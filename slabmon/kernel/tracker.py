@@ -17,7 +17,7 @@ from slabmon.analysis.sampling import Grouped
 from slabmon.base.activity import Activity
 from slabmon.base.arrays import I32, Bool, Records
 from slabmon.base.clock import suspended
-from slabmon.base.errors import UsageError
+from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.base.escape import escape
 from slabmon.base.fields import Host
 from slabmon.base.losses import DEVICE_LEDGER_DISAGREEMENT, DEVICE_WALK_FAILED, RECURSION_PREFIX
@@ -45,7 +45,13 @@ from slabmon.kernel.probe.components import Components
 from slabmon.kernel.probe.facts import Facts, node_of_cpu
 from slabmon.kernel.probe.gfp import STABLE_BITS, classifier
 from slabmon.kernel.probe.slabinfo import SlabDirectory
-from slabmon.kernel.programs import ALLOCATION_EVENTS, PAGE_EVENTS, Direction, attachments
+from slabmon.kernel.programs import (
+    ALLOCATION_EVENTS,
+    BY_NAME,
+    PAGE_EVENTS,
+    Direction,
+    attachments,
+)
 from slabmon.kernel.session_state import Checkpoint, Pauses, SessionState
 from slabmon.kernel.settings import When
 from slabmon.kernel.symbols.kallsyms import UNKNOWN, Location, Symbols
@@ -234,8 +240,7 @@ class Tracker:
         """Attach all but what counts allocation events, and walk the devices once."""
         plan, programs = self.plan, self.programs
         missing = plan.attach.keys() - _COUNTERS - programs.attached_events
-        failed = programs.attach(plan, missing, required=False)
-        self.features |= {e: FeatureState(State.OFF, reason) for e, reason in failed.items()}
+        self._attach_optional(missing)
         if self.features["device_inventory"].state != State.OFF:
             walker = Walker(
                 programs,
@@ -257,9 +262,15 @@ class Tracker:
         )
         missing = plan.attach.keys() - programs.attached_events
         if "pages" not in self.shed:
-            failed = programs.attach(plan, missing & PAGE_EVENTS, required=False)
-            self.features |= {e: FeatureState(State.OFF, reason) for e, reason in failed.items()}
+            self._attach_optional(missing & PAGE_EVENTS)
         programs.attach(plan, missing & ALLOCATION_EVENTS, required=True)
+
+    def _attach_optional(self, events: Set[str]) -> None:
+        """Attach to these events of the plan. Features whose events the kernel refuses are off."""
+        failed = self.programs.attach(self.plan, events, required=False)
+        for event, reason in failed.items():
+            feature = BY_NAME[self.plan.attach[event]].feature
+            self.features[feature] = FeatureState(State.OFF, reason)
 
     @property
     def awake(self) -> bool:
@@ -270,11 +281,15 @@ class Tracker:
         """Detach what counts allocation events. Counters stand still until wake()."""
         if not self.awake:
             return
+        self._pause()  # a process that adopts the session ends what a kill interrupts
         # Frees last: an object whose free is missed and that is allocated again looks like one of
         # a cache whose frees cannot be seen.
         for direction in (Direction.ALLOC, Direction.FREE):
             self.programs.detach(attachments(direction))
             self._follow_attachments()
+        self._pause()
+
+    def _pause(self) -> None:
         self.pauses = replace(self.pauses, began=time.monotonic())
         self._unsaved = True
         self._save()
@@ -285,20 +300,29 @@ class Tracker:
         if self.pauses.began is None:
             return
         self.reader.forget_tracked()
-        self._update_caches()
-        slots = self.reader.slots()
-        rows = self._columns(Allocations.of(slots[slots["site"] != 0]))
-        sums = assemble.cache_sums(rows, self.reader.frees(), self._directory, 0, {})
-        self._attach_counters()
+        net = self._net()
+        try:
+            self._attach_counters()
+        except SlabmonError:
+            self.programs.detach(_COUNTERS)  # what was attached before the refusal
+            raise
         self.pauses = Pauses(
             seconds=self.pauses.seconds + time.monotonic() - self.pauses.began,
             wakes=self.pauses.wakes + 1,
             reason=reason,
-            net={name: entry.allocs - entry.frees for name, (_, entry) in sums.items()},
+            net=net,
         )
         self._follow_attachments()
         self._unsaved = True
         self._save()
+
+    def _net(self) -> dict[str, int]:
+        """Return allocations minus frees counted so far, by cache."""
+        self._update_caches()
+        slots = self.reader.slots()
+        rows = self._columns(Allocations.of(slots[slots["site"] != 0]))
+        sums = assemble.cache_sums(rows, self.reader.frees(), self._directory, 0, {})
+        return {name: entry.allocs - entry.frees for name, (_, entry) in sums.items()}
 
     def _follow_attachments(self) -> None:
         if self.checkpoint is not None:
@@ -352,10 +376,8 @@ class Tracker:
             if "pages" in collectors:
                 self.programs.detach(PAGE_EVENTS)
             else:
-                missing = PAGE_EVENTS - self.programs.attached_events
-                failed = self.programs.attach(self.plan, missing, required=False)
-                for reason in failed.values():
-                    self.features["pages"] = FeatureState(State.DEGRADED, reason)
+                missing = PAGE_EVENTS & self.plan.attach.keys()
+                self._attach_optional(missing - self.programs.attached_events)
             self._follow_attachments()
 
     @property

@@ -46,6 +46,7 @@ class Session(SimpleNamespace):
 
     set_sample_interval = Tracker.set_sample_interval
     shed_load = Tracker.shed_load
+    _attach_optional = Tracker._attach_optional
     awake = Tracker.awake
     _follow_attachments = Tracker._follow_attachments
 

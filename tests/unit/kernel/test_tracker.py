@@ -3,23 +3,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from slabmon.base.errors import UsageError
+from slabmon.base.errors import UnsupportedHost, UsageError
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.exact_target import EVERYTHING, Target, find_target
-from slabmon.kernel.planning.plan import make_plan
+from slabmon.kernel.planning.plan import Plan, make_plan
 from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.cgroups import Cgroups
 from slabmon.kernel.probe.components import Components
+from slabmon.kernel.programs import Direction, attachments
+from slabmon.kernel.session_state import Pauses
 from slabmon.kernel.settings import Settings
 from slabmon.kernel.symbols.kallsyms import UNKNOWN
 from slabmon.kernel.tracker import Tracker
-from slabmon.model import Slabinfo, State
+from slabmon.model import FeatureState, Slabinfo, State
 from tests.support.hosts import facts, without
 from tests.support.kallsyms import MODULE, Host, drivers
 
@@ -170,3 +173,86 @@ def test_slabinfo_is_not_read_where_that_is_refused(
     assert Session(host, Settings())._slabinfo() == row
     assert Session(host, Settings(slabinfo=False))._slabinfo() == {}
     assert len(reads) == 1
+
+
+COUNTERS = attachments(Direction.ALLOC) | attachments(Direction.FREE)
+
+
+class FakePrograms:
+    """Attachments of a kernel that refuses some events."""
+
+    def __init__(self, refused: Set[str] = frozenset()) -> None:
+        self.attached_events: set[str] = set()
+        self.refused = refused
+
+    def attach_hooks(self, plan: Plan) -> dict[str, str]:
+        self.attached_events |= plan.hooks.keys()
+        return {}
+
+    def attach(self, plan: Plan, events: Set[str], required: bool) -> dict[str, str]:
+        self.attached_events |= events - self.refused
+        failed = dict.fromkeys(events & self.refused, "cannot attach: refused")
+        if failed and required:
+            raise UnsupportedHost("the kernel refused")
+        return failed
+
+    def detach(self, events: Set[str]) -> None:
+        self.attached_events -= events
+
+
+class Sleeper(SimpleNamespace):
+    """A tracker that sleeps and wakes, on fake programs; `saved` is its stored state."""
+
+    awake: Any = Tracker.awake
+    sleep: Any = Tracker.sleep
+    wake: Any = Tracker.wake
+    _attach_counters: Any = Tracker._attach_counters
+    _attach_optional: Any = Tracker._attach_optional
+    _pause: Any = Tracker._pause
+
+    def __init__(self, refused: Set[str] = frozenset()) -> None:
+        plan = make_plan(facts(), Settings(pages=True))
+        super().__init__(
+            plan=plan,
+            features=dict(plan.features),
+            shed=frozenset(),
+            programs=FakePrograms(refused),
+            reader=SimpleNamespace(forget_tracked=lambda: None),
+            pauses=Pauses(began=1.0),
+            saved=[],
+            _net=lambda: {"kmalloc-64": 3},
+            _save=lambda: self.saved.append((self.awake, self.counting)),
+            _follow_attachments=lambda: None,
+        )
+
+    @property
+    def counting(self) -> bool:
+        return bool(self.programs.attached_events & COUNTERS)
+
+
+def test_a_refused_wake_leaves_nothing_attached() -> None:
+    session = Sleeper(refused={"kfree"})
+    with pytest.raises(UnsupportedHost):
+        session.wake("test")
+    assert not session.awake
+    assert not session.counting, "frees alone would be counted as if it was awake"
+    session.programs.refused = frozenset()
+    session.wake("test")
+    assert session.awake
+    assert session.counting
+    assert session.pauses.net == {"kmalloc-64": 3}
+
+
+def test_a_kill_in_the_middle_of_falling_asleep_leaves_a_session_that_sleeps() -> None:
+    session = Sleeper()
+    session.wake("test")
+    session.saved.clear()
+    session.sleep()
+    assert session.saved == [(False, True), (False, False)], "stored before anything is detached"
+
+
+def test_an_event_that_is_refused_disables_its_feature() -> None:
+    session = Sleeper(refused={"mm_page_alloc"})
+    session.wake("test")
+    assert session.features.keys() == session.plan.features.keys()
+    assert session.features["pages"] == FeatureState(State.OFF, "cannot attach: refused")
