@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 AWAKE_SECONDS = 1800.0
 REQUESTED = "somebody looks, or growth is being judged"
 SCHEDULED = "tracking.wake_interval has passed"
+ALWAYS = "tracking.when is always"
 
 
 class Tracking(Protocol):
@@ -36,7 +37,7 @@ class Tracking(Protocol):
         ...
 
     def sleep(self) -> None:
-        """Stop to count them."""
+        """Stop counting them."""
         ...
 
 
@@ -62,16 +63,19 @@ class Waking:
         self._rising = Rising(memory)
         self._until = loop.time() + (AWAKE_SECONDS if tracking.awake else 0.0)
         self._scheduled = loop.time() + self._interval
+        self._reason = ALWAYS
+        self._refused = False
         # An earlier daemon may have left the session in a state that these settings exclude.
         if self._when == When.ALWAYS:
-            self._wake("tracking.when is always")
+            self._wake()
+            loop.every(PERIOD_SECONDS, self._wake)
         elif self._when == When.OFF:
             self._tracking.sleep()
         else:
             loop.every(PERIOD_SECONDS, self._look)
 
     def request(self) -> None:
-        """Be awake for AWAKE_SECONDS from now on, unless tracking is off."""
+        """Be awake for AWAKE_SECONDS from now on, where tracking.when is auto."""
         if self._when == When.AUTO:
             self._need(REQUESTED)
 
@@ -83,20 +87,28 @@ class Waking:
         if self._interval and self._loop.time() >= self._scheduled:
             self._scheduled = self._loop.time() + self._interval
             self._need(SCHEDULED)
-        if self._tracking.awake and self._loop.time() >= self._until:
+        if self._loop.time() < self._until:
+            self._wake()
+        elif self._tracking.awake:
             self._tracking.sleep()
             log.info("tracking sleeps: nothing grew for %s", duration(AWAKE_SECONDS))
 
     def _need(self, reason: str) -> None:
         self._until = self._loop.time() + AWAKE_SECONDS
-        self._wake(reason)
+        self._reason = reason
+        if not self._refused:
+            self._wake()
 
-    def _wake(self, reason: str) -> None:
+    def _wake(self) -> None:
+        """Wake, unless awake. What the kernel refuses is tried again every PERIOD_SECONDS."""
         if self._tracking.awake:
             return
         try:
-            self._tracking.wake(reason)
+            self._tracking.wake(self._reason)
         except SlabmonError as error:
-            log.error("tracking cannot wake: %s", error)
+            if not self._refused:
+                log.error("tracking cannot wake: %s", error)
+            self._refused = True
         else:
-            log.info("tracking wakes: %s", reason)
+            self._refused = False
+            log.info("tracking wakes: %s", self._reason)

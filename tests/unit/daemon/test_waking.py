@@ -115,8 +115,20 @@ def test_a_refusal_is_logged_and_tried_again(case: Case, caplog: pytest.LogCaptu
     waking = case.begin(AUTO)
     case.tracking.refuses = True
     waking.request()
-    assert not case.tracking.awake
-    assert "the kernel refused" in caplog.text
-    case.tracking.refuses = False
     waking.request()
+    case.pass_time(60)
+    assert not case.tracking.awake
+    assert caplog.text.count("the kernel refused") == 1
+    case.tracking.refuses = False
+    case.pass_time(PERIOD_SECONDS)
+    assert case.tracking.awake
+    assert case.tracking.reasons == [REQUESTED]
+
+
+def test_always_tries_again_until_it_is_awake(case: Case) -> None:
+    case.tracking.refuses = True
+    case.begin(Settings())
+    assert not case.tracking.awake
+    case.tracking.refuses = False
+    case.pass_time(PERIOD_SECONDS)
     assert case.tracking.awake
