@@ -77,12 +77,13 @@ class Rising:
         floor_due = now - self._floor_at >= _FLOOR_SECONDS
         if floor_due:
             self._floor_at = now
-        self._courses = {name: self._courses.get(name, _Course()) for name in levels}
+        self._courses = {name: self._courses.get(name) or _Course() for name in levels}
         rising = []
         for name, level in levels.items():
             course = self._courses[name]
             course.recent.append(level.bytes)
-            course.lowest = min(level.bytes, course.lowest or level.bytes)
+            lowest = level.bytes if course.lowest is None else course.lowest
+            course.lowest = min(level.bytes, lowest)
             if floor_due:
                 course.floors.append(course.lowest)
                 course.lowest = None

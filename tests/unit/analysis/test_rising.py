@@ -67,3 +67,7 @@ def test_an_amount_that_vanishes_is_forgotten() -> None:
     for i in range(7):
         rising.add(i * PERIOD_SECONDS, {"cache a": Level(i * 2 * MIB)} if i != 3 else {})
     assert not rising.add(70, {"cache a": Level(20 * MIB)})
+
+
+def test_the_floor_of_an_amount_that_is_0_at_times_is_0() -> None:
+    assert not follow(lambda t: 0 if t % 20 >= 10 else 50 * MIB + 20_000 * t, 7200)
