@@ -7,6 +7,7 @@ from pathlib import Path
 
 from slabmon.analysis.rising import Level
 from slabmon.kernel.devres.ledger import Ledger
+from slabmon.kernel.memory.counters import parse_meminfo
 from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.slabinfo import SlabDirectory
 
@@ -41,8 +42,8 @@ class Levels:
         if self._ledger is not None:
             for (bus, name), held in self._ledger.managed_bytes().items():
                 levels[f"device {bus}/{name}"] = Level(held)
-        for line in self._meminfo.read_text().splitlines():
-            field, _, value = line.partition(":")
-            if field in _FIELDS:
-                levels[_FIELDS[field]] = Level(int(value.split()[0]) * 1024, _TOTAL)
+        sizes = parse_meminfo(self._meminfo.read_text())
+        levels |= {
+            name: Level(sizes[field], _TOTAL) for field, name in _FIELDS.items() if field in sizes
+        }
         return levels
