@@ -44,10 +44,12 @@ def diff(before: Census, now: Census) -> Census:
     looked for both times: `limits` says if some are left out.
     """
     _check(before, now)
-    both, apart = _caches_with_owners(before, now)
+    comparable, incomparable = _caches_with_owners(before, now)
     limits = [*before.limits, *now.limits]
-    if apart:
-        limits.append(f"the owners of {len(apart)} caches were found in one of two censuses only")
+    if incomparable:
+        limits.append(
+            f"the owners of {len(incomparable)} caches were found in one of two censuses only"
+        )
     shares = [census.sampled for census in (before, now) if census.sampled is not False]
     return replace(
         now,
@@ -58,8 +60,8 @@ def diff(before: Census, now: Census) -> Census:
         page_blocks=_changes(before.page_blocks, now.page_blocks, lambda row: row.order),
         cgroups=_changes(before.cgroups, now.cgroups, lambda row: (row.cgroup, row.state)),
         owners=_changes(
-            [row for row in before.owners if row.cache in both],
-            [row for row in now.owners if row.cache in both],
+            [row for row in before.owners if row.cache in comparable],
+            [row for row in now.owners if row.cache in comparable],
             _owner,
         ),
         orphans=_changes(before.orphans, now.orphans, _owner)
@@ -99,11 +101,11 @@ def _check(before: Census, now: Census) -> None:
 def _caches_with_owners(before: Census, now: Census) -> tuple[set[str], set[str]]:
     """Return the caches whose owners were found both times, and those of which only once. Of a
     cache without objects there is nothing to find."""
-    found = [{row.cache for row in census.owners} for census in (before, now)]
+    owned = [{row.cache for row in census.owners} for census in (before, now)]
     filled = [{row.name for row in census.caches if row.in_use} for census in (before, now)]
-    missing = (filled[0] - found[0]) | (filled[1] - found[1])
-    named = found[0] | found[1]
-    return named - missing, named & missing
+    missing = (filled[0] - owned[0]) | (filled[1] - owned[1])
+    names = owned[0] | owned[1]
+    return names - missing, names & missing
 
 
 def _owner(row: OwnedObjects | OrphanObjects) -> Hashable:

@@ -22,10 +22,10 @@ def find(subjects: Subjects, between: Pointers, wanted: Bool) -> I64:
     A neighbour must point back: next->prev, *pprev, a child's parent.
     """
     links = _links(subjects, between, wanted)
-    there = _packed(links.source, links.target, links.into)
-    back = np.sort(_packed(links.target, links.source, links.into))
-    place = np.minimum(np.searchsorted(back, there), max(len(back) - 1, 0))
-    mutual = back[place] == there if len(back) else np.zeros(0, bool)
+    forward = _packed(links.source, links.target, links.into)
+    backward = np.sort(_packed(links.target, links.source, links.into))
+    place = np.minimum(np.searchsorted(backward, forward), max(len(backward) - 1, 0))
+    mutual = backward[place] == forward if len(backward) else np.zeros(0, bool)
     source, target = links.source[mutual], links.target[mutual]
     chain = np.full(len(subjects), NONE)
     members = np.unique(np.concatenate([source, target]))

@@ -9,6 +9,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from slabmon.base.errors import UnsupportedHost
 from slabmon.base.fields import Host
@@ -29,25 +30,36 @@ from slabmon.kernel.census import (
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import BudgetSpent, KernelMemory
 from slabmon.kernel.census.memory_scan import MemoryWatch
-from slabmon.kernel.census.settings import CensusSettings
+from slabmon.kernel.census.settings import MEMORY_OPTION, CensusSettings
 from slabmon.kernel.census.types import Types
 from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.btf import Btf
 from slabmon.kernel.probe.facts import count_list, read_text
 from slabmon.memory.scan import MemoryScan
 
+Progress = Callable[[float], object]  # is told the share of the work that is done
+
 # Shares of the work that are done after a step. Building the programs is the first of it.
 _BUILT, _READ, _CHARGED, _SEARCHED, _OWNED = 0.15, 0.3, 0.35, 0.6, 0.95
-_WITHOUT_ORPHANS = 0.5  # share of a census that looks for orphans
+_SLABS = 0.5  # share of all but orphans, in a census that looks for them
 
 
 @dataclass(frozen=True)
 class _Orphans:
-    """Rows of orphans, and how often memory was searched: 1 if they were not looked for."""
+    """Rows of orphans, and how often memory was searched: 1 if that failed."""
 
     rows: tuple[OrphanObjects, ...] = ()
     passes: int = 1
     limits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Words:
+    """What tells the meaning of words in objects: types, names of merged caches, symbols."""
+
+    types: Types
+    aliases: cache_types.Aliases
+    symbols: symbols.Symbols
 
 
 def take(
@@ -55,124 +67,142 @@ def take(
     layout: Layout,
     btf: Btf,
     settings: CensusSettings,
-    progress: Callable[[float], object] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Census:
     """Take a census of the running kernel, whose layout is of this BTF; report the share of the
     work that is done."""
     start = time.monotonic()
-    if settings.orphans:
-        whole, progress = progress, lambda share: whole(_WITHOUT_ORPHANS * share)
+    if not settings.orphans:
+        return _of_slabs(start, memory, layout, btf, settings, progress)[0]
+    of_slabs, of_orphans = _part(progress, 0, _SLABS), _part(progress, _SLABS, 1)
+    # Orphans are found in readings of their own: what this one read is freed before.
+    census, words = _of_slabs(start, memory, layout, btf, settings, of_slabs)
+    orphaned = _orphans(memory, layout, words, of_orphans)
+    return replace(
+        census,
+        **_cost(start),
+        passes=orphaned.passes,
+        orphans=orphaned.rows,
+        limits=(*census.limits, *orphaned.limits),
+    )
+
+
+def _of_slabs(
+    start: float,
+    memory: KernelMemory,
+    layout: Layout,
+    btf: Btf,
+    settings: CensusSettings,
+    progress: Progress,
+) -> tuple[Census, _Words]:
+    """Return a census without orphans."""
     progress(_BUILT)
     watch = MemoryWatch(layout, btf)
-    read = reading.read(
-        memory, layout, lambda share: progress(_BUILT + (_READ - _BUILT) * share), watch
-    )
+    read = reading.read(memory, layout, _part(progress, _BUILT, _READ), watch)
     progress(_READ)
     charged = cgroups.cgroup_rows(memory, layout, read)
     progress(_CHARGED)
-    aliases = slabinfo.read_aliases()
-    tagged = tags.owner_rows(memory, layout, read)
-    whose = owners.Owners(rows=tagged)
-    types = Types(btf)
-    known = symbols.read(read_text("/proc/iomem") or "")
-    if not tagged:
-        whose = owners.owner_rows(
-            memory,
-            read,
-            types,
-            aliases,
-            known,
-            settings,
-            owners.room_for_subjects(settings),
-            lambda share: progress(_CHARGED + (_SEARCHED - _CHARGED) * share),
-        )
+    words = _Words(
+        Types(btf), slabinfo.read_aliases(), symbols.read(read_text("/proc/iomem") or "")
+    )
+    owned = _owners(memory, layout, read, words, settings, _part(progress, _CHARGED, _SEARCHED))
     progress(_OWNED)
     blocks = inventory.page_blocks(read.large)
+    nodes = memory_map.node_of_pages(read.slabs.pfn)
     rows = (
-        *inventory.cache_rows(
-            read.slabs,
-            read.in_use,
-            memory_map.node_of_pages(read.slabs.pfn),
-            aliases,
-        ),
+        *inventory.cache_rows(read.slabs, read.in_use, nodes, words.aliases),
         *inventory.large_row(blocks),
     )
-    unreached = _Orphans()
-    if settings.orphans:
-        unreached = _orphans(
-            memory,
-            layout,
-            types,
-            aliases,
-            known,
-            lambda share: whole(_WITHOUT_ORPHANS + (1 - _WITHOUT_ORPHANS) * share),
-        )
-    return replace(
+    census = replace(
         _census(start, read.pages_read, watch.scan),
-        passes=unreached.passes,
         objects=sum(row.in_use for row in rows),
         changed_slabs=read.changed,
         caches=tuple(sorted(rows, key=lambda row: (-row.slab_bytes, row.name))),
         page_blocks=blocks,
         cgroups=charged,
-        sampled=whose.sampled,
-        owners=whose.rows,
-        orphans=unreached.rows,
-        limits=(*features.limits(layout), *whose.limits, *unreached.limits),
+        sampled=owned.sampled,
+        owners=owned.rows,
+        limits=(*features.limits(layout), *owned.limits),
     )
+    return census, words
+
+
+def _part(progress: Progress, first: float, last: float) -> Progress:
+    """Return what reports the progress of a part of the work: that from one share of it to
+    another."""
+    return lambda share: progress(first + (last - first) * share)
 
 
 def take_pages(
     memory: KernelMemory,
     layout: Layout,
     btf: Btf,
-    progress: Callable[[float], object] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Census:
     """Return a census of no slabs, which only says what all pages are."""
     start = time.monotonic()
     watch = MemoryWatch(layout, btf)
-    count = reading.read_pages(
-        memory, layout, watch, lambda share: progress(_BUILT + (1 - _BUILT) * share)
-    )
+    count = reading.read_pages(memory, layout, watch, _part(progress, _BUILT, 1.0))
     return _census(start, count, watch.scan)
 
 
 def _census(start: float, pages_read: int, memory: MemoryScan | None) -> Census:
     """Return a census with nothing in it but what it took, and what all pages are."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    compiler = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Census(
-        host=host(),
-        taken=time.time(),
-        seconds=time.monotonic() - start,
-        cpu_seconds=sum((*usage[:2], *compiler[:2])),
-        peak_bytes=usage.ru_maxrss * 1024,
-        passes=1,
-        pages_read=pages_read,
-        objects=0,
-        memory=memory,
+        host=host(), **_cost(start), passes=1, pages_read=pages_read, objects=0, memory=memory
     )
 
 
-def _orphans(
+def _cost(start: float) -> dict[str, Any]:
+    """Return when a census that began at `start` (monotonic seconds) ends, and what it took, by
+    field."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    compiler = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "taken": time.time(),
+        "seconds": time.monotonic() - start,
+        "cpu_seconds": sum((*usage[:2], *compiler[:2])),
+        "peak_bytes": usage.ru_maxrss * 1024,
+    }
+
+
+def _owners(
     memory: KernelMemory,
     layout: Layout,
-    types: Types,
-    aliases: cache_types.Aliases,
-    known: symbols.Symbols,
-    progress: Callable[[float], object],
-) -> _Orphans:
+    read: reading.Reading,
+    words: _Words,
+    settings: CensusSettings,
+    progress: Progress,
+) -> owners.Owners:
+    """Return the owners of objects: by allocation tags where there are some, else by their
+    words."""
+    tagged = tags.owner_rows(memory, layout, read)
+    if tagged:
+        return owners.Owners(rows=tagged)
+    return owners.owner_rows(
+        memory,
+        read,
+        words.types,
+        words.aliases,
+        words.symbols,
+        settings,
+        owners.room_for_subjects(settings),
+        progress,
+    )
+
+
+def _orphans(memory: KernelMemory, layout: Layout, words: _Words, progress: Progress) -> _Orphans:
     try:
-        found = orphans.find(memory, layout, progress)
-        rows = orphan_rows.rows(memory, found, types, aliases, known)
+        result = orphans.find(memory, layout, progress)
+        rows = orphan_rows.rows(memory, result, words.types, words.aliases, words.symbols)
     except MemoryError:
-        limit = f"{NO_ORPHANS}: the memory did not suffice; allow more with --memory-mib"
+        limit = f"{NO_ORPHANS}: the memory did not suffice; allow more with {MEMORY_OPTION}"
     except BudgetSpent as error:
         limit = f"{NO_ORPHANS}: {error}"
     except UnsupportedHost as error:
         limit = f"{ORPHANS_UNSUPPORTED}: {error}"
     else:
-        return _Orphans(rows, found.passes)
+        return _Orphans(rows, result.passes)
     return _Orphans(limits=(limit,))
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 
 from slabmon.base.arrays import U64, Bool
-from slabmon.base.errors import UnsupportedHost
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import Budget, KernelMemory, start_compiler
 from slabmon.kernel.census.reading import read
@@ -21,10 +20,7 @@ def find_freed(addresses: U64, cpu_seconds: float) -> Bool:
     if that does not suffice, or if this kernel's slabs cannot be read.
     """
     with start_compiler() as compiler:
-        types = btf.read_vmlinux()
-        if types is None:
-            raise UnsupportedHost("this kernel has no BTF (/sys/kernel/btf/vmlinux)")
-        layout = Layout.of(types)
+        layout = Layout.of(btf.read_vmlinux())
         programs = compiler.finish()
     with programs:
         budget = Budget(time.process_time() + cpu_seconds)

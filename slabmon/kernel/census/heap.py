@@ -103,11 +103,6 @@ class Heap:
         lengths: I64 = self._length[self.rows_of(numbers)]
         return lengths
 
-    def sizes_of(self, numbers: I64) -> I64:
-        """Return the bytes that objects occupy."""
-        sizes: I64 = self._size[self.rows_of(numbers)]
-        return sizes
-
     def addresses_of(self, numbers: I64) -> U64:
         """Return where objects start."""
         return self._addresses(self.rows_of(numbers), numbers)
@@ -152,13 +147,10 @@ class Heap:
         """
         end = np.uint64(self._end)
         mapped = words - self._direct_map
-        in_map = mapped < end
-        physical = words - np.uint64(1) < end - np.uint64(1)
+        physical = np.flatnonzero(words - np.uint64(1) < end - np.uint64(1))
+        physical = physical[words[physical] & np.uint64(_PHYSICAL_STEP - 1) == 0]
         parts = []
-        for offsets, chosen in ((mapped, in_map), (words, physical)):
-            at = np.flatnonzero(chosen)
-            if chosen is physical:
-                at = at[words[at] & np.uint64(_PHYSICAL_STEP - 1) == 0]
+        for offsets, at in ((mapped, np.flatnonzero(mapped < end)), (words, physical)):
             inside, objects = self._find(offsets[at], self._wanted)
             parts.append((at[inside], objects))
         parts += self._in_pages(words)

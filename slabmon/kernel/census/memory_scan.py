@@ -22,11 +22,8 @@ class MemoryWatch:
 
     def __init__(self, layout: Layout, btf: Btf) -> None:
         members = PageMembers.of(btf)
-        self._kinds = (
-            None
-            if members is None
-            else PageKinds(members, layout.slab_page, len(parse_list(read_text(_POSSIBLE) or "0")))
-        )
+        cpus = len(parse_list(read_text(_POSSIBLE) or "0"))
+        self._kinds = None if members is None else PageKinds(members, layout.slab_page, cpus)
         self._reader = MemoryReader(stack_bytes("task.stack_area" in layout))
         self.scan: MemoryScan | None = None
 
@@ -37,6 +34,8 @@ class MemoryWatch:
 
     def finish(self, memory: Memory) -> None:
         """Read the counters, after the last struct page."""
+        if self._kinds is None:
+            return
         counters = self._reader.read(fresh=True)
-        if self._kinds is not None and counters is not None:
+        if counters is not None:
             self.scan = self._kinds.result(memory, counters)

@@ -80,10 +80,10 @@ class Judge:
             called = self._symbols.functions(words)
             return np.where(called, _PROOF, np.where(kernel, _WRONG, result))
         if slots[0].link != NO_LINK:
-            return result + self._judge_link(objects, struct, slots[0], words, kernel)
+            return result + self._judge_link(objects, slots[0], words, kernel)
         return result + self._judge_pointer(objects, struct, slots[0], words, kernel)
 
-    def _judge_link(self, objects: I64, struct: int, slot: Slot, words: U64, kernel: Bool) -> I64:
+    def _judge_link(self, objects: I64, slot: Slot, words: U64, kernel: Bool) -> I64:
         """Of a list_head, next->prev is the link itself; of an hlist_node, *pprev; of a tree's
         node, a child's parent."""
         name = slot.path.rpartition(".")[2]

@@ -91,9 +91,10 @@ def _chosen(orphans: Orphans, cache: I64) -> Iterable[I64]:
 
 def _between(subjects: Subjects) -> Pointers:
     """Return pointers from one orphan to another."""
-    found, into = subjects.find(subjects.words & np.uint64(-8 % (1 << 64)))
-    at = np.flatnonzero(found != NONE)
+    target, into = subjects.find(subjects.words & np.uint64(-8 % (1 << 64)))
+    at = np.flatnonzero(target != NONE)
     source = np.searchsorted(subjects.start, at, side="right") - 1
-    at, source = at[found[at] != source], source[found[at] != source]
+    others = target[at] != source
+    at, source = at[others], source[others]
     offset = (at - subjects.start[source]) * 8
-    return Pointers(*np.stack([source, offset, found[at], into[at]]).astype(np.int32))
+    return Pointers(*np.stack([source, offset, target[at], into[at]]).astype(np.int32))

@@ -193,8 +193,8 @@ class PageKinds:
         lengths[single] = np.minimum(reach, 1 << _LARGEST_ORDER)
         orders = np.log2(np.maximum(lengths, 1)).astype(np.int64)
         nodes = node_of_pages(heads + first)
-        keys, which = np.unique(np.stack([orders, nodes]), axis=1, return_inverse=True)
-        sums = np.bincount(which.ravel(), weights=lengths, minlength=keys.shape[1])
+        keys, key_of = np.unique(np.stack([orders, nodes]), axis=1, return_inverse=True)
+        sums = np.bincount(key_of.ravel(), weights=lengths, minlength=keys.shape[1])
         for (order, node), pages in zip(keys.T.tolist(), sums.tolist(), strict=True):
             self._blocks[order, node] += int(pages)
         for offset, chunks in zip(

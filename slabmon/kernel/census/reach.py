@@ -27,7 +27,6 @@ class Tracer:
         self._layout = layout
         self._reading = reading
         self.heap = heap
-        self.pages_read = 0
 
     def from_outside(self) -> Bool:
         """Return which objects the memory outside slabs refers to."""
@@ -72,10 +71,9 @@ class Tracer:
 
     def _outside(self) -> Iterator[I64]:
         """Yield units of memory outside slabs, about a window full at a time."""
-        own = self._memory.own_pages()
+        buffers = self._memory.own_pages()
         for pages in kernel_pages.find(self._memory, self._layout, self._reading):
-            pages = pages[~np.isin(pages, own)]
-            self.pages_read += len(pages)
+            pages = pages[~np.isin(pages, buffers)]
             units = pages[:, None] * UNITS_PER_PAGE + np.arange(UNITS_PER_PAGE)
             yield units.reshape(-1)
 

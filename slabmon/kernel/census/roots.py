@@ -92,9 +92,9 @@ def _areas(subjects: Subjects, types: I64, structs: Structs, stacks: I64) -> _Ar
     start, size, flags, pages, caller = (
         subjects.word(areas, offset) for offset in members if offset is not None
     )
-    kept = (pages != 0) & (flags & np.uint64(_IOREMAP | _USERMAP) == 0)
-    kept &= (start | size) % np.uint64(UNIT) == 0
-    kept &= (start >= KERNEL) & (size < np.uint64(_LARGEST))
+    usable = (pages != 0) & (flags & np.uint64(_IOREMAP | _USERMAP) == 0)
+    usable &= (start | size) % np.uint64(UNIT) == 0
+    usable &= (start >= KERNEL) & (size < np.uint64(_LARGEST))
     # Stacks of tasks that are gone are kept for others: they are asked for at the same place.
-    kept &= ~np.isin(caller, caller[np.isin(areas, stacks)])
-    return _Areas(start[kept], size[kept].astype(np.int64), caller[kept])
+    usable &= ~np.isin(caller, caller[np.isin(areas, stacks)])
+    return _Areas(start[usable], size[usable].astype(np.int64), caller[usable])

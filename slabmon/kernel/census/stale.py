@@ -33,12 +33,12 @@ class Sheaves:
     def hold(self, memory: Memory, starts: U64, lengths: I64, offsets: U64) -> Bool:
         """Return which objects, of these lengths in bytes, are sheaves, and the word at this offset
         an object in it or one left behind."""
-        found = np.zeros(len(starts), bool)
+        held = np.zeros(len(starts), bool)
         if len(self._caches):
             behind = np.flatnonzero(offsets >= np.uint64(self._first))
             owners = memory.words(starts[behind] + np.uint64(self._owner))
-            found[behind] = self._are(owners, lengths[behind])
-        return found
+            held[behind] = self._are(owners, lengths[behind])
+        return held
 
     def _are(self, owners: U64, lengths: I64 | np.int64) -> Bool:
         number = np.minimum(np.searchsorted(self._caches, owners), len(self._caches) - 1)
