@@ -151,6 +151,15 @@ def _mangled(table: SymbolTable, name: str) -> list[str]:
     return [each for each in table.names_from(PREFIX) if demangled(each) == name]
 
 
+def _symbol(table: SymbolTable | None, address: int, base: int | None) -> tuple[str, int] | None:
+    """Return name and offset of an address, None if its symbol is before the module's text, which
+    starts at `base`."""
+    symbol = table.at(address) if table else None
+    if symbol is not None and base is not None and symbol[1] > address - base:
+        return None
+    return symbol
+
+
 class Symbols:
     """Resolves call sites. `readable` is False if the kernel hides addresses.
 
@@ -315,9 +324,7 @@ class Symbols:
         demangled.
         """
         table, module, base = self._table_of(address, generation)
-        symbol = table.at(address) if table else None
-        if symbol is not None and base is not None and symbol[1] > address - base:
-            symbol = None  # a symbol before the module's text
+        symbol = _symbol(table, address, base)
         if symbol is None:
             return Location(UNKNOWN, 0 if base is None else address - base, module)
         return Location(demangled(symbol[0]), symbol[1], module)
@@ -325,8 +332,8 @@ class Symbols:
     def size(self, address: int, generation: int) -> int:
         """Return the size in bytes of the function at an address; 0 if it has none."""
         table, _, base = self._table_of(address, generation)
-        symbol = table.at(address) if table else None
-        if table is None or symbol is None or (base is not None and symbol[1] > address - base):
+        symbol = _symbol(table, address, base)
+        if table is None or symbol is None:
             return 0
         start = address - symbol[1]
         return table.end(start) - start

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
@@ -51,8 +50,8 @@ class SymbolTable:
 
     def name(self, index: int) -> str:
         """Return the name of the index-th symbol."""
-        block = zlib.decompress(self._blocks[index // _BLOCK]).split(b"\n")
-        return block[index % _BLOCK].decode("utf-8", "replace")
+        names = _names(self._blocks[index // _BLOCK])
+        return names[index % _BLOCK].decode("utf-8", "replace")
 
     def addresses(self) -> U64:
         """Return the addresses of all symbols, in order."""
@@ -87,19 +86,20 @@ class SymbolTable:
 
     @cached_property
     def _copies(self) -> dict[str, list[int]]:
-        counts: Counter[bytes] = Counter()
-        for block in self._blocks:
-            counts.update(zlib.decompress(block).split(b"\n"))
-        repeated = {name for name, count in counts.items() if count > 1}
-        addresses: dict[str, list[int]] = {}
-        for number, block in enumerate(self._blocks if repeated else ()):
-            for place, name in enumerate(zlib.decompress(block).split(b"\n")):
-                if name in repeated:
-                    known = addresses.setdefault(name.decode("utf-8", "replace"), [])
-                    address = self.address(number * _BLOCK + place)
-                    if known[-1:] != [address]:
-                        known.append(address)
-        return addresses
+        # Checksums first: a set of all names takes 10 MiB.
+        names = (name for block in self._blocks for name in _names(block))
+        checksums = np.fromiter(map(zlib.crc32, names), np.uint32, len(self))
+        values, counts = np.unique(checksums, return_counts=True)
+        repeated = np.isin(checksums, values[counts > 1])
+        addresses: dict[str, dict[int, None]] = {}
+        for number, block in enumerate(self._blocks):
+            start = number * _BLOCK
+            places = np.flatnonzero(repeated[start : start + _BLOCK]).tolist()
+            block_names = _names(block) if places else []
+            for place in places:
+                name = block_names[place].decode("utf-8", "replace")
+                addresses.setdefault(name, {})[self.address(start + place)] = None
+        return {name: list(places) for name, places in addresses.items() if len(places) > 1}
 
     def find(self, names: Iterable[str]) -> dict[str, int]:
         """Return the addresses of the names that exist. Every call decompresses the table."""
@@ -116,18 +116,18 @@ class SymbolTable:
 
     def names_from(self, start: str) -> Iterator[str]:
         """Yield the names that begin with this text."""
-        wanted = start.encode()
-        for compressed in self._blocks:
-            for each in zlib.decompress(compressed).split(b"\n"):
-                if each.startswith(wanted):
-                    yield each.decode("utf-8", "replace")
+        prefix = start.encode()
+        for block in self._blocks:
+            for name in _names(block):
+                if name.startswith(prefix):
+                    yield name.decode("utf-8", "replace")
 
     def similar(self, name: str) -> Iterator[str]:
         """Yield the names that begin or end with the same letters, and are about as long."""
         start, end = name[:_ALIKE].encode(), name[-_ALIKE:].encode()
         low, high = len(name) - 2, len(name) + _LONGER
-        for compressed in self._blocks:
-            for each in zlib.decompress(compressed).split(b"\n"):
+        for block in self._blocks:
+            for each in _names(block):
                 if low <= len(each) <= high and (each.startswith(start) or each.endswith(end)):
                     yield each.decode("utf-8", "replace")
 
@@ -135,6 +135,10 @@ class SymbolTable:
         """Return the end of the symbol at this address: the start of the next one."""
         index = self._count(start, "right")
         return self.address(index) if index < len(self) else start + 4096
+
+
+def _names(block: bytes) -> list[bytes]:
+    return zlib.decompress(block).split(b"\n")
 
 
 def _compressed(text: U8, starts: I64, ends: I64) -> Iterator[bytes]:
