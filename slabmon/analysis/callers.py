@@ -18,6 +18,9 @@ from slabmon.analysis.sampling import probability
 from slabmon.base.arrays import F64, I64
 from slabmon.model import Site, Snapshot, Tracked
 
+# The call site is among this many innermost frames; those before it are the allocator's, or of the
+# tracepoint's programs.
+_INNER_FRAMES = 8
 _MAIN = 0.995  # a share that is shown as 100 %
 # Names without underscores in front, suffixes of the compiler and _noprof behind.
 _HELPERS = (
@@ -54,6 +57,11 @@ _DECORATION = re.compile(r"(_noprof)?(\.(constprop|isra|part|cold|llvm)(\.\d+)*)
 def function_of(frame: str) -> str:
     """Return the function of a frame, which may have a module behind it in brackets."""
     return frame.partition(" [")[0]
+
+
+def inner_functions(frames: Sequence[str]) -> list[str]:
+    """Return the functions that a call site's is among, innermost first."""
+    return [function_of(frame) for frame in frames[:_INNER_FRAMES]]
 
 
 @lru_cache(maxsize=1 << 13)

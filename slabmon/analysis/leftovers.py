@@ -15,12 +15,11 @@ from enum import StrEnum
 
 import numpy as np
 
+from slabmon.analysis.callers import function_of, inner_functions
 from slabmon.base.arrays import I64
 from slabmon.base.escape import escape
 from slabmon.model import Device, Site, Snapshot, Tracked
 
-# Functions between a call site and the programs of its event are among this many.
-_INNER_FRAMES = 8
 # Entry points of interrupts and softirqs, x86-64 and arm64, 5.10 to 7.3. An exception such as a
 # page fault is the process's own.
 _INTERRUPTS = frozenset(
@@ -203,18 +202,14 @@ def _row(snapshot: Snapshot, members: I64) -> LeftStack:
 def _from_site(frames: Sequence[str], site: Site) -> tuple[str, ...]:
     """Return the frames from the call site's function on, innermost first: those before it are the
     allocator's."""
-    inner = [_function(frame) for frame in frames[:_INNER_FRAMES]]
+    inner = inner_functions(frames)
     start = inner.index(site.symbol) if site.symbol in inner else 0
     return tuple(frames[start:])
 
 
-def _function(frame: str) -> str:
-    return frame.partition(" [")[0]
-
-
 def _reason(tracked: Tracked, members: I64, row: LeftStack) -> Reason | None:
     """Return why objects that a process allocated are not judged, or None."""
-    names = [_function(frame) for frame in row.stack]
+    names = [function_of(frame) for frame in row.stack]
     # Without what compilers append to the names of clones, as in lookup_open.isra.0.
     functions = {name.partition(".")[0] for name in (*names, row.site.symbol)}
     if functions & _INTERRUPTS or any(name.startswith(_INTERRUPT_PREFIXES) for name in functions):

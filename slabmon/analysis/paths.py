@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from slabmon import model
+from slabmon.analysis.callers import inner_functions
 from slabmon.analysis.delta import difference
 from slabmon.analysis.grouping import DIMENSIONS, NO_STACK
 from slabmon.analysis.weights import Part
@@ -21,8 +22,6 @@ from slabmon.model import CORE_KERNEL, NO_DRIVER, Device, Site, Snapshot
 FUNCTION, MODULE, CACHE, LABEL, REMARK = range(5)
 BY_STACK = ("stack", "cache")
 OTHER_STACKS = "[other stacks]"
-# The call site is among this many innermost frames; frames inside it are the allocator's.
-_INNER_FRAMES = 8
 _STEP = 1024  # paths
 # Functions that call the programs of a tracepoint; they are not callers of the allocator.
 _TRACING = "__traceiter_"
@@ -135,7 +134,7 @@ class _Stacks:
         to show, outermost first, if the call site is not among the innermost."""
         if stack not in self._known:
             names = self._stacks[stack]
-            inner = [name.partition(" [")[0] for name in names[:_INNER_FRAMES]]
+            inner = inner_functions(names)
             numbers = self._sums.numbers(*map(function, names))
             whole = tuple(
                 number

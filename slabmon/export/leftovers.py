@@ -14,6 +14,7 @@ from enum import StrEnum
 from xml.etree import ElementTree
 
 from slabmon import __version__
+from slabmon.analysis.callers import function_of
 from slabmon.analysis.leftovers import Leftovers, LeftStack
 from slabmon.base.fields import Host
 from slabmon.base.format import bytes_text, duration
@@ -228,7 +229,7 @@ def _ages(row: LeftStack) -> str:
 
 def _frames(row: LeftStack) -> list[str]:
     """Return the call site with its offset, and the functions that called it."""
-    inlined = bool(row.stack) and row.stack[0].partition(" [")[0] != row.site.symbol
+    inlined = bool(row.stack) and function_of(row.stack[0]) != row.site.symbol
     return [row.site.full_label, *row.stack[0 if inlined else 1 :]]
 
 
