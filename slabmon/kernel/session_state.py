@@ -135,7 +135,7 @@ class Checkpoint(Protocol):
         """Return the earlier session if its programs are those of the plan, else None."""
 
     def begin(self, programs: Programs, state: SessionState) -> None:
-        """Start to keep a session that is complete and counting."""
+        """Start keeping a session that is complete and counting."""
 
     def save(self, state: SessionState) -> None:
         """Replace the stored state."""

@@ -3,8 +3,8 @@
  * Objects of known structs, for whoever says what lies in memory: some hold functions of this
  * module, some are reached only through a member of a struct or by a list, some by nothing.
  *
- * `typed` in debugfs lists them: struct, address. The module remembers their addresses inverted,
- * so that it does not point to them itself.
+ * `typed` in debugfs lists them: struct, cache, address. The module remembers their addresses
+ * inverted, so that it does not point to them itself.
  */
 #include <linux/anon_inodes.h>
 #include <linux/dcache.h>
@@ -153,7 +153,6 @@ struct slabmon_planted_parent {
 	};
 };
 
-/* Nothing points to these, and nothing but bytes is in them. */
 enum typed_kind {
 	WITH_OPS,
 	WITH_CALL,
@@ -175,7 +174,7 @@ enum typed_kind {
 	BRANCH,
 	WIDE,
 	NARROW,
-	RAW_32,
+	RAW_32, /* from here on: nothing points to them, and nothing but bytes is in them */
 	RAW_64,
 	RAW_256,
 	RAW_2K,
@@ -597,7 +596,7 @@ int planted_typed_add(struct super_block *super)
 	return error;
 }
 
-/* struct, cache, size, address */
+/* struct, cache, address */
 int planted_typed_show(struct seq_file *out, void *unused)
 {
 	unsigned int n;

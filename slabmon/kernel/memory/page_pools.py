@@ -33,10 +33,10 @@ def read() -> dict[str, int]:
         ask = _attribute(_FAMILY_NAME, name)
         channel.send(_request(_GENL_CONTROL, _REQUEST, _GET_FAMILY, ask))
         try:
-            found = [attributes(body) for body in _answers(channel, dump=False)]
+            families = [attributes(body) for body in _answers(channel, dump=False)]
         except FileNotFoundError as error:
             raise OSError("this kernel does not list page pools (netlink netdev, 6.8)") from error
-        family = int.from_bytes(found[0][_FAMILY_ID], "little") if found else 0
+        family = int.from_bytes(families[0][_FAMILY_ID], "little") if families else 0
         channel.send(_request(family, _REQUEST | _DUMP, _PAGE_POOL_GET))
         return sums(_answers(channel, dump=True))
 

@@ -16,14 +16,14 @@ import numpy as np
 from slabmon.base.arrays import U8, U64, Records
 from slabmon.base.escape import escape
 from slabmon.kernel.bpf.layout import CONSTANTS
+from slabmon.kernel.bpf.names import GOLDEN_RATIO
 from slabmon.kernel.probe.slabinfo import SLAB_FLAGS
 from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE
 
 LARGE, UNKNOWN = CONSTANTS["CACHE_LARGE"], CONSTANTS["CACHE_UNKNOWN"]
 _GENERATION_MASK = CONSTANTS["CACHE_GENERATION_MASK"]
 _GENERATIONS = CONSTANTS["CACHE_GENERATIONS"]
-_LARGEST_BUCKET = 2 * mmap.PAGESIZE  # KMALLOC_MAX_CACHE_SIZE (include/linux/slab.h)
-_GOLDEN_RATIO = 0x9E3779B97F4A7C15
+LARGEST_KMALLOC_CACHE = 2 * mmap.PAGESIZE  # KMALLOC_MAX_CACHE_SIZE (include/linux/slab.h)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class CacheDirectory:
         The generation of its address has advanced, and no cache of its name was seen there since.
         """
         address = key & ~_GENERATION_MASK
-        slot = (address * _GOLDEN_RATIO & (1 << 64) - 1) >> 40 & _GENERATIONS - 1
+        slot = (address * GOLDEN_RATIO & (1 << 64) - 1) >> 40 & _GENERATIONS - 1
         current = address | int(generations[slot]) & _GENERATION_MASK
         successor = self._by_key.get(current)
         return current != key and (
@@ -154,7 +154,7 @@ class CacheDirectory:
         the priority of kmalloc_type(): DMA, reclaimable, accounted.
         """
         kind = (dma, reclaimable and not dma, accounted and not dma and not reclaimable)
-        if size > _LARGEST_BUCKET:
+        if size > LARGEST_KMALLOC_CACHE:
             return self._by_key[LARGE]
         matches = {
             identity.name: identity

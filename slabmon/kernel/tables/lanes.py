@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -32,11 +31,11 @@ from slabmon.kernel.planning.plan import Plan
 from slabmon.kernel.probe.direct_map import find_memory, locate_vmemmap
 from slabmon.kernel.programs import FILL_POOL, LOCATE_VMEMMAP, READ_WORD, Direction
 from slabmon.kernel.symbols.kallsyms import Symbols
+from slabmon.kernel.tables.caches import LARGEST_KMALLOC_CACHE
 from slabmon.model import STACKLESS
 
 _MARK = np.dtype("u1")
 _U64, _INDEX = np.dtype("<u8"), np.dtype("<u4")
-_LARGEST_SLAB_OBJECT = 2 * mmap.PAGESIZE  # KMALLOC_MAX_CACHE_SIZE (include/linux/slab.h)
 _HEAD_WORDS = LANE_HEAD.itemsize // 8
 
 
@@ -352,7 +351,7 @@ class Reader:
         pool = maps.map_array(self._programs.maps["pool"], SAMPLE, self._pool_entries)
         records = as_words(pool).take(indices, 0).view(SAMPLE).ravel()
         mask = (records["time_ns"] != 0) & (addresses & np.uint64(1) == 0)
-        mask &= records["allocated_bytes"] <= _LARGEST_SLAB_OBJECT
+        mask &= records["allocated_bytes"] <= LARGEST_KMALLOC_CACHE
         if self._settings.exact is not None:
             mask &= records["flags"] & CONSTANTS["SLOT_MATCH"] != 0
         return addresses[mask], indices[mask], records["time_ns"][mask]
@@ -363,7 +362,7 @@ class Reader:
         self._gone_ns = np.concatenate([self._gone_ns, times_ns])
 
     def forget_tracked(self) -> None:
-        """Stop to track all objects, while no program is attached that counts events: their frees
+        """Stop tracking all objects, while no program is attached that counts events: their frees
         were missed."""
         pool = maps.map_array(
             self._programs.maps["pool"], SAMPLE, self._pool_entries, writable=True
