@@ -18,6 +18,9 @@ import pytest
 from tests.support.paths import ROOT
 
 LIMIT_SECONDS = 60
+# Bits of signals 32 and 33, which a process cannot set: the C library keeps them to itself. Some
+# container runtimes leave them ignored.
+_KEPT_BY_C_LIBRARY = 1 << 31 | 1 << 32
 
 
 def script(body: str) -> tuple[str, ...]:
@@ -111,7 +114,7 @@ def test_standard_streams_environment_and_signals_are_as_if_it_ran_alone() -> No
     )
     assert "hello x set() 4" in done.stdout  # 3 streams, and the directory that is listed
     masks = dict(line.split(":\t") for line in done.stdout.splitlines() if ":\t" in line)
-    assert {int(mask, 16) for mask in masks.values()} == {0}
+    assert {int(mask, 16) & ~_KEPT_BY_C_LIBRARY for mask in masks.values()} == {0}
 
 
 def test_it_is_attended_to_while_it_runs() -> None:
