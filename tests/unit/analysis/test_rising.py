@@ -31,12 +31,16 @@ def test_steady_growth_is_noticed_within_a_minute() -> None:
     assert growth == Growth("cache a", 1_200_000, 60.0)
 
 
+def test_the_same_growth_is_noticed_once() -> None:
+    noticed = follow(lambda t: 100 * MIB + 200_000 * t, 300)
+    assert [at for at, _ in noticed] == [60, 130, 200, 270]
+
+
 def test_slow_growth_is_noticed_by_its_floors() -> None:
-    """4 KiB/s within noise of 10 MiB."""
-    noise = random.Random(1)
-    noticed = follow(lambda t: 100 * MIB + 4096 * t + noise.choice([0, 10 * MIB]), 7200)
-    assert noticed
-    assert noticed[0][0] <= 2400
+    """4 KiB/s, in an amount that moves up and down by 10 MiB all the time."""
+    noticed = follow(lambda t: 100 * MIB + 4096 * t + t % 20 * MIB, 4000)
+    assert [at for at, _ in noticed] == [1800, 3600], "by three floors each time"
+    assert noticed[0][1] == Growth("cache a", 4096 * 1220, 1200.0)
 
 
 def test_what_does_not_grow_is_not_noticed() -> None:
@@ -71,3 +75,9 @@ def test_an_amount_that_vanishes_is_forgotten() -> None:
 
 def test_the_floor_of_an_amount_that_is_0_at_times_is_0() -> None:
     assert not follow(lambda t: 0 if t % 20 >= 10 else 50 * MIB + 20_000 * t, 7200)
+
+
+def test_after_a_day_a_load_is_noticed_as_it_was_at_first() -> None:
+    period = 43000  # no multiple of ten minutes, after each of which there is a floor
+    noticed = follow(lambda t: 100 * MIB + 20_000 * min(t % period, 60), 3 * period + 120)
+    assert [at for at, _ in noticed] == [60, 3 * period + 60]
