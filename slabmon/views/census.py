@@ -53,7 +53,7 @@ def note(table: Table) -> str:
                 + ("daemon with orphans = true in the [census] table")
             )
         return f"{text}, {census.passes} passes"
-    if census.sampled is not False:
+    if view.name == OWNERS.name and census.sampled is not False:
         text += f", {census.sampled:.0%} of mixed caches' slabs read"
     return f"{text}; a later one failed: {failed.reason}" if failed else text
 

@@ -13,38 +13,47 @@ from collections.abc import Iterator
 
 import pytest
 
+from slabmon.views.catalogue import VIEWS
+from tests.support.memory import reading
 from tests.support.paths import ROOT
 from tests.support.terminal import Terminal, host, on_terminal, start
 
 SCREENS = ROOT / "docs" / "screens"
-# Name: keys from the caches view on.
+# Name: view, and keys from there on.
 PLACES: dict[str, tuple[str, ...]] = {
-    "caches": (),
-    "caches-inverted": ("u", "u"),
-    "caches-sites": ("enter",),
-    "caches-sites-stacks": ("enter", "enter"),
-    "sites": ("2",),
-    "devices": ("3",),
-    "devices-resources": ("3", "enter"),
-    "devices-caches": ("3", "enter", "tab"),
-    "drivers": ("6",),
-    "drivers-devices": ("6", "j", "enter"),
-    "cgroups": ("7",),
-    "processes": ("8",),
-    "gfp": ("9",),
-    "census": ("9", "tab", "tab"),
-    "owners": ("9", *["tab"] * 3),
-    "owners-cache": ("9", *["tab"] * 3, "j", "enter"),
-    "orphans": ("9", *["tab"] * 4),
-    "losses": ("9", *["tab"] * 8),
-    "features": ("shift+tab",),
-    "help": ("question_mark",),
-    "row": ("i",),
-    "filter": ("slash", *"live", "space", "greater_than_sign", "space", *"1k"),
-    "caches-paused-mark": ("m", "space"),
+    "caches": ("caches",),
+    "caches-inverted": ("caches", "u", "u"),
+    "caches-sites": ("caches", "enter"),
+    "caches-sites-stacks": ("caches", "enter", "enter"),
+    "sites": ("sites",),
+    "devices": ("devices",),
+    "devices-resources": ("devices", "enter"),
+    "devices-caches": ("devices", "enter", "tab"),
+    "drivers": ("drivers",),
+    "drivers-devices": ("drivers", "enter"),
+    "drivers-sites": ("drivers", "j", "enter"),
+    "cgroups": ("cgroups",),
+    "processes": ("processes",),
+    "gfp": ("gfp",),
+    "families": ("families",),
+    "census": ("census",),
+    "owners": ("owners",),
+    "owners-cache": ("owners", "j", "enter"),
+    "orphans": ("orphans",),
+    "memory": ("memory",),
+    "losses": ("losses",),
+    "features": ("features",),
+    "help": ("caches", "question_mark"),
+    "row": ("caches", "i"),
+    "filter": ("caches", "slash", *"live", "space", "greater_than_sign", "space", *"1k"),
+    "caches-paused-mark": ("caches", "m", "space"),
 }
 # All places at the width of a plain terminal, some of them on a narrow and a wide one.
-WIDTHS = {60: ("caches", "row"), 80: tuple(PLACES), 140: ("caches", "row", "census", "owners")}
+WIDTHS = {
+    60: ("caches", "row"),
+    80: tuple(PLACES),
+    140: ("caches", "row", "census", "owners", "memory"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -64,12 +73,13 @@ def test_screens_are_as_documented(width: int) -> None:
 
     async def work(terminal: Terminal) -> None:
         app = terminal.app
-        await terminal.feed(host(20))
-        await terminal.feed(host(30))
+        await terminal.feed(host(20, memory=reading(1_700_000_020.0)))
+        await terminal.feed(host(30, memory=reading(1_700_000_030.0)))
         for name in WIDTHS[width]:
+            view, *keys = PLACES[name]
             app.browser = app.grid.browser = start().browser(app.reading.window)
             app.grid.arrive()
-            await terminal.press(*PLACES[name])
+            await terminal.press(*["tab"] * list(VIEWS).index(view), *keys)
             shown = terminal.text + "\n"
             path = SCREENS / f"{name}-{width}.txt"
             if write:

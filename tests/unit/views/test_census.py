@@ -93,6 +93,7 @@ def test_a_mark_shows_what_grew_between_two_censuses() -> None:
 def test_a_note_says_which_census_it_is_or_how_to_get_one() -> None:
     assert noted(VIEWS["caches"], FOUND) == ""
     assert noted(OWNERS, FOUND).endswith(", 92% of mixed caches' slabs read")
+    assert noted(CENSUS, FOUND).endswith("+00:00"), "all slabs are counted"
     none = snapshot()
     assert noted(CENSUS, none) == NO_CENSUS
     assert noted(CENSUS, none.without_census("it\nhung")) == "no census: it\\nhung"
