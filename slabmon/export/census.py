@@ -13,7 +13,6 @@ from enum import Enum, StrEnum
 from typing import Any, TypedDict
 
 from slabmon.base.errors import UsageError
-from slabmon.base.escape import escape
 from slabmon.base.format import duration, human
 from slabmon.base.parse import show_moment
 from slabmon.base.units import BYTES, COUNT, PERCENT, Value
@@ -25,6 +24,7 @@ from slabmon.census.model import (
     OwnedObjects,
 )
 from slabmon.census.owners import by_module, by_type
+from slabmon.export.documents import read_document
 
 SCHEMA = 1
 _LARGEST_CACHES = 3
@@ -180,31 +180,16 @@ def to_json(census: Census, since: float | None = None) -> str:
     return json.dumps(document, separators=(",", ":"), allow_nan=False)
 
 
-class _Head(TypedDict, total=False):
-    schema: object
+class _Difference(TypedDict, total=False):
     since: object
 
 
 def from_json(data: bytes, origin: str) -> Census:
     """Return the census that to_json() was given. Raises UsageError if it is anything else, or a
     difference; `origin` says where it is from."""
-    import msgspec  # only here: the command line does without
-
-    try:
-        head = msgspec.json.decode(data, type=_Head)
-        if head.get("schema") != SCHEMA:
-            raise UsageError(
-                f"{origin}: a census in another format than this version of slabmon reads, which "
-                f"is {SCHEMA}"
-            )
-        if "since" in head:
-            raise UsageError(f"{origin}: a difference of two censuses, where a census is expected")
-        return msgspec.json.decode(data, type=Census)
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-        raise UsageError(
-            f"{origin}: this version of slabmon does not understand this census: "
-            f"{escape(str(error).encode())}"
-        ) from error
+    if "since" in read_document(data, _Difference, SCHEMA, "census", origin):
+        raise UsageError(f"{origin}: a difference of two censuses, where a census is expected")
+    return read_document(data, Census, SCHEMA, "census", origin)
 
 
 def to_csv(census: Census, by: By, since: float | None = None) -> str:

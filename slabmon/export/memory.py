@@ -9,13 +9,11 @@ import io
 import json
 from collections.abc import Iterator
 
-import msgspec
-
-from slabmon.base.errors import UsageError
-from slabmon.base.escape import escape, printable
+from slabmon.base.escape import printable
 from slabmon.base.format import bytes_text, duration, human
 from slabmon.base.parse import show_moment
 from slabmon.base.units import BYTES, PERCENT
+from slabmon.export.documents import read_document
 from slabmon.memory.ledger import Ledger, LedgerRow, RowKind
 
 SCHEMA = 1
@@ -42,19 +40,7 @@ def to_json(ledger: Ledger) -> str:
 def from_json(data: bytes, origin: str) -> Ledger:
     """Return the ledger that to_json() was given. Raises UsageError if it is anything else;
     `origin` says where it is from."""
-    try:
-        schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema", b"")
-        if bytes(schema) != b"%d" % SCHEMA:
-            raise UsageError(
-                f"{origin}: an account of memory in another format than this version of slabmon "
-                f"reads, which is {SCHEMA}"
-            )
-        return msgspec.json.decode(data, type=Ledger)
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-        raise UsageError(
-            f"{origin}: this version of slabmon does not understand this account of memory: "
-            f"{escape(str(error).encode())}"
-        ) from error
+    return read_document(data, Ledger, SCHEMA, "account of memory", origin)
 
 
 def to_csv(ledger: Ledger) -> str:

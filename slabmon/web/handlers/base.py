@@ -20,7 +20,7 @@ from slabmon.web.feeds.history_writer import HistoryWriter
 from slabmon.web.feeds.live import LiveViews
 from slabmon.web.feeds.past_views import PastViews
 from slabmon.web.feeds.profiles import Profiles
-from slabmon.web.feeds.readings import CensusSource, Now, ReadingSource
+from slabmon.web.feeds.readings import CensusSource, Now, Reading, ReadingSource
 from slabmon.web.handlers.bodies import Body, Renderer
 from slabmon.web.serving.access import Access
 from slabmon.web.serving.connections import LOCAL, Connections
@@ -140,6 +140,14 @@ class Handler(RequestHandler):
     async def get(self, *_: str) -> None:
         """Answer with 404: no route leads here."""
         self.send_error(404)
+
+    async def fresh(self, detailed: bool = False) -> Reading:
+        """Return the present reading. Raises HTTPError 503 if there is only an old one: a program
+        would not notice."""
+        now = await self.context.source.now(detailed)
+        if now.problem or now.reading is None:
+            raise HTTPError(503, reason=now.problem)
+        return now.reading
 
     async def in_turn(self, make: Callable[[], Body]) -> Body:
         """Make a body when it is this client's turn (DutyCycle), and compress it if the client

@@ -23,7 +23,7 @@ _MAX_AGE_SECONDS = 3600.0
 class MemoryHandler(CensusHandler):
     """The counters as of now, with the struct pages of the last census. With `max_age` in seconds
     older ones are only answered with if there will be no newer ones soon; without it, and before
-    the first census, the ledger is that of the counters alone. 503 if there are no counters."""
+    the first census, the ledger is that of the counters alone. 503 without fresh counters."""
 
     async def get(self, *_: str) -> None:
         """Answer with the ledger."""
@@ -34,19 +34,18 @@ class MemoryHandler(CensusHandler):
             )
         except UsageError:  # a recording, which has the counters
             census = CensusNow()
-        now = await self.context.source.now()
-        if now.reading is None or now.reading.snapshot.memory is None:
+        snapshot = (await self.fresh()).snapshot
+        memory = snapshot.memory
+        if memory is None:
             raise HTTPError(503, reason="the counters of memory could not be read")
         if max_age is not None and census.figures.running:
             taken = census.census.taken if census.census else 0.0
             if time.time() - taken > max_age:
                 self._not_yet(census)
                 return
-        snapshot = now.reading.snapshot
-        assert snapshot.memory is not None
         ledger = dataclasses.replace(
-            account(snapshot.memory, census.census.memory if census.census else None),
-            growth=self.context.live.uncounted.growth(snapshot.memory),
+            account(memory, census.census.memory if census.census else None),
+            growth=self.context.live.uncounted.growth(memory),
             host=snapshot.host,
         )
         await self.send(await self.in_turn(lambda: _body(ledger)))

@@ -75,17 +75,12 @@ class SnapshotHandler(PastHandler):
             return
         if encoded:  # a slabmon that shows it
             self.context.source.want_tracking()
-        now = await self.context.source.now(detailed=encoded)
-        if now.problem or now.reading is None:
-            self.set_header("Retry-After", "1")
-            self.problem(503, now.problem)
-            return
-        reading = now.reading
+        reading = await self.fresh(detailed=encoded)
 
-        def render(now: Now) -> bytes:
+        def render(_: Now) -> bytes:
             return (codec.encode if encoded else _json)(reading.snapshot)
 
-        kind = codec.CONTENT_TYPE if encoded else "application/json"
+        kind, now = codec.CONTENT_TYPE if encoded else "application/json", Now(reading, None)
         await self.send(await self.in_turn(lambda: self.context.renderer.body(kind, now, render)))
 
     async def _past(self, at: float, encoded: bool) -> None:

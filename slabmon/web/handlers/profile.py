@@ -28,10 +28,8 @@ class ProfileHandler(PastHandler):
         await self.send(Body(_TYPE, data, compressible=False))
 
     async def _present(self, value: str) -> bytes:
-        now = await self.context.source.now(detailed=True)
-        if now.problem or now.reading is None:
-            raise HTTPError(503, reason=now.problem)
-        return await self.context.profiles.present(now.reading, value, self.client)
+        reading = await self.fresh(detailed=True)
+        return await self.context.profiles.present(reading, value, self.client)
 
     async def _past(self, at: float, value: str) -> bytes:
         context = self.context

@@ -57,6 +57,21 @@ def test_answers(
     run(check)
 
 
+def test_old_counters_are_no_answer() -> None:
+    async def check() -> None:
+        async with serving() as server:
+            server.source.now_is = dataclasses.replace(server.source.now_is, memory=reading())
+            server.context.censuses = FakeCensuses(CensusNow(SCANNED, 1))
+            client = await server.connect()
+            assert (await client.ask("/api/v1/memory")).status == 200
+            server.source.problem = "no reading within 1 s"
+            reply = await client.ask("/api/v1/memory")
+            client.close()
+        assert (reply.status, reply.body) == (503, b"503 no reading within 1 s\n")
+
+    run(check)
+
+
 def test_without_counters_there_is_no_ledger() -> None:
     async def check() -> None:
         async with serving() as server:
