@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slabmon.base.arrays import F64, I64, U8, U64, Bool
+from slabmon.kernel.census.evidence import in_order
 from slabmon.kernel.census.memory import GATHER_BYTES, Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
 from slabmon.kernel.census.reading import Reading
@@ -59,8 +60,8 @@ class Subjects:
 
     def holds(self, units: I64) -> Bool:
         """Return whether units of memory hold some."""
-        masks = np.left_shift(1, units & 7).astype(np.uint8)
-        found: Bool = np.bitwise_and(self.units[units >> 3], masks).astype(bool)
+        eight = self.units.take(units >> 3)
+        found: Bool = (eight >> (units.astype(np.uint8) & 7) & 1).view(bool)
         return found
 
     def word(self, numbers: I64, offset: int) -> U64:
@@ -135,7 +136,7 @@ def read(memory: Memory, reading: Reading, rows: I64, share: float) -> Subjects:
     of_slab = first_unit[np.searchsorted(rows, row)] * UNIT_WORDS + offset // 8
     blocks = unit_addresses(reading.direct_map, large.pfn * UNITS_PER_PAGE)
     address = np.concatenate([slabs.address[row] + offset.astype(np.uint64), blocks])
-    order = np.argsort(address, kind="stable")
+    order = in_order(address - np.uint64(reading.direct_map))
     number = np.concatenate([cache, np.full(len(blocks), len(caches.name))])
     start = np.concatenate([of_slab, first_unit[len(rows) :] * UNIT_WORDS])
     length = np.concatenate([caches.object_size[cache], PAGE_BYTES << large.order]) // 8

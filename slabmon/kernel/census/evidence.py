@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -72,9 +73,38 @@ class Evidence:
 
 def groups(keys: I64) -> list[tuple[int, I64]]:
     """Return each distinct key, and the rows that have it."""
-    rows = np.argsort(keys, kind="stable")
-    edges = np.flatnonzero(np.diff(keys[rows])) + 1
-    return [(int(keys[part[0]]), part) for part in np.split(rows, edges) if len(part)]
+    rows = in_order(keys)
+    ordered = keys[rows]
+    edges = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(keys)]
+    return [
+        (int(ordered[start]), rows[start:end])
+        for start, end in itertools.pairwise(edges)
+        if start < end
+    ]
+
+
+def in_order(keys: Values) -> I64:
+    """Return the rows in order of their keys, equal ones as they are. Numbers with the row in their
+    low bits are sorted several times as fast as rows are (np.argsort)."""
+    bits = len(keys).bit_length()
+    if not len(keys) or int(keys.min()) < 0 or int(keys.max()) >> 63 - bits:
+        return np.argsort(keys, kind="stable")
+    packed: I64 = keys.astype(np.int64) << bits | np.arange(len(keys))
+    packed.sort()
+    return packed & (1 << bits) - 1
+
+
+def numbered(values: Values) -> tuple[Values, I64, I64]:
+    """Return the distinct values, in order, the number of each value among them, and how often each
+    occurs: np.unique() takes several times as long."""
+    base = values.min() if len(values) else values
+    rows = in_order(values - base)
+    ordered = values[rows]
+    first = np.concatenate([np.ones(min(len(values), 1), bool), ordered[1:] != ordered[:-1]])
+    starts = np.flatnonzero(first)
+    number = np.empty(len(values), np.int64)
+    number[rows] = np.cumsum(first) - 1
+    return ordered[starts], number, np.diff(starts, append=len(values))
 
 
 def distinct(values: Values) -> Values:

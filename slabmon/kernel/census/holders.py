@@ -11,7 +11,7 @@ import numpy as np
 from slabmon.base.arrays import I64, U64
 from slabmon.kernel.census.cache_types import CacheTypes
 from slabmon.kernel.census.contents import NONE, Subjects
-from slabmon.kernel.census.evidence import Evidence, Label, Strength
+from slabmon.kernel.census.evidence import Evidence, Label, Strength, distinct
 from slabmon.kernel.census.members import NO_LINK, Structs
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.reading import Reading
@@ -28,6 +28,14 @@ class _Member(NamedTuple):
     path: str
     offset: int
     ops: int
+
+
+class _Followed(NamedTuple):
+    """Subjects that one member points to, each with the address of the table beside it."""
+
+    path: str
+    target: I64
+    table: U64
 
 
 def _members(structs: Structs, struct: int) -> list[_Member]:
@@ -62,16 +70,26 @@ def follow(
     """Name what such members point to, in objects of named caches and in subjects, whose structs
     are `types`."""
     used = _used(named)
+    followed = []
     for cache, struct in caches.types.items():
         members = [each for each in _members(structs, struct) if (cache, each.offset) in used]
         if members:
             addresses = read.objects_in_use(cache)
-            for member in members:
-                _follow_member(memory, subjects, symbols, evidence, member, addresses)
+            followed += [_follow(memory, subjects, member, addresses) for member in members]
     for struct in np.unique(types[types != 0]).tolist():
-        for member in _members(structs, struct):
+        members = _members(structs, struct)
+        if members:
             addresses = subjects.address[types == struct]
-            _follow_member(memory, subjects, symbols, evidence, member, addresses)
+            followed += [_follow(memory, subjects, member, addresses) for member in members]
+    tables = distinct(np.concatenate([np.zeros(0, np.uint64), *(each.table for each in followed)]))
+    known = symbols.look_up(memory, tables)
+    for path, target, table in followed:
+        for address in distinct(table).tolist():
+            symbol = known.get(address)
+            if symbol is not None:
+                text = f"pointed to by {path} with {symbol.label}"
+                label = Label(text, Strength.HOLDER, module=symbol.module)
+                evidence.add(label, distinct(target[table == address]))
 
 
 def _used(named: Pointers) -> set[tuple[int, int]]:
@@ -82,22 +100,9 @@ def _used(named: Pointers) -> set[tuple[int, int]]:
     return {(key >> 32, key & 0xFFFFFFFF) for key in keys.tolist()}
 
 
-def _follow_member(
-    memory: Memory,
-    subjects: Subjects,
-    symbols: Symbols,
-    evidence: Evidence,
-    member: _Member,
-    addresses: U64,
-) -> None:
-    """Name what one member of these objects points to."""
+def _follow(memory: Memory, subjects: Subjects, member: _Member, addresses: U64) -> _Followed:
+    """Return what one member of these objects points to, and the tables beside it."""
     target, into = subjects.find(memory.words(addresses + np.uint64(member.offset)))
     starts = (target != NONE) & (into == 0)
-    target = target[starts]
-    tables, number = np.unique(
-        memory.words(addresses[starts] + np.uint64(member.ops)), return_inverse=True
-    )
-    for table, symbol in symbols.look_up(memory, tables).items():
-        text = f"pointed to by {member.path} with {symbol.label}"
-        label = Label(text, Strength.HOLDER, module=symbol.module)
-        evidence.add(label, np.unique(target[tables[number] == table]))
+    table = memory.words(addresses[starts] + np.uint64(member.ops))
+    return _Followed(member.path, target[starts], table)

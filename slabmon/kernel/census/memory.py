@@ -65,6 +65,10 @@ class Memory(ABC):
     def gather(self, addresses: U64, size: int) -> U8:
         """Return `size` bytes at each address, (addresses, size); 0 where they cannot be read."""
 
+    def view(self, addresses: U64, size: int) -> U8:
+        """Return what gather() does, of a window full at most, until the next call."""
+        return self.gather(addresses, size)
+
     def own_pages(self) -> I64:
         """Return the page frames in which the kernel holds copies of what was read here."""
         return np.zeros(0, np.int64)
@@ -101,14 +105,18 @@ class KernelMemory(Memory):
         result = np.empty((len(addresses), size), np.uint8)
         done = 0
         while done < len(addresses):
-            self._budget.check()
             part = addresses[done : done + min(GATHER_MAX, WINDOW_BYTES // size)]
-            count = len(part)
-            self._addresses[:count] = part
-            syscall.run(self._run["gather"], count, size)
-            result[done : done + count] = self._data[: count * size].reshape(count, size)
-            done += count
+            result[done : done + len(part)] = self.view(part, size)
+            done += len(part)
         return result
+
+    def view(self, addresses: U64, size: int) -> U8:
+        """Return what gather() does, of a window full at most, where the programs write it."""
+        self._budget.check()
+        count = len(addresses)
+        self._addresses[:count] = addresses
+        syscall.run(self._run["gather"], count, size)
+        return self._data[: count * size].reshape(count, size)
 
     def own_pages(self) -> I64:
         """Return the page frames of the window."""

@@ -15,7 +15,7 @@ from slabmon.census.model import Certainty, OwnedObjects
 from slabmon.kernel.census import naming
 from slabmon.kernel.census.cache_types import Aliases, CacheTypes
 from slabmon.kernel.census.contents import Subjects
-from slabmon.kernel.census.evidence import Label, Strength
+from slabmon.kernel.census.evidence import Label, Strength, numbered
 from slabmon.kernel.census.members import Structs
 from slabmon.kernel.census.memory import BudgetSpent, Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
@@ -31,6 +31,7 @@ _RESERVE = 40 << 20  # bytes, for pointers and what is computed of them
 _SUBJECTS_SHARE = 1 / 2  # of the other memory left, for objects of mixed caches
 _LEAST_BYTES = 1 << 20
 _MOST_GROUPS = 100  # of one cache; the smallest together are one row
+_SLAB_BITS = 40
 _NOTHING_KNOWN = Label("unknown", Strength.OWNER)
 
 
@@ -174,7 +175,7 @@ def _signature_rows(
     subjects, known = named.subjects, named.known
     groups = named.labels + 1
     keys = subjects.cache * (len(known) + 1) + groups
-    found, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    found, inverse, counts = numbered(keys)
     occupied = np.bincount(inverse, weights=subjects.length * 8)
     errors = _standard_errors(subjects, inverse, counts)
     sizes = read.slabs.caches.size.tolist()
@@ -204,12 +205,10 @@ def _standard_errors(subjects: Subjects, group: I64, counts: I64) -> F64:
     cache_of_group = np.zeros(len(counts), np.int64)
     cache_of_group[group] = subjects.cache
     scale = np.array(subjects.scale)
-    _, first = np.unique(subjects.slab, return_index=True)
-    slabs = np.bincount(subjects.cache[first], minlength=len(scale))[cache_of_group]
-    pairs, per_slab = np.unique(
-        group.astype(np.int64) << 40 | (subjects.slab + 1), return_counts=True
-    )
-    squares = np.bincount(pairs >> 40, weights=per_slab**2.0, minlength=len(counts))
+    pairs, _, _ = numbered(subjects.cache << _SLAB_BITS | (subjects.slab + 1))
+    slabs = np.bincount(pairs >> _SLAB_BITS, minlength=len(scale))[cache_of_group]
+    pairs, _, per_slab = numbered(group << _SLAB_BITS | (subjects.slab + 1))
+    squares = np.bincount(pairs >> _SLAB_BITS, weights=per_slab**2.0, minlength=len(counts))
     variance = np.maximum(squares - counts**2.0 / slabs, 0) / np.maximum(slabs - 1, 1)
     total = slabs * scale[cache_of_group]
     unread = np.maximum(1 - 1 / scale[cache_of_group], 0)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from slabmon.base.arrays import I64, U8, U32, U64, Bool
+from slabmon.kernel.census.evidence import numbered
 from slabmon.kernel.census.layout import PageTest
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES, node_of_pages
@@ -32,7 +33,9 @@ _TYPES = {
 # Before 6.11 the types were macros, which BTF does not have: a type clears its bit.
 _BITS = {"PG_buddy": 0x80, "PG_offline": 0x100, "PG_table": 0x200}
 _BASE, _UNTYPED = 0xF0000000, 0xFFFFFF80  # PAGE_TYPE_BASE, PAGE_MAPCOUNT_RESERVE
+_NO_TYPE = 0xFF000000  # and above, of types that are numbers (page_has_type(), 6.12 and later)
 _LARGEST_ORDER = 10  # of the page allocator, MAX_PAGE_ORDER
+_ORDER_BITS = 6
 # A page of a pool: PP_SIGNATURE, with an index of its DMA mapping in the 32 bits from the seventh
 # (include/linux/mm.h, page_pool/types.h), on machines with CONFIG_ILLEGAL_POINTER_VALUE.
 _POOL_MAGIC = 0xDEAD000000000040
@@ -122,6 +125,11 @@ class PageKinds:
     )
     _last: np.uint8 = _NUMBER[PageKind.OTHER]  # kind of the last page that is no tail
 
+    def __post_init__(self) -> None:
+        self._kind_of_type = np.full(256, _NUMBER[PageKind.OTHER])
+        for value, kind in self.members.types.items():
+            self._kind_of_type[value] = _NUMBER[kind]
+
     def add(self, first: int, pages: U8) -> None:
         """Add the struct pages from page frame `first` on: (pages, bytes)."""
         words = pages.view(np.uint64)
@@ -160,16 +168,16 @@ class PageKinds:
         mark(unused, PageKind.UNREFERENCED)
         mark(unused & (kind_word == 0), PageKind.UNINITIALISED)
         mark(unused & _bit(flags, members.compound), PageKind.HUGETLB)
-        self._mark_types(kind_word, mark)
+        self._mark_types(kinds, kind_word, mark)
         mark(_bit(flags, members.reserved), PageKind.RESERVED)
         return kinds
 
-    def _mark_types(self, kind_word: U32, mark: Callable[[Bool, PageKind], None]) -> None:
+    def _mark_types(
+        self, kinds: U8, kind_word: U32, mark: Callable[[Bool, PageKind], None]
+    ) -> None:
         if self.members.types:
-            highest = kind_word >> np.uint32(24)
-            mark((highest >= 0xF0) & (highest < 0xFF), PageKind.OTHER)
-            for value, kind in self.members.types.items():
-                mark(highest == value, kind)
+            at = np.flatnonzero((kind_word >= np.uint32(_BASE)) & (kind_word < np.uint32(_NO_TYPE)))
+            kinds[at] = self._kind_of_type[kind_word[at] >> 24]
             return
         typed = (kind_word >= np.uint32(_BASE)) & (kind_word < np.uint32(_UNTYPED))
         mark(typed, PageKind.OTHER)
@@ -193,16 +201,16 @@ class PageKinds:
         lengths[single] = np.minimum(reach, 1 << _LARGEST_ORDER)
         orders = np.log2(np.maximum(lengths, 1)).astype(np.int64)
         nodes = node_of_pages(heads + first)
-        keys, key_of = np.unique(np.stack([orders, nodes]), axis=1, return_inverse=True)
-        sums = np.bincount(key_of.ravel(), weights=lengths, minlength=keys.shape[1])
-        for (order, node), pages in zip(keys.T.tolist(), sums.tolist(), strict=True):
-            self._blocks[order, node] += int(pages)
+        sums = np.bincount(nodes << _ORDER_BITS | orders, weights=lengths).astype(np.int64)
+        for key in np.flatnonzero(sums).tolist():
+            node, order = divmod(key, 1 << _ORDER_BITS)
+            self._blocks[order, node] += int(sums[key])
         for offset, chunks in zip(
             (self.members.private, self.members.index), self._chunks, strict=True
         ):
             values = words[heads[single], offset // 8]
             values = values[values >> np.uint64(63) != 0]
-            distinct, counts = np.unique(values, return_counts=True)
+            distinct, _, counts = numbered(values)
             chunks.update(dict(zip(distinct.tolist(), counts.tolist(), strict=True)))
             if len(chunks) > _MOST_CHUNKS:
                 self._forget_rare(chunks)
@@ -254,7 +262,7 @@ class PageKinds:
 
 
 def _bit(flags: U64, number: int) -> Bool:
-    result: Bool = flags >> np.uint64(number) & np.uint64(1) != 0
+    result: Bool = flags & np.uint64(1 << number) != 0
     return result
 
 

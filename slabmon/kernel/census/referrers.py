@@ -20,6 +20,7 @@ from slabmon.kernel.census.contents import (
     unit_addresses,
     units_of,
 )
+from slabmon.kernel.census.evidence import distinct, in_order
 from slabmon.kernel.census.memory import WINDOW_BYTES, Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
 from slabmon.kernel.census.reading import Reading
@@ -70,15 +71,16 @@ def find(
     pointers to subjects in objects in use. Report the share of pages read."""
     slabs = reading.slabs
     units, block = units_of(slabs.pfn, slabs.pages)
+    places = _Places(reading, subjects)
     named: list[U64] = [np.zeros(0, np.uint64)]
     between: list[I32] = [np.zeros((4, 0), np.int32)]
     waiting = read = 0
     for words, piece in _pieces(memory, reading.direct_map, units):
         at, target, into = _targets(words, reading, subjects)
-        unit = piece.start + at // UNIT_WORDS
+        unit, word = piece.start + at // UNIT_WORDS, at % UNIT_WORDS
         row = block[unit]
-        byte = (units[unit] - slabs.pfn[row] * UNITS_PER_PAGE) * UNIT + at % UNIT_WORDS * 8
-        found, source = _sources(reading, subjects, row, byte, target, into)
+        byte = (units[unit] - slabs.pfn[row] * UNITS_PER_PAGE) * UNIT + word * 8
+        found, source = _sources(reading, places, row, byte, target, into)
         named.append(_packed(found[:, source == NONE]))
         between.append(_between(found, source))
         read += piece.stop - piece.start
@@ -90,7 +92,7 @@ def find(
             named, waiting = [_distinct(np.concatenate(named))], 0
     joined = np.concatenate(between, axis=1)
     del between
-    order = np.argsort(joined[0], kind="stable")
+    order = in_order(joined[0])
     for column in joined:
         column[:] = column[order]
     return Referrers(
@@ -119,7 +121,7 @@ def _pieces(memory: Memory, direct_map: int, units: I64) -> Iterator[tuple[U64, 
     for piece in np.random.default_rng(0).permutation(-(-len(units) // _PIECE)).tolist():
         part = slice(piece * _PIECE, min((piece + 1) * _PIECE, len(units)))
         addresses = unit_addresses(direct_map, units[part])
-        yield memory.gather(addresses, UNIT).view(np.uint64).reshape(-1), part
+        yield memory.view(addresses, UNIT).view(np.uint64).reshape(-1), part
 
 
 def _targets(words: U64, reading: Reading, subjects: Subjects) -> tuple[I64, I64, I64]:
@@ -128,13 +130,42 @@ def _targets(words: U64, reading: Reading, subjects: Subjects) -> tuple[I64, I64
     end = max(pages.end for pages in reading.ranges)
     relative = words - np.uint64(reading.direct_map)
     at = np.flatnonzero(relative < np.uint64(end * PAGE_BYTES))
-    at = at[subjects.holds((relative[at] // np.uint64(UNIT)).astype(np.int64))]
+    at = at[subjects.holds((relative.take(at) // np.uint64(UNIT)).view(np.int64))]
     target, into = subjects.find(words[at] & np.uint64(-8 % (1 << 64)))
-    return at[target != NONE], target[target != NONE], into[target != NONE]
+    if (target == NONE).any():
+        inside = target != NONE
+        at, target, into = at[inside], target[inside], into[inside]
+    return at, target, into
+
+
+class _Places:
+    """Subjects by their place in slabs."""
+
+    def __init__(self, reading: Reading, subjects: Subjects) -> None:
+        slabs, caches = reading.slabs, reading.slabs.caches
+        numbers = np.flatnonzero(subjects.slab != NONE)
+        row = subjects.slab[numbers]
+        rows = distinct(row)
+        counts = slabs.objects[rows]
+        self._first = np.full(len(slabs), NONE)
+        self._first[rows] = np.cumsum(counts) - counts
+        cache = slabs.cache[row]
+        byte = (subjects.address[numbers] - slabs.address[row]).astype(np.int64)
+        place = (byte - caches.red_left_pad[cache]) // caches.size[cache]
+        self._number = np.full(counts.sum(), NONE, np.int32)
+        self._number[self._first[row] + place] = numbers
+
+    def subjects(self, row: I64, place: I64) -> I64:
+        """Return the subject at each place of a slab, NONE if there is none."""
+        first = self._first[row]
+        subject = np.full(len(row), NONE)
+        known = np.flatnonzero(first != NONE)
+        subject[known] = self._number[first[known] + place[known]]
+        return subject
 
 
 def _sources(
-    reading: Reading, subjects: Subjects, row: I64, byte: I64, target: I64, into: I64
+    reading: Reading, places: _Places, row: I64, byte: I64, target: I64, into: I64
 ) -> tuple[I64, I64]:
     """Return cache, offset, target and offset in it, (4, pointers), of those that lie in objects in
     use, and the subject each lies in. `byte` is the place in the slab."""
@@ -142,13 +173,13 @@ def _sources(
     caches = slabs.caches
     cache = slabs.cache[row]
     byte = byte - caches.red_left_pad[cache]
-    place, offset = np.divmod(byte, caches.size[cache])
+    size = caches.size[cache]
+    place = byte // size
+    offset = byte - place * size
     valid = (byte >= 0) & (place < slabs.objects[row]) & (offset < caches.object_size[cache])
     valid[valid] &= ~reading.free[(slabs.first[row] + place)[valid]]
     table = np.stack([cache, offset, target, into])[:, valid]
-    start = slabs.address[row] + (byte - offset + caches.red_left_pad[cache]).astype(np.uint64)
-    source, _ = subjects.find(start[valid])
-    return table, source
+    return table, places.subjects(row[valid], place[valid])
 
 
 def _between(found: I64, source: I64) -> I32:

@@ -18,7 +18,15 @@ import numpy as np
 from slabmon.base.arrays import I64, U64, Bool, Values
 from slabmon.kernel.census.caches import is_kmalloc
 from slabmon.kernel.census.contents import NONE, Subjects
-from slabmon.kernel.census.evidence import Evidence, Label, Strength, distinct, groups
+from slabmon.kernel.census.evidence import (
+    Evidence,
+    Label,
+    Strength,
+    distinct,
+    groups,
+    in_order,
+    numbered,
+)
 from slabmon.kernel.census.members import NO_LINK, Slot, Structs, label
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.referrers import Pointers
@@ -235,7 +243,7 @@ class Namer:
                 strength = Strength.LINK  # an array that holds anything: xa_node.slots[]
             shown = [slot for slot in pointers if not slot.target] or pointers or slots
         rest = distinct(targets)
-        rest = rest[~np.isin(rest, named)]
+        rest = rest[~np.isin(rest, named)] if len(named) else rest
         where = label(shown) if shown else f"{self._structs.name(struct)}+{offset}"
         self.evidence.add(Label(f"{kind} {where}", strength), rest)
 
@@ -277,10 +285,10 @@ class Namer:
     def read_words(self, memory: Memory, symbols: Symbols) -> None:
         """Name objects by the functions, and tables of functions, whose addresses they hold."""
         owner, offset, words = self._image_words(symbols)
-        values, number = np.unique(words, return_inverse=True)
+        values, number, _ = numbered(words)
         known = symbols.look_up(memory, values)
         named = np.array([value in known for value in values.tolist()], bool)[number]
-        owner, offset, number = owner[named], offset[named], number[named].astype(np.int64)
+        owner, offset, number = owner[named], offset[named], number[named]
         sizes = distinct(number << 32 | self._sizes[owner]) >> 32
         spread = np.bincount(sizes, minlength=len(values))  # sizes of objects that hold the word
         for key, rows in groups(number << _OFFSET_BITS | offset):
@@ -315,7 +323,7 @@ class Namer:
             for start in range(0, len(words), _PIECE)
         ]
         where = np.concatenate([np.zeros(0, np.int64), *parts])
-        order = np.argsort(self.subjects.start, kind="stable")
+        order = in_order(self.subjects.start)
         starts = self.subjects.start[order]
         owner = order[np.maximum(np.searchsorted(starts, where, side="right") - 1, 0)]
         offset = (where - self.subjects.start[owner]) * 8

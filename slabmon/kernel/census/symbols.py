@@ -5,15 +5,14 @@ objects hold."""
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from slabmon.base.arrays import I64, U64, Bool
-from slabmon.kernel.census.contents import UNIT
+from slabmon.kernel.census.contents import NONE, UNIT
 from slabmon.kernel.census.evidence import groups
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.symbols import kallsyms
@@ -28,6 +27,9 @@ _GAP = 3  # words in a table that are not functions; more end it
 _MARKS = ("__start_", "__stop_", "__init")  # edges of sections, not variables
 _FREED = ("__init_begin", "__init_end")
 _IMAGE = ("Kernel code", "Kernel rodata", "Kernel data", "Kernel bss")
+_CONSTANTS = _IMAGE[:2]  # on arm64 they are part of the code
+_UNITS = 256  # of constants, read at once
+_AS_RARE = 8  # functions of a table that are used so many times as often as another say less
 
 
 Tables = Mapping[str | None, SymbolTable]  # by module; None: the core kernel
@@ -63,12 +65,15 @@ class _Index:
 
     def named(self, addresses: U64, is_function: bool) -> dict[int, Symbol]:
         """Return the symbols that start at these addresses."""
-        found = {}
-        for address in addresses[self.starts_at(addresses)].tolist():
-            symbol = self.at(address, is_function)
-            if symbol is not None:
-                found[address] = symbol
-        return found
+        starts = addresses[self.starts_at(addresses)]
+        symbols: dict[int, Symbol] = {}
+        for number, rows in groups(self._table_of[self.places(starts)]):
+            module, table = self._tables[number]
+            names = table.names_of(starts[rows])
+            for address, name in zip(starts[rows].tolist(), names, strict=True):
+                if name and not name.startswith(_MARKS):
+                    symbols[address] = Symbol(name, module, is_function)
+        return symbols
 
     def places(self, addresses: U64) -> I64:
         """Return the number of the last symbol that starts at each address or before it, -1 if
@@ -92,8 +97,9 @@ class _Index:
 
 class Symbols:
     """Symbols of the running kernel. `image` is where the kernel lies, `text` its functions, both
-    [start, end), `freed` what the kernel gave back after it started (free_initmem()). `data` are
-    symbols of variables, which a kernel lists only with CONFIG_KALLSYMS_ALL."""
+    [start, end), `constants` what it never writes to, most tables of functions among it, `freed`
+    what the kernel gave back after it started (free_initmem()). `data` are symbols of variables,
+    which a kernel lists only with CONFIG_KALLSYMS_ALL."""
 
     def __init__(
         self,
@@ -102,6 +108,7 @@ class Symbols:
         image: tuple[int, int],
         text: tuple[int, int],
         data: Tables,
+        constants: tuple[int, int] = (0, 0),
         freed: tuple[int, int] = (0, 0),
     ) -> None:
         self._functions = _Index(functions)
@@ -112,6 +119,8 @@ class Symbols:
             if len(table) >= (_FEW if module is None else 1)
         }
         self._text = text
+        self._constants = constants
+        self._uses: tuple[U64, I64] | None = None  # functions in constants, and how often each
         self._freed = freed
         self._ranges = [image]
         edges = [
@@ -182,41 +191,90 @@ class Symbols:
         raw = memory.gather(addresses, _TABLE_BYTES).view(np.uint64)
         held = self.functions(raw.reshape(-1)).reshape(raw.shape)
         rows = np.flatnonzero(held[:, :_GAP].any(axis=1))
-        functions = self._functions.named(np.unique(raw[rows][held[rows]]), is_function=True)
-        result = {}
-        for row in rows.tolist():
-            places = np.flatnonzero(held[row])
-            ends = np.flatnonzero(np.diff(places) > _GAP)
-            table = places[: ends[0] + 1] if len(ends) else places
-            family = [functions[word] for word in raw[row][table].tolist() if word in functions]
-            if family:
-                result[int(addresses[row])] = Symbol(_family(family), family[0].module, False)
-        return result
+        row, place = np.nonzero(_beginning(held[rows]))
+        words, number = np.unique(raw[rows[row], place], return_inverse=True)
+        functions = self._functions.named(words, is_function=True)
+        known = [functions.get(word) for word in words.tolist()]
+        uses = self._count_uses(memory, words).tolist()
+        families: dict[int, list[tuple[Symbol, int]]] = {}
+        for address, word in zip(addresses[rows[row]].tolist(), number.tolist(), strict=True):
+            function = known[word]
+            if function is not None:
+                families.setdefault(address, []).append((function, uses[word]))
+        return {address: _family(family) for address, family in families.items()}
+
+    def _count_uses(self, memory: Memory, functions: U64) -> I64:
+        """Return how often each function's address lies in the kernel's constants, 1 at least: one
+        that many tables hold tells little of any of them."""
+        if self._uses is None:
+            self._uses = np.unique(self._constant_functions(memory), return_counts=True)
+        values, counts = self._uses
+        if not len(values):
+            return np.ones(len(functions), np.int64)
+        place = np.minimum(np.searchsorted(values, functions), len(values) - 1)
+        return np.where(values[place] == functions, counts[place], 1)
+
+    def _constant_functions(self, memory: Memory) -> U64:
+        """Return the words of the kernel's constants that are an address in its text."""
+        first, end = self._constants
+        start, end_of_text = self._text
+        held = [np.zeros(0, np.uint64)]
+        if first < end < first + _LARGEST_IMAGE:
+            units = np.arange(first - first % UNIT, end, UNIT, dtype=np.uint64)
+            for part in np.split(units, range(_UNITS, len(units), _UNITS)):
+                words = memory.gather(part, UNIT).view(np.uint64).reshape(-1)
+                held.append(words[words - np.uint64(start) < np.uint64(end_of_text - start)])
+        return np.concatenate(held)
 
 
-def _family(functions: Sequence[Symbol]) -> str:
-    """Return what the names of functions of one table have in common, such as `ext4_file_*`."""
-    names = [function.label for function in functions]
-    first = Counter(name.lstrip("_").partition("_")[0] for name in names)
-    word = first.most_common(1)[0][0]
-    alike = [name for name in names if name.lstrip("_").partition("_")[0] == word]
-    if len(alike) == 1:
-        return alike[0]
-    prefix = os.path.commonprefix(alike)  # noqa: RUF071  # character by character is meant
+def _beginning(held: Bool) -> Bool:
+    """Return which functions, of rows of words that are or are not one, are of the table that each
+    row begins with: before more than _GAP - 1 words that are none."""
+    column = np.arange(held.shape[1])
+    last = np.maximum.accumulate(np.where(held, column, NONE), axis=1)
+    before = np.concatenate([np.full((len(held), 1), NONE), last[:, :-1]], axis=1)
+    begins_another = held & (before != NONE) & (column - before > _GAP)
+    beginning: Bool = held & ~np.logical_or.accumulate(begins_another, axis=1)
+    return beginning
+
+
+def _family(functions: Sequence[tuple[Symbol, int]]) -> Symbol:
+    """Return what the names of functions of one table have in common, such as `ext4_file_*`. Each
+    comes with the number of its uses: of names that begin with different words, the word counts
+    whose functions are used most rarely elsewhere, such as `timerfd` beside `noop_llseek`."""
+    weights: dict[str, float] = {}
+    for function, uses in functions:
+        word = _first_word(function)
+        weights[word] = weights.get(word, 0) + 1 / uses
+    telling = max(weights, key=lambda word: weights[word])
+    alike = [each for each in functions if _first_word(each[0]) == telling]
+    rarest = min(uses for _, uses in alike)
+    rare = [function for function, uses in alike if uses <= _AS_RARE * rarest]
+    return Symbol(_common_name([function.label for function in rare]), rare[0].module, False)
+
+
+def _first_word(function: Symbol) -> str:
+    return function.label.lstrip("_").partition("_")[0]
+
+
+def _common_name(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    prefix = os.path.commonprefix(names)  # noqa: RUF071  # character by character is meant
     return f"{prefix[: prefix.rfind('_') + 1] or prefix}*"
 
 
-def image_range(iomem: str, start: int) -> tuple[int, int]:
-    """Return where the kernel's image is mapped, which starts at `start`, from /proc/iomem."""
+def image_range(iomem: str, start: int, names: Collection[str] = _IMAGE) -> tuple[int, int]:
+    """Return where the kernel's image is mapped, which starts at `start`, as far as its last part
+    of these names, from /proc/iomem."""
     spans = []
     for line in iomem.splitlines():
         span, _, name = line.strip().partition(" : ")
         if name in _IMAGE:
             first, end = (int(number, 16) for number in span.split("-"))
-            spans.append((first, end + 1))
-    if not spans:
-        return start, start
-    return start, start + max(end for _, end in spans) - min(first for first, _ in spans)
+            spans.append((first, end + 1, name))
+    last = max((end for _, end, name in spans if name in names), default=0)
+    return start, max(start, start + last - min((first for first, _, _ in spans), default=last))
 
 
 def read(iomem: str, path: Path = Path("/proc/kallsyms")) -> Symbols:
@@ -226,11 +284,13 @@ def read(iomem: str, path: Path = Path("/proc/kallsyms")) -> Symbols:
     variables, of_modules = kallsyms.parse_data(listing)
     edges = core.find(("_text", "_stext", "_etext"))
     start = min((edges[name] for name in ("_text", "_stext") if name in edges), default=0)
+    end_of_text = edges.get("_etext", start)
     freed = variables.find(_FREED)
     return Symbols(
         _tables(core, modules),
         image=image_range(iomem, start),
-        text=(start, edges.get("_etext", start)),
+        text=(start, end_of_text),
+        constants=(end_of_text, image_range(iomem, start, _CONSTANTS)[1]),
         data=_tables(variables, of_modules),
         freed=(freed.get(_FREED[0], 0), freed.get(_FREED[1], 0)),
     )

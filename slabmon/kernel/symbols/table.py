@@ -71,11 +71,26 @@ class SymbolTable:
             return None
         start = self.address(index)
         # Aliases share an address: the first in kallsyms order is the canonical one.
-        name = self.name(self._count(start, "left"))
+        return self._numbered(self.name(self._count(start, "left")), start), address - start
+
+    def names_of(self, starts: U64) -> list[str]:
+        """Return the names of the symbols that start at these addresses, as at() does, and
+        decompress each block once."""
+        offsets = (starts - np.uint64(self._first)).astype(self._offsets.dtype)
+        indexes = np.searchsorted(self._offsets, offsets)
+        names = [""] * len(starts)
+        number, lines = -1, [b""]
+        for row in np.argsort(indexes, kind="stable").tolist():
+            block, place = divmod(int(indexes[row]), _BLOCK)
+            if block != number:
+                number, lines = block, _names(self._blocks[block])
+            name = lines[place].decode("utf-8", "replace")
+            names[row] = self._numbered(name, int(starts[row]))
+        return names
+
+    def _numbered(self, name: str, start: int) -> str:
         copies = self.copies(name)
-        if start in copies[1:]:
-            name = f"{name}#{copies.index(start) + 1}"
-        return name, address - start
+        return f"{name}#{copies.index(start) + 1}" if start in copies[1:] else name
 
     def copies(self, name: str) -> list[int]:
         """Return the addresses of a name that several functions share, in order; [] for others.

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of functions, named after what they hold where the kernel lists no variables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from slabmon.kernel.census.symbols import Symbol, Symbols, image_range
+from slabmon.kernel.symbols.kallsyms import parse
+from tests.support.slab_memory import SparseMemory
+
+TEXT = 0xFFFFFFFF81000000
+RODATA = 0xFFFFFFFF82000000
+NAMES = (
+    "noop_llseek",
+    "timerfd_poll",
+    "timerfd_release",
+    "timerfd_show",
+    "ext4_file_open",
+    "ext4_file_read_iter",
+    "generic_splice",
+    "_lone",
+)
+AT = {name: TEXT + 64 * number for number, name in enumerate(NAMES)}
+END_OF_TEXT = TEXT + 0x1000
+TABLES: dict[str, tuple[str | None, ...]] = {
+    # Name: the words that a table of functions begins with; None is no function.
+    "timerfd_*": ("noop_llseek", None, "timerfd_poll", "timerfd_release", None, "timerfd_show"),
+    "ext4_file_*": (None, "noop_llseek", "ext4_file_open", "ext4_file_read_iter", "generic_splice"),
+    "_lone": ("noop_llseek", "generic_splice", "_lone"),
+    "noop_llseek": ("noop_llseek", None, None, None, None, "timerfd_poll"),  # another table follows
+}
+COMMON = 40  # uses of what many tables hold
+
+
+@pytest.fixture
+def symbols() -> Symbols:
+    listing = "".join(f"{address:016x} t {name}\n" for name, address in AT.items())
+    core, _, _ = parse(listing.encode())
+    return Symbols(
+        {None: core},
+        image=(TEXT, RODATA + 0x10000),
+        text=(TEXT, END_OF_TEXT),
+        data={},
+        constants=(RODATA, RODATA + 0x10000),
+    )
+
+
+def table(number: int) -> int:
+    return RODATA + 256 * (number + 1)
+
+
+def fill(memory: SparseMemory) -> None:
+    for number, words in enumerate(TABLES.values()):
+        for place, word in enumerate(words):
+            memory.write_word(table(number) + 8 * place, AT[word] if word else 0)
+    for place in range(COMMON):
+        for column, name in enumerate(("noop_llseek", "generic_splice")):
+            memory.write_word(RODATA + 0x8000 + 16 * place + 8 * column, AT[name])
+
+
+def test_tables_are_named_after_the_functions_that_few_tables_hold(symbols: Symbols) -> None:
+    memory = SparseMemory()
+    fill(memory)
+    addresses = np.array([table(number) for number in range(len(TABLES))], np.uint64)
+    found = symbols.look_up(memory, addresses)
+    assert [found[address].label for address in addresses.tolist()] == list(TABLES)
+    assert not any(symbol.function for symbol in found.values())
+
+
+def test_a_function_is_named_itself(symbols: Symbols) -> None:
+    addresses = np.array([AT["timerfd_poll"], AT["timerfd_poll"] + 8], np.uint64)
+    found = symbols.look_up(SparseMemory(), addresses)
+    assert found == {AT["timerfd_poll"]: Symbol("timerfd_poll", None, function=True)}
+
+
+@pytest.mark.parametrize(
+    ("iomem", "expected"),
+    [
+        (
+            "100000-8ffffff : System RAM\n  1000000-1ffffff : Kernel code\n"
+            "  2000000-27fffff : Kernel rodata\n  2800000-2bfffff : Kernel data\n",
+            ((TEXT, TEXT + 0x1C00000), (TEXT, TEXT + 0x1800000)),
+        ),
+        (
+            "  1000000-1ffffff : Kernel code\n  2800000-2bfffff : Kernel data\n",
+            ((TEXT, TEXT + 0x1C00000), (TEXT, TEXT + 0x1000000)),
+        ),
+        ("100000-8ffffff : System RAM\n", ((TEXT, TEXT), (TEXT, TEXT))),
+    ],
+    ids=["x86", "arm64", "none"],
+)
+def test_where_the_image_lies(
+    iomem: str, expected: tuple[tuple[int, int], tuple[int, int]]
+) -> None:
+    constants = image_range(iomem, TEXT, ("Kernel code", "Kernel rodata"))
+    assert (image_range(iomem, TEXT), constants) == expected
