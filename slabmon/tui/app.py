@@ -94,22 +94,24 @@ class TopApp(App[int]):
         self._count_down()
 
     def _handle_signals(self) -> None:
-        """Leave the terminal in order on every signal that ends or stops the process."""
+        """Leave the terminal in order on every signal that ends or stops the process. The event
+        loop calls the handlers: one that interrupts Textual could wait for a lock it holds."""
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
-                asyncio.get_running_loop().add_signal_handler(number, self.exit, 0)
+                loop.add_signal_handler(number, self.exit, 0)
         if self._driver is not None and self._driver.can_suspend:
-            signal.signal(signal.SIGTSTP, self._suspend)
-            signal.signal(signal.SIGCONT, self._resume)
+            loop.add_signal_handler(signal.SIGTSTP, self._suspend)
+            loop.add_signal_handler(signal.SIGCONT, self._resume)
 
-    def _suspend(self, *_: object) -> None:
+    def _suspend(self) -> None:
         """Restore the terminal, then stop."""
         assert self._driver is not None
         self._driver.suspend_application_mode()
         self._suspended = True
         os.kill(os.getpid(), signal.SIGSTOP)
 
-    def _resume(self, *_: object) -> None:
+    def _resume(self) -> None:
         """Take the terminal again. Textual's own handler would take it twice, and not restore it
         at the end, after a SIGCONT that follows no SIGTSTP: after SIGSTOP, or on its own."""
         assert self._driver is not None
