@@ -23,12 +23,14 @@ static int run_release(void)
 {
 	planted_drop_all(false);
 	planted_many_free();
+	planted_orphans_free();
 	return 0;
 }
 
 static int run_reset(void)
 {
 	planted_many_free();
+	planted_orphans_free();
 	planted_reset();
 	planted_ledger_reset();
 	return 0;
@@ -46,8 +48,8 @@ static const struct planted_scenario planted_typed[] = {
 };
 
 static const struct planted_scenario *const tables[] = {
-	planted_sizes,	  planted_flags,    planted_caches, planted_deferred,
-	planted_contexts, planted_platform, planted_census, planted_typed,
+	planted_sizes,	  planted_flags,  planted_caches, planted_deferred, planted_contexts,
+	planted_platform, planted_census, planted_typed,  planted_orphans,
 };
 
 static int run_named(const char *name)
@@ -167,6 +169,7 @@ static void __exit planted_exit(void)
 	planted_contexts_exit();
 	planted_drop_all(true);
 	planted_many_free();
+	planted_orphans_free();
 	planted_census_exit();
 	planted_caches_exit();
 }

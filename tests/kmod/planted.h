@@ -117,6 +117,7 @@ extern const struct planted_scenario planted_deferred[];
 extern const struct planted_scenario planted_contexts[];
 extern const struct planted_scenario planted_platform[];
 extern const struct planted_scenario planted_census[];
+extern const struct planted_scenario planted_orphans[];
 
 /* typed.c */
 struct super_block;
@@ -133,6 +134,7 @@ void planted_contexts_exit(void);
 int planted_census_init(void);
 void planted_census_exit(void);
 void planted_many_free(void);
+void planted_orphans_free(void);
 
 extern struct kmem_cache *planted_ctor_cache;
 

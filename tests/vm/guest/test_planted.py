@@ -18,6 +18,7 @@ SCENARIOS = (
     *("caches", "cache_kfree", "bulk", "churn", "rcu", "cache_rcu"),
     *("hardirq", "ipi", "softirq", "storm"),
     *("charged", "marked"),
+    *("orphans_lose", "orphans_keep"),
 )
 MANY = "many"  # a million objects: more than ftrace holds
 DEVICE_STEPS = ("devices_add", "drivers_add", "drivers_remove", "devices_remove")
