@@ -17,9 +17,10 @@ from slabmon.runtime.budget import Cost
 from tests.support import scraping
 from tests.support.builders import cache, device, site, snapshot
 from tests.support.figures import daemon_figures
+from tests.support.memory import reading
 from tests.unit.export.test_census import CENSUS
 
-_MIB = 1 << 20
+_MIB, _GIB = 1 << 20, 1 << 30
 _VERDICT = Finding(
     kind=Kind.SITE,
     key=("probe_card", 0x40),
@@ -141,6 +142,7 @@ class SyntheticHost:
             nodes=tuple(replace(node, allocs=60 * n) for node in plain.nodes),
             pages=(PageOrder(0, "kernel", 5 * n, 0, 1), PageOrder(0, None, 0, 4 * n, 0)),
             losses={"nesting": 50 * n},
+            memory=reading(MemTotal=64 * _GIB, MemFree=60 * _GIB - 40 * _MIB * n),
             programs=tuple(
                 replace(one, runs=1000 * n, run_seconds=1e-4 * n) for one in plain.programs
             ),
@@ -156,7 +158,7 @@ class SyntheticHost:
             configuration_failed=True,
         )
         return Daemon(
-            callers={"load_msg": 64.0},
+            callers={"load_msg": 64.0, "probe_card [card]": 64.0},
             figures=figures,
             up=self.up,
             age=0.25,

@@ -31,6 +31,7 @@ ALL = ".+"
 _SECOND_MINUTE = "the daemon knows its cost after its second minute"
 _NO_STATISTICS = "BPF statistics run for one second in sixty"
 _FIRST_CENSUS = "the first census is taken a minute after the start"
+_NO_ORPHANS = "orphans are not looked for by default"
 _QUIET = "nothing of the kind happens on a healthy host"
 _NO_MODULES = "this kernel may have no modules that allocate"
 # Queries that may be empty on the live host, and why. Nothing else may.
@@ -51,6 +52,8 @@ EMPTY = {
     "host.json: Objects in use by owner: A": _FIRST_CENSUS,
     "host.json: Slab memory by cgroup: A": _FIRST_CENSUS,
     "host.json: Certainty of the owners: A": _FIRST_CENSUS,
+    "host.json: Orphans: A": _NO_ORPHANS,
+    "host.json: Objects nothing refers to: A": _NO_ORPHANS,
     "host.json: Age: A": _FIRST_CENSUS,
     "host.json: Duration: A": _FIRST_CENSUS,
     "device.json: Suspects: A": _QUIET,
