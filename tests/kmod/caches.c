@@ -4,15 +4,18 @@
 
 /* Unlike any size the kernel itself uses, so that only each other can be merged. */
 #define MERGEABLE_SIZE 1672
-#define CTOR_SIZE 328
 #define BULK 61
+
+/* The size of objects of slabmon_planted_ctor. */
+static unsigned int ctor_size = 328;
+module_param(ctor_size, uint, 0444);
 
 struct kmem_cache *planted_ctor_cache;
 static struct kmem_cache *merge_a, *merge_b;
 
 static void construct(void *object)
 {
-	memset(object, 0x5a, CTOR_SIZE);
+	memset(object, 0x5a, ctor_size);
 }
 
 #define CACHE_HOW(function, which) \
@@ -47,7 +50,7 @@ static int run_caches(void)
 	unsigned int n;
 
 	for (n = 0; n < PLANTED_ALLOCS; n++)
-		planted_take(&ctor, planted_cache_ctor(), CTOR_SIZE);
+		planted_take(&ctor, planted_cache_ctor(), ctor_size);
 	for (n = 0; n < 67; n++)
 		planted_take(&first, planted_cache_merge_a(), MERGEABLE_SIZE);
 	for (n = 0; n < 71; n++)
@@ -72,7 +75,7 @@ static int run_cache_kfree(void)
 	unsigned int n;
 
 	for (n = 0; n < 83; n++)
-		planted_take(&by_kfree, planted_cache_by_kfree(), CTOR_SIZE);
+		planted_take(&by_kfree, planted_cache_by_kfree(), ctor_size);
 	planted_drop(&by_kfree, 37);
 	return 0;
 }
@@ -135,9 +138,9 @@ static int run_bulk(void)
 	if (!planted_bulk_alloc(objects))
 		return -ENOMEM;
 	for (n = 0; n < BULK; n++)
-		planted_take(&bulk_alloc, objects[n], CTOR_SIZE);
+		planted_take(&bulk_alloc, objects[n], ctor_size);
 	for (n = 0; n < 59; n++) {
-		planted_take(&bulk_free, planted_cache_bulk_free(), CTOR_SIZE);
+		planted_take(&bulk_free, planted_cache_bulk_free(), ctor_size);
 		planted_take(&kmalloc_bulk, planted_kfree_bulk_one(), 47);
 	}
 	planted_drop(&bulk_alloc, 17);
@@ -174,7 +177,7 @@ static int run_churn(void)
 
 int planted_caches_init(void)
 {
-	planted_ctor_cache = kmem_cache_create("slabmon_planted_ctor", CTOR_SIZE, 0, 0, construct);
+	planted_ctor_cache = kmem_cache_create("slabmon_planted_ctor", ctor_size, 0, 0, construct);
 	merge_a = kmem_cache_create("slabmon_planted_a", MERGEABLE_SIZE, 0, 0, NULL);
 	merge_b = kmem_cache_create("slabmon_planted_b", MERGEABLE_SIZE, 0, 0, NULL);
 	if (planted_ctor_cache && merge_a && merge_b)

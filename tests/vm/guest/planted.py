@@ -92,11 +92,11 @@ class Typed:
 WITH_TYPES = Path(os.environ["SLABMON_PLANTED_KO"]).parent / "btf" / f"{NAME}.ko"
 
 
-def load(*, types: bool = False) -> None:
+def load(*parameters: str, types: bool = False) -> None:
     """Insert the module that the harness built for this kernel, with its types (BTF) on request:
     WITH_TYPES is only there where they can be made."""
     path = WITH_TYPES if types else os.environ["SLABMON_PLANTED_KO"]
-    subprocess.run(["insmod", path], check=True)
+    subprocess.run(["insmod", path, *parameters], check=True)
 
 
 def unload() -> None:

@@ -155,3 +155,18 @@ def test_what_a_module_allocates_for_its_life_is_live_until_it_goes() -> None:
         assert held() == {lifetime}
         module.unload()
         assert held() == set()
+
+
+def test_a_cache_has_the_object_size_that_the_module_gave_it_last(tracker: Tracker) -> None:
+    """SLUB removes the cache with the module, and the name is used again."""
+    for size in (328, 1000, 328):
+        module.load(f"ctor_size={size}")
+        try:
+            module.run("caches")
+            cache = {each.name: each for each in tracker.snapshot().caches}["slabmon_planted_ctor"]
+            module.run("release")
+        finally:
+            module.unload()
+        assert cache.object_size == size
+        assert cache.slabinfo
+        assert cache.slabinfo.object_size >= size
