@@ -32,6 +32,7 @@ from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.run import take_census
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.kernel.probe import btf, slabinfo
+from slabmon.store.recording import Recording
 from tests.live.kernel import program_names
 from tests.live.workload import messages
 from tests.support.pseudoterminal import on_terminal
@@ -301,6 +302,36 @@ def test_no_content_and_no_address_leaves_the_child(by: str, form: str) -> None:
     assert not re.search(rb"ffff[0-9a-f]{12}", process.stdout + process.stderr)
     if form == "json":
         assert max(numbers(json.loads(process.stdout))) < 1 << 46
+
+
+def recorded(path: Path) -> list[Census]:
+    """The censuses of a recording."""
+    if not path.exists():
+        return []
+    with Recording(path) as recording:
+        snapshots = [snapshot for _, snapshot in recording.between()]
+    return [snapshot.census for snapshot in snapshots if snapshot.census]
+
+
+def test_no_content_and_no_address_is_recorded(tmp_path: Path) -> None:
+    marker, path = b"slabmon-planted-content", tmp_path / "slabs.db"
+    command = [sys.executable, "-m", "slabmon", "--debug", "record", "-o", str(path)]
+    with (
+        planted(marker),
+        subprocess.Popen(
+            [*command, "--interval", "2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as recorder,
+    ):
+        deadline = time.monotonic() + 120
+        while not recorded(path) and recorder.poll() is None and time.monotonic() < deadline:
+            time.sleep(1)
+        recorder.send_signal(signal.SIGINT)
+        output, _ = recorder.communicate(timeout=60)
+    censuses = recorded(path)
+    assert censuses
+    for text in (repr(censuses), output.decode()):
+        assert marker.decode() not in text
+        assert not re.search("ffff[0-9a-f]{12}", text)
 
 
 def test_most_objects_of_mixed_caches_are_named() -> None:
