@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cost of a census against memory and objects: CPU time of the inventory and of all of it.
 
-A benchmark, not a test: `python -m benchmarks.census` on this host; in a guest with --plant 0 1 2 4
-and the planted module, which then holds so many million objects. Each row is a median of --runs and
-its quartiles. Where memory does not suffice for all objects, random slabs are read.
+A benchmark, not a test: `python -m benchmarks.census`; with --plant 0 1 2 4 so many million
+System V messages of 64 bytes are held. Each row is a median of --runs and its quartiles. Where
+memory does not suffice for all objects, random slabs are read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 from slabmon.census.model import Census
 from slabmon.kernel.census import memory, reading
@@ -23,9 +22,10 @@ from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.run import take_census
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.kernel.probe import btf
+from tests.live.workload import HEADER, messages
 
 _CPU_SECONDS = 3600.0
-_PLANTED = Path("/sys/kernel/debug/slabmon_planted/run")
+_LENGTH = 64 - HEADER
 
 
 def cpu() -> float:
@@ -88,18 +88,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--memory-mib", type=int, nargs="+", default=[CensusSettings.memory_mib])
-    parser.add_argument("--plant", type=int, nargs="+", default=[], help="millions, rising")
+    parser.add_argument("--plant", type=int, nargs="+", default=[0], help="millions, rising")
     options = parser.parse_args()
     print("| GiB | million objects | thousand slabs | MiB allowed | slabs looked into ", end="")
     print("| inventory, s of CPU | all, s of CPU | peak MiB |")
     print("|---|---|---|---|---|---|---|---|")
     planted = 0
-    for millions in options.plant or [0]:
-        while planted < millions:
-            _PLANTED.write_text("many")
-            planted += 1
-        for memory_mib in options.memory_mib:
-            print(row(memory_mib, options.runs), flush=True)
+    with messages() as queue:
+        for millions in options.plant:
+            while planted < millions * 1_000_000:
+                queue.send(_LENGTH)
+                planted += 1
+            for memory_mib in options.memory_mib:
+                print(row(memory_mib, options.runs), flush=True)
 
 
 if __name__ == "__main__":

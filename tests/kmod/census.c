@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* For censuses: objects charged to a memory cgroup, with known content, and very many. */
+/* For censuses: objects charged to a memory cgroup, and with known content. */
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/string.h>
@@ -100,60 +100,6 @@ static int run_marked(void)
 	return 0;
 }
 
-/* Too many for the table of held objects: each one leads to the next. */
-#define MANY 1000003
-#define MANY_SIZE 64
-
-static void **many_list;
-static unsigned int many_count;
-
-static planted_site void *planted_many(void)
-{
-	void *object = kmalloc(MANY_SIZE, GFP_KERNEL);
-
-	planted_keep(object);
-	return object;
-}
-
-static const struct planted_how many = PLANTED_KMALLOC(planted_many, "kernel");
-
-static int run_many(void)
-{
-	unsigned int n;
-
-	for (n = 0; n < MANY; n++) {
-		void **object = planted_many();
-
-		if (!object)
-			break;
-		*object = many_list;
-		many_list = object;
-		if (n % 1024 == 0)
-			cond_resched();
-	}
-	if (n)
-		planted_add(&many, many_list, MANY_SIZE, n, 0);
-	many_count += n;
-	return n == MANY ? 0 : -ENOMEM;
-}
-
-void planted_many_free(void)
-{
-	unsigned int n = 0;
-
-	if (many_count)
-		planted_add(&many, many_list, MANY_SIZE, 0, many_count);
-	while (many_list) {
-		void **object = many_list;
-
-		many_list = *object;
-		kfree(object);
-		if (++n % 1024 == 0)
-			cond_resched();
-	}
-	many_count = 0;
-}
-
 int planted_census_init(void)
 {
 	/* The constructor keeps it from being merged. */
@@ -170,6 +116,5 @@ void planted_census_exit(void)
 const struct planted_scenario planted_census[] = {
 	{ "charged", run_charged },
 	{ "marked", run_marked },
-	{ "many", run_many },
 	{},
 };

@@ -22,14 +22,12 @@ static DEFINE_MUTEX(running);
 static int run_release(void)
 {
 	planted_drop_all(false);
-	planted_many_free();
 	planted_orphans_free();
 	return 0;
 }
 
 static int run_reset(void)
 {
-	planted_many_free();
 	planted_orphans_free();
 	planted_reset();
 	planted_ledger_reset();
@@ -168,7 +166,6 @@ static void __exit planted_exit(void)
 	planted_files_exit();
 	planted_contexts_exit();
 	planted_drop_all(true);
-	planted_many_free();
 	planted_orphans_free();
 	planted_census_exit();
 	planted_caches_exit();

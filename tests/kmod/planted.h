@@ -133,7 +133,6 @@ void planted_platform_exit(void);
 void planted_contexts_exit(void);
 int planted_census_init(void);
 void planted_census_exit(void);
-void planted_many_free(void);
 void planted_orphans_free(void);
 
 extern struct kmem_cache *planted_ctor_cache;
