@@ -45,7 +45,7 @@ def main() -> int:
         if options.devices is None:  # tests of real drivers need them
             options.devices = [] if options.shell or options.command else list(DEVICES)
         if options.shell:
-            return shell(names[0], cpus=options.cpus, devices=options.devices)
+            return shell(names[0], cpus=options.cpus, nodes=options.nodes, devices=options.devices)
         one = partial(test, options=options)  # all, even after a failure
         if options.jobs == 1:  # in this thread, where an interrupt ends the guest
             return max([one(name) for name in names])
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-k", metavar="EXPR", default="", help="only these tests, as pytest -k")
     parser.add_argument("--tests", metavar="PATHS", default=GUEST_TESTS, help="what pytest runs")
     parser.add_argument("--cpus", type=int, default=2, help="virtual CPUs (default 2)")
+    parser.add_argument("--nodes", type=int, default=1, help="NUMA nodes (default 1)")
     parser.add_argument("--jobs", type=int, default=1, help="guests at a time (default 1)")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for one guest")
     parser.add_argument("--shell", action="store_true", help="a root shell instead of tests")
@@ -104,6 +105,7 @@ def test(name: str, options: argparse.Namespace) -> int:
             name,
             command,
             cpus=options.cpus,
+            nodes=options.nodes,
             devices=options.devices,
             systemd=options.systemd,
             debug_info=options.debug_info,

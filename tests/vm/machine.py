@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.vm import config, initramfs, kmod, roots, trees
 from tests.vm.complaints import complaints
-from tests.vm.hardware import DEVICES, MACHINES, disk, shared
+from tests.vm.hardware import DEVICES, MACHINES, disk, numa, shared
 from tests.vm.host import VmError, cache_dir, lock, log, require_host
 
 GUEST = Path(__file__).resolve().parent / "guest"
@@ -45,7 +45,8 @@ def run_guest(
     command: str,
     *,
     cpus: int = 2,
-    memory: str = "4G",
+    nodes: int = 1,
+    memory_gib: int = 4,
     devices: Sequence[str] = (),
     systemd: bool = False,
     debug_info: bool = False,
@@ -73,7 +74,7 @@ def run_guest(
     (job.work / "command").write_text(command + "\n")
     _write_settings(job, "systemd" if systemd else "command", devices)
     console = job.work / "console"
-    arguments = [*_qemu(job, cpus, memory, devices), "-serial", f"file:{console}"]
+    arguments = [*_qemu(job, cpus, nodes, memory_gib, devices), "-serial", f"file:{console}"]
     with lock("running", "waiting for another guest to end", guests):
         log(f"booting {job.tree.release}")
         start = time.monotonic()
@@ -115,14 +116,14 @@ def _boot(arguments: Sequence[str], output: Path | None, timeout: float) -> tupl
         return in_time, process.stdout.read().decode(errors="replace") if process.stdout else ""
 
 
-def shell(kernel: str, *, cpus: int = 2, memory: str = "4G", devices: Sequence[str] = ()) -> int:
+def shell(kernel: str, *, cpus: int = 2, nodes: int = 1, devices: Sequence[str] = ()) -> int:
     """A root shell in a guest on this terminal; leaving the shell powers off."""
     job = _prepare(kernel)
     _write_settings(job, "shell", devices)
     serial = ["-chardev", "stdio,id=tty,signal=off", "-serial", "chardev:tty"]
     with lock("running", "waiting for another guest to end"):
         log(f"booting {job.tree.release}; `exit` powers off")
-        return subprocess.run(_qemu(job, cpus, memory, devices) + serial, check=False).returncode
+        return subprocess.run(_qemu(job, cpus, nodes, 4, devices) + serial, check=False).returncode
 
 
 @dataclass(frozen=True)
@@ -179,17 +180,19 @@ def _write_settings(job: _Job, mode: str, devices: Sequence[str]) -> None:
     )
 
 
-def _qemu(job: _Job, cpus: int, memory: str, devices: Sequence[str]) -> list[str]:
+def _qemu(job: _Job, cpus: int, nodes: int, memory_gib: int, devices: Sequence[str]) -> list[str]:
     layers = {"project": job.work / "project", "kernel": job.tree.run}
     if job.debug is not None:
         layers["debug"] = job.debug
     machine = MACHINES[job.tree.locked.kernel.architecture]
     arguments = [
         *machine.arguments,
-        *("-smp", str(cpus), "-m", memory),
+        *("-smp", str(cpus), "-m", f"{memory_gib}G"),
         *("-kernel", str(job.tree.vmlinuz), "-initrd", str(job.initrd)),
         *("-append", f"{machine.cmdline} layers={':'.join(layers)}"),
     ]
+    if nodes > 1:
+        arguments += numa(cpus, nodes, memory_gib)
     for name, path in layers.items():
         arguments += shared(name, path, writable=False)
     arguments += shared("work", job.work, writable=True)

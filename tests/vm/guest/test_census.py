@@ -8,6 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,8 @@ OWN_CACHES = (CTOR_CACHE, MERGED_CACHE, "slabmon_planted_charged")
 TRIES, HASTY_TRIES = 12, 4
 GRACE_SECONDS = 30.0
 QUICK_GRACE_SECONDS = 8.0  # kfree_rcu() collects objects for up to 5 s
+
+CPUS_OF_NODES = sorted(Path("/sys/devices/system/node").glob("node*/cpulist"))
 
 pytestmark = pytest.mark.usefixtures("planted")
 
@@ -173,3 +176,24 @@ def test_nodes_add_up(reader: Reader) -> None:
         assert {part.node for part in row.nodes} <= nodes
         assert sum(part.objects for part in row.nodes) == row.objects
         assert sum(part.in_use for part in row.nodes) == row.in_use
+
+
+@pytest.mark.skipif(len(CPUS_OF_NODES) == 1, reason="one NUMA node; see --nodes")
+def test_slabs_count_on_the_node_they_are_on(reader: Reader) -> None:
+    """Where the CPU is whose task allocates."""
+    allowed = os.sched_getaffinity(0)
+    expected: dict[int, int] = {}
+    try:
+        for number, path in enumerate(CPUS_OF_NODES):
+            os.sched_setaffinity(0, memory_map.parse_list(path.read_text()))
+            for _ in range(number + 1):
+                before = live_by_cache()[CTOR_CACHE]
+                module.run("caches")
+                expected[number] = expected.get(number, 0) + live_by_cache()[CTOR_CACHE] - before
+    finally:
+        os.sched_setaffinity(0, allowed)
+    row = reader.read().caches[CTOR_CACHE]
+    assert {each.node: each.in_use for each in row.nodes} == expected
+    assert sum(each.slabs for each in row.nodes) == row.slabs
+    assert sum(each.slab_bytes for each in row.nodes) == row.slab_bytes
+    module.run("release")
