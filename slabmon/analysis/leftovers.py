@@ -59,6 +59,8 @@ _ALLOCATOR = frozenset(
 )
 # In copy_process() it makes kernel stacks. Each CPU keeps two (NR_CACHED_STACKS, kernel/fork.c).
 _VMALLOC = "__vmalloc_node"
+# Each CPU keeps up to 256 freed bios for the next (bio_put_percpu_cache(), block/bio.c, 5.15+).
+_BIO = "bio_alloc_bioset"
 # Functions that fill the caches of inodes and dentries, and all that hangs on these.
 _FILE_SYSTEM_CACHES = frozenset(
     {
@@ -78,6 +80,7 @@ class Reason(StrEnum):
     INTERRUPT = "allocated in interrupts, for anybody"
     ALLOCATOR = "the allocators' own"
     KERNEL_STACK = "stacks that the kernel keeps for the next processes"
+    BIO = "bios that CPUs keep for the next ones"
     RECLAIMABLE = "in caches that the kernel shrinks when it needs memory"
     FILE_SYSTEM = "part of cached inodes and dentries"
     UNKNOWN = "allocated in a process or an interrupt: there was no room for the stack"
@@ -218,6 +221,8 @@ def _reason(tracked: Tracked, members: I64, row: LeftStack) -> Reason | None:
         return Reason.ALLOCATOR
     if "copy_process" in functions and any(name.startswith(_VMALLOC) for name in functions):
         return Reason.KERNEL_STACK
+    if row.cache.startswith("bio-") and _BIO in functions:
+        return Reason.BIO
     if functions & _FILE_SYSTEM_CACHES:
         return Reason.FILE_SYSTEM
     return Reason.UNKNOWN if not row.stack and not _may_sleep(tracked, members) else None

@@ -21,6 +21,8 @@ from slabmon.kernel.loading.loader import Compiler, Programs
 WINDOW_BYTES, GATHER_MAX, GATHER_BYTES = 1 << 20, 4096, 4096
 PAGE_BYTES = mmap.PAGESIZE
 _PAGEMAP, _PAGEMAP_PFN = Path("/proc/self/pagemap"), (1 << 55) - 1  # admin-guide/mm/pagemap.rst
+# Where kernel addresses begin: with 48 bits on x86-64, on arm64, and with more on both.
+_KERNEL_STARTS = (0xFFFF800000000000, 0xFFFF000000000000, 0xFF00000000000000)
 _REQUEST = {
     "source": "census.bpf.c",
     "defines": {
@@ -93,10 +95,13 @@ class KernelMemory(Memory):
         window = maps.map_array(programs.maps["window"], np.dtype("u1"), size, writable=True)
         self._addresses = window[: GATHER_MAX * 8].view(np.uint64)
         self._data = window[GATHER_MAX * 8 :]
+        self._lowest = np.uint64(lowest_address(self.locate()[0]))
 
     def block(self, address: int, size: int) -> U8 | None:
         """Return `size` bytes at an address, or None if they are not mapped."""
         self._budget.check()
+        if address < self._lowest:
+            return None
         failed = syscall.run(self._run["read_block"], address, size)
         return None if failed else self._data[:size]
 
@@ -114,7 +119,9 @@ class KernelMemory(Memory):
         """Return what gather() does, of a window full at most, where the programs write it."""
         self._budget.check()
         count = len(addresses)
-        self._addresses[:count] = addresses
+        # Elsewhere nothing can be read, and 5.10 warns of addresses that no page table can map, as
+        # words have that were read from what has changed meanwhile.
+        np.multiply(addresses, addresses >= self._lowest, out=self._addresses[:count])
         syscall.run(self._run["gather"], count, size)
         return self._data[: count * size].reshape(count, size)
 
@@ -131,6 +138,11 @@ class KernelMemory(Memory):
         """Return the address of a CPU's current task, and of its copy of the map `cpu_words`."""
         syscall.run(self._run["locate"], cpu=cpu)
         return int(self._addresses[0]), int(self._addresses[1])
+
+
+def lowest_address(task: int) -> int:
+    """Return where kernel addresses begin: the highest place that is below a task_struct's."""
+    return next(start for start in _KERNEL_STARTS if start <= task)
 
 
 def start_compiler() -> Compiler:

@@ -31,6 +31,7 @@ STACKS = {
     6: ("kmalloc", "fault_thing", "handle_mm_fault", "asm_exc_page_fault"),
     8: ("kmalloc", "__get_vm_area_node", "__vmalloc_node_range_noprof", "copy_process"),
     9: ("kmem_cache_alloc", "alloc_vmap_area", "__get_vm_area_node", "do_thing"),
+    10: ("kmem_cache_alloc", "mempool_alloc", "bio_alloc_bioset", "ext4_mpage_readpages"),
     7: ("kmalloc", "timer_thing", "asm_sysvec_apic_timer_interrupt", "cpu_idle"),
 }
 SITES = (
@@ -42,12 +43,13 @@ SITES = (
     site("timer_thing"),
     site("__get_vm_area_node"),
     site("alloc_vmap_area"),
+    site("bio_alloc_bioset"),
 )
 
 
 def host(*objects: Object, **fields: Any) -> Snapshot:
     return snapshot(
-        caches=(cache(), cache("kmalloc-128")),
+        caches=(cache(), cache("kmalloc-128"), cache("bio-200")),
         sites=SITES,
         tracked=tracked(objects, STACKS),
         **{"devices": (), **fields},
@@ -94,6 +96,8 @@ def test_objects_of_one_stack_site_and_cache_are_one_row() -> None:
         (Object(stack=4, site=3), Reason.FILE_SYSTEM),
         (Object(stack=8, site=6), Reason.KERNEL_STACK),
         (Object(stack=9, site=7), Reason.ALLOCATOR),
+        (Object(stack=10, site=8, cache=2), Reason.BIO),
+        (Object(stack=10, site=8), None),
         (Object(stack=-17, site=1, gfp=ATOMIC_FLAGS), Reason.UNKNOWN),
         (Object(stack=-17, site=1, gfp=KERNEL_FLAGS), None),
         (Object(stack=6, site=4, gfp=KERNEL_FLAGS), None),

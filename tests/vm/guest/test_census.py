@@ -197,3 +197,10 @@ def test_slabs_count_on_the_node_they_are_on(reader: Reader) -> None:
     assert sum(each.slabs for each in row.nodes) == row.slabs
     assert sum(each.slab_bytes for each in row.nodes) == row.slab_bytes
     module.run("release")
+
+
+@pytest.mark.parametrize("address", [0, 1, 0x0F0F918BF4CB7D5E, 0xFF0F918BF4CB7D5E])
+def test_what_is_no_kernel_address_is_not_read(reader: Reader, address: int) -> None:
+    """A program that did would make 5.10 warn of the last one."""
+    assert reader.kernel.word(address) == 0
+    assert reader.kernel.block(address, 8) is None
