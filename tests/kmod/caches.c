@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The module's caches: one that cannot be merged, two that can, and bulk calls on them. */
+#include <linux/moduleparam.h>
+
 #include "planted.h"
 
 /* Unlike any size the kernel itself uses, so that only each other can be merged. */
