@@ -90,6 +90,12 @@ class Cache:
         """The name that all kinds of a kmalloc cache share (base/names.py)."""
         return cache_family(self.name)
 
+    @property
+    def held_bytes(self) -> int:
+        """The memory that it holds: of all its slabs or, where slabinfo does not list it, what is
+        live of what was allocated since tracking began."""
+        return self.slabinfo.slab_bytes if self.slabinfo else self.live.bytes
+
 
 class Site(NamedTuple):
     """One call site: symbol, offset in bytes, module (None: core kernel).

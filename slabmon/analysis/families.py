@@ -29,6 +29,7 @@ class Family:
     slab_bytes: int | None
     active_objects: int | None
     live: Live
+    held_bytes: int
 
 
 def families(snapshot: Snapshot) -> Groups:
@@ -62,6 +63,7 @@ def _family(name: str, caches: list[Cache], estimate: Live, interval: int) -> Fa
         failed=sum(cache.failed for cache in caches),
         requested_bytes=sum(cache.requested_bytes for cache in caches),
         allocated_bytes=allocated,
+        held_bytes=sum(cache.held_bytes for cache in caches),
         slab_bytes=_sum(caches, lambda info: info.slab_bytes),
         active_objects=_sum(caches, lambda info: info.active_objects),
         live=only if len(caches) == 1 else bounded(sampled, interval, allocated),

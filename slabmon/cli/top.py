@@ -84,9 +84,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--view",
         choices=tuple(VIEWS),
-        default="caches",
         metavar="VIEW",
-        help=f"view to start with: {', '.join(VIEWS)} (default caches)",
+        help=f"view to start with: {', '.join(VIEWS)} (default overview; caches with -b, -s or "
+        "--filter)",
     )
     parser.add_argument(
         "--filter",
@@ -109,7 +109,10 @@ def run(options: argparse.Namespace) -> int:
 
     raise_gc_threshold()
     refuse_elsewhere(options, "pages")
-    start = Start(options.delay, options.count, options.view, options.sort, options.filter)
+    # Scripts that name no view read caches, whose columns they sort and filter by.
+    plain = options.batch or options.sort or options.filter
+    view = options.view or ("caches" if plain else next(iter(VIEWS)))
+    start = Start(options.delay, options.count, view, options.sort, options.filter)
     start.check()
     # The local daemon may not count pages.
     nearest = open_source if options.pages else open_nearest

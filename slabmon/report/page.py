@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from slabmon.analysis.weights import changed, live
 from slabmon.base.format import duration, human
 from slabmon.base.parse import show_moment
 from slabmon.base.units import BYTES_PER_HOUR, Value
+from slabmon.export.leaks import from_dict
 from slabmon.model import Snapshot
 from slabmon.report import tree
 from slabmon.report.charts import line_chart
@@ -27,7 +28,6 @@ from slabmon.report.selection import GROWING, ReportPeriod
 from slabmon.report.summary import Growth, grown, size, summary
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
-from slabmon.views.census import note
 from slabmon.views.columns import Column
 from slabmon.views.drilldown import grouped_view
 from slabmon.views.table import Table
@@ -116,6 +116,7 @@ def to_page(period: ReportPeriod, value: str, by: Sequence[str]) -> str:
             size=size,
             human=human,
             topics=_topics(period, None if before is None else change),
+            overview=_overview(period),
             tiles=_tiles(snapshot),
             graphs=graphs,
             maps=maps,
@@ -257,16 +258,20 @@ def _grown(window: Window) -> list[tuple[str, list[tuple[Growth, str]]]]:
     return tables
 
 
+def _overview(period: ReportPeriod) -> TableSection:
+    """Return the overview at the end of the period."""
+    assessment = None if period.leaks is None else from_dict(period.leaks)
+    window = replace(period.window, now=Instant(period.now.snapshot, lambda: assessment))
+    return _section(Table(VIEWS["overview"], window))
+
+
 def _tables(period: ReportPeriod, by: Sequence[str]) -> list[TableSection]:
     """Return the largest rows of each view; their changes if the report compares two moments."""
     mark = Instant(period.before.snapshot) if period.before is not None else None
     window = Window(Instant(period.now.snapshot))
     views: list[View] = [grouped_view(tuple(by))] if by else []
-    return [
-        _section(Table(view, window, mark))
-        for view in (*views, *(VIEWS[name] for name in _TABLES))
-        if view.rows(window.snapshot)
-    ]
+    tables = [Table(view, window, mark) for view in (*views, *(VIEWS[name] for name in _TABLES))]
+    return [_section(table) for table in tables if len(table)]
 
 
 def _section(table: Table) -> TableSection:
@@ -281,4 +286,4 @@ def _section(table: Table) -> TableSection:
             texts(table, order, columns), table.cells(order, columns), strict=True
         )
     ]
-    return TableSection(table.view.title, note(table), columns, rows, len(table))
+    return TableSection(table.view.title, table.note, columns, rows, len(table))

@@ -98,5 +98,7 @@ def _window(past: Past, begin: float, now: TimedSnapshot) -> Window:
 
 
 def growth_history() -> WindowBuilder:
-    """Return a builder of windows over all snapshots added to it, for the views of GROWING."""
-    return WindowBuilder([VIEWS[name] for name in GROWING], NoJudge(), span=float("inf"), step=0)
+    """Return a builder of windows over all snapshots added to it, for the views of GROWING and for
+    the overview."""
+    views = [VIEWS[name] for name in (*GROWING, "memory", "overview")]
+    return WindowBuilder(views, NoJudge(), span=float("inf"), step=0)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from slabmon.store.recording import TimedSnapshot
 
 _POLL_SECONDS = 10.0  # verdicts do not change sooner
+_POLL_SHARE = 0.05  # of the time may pass in polls
 
 
 def past_of(source: SnapshotSource) -> Past | None:
@@ -51,7 +52,8 @@ def judged(
 
 
 class PolledJudge:
-    """A window.Judge that calls `poll` at most every ten seconds, and only while `wanted`."""
+    """A window.Judge that calls `poll` only while `wanted`: at most every ten seconds, less often
+    if it takes long."""
 
     def __init__(self, poll: Callable[[], Assessment | None]) -> None:
         self.wanted = False
@@ -66,8 +68,10 @@ class PolledJudge:
     def add(self, snapshot: Snapshot) -> None:
         """See window.Judge."""
         if self.wanted and time.monotonic() >= self._due:
+            begin = time.monotonic()
             self._assessment = self._poll()
-            self._due = time.monotonic() + _POLL_SECONDS
+            now = time.monotonic()
+            self._due = now + max(_POLL_SECONDS, (now - begin) / _POLL_SHARE)
 
     def assess(self) -> Assessment | None:
         """See window.Judge."""

@@ -156,7 +156,7 @@ class TopApp(App[int]):
     def _prepare_view(self) -> None:
         """Let the feed have what the present view needs beside snapshots."""
         view = self.browser.place.view
-        self.feed.judge(view.judged)
+        self.feed.judge(view.judged or view.windowed, past=view.judged)
         present = self.reading.moment is None
         if view.census and present and self.browser.window.snapshot.census is None:
             self.feed.take_census()
@@ -197,8 +197,8 @@ class TopApp(App[int]):
         if self.focused is not self.grid:
             return
         letter = event.character or ""
-        if letter.isascii() and letter.isdecimal() and letter != "0":
-            self.show_view(list(VIEWS)[int(letter) - 1])
+        if letter.isascii() and letter.isdecimal():
+            self.show_view(list(VIEWS)[int(letter)])
         elif letter == "n" or letter in SORT_LETTERS:
             if not self.browser.sort_letter(letter):
                 self.notify(f"{letter}: no such column in this view", severity="warning")

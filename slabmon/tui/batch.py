@@ -19,7 +19,6 @@ from slabmon.tui.browser import Browser
 from slabmon.tui.header import facts
 from slabmon.tui.start import Start
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.census import note
 from slabmon.views.summary import summarize
 from slabmon.views.window import WindowBuilder
 
@@ -31,7 +30,7 @@ def run(source: SnapshotSource, start: Start) -> int:
     judge = None
     if past is not None and not replayed:  # a daemon has its own verdicts
         judge = PolledJudge(lambda: assessment(past, None))
-        judge.wanted = VIEWS[start.view].judged
+        judge.wanted = VIEWS[start.view].judged or VIEWS[start.view].windowed
     history = WindowBuilder(VIEWS.values(), judge or Observer())
     with source, stop_signals() as stopped:
         if past is not None and not replayed:
@@ -62,5 +61,5 @@ def page(browser: Browser) -> str:
     at = time.strftime("%F %T", time.localtime(browser.window.snapshot.taken))
     head = [f"slabmon top - {at} - {browser.crumbs}"]
     head += facts(summarize(browser.window))
-    head += filter(None, [note(browser.table)])
+    head += filter(None, [browser.table.note])
     return "\n".join(head) + "\n\n" + to_table(browser.table, browser.order) + "\n"

@@ -141,13 +141,16 @@ class Browser:
         view = self.place.view
         subject = self.table.listing.rows[row]
         siblings = tuple(
-            (link.title, follow_link(link, view, subject, VIEWS)) for link in view.links
+            (link.title, follow_link(link, view, subject, VIEWS))
+            for link in view.links
+            if link.applies(subject)
         )
         if not siblings:
             return False
         self.place.cursor = self.table.key(row)
-        # Start with one that is not empty; the others can be reached.
-        full = (v for _, v in siblings if len(Table(v, self.window)))
+        # Start with one that is not empty, or will be filled; the others can be reached.
+        uncounted = self.window.snapshot.census is None
+        full = (v for _, v in siblings if len(Table(v, self.window)) or (v.census and uncounted))
         self.places.append(Place(next(full, siblings[0][1]), self.name(row), siblings))
         self.refresh()
         return True

@@ -62,6 +62,7 @@ class Feed:
         self._clock: PlaybackClock | None = None
         self._notify = notify
         self._judge = PolledJudge(self._assessment) if self._past is not None else None
+        self._judges_past = True
         self._history = self._new_history()
         self._last: Reading | None = None
         self._measured_at = self._cpu_seconds = 0.0
@@ -99,9 +100,12 @@ class Feed:
         a recording."""
         self._requests.put(lambda: self._seek(moment))
 
-    def judge(self, wanted: bool) -> None:
-        """Set whether verdicts are shown; they are computed only while they are."""
-        if self._judge is not None and self._judge.wanted != wanted:
+    def judge(self, wanted: bool, past: bool = True) -> None:
+        """Set whether verdicts are shown; they are computed only while they are. `past`: those of a
+        daemon's history too, which can take half a minute."""
+        changed = self._judges_past != past and self._clock is not None
+        self._judges_past = past
+        if self._judge is not None and (self._judge.wanted != wanted or changed):
             self._judge.wanted = wanted
             self._judge.forget()
             self.read()
@@ -172,6 +176,9 @@ class Feed:
 
     def _assessment(self) -> Assessment | None:
         assert self._past is not None
+        recorded = isinstance(self._source, RecordingSource)
+        if self._clock is not None and not (recorded or self._judges_past):
+            return None
         return assessment(self._past, None if self._clock is None else self._clock.now)
 
     def _seek(self, moment: float | None) -> None:

@@ -14,7 +14,6 @@ from slabmon.base.format import duration, human
 from slabmon.model import Mode
 from slabmon.tui.browser import Browser
 from slabmon.tui.feed import Reading
-from slabmon.views.census import note
 from slabmon.views.summary import SHOWN_SECONDS, Summary
 
 _NAMED = 3
@@ -99,7 +98,7 @@ def where(browser: Browser, rows: tuple[int, int]) -> list[str]:
     """Return the path to the present place, the visible rows, the siblings and the filter."""
     place = browser.place
     parts = [browser.crumbs, f"{rows[0]}-{rows[1]} of {len(browser.order):,}"]
-    parts += filter(None, [note(browser.table)])
+    parts += filter(None, [browser.table.note])
     if len(place.siblings) > 1:
         parts.append("tab: " + " ".join(title for title, _ in place.siblings))
     if place.filter:

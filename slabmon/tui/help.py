@@ -26,7 +26,7 @@ KEYS = (
     ),
     ("escape backspace", "back; at the top of a view: clear the filter"),
     ("tab, shift+tab", "next, previous view; inside a row: of what belongs to it"),
-    ("1 to 9", "view by its number"),
+    ("0 to 9", "view by its number"),
     ("i", "all figures of the row, exact and explained"),
     ("/", "filter"),
     ("a b c l v n o p s u", "sort by a column, see below; again: reverse the order"),

@@ -15,6 +15,7 @@ from slabmon.views.table import Table
 
 GAP = 2
 _MIN_LABEL = 20
+_MIN_SENTENCE = 40
 DESCENDING, ASCENDING = "▼", "▲"
 
 
@@ -60,11 +61,21 @@ def lay_out(
     known = {} if known is None else known
     first, *columns = choices(table)
     layout = _fit(table, order, width, [first, *columns[skip:]], sort, known)
+    if not skip and _cramped(layout, width):
+        columns.sort(key=lambda column: column.past)
+        layout = _fit(table, order, width, [first, *columns], sort, known)
     ordered = [column for column in columns if column.name == sort[0]]
     if skip or not ordered or ordered[0] in layout.columns:
         return layout
     unsorted = [column for column in columns if column not in ordered]
     return _fit(table, order, width, [first, *ordered, *unsorted], sort, known)
+
+
+def _cramped(layout: Layout, width: int) -> bool:
+    """Whether a column of sentences has little room, while one of the past could stand behind."""
+    starts = {c: at for c, at in zip(layout.columns, layout.starts, strict=True) if c.wide}
+    past = any(column.past for column in layout.columns)
+    return past and any(width - at < _MIN_SENTENCE for at in starts.values())
 
 
 def _fit(
@@ -75,7 +86,7 @@ def _fit(
     sort: tuple[str, bool],
     known: dict[str, int],
 ) -> Layout:
-    cap = max(_MIN_LABEL, width * 2 // 5)
+    cap = max(_MIN_LABEL, width * 3 // 10 if any(c.wide for c in shown) else width * 2 // 5)
     columns: list[Column] = []
     widths: list[int] = []
     lines: list[list[str]] = []
@@ -88,7 +99,8 @@ def _fit(
             wide = max(wide, TREND_WIDTH)
         wide = known[column.name] = max(wide, known.get(column.name, 0))
         if not column.unit:
-            wide = min(wide, left if column is shown[-1] and len(columns) > 1 else cap)
+            last = column.wide or (column is shown[-1] and len(columns) > 1)
+            wide = min(wide, left if last else cap)
         if columns and wide > left:
             break
         columns.append(column)

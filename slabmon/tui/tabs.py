@@ -40,7 +40,7 @@ class Tabs(Widget):
         """Return names and texts of the views from the first that lets the active one fit."""
         labels = [
             (name, f"{number if number < 10 else ''}{' ' if number < 10 else ''}{name}")
-            for number, name in enumerate(self._names, 1)
+            for number, name in enumerate(self._names)
         ]
         active = self._names.index(self._active)
         first = 0

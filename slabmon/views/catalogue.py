@@ -13,6 +13,7 @@ from slabmon.views.columns import Column, Kind, attribute, dimension, label
 from slabmon.views.drilldown import group_links
 from slabmon.views.families import FAMILIES
 from slabmon.views.memory import MEMORY
+from slabmon.views.overview.view import OVERVIEW
 from slabmon.views.view import Link, View
 
 _TRENDS = ("growth_bytes_per_hour", "history")
@@ -28,6 +29,7 @@ _SAME_CACHE = (("cache", attrgetter("cache")),)
 _SAME_OWNER = (("owner", attrgetter("key")),)
 
 _ALL = (
+    OVERVIEW,
     View(
         name="caches",
         title="slab caches, and page-backed kmalloc as kmalloc-large",
@@ -40,6 +42,7 @@ _ALL = (
             attribute(
                 "object_size", unit=BYTES, kind=Kind.LABEL, help="Size of one object.", title="size"
             ),
+            c.HELD,
             c.ALLOCS,
             c.FREES,
             c.FAILED,
@@ -102,6 +105,7 @@ _ALL = (
         brief=(
             "name",
             "aliases",
+            "held_bytes",
             "live_bytes",
             "live_high_bytes",
             *_TRENDS,
@@ -111,10 +115,9 @@ _ALL = (
             "waste_ratio",
             "oldest_seconds",
             "age_p90_seconds",
-            "slab_bytes",
             "failed",
         ),
-        sort="allocated_bytes",
+        sort="held_bytes",
         figure="live.bytes",
         figure_error="live.stderr_bytes",
         links=(*group_links("cache", get=attrgetter("name")), *OF_CACHE),
@@ -157,7 +160,7 @@ _ALL = (
             "age_p90_seconds",
             "failed",
         ),
-        sort="allocated_bytes",
+        sort="live_bytes",
         figure="live.bytes",
         figure_error="live.stderr_bytes",
         links=group_links("site", get=attrgetter("full_label")),

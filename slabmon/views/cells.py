@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Follows a live figure of objects that can be freed without an event: it is an upper bound.
 UNSEEN_FREES = "?"
 _NAMES_WIDTH = 20
+_INDENT = "  "
 
 
 def texts(table: Table, order: Order, columns: Sequence[Column]) -> list[list[str]]:
@@ -23,10 +24,15 @@ def texts(table: Table, order: Order, columns: Sequence[Column]) -> list[list[st
     seen = [True] * len(order)
     if any(column.name == OBSERVABLE.name for column in table.view.columns):
         seen = table.values(OBSERVABLE.name)[order].tolist()
-    return [
+    cells = [
         [_shown(value, column, sure) for value, column in zip(row, columns, strict=True)]
         for row, sure in zip(table.cells(order, columns), seen, strict=True)
     ]
+    for i, column in enumerate(columns):
+        if column.depth:
+            for row, depth in zip(cells, table.now(column.depth)[order].tolist(), strict=True):
+                row[i] = _INDENT * depth + row[i]
+    return cells
 
 
 def shortened(names: str) -> str:

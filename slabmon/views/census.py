@@ -32,11 +32,9 @@ OF_CACHE = (
 )
 
 
-def note(table: Table) -> str:
-    """Return which census the rows of a table are from, or how to get one; "" for other views."""
+def census_note(table: Table) -> str:
+    """Return which census the rows of a table are from, or how to get one."""
     view, snapshot = table.view, table.window.snapshot
-    if not view.census:
-        return ""
     from slabmon.model import CENSUS_FEATURE  # only here: it imports numpy
 
     census, failed = snapshot.census, snapshot.features.get(CENSUS_FEATURE)
@@ -129,6 +127,7 @@ CENSUS = View(
         OF_CACHE[0],
         Link(title="tracked", where=(("name", _NAME),), view="caches"),
     ),
+    note=census_note,
     census=True,
 )
 
@@ -168,6 +167,7 @@ OWNERS = View(
         Link(title="same-module", where=(("module", attrgetter("module")),), view="owners"),
         Link(title="same-type", where=(("type", attrgetter("type")),), view="owners"),
     ),
+    note=census_note,
     census=True,
 )
 
@@ -191,5 +191,6 @@ ORPHANS = View(
         Link(title="owners", where=(("cache", _CACHE),), view="owners"),
         Link(title="tracked", where=(("name", _CACHE),), view="caches"),
     ),
+    note=census_note,
     census=True,
 )

@@ -107,7 +107,9 @@ class Column:
     """One column of a view.
 
     `name` is the key in every output, `unit` one of base.units ("" for text and flags), `help` one
-    sentence, `title` a short heading for tables (default: the name).
+    sentence, `title` a short heading for tables (default: the name). A `wide` column holds
+    sentences: on a screen it takes the rest of the line. `depth` is the path of a number: how
+    deep a row is below the one before it, by which text is indented.
     """
 
     name: str
@@ -116,6 +118,8 @@ class Column:
     help: str
     get: Callable[[TableFigures], Values]
     title: str = ""
+    wide: bool = False
+    depth: str = ""
 
     @property
     def heading(self) -> str:
@@ -228,6 +232,14 @@ FREED = attribute(
     title="freed",
 )
 
+HELD = attribute(
+    "held_bytes",
+    unit=BYTES,
+    kind=Kind.GAUGE,
+    help="Memory that it holds, earlier objects included: of all slabs (/proc/slabinfo) or, where "
+    "that does not list it, live_bytes.",
+    title="held",
+)
 LIVE_BYTES = attribute(
     "live_bytes",
     unit=BYTES,

@@ -110,7 +110,7 @@ def resolve_link(
     `views` are the standing views by name."""
     where = tuple((name, value) for (name, _), value in zip(link.where, values, strict=True))
     if link.view:
-        return narrowed(views[link.view], where)
+        return narrowed(views[link.view], where) if where else views[link.view]
     return grouped_view(link.by, view.where + tuple((name, str(value)) for name, value in where))
 
 

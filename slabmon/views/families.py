@@ -25,6 +25,7 @@ FAMILIES = View(
             path="name",
         ),
         attribute("caches", unit=COUNT, kind=Kind.GAUGE, help="Caches in the family."),
+        c.HELD,
         c.ALLOCS,
         c.FREES,
         c.FAILED,
@@ -58,7 +59,7 @@ FAMILIES = View(
     brief=(
         "family",
         "caches",
-        "slab_bytes",
+        "held_bytes",
         "live_bytes",
         "live_high_bytes",
         "growth_bytes_per_hour",
@@ -68,7 +69,7 @@ FAMILIES = View(
         "allocated_bytes",
         "failed",
     ),
-    sort="slab_bytes",
+    sort="held_bytes",
     figure="live.bytes",
     figure_error="live.stderr_bytes",
     links=(

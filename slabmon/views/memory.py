@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from slabmon.base.units import BYTES, PERCENT
+from slabmon.views.census import census_note
 from slabmon.views.columns import Column, Kind, attribute, growth, label
 from slabmon.views.view import Link, View
 
@@ -90,5 +91,6 @@ MEMORY = View(
     sort="bytes",
     figure="bytes",
     links=(Link(title="same-kind", where=(("kind", attrgetter("kind")),), view="memory"),),
+    note=census_note,
     census=True,
 )

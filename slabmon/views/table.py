@@ -48,13 +48,18 @@ class Table:
         """Return a view of one snapshot without a past."""
         return cls(view, Window(Instant(snapshot)))
 
+    @property
+    def note(self) -> str:
+        """What to say above the rows, "" for nothing."""
+        return self.view.note(self)
+
     def __len__(self) -> int:
         return len(self.listing.rows)
 
     @cached_property
     def listing(self) -> Listing:
         """The present rows."""
-        return self.window.now.listing(self.view)
+        return self.window.listing(self.view)
 
     @property
     def columns(self) -> tuple[Column, ...]:

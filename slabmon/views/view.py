@@ -51,13 +51,15 @@ class Link:
 
     It leads to rows of the view `view` or, if that is "", to the tracked objects grouped by the
     dimensions `by`. `where` narrows either: pairs of an attribute (or dimension) and a function
-    that returns the value it must have, given the row.
+    that returns the value it must have, given the row; () leads to the whole view. Rows for which
+    `applies` returns False have no such link.
     """
 
     title: str
-    where: tuple[tuple[str, Callable[[Any], Hashable]], ...]
+    where: tuple[tuple[str, Callable[[Any], Hashable]], ...] = ()
     view: str = ""
     by: tuple[str, ...] = ()
+    applies: Callable[[Any], bool] = lambda row: True
 
     def values(self, row: Any) -> tuple[Hashable, ...]:
         """Return the values that the names in `where` must have for this row."""
@@ -70,7 +72,8 @@ class View:
 
     name: identifies the view in options, URLs and JSON.
     title: a phrase for people.
-    rows: returns the rows of a snapshot (of an Assessment if `judged`, None if there is none).
+    rows: returns the rows of a snapshot; of an Assessment (None if there is none) if `judged`, of
+        a Window if `windowed`.
     key: identifies a row from one snapshot to the next.
     columns: all columns.
     brief: names of the columns in tables for people, the most important first.
@@ -78,10 +81,14 @@ class View:
     figure: path of the attribute whose history is kept for growth and charts, "" for none.
     figure_error: path of its standard error, "" if the figure is exact.
     links: lead from a row to what belongs to it.
+    note: returns what to say above the rows of a table, "" for nothing.
     details: whether its snapshots need cgroup paths and stacks.
     origin: name of the view that this one was narrowed from, "" for a standing view.
     where: labels of the tracked objects that this view was narrowed to.
     judged: whether its rows come from an assessment of leaks instead of a snapshot.
+    windowed: whether its rows come from a window: the recent past, and the assessment if there is
+        one. It can have no figure.
+    past: views that are not shown, whose past figures its rows are computed from.
     census: whether its rows come from the snapshot's census.
     """
 
@@ -95,10 +102,13 @@ class View:
     figure: str = ""
     figure_error: str = ""
     links: tuple[Link, ...] = ()
+    note: Callable[[Any], str] = lambda table: ""
     details: bool = False
     origin: str = ""
     where: Where = ()
     judged: bool = False
+    windowed: bool = False
+    past: tuple[View, ...] = ()
     census: bool = False
 
     def column(self, name: str) -> Column:

@@ -69,12 +69,18 @@ class Instant:
         self._assess = assess
         self._listings: dict[str, Listing] = {}
 
+    @property
+    def assessment(self) -> Assessment | None:
+        """The assessment of leaks, None if there is none."""
+        return self._assess()
+
     def listing(self, view: View) -> Listing:
-        """Return the rows of a view. Views of one name must have the same rows."""
+        """Return the rows of a view that is not `windowed`. Views of one name must have the same
+        rows."""
         listing = self._listings.get(view.name)
         if listing is None:
-            assessment = self._assess() if view.judged else None
-            listing = self._listings[view.name] = Listing(view, self.snapshot, assessment)
+            rows = view.rows(self.assessment if view.judged else self.snapshot)
+            listing = self._listings[view.name] = Listing(view, self.snapshot, rows)
         return listing
 
 
@@ -85,10 +91,7 @@ class Listing:
     is None if the view has no tracked objects.
     """
 
-    def __init__(
-        self, view: View, snapshot: Snapshot, assessment: Assessment | None = None
-    ) -> None:
-        rows = view.rows(assessment if view.judged else snapshot)
+    def __init__(self, view: View, snapshot: Snapshot, rows: Sequence[Any] | Groups) -> None:
         self._snapshot = snapshot
         self._key = view.key
         self._attributes: dict[str, Values] = {}
@@ -179,6 +182,11 @@ class Trail:
         numbers = self._numbers(keys)
         return [point.at(numbers, _WIDTH, 0.0)[0] for point in self.points]
 
+    def at(self, point: int, keys: Sequence[Hashable]) -> F64:
+        """Return the figure of these rows at one point, 0 where there was no such row."""
+        figure: F64 = self.points[point].at(self._numbers(keys), _WIDTH, 0.0)[0]
+        return figure
+
     def first(self, keys: Sequence[Hashable]) -> tuple[F64, F64]:
         """Return figure and standard error of these rows at the first point."""
         figure, error = self.points[0].at(self._numbers(keys), _WIDTH, 0.0)
@@ -219,6 +227,20 @@ class Window:
     before: Instant | None = None
     moments: tuple[float, ...] = ()
     trails: dict[str, Trail] = field(default_factory=dict)
+    _listings: dict[str, tuple[Assessment | None, Listing]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    def listing(self, view: View) -> Listing:
+        """Return the present rows of any view."""
+        if not view.windowed:
+            return self.now.listing(view)
+        assessment = self.now.assessment  # may be renewed when there is no newer snapshot
+        judged, listing = self._listings.get(view.name, (None, None))
+        if listing is None or judged != assessment:
+            listing = Listing(view, self.snapshot, view.rows(self))
+            self._listings[view.name] = assessment, listing
+        return listing
 
     @property
     def snapshot(self) -> Snapshot:
@@ -273,7 +295,8 @@ class WindowBuilder:
         span: float = WINDOW_SECONDS,
         step: float = POINT_SECONDS,
     ) -> None:
-        self._views = [view for view in views if view.figure]
+        every = [each for view in views for each in (view, *view.past)]
+        self._views = [view for view in every if view.figure]
         self._span, self._step = span, step
         self._judge = judge
         self._window: Window | None = None

@@ -139,7 +139,7 @@ class Desk:
     def open(
         self,
         scene: str,
-        fragment: str = "",
+        fragment: str = "#view=%22caches%22",
         *,
         dark: bool = False,
         width: int = 1280,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cache as once
 
 from slabmon.model import FeatureState, Live, Release, Snapshot, State
-from tests.support import censuses
+from tests.support import censuses, conditions
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
 from tests.support.censuses import rich
 from tests.support.snapshots import synthetic
@@ -145,4 +145,8 @@ SCENES: dict[str, Callable[[float], Snapshot]] = {
     "hostile": hostile,
     "large": large,
     "still": lambda seconds: growing(60.0),
+    "healthy": conditions.healthy,
+    "old leak": lambda seconds: conditions.old_leak(seconds, counted=True),
+    # Two minutes pass between two readings.
+    "fast leak": lambda seconds: conditions.fast_leak(60.0 + 30 * (seconds - 60.0)),
 }

@@ -177,7 +177,7 @@ def test_tables_batch_and_screen_show_the_same_text(name: str) -> None:
 @pytest.mark.parametrize("name", VIEWS)
 def test_the_running_top_shows_the_same_text(name: str) -> None:
     async def work(terminal: Terminal) -> None:
-        table = Table.of(VIEWS[name], FOUND)
+        table = Table(VIEWS[name], window_of(FOUND))
         screen = [line.split() for line in terminal.lines]
         for line in to_table(table).splitlines()[1:]:
             assert any(shown[: len(line.split())] == line.split() for shown in screen), line
@@ -187,10 +187,9 @@ def test_the_running_top_shows_the_same_text(name: str) -> None:
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_the_page_shows_the_same_text_and_the_same_values(name: str) -> None:
-    table = Table.of(VIEWS[name], FOUND)
-    sent = page_json.table(
-        TableQuery(view=name, all_columns=True), PageMoment(window_of(FOUND), 0.0)
-    )
+    window = window_of(FOUND)
+    table = Table(VIEWS[name], window)
+    sent = page_json.table(TableQuery(view=name, all_columns=True), PageMoment(window, 0.0))
     shown = [i for i, column in enumerate(sent["columns"]) if column["kind"] != Kind.HISTORY]
     columns = [table.view.column(sent["columns"][i]["name"]) for i in shown]
     assert {column.name for column in columns} == {

@@ -17,7 +17,6 @@ from slabmon.base.units import BYTES, PER_SECOND, PERCENT
 from slabmon.model import Mode, Snapshot, Tracking
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
-from slabmon.views.census import note
 from slabmon.views.chart_history import ChartHistory, rates
 from slabmon.views.columns import OBSERVABLE, Column, Kind
 from slabmon.views.summary import SHOWN_SECONDS, Summary, summarize
@@ -51,6 +50,7 @@ def _column(column: Column) -> dict[str, Any]:
         "unit": column.unit,
         "kind": column.kind,
         "help": column.help,
+        "wide": column.wide,
     }
 
 
@@ -66,8 +66,8 @@ def table(
     """Return the rows that a query selects, with the counts of all and of matching rows.
 
     `texts` are formatted as in every output for people, `values` are exact. `links[i]` holds the
-    values that follow the view's link i. `history` is `span`, the first and last time of the
-    history, null without one. Raises UsageError.
+    values that follow the view's link i, null if the row has no such link. `history` is `span`,
+    the first and last time of the history, null without one. Raises UsageError.
     """
     table = query.table(moment.window)
     order = query.order(table)
@@ -89,7 +89,7 @@ def table(
         "view": {
             "name": view.name,
             "title": view.title,
-            "note": note(table),
+            "note": table.note,
             "sort": query.sort or view.sort,
             "links": [link.title for link in view.links],
         },
@@ -105,7 +105,7 @@ def table(
                     _thinned(value) if i in trends else value for i, value in enumerate(exact)
                 ],
                 "seen": bool(sure),
-                "links": [link.values(item) for link in view.links],
+                "links": [link.values(item) if link.applies(item) else None for link in view.links],
             }
             for row, item, text, exact, sure in zip(
                 row_ids.tolist(), rows, texts(table, row_ids, columns), values, seen, strict=True

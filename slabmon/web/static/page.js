@@ -178,9 +178,9 @@ function showSelected() {
   selected = state.key === null ? null : table.row(state.key) ?? selected;
   const { name } = charted(state);
   say($("what"), name || `all ${state.view}`);
-  const links = selected ? data.view.links.map((title, i) => make("a", {
+  const links = selected ? data.view.links.flatMap((title, i) => selected.links[i] ? [make("a", {
     href: here({ view: state.view, path: [...state.path, [title, selected.links[i], selected.key, selected.name]] }),
-    textContent: title })) : [];
+    textContent: title })] : []) : [];
   const old = [...$("links").children].map(link => link.href).join();
   if (old !== links.map(link => link.href).join()) $("links").replaceChildren(...links);
 }

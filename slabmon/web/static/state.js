@@ -3,13 +3,15 @@
 
 // path: [[title of a link, values it was followed with, key and name of its row]]
 // at: Unix seconds of a past moment, null: the present
+// A link without a view is of before there was an overview: it is of caches.
 const PLAIN = { view: "caches", path: [], sort: "", inverted: false, filter: "", offset: 0,
                 every: false, key: null, name: "", at: null };
+const FIRST = "overview";
 export const ROWS = 100;
 
 export function read() {
   const given = new URLSearchParams(location.hash.slice(1));
-  const state = { ...PLAIN };
+  const state = { ...PLAIN, ...(location.hash.length > 1 ? {} : { view: FIRST }) };
   for (const name of Object.keys(PLAIN)) {
     try {
       const value = JSON.parse(given.get(name));
@@ -26,7 +28,7 @@ export function href(changes, base = PLAIN) {
   const given = new URLSearchParams();
   for (const [name, plain] of Object.entries(PLAIN)) {
     const text = JSON.stringify(state[name]);
-    if (text !== JSON.stringify(plain)) given.set(name, text);
+    if (name === "view" || text !== JSON.stringify(plain)) given.set(name, text);
   }
   return `#${given}`;
 }

@@ -77,8 +77,10 @@ export class Table {
   }
 
   #fill(line, columns, row, selected) {
+    const state = columns.findIndex(column => column.name === "state");
     line.row = line.classList.contains("selectable") ? { ...row, name: rowName(columns, row) } : null;
     line.classList.toggle("selected", selected);
+    if (state >= 0) line.dataset.state = row.texts[state];
     line.querySelector("th > button")?.setAttribute("aria-pressed", selected);
     columns.forEach((column, i) => {
       const cell = line.cells[i];
@@ -120,16 +122,16 @@ export class Table {
 }
 
 // Labels that say more about a row and do not name it.
-const DESCRIPTIONS = ["aliases", "caller", "component", "family"];
+const DESCRIPTIONS = ["aliases", "caller", "component", "family", "finding", "state"];
 
 function kind(column) {
-  return column.unit ? `number ${column.kind}` : column.kind;
+  return column.unit ? `number ${column.kind}` : column.wide ? `${column.kind} wide` : column.kind;
 }
 
 function rowName(columns, row) {
   const names = (column, i) => column.kind === "label" && !column.unit && (i === 0 || !DESCRIPTIONS.includes(column.name));
   const labels = row.texts.filter((text, i) => names(columns[i], i) && text !== "-");
-  return [...new Set(labels)].slice(0, 2).join(" ");
+  return [...new Set(labels)].slice(0, 2).join(" ").trim();
 }
 
 function exact(column, value, { seen }) {

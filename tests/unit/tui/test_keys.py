@@ -134,7 +134,7 @@ def test_down_from_a_cache_to_stacks_and_back() -> None:
 
 def test_what_belongs_to_a_row_is_turned_through() -> None:
     async def work(terminal: Terminal) -> None:
-        await terminal.press("enter")
+        await terminal.press("j", "enter")  # dentry holds more
         assert "caches > kmalloc-64 > sites" in terminal.text
         await terminal.press("tab")
         assert "caches > kmalloc-64 > callers" in terminal.text

@@ -109,6 +109,6 @@ def test_help_is_scrolled_on_a_small_terminal(recording: str) -> None:
         terminal.type("?")
         terminal.wait_for("Keys")
         terminal.type("G")
-        terminal.wait_for("age_p90_seconds")
+        terminal.wait_for("growth_bytes_per_hour")
         terminal.type("qq")
         assert terminal.end() == 0

@@ -8,7 +8,7 @@ from dataclasses import replace
 from slabmon.export.text import rows_to_json, to_csv
 from slabmon.model import Snapshot
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.census import CENSUS, NO_CENSUS, ORPHANS, OWNERS, note
+from slabmon.views.census import CENSUS, NO_CENSUS, ORPHANS, OWNERS
 from slabmon.views.drilldown import follow_link
 from slabmon.views.filtering import mask
 from slabmon.views.table import Table
@@ -26,7 +26,7 @@ def names(view: View, found: Snapshot = FOUND) -> list[object]:
 
 
 def noted(view: View, found: Snapshot) -> str:
-    return note(Table.of(view, found))
+    return Table.of(view, found).note
 
 
 def leads(view: View, row: object, title: str) -> View:
@@ -84,9 +84,9 @@ def test_a_mark_shows_what_grew_between_two_censuses() -> None:
         for row in range(len(table))
     }
     assert shown == grown
-    assert " compared with 2023-" in note(table)
+    assert " compared with 2023-" in table.note
     bare = Instant(replace(FOUND, census=None))
-    assert " compared with none before, 92%" in note(Table(OWNERS, table.window, bare))
+    assert " compared with none before, 92%" in Table(OWNERS, table.window, bare).note
     assert table.values("objects_stderr").max() == round((2 * 12.5**2) ** 0.5)
 
 

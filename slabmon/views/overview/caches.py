@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of the overview about caches: those that hold most, and those that grow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from slabmon.base.names import kernel_name
+from slabmon.views.cells import shortened
+from slabmon.views.overview.facts import Facts, OverviewRow, Rise, State, worst
+from slabmon.views.overview.held import HELD
+
+if TYPE_CHECKING:
+    from slabmon.model import Cache
+
+# The links from a cache.
+CACHE_DETAILS = ("owners", "sites", "callers", "processes", "cgroups", "stacks", "cache")
+# The largest that are shown: unreclaimable and reclaimable; and at most so many that grow.
+_LARGEST, _LARGEST_RECLAIMABLE, _RISING = 3, 1, 3
+
+
+def cache_rows(facts: Facts) -> Iterator[OverviewRow]:
+    """Yield the caches that hold most or grow most, the largest first."""
+    caches = facts.snapshot.caches
+    sizes = _sizes(facts)
+    numbers = [n for n in sorted(range(len(caches)), key=lambda n: -sizes[n]) if sizes[n]]
+    rising = _rising(facts)
+    kept = [n for n in numbers if not caches[n].reclaimable][:_LARGEST]
+    given_back = [n for n in numbers if caches[n].reclaimable][:_LARGEST_RECLAIMABLE]
+    shown = {*kept, *given_back, *rising}
+    for number in numbers:
+        if number in shown:
+            yield _row(facts, number, sizes[number], rising.get(number))
+
+
+def _sizes(facts: Facts) -> list[int]:
+    """Return what each cache holds. Of those that /proc/slabinfo does not list, such as
+    page-backed kmalloc, a census knows what is older than tracking."""
+    census = facts.snapshot.census
+    known = {cache.name: cache.slab_bytes for cache in census.caches} if census else {}
+    return [
+        max(cache.held_bytes, 0 if cache.slabinfo else known.get(cache.name, 0))
+        for cache in facts.snapshot.caches
+    ]
+
+
+def _rising(facts: Facts) -> dict[int, Rise]:
+    """Return the caches, by number, that grew most and steadily."""
+    trail = facts.window.trails.get(HELD.name)
+    listing = facts.window.now.listing(HELD)
+    if trail is None or not trail.points or not listing.rows:
+        return {}
+    grown = listing.values(HELD.figure) - trail.at(0, listing.keys)
+    most = np.argsort(-grown, kind="stable")[:_RISING].tolist()
+    rises = {number: facts.rise(HELD, [str(listing.keys[number])]) for number in most}
+    return {number: rise for number, rise in rises.items() if rise and rise.steady}
+
+
+def _row(facts: Facts, number: int, size: int, rise: Rise | None) -> OverviewRow:
+    cache = facts.snapshot.caches[number]
+    state = State.OK
+    if not cache.reclaimable:
+        large = State.WARN if facts.is_large(size) else State.OK
+        state = worst(large, facts.pace(rise))
+    return OverviewRow(
+        key=("cache", cache.name),
+        what=cache.name,
+        state=state if facts.total else None,
+        bytes=size,
+        total_bytes=facts.total or None,
+        growth=rise.per_hour if rise else None,
+        finding=_whose(facts, number, rise, state != State.OK),
+        depth=1 if facts.groups else 0,
+        cache=cache.name,
+        reclaimable=cache.reclaimable,
+        details=CACHE_DETAILS,
+    )
+
+
+def _whose(facts: Facts, number: int, rise: Rise | None, bad: bool) -> str:
+    """Return whose a cache is, how it grows, and its other names; `bad`: it needs a look."""
+    cache = facts.snapshot.caches[number]
+    share, owner = facts.owners.get(kernel_name(cache.name), (0.0, ""))
+    old = facts.awake and _is_older(cache)
+    holder = facts.holder(number) if rise or (bad and not old) else ""
+    parts = [
+        f"by {holder}" if holder else "",
+        f"{share:.0%} of it: {owner}" if owner else "",
+        "a census tells whose" if bad and not owner and not holder else "",
+        facts.pace_text(rise, cache.reclaimable),
+        "older than tracking" if bad and old else "",
+        f"also {shortened(', '.join(cache.aliases))}" if cache.aliases else "",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def _is_older(cache: Cache) -> bool:
+    """Whether most objects of a cache were allocated before tracking began."""
+    if cache.slabinfo is None:
+        return False
+    return 2 * cache.live.high_bytes < cache.slabinfo.active_objects * cache.slabinfo.object_size

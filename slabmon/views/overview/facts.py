@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the rows of the overview are computed from, and their thresholds (docs/top.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import numpy as np
+
+from slabmon.analysis.callers import callers
+from slabmon.analysis.sampling import probability
+from slabmon.base.activity import Activity
+from slabmon.base.arrays import I64
+from slabmon.base.format import bytes_text, duration
+from slabmon.census.model import Certainty
+from slabmon.views.memory import MEMORY, MemoryRow
+
+if TYPE_CHECKING:
+    from slabmon.model import Snapshot
+    from slabmon.views.view import View
+    from slabmon.views.window import Window
+
+# Memory that the kernel cannot take back: this share of the host's, and this many bytes.
+# "Identify the causes of high percentage of the slab_unreclaimable memory" (Alibaba Cloud Linux)
+# takes a tenth as the sign of a leak.
+LARGE_SHARE, LARGE_BYTES = 0.10, 256 << 20
+# Free memory and what the kernel can give back, as shares of the host's.
+SHORT_SHARE, EXHAUSTED_SHARE = 0.05, 0.02
+# Until all of that is used up, at the pace of the window.
+SOON_SECONDS, VERY_SOON_SECONDS = 6 * 3600.0, 3600.0
+# What counts as growth: over at least this time, by a share of the host's memory and this many
+# bytes (as in analysis/rising.py), and in each third of the window by a sixth of it.
+RISE_SECONDS, RISE_SHARE, RISE_BYTES, RISE_PART = 60.0, 1 / 16384, 1 << 20, 1 / 6
+_MAIN_SHARE = 0.5
+
+
+class State(StrEnum):
+    """How bad a row is; rows of which that is not known have None."""
+
+    OK = "ok"
+    WARN = "warn"
+    CRIT = "crit"
+
+
+_ORDER = list(State)
+
+
+def worst(*states: State) -> State:
+    """Return the worst of several states."""
+    return max(states, key=_ORDER.index)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverviewRow:
+    """A row. `growth` is in bytes per hour; a row of `depth` 1 is part of the one above. `cache`
+    and `site` name what it is about, `kind` is that of its rows of the ledger. `details` are the
+    titles of the links that lead on from it."""
+
+    key: tuple[str, str]
+    what: str
+    state: State | None
+    bytes: int | None = None
+    total_bytes: int | None = None
+    growth: float | None = None
+    finding: str = ""
+    depth: int = 0
+    cache: str = ""
+    site: str = ""
+    kind: str = ""
+    reclaimable: bool = False
+    details: tuple[str, ...] = ()
+
+
+# Rows of the ledger that are one row here: those of slabs, and all others of one kind.
+SLAB, RECLAIMABLE, KERNEL, FREE, PAGE_CACHE = (
+    "slab_unreclaimable",
+    "slab_reclaimable",
+    "kernel",
+    "free",
+    "cache",
+)
+_SLABS = {SLAB: SLAB, "kmalloc_large": SLAB, RECLAIMABLE: RECLAIMABLE}
+
+
+class Rise(NamedTuple):
+    """A change over the window: bytes per hour, and whether it is steady growth of note."""
+
+    per_hour: float
+    steady: bool
+
+
+class Facts:
+    """Figures of a host at the end of a window."""
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+        self.snapshot: Snapshot = window.snapshot
+        ledger = cast(Sequence[MemoryRow], window.now.listing(MEMORY).rows)
+        self.total = ledger[0].total_bytes if ledger else self.snapshot.host.memory_bytes
+        self.groups: dict[str, list[MemoryRow]] = {}
+        for row in ledger:
+            self.groups.setdefault(_SLABS.get(row.name, row.kind), []).append(row)
+
+    @property
+    def awake(self) -> bool:
+        """Whether allocations are tracked now."""
+        return self.snapshot.tracking.activity == Activity.AWAKE
+
+    @property
+    def scanned(self) -> bool:
+        """Whether a census read the struct pages."""
+        return self.snapshot.census is not None and self.snapshot.census.memory is not None
+
+    def size(self, group: str) -> int:
+        """Return the bytes of a group of rows of the ledger."""
+        return sum(row.bytes for row in self.groups.get(group, ()))
+
+    @cached_property
+    def available(self) -> int | None:
+        """Bytes that are free or can be given back; None if that is not known."""
+        return sum(map(self.size, (FREE, PAGE_CACHE, RECLAIMABLE))) if self.groups else None
+
+    def rise(self, view: View, names: Sequence[str]) -> Rise | None:
+        """Return how the sum of these rows of a view changed over the window; None if that is not
+        known."""
+        window, trail = self.window, self.window.trails.get(view.name)
+        count = len(trail.points) if trail else 0
+        if trail is None or not count or not trail.points[0].count or window.span <= 0:
+            return None  # no past, or nothing was read then
+        listing = window.now.listing(view)
+        now = listing.values(view.figure)[[listing.position[name] for name in names]]
+        points = [
+            *(float(trail.at(i, names).sum()) for i in (0, count // 3, 2 * count // 3)),
+            float(now.sum()),
+        ]
+        grown = points[-1] - points[0]
+        steady = (
+            count >= 3
+            and window.span >= RISE_SECONDS
+            and grown >= max(RISE_BYTES, self.total * RISE_SHARE)
+            and all(after - before >= grown * RISE_PART for before, after in pairwise(points))
+        )
+        return Rise(round(grown / window.span * 3600), steady)
+
+    def seconds_left(self, rise: Rise | None) -> float | None:
+        """Return the time in which steady growth uses up what is available; None without it."""
+        if rise is None or not rise.steady or self.available is None:
+            return None
+        return self.available / rise.per_hour * 3600
+
+    def pace(self, rise: Rise | None) -> State:
+        """Return how bad growth is, by the time until memory is used up."""
+        left = self.seconds_left(rise)
+        if left is None or left > SOON_SECONDS:
+            return State.OK
+        return State.WARN if left > VERY_SOON_SECONDS else State.CRIT
+
+    def pace_text(self, rise: Rise | None, reclaimable: bool = False) -> str:
+        """Return steady growth in words, "" without it."""
+        if rise is None or not rise.steady:
+            return ""
+        left, text = self.seconds_left(rise), f"+{bytes_text(rise.per_hour)}/h"
+        if left is not None and left <= SOON_SECONDS and not reclaimable:
+            text += f", memory is used up in {duration(left)}"
+        return text
+
+    def is_large(self, size: int) -> bool:
+        """Whether an amount that the kernel cannot take back deserves a look."""
+        return self.total > 0 and size >= max(LARGE_BYTES, LARGE_SHARE * self.total)
+
+    def holder(self, number: int) -> str:
+        """Return who allocated most of what is live in a cache, by its number, of what was
+        allocated in the window if anything was: caller, and cgroup; "" if nothing is tracked."""
+        tracked = self.snapshot.tracked
+        mask = tracked.cache == number
+        recent = mask & (tracked.age <= max(self.window.span, RISE_SECONDS))
+        rows = np.flatnonzero(recent if recent.any() else mask)
+        if not len(rows):
+            return ""
+        size = tracked.bytes[rows].astype(float)
+        size /= probability(size, tracked.interval[rows])
+        caller, labels = self._callers
+        text = labels[int(np.argmax(np.bincount(caller[rows], size)))]
+        cgroups, which = np.unique(tracked.cgroup[rows], return_inverse=True)
+        by_cgroup = np.bincount(which, size)
+        main = int(np.argmax(by_cgroup))
+        path = tracked.cgroups.get(int(cgroups[main]), "/")
+        if path != "/" and by_cgroup[main] >= _MAIN_SHARE * size.sum():
+            text += f" in {path.rsplit('/', 1)[-1]}"
+        return text
+
+    @cached_property
+    def _callers(self) -> tuple[I64, list[str]]:
+        return callers(self.snapshot, self.snapshot.tracked)
+
+    @cached_property
+    def owners(self) -> Mapping[str, tuple[float, str]]:
+        """What most of each cache is, by the last census: its share of the cache, and a text."""
+        census = self.snapshot.census
+        total: dict[str, int] = {}
+        most: dict[str, tuple[int, str]] = {}
+        for owner in census.owners if census else ():
+            total[owner.cache] = total.get(owner.cache, 0) + owner.bytes
+            largest, _ = most.get(owner.cache, (0, ""))
+            if owner.certainty != Certainty.UNKNOWN and owner.bytes > largest:
+                named = not owner.module or f"[{owner.module}]" in owner.signature
+                text = owner.signature if named else f"{owner.signature} [{owner.module}]"
+                most[owner.cache] = (owner.bytes, text)
+        return {cache: (size / total[cache], text) for cache, (size, text) in most.items()}

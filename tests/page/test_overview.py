@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first thing that a person sees on the page: is anything wrong, what, and whose is it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.page.conftest import Tab
+
+pytestmark = pytest.mark.browser
+Open = Callable[..., Tab]
+
+
+def state(tab: Tab, row: str) -> str | None:
+    found: str | None = tab.row(row).evaluate("button => button.closest('tr').dataset.state")
+    return found
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_an_old_leak_is_the_first_thing_to_be_seen(open_page: Open, dark: bool) -> None:
+    tab = open_page("old leak", "", dark=dark)
+    expect(tab.page.locator("#views [aria-current]")).to_have_text("overview")
+    note = tab.page.locator("#note")
+    expect(note).to_contain_text("WARN kmalloc-256 holds 14.0 GiB, 58.3% of memory")
+    expect(note).to_contain_text("ring_ops [nic]")
+    box = note.bounding_box()
+    assert box is not None
+    assert box["y"] < 400, "without scrolling"
+    assert [state(tab, row) for row in ("this host", "kmalloc-256", "free")] == [
+        "warn",
+        "warn",
+        "ok",
+    ]
+    warned, plain = (
+        tab.page.locator(f"tr[data-state={name}] td").first.evaluate(
+            "cell => getComputedStyle(cell).color"
+        )
+        for name in ("warn", "ok")
+    )
+    assert warned != plain
+
+
+def test_a_row_leads_to_its_detail_and_only_there(open_page: Open) -> None:
+    tab = open_page("old leak", "")
+    tab.row("kmalloc-256").click()
+    expect(tab.page.locator("#what")).to_have_text("kmalloc-256")
+    links = tab.page.locator("#links a")
+    expect(links).to_have_text(
+        ["owners", "sites", "callers", "processes", "cgroups", "stacks", "cache"]
+    )
+    links.first.click()
+    expect(tab.page.locator("tbody th")).to_have_text(["has ops ring_ops [nic] at +8", "unknown"])
+    assert tab.page.locator("#path").inner_text() == "overview → kmalloc-256 → owners"
+    tab.page.go_back()
+    tab.row("free").click()
+    expect(links).to_have_text(["memory of this kind", "all memory"])
+    links.last.click()
+    expect(tab.row("page cache of files")).to_be_visible()
+
+
+def test_a_fast_leak_is_seen_within_a_minute_of_its_growth(open_page: Open) -> None:
+    tab = open_page("fast leak", "")
+    expect(tab.page.locator("#note")).to_contain_text(
+        "by nic_ring_fill [nic] in backup.service; +14.", timeout=40_000
+    )
+    assert "memory is used up in 1h" in tab.page.locator("#note").inner_text()
+
+
+def test_a_healthy_host_is_said_to_be_fine(open_page: Open) -> None:
+    tab = open_page("healthy", "")
+    expect(tab.page.locator("#note")).to_contain_text("nothing wrong")
+    assert tab.page.locator("tr[data-state=warn], tr[data-state=crit]").count() == 0
+
+
+def test_links_without_a_view_are_of_caches(open_page: Open) -> None:
+    tab = open_page("growing", "#sort=%22name%22")
+    expect(tab.page.locator("#views [aria-current]")).to_have_text("caches")
+    tab.page.get_by_role("link", name="overview", exact=True).click()
+    expect(tab.row("this host")).to_be_visible()
+    tab.page.get_by_role("link", name="caches", exact=True).click()
+    expect(tab.row("leaky")).to_be_visible()
+    tab.page.reload()
+    expect(tab.row("leaky")).to_be_visible()
+
+
+def test_sentences_are_readable_on_a_phone(open_page: Open) -> None:
+    tab = open_page("old leak", "", width=360)
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
+    box = tab.line("this host").last.bounding_box()
+    assert box is not None
+    assert box["width"] > 200

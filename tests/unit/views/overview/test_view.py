@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The overview as a view: its sentence, its links, and where it is first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from slabmon.leaks.finding import Kind
+from slabmon.views.catalogue import VIEWS
+from slabmon.views.drilldown import follow_link
+from slabmon.views.overview.view import OVERVIEW
+from slabmon.views.table import Table
+from slabmon.views.window import Instant, Window
+from tests.support.builders import snapshot
+from tests.support.censuses import rich
+from tests.support.conditions import fast_leak, healthy, old_leak
+from tests.unit.views.overview.test_rows import assessed, finding, watched
+
+
+def note(window: Window) -> str:
+    return Table(OVERVIEW, window).note
+
+
+def test_it_is_the_first_view() -> None:
+    assert next(iter(VIEWS)) == "overview"
+
+
+def test_one_sentence_says_what_is_wrong_and_whose_it_is() -> None:
+    assert note(watched(healthy)) == "nothing wrong; leaks: too early: 2m50s of 21m00s"
+    assert note(watched(fast_leak)) == (
+        "WARN kmalloc-1k holds 728.0 MiB, 3.0% of memory: by nic_ring_fill [nic] in "
+        "backup.service; +14.1 GiB/h, memory is used up in 1h23m"
+    )
+    assert note(watched(lambda seconds: old_leak(seconds, counted=True))) == (
+        "WARN kmalloc-256 holds 14.0 GiB, 58.3% of memory: 98% of it: has ops ring_ops [nic] at "
+        "+8; older than tracking; also pool_workqueue"
+    )
+
+
+def test_the_worst_comes_first_and_not_all_is_said() -> None:
+    leaks = [finding(f"site_{i}+0x1") for i in range(3)]
+    fast = finding("fast+0x1", growth=1e12, kind=Kind.DRIVER)
+    window = Window(Instant(old_leak(1.0), lambda: assessed(*leaks, fast)))
+    text = note(window)
+    assert text.startswith("WARN site_0+0x1 holds 1.0 GiB")
+    assert text.endswith(" | 2 more")
+    window = Window(Instant(old_leak(1.0), lambda: assessed(fast, *leaks)))
+    assert note(window).startswith("CRIT fast+0x1 holds 1.0 GiB")
+
+
+def test_verdicts_that_come_later_are_shown_without_a_new_snapshot() -> None:
+    answers = [None, assessed(finding())]
+    window = Window(Instant(healthy(1.0), lambda: answers[0]))
+    assert len(Table(OVERVIEW, window)) == len(Table(OVERVIEW, window))
+    answers.pop(0)
+    assert "fill+0x5c [nic]" in Table(OVERVIEW, window).values("what").tolist()
+
+
+def reached(window: Window) -> dict[str, list[str]]:
+    """What each row leads to: titles, with the number of rows there."""
+    table = Table(OVERVIEW, window)
+    found = {}
+    for row in table.listing.rows:
+        links = [link for link in OVERVIEW.links if link.applies(row)]
+        views = [follow_link(link, OVERVIEW, row, VIEWS) for link in links]
+        lengths = [len(Table(view, window)) for view in views]
+        found[row.what] = [  # type: ignore[attr-defined]
+            f"{link.title} {count}" for link, count in zip(links, lengths, strict=True)
+        ]
+    return found
+
+
+def test_each_row_leads_to_its_detail() -> None:
+    verdict = finding("nic_ring_fill+0x5c [nic]")
+    found = replace(fast_leak(180.0), census=rich())
+    leads = reached(Window(Instant(found, lambda: assessed(verdict))))
+    assert all(leads.values())
+    assert leads["this host"] == ["all memory 12"]
+    assert leads["nic_ring_fill+0x5c [nic]"] == ["verdicts 1", "stacks of the site 1"]
+    assert leads["kmalloc-1k"] == [
+        "owners 0",
+        "sites 1",
+        "callers 1",
+        "processes 1",
+        "cgroups 1",
+        "stacks 1",
+        "cache 1",
+    ]
+    assert leads["slab, unreclaimable"] == ["caches 4", "kernel memory 6"]
+    assert leads["slab, reclaimable"] == ["caches 2", "kernel memory 6"]
+    assert leads["processes"] == ["memory of this kind 2", "all memory 12"]
+    assert leads["orphans"] == ["orphans 2"]
+    assert leads["cost of slabmon"] == ["programs 2", "features 3"]
+
+
+@pytest.mark.parametrize("assessment", [None, assessed()])
+def test_a_plain_snapshot_has_an_overview(assessment: object) -> None:
+    table = Table(OVERVIEW, Window(Instant(snapshot(), lambda: assessment)))  # type: ignore[arg-type, return-value]
+    assert table.values("what").tolist()[:2] == ["this host", "leaks"]
+    assert "growth_bytes_per_hour" not in [column.name for column in table.columns]
