@@ -35,7 +35,7 @@ SHORT_SHARE, EXHAUSTED_SHARE = 0.05, 0.02
 SOON_SECONDS, VERY_SOON_SECONDS = 6 * 3600.0, 3600.0
 # What counts as growth: over at least this time, by a share of the host's memory and this many
 # bytes (as in analysis/rising.py), and in each third of the window by a sixth of it.
-RISE_SECONDS, RISE_SHARE, RISE_BYTES, RISE_PART = 60.0, 1 / 16384, 1 << 20, 1 / 6
+RISE_SECONDS, RISE_SHARE, RISE_BYTES, RISE_PART = 30.0, 1 / 16384, 1 << 20, 1 / 6
 _MAIN_SHARE = 0.5
 
 

@@ -19,6 +19,7 @@ from slabmon.views.overview.facts import (
     LARGE_SHARE,
     PAGE_CACHE,
     RECLAIMABLE,
+    RISE_SECONDS,
     SHORT_SHARE,
     SLAB,
     VERY_SOON_SECONDS,
@@ -76,9 +77,14 @@ def problems(rows: Sequence[OverviewRow]) -> list[OverviewRow]:
 
 def _conclusion(facts: Facts, parts: Sequence[OverviewRow]) -> OverviewRow:
     bad = problems(parts)
-    known = bool(facts.groups) or any(row.cache for row in parts)
-    state: State | None = State.OK if known else None
-    finding = "nothing wrong" if known else "memory and slabs could not be read"
+    state: State | None = None
+    if not facts.groups and not any(row.cache for row in parts):
+        finding = "memory and slabs could not be read"
+    elif facts.window.span < RISE_SECONDS:
+        watched, needed = duration(facts.window.span), duration(RISE_SECONDS)
+        finding = f"nothing wrong so far; growth: watched {watched} of {needed}"
+    else:
+        state, finding = State.OK, "nothing wrong"
     if bad:
         state = bad[0].state
         names = list(dict.fromkeys(row.what for row in bad))
@@ -103,7 +109,7 @@ def _leaks(facts: Facts) -> Iterator[OverviewRow]:
         yield _suspect(facts, finding)
     state: State | None = None
     if assessment is None:
-        text = "not judged for this moment here; Enter does"
+        text = "not judged at this moment"
     elif verdicts:
         if len(verdicts) <= _SUSPECTS:
             return
@@ -220,7 +226,8 @@ def _supply(facts: Facts) -> State:
 def _about(facts: Facts, group: str) -> str:
     """Return what a row of the ledger means, or consists of."""
     if group == SLAB:
-        return ""
+        large = [row for row in facts.groups[group] if row.name != SLAB and row.bytes > 0]
+        return ", ".join(f"{row.title} {bytes_text(row.bytes)}" for row in large)
     if group in (RECLAIMABLE, PAGE_CACHE):
         return "given back when memory is short"
     if group == FREE:

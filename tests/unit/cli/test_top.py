@@ -15,6 +15,7 @@ from slabmon.cli import top
 from slabmon.cli.main import main
 from slabmon.sources.live import LiveSource
 from slabmon.tui import batch
+from slabmon.tui.start import Start
 from tests.support.paths import ROOT
 
 
@@ -32,12 +33,12 @@ class TerminalStream(io.StringIO):
         return True
 
 
-def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> int:
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
     """Runs top; not a fixture, because pytest sets the streams again after fixtures."""
     monkeypatch.setattr(sys, "stdin", TerminalStream())
     monkeypatch.setattr(sys, "stdout", TerminalStream())
     monkeypatch.setattr(top, "open_nearest", lambda *_: None)
-    return main(["top"])
+    return main(["top", *options])
 
 
 def test_garbage_is_collected_as_rarely_as_snapshots_allow(
@@ -73,3 +74,29 @@ def test_the_installed_textual_is_new_enough(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_debian_package_does_not_recommend_a_textual_that_is_too_old() -> None:
     assert "textual" not in (ROOT / "packaging/debian/control").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "view"),
+    [
+        ([], "overview"),
+        (["--view", "sites", "-b"], "sites"),
+        (["-b"], "caches"),
+        (["-s", "live"], "caches"),
+        (["--filter", "live > 1k"], "caches"),
+    ],
+)
+def test_the_first_view_is_the_overview_but_for_scripts(
+    options: list[str], view: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Start] = []
+
+    def begin(_: object, start: Start) -> int:
+        started.append(start)
+        return 0
+
+    monkeypatch.setattr(top, "_on_screen", begin)
+    monkeypatch.setattr(batch, "run", begin)
+    monkeypatch.setenv("TERM", "xterm")
+    on_a_terminal(monkeypatch, *options)
+    assert [start.view for start in started] == [view]

@@ -17,7 +17,8 @@ import pytest
 from slabmon.export.text import to_dict
 from slabmon.model import Release, Snapshot
 from slabmon.report.page import embedded, to_page
-from tests.support.builders import Object, cache, device, site
+from tests.support.builders import Object, cache, device, site, window_of
+from tests.support.conditions import fast_leak
 from tests.support.reported import SOME, STACKED, host, report_period
 from tests.support.snapshots import synthetic
 
@@ -240,3 +241,14 @@ def test_growth_has_charts() -> None:
 def test_names_are_not_cut_in_data() -> None:
     snapshot = host([], caches=(cache("c" * 500),), sites=(site("s" * 500, allocated_bytes=5),))
     assert "s" * 500 in graph(page(snapshot), "allocated")["tree"]["names"]
+
+
+def test_the_first_section_says_what_is_wrong() -> None:
+    hosts = [fast_leak(float(second)) for second in range(10, 100, 10)]
+    period = replace(report_period(hosts[-1]), window=window_of(*hosts))
+    text = to_page(period, "live", ())
+    section = text[text.index('<section id="overview">') : text.index('<ul class="tiles">')]
+    assert "WARN kmalloc-1k holds" in section
+    assert "by nic_ring_fill [nic] in backup.service" in section
+    assert '<tr data-state="warn"><td>  kmalloc-1k</td>' in section
+    assert "not judged at this moment" in section

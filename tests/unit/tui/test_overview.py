@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The overview on the terminal: what it asks its source for, and where its rows lead."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slabmon.model import Snapshot
+from slabmon.sources.recording import RecordingSource
+from slabmon.store.recording import TimedSnapshot
+from slabmon.store.writer import RecordingWriter
+from slabmon.tui import feed
+from slabmon.tui.layout import lay_out
+from slabmon.views.overview.view import OVERVIEW
+from slabmon.views.table import Table
+from tests.support.builders import window_of
+from tests.support.conditions import fast_leak, old_leak
+from tests.support.terminal import Script, Terminal, host, on_terminal, start
+
+BEGIN = start(view="overview")
+
+
+class WithPast(Script):
+    """A daemon that keeps history."""
+
+    def span(self) -> tuple[float, float]:
+        return time.time() - 3600, time.time()
+
+    def at(self, moment: float) -> TimedSnapshot:
+        return TimedSnapshot(moment, host(1000 - (time.time() - moment) // 60))
+
+    def times(self, start: float, end: float, most: int) -> list[float]:
+        return [start + (end - start) * i / (most - 1) for i in range(most)]
+
+
+def test_verdicts_of_a_daemons_past_are_left_to_their_own_view(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[float | None] = []
+    monkeypatch.setattr(feed, "assessment", lambda past, at: asked.append(at))
+
+    async def work(terminal: Terminal) -> None:
+        await terminal.read()
+        assert asked
+        assert set(asked) == {None}
+        asked.clear()
+        await terminal.press("t")
+        await terminal.type("-5m")
+        await terminal.press("enter")
+        await terminal.read()
+        assert "RECORDED" in terminal.text
+        assert asked == []
+        terminal.app.show_view("verdicts")
+        await terminal.read()
+        assert asked
+        assert None not in asked
+
+    on_terminal(work, WithPast(host(2000)), (140, 24), BEGIN)
+
+
+def test_a_recording_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float | None] = []
+    monkeypatch.setattr(feed, "assessment", lambda past, at: asked.append(at))
+    with RecordingWriter(tmp_path / "recording") as history:
+        history.append(fast_leak(10.0), at=1e9)
+
+    async def work(terminal: Terminal) -> None:
+        await terminal.read()
+        assert asked == [1e9]
+
+    on_terminal(work, RecordingSource(tmp_path / "recording"), (140, 24), BEGIN)
+
+
+def test_old_memory_leads_to_a_census_which_is_taken() -> None:
+    async def work(terminal: Terminal) -> None:
+        await terminal.press("slash")
+        await terminal.type("what ~ 256")
+        await terminal.press("enter", "enter")
+        assert "overview > kmalloc-256 > owners" in terminal.text
+        assert "no census yet" in terminal.text
+        await terminal.read()
+        assert terminal.source.censuses == 1
+        later = old_leak(20.0, counted=True)
+        await terminal.feed(later)
+        assert "has ops ring_ops [nic] at +8" in terminal.text
+        await terminal.press("escape")
+        assert "98% of it: has ops" in terminal.text
+
+    on_terminal(work, Script(old_leak(10.0)), (140, 24), BEGIN)
+
+
+def test_the_overview_alone_takes_no_census() -> None:
+    async def work(terminal: Terminal) -> None:
+        await terminal.read()
+        assert terminal.source.censuses == 0
+
+    on_terminal(work, Script(replace(host(), census=None)), begin=BEGIN)
+
+
+def leaking() -> list[Snapshot]:
+    return [fast_leak(float(second)) for second in range(10, 100, 10)]
+
+
+@pytest.mark.parametrize(("width", "growth"), [(80, False), (100, True), (140, True)])
+def test_growth_makes_room_for_the_sentence(width: int, growth: bool) -> None:
+    table = Table(OVERVIEW, window_of(*leaking()))
+    layout = lay_out(table, table.order().tolist(), width)
+    names = [column.name for column in layout.columns]
+    assert "finding" in names
+    assert ("growth_bytes_per_hour" in names) == growth
+    assert all(len(line) == width for line in layout.rows)
+
+
+def test_caches_are_indented_below_their_part_of_memory() -> None:
+    table = Table(OVERVIEW, window_of(*leaking()))
+    layout = lay_out(table, table.order().tolist(), 80)
+    (line,) = [line for line in layout.rows if "task_struct" in line]
+    assert line.startswith("  task_struct")
+    assert "task_struct" in table.values("what").tolist()
