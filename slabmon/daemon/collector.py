@@ -26,6 +26,7 @@ from slabmon.runtime.budget import BudgetSettings
 from slabmon.runtime.channel import CENSUS, DETAILED, TAKE_CENSUS, WANTED, Answer
 from slabmon.runtime.event_loop import EventLoop
 from slabmon.runtime.figures import DaemonFigures
+from slabmon.runtime.tuning import RELEASE_SECONDS, release_memory
 from slabmon.store.codec import encode
 from slabmon.web.settings import WebSettings
 
@@ -85,6 +86,7 @@ class Collector:
         )
         self._loop.every(DRAIN_SECONDS, self._drain)
         self._loop.every(WALK_PERIOD_SECONDS, tracker.reconcile_devices)
+        self._loop.every(RELEASE_SECONDS, release_memory)
         self._measure(self.governor)
         waiting, self._waiting = self._waiting, []
         for process, command in waiting:

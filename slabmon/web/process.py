@@ -20,7 +20,13 @@ from pathlib import Path
 from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.runtime.channel import MAX_JSON, ORPHAN_SECONDS, Started
 from slabmon.runtime.logs import LogSettings, set_up
-from slabmon.runtime.tuning import name_process, raise_gc_threshold
+from slabmon.runtime.tuning import (
+    RELEASE_SECONDS,
+    limit_malloc_caching,
+    name_process,
+    raise_gc_threshold,
+    release_memory,
+)
 from slabmon.store.settings import HistorySettings
 from slabmon.web.app import make_app
 from slabmon.web.feeds import history_writer
@@ -43,6 +49,7 @@ def main(arguments: list[str]) -> int:
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.SIG_DFL)
     set_up(LogSettings())
+    limit_malloc_caching()
     raise_gc_threshold()
     name_process("slabmon-web")
     # Errors of clients are counted, not logged: clients could fill the log.
@@ -110,7 +117,8 @@ async def serve(
     context.past = context.history = history = history_writer.HistoryWriter(
         history_settings, readings
     )
-    tasks = [asyncio.create_task(work) for work in (history.run(), context.live.keep(readings))]
+    works = (history.run(), context.live.keep(readings), _release_memory())
+    tasks = [asyncio.create_task(work) for work in works]
     server = Server(make_app(context), context.connections, context.settings, tls)
     server.listen_on(listeners)
     ends = [asyncio.create_task(event.wait()) for event in (retired, readings.closed)]
@@ -123,6 +131,12 @@ async def serve(
         task.cancel()
     history.close()
     readings.close()
+
+
+async def _release_memory() -> None:
+    while True:
+        await asyncio.sleep(RELEASE_SECONDS)
+        release_memory()
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cpus", type=int, default=2, help="virtual CPUs (default 2)")
     parser.add_argument("--nodes", type=int, default=1, help="NUMA nodes (default 1)")
     parser.add_argument("--jobs", type=int, default=1, help="guests at a time (default 1)")
-    parser.add_argument("--timeout", type=float, default=1800, help="seconds for one guest")
+    parser.add_argument("--timeout", type=float, default=3600, help="seconds for one guest")
     parser.add_argument("--shell", action="store_true", help="a root shell instead of tests")
     parser.add_argument("--command", metavar="SCRIPT", help="run this instead of the tests")
     parser.add_argument("--systemd", action="store_true", help="with systemd as process 1")

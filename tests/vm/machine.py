@@ -187,7 +187,7 @@ def _qemu(job: _Job, cpus: int, nodes: int, memory_gib: int, devices: Sequence[s
     machine = MACHINES[job.tree.locked.kernel.architecture]
     arguments = [
         *machine.arguments,
-        *("-smp", str(cpus), "-m", f"{memory_gib}G"),
+        *("-smp", f"{cpus},sockets={nodes}", "-m", f"{memory_gib}G"),
         *("-kernel", str(job.tree.vmlinuz), "-initrd", str(job.initrd)),
         *("-append", f"{machine.cmdline} layers={':'.join(layers)}"),
     ]

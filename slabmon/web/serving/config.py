@@ -12,10 +12,8 @@ import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import yaml
 
 from slabmon.base.errors import UsageError
 from slabmon.base.escape import escape
@@ -44,24 +42,6 @@ _CLIENT_AUTH = (
 )
 REQUIRED = ("RequireClientCert", "RequireAnyClientCert", "RequireAndVerifyClientCert")
 VERSIONS = ("TLS10", "TLS11", "TLS12", "TLS13")
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Plain data only: no aliases, whose expansion is unbounded, and no key twice."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuse aliases."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not supported")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """Refuse duplicate keys."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for position, key in enumerate(keys):
-            if key in keys[:position]:
-                raise yaml.YAMLError(f"duplicate key {key}")
-        return super().construct_mapping(node, deep)
 
 
 class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -169,11 +149,10 @@ def _read(path: Path) -> bytes:
 def parse(data: bytes) -> WebConfig:
     """Parse and check the text of a file, without the files it names. Raises UsageError with the
     key."""
-    try:
-        raw = yaml.load(data, _PlainLoader)
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        reason = escape(" ".join(str(error).split()).encode("utf-8", "backslashreplace"))
-        raise UsageError(f"not valid YAML: {reason}") from error
+    # Only here: most hosts have no such file, and YAML takes 0.8 MiB.
+    from slabmon.web.serving.plain_yaml import read_yaml
+
+    raw = read_yaml(data)
     try:
         document = msgspec.convert(raw if raw is not None else {}, _Document)
     except (msgspec.ValidationError, RecursionError) as error:
