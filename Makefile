@@ -13,7 +13,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .PHONY: help run test test-unit fuzz test-vm test-service test-leak matrix vm-shell venv unit dev check lint \
 	format docs dashboards bench bench-views bench-report bench-store bench-verdicts bench-daemon bench-scrape bench-scale bench-fleet \
-	overhead overhead-docs verdicts clean
+	overhead overhead-docs verdicts verdicts-fast clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -95,6 +95,9 @@ bench-daemon: venv ## Memory and CPU of the daemon (SECONDS=3600 PAGE=1 HISTORY=
 
 bench-verdicts: venv ## Time the verdict engine on a large host (docs/verdicts.md)
 	$(VENV)/bin/python -m benchmarks.verdicts
+
+verdicts-fast: unit ## Score its early findings, into docs/verdicts.md (SEEDS=540-549)
+	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),540-549) fast
 
 verdicts: unit ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=308-315)
 	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),308-315)

@@ -83,6 +83,26 @@ def _health() -> list[Panel]:
 
 def _verdicts() -> list[Panel]:
     return [
+        number(
+            "Memory lasts for",
+            about("exhaustion_seconds", "Empty: nothing exhausts it within a day."),
+            "s",
+            f"min({gauge('exhaustion_seconds')})",
+        ),
+        series(
+            "Exhaustion of memory",
+            about("exhaustion_seconds", "With its 95 % interval."),
+            "s",
+            Query(gauge("exhaustion_seconds"), "{{instance}} {{kind}} {{suspect}}"),
+            Query(gauge("exhaustion_earliest_seconds"), "{{instance}} {{suspect}} at the earliest"),
+            Query(gauge("exhaustion_latest_seconds"), "{{instance}} {{suspect}} at the latest"),
+            width=8,
+        ),
+        of_metric(
+            "Growth that exhausts memory",
+            "exhaustion_bytes_per_second",
+            legend="{{instance}} {{kind}} {{suspect}} {{module}}",
+        ),
         rows(
             "Suspects",
             about(

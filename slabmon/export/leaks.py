@@ -3,14 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NotRequired, TypedDict
 
 from slabmon.base.activity import Activity
 from slabmon.base.escape import printable
 from slabmon.base.format import duration, human
 from slabmon.base.units import BYTES, BYTES_PER_HOUR
-from slabmon.leaks.finding import Assessment, Dismissal, Finding, Kind, Strength
+from slabmon.leaks.finding import (
+    Assessment,
+    Dismissal,
+    Exhaustion,
+    Finding,
+    Kind,
+    Strength,
+)
 
 SCHEMA = 1
 SHARE = 0.1
@@ -19,10 +26,20 @@ MAX_SUSPECTS = 20
 _DISMISSED_SHOWN = 10
 
 
+class Projection(TypedDict):
+    """When growth at the present pace will have used the memory that is available, with a 95 %
+    interval."""
+
+    available_bytes: int
+    seconds: int
+    earliest_seconds: int
+    latest_seconds: int
+
+
 class Entry(TypedDict):
     """One finding. `dismissal` is null for a verdict, else a code of finding.Dismissal; `aliases`
-    are the other names of merged caches, `callers` functions with their shares. Daemons of version
-    0.1 sent none of these."""
+    are the other names of merged caches, `callers` functions with their shares, `exhaustion` the
+    projection of an early finding. Daemons of version 0.1 sent none of these."""
 
     kind: Kind
     suspect: str
@@ -46,6 +63,7 @@ class Entry(TypedDict):
     dismissal: NotRequired[str | None]
     aliases: NotRequired[dict[str, list[str]]]
     callers: NotRequired[list[str]]
+    exhaustion: NotRequired[Projection]
 
 
 class Document(TypedDict):
@@ -62,6 +80,7 @@ class Document(TypedDict):
     verdicts: list[Entry]
     dismissed: list[Entry]
     tracking: NotRequired[str]
+    exhausting: NotRequired[list[Entry]]
 
 
 def to_dict(assessment: Assessment, share: float = SHARE) -> Document:
@@ -79,12 +98,13 @@ def to_dict(assessment: Assessment, share: float = SHARE) -> Document:
         "verdicts": [_finding(finding, amount) for finding in assessment.verdicts],
         "dismissed": [_finding(finding, amount) for finding in assessment.dismissed],
         "tracking": assessment.activity,
+        "exhausting": [_finding(finding, amount) for finding in assessment.exhausting],
     }
 
 
 def _finding(finding: Finding, amount: float) -> Entry:
     projected = finding.seconds_to(amount) if amount else None
-    return {
+    entry: Entry = {
         "kind": finding.kind,
         "suspect": finding.name,
         "strength": finding.strength,
@@ -108,6 +128,14 @@ def _finding(finding: Finding, amount: float) -> Entry:
         "callers": list(finding.callers),
         "aliases": {cache: list(names) for cache, names in finding.aliases.items()},
     }
+    if finding.exhaustion is not None:
+        entry["exhaustion"] = {
+            "available_bytes": round(finding.exhaustion.available),
+            "seconds": round(finding.exhaustion.seconds),
+            "earliest_seconds": round(finding.exhaustion.earliest),
+            "latest_seconds": round(finding.exhaustion.latest),
+        }
+    return entry
 
 
 def from_dict(document: Document) -> Assessment:
@@ -122,6 +150,7 @@ def from_dict(document: Document) -> Assessment:
         verdicts=tuple(_from_entry(entry) for entry in document["verdicts"]),
         dismissed=tuple(_from_entry(entry) for entry in document["dismissed"]),
         activity=Activity(document.get("tracking", Activity.AWAKE)),
+        exhausting=tuple(_from_entry(entry) for entry in document.get("exhausting", [])),
     )
 
 
@@ -151,6 +180,18 @@ def _from_entry(entry: Entry) -> Finding:
         dismissal=Dismissal(code) if code in list(Dismissal) else None,
         callers=tuple(entry.get("callers", [])),
         aliases={cache: tuple(names) for cache, names in entry.get("aliases", {}).items()},
+        exhaustion=_from_projection(entry.get("exhaustion")),
+    )
+
+
+def _from_projection(projection: Projection | None) -> Exhaustion | None:
+    if projection is None:
+        return None
+    return Exhaustion(
+        available=projection["available_bytes"],
+        seconds=projection["seconds"],
+        earliest=projection["earliest_seconds"],
+        latest=projection["latest_seconds"],
     )
 
 
@@ -162,6 +203,16 @@ def suspects(assessment: Assessment, other: str) -> Iterable[tuple[tuple[str, ..
     rest = [finding.bytes_per_second for finding in assessment.verdicts[MAX_SUSPECTS:]]
     if rest:
         yield (other,) * 3, sum(rest)
+
+
+def exhaustions(
+    assessment: Assessment, value: Callable[[Finding, Exhaustion], float]
+) -> Iterable[tuple[tuple[str, ...], float]]:
+    """Yield kind, suspect and module, and a value, of the fastest MAX_SUSPECTS early findings."""
+    for finding in assessment.exhausting[:MAX_SUSPECTS]:
+        if finding.exhaustion is not None:
+            labels = finding.kind, finding.name, finding.module
+            yield labels, value(finding, finding.exhaustion)
 
 
 def dismissals(assessment: Assessment) -> Iterable[tuple[tuple[str], float]]:
@@ -177,6 +228,9 @@ def to_text(document: Document) -> str:
 
 def _lines(document: Document) -> Iterable[str]:
     observed, needed = document["observed_seconds"], document["needed_seconds"]
+    for early in document.get("exhausting", []):
+        yield from _early(early)
+        yield ""
     yield from _conclusion(document)
     for verdict in document["verdicts"]:
         yield ""
@@ -217,6 +271,28 @@ def _conclusion(document: Document) -> Iterable[str]:
         yield "Too early to tell: nothing can be concluded yet."
 
 
+def projection_text(projection: Projection) -> str:
+    """Return a projection as text: time, interval, and what is available."""
+    return (
+        f"{human(projection['available_bytes'], BYTES)} of available memory last for "
+        f"{duration(projection['seconds'])} at this pace (95 % interval "
+        f"{duration(projection['earliest_seconds'])} to {duration(projection['latest_seconds'])})"
+    )
+
+
+def _early(entry: Entry) -> Iterable[str]:
+    yield printable(f"Memory is being exhausted by {entry['kind']} {entry['suspect']}:")
+    low, high = entry["low_bytes_per_hour"], entry["high_bytes_per_hour"]
+    yield (
+        f"  grows by {human(entry['growth_bytes_per_hour'] / 60, BYTES)} a minute (95 % interval "
+        f"{human(low / 60, BYTES)} to {human(high / 60, BYTES)}), holds "
+        f"{human(entry['live_bytes'], BYTES)}"
+    )
+    if "exhaustion" in entry:
+        yield f"  {projection_text(entry['exhaustion'])}"
+    yield from _details(entry)
+
+
 def _with_aliases(verdict: Entry, cache: str) -> str:
     names = verdict.get("aliases", {}).get(cache)
     return f"{cache} (also {', '.join(names)})" if names else cache
@@ -233,6 +309,10 @@ def _verdict(verdict: Entry, share: float) -> Iterable[str]:
     if verdict["share_seconds"] is not None:
         line += f"; {share:.0%} of memory in {duration(verdict['share_seconds'])}"
     yield line
+    yield from _details(verdict)
+
+
+def _details(verdict: Entry) -> Iterable[str]:
     for title, value in (
         ("module", [name for name in [verdict["module"]] if name]),
         ("drivers", verdict["drivers"]),

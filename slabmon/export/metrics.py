@@ -18,7 +18,7 @@ from slabmon import __version__
 from slabmon.base.activity import Activity
 from slabmon.census.model import Census
 from slabmon.export import census_rows
-from slabmon.export.leaks import MAX_SUSPECTS, dismissals, suspects
+from slabmon.export.leaks import MAX_SUSPECTS, dismissals, exhaustions, suspects
 from slabmon.export.series import BOUNDS, MAX_CALLERS, MAX_INFO, OTHER, Row
 from slabmon.leaks.finding import Assessment, Strength
 from slabmon.memory.ledger import Ledger
@@ -787,7 +787,9 @@ VERDICTS: tuple[Metric[Assessment], ...] = (
         "Suspected leaks by strength of the evidence.",
         ("strength",),
         lambda a: [
-            ((strength,), sum(f.strength == strength for f in a.verdicts)) for strength in Strength
+            ((strength,), sum(f.strength == strength for f in a.verdicts))
+            for strength in Strength
+            if strength != Strength.EARLY
         ],
     ),
     _gauge(
@@ -814,6 +816,35 @@ VERDICTS: tuple[Metric[Assessment], ...] = (
         "1 if growth has been watched long enough for a verdict.",
         (),
         lambda a: [((), a.ready)],
+    ),
+    _gauge(
+        "exhaustion_seconds",
+        "Time until growth of a cache, or of a total of kernel memory, will have used the memory "
+        "that is available, at its pace of the last minutes: an early finding (docs/verdicts.md). "
+        f"The {MAX_SUSPECTS} fastest that will within a day.",
+        ("kind", "suspect", "module"),
+        lambda a: exhaustions(a, lambda _, projection: projection.seconds),
+        unit="seconds",
+    ),
+    _gauge(
+        "exhaustion_earliest_seconds",
+        "Lower bound of the 95 % interval of slabmon_exhaustion_seconds.",
+        ("kind", "suspect", "module"),
+        lambda a: exhaustions(a, lambda _, projection: projection.earliest),
+        unit="seconds",
+    ),
+    _gauge(
+        "exhaustion_latest_seconds",
+        "Upper bound of the 95 % interval of slabmon_exhaustion_seconds.",
+        ("kind", "suspect", "module"),
+        lambda a: exhaustions(a, lambda _, projection: projection.latest),
+        unit="seconds",
+    ),
+    _gauge(
+        "exhaustion_bytes_per_second",
+        "Growth that slabmon_exhaustion_seconds projects.",
+        ("kind", "suspect", "module"),
+        lambda a: exhaustions(a, lambda finding, _: finding.bytes_per_second),
     ),
 )
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from slabmon.analysis.callers import largest_callers
 from slabmon.analysis.sampling import probability
+from slabmon.base.arrays import F64, Bytes
+from slabmon.base.escape import escape
 from slabmon.leaks.finding import Dismissal, Finding, Kind
 from slabmon.leaks.series import device_key, site_key
 from slabmon.model import Cache, Snapshot
@@ -29,7 +31,8 @@ class Attribution:
     Its survivors are the live objects that grew old in the window; `samples` is how many of them
     are tracked, `objects` how many these represent, `bytes_by_cache` and `bytes_by_site` (by row of
     the snapshot, the largest first) their bytes, `oldest` the age of the oldest in seconds. `live`
-    is all that the suspect holds, in bytes.
+    is all that the suspect holds, in bytes; `processes` allocated most of the survivors, with their
+    shares.
     """
 
     name: str = ""
@@ -40,6 +43,7 @@ class Attribution:
     caches: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
     callers: tuple[str, ...] = ()
+    processes: tuple[str, ...] = ()
     samples: int = 0
     objects: float = 0.0
     bytes_by_cache: dict[int, float] = field(default_factory=dict)
@@ -87,6 +91,13 @@ def attribute_growth(
     return replace(survivors, name=name, live=live, module=module, drivers=drivers, devices=devices)
 
 
+def attribute_unreclaimable(now: Snapshot, start: float, age: float) -> Attribution:
+    """Attribute growth of all caches together that the kernel cannot shrink, as attribute_growth()
+    does."""
+    caches = {row for row, cache in enumerate(now.caches) if not cache.reclaimable}
+    return _survivors(now, None, caches, start, age)
+
+
 def _device(now: Snapshot, key: Hashable) -> Attribution | None:
     device = next((device for device in now.devices if device_key(device) == key), None)
     if device is None:
@@ -128,8 +139,18 @@ def _survivors(
         caches=tuple(now.caches[i].name for i in list(bytes_by_cache)[:_NAMED]),
         sites=tuple(now.sites[i].full_label for i in list(bytes_by_site)[:_NAMED]),
         callers=largest_callers(now, rows, _CALLERS),
+        processes=_largest_processes(now.tracked.comm[rows], size),
         oldest=float(ages[rows].max(initial=0.0)),
     )
+
+
+def _largest_processes(names: Bytes, size: F64) -> tuple[str, ...]:
+    """Return the names of the processes that most bytes are of, with their shares: of `size` bytes
+    each, both of shape (objects,)."""
+    processes, index = np.unique(names, return_inverse=True)
+    total = np.bincount(index, size, len(processes))
+    order = np.argsort(-total, kind="stable")[:_CALLERS].tolist()
+    return tuple(f"{escape(processes[i])} {total[i] / total.sum():.0%}" for i in order)
 
 
 def _drivers_and_devices(now: Snapshot, module: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

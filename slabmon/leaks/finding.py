@@ -14,7 +14,8 @@ class Kind(StrEnum):
     """Kinds of subjects that series and findings are about.
 
     A DRIVER is a module's call sites together. NET is the exact net growth of a cache; a finding
-    based on it is of kind CACHE, as one based on the cache's sampled survivors is.
+    based on it is of kind CACHE, as one based on the cache's sampled survivors is. MEMORY is a
+    total of /proc/meminfo, which only early findings are about.
     """
 
     SITE = "site"
@@ -22,11 +23,14 @@ class Kind(StrEnum):
     CACHE = "cache"
     NET = "net"
     DEVICE = "device"
+    MEMORY = "memory"
 
 
 class Strength(StrEnum):
-    """Strength of the evidence, by the length of the window."""
+    """Strength of the evidence, by the length of the window. EARLY says nothing of a leak: growth
+    of minutes that will exhaust memory (Exhaustion)."""
 
+    EARLY = "early"
     POSSIBLE = "possible"
     LIKELY = "likely"
     STRONG = "strong"
@@ -54,6 +58,18 @@ class Dismissal(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exhaustion:
+    """Projection of an early finding: seconds until growth at its present pace has used the
+    `available` bytes of memory, and the bounds that follow from the 95 % interval of the pace.
+    """
+
+    available: float
+    seconds: float
+    earliest: float
+    latest: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """Growth of one suspect: a verdict, or dismissed.
 
@@ -65,7 +81,7 @@ class Finding:
     reason in words; `dismissal` is its code (None for a verdict, and where an older daemon gave
     none). `aliases` are the other names of those of `caches` that are merged with others,
     `callers` the functions that asked for most of the growth, with their shares
-    (analysis/callers.py).
+    (analysis/callers.py). `exhaustion` is the projection of an early finding.
     """
 
     kind: Kind
@@ -90,6 +106,17 @@ class Finding:
     dismissal: Dismissal | None = None
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     callers: tuple[str, ...] = ()
+    exhaustion: Exhaustion | None = None
+
+    @property
+    def early(self) -> bool:
+        """Whether it is an early finding."""
+        return self.strength == Strength.EARLY
+
+    @property
+    def exhaustion_seconds(self) -> float | None:
+        """Projected seconds until memory is exhausted, None but for early findings."""
+        return None if self.exhaustion is None else self.exhaustion.seconds
 
     @property
     def bytes_per_second(self) -> float:
@@ -129,8 +156,9 @@ class Assessment:
 
     `observed` is for how many seconds growth has been watched, `needed` the minimum for a verdict.
     `series` counts the tests made, `left_out` the series that could not be followed because there
-    are too many. `memory` is the host's, in bytes (0: not known). Nothing is watched unless the
-    `activity` of tracking is awake.
+    are too many. `memory` is the host's, in bytes (0: not known). Nothing is watched for leaks
+    unless the `activity` of tracking is awake. `exhausting` are the early findings, which are
+    looked for in any case.
     """
 
     observed: float
@@ -141,6 +169,7 @@ class Assessment:
     verdicts: tuple[Finding, ...] = ()
     dismissed: tuple[Finding, ...] = ()
     activity: Activity = Activity.AWAKE
+    exhausting: tuple[Finding, ...] = ()
 
     @property
     def ready(self) -> bool:

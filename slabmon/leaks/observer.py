@@ -12,6 +12,7 @@ from slabmon.analysis.delta import is_interrupted, is_reset
 from slabmon.base.activity import Activity
 from slabmon.base.arrays import I64
 from slabmon.base.losses import lost_frees
+from slabmon.leaks.exhaustion import ExhaustionWatch
 from slabmon.leaks.finding import Assessment, Finding, Kind
 from slabmon.leaks.growth import Case
 from slabmon.leaks.judge import judge
@@ -44,12 +45,14 @@ class Observer:
     """Takes snapshots of one host as they come, and can be asked for an assessment at any time.
 
     Memory is bounded by series.MAX_SERIES and series.POINTS. A new tracking session starts from
-    scratch, and so does one that wakes. Not thread-safe.
+    scratch, and so does one that wakes; what exhausts memory is watched all the time. Not
+    thread-safe.
     """
 
     def __init__(self, patience: Patience = Patience()) -> None:
         self.patience = patience
         self._last: Snapshot | None = None
+        self._exhaustion = ExhaustionWatch()
         self._begin(0.0)
         self._assessment = self._assess()
 
@@ -65,6 +68,7 @@ class Observer:
 
     def add(self, snapshot: Snapshot) -> None:
         """Take the next snapshot. One that is not newer than the last is ignored."""
+        self._exhaustion.add(snapshot)
         last, now = self._last, snapshot.tracking.seconds
         if snapshot.tracking.activity != Activity.AWAKE:
             self._begin(now)
@@ -195,12 +199,14 @@ class Observer:
     @property
     def suspicious(self) -> bool:
         """Whether some growth is a verdict, or will be one if it stands for long enough."""
-        return bool(self._standing)
+        return bool(self._standing) or self._exhaustion.suspicious
 
     def assess(self) -> Assessment:
         """Return the current assessment. It is renewed with each point, at most every
         SCALES[0][0] seconds."""
-        return replace(self._assessment, observed=self.observed)
+        return replace(
+            self._assessment, observed=self.observed, exhausting=self._exhaustion.findings
+        )
 
     def _assess(self) -> Assessment:
         subjects, patience = list(self._subjects.number), self.patience

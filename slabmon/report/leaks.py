@@ -10,7 +10,7 @@ from slabmon.base.activity import Activity
 from slabmon.base.errors import SlabmonError
 from slabmon.base.format import duration, human
 from slabmon.base.units import BYTES
-from slabmon.export.leaks import SHARE, to_dict
+from slabmon.export.leaks import SHARE, projection_text, to_dict
 from slabmon.report.summary import Sentence
 from slabmon.runtime.progress import track
 from slabmon.sources import Past, lookback
@@ -44,6 +44,8 @@ def suspicions(document: Document | None) -> Iterable[Sentence]:
     if document is None:
         yield Sentence("leaks", "Leaks were not assessed for this report; use `slabmon leaks`.")
         return
+    for entry in document.get("exhausting", [])[:_MOST]:
+        yield Sentence("leaks", _early(entry))
     observed, needed = document["observed_seconds"], document["needed_seconds"]
     watched = f"watched for {duration(observed)}, {document['tested_series']:,} series tested"
     verdicts = document["verdicts"]
@@ -62,6 +64,17 @@ def suspicions(document: Document | None) -> Iterable[Sentence]:
         )
     for entry in verdicts[:_MOST]:
         yield Sentence("leaks", _verdict(entry))
+
+
+def _early(entry: Entry) -> str:
+    text = f"{entry['kind']} {entry['suspect']} exhausts memory, an early finding"
+    if "exhaustion" in entry:
+        text += f": {projection_text(entry['exhaustion'])}"
+    sites = f" It is allocated by {', '.join(entry['sites'])}." if entry["sites"] else ""
+    return (
+        f"{text}.{sites} For it: {'; '.join(entry['evidence_for'])}. Against it: "
+        f"{'; '.join(entry['evidence_against'])}."
+    )
 
 
 def _verdict(entry: Entry) -> str:

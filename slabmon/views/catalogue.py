@@ -547,16 +547,29 @@ _ALL = (
     ),
     View(
         name="verdicts",
-        title="suspected leaks, and growth dismissed as harmless (after 20 minutes of tracking)",
+        title="what exhausts memory, suspected leaks (after 20 minutes of tracking), and growth "
+        "dismissed as harmless",
         rows=rows.verdicts,
-        key=attrgetter("kind", "key"),
+        key=attrgetter("kind", "key", "early"),
         columns=(
             label(
-                "suspect", "The growing call site, cache, driver (module) or device.", path="name"
+                "suspect",
+                "The growing call site, cache, driver (module), device or total of memory.",
+                path="name",
             ),
-            label("kind", "site, cache, driver or device."),
+            label("kind", "site, cache, driver, device, or memory (a total)."),
             label(
-                "verdict", "possible, likely or strong, by the evidence so far; none: dismissed."
+                "verdict",
+                "possible, likely or strong: a leak, by the evidence so far; early: not known to "
+                "be a leak, but it will exhaust memory within a day; none: dismissed.",
+            ),
+            attribute(
+                "exhaustion_seconds",
+                unit=SECONDS,
+                kind=Kind.RATIO,
+                help="Projected time until it has used all available memory, where that is soon.",
+                path="exhaustion_seconds",
+                title="exhausts in",
             ),
             attribute(
                 "growth_bytes_per_hour",
@@ -611,6 +624,7 @@ _ALL = (
         brief=(
             "suspect",
             "verdict",
+            "exhaustion_seconds",
             "growth_bytes_per_hour",
             "live_bytes",
             "window_seconds",

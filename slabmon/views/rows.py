@@ -42,8 +42,10 @@ class FeatureRow(NamedTuple):
 
 
 def verdicts(assessment: Assessment | None) -> list[Finding]:
-    """Return suspected leaks, then dismissed growth."""
-    return [*assessment.verdicts, *assessment.dismissed] if assessment else []
+    """Return what exhausts memory, then suspected leaks, then dismissed growth."""
+    if not assessment:
+        return []
+    return [*assessment.exhausting, *assessment.verdicts, *assessment.dismissed]
 
 
 def caches(snapshot: Snapshot) -> Groups:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.scenarios import innocent, leaks
+from tests.scenarios import fast, innocent, leaks
 from tests.scenarios.host import Rng
 from tests.scenarios.scenario import Scenario
 
@@ -103,4 +103,38 @@ ENTRIES = tuple(
         ("rising load", "load that grows fivefold within 12 to 90 minutes", innocent.rising_load),
         ("boot", "services start for a quarter of an hour", innocent.boot),
     )
+)
+
+# Worlds of minutes, scored by their early findings.
+FAST = tuple(
+    Entry(*entry)
+    for entry in (
+        ("4 MiB/s", "on a host of 4 to 64 GiB", fast.four_a_second),
+        ("1 % a minute", "1 to 4 % of memory a minute", fast.percent_a_minute),
+        ("small host", "512 MiB: 0.2 to 2 % of memory a minute", fast.small_host),
+        ("within a day", "exhausts memory in 1 to 16 hours", fast.within_a_day),
+        ("fast batches", "1 to 3 % a minute, in batches of seconds", fast.fast_batches),
+        ("over caches", "1 to 3 % a minute over twelve caches", fast.over_caches),
+        ("short ramp", "1 to 10 % a minute for 10 to 75 seconds, which stays", fast.short_ramp),
+        (
+            "start of a service",
+            "fills 2 to 20 % of memory, time constant 15 to 400 seconds",
+            fast.service_start,
+        ),
+        ("big find", "1 to 5 % a minute of dentries and inodes", fast.big_find),
+        ("builds", "jobs of minutes that free all in the end", fast.builds),
+        ("rush", "load that rises within a minute to a higher level", fast.rush),
+        ("restless", "large groups of objects come and go at random", fast.restless),
+        ("young host", "services start, up for less than ten minutes", fast.young_host),
+        ("small and quiet", "512 MiB, a service starts", fast.small_quiet),
+    )
+)
+# What no observation of minutes can tell from the first group: how often it is named, and for how
+# long, is reported beside the score.
+UNDECIDABLE = (
+    Entry(
+        "long fill",
+        "0.5 to 3 % of memory a minute at a constant pace, for 2 to 8 minutes",
+        fast.long_fill,
+    ),
 )

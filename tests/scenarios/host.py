@@ -17,12 +17,14 @@ import numpy as np
 from slabmon.analysis.sampling import probability
 from slabmon.base.fields import Host
 from slabmon.kernel.settings import Settings
-from slabmon.model import Device, Live, Mode, Slabinfo, Snapshot, Tracked, Tracking
+from slabmon.memory.reading import MemoryReading
+from slabmon.model import Cache, Device, Live, Mode, Slabinfo, Snapshot, Tracked, Tracking
 from tests.support.builders import cache, site, snapshot
 
 SiteKey = tuple[str, int, str | None]
 BOOT_NS = 10**12
 MEMORY = 16 << 30
+AVAILABLE = 0.6
 Rng = np.random.Generator
 
 
@@ -62,7 +64,8 @@ class CacheFacts:
 @dataclass
 class World:
     """Everything on a host. `reset` is when tracking begins again; `lost` the events lost by a
-    time; `uptime` seconds at time 0; `sample_bytes` 0 is exact mode."""
+    time; `uptime` seconds at time 0; `sample_bytes` 0 is exact mode. Of its `memory` bytes
+    AVAILABLE are so, less what the kernel cannot reclaim."""
 
     streams: list[Stream] = field(default_factory=list)
     churns: list[Churn] = field(default_factory=list)
@@ -72,6 +75,7 @@ class World:
     reset: float | None = None
     uptime: float = 1e5
     sample_bytes: int = Settings.sample_bytes
+    memory: int = MEMORY
 
 
 class Simulation:
@@ -277,11 +281,22 @@ class Simulation:
         ]
         mode = Mode.SAMPLED if world.sample_bytes else Mode.EXACT
         return snapshot(
-            host=Host("6.12.0", "x86_64", 4, "boot", MEMORY),
+            host=Host("6.12.0", "x86_64", 4, "boot", world.memory),
             tracking=Tracking(1.7e9 + self._since, t - self._since, mode, world.sample_bytes),
             caches=tuple(caches),
             sites=tuple(sites),
             devices=tuple(d for d in (make(t) for make in world.devices) if d),
             losses={"nesting": int(world.lost(t))},
             tracked=tracked,
+            memory=self._memory(t, caches),
         )
+
+    def _memory(self, t: float, caches: list[Cache]) -> MemoryReading:
+        held = sum(row.slabinfo.slab_bytes for row in caches if row.slabinfo and not row.reclaimable)
+        total = self._world.memory
+        amounts = {
+            "MemTotal": total,
+            "MemAvailable": max(0, int(AVAILABLE * total) - held),
+            "SUnreclaim": held,
+        }
+        return MemoryReading(taken=1.7e9 + t, amounts=amounts)

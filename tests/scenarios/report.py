@@ -8,12 +8,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from slabmon.base.format import duration
-from tests.scenarios.catalogue import ENTRIES
+from tests.scenarios.catalogue import ENTRIES, FAST, UNDECIDABLE
 from tests.scenarios.score import Outcome, Score
 from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "verdicts.md"
 BEGIN, END = "<!-- figures: begin, made by `make verdicts` -->", "<!-- figures: end -->"
+FAST_BEGIN = "<!-- fast figures: begin, made by `make verdicts-fast` -->"
+FAST_END = "<!-- fast figures: end -->"
 
 
 def figures(outcomes: Sequence[Outcome], seeds: str) -> str:
@@ -21,7 +23,8 @@ def figures(outcomes: Sequence[Outcome], seeds: str) -> str:
     return "\n".join(_lines(outcomes, seeds)) + "\n"
 
 
-def _lines(outcomes: Sequence[Outcome], seeds: str) -> Iterable[str]:
+def _lines(every: Sequence[Outcome], seeds: str) -> Iterable[str]:
+    outcomes = [outcome for outcome in every if outcome.entry not in UNDECIDABLE]
     score = Score.of(outcomes)
     covered = [outcome.covered for outcome in outcomes if outcome.covered is not None]
     yield (
@@ -30,7 +33,7 @@ def _lines(outcomes: Sequence[Outcome], seeds: str) -> Iterable[str]:
     )
     if covered:
         yield (
-            f"The interval of the last verdict held the true growth in {sum(covered)} of "
+            f"The interval of the last right finding held the true growth in {sum(covered)} of "
             f"{len(covered)} runs."
         )
     yield from (
@@ -38,7 +41,7 @@ def _lines(outcomes: Sequence[Outcome], seeds: str) -> Iterable[str]:
         "| leak | found | time to detect: median (longest) | what happens |",
         "|---|---|---|---|",
     )
-    for entry in ENTRIES:
+    for entry in (*ENTRIES, *FAST):
         runs = [outcome for outcome in outcomes if outcome.entry.name == entry.name]
         if not runs or not runs[0].leaks:
             continue
@@ -46,13 +49,30 @@ def _lines(outcomes: Sequence[Outcome], seeds: str) -> Iterable[str]:
         time = f"{duration(float(np.median(delays)))} ({duration(max(delays))})" if delays else "-"
         yield f"| {entry.name} | {len(delays)} of {len(runs)} | {time} | {entry.about} |"
     yield from ("", "| no leak | runs with a false alarm | what happens |", "|---|---|---|")
-    for entry in ENTRIES:
+    for entry in (*ENTRIES, *FAST):
         runs = [outcome for outcome in outcomes if outcome.entry.name == entry.name]
         if runs and not runs[0].leaks:
             alarmed = sum(bool(outcome.alarms) for outcome in runs)
             yield f"| {entry.name} | {alarmed} of {len(runs)} | {entry.about} |"
     yield from ("", "Failures:", "")
     yield from _failures(outcomes) or ["none."]
+    for entry in UNDECIDABLE:
+        yield from _undecidable([outcome for outcome in every if outcome.entry == entry])
+
+
+def _undecidable(outcomes: Sequence[Outcome]) -> Iterable[str]:
+    if outcomes:
+        named = [outcome.named_last for outcome in outcomes if outcome.alarms]
+        first = [
+            min(at for at, _ in outcome.alarms.values()) for outcome in outcomes if outcome.alarms
+        ]
+        stood = np.array(named) - np.array(first)
+        yield ""
+        yield (
+            f"Not counted above is what nobody can tell in minutes. {outcomes[0].entry.name} "
+            f"({outcomes[0].entry.about}) is named in {len(named)} of {len(outcomes)} runs, for "
+            f"{duration(float(np.median(stood))) if named else '-'} in the median."
+        )
 
 
 def _failures(outcomes: Iterable[Outcome]) -> list[str]:
@@ -70,8 +90,9 @@ def _failures(outcomes: Iterable[Outcome]) -> list[str]:
     return found
 
 
-def write(outcomes: Sequence[Outcome], seeds: str) -> None:
+def write(outcomes: Sequence[Outcome], seeds: str, *, fast: bool = False) -> None:
     """Puts the figures into the page."""
+    begin, end = (FAST_BEGIN, FAST_END) if fast else (BEGIN, END)
     page = PAGE.read_text()
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{figures(outcomes, seeds)}\n{END}{after}")
+    before, after = page.split(begin)[0], page.split(end)[1]
+    PAGE.write_text(f"{before}{begin}\n\n{figures(outcomes, seeds)}\n{end}{after}")

@@ -16,7 +16,8 @@ NOTHING: Truth = frozenset()
 @dataclass(frozen=True)
 class Scenario:
     """A world, the right suspects (kind and name; any of them is a hit), what leaks from when on
-    at how many bytes per hour (0: nothing, or not constant), and for how long it is watched."""
+    at how many bytes per hour (0: nothing, or not constant), and for how long it is watched.
+    `exhausts` are the right early findings, `exhausts_per_hour` their true growth."""
 
     world: World
     truth: Truth
@@ -24,6 +25,8 @@ class Scenario:
     step: float = 30.0
     starts: float = 0.0
     per_hour: float = 0.0
+    exhausts: Truth = NOTHING
+    exhausts_per_hour: float = 0.0
 
 
 def log_uniform(rng: Rng, low: float, high: float) -> float:

@@ -31,6 +31,7 @@ class Outcome:
     delay: float | None = None
     covered: bool | None = None
     dismissed: dict[str, str] = field(default_factory=dict)
+    named_last: float = 0.0  # time of the last early finding
     cpu: list[float] = field(default_factory=list)
 
 
@@ -38,7 +39,7 @@ def run(entry: Entry, seed: int) -> Outcome:
     """One scenario with one seed. Every verdict at any time counts, be it withdrawn later."""
     rng = np.random.default_rng([seed, *entry.name.encode()])
     scenario = entry.make(rng)
-    outcome = Outcome(entry, seed, bool(scenario.truth))
+    outcome = Outcome(entry, seed, bool(scenario.truth or scenario.exhausts))
     observer = Observer()
     due = 0.0
     for number, shown in enumerate(
@@ -49,10 +50,22 @@ def run(entry: Entry, seed: int) -> Outcome:
         observer.add(shown)
         if now < due:
             continue
-        due = now + ASSESS_SECONDS
+        due = now + min(ASSESS_SECONDS, scenario.step)
         assessment = observer.assess()
         outcome.cpu.append(time.process_time() - begin)
         outcome.dismissed = {f"{f.kind} {f.name}": f.dismissed for f in assessment.dismissed}
+        if assessment.exhausting:
+            outcome.named_last = now
+        for finding in assessment.exhausting:
+            suspect = str(finding.kind), finding.name
+            if suspect not in scenario.exhausts:
+                outcome.alarms.setdefault(suspect, (now, finding))
+                continue
+            outcome.hits.setdefault(suspect, now)
+            if outcome.delay is None:
+                outcome.delay = now - scenario.starts
+            if scenario.exhausts_per_hour and finding.kind == "cache":
+                outcome.covered = finding.low <= scenario.exhausts_per_hour <= finding.high
         for finding in assessment.verdicts:
             suspect = str(finding.kind), finding.name
             if suspect not in scenario.truth:

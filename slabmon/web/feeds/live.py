@@ -27,8 +27,9 @@ SHARED_SECONDS = 3.0
 _HELD = 2
 # A page that is not paused asks again within this time (AGAIN in page.js, with time to spare).
 _LOOKED_SECONDS = 15.0
-# Between readings while tracking is asleep and no page is open: only slow figures change.
-_ASLEEP_SECONDS = 60.0
+# Between readings while no page is open and tracking is asleep, when memory that is exhausted is
+# found within minutes, and while it is off.
+_ASLEEP_SECONDS, _OFF_SECONDS = 20.0, 60.0
 _SAME_SECONDS = 0.001  # times travel as text
 
 
@@ -123,12 +124,15 @@ class LiveViews:
                 self._shown.clear()
             if self._judge.suspicious:
                 source.want_tracking()
-            await asyncio.sleep(STEP_SECONDS if looked or self._awake() else _ASLEEP_SECONDS)
+            await asyncio.sleep(STEP_SECONDS if looked else self._pause())
 
-    def _awake(self) -> bool:
+    def _pause(self) -> float:
+        """Return the seconds until the next reading while no page is open."""
         if self._window is None:
-            return True
-        return self._window.snapshot.tracking.activity == Activity.AWAKE
+            return STEP_SECONDS
+        activity = self._window.snapshot.tracking.activity
+        pauses = {Activity.ASLEEP: _ASLEEP_SECONDS, Activity.OFF: _OFF_SECONDS}
+        return pauses.get(activity, STEP_SECONDS)
 
     def _take(self, now: Now) -> None:
         if now.reading is None or now.reading.at <= self._at:

@@ -24,6 +24,7 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 PAGES = {path.stem: path.read_text() for path in RUNBOOKS.glob("*.md") if path.stem != "README"}
 WANTED = (
     "SlabmonLeakSuspected",
+    "SlabmonExhaustion",
     "SlabmonSlabGrowing",
     "SlabmonMemoryUnaccounted",
     "SlabmonAllocationFailures",
@@ -70,7 +71,7 @@ def test_recorded_series_are_named_by_level_metric_and_operation(name: str) -> N
         "release_module",
         "release_driver",
     )
-    assert re.fullmatch(r"sum|rate5m|growth1h", operation)
+    assert re.fullmatch(r"sum|rate5m|growth1h|growth_threshold", operation)
     base = set(parsed(RECORDS[name]).names)
     assert any(metric in series for series in base) or metric == "slabmon_memory_bytes"
 

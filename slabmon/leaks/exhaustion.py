@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Early findings: unreclaimable kernel memory whose growth will exhaust the host's memory within a
+day.
+
+They say nothing of leaks, which take 20 minutes to tell, but of the pace: rate and projection with
+intervals, from minutes. What they are based on, /proc/slabinfo and /proc/meminfo, is exact and
+known while tracking sleeps; call sites are named as far as tracking has seen them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from slabmon.base.arrays import F64
+from slabmon.base.format import bytes_text, duration
+from slabmon.leaks.attribution import Attribution, attribute_growth, attribute_unreclaimable
+from slabmon.leaks.dismissals import (
+    BOOT_SECONDS,
+    BURST,
+    DECLINE,
+    FALL,
+    SLOWED,
+    WARM_UP_SECONDS,
+)
+from slabmon.leaks.finding import Exhaustion, Finding, Kind, Strength
+from slabmon.leaks.judge import FALSE_SHARE
+from slabmon.leaks.pace import Pace, pace, trend
+from slabmon.leaks.series import PAUSE
+from slabmon.model import Snapshot
+
+WITHIN_SECONDS = 86400.0
+STEP_SECONDS = 10.0
+# Growth is watched over these windows, all of which end now. The shortest outlasts a burst of a
+# minute.
+WINDOWS = (80.0, 160.0, 320.0, 640.0)
+HOLD_SECONDS = 20.0
+# Growth has to have taken this share of what is available, and of all memory.
+OF_AVAILABLE, OF_MEMORY = 1 / 64, 1 / 1000
+# Standard errors by which growth declines in a warm-up. Fewer than for verdicts, which watch longer:
+# in a minute and a half the decline of a slow one is hardly significant.
+DECLINE_ERRORS = 0.8
+_EARLY = 0.1  # share of a step by which a point may come early
+_LEAST_STEPS = 6  # in a window
+_LONGEST_USUAL = 30.0  # seconds between readings, beyond which three such are a pause
+_POINTS = round(WINDOWS[-1] / STEP_SECONDS) + 2
+_FALLS_SECONDS = 7200.0  # for which a fall is remembered
+_AGE = 10.0  # seconds: what is freed sooner is churn
+_EXPLAINED = 0.5
+
+UNRECLAIMABLE = "unreclaimable slab"
+# Lines of /proc/meminfo (fs/proc/meminfo.c). Page-backed kmalloc counts as SUnreclaim.
+_TOTALS = {"SUnreclaim": UNRECLAIMABLE, "VmallocUsed": "vmalloc", "Percpu": "per-CPU memory"}
+
+Amount = tuple[Kind, str]
+
+
+@dataclass
+class _Fall:
+    """The largest fall of an amount in the last two hours."""
+
+    peak: float
+    bytes: float = 0.0
+    at: float = 0.0
+
+    def add(self, now: float, level: float) -> None:
+        if self.bytes and now - self.at > _FALLS_SECONDS:
+            self.peak, self.bytes = level, 0.0
+        self.peak = max(self.peak, level)
+        if self.peak - level > self.bytes:
+            self.bytes, self.at = self.peak - level, now
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Growth of one amount over one window."""
+
+    moments: F64
+    levels: F64
+    pace: Pace
+
+    @property
+    def seconds(self) -> float:
+        return float(self.moments[-1] - self.moments[0])
+
+    @property
+    def grown(self) -> float:
+        return float(self.levels[-1] - self.levels[0])
+
+    @property
+    def declines(self) -> bool:
+        """Whether growth slows down, as a cache's does that warms up."""
+        least = min(DECLINE, self.seconds / WARM_UP_SECONDS)
+        change, errors = trend(self.moments, self.levels)
+        return change < -least and errors < -DECLINE_ERRORS
+
+    @property
+    def accelerates(self) -> bool:
+        """Whether growth speeds up, so that the window shows less than its present pace."""
+        change, errors = trend(self.moments, self.levels)
+        return change > self.seconds / WARM_UP_SECONDS and errors > DECLINE_ERRORS
+
+    @property
+    def is_burst(self) -> bool:
+        """Whether most came between two readings."""
+        return float(np.diff(self.levels).max()) > BURST * self.grown
+
+    @property
+    def levels_off(self) -> bool:
+        """Whether its last quarter, or its last half minute, grew at less than half its rate."""
+        for seconds in (self.seconds / 4, HOLD_SECONDS + STEP_SECONDS):
+            first = int(np.searchsorted(self.moments, self.moments[-1] - seconds, "right")) - 1
+            passed = float(self.moments[-1] - self.moments[first])
+            grown = float(self.levels[-1] - self.levels[first])
+            if grown < SLOWED * self.pace.rate * passed:
+                return True
+        return False
+
+
+class ExhaustionWatch:
+    """Takes snapshots as they come, whether or not tracking is awake, and finds what will exhaust
+    memory. Bounded by the number of caches and _POINTS. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._boot = ""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._names: dict[Amount, int] = {}
+        self._moments: deque[float] = deque(maxlen=_POINTS)
+        self._levels: deque[F64] = deque(maxlen=_POINTS)  # (amounts known then,)
+        self._falls: dict[Amount, _Fall] = {}
+        self._standing: dict[Amount, float] = {}
+        self.findings: tuple[Finding, ...] = ()
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether something is a finding, or will be one if it goes on."""
+        return bool(self._standing)
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Take the next snapshot. One that comes too soon after the last is ignored; a pause, or
+        another boot, begins anew."""
+        now = snapshot.taken
+        if snapshot.host.boot_id != self._boot or self._is_pause(now):
+            self._begin()
+            self._boot = snapshot.host.boot_id
+        if self._moments and now - self._moments[-1] < STEP_SECONDS * (1 - _EARLY):
+            return
+        levels = dict(_amounts(snapshot))
+        self._take(now, levels)
+        found = {finding_key(f): f for f in self._find(snapshot, levels)}
+        self._standing = {key: self._standing.get(key, now) for key in found}
+        lasting = [f for key, f in found.items() if now - self._standing[key] >= HOLD_SECONDS]
+        self.findings = tuple(sorted(lasting, key=lambda finding: -finding.growth))
+
+    def _is_pause(self, now: float) -> bool:
+        """Whether nobody looked for longer than usual, or the clock was set back."""
+        if not self._moments:
+            return False
+        steps = np.diff(self._moments)
+        usual = max(_LONGEST_USUAL, float(np.median(steps)) if len(steps) else 0.0)
+        return not 0 <= now - self._moments[-1] <= PAUSE * usual
+
+    def _take(self, now: float, levels: Mapping[Amount, float]) -> None:
+        for amount, level in levels.items():
+            self._names.setdefault(amount, len(self._names))
+            self._falls.setdefault(amount, _Fall(level)).add(now, level)
+        values = np.zeros(len(self._names))
+        values[[self._names[amount] for amount in levels]] = list(levels.values())
+        self._moments.append(now)
+        self._levels.append(values)
+
+    def _find(self, snapshot: Snapshot, levels: Mapping[Amount, float]) -> Iterator[Finding]:
+        """Yield what will exhaust memory at its present pace: caches, then totals that they do not
+        explain."""
+        memory = snapshot.host.memory_bytes
+        if not memory or _uptime(snapshot) < BOOT_SECONDS:
+            return
+        available = _available(snapshot)
+        least = max(available * OF_AVAILABLE, memory * OF_MEMORY)
+        explained = 0.0
+        for amount in levels:
+            window = self._growth(amount, len(levels), least, available)
+            if window is None:
+                continue
+            if amount == (Kind.MEMORY, UNRECLAIMABLE):
+                if explained >= _EXPLAINED * window.pace.rate:
+                    continue
+            elif amount[0] == Kind.CACHE:
+                explained += window.pace.rate
+            yield _finding(snapshot, amount, window, available, len(levels))
+
+    def _growth(
+        self, amount: Amount, tested: int, least: float, available: float
+    ) -> _Window | None:
+        """Return growth that will exhaust memory: over the longest window that shows it at one
+        pace, else over the shortest. None if there is none."""
+        passing: list[_Window] = []
+        for window in self._windows(amount, least):
+            if window.declines:
+                return None
+            p = window.pace.p * tested * len(WINDOWS)  # Bonferroni
+            soon = window.pace.low * WITHIN_SECONDS > available
+            if p < FALSE_SHARE and soon and not (window.is_burst or window.levels_off):
+                passing.append(window)
+        if not passing or self._comes_and_goes(amount):
+            return None
+        return next((window for window in passing if not window.accelerates), passing[-1])
+
+    def _windows(self, amount: Amount, least: float) -> Iterator[_Window]:
+        """Yield the windows in which an amount grew by at least `least`, the longest first."""
+        column = self._names[amount]
+        levels = np.array([v[column] if column < len(v) else 0.0 for v in self._levels])
+        moments = np.array(self._moments)
+        before = len(moments)
+        for seconds in reversed(WINDOWS):
+            due = moments[-1] - seconds + STEP_SECONDS * _EARLY
+            first = max(0, int(np.searchsorted(moments, due, "right")) - 1)
+            if first == before or len(moments) - first <= _LEAST_STEPS or moments[first] > due:
+                continue
+            before = first
+            if levels[-1] - levels[first] >= least:
+                part = moments[first:], levels[first:]
+                yield _Window(*part, pace(*part))
+
+    def _comes_and_goes(self, amount: Amount) -> bool:
+        """Whether it fell by most of the present growth in the last two hours."""
+        column = self._names[amount]
+        levels = [v[column] if column < len(v) else 0.0 for v in self._levels]
+        return self._falls[amount].bytes > FALL * (levels[-1] - min(levels))
+
+
+def finding_key(finding: Finding) -> Amount:
+    """Return the amount that an early finding is about."""
+    return finding.kind, finding.name
+
+
+def _amounts(snapshot: Snapshot) -> Iterator[tuple[Amount, float]]:
+    """Yield amounts of memory that the kernel cannot reclaim, in bytes."""
+    for cache in snapshot.caches:
+        if cache.slabinfo is not None and not cache.reclaimable:
+            yield (Kind.CACHE, cache.name), float(cache.slabinfo.slab_bytes)
+    if snapshot.memory is not None:
+        for line, name in _TOTALS.items():
+            if line in snapshot.memory.amounts:
+                yield (Kind.MEMORY, name), float(snapshot.memory.amounts[line])
+
+
+def _available(snapshot: Snapshot) -> float:
+    """Return the memory that can be used before the host runs out; all of it, if not known."""
+    reading = snapshot.memory
+    amount = None if reading is None else reading.amounts.get("MemAvailable")
+    return float(snapshot.host.memory_bytes if amount is None else amount)
+
+
+def _uptime(snapshot: Snapshot) -> float:
+    return snapshot.tracked.now_ns / 1e9
+
+
+def _finding(
+    snapshot: Snapshot, amount: Amount, window: _Window, available: float, tested: int
+) -> Finding:
+    kind, name = amount
+    start = snapshot.tracking.seconds - window.seconds
+    found: Attribution | None = None
+    if kind == Kind.CACHE:
+        found = attribute_growth(snapshot, kind, name, start, _AGE)
+    elif name == UNRECLAIMABLE:
+        found = attribute_unreclaimable(snapshot, start, _AGE)
+    attribution = replace(found or Attribution(), name=name)
+    rate = window.pace
+    caches = (name,) if kind == Kind.CACHE else attribution.caches
+    return Finding(
+        kind=kind,
+        key=name,
+        name=name,
+        module=attribution.module,
+        drivers=attribution.drivers,
+        devices=attribution.devices,
+        caches=caches,
+        sites=attribution.sites,
+        strength=Strength.EARLY,
+        growth=rate.rate * 3600,
+        low=rate.low * 3600,
+        high=rate.high * 3600,
+        window=window.seconds,
+        grown=window.grown,
+        live=float(window.levels[-1]),
+        p=min(1.0, rate.p * tested * len(WINDOWS)),
+        evidence_for=tuple(_favouring(snapshot, window, available, attribution)),
+        evidence_against=tuple(_contrary(snapshot, window, attribution)),
+        callers=attribution.callers,
+        aliases={c.name: c.aliases for c in snapshot.caches if c.aliases and c.name in caches},
+        exhaustion=Exhaustion(
+            available=available,
+            seconds=available / rate.rate,
+            earliest=available / rate.high,
+            latest=available / rate.low,
+        ),
+    )
+
+
+def _favouring(
+    snapshot: Snapshot, window: _Window, available: float, attribution: Attribution
+) -> Iterator[str]:
+    steps = np.diff(window.levels)
+    yield (
+        f"it grew by {bytes_text(window.grown)} in {duration(window.seconds)}, in "
+        f"{int((steps > 0).sum())} of {len(steps)} readings"
+    )
+    share = window.pace.rate * 60 / snapshot.host.memory_bytes
+    yield f"that is {share:.2%} of memory a minute; {bytes_text(available)} are available"
+    if attribution.samples and attribution.processes:
+        yield f"most of it was allocated by {', '.join(attribution.processes)}"
+
+
+def _contrary(snapshot: Snapshot, window: _Window, attribution: Attribution) -> Iterator[str]:
+    yield (
+        f"watched for {duration(window.seconds)} only: whether it leaks, or is a load that will "
+        "end, takes 20 minutes to tell"
+    )
+    if not attribution.samples:
+        yield "no call site is known: none of its growth has been tracked yet"
