@@ -35,13 +35,13 @@ from slabmon.model import Snapshot
 WITHIN_SECONDS = 86400.0
 STEP_SECONDS = 10.0
 # Growth is watched over these windows, all of which end now. The shortest outlasts a burst of a
-# minute.
-WINDOWS = (80.0, 160.0, 320.0, 640.0)
+# minute; the longest is a 64th of a day (OF_AVAILABLE), and some more.
+WINDOWS = (80.0, 160.0, 320.0, 640.0, 960.0, 1440.0)
 HOLD_SECONDS = 20.0
 # Growth has to have taken this share of what is available, and of all memory.
 OF_AVAILABLE, OF_MEMORY = 1 / 64, 1 / 1000
-# Standard errors by which growth declines in a warm-up. Fewer than for verdicts, which watch longer:
-# in a minute and a half the decline of a slow one is hardly significant.
+# Standard errors by which growth declines in a warm-up. Fewer than for verdicts, which watch for
+# longer: in a minute and a half the decline of a slow one is hardly significant.
 DECLINE_ERRORS = 0.8
 _EARLY = 0.1  # share of a step by which a point may come early
 _LEAST_STEPS = 6  # in a window

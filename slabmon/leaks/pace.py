@@ -48,7 +48,7 @@ def pace(moments: F64, levels: F64) -> Pace:
         return Pace(rate, rate, rate, 0.0 if rate > 0 else 1.0)
     degrees = len(steps) - 1
     margin = student_quantile95(degrees) * error
-    p = float(student_tail(np.float64(rate / error), degrees))
+    p = float(student_tail(np.array(rate / error), degrees))
     return Pace(rate, rate - margin, rate + margin, p)
 
 

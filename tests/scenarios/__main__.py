@@ -14,7 +14,6 @@ from tests.scenarios.catalogue import ENTRIES, FAST, UNDECIDABLE
 from tests.scenarios.score import Outcome, run
 from tests.scenarios.seeds import HELD_OUT, chosen
 
-
 ALL = (*ENTRIES, *FAST, *UNDECIDABLE)
 
 

@@ -204,9 +204,7 @@ def restless(rng: Rng) -> Scenario:
         count = max(1, min(20000, int(level / 3 / size / groups)))
         size = int(level / 3 / count / groups)
         key = place(rng, f"task_{i}")
-        world.streams.append(
-            batches(rng, key, f"tasks_{i}", size, life / groups, count, life, end)
-        )
+        world.streams.append(batches(rng, key, f"tasks_{i}", size, life / groups, count, life, end))
     return _innocent(world, end)
 
 

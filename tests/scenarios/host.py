@@ -292,7 +292,9 @@ class Simulation:
         )
 
     def _memory(self, t: float, caches: list[Cache]) -> MemoryReading:
-        held = sum(row.slabinfo.slab_bytes for row in caches if row.slabinfo and not row.reclaimable)
+        held = sum(
+            row.slabinfo.slab_bytes for row in caches if row.slabinfo and not row.reclaimable
+        )
         total = self._world.memory
         amounts = {
             "MemTotal": total,

@@ -11,7 +11,7 @@ from slabmon.census.model import Certainty, OrphanObjects, OwnedObjects
 from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.kernel.probe.gfp import CLASSES
-from slabmon.leaks.finding import Assessment, Dismissal, Finding, Kind, Strength
+from slabmon.leaks.finding import Assessment, Dismissal, Exhaustion, Finding, Kind, Strength
 from slabmon.model import GfpClass, Live, PageOrder, Slabinfo, Snapshot
 from slabmon.runtime.budget import Cost
 from tests.support import scraping
@@ -71,6 +71,9 @@ _CENSUS = replace(
 )
 
 
+_PROJECTION = Exhaustion(available=8 << 30, seconds=9000.0, earliest=8000.0, latest=11000.0)
+
+
 @dataclass
 class SyntheticHost:
     """A host of one kernel release; `up` as its daemon says."""
@@ -94,6 +97,7 @@ class SyntheticHost:
                     left_out=0,
                     memory=16 << 30,
                     verdicts=(_VERDICT,),
+                    exhausting=(replace(_VERDICT, exhaustion=_PROJECTION),),
                     dismissed=(
                         replace(_VERDICT, dismissed="it stopped", dismissal=Dismissal.OVER),
                     ),

@@ -104,6 +104,8 @@ def _conclusion(facts: Facts, parts: Sequence[OverviewRow]) -> OverviewRow:
 def _leaks(facts: Facts) -> Iterator[OverviewRow]:
     """Yield the suspects, or one row that says why there are none."""
     assessment = facts.window.now.assessment
+    for finding in assessment.exhausting[:_SUSPECTS] if assessment else ():
+        yield from _exhausting(facts, finding)
     verdicts = assessment.verdicts if assessment else ()
     for finding in verdicts[:_SUSPECTS]:
         yield _suspect(facts, finding)
@@ -125,6 +127,26 @@ def _leaks(facts: Facts) -> Iterator[OverviewRow]:
         text = f"too early: {watched} of {needed}"
     yield OverviewRow(
         key=("leaks", ""), what="leaks", state=state, finding=text, details=("verdicts",)
+    )
+
+
+def _exhausting(facts: Facts, finding: Finding) -> Iterator[OverviewRow]:
+    end = finding.exhaustion
+    if end is None:
+        return
+    by = "; ".join(filter(None, (finding.caller_text, finding.behind)))
+    is_cache = finding.kind == Kind.CACHE
+    yield OverviewRow(
+        key=("exhaustion", f"{finding.kind} {finding.name}"),
+        what=finding.name,
+        state=State.CRIT if end.seconds <= VERY_SOON_SECONDS else State.WARN,
+        bytes=round(finding.live),
+        total_bytes=facts.total or None,
+        growth=round(finding.growth),
+        finding=f"memory lasts {duration(end.seconds)} ({duration(end.earliest)} to "
+        f"{duration(end.latest)})" + (f": {by}" if by else ""),
+        cache=finding.name if is_cache else "",
+        details=("verdicts", *(CACHE_DETAILS if is_cache else ())),
     )
 
 

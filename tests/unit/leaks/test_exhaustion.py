@@ -109,9 +109,14 @@ def test_growth_that_takes_more_than_a_day_is_not_named() -> None:
     assert not watched(growing(4 * GIB / 90_000), end=4000)
 
 
-def test_growth_within_a_day_is_named_once_it_has_taken_a_hundredth_of_what_is_available() -> None:
-    (after, _), *_ = watched(growing(4 * GIB / 50_000), end=1500)
-    assert 500 <= after <= 560
+def test_growth_within_a_day_is_named_once_it_has_taken_its_share_of_what_is_available() -> None:
+    (after, _), *_ = watched(growing(4 * GIB / 30_000), end=1500)
+    assert 30_000 / 64 <= after <= 30_000 / 64 + 60
+
+
+def test_growth_of_nearly_a_day_is_named() -> None:
+    (after, _), *_ = watched(growing(4 * GIB / 80_000), end=2000)
+    assert 80_000 / 64 <= after <= 1500
 
 
 def test_thresholds_scale_with_memory() -> None:
@@ -148,7 +153,18 @@ def test_it_is_withdrawn_when_growth_ends() -> None:
 
 
 def test_what_grows_while_tracking_sleeps_is_named() -> None:
-    assert watched(growing(4 * MIB), activity=Activity.ASLEEP, step=20)[0][0] <= 160
+    assert watched(growing(4 * MIB), activity=Activity.ASLEEP, step=20)[0][0] <= 180
+
+
+def test_what_wakes_tracking_is_named_within_two_minutes() -> None:
+    """Readings come every 20 s until tracking wakes, here after a minute, and every 10 s then."""
+    watch, named = ExhaustionWatch(), []
+    moments = [*range(20, int(STARTS) + 60, 20), *range(int(STARTS) + 60, 400, 10)]
+    for now in moments:
+        activity = Activity.AWAKE if now > STARTS + 60 else Activity.ASLEEP
+        watch.add(seen(now, {"msg": growing(4 * MIB)(now)}, activity=activity))
+        named += [now - STARTS for _ in watch.findings]
+    assert named[0] <= 120
 
 
 def test_a_new_session_does_not_begin_anew() -> None:

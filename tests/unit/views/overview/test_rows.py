@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slabmon.base.activity import Activity
-from slabmon.leaks.finding import Assessment, Finding, Kind, Strength
+from slabmon.leaks.finding import Assessment, Exhaustion, Finding, Kind, Strength
 from slabmon.model import ProgramCost, Snapshot
 from slabmon.views.overview.facts import OverviewRow
 from slabmon.views.overview.rows import rows
@@ -224,6 +224,16 @@ def test_suspects_have_rows() -> None:
     assert found["this host"].finding == "see fill+0x5c [nic]"
     fast = alone(healthy(1.0), assessed(finding(growth=30.0 * GIB)))
     assert fast["this host"].state == "crit"
+
+
+def test_what_exhausts_memory_comes_first() -> None:
+    end = Exhaustion(available=4 * GIB, seconds=3000.0, earliest=2400.0, latest=4000.0)
+    early = finding("msg_msg-4k", kind=Kind.CACHE, strength=Strength.EARLY, exhaustion=end)
+    found = alone(healthy(1.0), replace(assessed(observed=60.0), exhausting=(early,)))
+    row = found["msg_msg-4k"]
+    assert row.state == "crit"
+    assert row.finding.startswith("memory lasts 50m00s (40m00s to 1h06m): nic_open [nic] 98%")
+    assert found["this host"].state == "crit"
 
 
 def test_of_many_suspects_some_have_rows() -> None:

@@ -94,7 +94,9 @@ def test_what_pages_were_shown_is_kept_while_one_is_open(monkeypatch: pytest.Mon
     asyncio.run(check())
 
 
-@pytest.mark.parametrize(("activity", "seconds"), [("awake", 10.0), ("asleep", 60.0)])
+@pytest.mark.parametrize(
+    ("activity", "seconds"), [("awake", 10.0), ("asleep", 20.0), ("off", 60.0)]
+)
 def test_readings_are_rarer_while_tracking_sleeps(
     monkeypatch: pytest.MonkeyPatch, activity: str, seconds: float
 ) -> None:
