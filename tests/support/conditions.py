@@ -29,6 +29,7 @@ AMOUNTS: Mapping[str, int] = {
     "stacks_in_vmalloc": 0,
 }
 UNCOUNTED = 100 * MIB
+SAMPLES = 50
 
 
 def listed(name: str, size: int, held: int, **fields: Any) -> Cache:
@@ -66,7 +67,12 @@ def _host(seconds: float, *caches: Cache, free: int, **fields: Any) -> Snapshot:
 def _usual(seconds: float, dentries: int = 200 * MIB) -> tuple[Cache, ...]:
     churn = round(50_000 * seconds)
     live = Live(700, 358_400, 9000, 340_000, 376_000)
-    counts = {"allocs": churn, "frees": churn - 700, "allocated_bytes": 512 * churn}
+    counts = {
+        "allocs": churn,
+        "frees": churn - 700,
+        "requested_bytes": 500 * churn,
+        "allocated_bytes": 512 * churn,
+    }
     return (
         listed("task_struct", 9_984, 40 * MIB),
         listed("kmalloc-512", 512, 24 * MIB, live=live, **counts),
@@ -99,20 +105,31 @@ def old_leak(seconds: float, counted: bool = False) -> Snapshot:
 def fast_leak(seconds: float) -> Snapshot:
     """backup.service has lost 4 MiB a second in kmalloc-1k since tracking began."""
     lost = round(4 * MIB * seconds)
-    live = Live(lost >> 10, lost, lost // 100, lost - lost // 50, lost + lost // 50)
+    live = Live(lost >> 10, lost, lost // 7, round(0.76 * lost), round(1.29 * lost))
     leaky = listed(
         "kmalloc-1k",
         1024,
         8 * MIB + lost,
         allocs=lost >> 10,
+        requested_bytes=lost,
         allocated_bytes=lost,
         live=live,
     )
     caches = sorted((*_usual(seconds), leaky), key=lambda c: c.name)
     number = caches.index(leaky)
     objects = [
-        Object(number, 0, 1024, 65536, age, comm=b"backup", tgid=77, cgroup=7, stack=1)
-        for age in (1.0, 5.0, 30.0)
+        Object(
+            number,
+            0,
+            1024,
+            lost // SAMPLES,  # each stands for as many bytes
+            seconds * (i + 0.5) / SAMPLES,
+            comm=b"backup",
+            tgid=77,
+            cgroup=7,
+            stack=1,
+        )
+        for i in range(SAMPLES)
     ]
     return _host(
         seconds,

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
@@ -34,8 +33,8 @@ SHORT_SHARE, EXHAUSTED_SHARE = 0.05, 0.02
 # Until all of that is used up, at the pace of the window.
 SOON_SECONDS, VERY_SOON_SECONDS = 6 * 3600.0, 3600.0
 # What counts as growth: over at least this time, by a share of the host's memory and this many
-# bytes (as in analysis/rising.py), and in each third of the window by a sixth of it.
-RISE_SECONDS, RISE_SHARE, RISE_BYTES, RISE_PART = 30.0, 1 / 16384, 1 << 20, 1 / 6
+# bytes (as in analysis/rising.py), and in each third of the window at half the mean pace or more.
+RISE_SECONDS, RISE_SHARE, RISE_BYTES, RISE_PACE = 30.0, 1 / 16384, 1 << 20, 0.5
 _MAIN_SHARE = 0.5
 
 
@@ -129,21 +128,21 @@ class Facts:
         """Return how the sum of these rows of a view changed over the window; None if that is not
         known."""
         window, trail = self.window, self.window.trails.get(view.name)
-        count = len(trail.points) if trail else 0
-        if trail is None or not count or not trail.points[0].count or window.span <= 0:
+        if trail is None or not trail.points or not trail.points[0].count or window.span <= 0:
             return None  # no past, or nothing was read then
         listing = window.now.listing(view)
         now = listing.values(view.figure)[[listing.position[name] for name in names]]
-        points = [
-            *(float(trail.at(i, names).sum()) for i in (0, count // 3, 2 * count // 3)),
-            float(now.sum()),
-        ]
-        grown = points[-1] - points[0]
+        times = np.array([*window.moments, window.snapshot.tracking.seconds])
+        thirds = times[0] + window.span * np.array([0, 1 / 3, 2 / 3])
+        nearest = np.unique(np.abs(times[:-1] - thirds[:, np.newaxis]).argmin(axis=1))
+        values = np.array([*(trail.at(i, names).sum() for i in nearest.tolist()), now.sum()])
+        grown = float(values[-1] - values[0])
+        paces = np.diff(values) / np.diff(times[[*nearest, -1]])
         steady = (
-            count >= 3
+            len(paces) > 1
             and window.span >= RISE_SECONDS
             and grown >= max(RISE_BYTES, self.total * RISE_SHARE)
-            and all(after - before >= grown * RISE_PART for before, after in pairwise(points))
+            and bool((paces >= RISE_PACE * grown / window.span).all())
         )
         return Rise(round(grown / window.span * 3600), steady)
 

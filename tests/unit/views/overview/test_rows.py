@@ -98,6 +98,17 @@ def test_a_burst_is_no_growth() -> None:
     assert early["this host"].finding == "nothing wrong so far; growth: watched 20.0s of 30.0s"
 
 
+@pytest.mark.parametrize(("interval", "seen"), [(280, True), (700, False)])
+def test_growth_is_seen_in_recordings_with_long_intervals(interval: int, seen: bool) -> None:
+    window = window_of(*(fast_leak(float(n * interval)) for n in range(1, 6)))
+    assert ("GiB/h" in named(window)["kmalloc-1k"].finding) == seen
+
+
+def test_growth_is_seen_over_readings_at_uneven_times() -> None:
+    window = window_of(*map(fast_leak, (10.0, 300.0, 550.0, 560.0)))
+    assert "+14.1 GiB/h" in named(window)["kmalloc-1k"].finding
+
+
 def test_kernel_pages_that_a_census_names_are_no_growth() -> None:
     def counted(seconds: float) -> Snapshot:
         found = replace(snapshot(), memory=reading(1000 + seconds))
