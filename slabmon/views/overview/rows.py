@@ -68,10 +68,16 @@ def rows(window: Window) -> tuple[OverviewRow, ...]:
 
 def problems(rows: Sequence[OverviewRow]) -> list[OverviewRow]:
     """Return the rows that need a look, the worst first. Those of all slabs are left out if a cache
-    says it more exactly."""
+    says it more exactly, and those of a cache of whose memory a finding tells most."""
     bad = [row for row in rows if row.state in (State.WARN, State.CRIT) and row.key[0] != "host"]
     if any(row.cache for row in bad):
         bad = [row for row in bad if row.key != ("memory", SLAB)]
+    found = {row.cache: row.bytes or 0 for row in bad if row.key[0] in ("exhaustion", "leak")}
+    bad = [
+        row
+        for row in bad
+        if row.key[0] != "cache" or (row.bytes or 0) > 2 * found.get(row.cache, 0)
+    ]
     return sorted(bad, key=lambda row: row.state != State.CRIT)
 
 

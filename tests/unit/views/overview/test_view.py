@@ -50,6 +50,17 @@ def test_the_worst_comes_first_and_not_all_is_said() -> None:
     assert note(window).startswith("CRIT fast+0x1 holds 1.0 GiB")
 
 
+def test_a_cache_that_is_suspected_is_told_of_once_unless_most_of_it_is_older() -> None:
+    leak = finding("kmalloc-256", kind=Kind.CACHE, live=13e9)
+    text = note(Window(Instant(old_leak(1.0), lambda: assessed(leak))))
+    assert text.startswith("WARN kmalloc-256 holds 12.1 GiB, 50.4% of memory: likely leak")
+    assert text.count("kmalloc-256") == 1
+    leak = finding("kmalloc-256", kind=Kind.CACHE)
+    text = note(Window(Instant(old_leak(1.0), lambda: assessed(leak))))
+    assert "kmalloc-256 holds 1.0 GiB" in text
+    assert "kmalloc-256 holds 14.0 GiB" in text
+
+
 def test_verdicts_that_come_later_are_shown_without_a_new_snapshot() -> None:
     answers = [None, assessed(finding())]
     window = Window(Instant(healthy(1.0), lambda: answers[0]))
