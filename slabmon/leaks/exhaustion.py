@@ -38,11 +38,14 @@ STEP_SECONDS = 10.0
 # minute; the longest is a 64th of a day (OF_AVAILABLE), and some more.
 WINDOWS = (80.0, 160.0, 320.0, 640.0, 960.0, 1440.0)
 HOLD_SECONDS = 20.0
+# A finding stays for this long after it was confirmed last: pauses of a load are no end.
+STAY_SECONDS = 60.0
 # Growth has to have taken this share of what is available, and of all memory.
 OF_AVAILABLE, OF_MEMORY = 1 / 64, 1 / 1000
-# Standard errors by which growth declines in a warm-up. Fewer than for verdicts, which watch for
-# longer: in a minute and a half the decline of a slow one is hardly significant.
-DECLINE_ERRORS = 0.8
+# Standard errors by which growth declines in a warm-up, before it is a finding and from then on.
+# Fewer than for verdicts, which watch for longer: in a minute and a half the decline of a slow one
+# is hardly significant. A finding is not withdrawn for what is chance one time in five.
+DECLINE_ERRORS, WITHDRAW_ERRORS = 0.8, 1.64
 _EARLY = 0.1  # share of a step by which a point may come early
 _LEAST_STEPS = 6  # in a window
 _LONGEST_USUAL = 30.0  # seconds between readings, beyond which three such are a pause
@@ -90,12 +93,11 @@ class _Window:
     def grown(self) -> float:
         return float(self.levels[-1] - self.levels[0])
 
-    @property
-    def declines(self) -> bool:
+    def declines(self, least_errors: float) -> bool:
         """Whether growth slows down, as a cache's does that warms up."""
         least = min(DECLINE, self.seconds / WARM_UP_SECONDS)
         change, errors = trend(self.moments, self.levels)
-        return change < -least and errors < -DECLINE_ERRORS
+        return change < -least and errors < -least_errors
 
     @property
     def accelerates(self) -> bool:
@@ -133,7 +135,8 @@ class ExhaustionWatch:
         self._moments: deque[float] = deque(maxlen=_POINTS)
         self._levels: deque[F64] = deque(maxlen=_POINTS)  # (amounts known then,)
         self._falls: dict[Amount, _Fall] = {}
-        self._standing: dict[Amount, float] = {}
+        self._confirmed: dict[Amount, tuple[float, Finding]] = {}  # when last, and as what
+        self._standing: dict[Amount, float] = {}  # since when
         self.findings: tuple[Finding, ...] = ()
 
     @property
@@ -152,9 +155,20 @@ class ExhaustionWatch:
             return
         levels = dict(_amounts(snapshot))
         self._take(now, levels)
-        found = {finding_key(f): f for f in self._find(snapshot, levels)}
-        self._standing = {key: self._standing.get(key, now) for key in found}
-        lasting = [f for key, f in found.items() if now - self._standing[key] >= HOLD_SECONDS]
+        for finding in list(self._find(snapshot, levels)):
+            self._confirmed[finding_key(finding)] = now, finding
+        named = {finding_key(finding) for finding in self.findings}
+        self._confirmed = {
+            key: (at, finding)
+            for key, (at, finding) in self._confirmed.items()
+            if now - at <= (STAY_SECONDS if key in named else 0.0)
+        }
+        self._standing = {key: self._standing.get(key, now) for key in self._confirmed}
+        lasting = [
+            finding
+            for key, (_, finding) in self._confirmed.items()
+            if now - self._standing[key] >= HOLD_SECONDS
+        ]
         self.findings = tuple(sorted(lasting, key=lambda finding: -finding.growth))
 
     def _is_pause(self, now: float) -> bool:
@@ -200,8 +214,10 @@ class ExhaustionWatch:
         """Return growth that will exhaust memory: over the longest window that shows it at one
         pace, else over the shortest. None if there is none."""
         passing: list[_Window] = []
+        is_named = any(finding_key(finding) == amount for finding in self.findings)
+        errors = WITHDRAW_ERRORS if is_named else DECLINE_ERRORS
         for window in self._windows(amount, least):
-            if window.declines:
+            if window.declines(errors):
                 return None
             p = window.pace.p * tested * len(WINDOWS)  # Bonferroni
             soon = window.pace.low * WITHIN_SECONDS > available

@@ -149,7 +149,15 @@ def test_the_start_of_a_host_is_not_judged() -> None:
 
 def test_it_is_withdrawn_when_growth_ends() -> None:
     named = watched(growing(4 * MIB, lasts=180), end=1200)
-    assert 180 <= max(after for after, _ in named) <= 230
+    assert 180 <= max(after for after, _ in named) <= 180 + 30 + 60
+
+
+def test_a_short_rest_does_not_withdraw_it() -> None:
+    def level(now: float) -> float:
+        return growing(4 * MIB)(now - min(40.0, max(0.0, now - STARTS - 200)))
+
+    moments = [after for after, _ in watched(level, end=STARTS + 400)]
+    assert moments == list(np.arange(moments[0], STARTS + 200, 10)[: len(moments)])
 
 
 def test_what_grows_while_tracking_sleeps_is_named() -> None:
