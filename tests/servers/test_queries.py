@@ -37,6 +37,11 @@ _NO_MODULES = "this kernel may have no modules that allocate"
 # Queries that may be empty on the live host, and why. Nothing else may.
 EMPTY = {
     "host.json: Features that are not fully on: A": "everything may be on",
+    "host.json: Memory lasts for: A": _QUIET,
+    "host.json: Exhaustion of memory: A": _QUIET,
+    "host.json: Exhaustion of memory: B": _QUIET,
+    "host.json: Exhaustion of memory: C": _QUIET,
+    "host.json: Growth that exhausts memory: A": _QUIET,
     "host.json: Suspects: A": _QUIET,
     "host.json: Growth of suspects: A": _QUIET,
     "host.json: Dismissed growth by reason: B": _QUIET,
