@@ -18,8 +18,9 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.web import Application
 
-import slabmon.analysis.drivers  # see above
-import slabmon.analysis.families  # noqa: F401  # see above
+import slabmon.analysis.drivers
+import slabmon.analysis.families
+import slabmon.views.overview.rows  # noqa: F401  # see above
 from slabmon.web.serving.connections import Connections
 from slabmon.web.settings import WebSettings
 
