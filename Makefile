@@ -46,6 +46,7 @@ test-leak: dev ## From a leak on this host's kernel to its alert, in real time (
 matrix: dev ## Guest tests on all kernels, with 8 CPUs and with drgn; writes docs/support-matrix.md
 	$(VENV)/bin/python -m tests.vm --record
 	$(VENV)/bin/python -m tests.vm --record --cpus 8 --tests tests/vm/guest/test_storm.py
+	$(VENV)/bin/python -m tests.vm 6.12 --record --nodes 2 --tests tests/vm/guest/test_census.py
 	$(VENV)/bin/python -m tests.vm 6.12 --record --debug-info --tests tests/vm/guest/test_drgn.py
 	$(VENV)/bin/python -m tests.vm.matrix > docs/support-matrix.md
 

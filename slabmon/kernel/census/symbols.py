@@ -4,7 +4,7 @@ objects hold."""
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -260,7 +260,9 @@ def _first_word(function: Symbol) -> str:
 def _common_name(names: Sequence[str]) -> str:
     if len(names) == 1:
         return names[0]
-    prefix = os.path.commonprefix(names)  # noqa: RUF071  # character by character is meant
+    letters = zip(*names, strict=False)
+    alike = itertools.takewhile(lambda each: len(set(each)) == 1, letters)
+    prefix = "".join(each[0] for each in alike)
     return f"{prefix[: prefix.rfind('_') + 1] or prefix}*"
 
 

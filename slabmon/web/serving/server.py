@@ -10,22 +10,31 @@ import ssl
 from collections.abc import Iterable
 from typing import Any
 
-# Other modules import these on first use, which is too late: after privileges are dropped the files
-# may not be readable, as in root's home directory.
-import numpy.ma  # noqa: F401
-import tornado.platform.asyncio  # noqa: F401
+import numpy.ma
+import tornado.platform.asyncio
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.web import Application
 
 import slabmon.analysis.drivers
 import slabmon.analysis.families
-import slabmon.views.overview.rows  # noqa: F401  # see above
+import slabmon.views.overview.rows
 from slabmon.web.serving.connections import Connections
 from slabmon.web.settings import WebSettings
 
+# Other modules import these on first use, which is too late: after privileges are dropped the files
+# may not be readable, as in root's home directory.
+IMPORTED_EARLY = [
+    numpy.ma,
+    tornado.platform.asyncio,
+    slabmon.analysis.drivers,
+    slabmon.analysis.families,
+    slabmon.views.overview.rows,
+]
 with contextlib.suppress(ImportError):  # recommended only
-    import re2  # noqa: F401  # see above
+    import re2
+
+    IMPORTED_EARLY.append(re2)
 
 DRAIN_SECONDS = 3.0  # for requests under way when the process ends
 _HEADER_BYTES, _BODY_BYTES, _BUFFER_BYTES = 16 << 10, 4 << 10, 64 << 10

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,12 +71,12 @@ def growing(per_second: float, lasts: float = np.inf) -> Level:
 
 
 def watched(
-    level: Level, end: float = 600, step: float = 10, **host: object
+    level: Level, end: float = 600, step: float = 10, **host: Any
 ) -> list[tuple[float, Finding]]:
     """All early findings about a cache with these levels, with the seconds since STARTS."""
     watch, named = ExhaustionWatch(), []
     for now in np.arange(step, end, step).tolist():
-        watch.add(seen(now, {"msg": level(now)}, **host))  # type: ignore[arg-type]
+        watch.add(seen(now, {"msg": level(now)}, **host))
         named += [(now - STARTS, finding) for finding in watch.findings]
     return named
 

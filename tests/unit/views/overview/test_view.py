@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
-from slabmon.leaks.finding import Kind
+from slabmon.leaks.finding import Assessment, Kind
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.drilldown import follow_link
+from slabmon.views.overview.facts import OverviewRow
 from slabmon.views.overview.view import OVERVIEW
 from slabmon.views.table import Table
 from slabmon.views.window import Instant, Window
@@ -73,11 +76,11 @@ def reached(window: Window) -> dict[str, list[str]]:
     """What each row leads to: titles, with the number of rows there."""
     table = Table(OVERVIEW, window)
     found = {}
-    for row in table.listing.rows:
+    for row in cast("Sequence[OverviewRow]", table.listing.rows):
         links = [link for link in OVERVIEW.links if link.applies(row)]
         views = [follow_link(link, OVERVIEW, row, VIEWS) for link in links]
         lengths = [len(Table(view, window)) for view in views]
-        found[row.what] = [  # type: ignore[attr-defined]
+        found[row.what] = [
             f"{link.title} {count}" for link, count in zip(links, lengths, strict=True)
         ]
     return found
@@ -107,7 +110,7 @@ def test_each_row_leads_to_its_detail() -> None:
 
 
 @pytest.mark.parametrize("assessment", [None, assessed()])
-def test_a_plain_snapshot_has_an_overview(assessment: object) -> None:
-    table = Table(OVERVIEW, Window(Instant(snapshot(), lambda: assessment)))  # type: ignore[arg-type, return-value]
+def test_a_plain_snapshot_has_an_overview(assessment: Assessment | None) -> None:
+    table = Table(OVERVIEW, Window(Instant(snapshot(), lambda: assessment)))
     assert table.values("what").tolist()[:2] == ["this host", "leaks"]
     assert "growth_bytes_per_hour" not in [column.name for column in table.columns]
