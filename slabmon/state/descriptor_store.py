@@ -167,7 +167,7 @@ def left_behind(directory: Path, lock_file: Path) -> int:
     not find it taken.
     """
     with contextlib.suppress(OSError):
-        holder = lock_file.read_text(errors="replace").strip()
+        holder = lock_file.read_text(errors="replace").partition("\n")[0]
         if holder.isdecimal() and Path(f"/proc/{holder}").exists():
             return 0
     return len(Pins(directory).names())
