@@ -22,8 +22,6 @@ from slabmon.kernel.census.reading import Reading
 NEEDED = ("page.type", "page.refcount", "page.mapping", "page.compound")
 _NO_TYPE = 0xFFFFFFFF  # of a page that no process has mapped; else the word counts mappings
 _TYPED = 0xF0000000  # at least (PAGE_TYPE_BASE, include/linux/page-flags.h)
-_PGTY_BUDDY = 0xF0  # in the highest byte, 6.12 and later
-_PG_BUDDY = 0x80  # cleared in the word of a free block's first page, before 6.10
 _LARGEST_BLOCK = 1 << 10  # pages, of the page allocator (MAX_PAGE_ORDER)
 
 
@@ -35,7 +33,6 @@ class _Slice:
     tail: Bool  # a page of a compound page, not its first
     refcount: I64
     typed: Bool
-    buddy: Bool  # the first page of a free block
     mapped: Bool  # of a process, or of a file
 
 
@@ -64,17 +61,14 @@ def _decode(layout: Layout, first: int, pages: U8) -> _Slice:
     test = layout.slab_page
     if test.offset == layout["page.type"]:
         # From 6.12 on, the lower bits of a typed page are free for other use.
-        buddy = (kind >> np.uint32(24)) == np.uint32(_PGTY_BUDDY)
         typed &= kind < np.uint32(_NO_TYPE & test.mask)
     else:
-        buddy = typed & (kind & np.uint32(_PG_BUDDY) == 0)
         typed |= (halves[:, test.offset // 4] & np.uint32(test.mask)) == np.uint32(test.value)
     return _Slice(
         first=first,
         tail=words[:, layout["page.compound"] // 8] & np.uint64(1) != 0,
         refcount=halves[:, layout["page.refcount"] // 4].astype(np.int64),
         typed=typed,
-        buddy=buddy,
         mapped=words[:, layout["page.mapping"] // 8] != 0,
     )
 
@@ -88,8 +82,9 @@ def _owned(pages: _Slice, carried: bool) -> Bool:
     owned: Bool = np.where(of_head >= 0, heads[of_head], carried)
     owned &= heads | pages.tail
     # Of a block of pages that is not a compound page, only the first has references: DMA memory.
-    # What follows such a page within an aligned block can be part of it.
-    anchor = pages.tail | (pages.refcount > 0) | pages.buddy
+    # What follows such a page within an aligned block can be part of it, but for pages with a type:
+    # slabs and blocks of kmalloc have no references either (frozen pages, 6.14 and later).
+    anchor = pages.tail | (pages.refcount > 0) | pages.typed
     before = np.maximum.accumulate(np.where(anchor, number, -1))
     known = np.flatnonzero(~anchor & (before >= 0))
     start = before[known]

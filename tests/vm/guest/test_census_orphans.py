@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +15,17 @@ from tests.vm.guest import planted as module
 
 SETTINGS = CensusSettings(cpu_seconds=900, orphans=True)
 LOST, RINGS, IN_RING, LARGE = 4001, 47, 3, 7
-FOUND, RINGS_FOUND = 0.99, 0.5
+FOUND, RINGS_FOUND = 0.99, 0.75
 OTHERS = 1e-4  # share of all objects in use
 
 pytestmark = pytest.mark.usefixtures("planted")
+
+
+@pytest.fixture(autouse=True)
+def shrunk() -> None:
+    """Let kfree_rcu() drop the pages that it keeps, which hold addresses of what it has freed
+    (kfree_rcu_shrink_scan(), kernel/rcu/tree.c, mm/slab_common.c)."""
+    Path("/proc/sys/vm/drop_caches").write_text("2")
 
 
 def search() -> Census:
@@ -55,13 +63,12 @@ def test_what_was_lost_before_is_found_at_the_first_run_and_nothing_that_is_kept
     for row in lost:
         assert (row.module, row.bytes) == (module.NAME, row.objects * 256)
         assert row.cache.startswith("kmalloc-")
-    # One word left behind clears a whole ring, which lies where other objects did. On 7.3, about as
-    # many neighbours as a sheaf holds are missing, a fifth of the rings; on 6.12 nearly none.
+    # One word left behind clears a whole ring, which lies where other objects did.
     in_rings = objects_of(found, "planted_is_in_ring")
     assert in_rings >= RINGS_FOUND * RINGS * IN_RING
     assert in_rings % IN_RING == 0
-    # The larger a block, the more numbers are the physical address of one of its parts: at times
-    # none of these is found.
+    # The larger a block, the more numbers are the physical address of one of its parts, such as
+    # jiffies: at times few of these are found, or none.
     assert objects_of(found, "planted_is_large") <= LARGE
     assert [row for row in found.orphans if "planted_kept" in row.signature] == []
     assert others(found).total() <= OTHERS * found.objects + 1, others(found)

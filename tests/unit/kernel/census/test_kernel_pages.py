@@ -13,7 +13,7 @@ from slabmon.kernel.census import kernel_pages
 from slabmon.kernel.census.layout import Layout, PageTest
 from tests.support.slab_memory import LAYOUT, FakeKernel
 
-BUDDY, TABLE = 0xF0000000, 0xF2000000
+BUDDY, TABLE, SLAB, LARGE_KMALLOC = 0xF0000000, 0xF2000000, 0xF5000000, 0xF8000000
 OLD = dataclasses.replace(LAYOUT, slab_page=PageTest(0, 1 << 9, 1 << 9))  # PG_slab of page.flags
 OLD_BUDDY, OLD_TABLE = 0xFFFFFF7F, 0xFFFFFDFF
 
@@ -62,6 +62,18 @@ def test_a_block_that_is_no_compound_page_is_the_kernels_as_far_as_it_is_aligned
 def test_free_blocks_are_left_out_also_behind_a_page_of_the_kernel(kernel: FakeKernel) -> None:
     first = kernel.add_pages(align=8)
     kernel.add_pages(4, refcount=0, type=BUDDY)
+    assert owned(kernel) == [first]
+
+
+@pytest.mark.parametrize("kind", [SLAB, LARGE_KMALLOC, TABLE])
+def test_pages_with_a_type_are_left_out_also_behind_a_page_of_the_kernel(
+    kernel: FakeKernel, kind: int
+) -> None:
+    """Slabs and page-backed kmalloc have no references from 6.14 on."""
+    first = kernel.add_pages(align=8)
+    kernel.add_pages(type=kind, refcount=0)
+    kernel.add_pages(2, type=kind, refcount=0, compound=True)
+    kernel.add_pages(refcount=0)
     assert owned(kernel) == [first]
 
 
