@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from textual.pilot import Pilot
 from slabmon.base.errors import UsageError
 from slabmon.base.escape import printable
 from slabmon.model import FeatureState, Live, ProgramCost, Release, Slabinfo, Snapshot, State
+from slabmon.store.recording import TimedSnapshot
 from slabmon.tui.app import TopApp
 from slabmon.tui.start import Start
 from tests.support.builders import Object, cache, device, site, snapshot, tracked
@@ -141,6 +143,19 @@ class Script:
 
     def request_census(self) -> None:
         self.censuses += 1
+
+
+class WithPast(Script):
+    """A daemon that keeps history: a snapshot a minute, of what was so many seconds tracked."""
+
+    def span(self) -> tuple[float, float]:
+        return time.time() - 3600, time.time()
+
+    def at(self, moment: float) -> TimedSnapshot:
+        return TimedSnapshot(moment, host(1000 - (time.time() - moment) // 60))
+
+    def times(self, start: float, end: float, most: int) -> list[float]:
+        return [start + (end - start) * i / (most - 1) for i in range(most)]
 
 
 GONE = UsageError("cannot reach slabmon at unix:/run/x: refused; is it running there?")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 
 from slabmon.model import Snapshot
 from slabmon.sources.recording import RecordingSource
-from slabmon.store.recording import TimedSnapshot
 from slabmon.store.writer import RecordingWriter
 from slabmon.tui import feed
 from slabmon.tui.layout import lay_out
@@ -19,22 +17,9 @@ from slabmon.views.overview.view import OVERVIEW
 from slabmon.views.table import Table
 from tests.support.builders import window_of
 from tests.support.conditions import fast_leak, old_leak
-from tests.support.terminal import Script, Terminal, host, on_terminal, start
+from tests.support.terminal import Script, Terminal, WithPast, host, on_terminal, start
 
 BEGIN = start(view="overview")
-
-
-class WithPast(Script):
-    """A daemon that keeps history."""
-
-    def span(self) -> tuple[float, float]:
-        return time.time() - 3600, time.time()
-
-    def at(self, moment: float) -> TimedSnapshot:
-        return TimedSnapshot(moment, host(1000 - (time.time() - moment) // 60))
-
-    def times(self, start: float, end: float, most: int) -> list[float]:
-        return [start + (end - start) * i / (most - 1) for i in range(most)]
 
 
 def test_verdicts_of_a_daemons_past_are_left_to_their_own_view(

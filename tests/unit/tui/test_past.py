@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import pytest
 from slabmon.base.errors import UsageError
 from slabmon.base.format import duration
 from slabmon.sources.recording import RecordingSource
-from slabmon.store.recording import TimedSnapshot
 from slabmon.store.writer import RecordingWriter
 from slabmon.tui.prompt import Prompt
-from tests.support.terminal import Script, Terminal, host, on_terminal
+from tests.support.terminal import Terminal, WithPast, host, on_terminal
 
 
 @pytest.fixture
@@ -57,19 +55,6 @@ def test_a_recording_is_gone_through_in_time(recording: Path) -> None:
         assert "tracking 19.0s" in terminal.text
 
     on_terminal(work, source, size=(140, 24))
-
-
-class WithPast(Script):
-    """A daemon that keeps history: a snapshot a minute, of what was so many seconds tracked."""
-
-    def span(self) -> tuple[float, float]:
-        return time.time() - 3600, time.time()
-
-    def at(self, moment: float) -> TimedSnapshot:
-        return TimedSnapshot(moment, host(1000 - (time.time() - moment) // 60))
-
-    def times(self, start: float, end: float, most: int) -> list[float]:
-        return [start + (end - start) * i / (most - 1) for i in range(most)]
 
 
 def test_a_daemon_with_history_goes_back_in_time_and_returns() -> None:
