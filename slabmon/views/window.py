@@ -228,7 +228,7 @@ class Window:
     moments: tuple[float, ...] = ()
     trails: dict[str, Trail] = field(default_factory=dict)
     _listings: dict[str, tuple[Assessment | None, Listing]] = field(
-        default_factory=dict, compare=False, repr=False
+        default_factory=dict, init=False, compare=False, repr=False
     )
 
     def listing(self, view: View) -> Listing:

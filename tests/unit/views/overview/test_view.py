@@ -72,6 +72,14 @@ def test_verdicts_that_come_later_are_shown_without_a_new_snapshot() -> None:
     assert "fill+0x5c [nic]" in Table(OVERVIEW, window).values("what").tolist()
 
 
+def test_rows_of_another_present_are_computed_anew() -> None:
+    window = Window(Instant(healthy(1.0)))
+    before = len(Table(OVERVIEW, window))
+    later = replace(window, now=Instant(fast_leak(200.0)))
+    assert "kmalloc-1k" in Table(OVERVIEW, later).values("what").tolist()
+    assert len(Table(OVERVIEW, window)) == before
+
+
 def reached(window: Window) -> dict[str, list[str]]:
     """What each row leads to: titles, with the number of rows there."""
     table = Table(OVERVIEW, window)
