@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 
-from slabmon.base.units import BYTES, BYTES_PER_HOUR, COUNT, PER_SECOND, PERCENT, SECONDS
+from slabmon.base.units import BYTES, BYTES_PER_HOUR, COUNT, PER_SECOND, SECONDS
 from slabmon.views import columns as c
 from slabmon.views import rows
 from slabmon.views.census import CENSUS, OF_CACHE, ORPHANS, OWNERS
@@ -77,14 +77,7 @@ _ALL = (
                 path="slabinfo?total_objects",
                 title="total",
             ),
-            Column(
-                name="use_ratio",
-                unit=PERCENT,
-                kind=Kind.RATIO,
-                help="active_objects / total_objects.",
-                get=lambda t: t.quotient(t.values("active_objects"), t.values("total_objects")),
-                title="use",
-            ),
+            c.ratio("use_ratio", "active_objects", "total_objects", title="use"),
             attribute(
                 "slab_bytes",
                 unit=BYTES,

@@ -7,8 +7,8 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from slabmon.base.parse import show_moment
-from slabmon.base.units import BYTES, COUNT, PERCENT
-from slabmon.views.columns import Column, Kind, attribute, label
+from slabmon.base.units import BYTES, COUNT
+from slabmon.views.columns import Column, Kind, attribute, label, ratio
 from slabmon.views.view import Link, View
 
 if TYPE_CHECKING:
@@ -89,14 +89,7 @@ CENSUS = View(
             "What would be given back if its objects lay in as few slabs as they fit in.",
             "spare",
         ),
-        Column(
-            name="use_ratio",
-            unit=PERCENT,
-            kind=Kind.RATIO,
-            help="in_use / objects.",
-            get=lambda t: t.quotient(t.values("in_use"), t.values("objects")),
-            title="use",
-        ),
+        ratio("use_ratio", "in_use", "objects", title="use"),
         _count("in_use", "Objects in use, whenever they were allocated.", "in use"),
         _count("free", "Free objects, those in per-CPU slabs and sheaves included."),
         _count("objects", "Objects that its slabs have room for.", "room"),

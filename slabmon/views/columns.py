@@ -191,6 +191,27 @@ CALLER = Column(
 )
 
 
+def ratio(name: str, part: str, whole: str, *, title: str) -> Column:
+    """Return a column with the quotient of two columns."""
+    return Column(
+        name=name,
+        unit=PERCENT,
+        kind=Kind.RATIO,
+        help=f"{part} / {whole}.",
+        get=lambda table: table.quotient(table.values(part), table.values(whole)),
+        title=title,
+    )
+
+
+SHARE = Column(
+    name="share",
+    unit=PERCENT,
+    kind=Kind.RATIO,
+    help="Share of the host's memory.",
+    get=lambda table: table.quotient(table.values("bytes"), table.now("total_bytes")),
+)
+
+
 def rate(counter: str, *, unit: str, help: str, title: str) -> Column:
     """Return a column with the increase of a counter per second."""
     return Column(

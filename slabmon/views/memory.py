@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from slabmon.base.units import BYTES, PERCENT
+from slabmon.base.units import BYTES
 from slabmon.views.census import census_note
-from slabmon.views.columns import Column, Kind, attribute, growth, label
+from slabmon.views.columns import SHARE, Kind, attribute, growth, label
 from slabmon.views.view import Link, View
 
 if TYPE_CHECKING:
@@ -76,13 +76,7 @@ MEMORY = View(
         label("name", "Name of the row in metrics and JSON."),
         label("kind", "kernel, user, cache, free, reserved, or unaccounted."),
         attribute("bytes", unit=BYTES, kind=Kind.GAUGE, help="Memory of the row."),
-        Column(
-            name="share",
-            unit=PERCENT,
-            kind=Kind.RATIO,
-            help="Share of MemTotal.",
-            get=lambda t: t.quotient(t.values("bytes"), t.now("total_bytes")),
-        ),
+        SHARE,
         *growth("bytes"),
         label("exactness", "Whether the kernel counts it, or it is inferred.", title="sure"),
         label("source", "Where the figure is from."),

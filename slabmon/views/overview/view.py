@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from slabmon.base.format import human
 from slabmon.base.units import BYTES, BYTES_PER_HOUR, PERCENT
-from slabmon.views.columns import Column, Kind, attribute, label
+from slabmon.views.columns import SHARE, Column, Kind, attribute, label
 from slabmon.views.overview.held import HELD
 from slabmon.views.view import Link, View
 
@@ -77,13 +77,7 @@ OVERVIEW = View(
         ),
         label("state", "ok, warn, crit; none: not known."),
         attribute("bytes", unit=BYTES, kind=Kind.GAUGE, help="Memory of the row."),
-        Column(
-            name="share",
-            unit=PERCENT,
-            kind=Kind.RATIO,
-            help="Share of the host's memory.",
-            get=lambda t: t.quotient(t.values("bytes"), t.now("total_bytes")),
-        ),
+        SHARE,
         attribute(
             "growth_bytes_per_hour",
             unit=BYTES_PER_HOUR,
