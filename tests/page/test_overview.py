@@ -92,3 +92,8 @@ def test_sentences_are_readable_on_a_phone(open_page: Open) -> None:
     box = tab.line("this host").last.bounding_box()
     assert box is not None
     assert box["width"] > 200
+    heights = [
+        tab.row(name).evaluate("button => button.getBoundingClientRect().height")
+        for name in ("ext4_inode_cache", "free")
+    ]
+    assert heights[0] == heights[1], "an indented name is on one line"

@@ -89,7 +89,7 @@ export class Table {
         spark(cell, value);
         return;
       }
-      say(cell.firstElementChild ?? cell, row.texts[i]);
+      say(cell.firstElementChild ?? cell, row.texts[i].replace(/^ +/, indent => "\u00a0".repeat(indent.length)));
       cell.title = exact(column, value, row);
       cell.classList.toggle("zero", value === 0);
       cell.classList.toggle("unseen", !row.seen && row.texts[i].endsWith("?"));
