@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The overview, the first view: is this host's kernel memory fine, what is not, and whose is it?"""
+"""The overview, the first view: what is wrong with this host's memory, and who holds it."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of the overview about caches: those that hold most, and those that grow."""
+"""Rows of the overview about caches: the largest, and those that grow."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def cache_rows(facts: Facts) -> Iterator[OverviewRow]:
     sizes = _sizes(facts)
     numbers = [n for n in sorted(range(len(caches)), key=lambda n: -sizes[n]) if sizes[n]]
     rising = _rising(facts)
-    kept = [n for n in numbers if not caches[n].reclaimable][:_LARGEST]
-    given_back = [n for n in numbers if caches[n].reclaimable][:_LARGEST_RECLAIMABLE]
-    shown = {*kept, *given_back, *rising}
+    unreclaimable = [n for n in numbers if not caches[n].reclaimable][:_LARGEST]
+    reclaimable = [n for n in numbers if caches[n].reclaimable][:_LARGEST_RECLAIMABLE]
+    shown = {*unreclaimable, *reclaimable, *rising}
     for number in numbers:
         if number in shown:
             yield _row(facts, number, sizes[number], rising.get(number))
 
 
 def _sizes(facts: Facts) -> list[int]:
-    """Return what each cache holds. Of those that /proc/slabinfo does not list, such as
+    """Return what each cache holds. For those that /proc/slabinfo does not list, such as
     page-backed kmalloc, a census knows what is older than tracking."""
     census = facts.snapshot.census
     known = {cache.name: cache.slab_bytes for cache in census.caches} if census else {}
@@ -72,7 +72,7 @@ def _row(facts: Facts, number: int, size: int, rise: Rise | None) -> OverviewRow
         bytes=size,
         total_bytes=facts.total or None,
         growth=rise.per_hour if rise else None,
-        finding=_whose(facts, number, rise, state != State.OK),
+        finding=_finding(facts, number, rise, state != State.OK),
         depth=1 if facts.groups else 0,
         cache=cache.name,
         reclaimable=cache.reclaimable,
@@ -80,8 +80,8 @@ def _row(facts: Facts, number: int, size: int, rise: Rise | None) -> OverviewRow
     )
 
 
-def _whose(facts: Facts, number: int, rise: Rise | None, bad: bool) -> str:
-    """Return whose a cache is, how it grows, and its other names; `bad`: it needs a look."""
+def _finding(facts: Facts, number: int, rise: Rise | None, bad: bool) -> str:
+    """Return the owner of a cache, its growth, and its other names; `bad`: it needs attention."""
     cache = facts.snapshot.caches[number]
     share, owner = facts.owners.get(kernel_name(cache.name), (0.0, ""))
     old = facts.awake and _is_older(cache)
@@ -89,7 +89,7 @@ def _whose(facts: Facts, number: int, rise: Rise | None, bad: bool) -> str:
     parts = [
         f"by {holder}" if holder else "",
         f"{share:.0%} of it: {owner}" if owner else "",
-        "a census tells whose" if bad and not owner and not holder else "",
+        "take a census to see the owner" if bad and not owner and not holder else "",
         facts.pace_text(rise, cache.reclaimable),
         "older than tracking" if bad and old else "",
         f"also {shortened(', '.join(cache.aliases))}" if cache.aliases else "",

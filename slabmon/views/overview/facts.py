@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from slabmon.views.view import View
     from slabmon.views.window import Window
 
-# Memory that the kernel cannot take back: this share of the host's, and this many bytes.
+# Memory that the kernel cannot reclaim: this share of the host's, and this many bytes.
 # "Identify the causes of high percentage of the slab_unreclaimable memory" (Alibaba Cloud Linux)
 # takes a tenth as the sign of a leak.
 LARGE_SHARE, LARGE_BYTES = 0.10, 256 << 20
-# Free memory and what the kernel can give back, as shares of the host's.
+# Free and reclaimable memory, as shares of the host's.
 SHORT_SHARE, EXHAUSTED_SHARE = 0.05, 0.02
 # Until all of that is used up, at the pace of the window.
 SOON_SECONDS, VERY_SOON_SECONDS = 6 * 3600.0, 3600.0
@@ -121,7 +121,7 @@ class Facts:
 
     @cached_property
     def available(self) -> int | None:
-        """Bytes that are free or can be given back; None if that is not known."""
+        """Bytes that are free or can be reclaimed; None if that is not known."""
         return sum(map(self.size, (FREE, PAGE_CACHE, RECLAIMABLE))) if self.groups else None
 
     def rise(self, view: View, names: Sequence[str]) -> Rise | None:
@@ -163,18 +163,18 @@ class Facts:
         """Return steady growth in words, "" without it."""
         if rise is None or not rise.steady:
             return ""
-        left, text = self.seconds_left(rise), f"+{bytes_text(rise.per_hour)}/h"
+        left, pace = self.seconds_left(rise), f"+{bytes_text(rise.per_hour)}/h"
         if left is not None and left <= SOON_SECONDS and not reclaimable:
-            text += f", memory is used up in {duration(left)}"
-        return text
+            return f"out of memory in {duration(left)} at {pace}"
+        return pace
 
     def is_large(self, size: int) -> bool:
-        """Whether an amount that the kernel cannot take back deserves a look."""
+        """Whether an amount that the kernel cannot reclaim needs attention."""
         return self.total > 0 and size >= max(LARGE_BYTES, LARGE_SHARE * self.total)
 
     def holder(self, number: int) -> str:
-        """Return who allocated most of what is live in a cache, by its number, of what was
-        allocated in the window if anything was: caller, and cgroup; "" if nothing is tracked."""
+        """Return the caller, and its cgroup, that holds most live memory of a cache, by its number:
+        of what was allocated in the window if anything was; "" if nothing is tracked."""
         tracked = self.snapshot.tracked
         mask = tracked.cache == number
         recent = mask & (tracked.age <= max(self.window.span, RISE_SECONDS))
@@ -185,8 +185,8 @@ class Facts:
         size /= probability(size, tracked.interval[rows])
         caller, labels = self._callers
         text = labels[int(np.argmax(np.bincount(caller[rows], size)))]
-        cgroups, which = np.unique(tracked.cgroup[rows], return_inverse=True)
-        by_cgroup = np.bincount(which, size)
+        cgroups, numbers = np.unique(tracked.cgroup[rows], return_inverse=True)
+        by_cgroup = np.bincount(numbers, size)
         main = int(np.argmax(by_cgroup))
         path = tracked.cgroups.get(int(cgroups[main]), "/")
         if path != "/" and by_cgroup[main] >= _MAIN_SHARE * size.sum():

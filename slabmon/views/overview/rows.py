@@ -67,16 +67,16 @@ def rows(window: Window) -> tuple[OverviewRow, ...]:
 
 
 def problems(rows: Sequence[OverviewRow]) -> list[OverviewRow]:
-    """Return the rows that need a look, the worst first. Those of all slabs are left out if a cache
-    says it more exactly, and those of a cache of whose memory a finding tells most."""
+    """Return the rows that need attention, the worst first: without that of all slabs if there is
+    one of a cache, and without a cache if a finding explains most of its memory."""
     bad = [row for row in rows if row.state in (State.WARN, State.CRIT) and row.key[0] != "host"]
     if any(row.cache for row in bad):
         bad = [row for row in bad if row.key != ("memory", SLAB)]
-    found = {row.cache: row.bytes or 0 for row in bad if row.key[0] in ("exhaustion", "leak")}
+    suspected = {row.cache: row.bytes or 0 for row in bad if row.key[0] in ("exhaustion", "leak")}
     bad = [
         row
         for row in bad
-        if row.key[0] != "cache" or (row.bytes or 0) > 2 * found.get(row.cache, 0)
+        if row.key[0] != "cache" or (row.bytes or 0) > 2 * suspected.get(row.cache, 0)
     ]
     return sorted(bad, key=lambda row: row.state != State.CRIT)
 
@@ -114,10 +114,10 @@ def _leaks(facts: Facts) -> Iterator[OverviewRow]:
         yield from _exhausting(facts, finding)
     verdicts = assessment.verdicts if assessment else ()
     for finding in verdicts[:_SUSPECTS]:
-        yield _suspect(facts, finding)
+        yield _leak(facts, finding)
     state: State | None = None
     if assessment is None:
-        text = "not judged at this moment"
+        text = "not assessed at this moment"
     elif verdicts:
         if len(verdicts) <= _SUSPECTS:
             return
@@ -140,44 +140,42 @@ def _exhausting(facts: Facts, finding: Finding) -> Iterator[OverviewRow]:
     end = finding.exhaustion
     if end is None:
         return
-    by = "; ".join(filter(None, (finding.caller_text, finding.behind)))
-    is_cache = finding.kind == Kind.CACHE
-    yield OverviewRow(
-        key=("exhaustion", f"{finding.kind} {finding.name}"),
-        what=finding.name,
-        state=State.CRIT if end.seconds <= VERY_SOON_SECONDS else State.WARN,
-        bytes=round(finding.live),
-        total_bytes=facts.total or None,
-        growth=round(finding.growth),
-        finding=f"memory lasts {duration(end.seconds)} ({duration(end.earliest)} to "
-        f"{duration(end.latest)})" + (f": {by}" if by else ""),
-        cache=finding.name if is_cache else "",
-        details=("verdicts", *(CACHE_DETAILS if is_cache else ())),
-    )
+    by = _behind(finding)
+    text = f"out of memory in {duration(end.seconds)}"
+    text += f" ({duration(end.earliest)} to {duration(end.latest)})" + (f": {by}" if by else "")
+    yield _suspect(facts, "exhaustion", finding, end.seconds, text)
 
 
-def _suspect(facts: Facts, finding: Finding) -> OverviewRow:
+def _leak(facts: Facts, finding: Finding) -> OverviewRow:
     left = None
     if facts.available is not None:
         left = finding.seconds_to(finding.live + facts.available)
-    by = "; ".join(filter(None, (finding.caller_text, finding.behind)))
-    details: tuple[str, ...] = ()
-    if finding.kind == Kind.SITE:
-        details = ("stacks of the site",)
-    elif finding.kind == Kind.CACHE:
-        details = CACHE_DETAILS
+    by = _behind(finding)
+    text = f"{finding.strength} leak, +{bytes_text(finding.growth)}/h" + (f" by {by}" if by else "")
+    return _suspect(facts, "leak", finding, left, text)
+
+
+def _behind(finding: Finding) -> str:
+    return "; ".join(filter(None, (finding.caller_text, finding.behind)))
+
+
+def _suspect(
+    facts: Facts, key: str, finding: Finding, left: float | None, text: str
+) -> OverviewRow:
+    """Return the row of a finding whose growth uses up memory in `left` seconds, None: never."""
+    is_cache, is_site = finding.kind == Kind.CACHE, finding.kind == Kind.SITE
+    links = CACHE_DETAILS if is_cache else ("stacks of the site",) if is_site else ()
     return OverviewRow(
-        key=("leak", f"{finding.kind} {finding.name}"),
+        key=(key, f"{finding.kind} {finding.name}"),
         what=finding.name,
         state=State.CRIT if left is not None and left <= VERY_SOON_SECONDS else State.WARN,
         bytes=round(finding.live),
         total_bytes=facts.total or None,
         growth=round(finding.growth),
-        finding=f"{finding.strength} leak, +{bytes_text(finding.growth)}/h"
-        + (f" by {by}" if by else ""),
-        cache=finding.name if finding.kind == Kind.CACHE else "",
-        site=finding.name if finding.kind == Kind.SITE else "",
-        details=("verdicts", *details),
+        finding=text,
+        cache=finding.name if is_cache else "",
+        site=finding.name if is_site else "",
+        details=("verdicts", *links),
     )
 
 
@@ -227,7 +225,7 @@ def _group(facts: Facts, group: _Group) -> OverviewRow:
         if facts.scanned:
             state = worst(facts.pace(rise), State.WARN)
         elif state == State.OK:
-            state = None  # a census may find whose it is
+            state = None  # a census may identify it
     elif group.key == FREE:
         state = _supply(facts)
     return OverviewRow(
@@ -257,9 +255,9 @@ def _about(facts: Facts, group: str) -> str:
         large = [row for row in facts.groups[group] if row.name != SLAB and row.bytes > 0]
         return ", ".join(f"{row.title} {bytes_text(row.bytes)}" for row in large)
     if group in (RECLAIMABLE, PAGE_CACHE):
-        return "given back when memory is short"
+        return "reclaimed when memory is short"
     if group == FREE:
-        return f"{bytes_text(facts.available or 0)} with what can be given back"
+        return f"{bytes_text(facts.available or 0)} free or reclaimable"
     if group == UNACCOUNTED:
         return "no counter names it" + ("" if facts.scanned else "; a census may")
     largest = sorted(facts.groups[group], key=lambda row: -row.bytes)[:_PARTS]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from slabmon.views.table import Table
     from slabmon.views.window import Window
 
-_TOLD = 3  # problems that the note tells
+_MOST = 3  # problems in the note
 
 
 def _rows(window: Window) -> Sequence[OverviewRow]:
@@ -28,7 +28,7 @@ def _rows(window: Window) -> Sequence[OverviewRow]:
 
 
 def conclusion(table: Table) -> str:
-    """Return what is wrong and whose it is, or that nothing is."""
+    """Return what is wrong and who holds it, or that nothing is wrong."""
     from slabmon.views.overview.rows import problems
 
     rows = cast("Sequence[OverviewRow]", table.listing.rows)
@@ -36,12 +36,12 @@ def conclusion(table: Table) -> str:
     if not bad:
         leaks = next(row for row in rows if row.key[0] == "leaks")
         return f"{rows[0].finding}; leaks: {leaks.finding}"
-    texts = [_told(row) for row in bad[:_TOLD]]
-    more = f" | {len(bad) - _TOLD} more" if len(bad) > _TOLD else ""
+    texts = [_problem(row) for row in bad[:_MOST]]
+    more = f" | {len(bad) - _MOST} more" if len(bad) > _MOST else ""
     return " | ".join(texts) + more
 
 
-def _told(row: OverviewRow) -> str:
+def _problem(row: OverviewRow) -> str:
     state = str(row.state).upper()
     size = f" holds {human(row.bytes, BYTES)}" if row.bytes is not None else ""
     share = ""
@@ -64,7 +64,7 @@ def _link(title: str, *where: tuple[str, str], view: str = "", by: tuple[str, ..
 _CACHE, _SITE = ("cache", "cache"), ("site", "site")
 OVERVIEW = View(
     name="overview",
-    title="is this host's kernel memory fine, what is not, and whose is it",
+    title="state of this host's memory: what is wrong, and who holds it",
     rows=_rows,
     key=attrgetter("key"),
     columns=(
@@ -90,7 +90,7 @@ OVERVIEW = View(
         Column(
             name="finding",
             kind=Kind.LABEL,
-            help="Whose it is, and why it needs a look; else what it consists of.",
+            help="Who holds it and why it needs attention; otherwise what it consists of.",
             get=lambda t: t.now("finding"),
             wide=True,
         ),

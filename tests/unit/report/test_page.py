@@ -251,4 +251,4 @@ def test_the_first_section_says_what_is_wrong() -> None:
     assert "WARN kmalloc-1k holds" in section
     assert "by nic_ring_fill [nic] in backup.service" in section
     assert '<tr data-state="warn"><td>  kmalloc-1k</td>' in section
-    assert "not judged at this moment" in section
+    assert "not assessed at this moment" in section

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Caches in the overview: the largest, those that grow, and whose they are."""
+"""Caches in the overview: the largest, those that grow, and their owners."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def test_the_largest_are_below_their_row_of_the_ledger() -> None:
     ]
 
 
-def test_old_memory_is_said_to_be_old_and_a_census_tells_whose_it_is() -> None:
+def test_old_memory_is_said_to_be_old_and_a_census_has_its_owner() -> None:
     finding = alone(old_leak(1.0))["kmalloc-256"].finding
-    assert finding == "a census tells whose; older than tracking; also pool_workqueue"
+    assert finding == "take a census to see the owner; older than tracking; also pool_workqueue"
     finding = alone(old_leak(1.0, counted=True))["kmalloc-256"].finding
     assert finding.startswith("98% of it: has ops ring_ops [nic] at +8; older than tracking")
 
 
 def test_growth_has_the_caller_and_the_cgroup_of_what_is_new() -> None:
     finding = named(watched(fast_leak))["kmalloc-1k"].finding
-    assert finding.startswith("by nic_ring_fill [nic] in backup.service; +14.1 GiB/h")
+    assert finding.startswith("by nic_ring_fill [nic] in backup.service; out of memory in ")
     bare = fast_leak(180.0)
     assert "by " not in alone(replace(bare, tracked=healthy(1.0).tracked))["kmalloc-1k"].finding
 

@@ -12,6 +12,7 @@ import pytest
 from slabmon.base.activity import Activity
 from slabmon.leaks.finding import Assessment, Exhaustion, Finding, Kind, Strength
 from slabmon.model import ProgramCost, Snapshot
+from slabmon.views.overview.caches import CACHE_DETAILS
 from slabmon.views.overview.facts import OverviewRow
 from slabmon.views.overview.rows import rows
 from slabmon.views.window import Instant, Window
@@ -58,7 +59,7 @@ def test_what_can_be_given_back_may_grow() -> None:
     assert dentry.growth is not None
     assert 10.4 * GIB < dentry.growth < 10.6 * GIB
     assert dentry.finding.startswith("+10.5 GiB/h")
-    assert "used up" not in dentry.finding
+    assert "out of memory" not in dentry.finding
 
 
 def test_an_old_leak_is_seen_at_the_first_reading() -> None:
@@ -82,7 +83,7 @@ def test_growth_that_uses_up_memory_soon_is_a_warning_and_very_soon_critical() -
     )
     found = named(window)
     assert found["kmalloc-1k"].state == found["this host"].state == "crit"
-    assert "memory is used up in 40m" in found["kmalloc-1k"].finding
+    assert "out of memory in 40m" in found["kmalloc-1k"].finding
 
 
 def test_a_burst_is_no_growth() -> None:
@@ -125,17 +126,41 @@ def test_kernel_pages_that_a_census_names_are_no_growth() -> None:
     assert found["slab, unreclaimable"].finding == "page-backed kmalloc 25.0 MiB"
 
 
-def test_memory_that_no_counter_names_may_grow() -> None:
-    def driver(seconds: float) -> Snapshot:
-        found = healthy(seconds)
-        assert found.memory is not None
-        amounts = dict(found.memory.amounts)
-        amounts["Cached"] -= round(seconds * 4 * MIB)
-        return replace(found, memory=replace(found.memory, amounts=amounts))
+def taken(found: Snapshot, size: float, amount: str = "") -> Snapshot:
+    """Return a host on which something else has taken memory from page cache."""
+    assert found.memory is not None
+    amounts = dict(found.memory.amounts)
+    amounts["Cached"] -= round(size)
+    if amount:
+        amounts[amount] += round(size)
+    return replace(found, memory=replace(found.memory, amounts=amounts))
 
-    found = named(watched(driver))
+
+def test_memory_that_no_counter_names_may_grow() -> None:
+    found = named(watched(lambda seconds: taken(healthy(seconds), 4 * MIB * seconds)))
     assert found["unaccounted"].state == "warn"
-    assert found["unaccounted"].finding.startswith("+14.1 GiB/h, memory is used up in")
+    assert found["unaccounted"].finding.startswith("out of memory in ")
+    counted = replace(census(), memory=scan())
+    found = named(
+        watched(lambda s: replace(taken(healthy(s), 16 * MIB * s), census=counted), seconds=100)
+    )
+    assert found["unaccounted"].state == "crit"
+
+
+def test_other_kernel_memory_may_grow_and_be_large() -> None:
+    found = named(watched(lambda s: taken(healthy(s), 4 * MIB * s, "VmallocUsed")))
+    assert found["other kernel memory"].state == "warn"
+    assert found["other kernel memory"].finding.startswith("out of memory in ")
+    found = alone(taken(healthy(1.0), 3 * GIB, "VmallocUsed"))
+    assert found["other kernel memory"].state == "warn"
+    assert found["other kernel memory"].finding.startswith("more than 10% of memory; vmalloc 3.2")
+    found = named(watched(lambda s: taken(healthy(s), 3 * GIB + 16 * MIB * s, "VmallocUsed")))
+    assert found["other kernel memory"].state == "crit"
+
+
+def test_parts_of_other_memory_are_named_the_largest_first() -> None:
+    found = alone(healthy(1.0))
+    assert found["other kernel memory"].finding == "page tables 300.0 MiB, vmalloc 160.0 MiB"
 
 
 def test_much_that_is_unaccounted_is_a_warning_only_if_struct_pages_were_read() -> None:
@@ -235,15 +260,20 @@ def test_suspects_have_rows() -> None:
     assert found["this host"].finding == "see fill+0x5c [nic]"
     fast = alone(healthy(1.0), assessed(finding(growth=30.0 * GIB)))
     assert fast["this host"].state == "crit"
+    row = alone(healthy(1.0), assessed(finding("msg_msg-4k", kind=Kind.CACHE)))["msg_msg-4k"]
+    assert (row.cache, row.site, row.details) == ("msg_msg-4k", "", ("verdicts", *CACHE_DETAILS))
 
 
 def test_what_exhausts_memory_comes_first() -> None:
     end = Exhaustion(available=4 * GIB, seconds=3000.0, earliest=2400.0, latest=4000.0)
     early = finding("msg_msg-4k", kind=Kind.CACHE, strength=Strength.EARLY, exhaustion=end)
-    found = alone(healthy(1.0), replace(assessed(observed=60.0), exhausting=(early,)))
+    total = finding("slabs", kind=Kind.MEMORY, exhaustion=replace(end, seconds=7200.0))
+    found = alone(healthy(1.0), replace(assessed(observed=60.0), exhausting=(early, total)))
     row = found["msg_msg-4k"]
-    assert row.state == "crit"
-    assert row.finding.startswith("memory lasts 50m00s (40m00s to 1h06m): nic_open [nic] 98%")
+    assert (row.state, row.growth, row.cache) == ("crit", 2 * GIB, "msg_msg-4k")
+    assert row.details == ("verdicts", *CACHE_DETAILS)
+    assert (found["slabs"].state, found["slabs"].details) == ("warn", ("verdicts",))
+    assert row.finding.startswith("out of memory in 50m00s (40m00s to 1h06m): nic_open [nic] 98%")
     assert found["this host"].state == "crit"
 
 
