@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from slabmon.base.activity import Activity
+from slabmon.census.model import Certainty
 from slabmon.model import LARGE_CACHE, Live, Snapshot
 from slabmon.views.overview.rows import rows
-from tests.support.builders import cache
-from tests.support.censuses import census, census_cache
+from tests.support.builders import Object, cache, tracked
+from tests.support.censuses import census, census_cache, owned
 from tests.support.conditions import GIB, MIB, fast_leak, healthy, listed, old_leak
 from tests.unit.views.overview.test_rows import alone, named, watched
 
@@ -37,6 +41,78 @@ def test_growth_has_the_caller_and_the_cgroup_of_what_is_new() -> None:
     assert finding.startswith("by nic_ring_fill [nic] in backup.service; out of memory in ")
     bare = fast_leak(180.0)
     assert "by " not in alone(replace(bare, tracked=healthy(1.0).tracked))["kmalloc-1k"].finding
+
+
+@pytest.mark.parametrize(("age", "caller"), [(5.0, "new_fill"), (400.0, "old_fill")])
+def test_the_caller_is_that_of_the_newest_memory_if_there_is_any(age: float, caller: str) -> None:
+    found = fast_leak(1000.0)
+    number = [c.name for c in found.caches].index("kmalloc-1k")
+    old = Object(number, 0, 1024, GIB, 500.0, stack=2)
+    objects = [old, *[Object(number, 0, 1024, MIB, age, stack=1)] * 2]
+    stacks = {1: ("__kmalloc_noprof", "new_fill"), 2: ("__kmalloc_noprof", "old_fill")}
+    row = alone(replace(found, tracked=tracked(objects, stacks)))["kmalloc-1k"]
+    assert row.finding.startswith(f"by {caller} in ")
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "path", "text"),
+    [((3, 3, 4), "/a/b", "by fill in b"), ((3, 4, 5), "/a/b", "by fill"), ((3, 3), "/", "by fill")],
+)
+def test_a_cgroup_is_named_if_it_has_half_of_it(
+    cgroups: tuple[int, ...], path: str, text: str
+) -> None:
+    found = fast_leak(1000.0)
+    number = [c.name for c in found.caches].index("kmalloc-1k")
+    objects = [Object(number, 0, 1024, MIB, cgroup=group, stack=1) for group in cgroups]
+    new = tracked(objects, {1: ("__kmalloc_noprof", "fill")}, {3: path})
+    assert alone(replace(found, tracked=new))["kmalloc-1k"].finding == text
+
+
+def test_what_is_unknown_is_no_owner_and_a_module_is_named_once() -> None:
+    owners = (
+        owned("ring buffer", 1 << 20, 256, cache="kmalloc-256", module="nic"),
+        owned("unknown", 3 << 20, 256, cache="kmalloc-256", certainty=Certainty.UNKNOWN),
+    )
+    found = alone(replace(old_leak(1.0), census=census(owners=owners)))
+    assert found["kmalloc-256"].finding.startswith("25% of it: ring buffer [nic]; ")
+
+
+def test_old_memory_has_no_caller_and_nothing_is_older_than_tracking_that_is_asleep() -> None:
+    found = old_leak(1.0)
+    number = [c.name for c in found.caches].index("kmalloc-256")
+    new = tracked([Object(number, stack=1)], {1: ("__kmalloc_noprof", "fill")})
+    finding = alone(replace(found, tracked=new))["kmalloc-256"].finding
+    assert finding.startswith("take a census to see the owner; older than tracking")
+    asleep = replace(found, tracking=replace(found.tracking, activity=Activity.ASLEEP))
+    assert "older" not in alone(asleep)["kmalloc-256"].finding
+
+
+def test_slabinfo_is_newer_than_a_census_and_empty_caches_are_left_out() -> None:
+    caches = (listed("old", 64, 50 * MIB), cache("empty"))
+    found = replace(healthy(1.0), caches=caches)
+    counted = replace(found, census=census(caches=(census_cache("old", slab_bytes=GIB),)))
+    assert alone(counted)["old"].bytes == 50 * MIB
+    assert "empty" not in alone(counted)
+
+
+@pytest.mark.parametrize(
+    ("total", "pace", "seen"),
+    [(24 * GIB, 7 << 10, False), (24 * GIB, 12 << 10, True), (GIB, 3 << 10, False)],
+)
+def test_little_growth_is_none(total: int, pace: int, seen: bool) -> None:
+    def slow(seconds: float) -> Snapshot:
+        found = healthy(1.0)
+        grown = listed("slow", 64, (50 << 20) + round(pace * seconds))
+        tracking = replace(found.tracking, seconds=seconds)
+        host = replace(found.host, memory_bytes=total)
+        memory = found.memory if total == 24 * GIB else None
+        caches = (*found.caches, grown)
+        return replace(found, tracking=tracking, host=host, memory=memory, caches=caches)
+
+    row = named(watched(slow))["slow"]
+    assert row.state == "ok"
+    assert ("/h" in row.finding) == seen
+    assert "out of memory" not in row.finding, "not for months"
 
 
 def test_caches_that_grow_are_shown_however_small() -> None:
