@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CACHE_DETAILS = ("owners", "sites", "callers", "processes", "cgroups", "stacks", "cache")
 # The largest that are shown: unreclaimable and reclaimable; and at most so many that grow.
 _LARGEST, _LARGEST_RECLAIMABLE, _RISING = 3, 1, 3
+# An owner of less of a cache than this share is not named: it does not tell whose the cache is.
+_LEAST_SHARE = 0.1
 
 
 def cache_rows(facts: Facts) -> Iterator[OverviewRow]:
@@ -39,10 +41,8 @@ def cache_rows(facts: Facts) -> Iterator[OverviewRow]:
 def _sizes(facts: Facts) -> list[int]:
     """Return what each cache holds. For those that /proc/slabinfo does not list, such as
     page-backed kmalloc, a census knows what is older than tracking."""
-    census = facts.snapshot.census
-    known = {cache.name: cache.slab_bytes for cache in census.caches} if census else {}
     return [
-        max(cache.held_bytes, 0 if cache.slabinfo else known.get(cache.name, 0))
+        max(cache.held_bytes, 0 if cache.slabinfo else facts.counted.get(cache.name, 0))
         for cache in facts.snapshot.caches
     ]
 
@@ -72,7 +72,7 @@ def _row(facts: Facts, number: int, size: int, rise: Rise | None) -> OverviewRow
         bytes=size,
         total_bytes=facts.total or None,
         growth=rise.per_hour if rise else None,
-        finding=_finding(facts, number, rise, state != State.OK),
+        finding=_finding(facts, number, size, rise, state != State.OK),
         depth=1 if facts.groups else 0,
         cache=cache.name,
         reclaimable=cache.reclaimable,
@@ -80,12 +80,18 @@ def _row(facts: Facts, number: int, size: int, rise: Rise | None) -> OverviewRow
     )
 
 
-def _finding(facts: Facts, number: int, rise: Rise | None, bad: bool) -> str:
-    """Return the owner of a cache, its growth, and its other names; `bad`: it needs attention."""
+def _finding(facts: Facts, number: int, size: int, rise: Rise | None, bad: bool) -> str:
+    """Return the owner of a cache of `size` bytes, its growth, and its other names; `bad`: it
+    needs attention."""
     cache = facts.snapshot.caches[number]
-    share, owner = facts.owners.get(kernel_name(cache.name), (0.0, ""))
+    name = kernel_name(cache.name)
+    # What a census tells holds for as much of the cache as there was then.
+    covered = min(1.0, facts.counted.get(name, size) / size)
+    share, owner = facts.owners.get(name, (0.0, ""))
+    share *= covered
+    owner = owner if share >= _LEAST_SHARE else ""
     old = facts.awake and _is_older(cache)
-    holder = facts.holder(number) if rise or (bad and not old) else ""
+    holder = facts.holder(number) if rise or covered < 0.5 or (bad and not old) else ""
     parts = [
         f"by {holder}" if holder else "",
         f"{share:.0%} of it: {owner}" if owner else "",

@@ -198,6 +198,12 @@ class Facts:
         return callers(self.snapshot, self.snapshot.tracked)
 
     @cached_property
+    def counted(self) -> Mapping[str, int]:
+        """The bytes of each cache's slabs at the last census."""
+        census = self.snapshot.census
+        return {cache.name: cache.slab_bytes for cache in census.caches} if census else {}
+
+    @cached_property
     def owners(self) -> Mapping[str, tuple[float, str]]:
         """What most of each cache is, by the last census: its share of the cache, and a text."""
         census = self.snapshot.census

@@ -36,6 +36,21 @@ def test_old_memory_is_said_to_be_old_and_a_census_has_its_owner() -> None:
     assert finding.startswith("98% of it: has ops ring_ops [nic] at +8; older than tracking")
 
 
+def test_a_census_knows_the_owner_of_what_was_there_then() -> None:
+    def counted(then: int) -> str:
+        pipes = owned("struct pipe_buffer", 512, 1024, cache="kmalloc-1k")
+        found = census(
+            caches=(census_cache("kmalloc-1k", slab_bytes=then),),
+            owners=(pipes, owned("unknown", 512, 1024, cache="kmalloc-1k")),
+        )
+        return alone(replace(fast_leak(100.0), census=found))["kmalloc-1k"].finding
+
+    assert counted(408 * MIB).startswith("50% of it: struct pipe_buffer")
+    assert counted(300 * MIB).startswith("37% of it: struct pipe_buffer")
+    assert counted(MIB).startswith("by nic_ring_fill [nic] in backup.service"), "400 times as large"
+    assert "of it" not in counted(MIB)
+
+
 def test_growth_has_the_caller_and_the_cgroup_of_what_is_new() -> None:
     finding = named(watched(fast_leak))["kmalloc-1k"].finding
     assert finding.startswith("by nic_ring_fill [nic] in backup.service; out of memory in ")
