@@ -34,6 +34,24 @@ def test_old_memory_is_said_to_be_old_and_a_census_has_its_owner() -> None:
     assert finding == "take a census to see the owner; older than tracking; also pool_workqueue"
     finding = alone(old_leak(1.0, counted=True))["kmalloc-256"].finding
     assert finding.startswith("98% of it: has ops ring_ops [nic] at +8; older than tracking")
+    assert alone(old_leak(1.0))["task_struct"].finding == "", "nothing is wrong with it"
+
+
+def test_a_census_knows_the_second_cache_of_a_name_by_that_name() -> None:
+    found = old_leak(1.0, counted=True)
+    caches = [
+        replace(c, name="kmalloc-256#2") if c.name == "kmalloc-256" else c for c in found.caches
+    ]
+    found = replace(found, caches=tuple(caches))
+    assert alone(found)["kmalloc-256#2"].finding.startswith("98% of it")
+
+
+@pytest.mark.parametrize(("share", "older"), [(0.4, True), (0.6, False)])
+def test_a_cache_is_old_if_most_of_it_is(share: float, older: bool) -> None:
+    found, size = healthy(1.0), round(4 * GIB * share)
+    half = listed("half", 256, 4 * GIB, live=Live(1, size, 0, size, size))
+    finding = alone(replace(found, caches=(*found.caches, half)))["half"].finding
+    assert ("older than tracking" in finding) == older
 
 
 def test_a_census_knows_the_owner_of_what_was_there_then() -> None:

@@ -86,6 +86,16 @@ def test_growth_that_uses_up_memory_soon_is_a_warning_and_very_soon_critical() -
     assert "out of memory in 40m" in found["kmalloc-1k"].finding
 
 
+def test_growth_that_uses_up_memory_late_is_fine() -> None:
+    def slow(seconds: float) -> Snapshot:
+        tracking = replace(snapshot().tracking, seconds=seconds)
+        return replace(fast_leak(seconds / 10), tracking=tracking)
+
+    row = named(watched(slow))["kmalloc-1k"]
+    assert row.state == "ok", "not within 6 hours"
+    assert row.finding.endswith("; +1.4 GiB/h")
+
+
 def test_a_burst_is_no_growth() -> None:
     def burst(seconds: float) -> Snapshot:
         moment = 10.0 if seconds < 100 else 170.0
@@ -192,6 +202,7 @@ def test_recordings_without_counters_of_memory_have_no_such_rows() -> None:
     older = replace(bare, host=replace(bare.host, memory_bytes=0))
     found = alone(older)
     assert (found["kmalloc-256"].state, found["this host"].bytes) == (None, None)
+    assert found["kmalloc-256"].finding == "also pool_workqueue"
     unread = replace(older, caches=())
     assert alone(unread)["this host"].finding == "memory and slabs could not be read"
 
