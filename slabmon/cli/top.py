@@ -153,6 +153,7 @@ def _on_screen(source: SnapshotSource, start: Start) -> int:
     app = TopApp(source, start)
     try:
         app.open()
+        app.remember_signals()
         app.run()
     finally:
         app.close()

@@ -36,6 +36,8 @@ from slabmon.tui.tabs import Tabs
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.summary import summarize
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class TopApp(App[int]):
     """Shows readings of a feed until the user quits or `count` of them have been shown."""
@@ -63,6 +65,7 @@ class TopApp(App[int]):
         self.feed = Feed(source, start.delay, self._post_reading)
         self._count = 1
         self._suspended = False  # by SIGTSTP, and not resumed yet
+        self._ended = False  # by a signal, before it was mounted
         self._stopped = ""  # PAUSED: the display; HELD: the replay
         self.failure: BaseException | None = None
 
@@ -74,6 +77,17 @@ class TopApp(App[int]):
     def close(self) -> None:
         """Close the source."""
         self.feed.close()
+
+    def remember_signals(self) -> None:
+        """Remember signals that end the process until it can leave the terminal in order. Call it
+        in the main thread, before run()."""
+
+        def remember(*_: object) -> None:
+            self._ended = True
+
+        for number in ENDING:
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
+                signal.signal(number, remember)
 
     def compose(self) -> ComposeResult:
         """Yield the widgets."""
@@ -92,13 +106,15 @@ class TopApp(App[int]):
         self.grid.focus()
         self._prepare_view()
         self._count_down()
+        if self._ended:
+            self.exit(0)
 
     def _handle_signals(self) -> None:
         """Leave the terminal in order on every signal that ends or stops the process. The event
         loop calls the handlers: one that interrupts Textual could wait for a lock it holds."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
+        for number in ENDING:
+            if signal.getsignal(number) != signal.SIG_IGN:
                 loop.add_signal_handler(number, self.exit, 0)
         if self._driver is not None and self._driver.can_suspend:
             loop.add_signal_handler(signal.SIGTSTP, self._suspend)
