@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CACHE_DETAILS = ("owners", "sites", "callers", "processes", "cgroups", "stacks", "cache")
 # The largest that are shown: unreclaimable and reclaimable; and at most so many that grow.
 _LARGEST, _LARGEST_RECLAIMABLE, _RISING = 3, 1, 3
-# An owner of less of a cache than this share is not named: it does not tell whose the cache is.
+# Owners of a smaller share of a cache are not named.
 _LEAST_SHARE = 0.1
 
 
@@ -85,7 +85,7 @@ def _finding(facts: Facts, number: int, size: int, rise: Rise | None, bad: bool)
     needs attention."""
     cache = facts.snapshot.caches[number]
     name = kernel_name(cache.name)
-    # What a census tells holds for as much of the cache as there was then.
+    # A census covers only as much of the cache as there was then.
     covered = min(1.0, facts.counted.get(name, size) / size)
     share, owner = facts.owners.get(name, (0.0, ""))
     share *= covered
