@@ -77,11 +77,16 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
-def _nothing_matched(snapshot: Snapshot) -> str:
-    """Return why an exact snapshot may be empty."""
+def _nothing_live(snapshot: Snapshot, settings: Settings) -> str:
+    """Return why no allocation of a snapshot is live."""
     feature = snapshot.features.get("exact_filter")
     reason = feature.reason if feature else ""
     seconds = duration(snapshot.tracking.seconds)
+    if settings.exact is None:
+        return (
+            f"no sampled allocation is live after {seconds}; watch longer with --seconds, sample "
+            "more with a smaller --sample-bytes, or see all slab memory with slabmon census"
+        )
     text = f"nothing that matches the filter is live after {seconds}"
     return f"{text}: {reason}" if reason else text
 
@@ -109,8 +114,8 @@ def run(options: argparse.Namespace) -> int:
     with open_tracker(settings) as tracker:
         wait(options.seconds, "watching")
         snapshot = tracker.snapshot(details=view.details or options.format == "json")
-    if settings.exact is not None and not len(snapshot.tracked.bytes):
-        sys.stderr.write(f"slabmon: {_nothing_matched(snapshot)}\n")
+    if (by or settings.exact is not None) and not len(snapshot.tracked.bytes):
+        sys.stderr.write(f"slabmon: {_nothing_live(snapshot, settings)}\n")
     if view.census and options.format != "json":
         with share_bar("reading slabs") as progress:
             snapshot = replace(snapshot, census=take_census(CensusSettings(), progress))
