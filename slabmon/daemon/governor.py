@@ -83,19 +83,19 @@ class Governor:
             web=(now[2] - before[2]) / seconds,
             bpf=bpf,
         )
-        self._set(self.level.after(self.cost.total, self.limit))
+        self._set(self.level.after(self.cost.tracking, self.limit))
 
     def _set(self, level: Level) -> None:
         before, self.level = self.level, level
-        exceeded = bool(self.cost and 0 < self.limit < self.cost.total)
+        exceeded = bool(self.cost and 0 < self.limit < self.cost.tracking)
         helpless = exceeded and before.steps == len(before.available)
         if level.steps != before.steps:
             assert self.cost is not None
             step = max(level.taken, before.taken, key=len)[-1]
             log.log(
                 logging.WARNING if level.steps > before.steps else logging.INFO,
-                "cost %.2f %% of a CPU, budget %.2f %%: %s%s",
-                100 * self.cost.total,
+                "tracking costs %.2f %% of a CPU, budget %.2f %%: %s%s",
+                100 * self.cost.tracking,
                 100 * self.limit,
                 step.name,
                 "" if level.steps > before.steps else ", undone",
@@ -103,8 +103,8 @@ class Governor:
             self._apply()
         elif helpless and not self._helpless:
             log.warning(
-                "the cost exceeds the budget and nothing is left to give up: counting itself "
-                "continues"
+                "tracking costs more than the budget and nothing is left to give up: counting "
+                "itself continues"
             )
         self._helpless = helpless
 

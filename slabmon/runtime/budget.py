@@ -65,7 +65,13 @@ class Cost:
     @property
     def total(self) -> float:
         """CPUs used by all of them, as far as measured."""
-        return self.collector + self.web + (self.bpf or 0.0)
+        return self.tracking + self.web
+
+    @property
+    def tracking(self) -> float:
+        """CPUs that tracking uses, which steps reduce. What clients make the web process do must
+        not cost samples."""
+        return self.collector + (self.bpf or 0.0)
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,17 @@ def test_cost_is_that_of_both_processes_and_the_programs(clock: Clock) -> None:
     assert figures.steps_taken == ()
 
 
+def test_what_clients_cost_takes_no_step(clock: Clock) -> None:
+    host = Host(clock, Settings())
+    for _ in range(100):
+        host.minute(0.001, 0.9, 0.001)
+    assert host.governor.figures().steps_taken == ()
+    host.minutes(PATIENCE_UP, 0.5)
+    for _ in range(100):
+        host.minute(0.001, 0.9, 0.001)
+    assert host.governor.figures().steps_taken == ()
+
+
 def test_everything_is_given_up_in_order_and_comes_back(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
