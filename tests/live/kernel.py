@@ -8,7 +8,7 @@ import os
 import struct
 import subprocess
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -26,23 +26,30 @@ def _bpf(command: int, attributes: bytearray) -> int:
 _RELEASE_SECONDS = 10.0
 
 
-def ours() -> set[str]:
-    """Names of slabmon's loaded programs."""
-    return {name for name in program_names() if name.startswith(("on_", "walk_devices"))}
+def ours() -> dict[int, str]:
+    """Names of slabmon's loaded programs by number."""
+    return {
+        number: name
+        for number, name in programs().items()
+        if name.startswith(("on_", "walk_devices"))
+    }
 
 
-def left_behind(before: Set[str] = frozenset()) -> set[str]:
-    """Those of slabmon's programs that stay. The kernel lets go of a closed link's program after
-    an RCU grace period (bpf_link_free(), 6.13 and later), which a busy machine makes longer."""
+def left_behind(before: Collection[int], kept: Callable[[], dict[int, str]] = ours) -> set[str]:
+    """Names of programs that stay and were not there before: a daemon may run on this host. The
+    kernel lets go of a closed link's program after an RCU grace period (bpf_link_free(), 6.13 and
+    later), which a busy machine makes longer."""
     deadline = time.monotonic() + _RELEASE_SECONDS
-    while (left := ours() - before) and time.monotonic() < deadline:
+    while True:
+        left = {name for number, name in kept().items() if number not in before}
+        if not left or time.monotonic() >= deadline:
+            return left
         time.sleep(0.01)
-    return left
 
 
-def program_names() -> set[str]:
-    """Names of all BPF programs loaded in the kernel."""
-    names: set[str] = set()
+def programs() -> dict[int, str]:
+    """Names of all BPF programs loaded in the kernel by number."""
+    names: dict[int, str] = {}
     number = 0
     while True:
         attributes = bytearray(struct.pack("<III", number, 0, 0))
@@ -55,7 +62,7 @@ def program_names() -> set[str]:
         info = ctypes.create_string_buffer(256)
         _bpf(_OBJ_GET_INFO, bytearray(struct.pack("<IIQ", descriptor, 256, ctypes.addressof(info))))
         os.close(descriptor)
-        names.add(info.raw[64:80].split(b"\0")[0].decode())
+        names[number] = info.raw[64:80].split(b"\0")[0].decode()
 
 
 @contextmanager

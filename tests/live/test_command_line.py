@@ -16,17 +16,19 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.live.kernel import left_behind
+from tests.live.kernel import left_behind, ours
 from tests.live.workload import messages
 
 pytestmark = pytest.mark.live
 
+PINS = Path("/sys/fs/bpf/slabmon")
 SLABMON = (sys.executable, "-m", "slabmon")
 # Any kernel address in hexadecimal or decimal: x86-64 and arm64 kernels live above 2^63.
 ADDRESS = re.compile(r"ffff[0-9a-f]{12}|\b(9[2-9]\d{17}|1\d{19})\b")
@@ -54,13 +56,14 @@ def run_beside(work: Callable[[], None], *arguments: str) -> str:
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """No program of ours stays loaded, nothing is pinned, no mount is added."""
+    before, pinned = ours(), PINS.exists()
     with open("/proc/mounts") as mounts:
         mounted = mounts.read()
     yield
-    assert not left_behind()
+    assert not left_behind(before)
     with open("/proc/mounts") as mounts:
         assert mounts.read() == mounted
-    assert not os.path.isdir("/sys/fs/bpf/slabmon")
+    assert PINS.exists() == pinned
 
 
 def test_snapshot_json_has_the_host_and_no_addresses() -> None:

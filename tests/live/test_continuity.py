@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.kernel import left_behind
+from tests.live.kernel import left_behind, ours
 from tests.live.workload import messages
 
 pytestmark = pytest.mark.live
@@ -61,9 +61,9 @@ class Session:
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     mounts = Path("/proc/mounts")
-    before = mounts.read_text()
+    loaded, before = ours(), mounts.read_text()
     yield
-    left, mounted = left_behind(), mounts.read_text()
+    left, mounted = left_behind(loaded), mounts.read_text()
     if left:
         Session().end()
     assert not left

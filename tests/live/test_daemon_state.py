@@ -19,7 +19,7 @@ import pytest
 from slabmon.daemon.supervisor import CHECK_SECONDS, SILENT_CHECKS
 from slabmon.views.window import POINT_SECONDS
 from tests.live.daemon import PINS, Daemon
-from tests.live.kernel import left_behind
+from tests.live.kernel import left_behind, ours
 from tests.live.workload import messages
 
 pytestmark = pytest.mark.live
@@ -32,13 +32,13 @@ COUNTER = 'slabmon_cache_allocations_total{cache="msg_msg-1k"}'
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     """Not started yet. Afterwards nothing of it may be left."""
     mounts = Path("/proc/mounts")
-    before = mounts.read_text()
+    loaded, before = ours(), mounts.read_text()
     result = Daemon(tmp_path)
     yield result
     if result.process is not None:
         result.signal(signal.SIGTERM)
         assert result.wait() == 0
-    assert not left_behind()
+    assert not left_behind(loaded)
     assert mounts.read_text() == before
     assert not PINS.exists()
 

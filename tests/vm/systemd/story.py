@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.live.kernel import program_names
 from tests.live.workload import messages
 from tests.vm.systemd import host
 
@@ -14,11 +13,6 @@ HOW = os.environ.get("SLABMON_INSTALL", "deb")
 CONFIGURATION = Path("/etc/slabmon/slabmon.toml")
 DROP_INS = Path("/run/systemd/system/slabmon.service.d")
 LENGTH = 900
-
-
-def ours() -> set[str]:
-    """BPF programs of slabmon in the kernel."""
-    return {name for name in program_names() if name.startswith(("on_", "walk_devices"))}
 
 
 def main_pid() -> int:

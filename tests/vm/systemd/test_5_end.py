@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.live.kernel import ours
 from tests.vm.systemd import host
-from tests.vm.systemd.story import HOW, ours
+from tests.vm.systemd.story import HOW
 
 STATE = Path("/var/lib/slabmon")
 
