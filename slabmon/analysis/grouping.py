@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from slabmon.analysis.callers import callers
 from slabmon.analysis.sampling import Grouped
-from slabmon.base.arrays import I64, Bool
+from slabmon.base.arrays import I64, Bool, distinct
 from slabmon.base.errors import UsageError
 from slabmon.base.escape import escape
 from slabmon.base.names import cache_family
@@ -37,7 +37,7 @@ def _by_label(column: I64, labels: Sequence[str]) -> Values:
 def _numbered(column: NDArray[Any]) -> tuple[NDArray[Any], I64]:
     """Return the distinct values in order, and for each element the position of its value.
 
-    np.unique() does the same by sorting, which takes 40 times as long for small integers.
+    Sorting, as np.unique() does, takes 40 times as long for small integers.
     """
     if len(column) and column.dtype.kind in "iu":
         low = int(column.min())
@@ -49,7 +49,7 @@ def _numbered(column: NDArray[Any]) -> tuple[NDArray[Any], I64]:
             present[places] = True
             number = np.cumsum(present) - 1
             return np.flatnonzero(present).astype(column.dtype) + first, number[places]
-    values = np.unique(column)
+    values = distinct(column)
     return values, np.searchsorted(values, column)
 
 
@@ -148,8 +148,9 @@ def selected(snapshot: Snapshot, where: Sequence[tuple[str, str]]) -> Bool:
     mask = np.ones(len(snapshot.tracked.bytes), bool)
     for name, wanted in where:
         index, label = DIMENSIONS[name](snapshot, snapshot.tracked)
-        numbers = [number for number in np.unique(index).tolist() if label(number) == wanted]
-        mask &= np.isin(index, numbers)
+        numbers = distinct(index)
+        named = np.array([label(number) == wanted for number in numbers.tolist()], bool)
+        mask &= named[np.searchsorted(numbers, index)]
     return mask
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from slabmon.analysis.sampling import Grouped
 from slabmon.base.activity import Activity
-from slabmon.base.arrays import I32, Bool, Records
+from slabmon.base.arrays import I32, Bool, Records, distinct
 from slabmon.base.clock import suspended
 from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.base.escape import escape
@@ -637,12 +637,12 @@ class Tracker:
         """
         samples, stacked = tables.samples, tables.stacked
         row = (np.cumsum(used) - 1)[samples["slot"]]
-        names, name_of = assemble.distinct([cache.name for cache in rows.caches])
+        names, name_of = assemble.distinct_labels([cache.name for cache in rows.caches])
         stacks: I32 = np.zeros(0, np.int32)
         cgroups: list[int] = []
         if stacked is not None:
-            stacks = np.union1d(samples["stack"], stacked.stack)
-            cgroups = np.unique(samples["cgroup"]).tolist()
+            stacks = distinct(np.concatenate([samples["stack"], stacked.stack]))
+            cgroups = distinct(samples["cgroup"]).tolist()
         tracked = Tracked(
             cache=name_of[rows.cache_of][row],
             site=rows.location_of[row],
@@ -658,7 +658,7 @@ class Tracker:
             stack=samples["stack"],
             stacks=self._stack_names.names(stacks.tolist(), self._module_generation),
             cgroups=self._cgroups.names(cgroups),
-            gfp_class={flags: self._classify(flags) for flags in np.unique(rows.flags).tolist()},
+            gfp_class={flags: self._classify(flags) for flags in distinct(rows.flags).tolist()},
         )
         return tracked, names
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from slabmon.analysis.callers import largest_callers
 from slabmon.analysis.sampling import probability
-from slabmon.base.arrays import F64, Bytes
+from slabmon.base.arrays import F64, Bool, Bytes
 from slabmon.base.escape import escape
 from slabmon.leaks.finding import Dismissal, Finding, Kind
 from slabmon.leaks.series import device_key, site_key
@@ -119,9 +119,9 @@ def _survivors(
     ages = tracked.age
     mask = (ages >= age) & (ages <= now.tracking.seconds - start + age)
     if sites is not None:
-        mask &= np.isin(tracked.site, list(sites))
+        mask &= _chosen(sites, len(now.sites))[tracked.site]
     if caches is not None:
-        mask &= np.isin(tracked.cache, list(caches))
+        mask &= _chosen(caches, len(now.caches))[tracked.cache]
     rows = np.flatnonzero(mask)
     weight = 1 / probability(tracked.bytes[rows].astype(float), tracked.interval[rows])
     size = tracked.bytes[rows] * weight
@@ -142,6 +142,13 @@ def _survivors(
         processes=_largest_processes(now.tracked.comm[rows], size),
         oldest=float(ages[rows].max(initial=0.0)),
     )
+
+
+def _chosen(indices: set[int], count: int) -> Bool:
+    """Return the mask of these indices, of shape (count,)."""
+    chosen = np.zeros(count, bool)
+    chosen[list(indices)] = True
+    return chosen
 
 
 def _largest_processes(names: Bytes, size: F64) -> tuple[str, ...]:

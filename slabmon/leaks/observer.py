@@ -10,7 +10,7 @@ import numpy as np
 
 from slabmon.analysis.delta import is_interrupted, is_reset
 from slabmon.base.activity import Activity
-from slabmon.base.arrays import I64
+from slabmon.base.arrays import I64, distinct
 from slabmon.base.losses import lost_frees
 from slabmon.leaks.exhaustion import ExhaustionWatch
 from slabmon.leaks.finding import Assessment, Finding, Kind
@@ -123,12 +123,12 @@ class Observer:
         sites, caches = tracked.site[positions], tracked.cache[positions]
         site_row = np.full(len(snapshot.sites) + 1, -1)
         module_row, cache_row = site_row.copy(), np.full(len(snapshot.caches) + 1, -1)
-        for i in np.unique(sites).tolist():
+        for i in distinct(sites).tolist():
             site = snapshot.sites[i]
             site_row[i] = number((Kind.SITE, site_key(site)))
             if site.module:
                 module_row[i] = number((Kind.DRIVER, site.owner))
-        for i in np.unique(caches).tolist():
+        for i in distinct(caches).tolist():
             cache_row[i] = number((Kind.CACHE, snapshot.caches[i].name))
         rows = np.stack([site_row[sites], module_row[sites], cache_row[caches]])
         observable = np.array([cache.frees_observable for cache in snapshot.caches] or [True])

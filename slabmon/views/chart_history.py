@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from slabmon.analysis.delta import is_reset
-from slabmon.base.arrays import F64
+from slabmon.base.arrays import F64, distinct
 from slabmon.base.units import PER_SECOND
 from slabmon.views.columns import Column, Kind
 from slabmon.views.compressed_rows import CompressedTimeline, Format, lookup
@@ -139,7 +139,7 @@ class ChartHistory:
                 for i in (0, 2)
                 if i < values.shape[1]
             ]
-            rows = np.unique(np.concatenate(largest))
+            rows = distinct(np.concatenate(largest))
         series = self._series[view.name]
         series.add([table.key(row) for row in rows.tolist()], values[rows], total)
         series.drop_stale_keys()

@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from slabmon.base.arrays import I32, I64, Values
+from slabmon.base.arrays import I32, I64, Values, distinct
 
 
 class Strength(IntEnum):
@@ -105,12 +105,3 @@ def numbered(values: Values) -> tuple[Values, I64, I64]:
     number = np.empty(len(values), np.int64)
     number[rows] = np.cumsum(first) - 1
     return ordered[starts], number, np.diff(starts, append=len(values))
-
-
-def distinct(values: Values) -> Values:
-    """Return the distinct values, in order: np.unique() hashes, which takes several times as
-    long."""
-    values = np.sort(values)
-    first = np.concatenate([np.ones(min(len(values), 1), bool), values[1:] != values[:-1]])
-    distinct: Values = values[first]
-    return distinct

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slabmon.base.arrays import I64, U64
+from slabmon.base.arrays import I64, U64, distinct
 from slabmon.kernel.census.cache_types import CacheTypes
 from slabmon.kernel.census.contents import NONE, Subjects
-from slabmon.kernel.census.evidence import Evidence, Label, Strength, distinct
+from slabmon.kernel.census.evidence import Evidence, Label, Strength
 from slabmon.kernel.census.members import NO_LINK, Structs
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.reading import Reading

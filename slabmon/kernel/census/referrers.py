@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slabmon.base.arrays import I32, I64, U64, Values
+from slabmon.base.arrays import I32, I64, U64, Values, distinct
 from slabmon.kernel.census.contents import (
     NONE,
     UNIT,
@@ -20,7 +20,7 @@ from slabmon.kernel.census.contents import (
     unit_addresses,
     units_of,
 )
-from slabmon.kernel.census.evidence import distinct, in_order
+from slabmon.kernel.census.evidence import in_order
 from slabmon.kernel.census.memory import WINDOW_BYTES, Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
 from slabmon.kernel.census.reading import Reading

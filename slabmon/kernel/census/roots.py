@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slabmon.base.arrays import I64, U64
+from slabmon.base.arrays import I64, U64, distinct
 from slabmon.kernel.census import referrers
 from slabmon.kernel.census.contents import UNIT, Subjects
-from slabmon.kernel.census.evidence import Evidence, Label, Strength, distinct
+from slabmon.kernel.census.evidence import Evidence, Label, Strength
 from slabmon.kernel.census.members import Structs
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.merged import KERNEL

@@ -15,14 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slabmon.base.arrays import I64, U64, Bool, Values
+from slabmon.base.arrays import I64, U64, Bool, Values, distinct
 from slabmon.kernel.census.caches import is_kmalloc
 from slabmon.kernel.census.contents import NONE, Subjects
 from slabmon.kernel.census.evidence import (
     Evidence,
     Label,
     Strength,
-    distinct,
     groups,
     in_order,
     numbered,

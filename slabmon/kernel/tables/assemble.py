@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from slabmon.analysis.sampling import bounded, certain
-from slabmon.base.arrays import I64, U64
+from slabmon.base.arrays import I64, U64, distinct
 from slabmon.kernel.bpf.layout import CONSTANTS
 from slabmon.kernel.probe.gfp import CLASSES
 from slabmon.kernel.probe.slabinfo import Nature
@@ -65,7 +65,7 @@ class SlotColumns:
     allocated: U64  # (slots,) bytes
 
 
-def distinct(labels: list[T]) -> tuple[list[T], I64]:
+def distinct_labels(labels: list[T]) -> tuple[list[T], I64]:
     """Return the labels without duplicates, and the index of each label among them."""
     position = {label: i for i, label in enumerate(dict.fromkeys(labels))}
     return list(position), np.array([position[label] for label in labels], np.int64)
@@ -84,7 +84,7 @@ def _find_locations(
     pairs = generation << np.uint64(32) | number.astype(np.uint64)
     _, first, pair_of = np.unique(pairs, return_index=True, return_inverse=True)
     known = zip(slots.site[first].tolist(), generation[first].tolist(), strict=True)
-    locations, location_of = distinct([locate(*pair) for pair in known])
+    locations, location_of = distinct_labels([locate(*pair) for pair in known])
     return locations, location_of[pair_of]
 
 
@@ -108,7 +108,7 @@ def _find_caches(
             )
         )
         key_of[row] = len(identities) - 1
-    named, name_of_key = distinct(identities)
+    named, name_of_key = distinct_labels(identities)
     used, cache_of = np.unique(name_of_key[key_of], return_inverse=True)
     return [named[i] for i in used.tolist()], cache_of
 
@@ -395,7 +395,7 @@ def node_rows(per_cpu: Iterable[tuple[int, SlotColumns]]) -> tuple[NodeUse, ...]
     allocated: Counter[int] = Counter()
     for cpu_node, rows in per_cpu:
         preferred = np.where(rows.node >= 0, rows.node, cpu_node)
-        for node in np.unique(preferred).tolist():
+        for node in distinct(preferred).tolist():
             allocs[node] += int(rows.count[preferred == node].sum())
             allocated[node] += int(rows.allocated[preferred == node].sum())
     return tuple(NodeUse(node, allocs[node], allocated[node]) for node in sorted(allocs))

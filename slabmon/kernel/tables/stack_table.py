@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from slabmon.base.arrays import F64, I64, Records
+from slabmon.base.arrays import F64, I64, Records, distinct
 from slabmon.kernel.bpf import maps
 from slabmon.kernel.bpf.layout import STACK_TOTAL
 from slabmon.kernel.loading.loader import Programs
@@ -93,7 +93,7 @@ class StackTable:
         size, kept = self._sizes(), min(KEPT, int(KEPT_SHARE * self._count))
         used = np.flatnonzero(size)
         small = used[np.argsort(size[used], kind="stable")][: max(0, len(used) - kept)]
-        self._evicted = np.setdiff1d(small, samples["stack"])
+        self._evicted = distinct(small[~np.isin(small, samples["stack"])])
         for stack in self._evicted.tolist():
             maps.delete(self._maps["stacks"], np.array([stack], "<u4"))
         self._retire()

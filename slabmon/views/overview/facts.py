@@ -14,7 +14,7 @@ import numpy as np
 from slabmon.analysis.callers import callers
 from slabmon.analysis.sampling import probability
 from slabmon.base.activity import Activity
-from slabmon.base.arrays import I64
+from slabmon.base.arrays import I64, distinct
 from slabmon.base.format import bytes_text, duration
 from slabmon.census.model import Certainty
 from slabmon.views.memory import MEMORY, MemoryRow
@@ -134,7 +134,7 @@ class Facts:
         now = listing.values(view.figure)[[listing.position[name] for name in names]]
         times = np.array([*window.moments, window.snapshot.tracking.seconds])
         thirds = times[0] + window.span * np.array([0, 1 / 3, 2 / 3])
-        nearest = np.unique(np.abs(times[:-1] - thirds[:, np.newaxis]).argmin(axis=1))
+        nearest = distinct(np.abs(times[:-1] - thirds[:, np.newaxis]).argmin(axis=1))
         values = np.array([*(trail.at(i, names).sum() for i in nearest.tolist()), now.sum()])
         grown = float(values[-1] - values[0])
         paces = np.diff(values) / np.diff(times[[*nearest, -1]])

@@ -10,7 +10,6 @@ import ssl
 from collections.abc import Iterable
 from typing import Any
 
-import numpy.ma
 import tornado.platform.asyncio
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
@@ -25,7 +24,6 @@ from slabmon.web.settings import WebSettings
 # Other modules import these on first use, which is too late: after privileges are dropped the files
 # may not be readable, as in root's home directory.
 IMPORTED_EARLY = [
-    numpy.ma,
     tornado.platform.asyncio,
     slabmon.analysis.drivers,
     slabmon.analysis.families,

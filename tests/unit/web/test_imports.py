@@ -9,7 +9,7 @@ import sys
 import pytest
 
 # Imported on first use by numpy, Tornado and the views.
-LATE = ("numpy.ma", "tornado.platform.asyncio", "slabmon.analysis.drivers", "re2")
+LATE = ("tornado.platform.asyncio", "slabmon.analysis.drivers", "re2")
 
 
 @pytest.mark.parametrize("module", ["slabmon.web.process", "slabmon.web.feeds.replay"])
