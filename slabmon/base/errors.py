@@ -20,6 +20,10 @@ class PermissionDenied(SlabmonError):
     exit_code = 3
 
 
+class NeedsRoot(PermissionDenied):
+    """The kernel of this host can only be read as root."""
+
+
 class UnsupportedHost(SlabmonError):
     """This kernel or host lacks something that slabmon needs."""
 

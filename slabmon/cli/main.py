@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from slabmon import __version__
-from slabmon.base.errors import SlabmonError
+from slabmon.base.errors import NeedsRoot, SlabmonError
 from slabmon.cli import streams
 
 
@@ -104,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def describe(error: Exception) -> tuple[int, str]:
     """Return exit code and message for an error."""
+    if isinstance(error, NeedsRoot):
+        return error.exit_code, f"{error}{_instead_of_root()}"
     if isinstance(error, SlabmonError):
         return error.exit_code, str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -113,6 +115,19 @@ def describe(error: Exception) -> tuple[int, str]:
     return (
         70,
         f"{type(error).__name__}: {error}; this is a bug; report it with the output of --debug",
+    )
+
+
+def _instead_of_root() -> str:
+    """Return what needs no root, "" if no daemon runs on this host."""
+    from slabmon.runtime.listeners import DEFAULT_SOCKET
+    from slabmon.web.settings import DEFAULT_ADDRESS
+
+    if not os.path.exists(DEFAULT_SOCKET):
+        return ""
+    return (
+        "; a daemon runs on this host: top, leaks, report and record read it without root, with "
+        f"--connect http://{DEFAULT_ADDRESS} or where else it listens"
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from slabmon.base.errors import PermissionDenied, UnsupportedHost
+from slabmon.base.errors import NeedsRoot, UnsupportedHost
 from slabmon.kernel.bpf.names import name_hash
 from slabmon.kernel.exact_target import EVERYTHING, Target
 from slabmon.kernel.planning.bulk_hooks import plan_bulk_hooks
@@ -84,7 +84,7 @@ class Plan:
 def make_plan(facts: Facts, settings: Settings, target: Target = EVERYTHING) -> Plan:
     """Return what to load on this host. `target` is what the filter of exact mode selects.
 
-    Raises UnsupportedHost or PermissionDenied if slabmon cannot run there at all.
+    Raises UnsupportedHost or NeedsRoot if slabmon cannot run there at all.
     """
     check_host(facts)
     settings = settings.scaled(facts.cpus)
@@ -142,7 +142,7 @@ def check_host(facts: Facts) -> None:
             "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distribution kernels are"
         )
     if not facts.root:
-        raise PermissionDenied("loading BPF programs needs root; run it as root, or with sudo")
+        raise NeedsRoot("loading BPF programs needs root; run it as root, or with sudo")
     if facts.lockdown == "confidentiality":
         raise UnsupportedHost(
             "kernel lockdown is in confidentiality mode, which forbids BPF to read kernel memory; "

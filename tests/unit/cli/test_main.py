@@ -16,10 +16,17 @@ from pathlib import Path
 import pytest
 
 from slabmon import __version__
-from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost, UsageError
+from slabmon.base.errors import (
+    NeedsRoot,
+    PermissionDenied,
+    SlabmonError,
+    UnsupportedHost,
+    UsageError,
+)
 from slabmon.cli.main import build_parser, main
 from slabmon.kernel import session
 from slabmon.kernel.settings import Settings
+from slabmon.runtime import listeners
 
 COMMANDS = next(
     list(action.choices)
@@ -157,6 +164,22 @@ def test_each_kind_of_failure_has_its_exit_code(
         assert is_error_line(result.errors), result.errors
         assert str(error).split()[0] in result.errors
         assert "Traceback" not in result.errors
+
+
+@pytest.mark.parametrize("command", ["snapshot", "check"])
+def test_without_root_it_names_what_a_daemon_on_this_host_can_tell(
+    capsys: Run, monkeypatch: pytest.MonkeyPatch, command: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "slabmon.sock"
+    monkeypatch.setattr(listeners, "DEFAULT_SOCKET", str(path))
+    fail_with(monkeypatch, NeedsRoot("not root"))
+    assert run(capsys, [command]).errors == "slabmon: error: not root\n"
+    path.touch()
+    result = run(capsys, [command])
+    assert result.code == 3
+    assert is_error_line(result.errors)
+    assert "a daemon runs on this host" in result.errors
+    assert "--connect http://127.0.0.1:7522" in result.errors
 
 
 def test_a_bug_asks_for_a_report(capsys: Run, monkeypatch: pytest.MonkeyPatch) -> None:
