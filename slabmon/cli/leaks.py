@@ -9,18 +9,23 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from slabmon.base.errors import SlabmonError, UsageError
+from slabmon.base.errors import UsageError
 from slabmon.base.parse import duration
-from slabmon.cli.source_options import add_connect, add_replay, open_source, refuse_elsewhere
+from slabmon.cli.source_options import (
+    add_connect,
+    add_replay,
+    open_nearest,
+    open_source,
+    refuse_elsewhere,
+)
 from slabmon.export.leaks import to_dict, to_text
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.settings import Settings
-from slabmon.runtime.listeners import DEFAULT_SOCKET
 
 if TYPE_CHECKING:
     from slabmon.export.leaks import Document
     from slabmon.leaks.observer import Observer
-    from slabmon.sources.daemon import DaemonSource
+    from slabmon.sources import SnapshotSource
 
 _INTERVAL_SECONDS = 10.0
 
@@ -77,11 +82,7 @@ def run(options: argparse.Namespace) -> int:
     if options.replay is not None and options.seconds is not None:
         raise UsageError("--seconds cannot be combined with --replay: a recording has its own time")
     seconds = None if options.seconds is None else duration(options.seconds)
-    document = _replayed(options) if options.replay is not None else None
-    if document is None and seconds is None:
-        document = _from_daemon(options)
-    if document is None:
-        document = _watched(options, seconds)
+    document = _present(options, seconds) if options.replay is None else _replayed(options)
     text = json.dumps(document, allow_nan=False) + "\n"
     sys.stdout.write(text if options.format == "json" else to_text(document))
     return 0
@@ -108,39 +109,26 @@ def _replayed(options: argparse.Namespace) -> Document:
     return to_dict(observer.assess(), options.share)
 
 
-def _from_daemon(options: argparse.Namespace) -> Document | None:
-    """Return the verdicts of the daemon, None if none runs here."""
-    daemon = _daemon(options)
-    if daemon is None:
-        return None
-    with daemon:
-        return daemon.leaks(options.share)
-
-
-def _daemon(options: argparse.Namespace) -> DaemonSource | None:
+def _present(options: argparse.Namespace, seconds: float | None) -> Document:
+    """Return a daemon's verdicts, or those from watching it, or this host, for `seconds`."""
     from slabmon.sources.daemon import DaemonSource
 
-    if options.connect is not None:
-        return DaemonSource(options.connect, options.ca_file)
-    if options.exact is not None:
-        return None
-    daemon = DaemonSource(f"unix:{DEFAULT_SOCKET}")
-    try:
-        with daemon:
-            daemon.leaks(options.share)
-    except SlabmonError:
-        return None
-    return daemon
+    if options.exact is not None:  # a daemon may track something else
+        source = open_source(options, Settings(exact=Filter.parse(options.exact)))
+    else:
+        source = open_nearest(options, Settings(), lambda daemon: daemon.leaks(options.share))
+    if seconds is None and isinstance(source, DaemonSource):
+        with source:
+            return source.leaks(options.share)
+    return _watched(source, seconds, options.share)
 
 
-def _watched(options: argparse.Namespace, seconds: float | None) -> Document:
+def _watched(source: SnapshotSource, seconds: float | None, share: float) -> Document:
     from slabmon.runtime.progress import track
 
     observer = _observer()
     patience = observer.patience
     seconds = patience.seconds + 2 * patience.hold + 60 if seconds is None else seconds
-    settings = Settings(exact=Filter.parse(options.exact) if options.exact else None)
-    source = _daemon(options) or open_source(options, settings)
     with source:
         end = time.monotonic() + seconds
         observer.add(source.snapshot(details=True))
@@ -149,4 +137,4 @@ def _watched(options: argparse.Namespace, seconds: float | None) -> Document:
             due = end - (readings - 1 - number) * seconds / readings
             time.sleep(max(0.0, due - time.monotonic()))
             observer.add(source.snapshot(details=True))
-    return to_dict(observer.assess(), options.share)
+    return to_dict(observer.assess(), share)

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slabmon.base.errors import SlabmonError, UsageError
+from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
 from slabmon.sources import SnapshotSource
 
 if TYPE_CHECKING:
     from slabmon.kernel.settings import Settings
+    from slabmon.sources.daemon import DaemonSource
 
 LOCAL_DAEMON = "the local daemon if it runs, else a local session, which needs root"
 LOCAL_SESSION = "a local session, which needs root"
@@ -78,19 +82,32 @@ def open_source(options: argparse.Namespace, settings: Settings) -> SnapshotSour
     return LiveSource(settings)
 
 
-def open_nearest(options: argparse.Namespace, settings: Settings) -> SnapshotSource:
-    """Return the source as open_source(), but prefer the local daemon, if it answers on its default
-    socket, to a local session."""
-    if options.connect is None and options.replay is None:
-        from slabmon.runtime.listeners import DEFAULT_SOCKET
-        from slabmon.sources.daemon import DaemonSource
+def open_nearest(
+    options: argparse.Namespace,
+    settings: Settings,
+    ask: Callable[[DaemonSource], object] = lambda daemon: daemon.snapshot(),
+) -> SnapshotSource:
+    """Return the source as open_source(), but prefer the local daemon, if it answers what is asked
+    on its default socket, to a local session. A daemon that is there and does not answer is a
+    warning; it is an error where there can be no local session, without root."""
+    if options.connect is not None or options.replay is not None:
+        return open_source(options, settings)
+    from slabmon.runtime.listeners import DEFAULT_SOCKET
+    from slabmon.sources.daemon import DaemonSource, NoDaemon
+    from slabmon.sources.live import LiveSource
 
-        daemon = DaemonSource(f"unix:{DEFAULT_SOCKET}")
-        try:
-            with daemon:
-                daemon.snapshot()
-        except SlabmonError:
-            pass
-        else:
-            return daemon
-    return open_source(options, settings)
+    daemon = DaemonSource(f"unix:{DEFAULT_SOCKET}")
+    instead_of = ""
+    try:
+        with daemon:
+            ask(daemon)
+        return daemon
+    except NoDaemon:
+        pass
+    except SlabmonError as error:
+        if os.geteuid() == 0:
+            instead_of = str(error)
+            sys.stderr.write(f"slabmon: warning: watching in a local session instead: {error}\n")
+        elif not isinstance(error, PermissionDenied):  # whose remedy the local session names
+            raise
+    return LiveSource(settings, instead_of)

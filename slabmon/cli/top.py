@@ -148,9 +148,10 @@ def _require_textual() -> None:
 
 
 def _on_screen(source: SnapshotSource, start: Start) -> int:
+    from slabmon.sources.live import LiveSource
     from slabmon.tui.app import TopApp
 
-    app = TopApp(source, start)
+    app = TopApp(source, start, source.instead_of if isinstance(source, LiveSource) else "")
     try:
         app.open()
         app.remember_signals()

@@ -61,6 +61,10 @@ class NotReady(UsageError):
         self.seconds = seconds
 
 
+class NoDaemon(UsageError):
+    """Nobody listens at the daemon's address."""
+
+
 class DaemonSource:
     """A SnapshotSource, a CensusTaker and a Past over one connection, reopened if the daemon has
     closed it.
@@ -211,6 +215,8 @@ class DaemonSource:
             message = f"cannot reach slabmon at {self.url}: {reason}; is it running there?"
             if isinstance(error, PermissionError):
                 raise PermissionDenied(message) from error
+            if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
+                raise NoDaemon(message) from error
             raise UsageError(message) from error
         if headers["Content-Type"] != content_type:
             raise UsageError(f"{self.url}: not the answer of a slabmon daemon; is the URL right?")

@@ -23,10 +23,12 @@ class LiveSource:
     """A SnapshotSource and a CensusTaker over a local tracking session.
 
     A census is taken by another process, and is part of the snapshots after it. Why there is none
-    is the reason of the feature `census`.
+    is the reason of the feature `census`. `instead_of` says why the local daemon is not the source,
+    empty if there is none.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, instead_of: str = "") -> None:
+        self.instead_of = instead_of
         self._settings = settings
         self._open = ExitStack()
         self._tracker: Tracker | None = None

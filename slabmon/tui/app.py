@@ -40,7 +40,11 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class TopApp(App[int]):
-    """Shows readings of a feed until the user quits or `count` of them have been shown."""
+    """Shows readings of a feed until the user quits or `count` of them have been shown.
+
+    `instead_of` says why a local session is shown and not the daemon, empty if it is as it should
+    be.
+    """
 
     CSS = """
     Screen { layout: vertical; }
@@ -56,12 +60,13 @@ class TopApp(App[int]):
             self.reading = reading
             super().__init__()
 
-    def __init__(self, source: SnapshotSource, start: Start) -> None:
+    def __init__(self, source: SnapshotSource, start: Start, instead_of: str = "") -> None:
         # The terminal's own 16 colours, and none with NO_COLOR. Textual decides this in the
         # constructor; setting a theme later is not enough.
         super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
         self._start = start
+        self._instead_of = instead_of
         self.feed = Feed(source, start.delay, self._post_reading)
         self._count = 1
         self._suspended = False  # by SIGTSTP, and not resumed yet
@@ -155,7 +160,7 @@ class TopApp(App[int]):
         screen.query_one("#facts", Static).update("\n".join(joined(parts, width)))
         screen.query_one(Tabs).show(browser.places[0].view.name)
         line = [
-            *alarms(self.reading, browser, self._stopped, self._start.delay),
+            *alarms(self.reading, browser, self._stopped, self._start.delay, self._instead_of),
             *where(browser, self.grid.visible_rows),
         ]
         screen.query_one("#where", Static).update("\n".join(joined(line, width)))

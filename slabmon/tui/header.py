@@ -73,10 +73,14 @@ def facts(summary: Summary, own_ratio: float | None = None) -> list[str]:
     return parts
 
 
-def alarms(reading: Reading, browser: Browser, stopped: str, delay: float) -> list[str]:
-    """Return warnings that the display is not the present, or shows no totals. `stopped`: PAUSED,
-    HELD or ""."""
+def alarms(
+    reading: Reading, browser: Browser, stopped: str, delay: float, instead_of: str = ""
+) -> list[str]:
+    """Return warnings that the display is not the present, shows no totals, or is not of the
+    daemon. `stopped`: PAUSED, HELD or ""; `instead_of`: see LiveSource."""
     parts = [stopped] if stopped else []
+    if instead_of:
+        parts.append(f"LOCAL SESSION: {printable(instead_of)}")
     age = boottime() - reading.read_at
     if reading.error is not None:
         parts.append(f"NO ANSWER for {duration(age)}: {printable(str(reading.error))}")

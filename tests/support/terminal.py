@@ -232,10 +232,11 @@ def on_terminal(
     source: Any = None,
     size: tuple[int, int] = (80, 24),
     begin: Start | None = None,
+    instead_of: str = "",
 ) -> TopApp:
     """Run top on a terminal of this size while `work` presses keys."""
     source = source or Script(host())
-    app = TopApp(source, begin or start())
+    app = TopApp(source, begin or start(), instead_of)
     app.open()
 
     async def run() -> None:

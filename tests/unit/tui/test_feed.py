@@ -28,6 +28,13 @@ def test_a_vanished_daemon_shows_and_recovers() -> None:
     on_terminal(work, size=(140, 24))
 
 
+def test_a_local_session_instead_of_the_daemon_shows() -> None:
+    async def work(terminal: Terminal) -> None:
+        assert f"LOCAL SESSION: {GONE}" in terminal.text
+
+    on_terminal(work, size=(140, 24), instead_of=str(GONE))
+
+
 def test_a_census_is_requested_when_its_view_is_opened_and_there_is_none() -> None:
     async def work(terminal: Terminal) -> None:
         await terminal.press("9")
