@@ -177,7 +177,8 @@ _WITHIN = (
     ("sockets", "charged to sockets, in slabs and pages", "sockets", "/proc/net/sockstat"),
     ("zswap", "compressed by zswap", "Zswap", "/proc/meminfo"),
 )
-# The lines and amounts that the ledger is made of; others need not be kept.
+# The lines and amounts that the ledger is made of, and what early findings project
+# (leaks/exhaustion.py); others need not be kept.
 USED = frozenset(
     {
         TOTAL,
@@ -189,6 +190,7 @@ USED = frozenset(
         "Slab",
         "VmallocUsed",
         "Percpu",
+        "MemAvailable",
         "Balloon",
         "present",
         "memmap_boot",

@@ -106,7 +106,7 @@ class MemoryReader:
 
 
 def _used(amounts: dict[str, int]) -> dict[str, int]:
-    """Return the amounts that the ledger is made of."""
+    """Return the amounts that need to be kept."""
     return {
         name: size
         for name, size in amounts.items()

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from slabmon.kernel.memory.reading import MemoryReader, stack_bytes
 
-MEMINFO = "MemTotal: 4000 kB\nMemFree: 1000 kB\nKernelStack: 16 kB\nDirectMap4k: 64 kB\n"
+MEMINFO = (
+    "MemTotal: 4000 kB\nMemFree: 1000 kB\nMemAvailable: 1500 kB\nKernelStack: 16 kB\n"
+    "DirectMap4k: 64 kB\n"
+)
 
 
 def proc(root: Path, **files: str) -> Path:
@@ -21,7 +24,7 @@ def no_pools() -> dict[str, int]:
     raise OSError(errno.EPERM, "Operation not permitted")
 
 
-def test_a_reading_keeps_what_the_ledger_needs(tmp_path: Path) -> None:
+def test_a_reading_keeps_what_the_ledger_and_early_findings_need(tmp_path: Path) -> None:
     area = "0x0-0x1 8192 f+0x1/0x2 pages=1 vmalloc N0=1\n"
     proc(tmp_path, meminfo=MEMINFO, vmallocinfo=area, vmstat="nr_zspages 1\n")
     (tmp_path / "net").mkdir()
@@ -31,6 +34,7 @@ def test_a_reading_keeps_what_the_ledger_needs(tmp_path: Path) -> None:
     assert read.amounts == {
         "MemTotal": 4000 << 10,
         "MemFree": 1000 << 10,
+        "MemAvailable": 1500 << 10,
         "KernelStack": 16 << 10,
         "zspages": 4096,
         "sockets": 7 * 4096,
