@@ -46,6 +46,13 @@ def is_interrupted(before: Snapshot, after: Snapshot) -> bool:
     return first.wakes != last.wakes or first.activity != last.activity
 
 
+def continuity(snapshot: Snapshot) -> tuple[str, float, str, int]:
+    """Return what is the same in all snapshots that neither a reset nor an interruption is
+    between."""
+    tracking = snapshot.tracking
+    return snapshot.host.boot_id, tracking.since, tracking.activity, tracking.wakes
+
+
 def _growth(before: Any, after: Any, counters: tuple[str, ...]) -> dict[str, int]:
     return {
         name: getattr(after, name) - (getattr(before, name) if before is not None else 0)

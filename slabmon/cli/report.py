@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from slabmon.sources.daemon import DaemonSource
     from slabmon.sources.live import LiveSource
     from slabmon.sources.recording import RecordingSource
+    from slabmon.views.window import WindowBuilder
 
 FORMATS = ("html", "pprof", "folded")
 OWN_SECONDS = 10.0
@@ -184,7 +185,8 @@ def _recorded(options: argparse.Namespace, source: RecordingSource) -> ReportPer
 def _of_daemon(options: argparse.Namespace, daemon: DaemonSource) -> ReportPeriod:
     """Report on a daemon: on its history if it keeps one or if times were given, else watch it."""
     from slabmon.report.leaks import asked
-    from slabmon.report.selection import of_past
+    from slabmon.report.selection import growth_history, of_past
+    from slabmon.sources.lookback import fill_present
     from slabmon.store.recording import TimedSnapshot
 
     has_history = _looks_back(options)
@@ -202,7 +204,10 @@ def _of_daemon(options: argparse.Namespace, daemon: DaemonSource) -> ReportPerio
             DAEMON_SECONDS,
         )
     else:
-        period = _watched(daemon, options.seconds or 0.0, "a running daemon")
+        history = growth_history()
+        if options.seconds is None:
+            fill_present(history, daemon)
+        period = _watched(daemon, options.seconds or 0.0, "a running daemon", history)
     if options.format != "html":
         return period
     return replace(period, leaks=asked(daemon, period.now.time if options.end else None))
@@ -210,21 +215,26 @@ def _of_daemon(options: argparse.Namespace, daemon: DaemonSource) -> ReportPerio
 
 def _of_session(options: argparse.Namespace, source: LiveSource) -> ReportPeriod:
     """Watch a local session; a page also shows a census."""
+    from slabmon.report.selection import growth_history
+
     if options.format == "html":
         source.request_census()
     seconds = OWN_SECONDS if options.seconds is None else options.seconds
-    return _watched(source, seconds, "a local session", source.wait_for_census)
+    return _watched(source, seconds, "a local session", growth_history(), source.wait_for_census)
 
 
 def _watched(
-    source: SnapshotSource, watch: float, origin: str, ready: Callable[[], object] = lambda: None
+    source: SnapshotSource,
+    watch: float,
+    origin: str,
+    history: WindowBuilder,
+    ready: Callable[[], object] = lambda: None,
 ) -> ReportPeriod:
     """Watch a source for `watch` seconds and until it is `ready`; report on the moment at the
-    end."""
-    from slabmon.report.selection import MAX_POINTS, ReportPeriod, growth_history
+    end, with the `history` before."""
+    from slabmon.report.selection import MAX_POINTS, ReportPeriod
     from slabmon.store.recording import TimedSnapshot
 
-    history = growth_history()
     start, steps = time.monotonic(), min(MAX_POINTS - 1, math.ceil(watch))
     for step in track(range(1, steps + 1), steps, "watching"):
         history.add(source.snapshot())

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email.message import Message
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote, urlsplit
 
 from slabmon.base.errors import PermissionDenied, UsageError
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from slabmon.memory.ledger import Ledger
     from slabmon.model import Snapshot
     from slabmon.store.recording import TimedSnapshot
+    from slabmon.views.window_past import WindowPast
 
 SNAPSHOT, HISTORY, LEAKS = "/api/v1/snapshot", "/api/v1/history", "/api/v1/leaks"
 CENSUS, MEMORY = "/api/v1/census", "/api/v1/memory"
+WINDOW = "/api/v1/window"
 _MAX_DOCUMENT = 16 << 20
 _MAX_CENSUS = 64 << 20
 _MAX_SPAN = 1 << 16
@@ -108,7 +110,7 @@ class DaemonSource:
             path,
         )
 
-    def __enter__(self) -> DaemonSource:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -155,6 +157,16 @@ class DaemonSource:
             return codec.decode(body), headers
         except codec.BadSnapshot as error:
             raise codec.BadSnapshot(f"from {self.url}: {error}") from error
+
+    def window(self) -> WindowPast:
+        """Return the past of the window that the daemon's page shows, some ten minutes."""
+        from slabmon.views import window_past
+
+        body, _ = self._ask(WINDOW, window_past.CONTENT_TYPE, window_past.MAX_BYTES)
+        try:
+            return window_past.decode(body)
+        except window_past.BadWindow as error:
+            raise UsageError(f"{self.url}: {error}") from error
 
     def leaks(self, share: float, at: float | None = None) -> Document:
         """Return the daemon's verdicts, with projections for this share of memory.

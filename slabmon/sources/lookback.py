@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from slabmon.base.errors import SlabmonError
@@ -35,6 +36,19 @@ def fill(history: WindowBuilder, past: Past, end: float) -> None:
     points = WINDOW.points(past.at(end).snapshot)
     for moment in past.times(end - WINDOW_SECONDS, end, points):
         history.add(past.at(moment).snapshot)
+
+
+def fill_present(history: WindowBuilder, source: SnapshotSource) -> None:
+    """Begin a window that ends now with what a daemon knows of the minutes before: its history or,
+    if it keeps none, the window of its page."""
+    past = past_of(source)
+    try:
+        if past is not None:
+            fill(history, past, source.snapshot().taken)
+    except SlabmonError:
+        with suppress(SlabmonError):  # of an earlier version
+            if isinstance(source, DaemonSource):
+                history.resume(source.window())
 
 
 def judged(

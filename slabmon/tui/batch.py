@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
 from itertools import count
 
 from slabmon.base.errors import SlabmonError
@@ -13,7 +12,7 @@ from slabmon.export.text import to_table
 from slabmon.leaks.observer import Observer
 from slabmon.runtime.signals import stop_signals
 from slabmon.sources import SnapshotSource, request_census
-from slabmon.sources.lookback import PolledJudge, assessment, fill, past_of
+from slabmon.sources.lookback import PolledJudge, assessment, fill_present, past_of
 from slabmon.sources.recording import RecordingSource
 from slabmon.tui.browser import Browser
 from slabmon.tui.header import facts
@@ -33,9 +32,8 @@ def run(source: SnapshotSource, start: Start) -> int:
         judge.wanted = VIEWS[start.view].judged or VIEWS[start.view].windowed
     history = WindowBuilder(VIEWS.values(), judge or Observer())
     with source, stop_signals() as stopped:
-        if past is not None and not replayed:
-            with suppress(SlabmonError):  # not every daemon keeps history
-                fill(history, past, source.snapshot().taken)
+        if not replayed:
+            fill_present(history, source)
         browser = start.browser(history.add(source.snapshot(details=True)))
         if browser.place.view.census and browser.window.snapshot.census is None:
             request_census(source)

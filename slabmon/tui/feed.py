@@ -20,7 +20,7 @@ from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
 from slabmon.model import Snapshot
 from slabmon.sources import SnapshotSource, request_census
-from slabmon.sources.lookback import PolledJudge, assessment, fill, past_of
+from slabmon.sources.lookback import PolledJudge, assessment, fill, fill_present, past_of
 from slabmon.sources.playback import PlaybackClock
 from slabmon.sources.recording import RecordingSource
 from slabmon.views.catalogue import VIEWS
@@ -197,11 +197,13 @@ class Feed:
     def _restart_history(self, moment: float | None) -> None:
         """Start a new window with what the past has before this Unix time (None: the present)."""
         self._history = self._new_history()
-        if self._past is not None and self._judge is not None:
+        if self._judge is not None:
             self._judge.forget()
+        if moment is None:
+            fill_present(self._history, self._source)
+        elif self._past is not None:
             with contextlib.suppress(SlabmonError):  # not every daemon keeps history
-                end = self._source.snapshot().taken if moment is None else moment
-                fill(self._history, self._past, end)
+                fill(self._history, self._past, moment)
 
     def _new_history(self) -> WindowBuilder:
         return WindowBuilder(VIEWS.values(), self._judge or Observer())

@@ -15,7 +15,8 @@ from slabmon.analysis.delta import is_reset
 from slabmon.base.arrays import F64, I64, Bool, Values
 from slabmon.base.units import Value
 from slabmon.views.columns import ALIASES, LIVE_ERROR, Column, Kind
-from slabmon.views.window import Instant, Listing, Trail, Window
+from slabmon.views.trail import Trail
+from slabmon.views.window import Instant, Listing, Window
 
 if TYPE_CHECKING:
     from slabmon.model import Snapshot

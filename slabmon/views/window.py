@@ -17,21 +17,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from slabmon.analysis.ages import survivors
-from slabmon.analysis.delta import is_interrupted, is_reset
+from slabmon.analysis.delta import continuity, is_interrupted, is_reset
 from slabmon.analysis.grouping import Groups
-from slabmon.base.arrays import F64, I64, Bool, Values
+from slabmon.base.arrays import F64, Bool, Values
 from slabmon.leaks.finding import Assessment
 from slabmon.leaks.series import PAUSE
 from slabmon.model import Snapshot
-from slabmon.views.compressed_rows import CompressedRows
+from slabmon.views.trail import Trail
+from slabmon.views.window_past import WindowPast
 
 if TYPE_CHECKING:
     from slabmon.views.view import View
 
 WINDOW_SECONDS = 600.0
 POINT_SECONDS = 5.0
-_WIDTH = 2  # columns of a trail's points: a figure and its standard error
-_MAX_STALE_KEYS = 512  # keys of vanished rows that a trail may hold before it drops them
 
 
 class Judge(Protocol):
@@ -151,69 +150,6 @@ def as_array(values: list[Any]) -> Values:
 
 
 @dataclass(frozen=True)
-class Trail:
-    """Past values of a view's figure.
-
-    `ids` numbers the rows by their key. Each point holds the figure and its standard error by row
-    number; rows where both are 0 are left out.
-    """
-
-    ids: dict[Hashable, int] = field(default_factory=dict)
-    points: tuple[CompressedRows, ...] = ()
-
-    def extended(self, listing: Listing, figure: str, error: str, keep: int) -> Trail:
-        """Return a trail of the last `keep` points and one from this listing."""
-        points = self.points[len(self.points) - keep :]
-        ids = self.ids
-        if len(ids) > 2 * len(listing.keys) + _MAX_STALE_KEYS:
-            ids, points = _without_stale_keys(ids, points)
-        for key in listing.keys:
-            ids.setdefault(key, len(ids))
-        numbers = np.array([ids[key] for key in listing.keys], np.int64)
-        columns = np.zeros((_WIDTH, len(numbers)))
-        columns[0] = listing.values(figure)
-        if error:
-            columns[1] = listing.values(error)
-        mask = columns.any(axis=0)
-        return Trail(ids, (*points, CompressedRows.of(numbers[mask], columns[:, mask], "f8")))
-
-    def values(self, keys: Sequence[Hashable]) -> list[F64]:
-        """Return the figure of these rows at each point, 0 where there was no such row."""
-        numbers = self._numbers(keys)
-        return [point.at(numbers, _WIDTH, 0.0)[0] for point in self.points]
-
-    def at(self, point: int, keys: Sequence[Hashable]) -> F64:
-        """Return the figure of these rows at one point, 0 where there was no such row."""
-        figure: F64 = self.points[point].at(self._numbers(keys), _WIDTH, 0.0)[0]
-        return figure
-
-    def first(self, keys: Sequence[Hashable]) -> tuple[F64, F64]:
-        """Return figure and standard error of these rows at the first point."""
-        figure, error = self.points[0].at(self._numbers(keys), _WIDTH, 0.0)
-        return figure, error
-
-    def _numbers(self, keys: Sequence[Hashable]) -> I64:
-        return np.array([self.ids.get(key, -1) for key in keys], np.int64)
-
-
-def _without_stale_keys(
-    ids: dict[Hashable, int], points: tuple[CompressedRows, ...]
-) -> tuple[dict[Hashable, int], tuple[CompressedRows, ...]]:
-    """Drop the keys that no point refers to, and renumber the others."""
-    unpacked = [point.unpacked() for point in points]
-    used = {number for numbers, _ in unpacked for number in numbers.tolist()}
-    live = [(key, number) for key, number in ids.items() if number in used]
-    renumbered = np.zeros(len(ids), np.int64)
-    renumbered[[number for _, number in live]] = np.arange(len(live))
-    return (
-        {key: number for number, (key, _) in enumerate(live)},
-        tuple(
-            CompressedRows.of(renumbered[numbers], columns, "f8") for numbers, columns in unpacked
-        ),
-    )
-
-
-@dataclass(frozen=True)
 class Window:
     """The present and the recent past of one tracking session.
 
@@ -273,6 +209,11 @@ class Window:
         return (0.0, *missed.tolist())
 
     @property
+    def past(self) -> WindowPast:
+        """What another window can begin with, see WindowBuilder.resume()."""
+        return WindowPast(continuity(self.snapshot), self.moments, self.trails)
+
+    @property
     def unread(self) -> float:
         """Seconds of `span` in which nothing was read."""
         steps = np.diff((*self.moments, self.snapshot.tracking.seconds))
@@ -300,6 +241,13 @@ class WindowBuilder:
         self._span, self._step = span, step
         self._judge = judge
         self._window: Window | None = None
+        self._resumed: WindowPast | None = None
+
+    def resume(self, past: WindowPast) -> None:
+        """Begin the window with this past, if the first snapshot continues it and all trails are
+        known."""
+        if all(view.name in past.trails for view in self._views):
+            self._resumed = past
 
     def add(self, snapshot: Snapshot) -> Window:
         """Return the window that ends with this snapshot.
@@ -310,7 +258,9 @@ class WindowBuilder:
         last = self._window
         self._judge.add(snapshot)
         now = Instant(snapshot, self._judge.assess)
-        if last is None or is_reset(last.snapshot, snapshot):
+        if last is None:
+            self._window = self._first(now)
+        elif is_reset(last.snapshot, snapshot):
             self._window = Window(now)
         elif is_interrupted(last.snapshot, snapshot):
             self._window = Window(now, last.now)
@@ -320,6 +270,15 @@ class WindowBuilder:
         assert self._window is not None
         return self._window
 
+    def _first(self, now: Instant) -> Window:
+        past = self._resumed
+        if past is None or past.continuity != continuity(now.snapshot):
+            return Window(now)
+        if past.moments[-1:] >= (now.snapshot.tracking.seconds,):
+            return Window(now)
+        trails = {view.name: past.trails[view.name] for view in self._views}
+        return Window(now, None, past.moments, trails)
+
     def _trails(self, last: Window) -> tuple[tuple[float, ...], dict[str, Trail]]:
         """Add the last instant to the trails if another point is due."""
         seconds = last.snapshot.tracking.seconds
@@ -328,10 +287,10 @@ class WindowBuilder:
         moments = deque((*last.moments, seconds))
         while moments[0] < seconds - self._span:
             moments.popleft()
-        trails = {
-            view.name: last.trails.get(view.name, Trail()).extended(
-                last.now.listing(view), view.figure, view.figure_error, len(moments) - 1
-            )
-            for view in self._views
-        }
+        trails = {}
+        for view in self._views:
+            listing, trail = last.now.listing(view), last.trails.get(view.name, Trail())
+            error = listing.values(view.figure_error) if view.figure_error else 0.0
+            figure, keep = listing.values(view.figure), len(moments) - 1
+            trails[view.name] = trail.extended(listing.keys, figure, error, keep)
         return tuple(moments), trails

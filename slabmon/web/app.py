@@ -21,6 +21,7 @@ from slabmon.web.handlers.page import (
 from slabmon.web.handlers.past import HistoryHandler, LeaksHandler, SnapshotHandler
 from slabmon.web.handlers.profile import ProfileHandler
 from slabmon.web.handlers.telemetry import HealthHandler, MetricsHandler, ReadyHandler
+from slabmon.web.handlers.window import WindowHandler
 from slabmon.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ def routes(settings: WebSettings) -> list[tuple[str, type[Handler]]]:
         ("/api/v1/leaks", LeaksHandler),
         ("/api/v1/history", HistoryHandler),
         ("/api/v1/views", ViewsHandler),
+        ("/api/v1/window", WindowHandler),
         ("/api/v1/table", TableHandler),
         (r"/api/v1/table\.(csv|json)", ExportHandler),
         ("/api/v1/chart", ChartHandler),

@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from slabmon.base.errors import UsageError
 from slabmon.cli.main import main
 from slabmon.kernel import session
 from slabmon.model import Snapshot
 from slabmon.runtime import listeners
+from slabmon.sources.daemon import DaemonSource
 from slabmon.sources.live import LiveSource
+from tests.support.builders import window_of
 from tests.support.recordings import moment, record
 
 
@@ -155,6 +158,25 @@ def test_programs_of_its_own_are_watched_for_a_while(
     assert kernel.taken == len(waits) + 1
     assert kernel.censuses == 1
     assert ("No cache, call site or device grew in the last" in path.read_text()) == bool(waits)
+
+
+def test_a_daemon_without_history_knows_what_grew_in_the_window_of_its_page(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UsageError("this daemon keeps no history")
+
+    past = window_of(*map(moment, range(10))).past
+    monkeypatch.setattr(DaemonSource, "snapshot", lambda *_, **__: moment(10))
+    monkeypatch.setattr(DaemonSource, "window", lambda _: past)
+    for name in ("span", "at", "leaks"):
+        monkeypatch.setattr(DaemonSource, name, refuse)
+    path = tmp_path / "out.html"
+    assert run("--connect", "http://127.0.0.1:1", "-o", str(path)) == 0
+    assert "grew in the last 1m40s" in path.read_text()
+    assert "growth: watched" not in path.read_text()
+    assert run("--connect", "http://127.0.0.1:1", "--seconds", "0", "-o", str(path)) == 0
+    assert "Growth is unknown" in path.read_text()
 
 
 @pytest.mark.usefixtures("kernel")

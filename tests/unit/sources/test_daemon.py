@@ -8,6 +8,7 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -15,12 +16,20 @@ import pytest
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
 from slabmon.export.census import to_json
+from slabmon.model import Snapshot
 from slabmon.sources.daemon import DaemonSource, NotReady
 from slabmon.store import codec
+from slabmon.views import window_past
+from tests.support.builders import window_of
 from tests.support.snapshots import assert_same, full
 from tests.unit.export.test_census import CENSUS
 
 BODY = codec.encode(full())
+
+
+def later(snapshot: Snapshot) -> Snapshot:
+    tracking = replace(snapshot.tracking, seconds=snapshot.tracking.seconds + 10)
+    return replace(snapshot, tracking=tracking)
 
 
 class Daemon(BaseHTTPRequestHandler):
@@ -267,6 +276,18 @@ def test_what_is_no_url_is_one_clear_error(wrong: str) -> None:
 def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="certificates"):
         DaemonSource("https://localhost", tmp_path / "none.pem")
+
+
+def test_the_past_of_the_page_arrives_or_is_one_clear_error(daemon: Tcp) -> None:
+    past = window_of(full(), later(full())).past
+    assert past.moments
+    daemon.answers = (200, window_past.CONTENT_TYPE, window_past.encode(past, 20), None)
+    with DaemonSource(url(daemon)) as source:
+        assert source.window().moments == past.moments
+        assert daemon.requests[-1][0] == "/api/v1/window"
+        daemon.answers = (200, window_past.CONTENT_TYPE, b"\x80", None)
+        with pytest.raises(UsageError, match="not the past of a window"):
+            source.window()
 
 
 def test_a_census_arrives_as_it_was(daemon: Tcp) -> None:

@@ -12,12 +12,15 @@ from tornado.testing import AsyncHTTPTestCase
 from tornado.web import Application
 
 from slabmon import __version__
+from slabmon.base.clock import boottime
 from slabmon.base.errors import UsageError
 from slabmon.store.codec import CONTENT_TYPE, decode
 from slabmon.store.settings import HistorySettings
+from slabmon.views import window_past
 from slabmon.views.catalogue import VIEWS
 from slabmon.web.app import make_app
 from slabmon.web.feeds.history_writer import HistoryWriter
+from slabmon.web.feeds.readings import Now, Reading
 from slabmon.web.handlers.base import Context
 from slabmon.web.handlers.page import page_files
 from slabmon.web.serving.access import Access
@@ -27,6 +30,7 @@ from tests.support.builders import cache, snapshot
 from tests.support.paths import ROOT
 from tests.support.scraping import parse_openmetrics, parse_text
 from tests.support.serving import FakeSource
+from tests.support.terminal import host
 
 OPENMETRICS = "application/openmetrics-text"
 
@@ -131,6 +135,23 @@ class Json(WebTest):
         assert self.source.last.detailed
 
 
+class PastOfTheWindow(WebTest):
+    def test_it_is_that_of_the_page(self) -> None:
+        live = self._app.settings["context"].live
+        for second in (10.0, 20.0, 30.0):
+            live._take(Now(Reading(1, boottime(), 0.0, True, host(second)), None))
+        answer = self.get("/api/v1/window")
+        assert answer.headers["Content-Type"] == window_past.CONTENT_TYPE
+        past = window_past.decode(answer.body)
+        assert past.moments == (10.0, 20.0)
+        assert {"caches", "held", "memory"} <= set(past.trails)
+
+    def test_there_may_be_none_yet(self) -> None:
+        self.source.problem = "no reading within 1 s"
+        answer = self.get("/api/v1/window")
+        assert (answer.code, answer.reason) == (503, "no reading within 1 s")
+
+
 class Health(WebTest):
     def test_healthy_and_ready(self) -> None:
         assert (self.get("/healthz").code, self.get("/healthz").body) == (200, b"ok\n")
@@ -164,6 +185,7 @@ class Routes(WebTest):
         "/healthz",
         "/readyz",
         "/api/v1/views",
+        "/api/v1/window",
         "/api/v1/table",
         "/api/v1/table.csv",
         "/api/v1/table.json",
