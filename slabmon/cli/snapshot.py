@@ -5,21 +5,26 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slabmon.base.errors import UsageError
 from slabmon.base.format import duration
+from slabmon.base.names import cache_family, kernel_name
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.settings import Settings
 from slabmon.runtime.progress import share_bar, wait
 from slabmon.views.catalogue import VIEWS
+from slabmon.views.columns import LIVE_BYTES
 from slabmon.views.drilldown import grouped_view
 
 if TYPE_CHECKING:
     from slabmon.model import Snapshot
+    from slabmon.views.table import Table
 
 _MAX_SECONDS = 24 * 3600
+_MOST_ROWS = 15  # of each of several tables
 
 
 def seconds(text: str) -> float:
@@ -91,6 +96,29 @@ def _nothing_live(snapshot: Snapshot, settings: Settings) -> str:
     return f"{text}: {reason}" if reason else text
 
 
+def _order(table: Table, exact: Filter | None) -> Sequence[int]:
+    """Return the order of rows; with a filter, what it names or has tracked comes first."""
+    order: list[int] = table.order().tolist()
+    if exact is None or LIVE_BYTES not in table.columns:
+        return order
+    live, rows = table.values(LIVE_BYTES.name), table.listing.rows
+    return sorted(order, key=lambda row: (not _names(exact, rows[row]), -live[row]))
+
+
+def _names(exact: Filter, row: object) -> bool:
+    """Return whether a filter names the cache, or the call site, of a row."""
+    from slabmon.model import Cache, Site
+
+    if isinstance(row, Cache):
+        names = {kernel_name(row.name), row.name, *row.aliases}
+        return exact.cache in names or exact.family in {cache_family(name) for name in names}
+    if isinstance(row, Site):
+        function = exact.site and exact.site.partition("+")[0]
+        module = exact.module and exact.module.replace("-", "_")
+        return row.symbol == function or (row.module is not None and row.module == module)
+    return False
+
+
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from slabmon.analysis.grouping import parse_dimensions
@@ -125,11 +153,13 @@ def run(options: argparse.Namespace) -> int:
     if options.format == "csv":
         sys.stdout.write(text.to_csv(Table.of(view, snapshot)))
     elif by or options.view:
-        sys.stdout.write(text.to_table(Table.of(view, snapshot)))
+        table = Table.of(view, snapshot)
+        sys.stdout.write(text.to_table(table, _order(table, settings.exact)))
     else:
         for name in ("caches", "sites", "devices", "gfp"):
             table = Table.of(VIEWS[name], snapshot)
-            sys.stdout.write(f"{name}\n{text.to_table(table, table.order()[:15])}\n")
+            order = _order(table, settings.exact)[:_MOST_ROWS]
+            sys.stdout.write(f"{name}\n{text.to_table(table, order)}\n")
         lost = {reason: count for reason, count in snapshot.losses.items() if count}
         sys.stdout.write(f"losses: {lost or 'none'}\n")
     return 0
