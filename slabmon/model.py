@@ -316,6 +316,10 @@ class Tracking:
         return self.seconds - self.asleep
 
 
+# The feature that is there while the daemon observes less to stay within its budget of CPU time.
+BUDGET = "budget"
+
+
 class State(StrEnum):
     """State of a capability on this host."""
 

@@ -8,6 +8,7 @@ import time
 
 from slabmon.kernel.bpf import syscall
 from slabmon.kernel.tracker import Tracker
+from slabmon.model import BUDGET, FeatureState, State
 from slabmon.runtime.budget import STEPS, BudgetSettings, Cost, Level
 from slabmon.runtime.figures import BudgetFigures
 
@@ -116,6 +117,11 @@ class Governor:
     def _apply(self) -> None:
         self._tracker.set_sample_interval(self.sample_bytes * self.level.widen)
         self._tracker.shed_load(self.level.shed)
+        if self.level.steps:
+            reason = f"exceeded: {', '.join(self.level.effects)}"
+            self._tracker.features[BUDGET] = FeatureState(State.DEGRADED, reason)
+        else:
+            self._tracker.features.pop(BUDGET, None)
 
     def figures(self) -> BudgetFigures:
         """Return the figures to export."""

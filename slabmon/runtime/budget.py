@@ -110,6 +110,11 @@ class Level:
         return max((step.widen for step in self.taken), default=1)
 
     @property
+    def effects(self) -> tuple[str, ...]:
+        """The names of the steps taken, of sampling intervals that of the longest."""
+        return tuple(step.name for step in self.taken if step.widen in (1, self.widen))
+
+    @property
     def shed(self) -> frozenset[str]:
         """Collectors that are stopped for now."""
         return frozenset(step.shed for step in self.taken if step.shed)

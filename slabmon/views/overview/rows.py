@@ -10,6 +10,7 @@ from slabmon.base.activity import Activity
 from slabmon.base.format import bytes_text, duration
 from slabmon.leaks.finding import Kind
 from slabmon.memory.ledger import KERNEL_PAGES
+from slabmon.model import BUDGET
 from slabmon.views.memory import MEMORY, UNACCOUNTED
 from slabmon.views.overview.caches import CACHE_DETAILS, cache_rows
 from slabmon.views.overview.facts import (
@@ -293,6 +294,8 @@ def _cost(facts: Facts) -> OverviewRow:
         text = f"BPF {duration(summary.event_seconds)}/event, {summary.cpu_ratio:.1%} of a CPU"
     if facts.snapshot.census is not None:
         text += f"; census {duration(facts.snapshot.census.cpu_seconds)} of CPU time"
+    if BUDGET in facts.snapshot.features:
+        text += f"; budget {facts.snapshot.features[BUDGET].reason}"
     return OverviewRow(
         key=("cost", ""),
         what="cost of slabmon",

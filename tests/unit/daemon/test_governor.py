@@ -136,11 +136,16 @@ def test_everything_is_given_up_in_order_and_comes_back(
     tracker = host.tracker
     host.minutes(PATIENCE_UP, 0.5)
     assert tracker.reader.control["sample_interval"] == 4 * Settings.sample_bytes
+    assert tracker.features["budget"].reason == "exceeded: sampling interval x4"
     host.minutes(PATIENCE_UP * len(STEPS), 0.5)
     assert tracker.reader.control["sample_interval"] == 64 * Settings.sample_bytes
     assert tracker.programs.attached_events == {"kfree"}
     assert tracker.checkpoint.updates == 1, "a kept attachment would go on counting"
     assert tracker.features["pages"].state == tracker.features["slabinfo"].state == "degraded"
+    assert tracker.features["budget"].reason == (
+        "exceeded: sampling interval x64, page allocator events off, slabinfo not read, "
+        "tables read every 15 s at most"
+    )
     assert host.governor.level.spacing == 15
     assert host.governor.figures().steps_taken == tuple(step.name for step in STEPS)
     assert "nothing is left to give up" in caplog.text

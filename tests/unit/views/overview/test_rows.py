@@ -11,7 +11,7 @@ import pytest
 
 from slabmon.base.activity import Activity
 from slabmon.leaks.finding import Assessment, Exhaustion, Finding, Kind, Strength
-from slabmon.model import ProgramCost, Snapshot
+from slabmon.model import FeatureState, ProgramCost, Snapshot, State
 from slabmon.views.overview.caches import CACHE_DETAILS
 from slabmon.views.overview.facts import OverviewRow
 from slabmon.views.overview.rows import rows
@@ -329,5 +329,8 @@ def test_the_cost_of_slabmon() -> None:
     assert states(watched(slow))[cost] == "warn"
     found = alone(replace(healthy(1.0), census=rich()))
     assert found[cost].finding.endswith("; census 500.0ms of CPU time")
+    over = FeatureState(State.DEGRADED, "exceeded: sampling interval x4")
+    found = alone(replace(healthy(1.0), features={"budget": over}))
+    assert found[cost].finding.endswith("; budget exceeded: sampling interval x4")
     unmeasured = alone(replace(healthy(1.0), programs=()))[cost]
     assert (unmeasured.state, unmeasured.finding) == (None, "not measured: BPF statistics are off")
