@@ -183,10 +183,16 @@ def only_cache(census: Census, name: str) -> Census:
 
 
 def _unknown(census: Census, name: str) -> str:
-    names = {each for row in census.caches for each in (row.name, *row.aliases)}
-    names |= {_FAMILY + cache_family(row.name) for row in census.caches}
-    problem = f"--cache: no slab belongs to a cache called {name!r}"
-    return with_near_names(problem, name, names, "slabmon census lists all")
+    if name.startswith(_FAMILY):
+        problem = f"--cache: no slab belongs to a family of caches called {name!r}"
+        wanted, names = (
+            name.removeprefix(_FAMILY),
+            {cache_family(row.name) for row in census.caches},
+        )
+    else:
+        problem = f"--cache: no slab belongs to a cache called {name!r}"
+        wanted, names = name, {each for row in census.caches for each in (row.name, *row.aliases)}
+    return with_near_names(problem, wanted, names, "slabmon census lists all")
 
 
 def _only(row: CgroupObjects, names: set[str]) -> CgroupObjects:

@@ -104,11 +104,20 @@ def test_without_root_it_is_refused_at_once(
     assert not asked
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("dentri", "a cache called 'dentri'; near names: dentry\n"),
+        ("family=dentri", "a family of caches called 'family=dentri'; near names: dentry\n"),
+        ("nope", "a cache called 'nope'; slabmon census lists all\n"),
+        ("family=nope", "a family of caches called 'family=nope'; slabmon census lists all\n"),
+    ],
+)
 def test_an_unknown_cache_is_bad_input(
-    capsys: pytest.CaptureFixture[str], asked: list[CensusSettings]
+    name: str, says: str, capsys: pytest.CaptureFixture[str], asked: list[CensusSettings]
 ) -> None:
-    assert main(["census", "--cache", "dentri"]) == 2
-    assert "near names: dentry" in capsys.readouterr().err
+    assert main(["census", "--cache", name]) == 2
+    assert capsys.readouterr().err == f"slabmon: error: --cache: no slab belongs to {says}"
     assert len(asked) == 1
 
 
