@@ -19,12 +19,14 @@ from slabmon.base.units import BYTES, COUNT, PERCENT, Value
 from slabmon.census.model import (
     Census,
     CensusCache,
+    Certainty,
     CgroupObjects,
     OrphanObjects,
     OwnedObjects,
 )
 from slabmon.census.owners import by_module, by_type
 from slabmon.export.documents import read_document
+from slabmon.model import CORE_KERNEL
 
 SCHEMA = 1
 _LARGEST_CACHES = 3
@@ -61,10 +63,13 @@ class _Column:
     value: Callable[[Any], Value]
     change: _Change = _Change.SIGNED
     cut: bool = False  # in a table
+    none: Callable[[Any], str] = lambda _: ""  # what a table shows instead of an empty value
 
     def text(self, row: Any, changes: bool) -> str:
         """Return the value for people, with a sign if it is a change."""
         value = self.value(row)
+        if value == "":
+            return self.none(row)
         text = human(value, self.unit)
         if not self.unit and self.cut:
             return _shortened(text)
@@ -86,6 +91,14 @@ def _share_in_use(row: CensusCache) -> float | None:
 def _largest(row: CgroupObjects) -> str:
     largest = list(row.by_cache.items())[:_LARGEST_CACHES]
     return ", ".join(f"{name} {human(size, BYTES)}" for name, size in largest)
+
+
+def _no_module(row: OwnedObjects) -> str:
+    """Return whose objects are of which no module is known. If that is not exact, evidence of the
+    core kernel, such as a type of it, does not rule a module out."""
+    if row.certainty == Certainty.UNKNOWN:
+        return "[unknown]"
+    return CORE_KERNEL if row.certainty == Certainty.EXACT else f"{CORE_KERNEL} or not known"
 
 
 _OWNED = (
@@ -130,7 +143,7 @@ _COLUMNS: dict[By, tuple[_Column, ...]] = {
     By.TYPE: (
         *_OWNED,
         _STDERR,
-        _Column("type", "TYPE", "", lambda row: row.type or ""),
+        _Column("type", "TYPE", "", lambda row: row.type or "", none=lambda _: "[no known struct]"),
         _Column("caches", "CACHES", "", lambda row: row.cache),
     ),
     By.ORPHAN: (
@@ -143,7 +156,7 @@ _COLUMNS: dict[By, tuple[_Column, ...]] = {
     By.MODULE: (
         *_OWNED,
         _STDERR,
-        _Column("module", "MODULE", "", lambda row: row.module or ""),
+        _Column("module", "MODULE", "", lambda row: row.module or "", none=_no_module),
         _Column("caches", "CACHES", "", lambda row: row.cache),
     ),
 }

@@ -224,6 +224,23 @@ def test_owners_are_shown_with_what_they_are_and_how_sure() -> None:
     assert (row["module"], row["certainty"]) == ("ext4", "likely")
 
 
+def test_what_has_no_module_or_struct_is_named_in_tables() -> None:
+    owned = OwnedObjects(cache="x", signature="-", certainty=Certainty.EXACT, objects=1, bytes=300)
+    owners = tuple(
+        dataclasses.replace(owned, certainty=certainty, bytes=300 - i)
+        for i, certainty in enumerate(Certainty)
+    )
+    taken = dataclasses.replace(CENSUS, owners=owners)
+    for by, texts in (
+        (export.By.MODULE, ["[core kernel]", "[core kernel] or not known", "[unknown]"]),
+        (export.By.TYPE, ["[no known struct]"] * 3),
+    ):
+        lines = export.to_table(taken, by).splitlines()[1:4]
+        assert [line.split(maxsplit=4)[4].removesuffix("x").strip() for line in lines] == texts
+        rows = csv.DictReader(io.StringIO(export.to_csv(taken, by)))
+        assert {row[by.value] for row in rows} == {""}
+
+
 def test_orphans_are_shown_with_what_they_are() -> None:
     heading, first, _, summary, _ = export.to_table(WITH_ORPHANS, export.By.ORPHAN).splitlines()
     assert heading.split()[:4] == ["BYTES", "OBJECTS", "CACHE", "MODULE"]
