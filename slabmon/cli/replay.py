@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     from slabmon.runtime.tuning import SINGLE_THREADED, raise_gc_threshold
 
     os.environ.update(SINGLE_THREADED)  # before numpy: threads would keep their privileges
-    from slabmon.runtime.listeners import bind_tcp
+    from slabmon.runtime.listeners import bind_tcp, urls
     from slabmon.sources.recording import RecordingSource
     from slabmon.web.feeds.replay import serve
     from slabmon.web.handlers.base import Context
@@ -78,11 +78,10 @@ def run(options: argparse.Namespace) -> int:
         sockets = bind_tcp(*parse_address(settings.listen_address))
         for sock in sockets:
             stack.enter_context(sock)
-        host, port = sockets[0].getsockname()[:2]
         sys.stdout.write(
             f"replaying {options.file} from {show_moment(first)} to {show_moment(last)} "
             f"at {options.speed:g} times its speed.\n"
-            f"Open http://{f'[{host}]' if ':' in host else host}:{port}/. Stop with Ctrl-C.\n"
+            f"Open {urls(sockets, 'http')[0]}/. Stop with Ctrl-C.\n"
         )
         sys.stdout.flush()
         context = Context(settings, Access(WebConfig()), page_files())

@@ -184,16 +184,14 @@ def _listen(
 def _greeting(web: WebSettings, sockets: list[socket.socket], tls: bool) -> list[str]:
     """Return the lines that show a person at a terminal where to look."""
     lines = []
-    scheme = "https" if tls else "http"
-    for sock in sockets:
-        if sock.family == socket.AF_UNIX:
-            lines.append(f"Local clients find it at unix:{sock.getsockname()}")
-            continue
-        host, port = sock.getsockname()[:2]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    for url in listeners.urls(sockets, "https" if tls else "http"):
         lines += [
             f"slabmon is tracking kernel memory. Open {url}/ in a browser;",
             f"metrics for Prometheus: {url}{web.telemetry_path}. Stop with Ctrl-C.",
         ]
+    lines += [
+        f"Local clients find it at unix:{sock.getsockname()}"
+        for sock in sockets
+        if sock.family == socket.AF_UNIX
+    ]
     return lines

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
@@ -96,6 +96,20 @@ def bind_tcp(host: str, port: int) -> list[socket.socket]:
             ) from error
         stack.pop_all()  # they stay open
     return sockets
+
+
+def urls(listeners: Sequence[socket.socket], scheme: str) -> list[str]:
+    """Return where a browser on this host reaches TCP sockets: one URL for each, the loopback's if
+    it listens on all interfaces. That is the one of IPv4 if that does: of IPv6, which can be
+    switched off, a socket for all interfaces can be had nevertheless."""
+    names = [sock.getsockname()[:2] for sock in listeners if sock.family != socket.AF_UNIX]
+    hosts = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1" if "0.0.0.0" in dict(names) else "::1"}
+    names = [(hosts.get(host, host), port) for host, port in names]
+    return list(
+        dict.fromkeys(
+            f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}" for host, port in names
+        )
+    )
 
 
 def _listen(listener: socket.socket, address: object) -> socket.socket:

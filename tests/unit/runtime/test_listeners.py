@@ -8,13 +8,14 @@ import os
 import socket
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from slabmon.base.errors import UsageError
 from slabmon.runtime import listeners
-from slabmon.runtime.listeners import activated, bind_tcp, bind_unix, inherited
+from slabmon.runtime.listeners import activated, bind_tcp, bind_unix, inherited, urls
 
 
 def test_all_addresses_of_a_host_share_a_free_port() -> None:
@@ -23,6 +24,31 @@ def test_all_addresses_of_a_host_share_a_free_port() -> None:
     for sock in sockets:
         assert not sock.get_inheritable()
         sock.close()
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        ([("127.0.0.1", 1)], ["http://127.0.0.1:1"]),
+        ([("0.0.0.0", 1), ("::", 1, 0, 0)], ["http://127.0.0.1:1"]),
+        ([("::", 1, 0, 0), ("0.0.0.0", 1)], ["http://127.0.0.1:1"]),
+        ([("::", 1, 0, 0)], ["http://[::1]:1"]),
+        ([("::1", 1, 0, 0), ("127.0.0.1", 1)], ["http://[::1]:1", "http://127.0.0.1:1"]),
+        ([("fd00::1", 1, 0, 0)], ["http://[fd00::1]:1"]),
+    ],
+)
+def test_where_a_browser_on_this_host_reaches_it(
+    names: list[tuple[Any, ...]], shown: list[str]
+) -> None:
+    local: Any = SimpleNamespace(family=socket.AF_UNIX, getsockname=lambda: "/run/x")
+    sockets: list[Any] = [
+        SimpleNamespace(
+            family=socket.AF_INET if len(name) == 2 else socket.AF_INET6,
+            getsockname=lambda name=name: name,
+        )
+        for name in names
+    ]
+    assert urls([*sockets, local], "http") == shown
 
 
 def test_a_busy_port_is_a_usage_error() -> None:
