@@ -11,6 +11,7 @@ from tornado.web import HTTPError
 from slabmon.base.errors import UsageError
 from slabmon.export.memory import to_json
 from slabmon.memory.ledger import Ledger, account
+from slabmon.model import Snapshot
 from slabmon.web.feeds.readings import CensusNow
 from slabmon.web.handlers.bodies import Body
 from slabmon.web.handlers.census import CensusHandler
@@ -23,11 +24,16 @@ _MAX_AGE_SECONDS = 3600.0
 class MemoryHandler(CensusHandler):
     """The counters as of now, with the struct pages of the last census. With `max_age` in seconds
     older ones are only answered with if there will be no newer ones soon; without it, and before
-    the first census, the ledger is that of the counters alone. 503 without fresh counters."""
+    the first census, the ledger is that of the counters alone. 503 without fresh counters.
+
+    With `at`, both as they were at a past moment; 404 if that has none."""
 
     async def get(self, *_: str) -> None:
         """Answer with the ledger."""
-        max_age = self._max_age()
+        max_age, at = self._max_age(), self.at()
+        if at is not None:
+            await self.send_past(at, _past)
+            return
         try:
             census = await self.context.censuses.census(
                 _MAX_AGE_SECONDS if max_age is None else max_age
@@ -49,6 +55,14 @@ class MemoryHandler(CensusHandler):
             host=snapshot.host,
         )
         await self.send(await self.in_turn(lambda: _body(ledger)))
+
+
+def _past(snapshot: Snapshot) -> Body:
+    memory, census = snapshot.memory, snapshot.census
+    if memory is None:
+        raise HTTPError(404, reason="this moment of the history has no counters of memory")
+    ledger = account(memory, census.memory if census else None)
+    return _body(dataclasses.replace(ledger, host=snapshot.host))
 
 
 def _body(ledger: Ledger) -> Body:

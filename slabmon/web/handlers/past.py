@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from tornado.web import HTTPError
@@ -51,6 +51,22 @@ class PastHandler(Handler):
         except SlabmonError as error:
             raise HTTPError(404, reason=_reason(error)) from error
 
+    async def send_past(self, at: float, make: Callable[[Snapshot], Body]) -> None:
+        """Answer with what `make` makes of the last snapshot taken at or before `at`; a header
+        holds its time."""
+
+        def render(recorded: TimedSnapshot) -> Body:
+            self.set_header(TIME_HEADER, f"{recorded.time:.3f}")
+            return make(recorded.snapshot)
+
+        context = self.context
+        body = await self.recalled(
+            context.past_views.snapshot(
+                context.past, at, render, client=self.client, finish=self.compress
+            )
+        )
+        await self.send(body)
+
     def at(self) -> float | None:
         """Return the `at` parameter as Unix time, None for the present. Raises HTTPError 400."""
         given = self.get_query_argument("at", None)
@@ -69,36 +85,21 @@ class SnapshotHandler(PastHandler):
     async def get(self, *_: str) -> None:
         """Answer with the present or, with `at`, a past snapshot."""
         encoded = codec.CONTENT_TYPE in self.request.headers.get("Accept", "")
+        kind = codec.CONTENT_TYPE if encoded else "application/json"
+        encode = codec.encode if encoded else _json
         at = self.at()
         if at is not None:
-            await self._past(at, encoded)
+            await self.send_past(at, lambda snapshot: Body(kind, encode(snapshot)))
             return
         if encoded:  # a slabmon that shows it
             self.context.source.want_tracking()
         reading = await self.fresh(detailed=encoded)
 
         def render(_: Now) -> bytes:
-            return (codec.encode if encoded else _json)(reading.snapshot)
+            return encode(reading.snapshot)
 
-        kind, now = codec.CONTENT_TYPE if encoded else "application/json", Now(reading, None)
+        now = Now(reading, None)
         await self.send(await self.in_turn(lambda: self.context.renderer.body(kind, now, render)))
-
-    async def _past(self, at: float, encoded: bool) -> None:
-        """Answer with the last snapshot taken at or before `at`; a header holds its time."""
-
-        def render(recorded: TimedSnapshot) -> Body:
-            self.set_header(TIME_HEADER, f"{recorded.time:.3f}")
-            if encoded:
-                return Body(codec.CONTENT_TYPE, codec.encode(recorded.snapshot))
-            return Body("application/json", _json(recorded.snapshot))
-
-        context = self.context
-        body = await self.recalled(
-            context.past_views.snapshot(
-                context.past, at, render, client=self.client, finish=self.compress
-            )
-        )
-        await self.send(body)
 
 
 def _json(snapshot: Snapshot) -> bytes:

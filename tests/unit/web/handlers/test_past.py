@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import pwd
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tornado.web import Application
 
 from slabmon.base.clock import boottime
 from slabmon.base.errors import UsageError
+from slabmon.export.census import to_json as census_json
 from slabmon.export.text import to_json
 from slabmon.store.codec import CONTENT_TYPE, decode
 from slabmon.store.recording import Recording
@@ -31,6 +33,8 @@ from slabmon.web.handlers.page import page_files
 from slabmon.web.serving.access import Access
 from slabmon.web.serving.config import WebConfig
 from slabmon.web.settings import ProcessSettings, WebSettings
+from tests.support.censuses import rich
+from tests.support.memory import TOTAL, reading, scan
 from tests.support.recordings import START, STEP, moment, record
 from tests.support.snapshots import assert_same
 
@@ -195,6 +199,44 @@ class Answers(AsyncHTTPTestCase):
             assert_same(decode(self.get(path, Accept=CONTENT_TYPE).body), moment(number))
         assert self.get("/api/v1/snapshot?at=2023-11-14T22:13:20%2B00:00").code == 200
 
+    def test_a_past_census_is_answered(self) -> None:
+        self.writer._opened()
+        for number in (1, 6):
+            answer = self.get(f"/api/v1/census?at={START + number * STEP + 1}")
+            census = moment(number).census
+            assert census is not None
+            assert json.loads(answer.body) == json.loads(census_json(census))
+            assert answer.headers["Slabmon-Time"] == f"{START + number * STEP:.3f}"
+        before = self.get(f"/api/v1/census?at={START + 1}")
+        assert (before.code, before.reason) == (
+            404,
+            "no census had been taken at this moment of the history",
+        )
+
+    def test_past_memory_is_answered(self) -> None:
+        writer = self.writer._opened()
+        assert self.get(f"/api/v1/memory?at={START + 61}").code == 404
+        census = replace(rich(), memory=scan())
+        plain = replace(moment(7), memory=reading(), census=census)
+        writer.append(plain, START + 7 * STEP)
+        writer.append(replace(moment(8), memory=reading(), census=None), START + 8 * STEP)
+        for number, kernel_pages in ((7, True), (8, False)):
+            document = json.loads(self.get(f"/api/v1/memory?at={START + number * STEP}").body)
+            rows = {row["name"]: row["bytes"] for row in document["rows"]}
+            assert sum(rows.values()) + document["unaccounted_bytes"] == TOTAL
+            assert ("kernel_pages" in rows) == kernel_pages
+            assert document["host"]["release"] == plain.host.release
+
+    def test_past_and_age_exclude_each_other(self) -> None:
+        self.writer._opened()
+        for path in ("census", "memory"):
+            answer = self.get(f"/api/v1/{path}?at={START + 61}&max_age=5")
+            assert (answer.code, answer.reason) == (
+                400,
+                "max_age is of the present, at of the past; use one",
+            )
+            assert self.get(f"/api/v1/{path}?at=soon").code == 400
+
     def test_moments_in_between_are_told(self) -> None:
         self.writer._opened()
         path = f"/api/v1/history?from={START + 5}&to={START + 45}&most="
@@ -228,7 +270,7 @@ class Answers(AsyncHTTPTestCase):
     def test_the_page_without_history(self) -> None:
         assert b"not open yet" in self.get("/api/v1/table?at=5").body
         self.writer._settings = HistorySettings()
-        for path in ("table?at=5", "chart?at=5", "leaks?at=5"):
+        for path in ("table?at=5", "chart?at=5", "leaks?at=5", "census?at=5", "memory?at=5"):
             answer = self.get(f"/api/v1/{path}")
             assert answer.code == 404
             assert b"history.path" in answer.body
