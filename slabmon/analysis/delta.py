@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from slabmon.model import Cache, Site, Snapshot
+from slabmon.base.fields import Host
+from slabmon.model import Cache, Site, Snapshot, Tracking
 
 _CACHE_COUNTERS = (
     "allocs",
@@ -30,7 +31,14 @@ class Delta:
     sites: dict[tuple[str, int, str | None], dict[str, int]]
 
 
-def is_reset(before: Snapshot, after: Snapshot) -> bool:
+class SessionTime(NamedTuple):
+    """When a snapshot was taken: the host's boot, and the time of the tracking session."""
+
+    host: Host
+    tracking: Tracking
+
+
+def is_reset(before: Snapshot | SessionTime, after: Snapshot) -> bool:
     """Whether the counters of `after` do not continue those of `before`."""
     return (
         before.host.boot_id != after.host.boot_id
@@ -39,7 +47,7 @@ def is_reset(before: Snapshot, after: Snapshot) -> bool:
     )
 
 
-def is_interrupted(before: Snapshot, after: Snapshot) -> bool:
+def is_interrupted(before: Snapshot | SessionTime, after: Snapshot) -> bool:
     """Whether tracking slept in between, or has fallen asleep, so that live objects of `before` are
     not among those of `after`."""
     first, last = before.tracking, after.tracking

@@ -122,6 +122,20 @@ class _Window:
         return False
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExhaustionState:
+    """What an ExhaustionWatch has watched: `names` are the amounts whose `levels` are known at
+    each of the `moments`, (amounts known then,)."""
+
+    boot: str
+    names: tuple[Amount, ...]
+    moments: tuple[float, ...]
+    levels: tuple[F64, ...]
+    falls: dict[Amount, _Fall]
+    confirmed: dict[Amount, tuple[float, Finding]]
+    standing: dict[Amount, float]
+
+
 class ExhaustionWatch:
     """Takes snapshots as they come, whether or not tracking is awake, and finds what will exhaust
     memory. Bounded by the number of caches and _POINTS. Not thread-safe."""
@@ -138,6 +152,38 @@ class ExhaustionWatch:
         self._confirmed: dict[Amount, tuple[float, Finding]] = {}  # when last, and as what
         self._standing: dict[Amount, float] = {}  # since when
         self.findings: tuple[Finding, ...] = ()
+
+    def state(self) -> ExhaustionState:
+        """Return what has been watched so far. It shares dictionaries with this watch, whose next
+        add() changes them."""
+        return ExhaustionState(
+            boot=self._boot,
+            names=tuple(self._names),
+            moments=tuple(self._moments),
+            levels=tuple(self._levels),
+            falls=self._falls,
+            confirmed=self._confirmed,
+            standing=self._standing,
+        )
+
+    def restore(self, state: ExhaustionState) -> None:
+        """Go on from a state, which nothing else may use."""
+        self._boot = state.boot
+        self._names = {amount: i for i, amount in enumerate(state.names)}
+        self._moments = deque(state.moments, _POINTS)
+        self._levels = deque(state.levels, _POINTS)
+        self._falls, self._confirmed = state.falls, state.confirmed
+        self._standing = state.standing
+        self.findings = self._lasting()
+
+    def _lasting(self) -> tuple[Finding, ...]:
+        """Return what has stood for HOLD_SECONDS now, the fastest first."""
+        lasting = [
+            finding
+            for key, (_, finding) in self._confirmed.items()
+            if self._moments[-1] - self._standing[key] >= HOLD_SECONDS
+        ]
+        return tuple(sorted(lasting, key=lambda finding: -finding.growth))
 
     @property
     def suspicious(self) -> bool:
@@ -164,12 +210,7 @@ class ExhaustionWatch:
             if now - at <= (STAY_SECONDS if key in named else 0.0)
         }
         self._standing = {key: self._standing.get(key, now) for key in self._confirmed}
-        lasting = [
-            finding
-            for key, (_, finding) in self._confirmed.items()
-            if now - self._standing[key] >= HOLD_SECONDS
-        ]
-        self.findings = tuple(sorted(lasting, key=lambda finding: -finding.growth))
+        self.findings = self._lasting()
 
     def _is_pause(self, now: float) -> bool:
         """Whether nobody looked for longer than usual, or the clock was set back."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from slabmon.analysis.delta import is_interrupted, is_reset
+from slabmon.analysis.delta import SessionTime, is_interrupted, is_reset
 from slabmon.base.activity import Activity
 from slabmon.base.arrays import I64, distinct
+from slabmon.base.fields import Real
 from slabmon.base.losses import lost_frees
-from slabmon.leaks.exhaustion import ExhaustionWatch
+from slabmon.leaks.exhaustion import ExhaustionState, ExhaustionWatch
 from slabmon.leaks.finding import Assessment, Finding, Kind
 from slabmon.leaks.growth import Case
 from slabmon.leaks.judge import judge
@@ -26,6 +27,7 @@ from slabmon.leaks.series import (
     device_key,
     site_key,
 )
+from slabmon.leaks.survivors import AgedObjects
 from slabmon.model import Snapshot
 
 _MAX_BASES = 1 << 16
@@ -41,55 +43,106 @@ class Patience:
     hold: float = 120.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class ObserverState:
+    """What an Observer has watched: from its `last` snapshot (None while tracking sleeps), `start`
+    and the moments in `modules` and `standing` in tracking seconds, the series of these `subjects`
+    and the levels that they begin at. The rest is as in Observer."""
+
+    last: SessionTime | None
+    start: Real
+    interval: Real
+    unwatched: Real
+    subjects: tuple[Subject, ...]
+    scales: tuple[Scale, ...]
+    base: dict[Subject, float]
+    modules: dict[str, float]
+    standing: dict[Subject, float]
+    exhaustion: ExhaustionState
+
+
 class Observer:
     """Takes snapshots of one host as they come, and can be asked for an assessment at any time.
 
     Memory is bounded by series.MAX_SERIES and series.POINTS. A new tracking session starts from
-    scratch, and so does one that wakes; what exhausts memory is watched all the time. Not
-    thread-safe.
+    scratch, and so does one that wakes; what exhausts memory is watched all the time. Another
+    process can go on from its state(). Not thread-safe.
     """
 
     def __init__(self, patience: Patience = Patience()) -> None:
         self.patience = patience
-        self._last: Snapshot | None = None
+        self._last: SessionTime | None = None
         self._exhaustion = ExhaustionWatch()
         self._begin(0.0)
-        self._assessment = self._assess()
+        self._assessment = self._assess(None)
+        self._restored = False  # and not assessed yet
 
     def _begin(self, seconds: float) -> None:
         self._start = seconds
         self._interval = 0.0  # the last one between snapshots
         self._unwatched = 0.0  # seconds of pauses
         self._subjects = Subjects()
-        self._scales = [Scale(step, age) for step, age in SCALES]
+        self._scales = [Scale(step, AgedObjects(age)) for step, age in SCALES]
         self._base: dict[Subject, float] = {}
         self._modules: dict[str, float] = {}
-        self._standing: dict[tuple[str, Hashable], float] = {}
+        self._standing: dict[Subject, float] = {}
+
+    def state(self) -> ObserverState:
+        """Return what has been watched so far. It shares arrays with the observer, whose next
+        add() changes them."""
+        return ObserverState(
+            last=self._last,
+            start=self._start,
+            interval=self._interval,
+            unwatched=self._unwatched,
+            subjects=tuple(self._subjects.number),
+            scales=tuple(self._scales),
+            base=self._base,
+            modules=self._modules,
+            standing=self._standing,
+            exhaustion=self._exhaustion.state(),
+        )
+
+    def restore(self, state: ObserverState) -> None:
+        """Go on from a state, which nothing else may use. The next snapshot decides whether it is
+        of the same tracking session."""
+        self._last = state.last
+        self._start, self._interval = state.start, state.interval
+        self._unwatched = state.unwatched
+        self._subjects = Subjects(state.subjects)
+        self._scales = list(state.scales)
+        self._base, self._modules = state.base, state.modules
+        self._standing = state.standing
+        self._exhaustion.restore(state.exhaustion)
+        self._restored = True
 
     def add(self, snapshot: Snapshot) -> None:
-        """Take the next snapshot. One that is not newer than the last is ignored."""
+        """Take the next snapshot. One that is not newer than the last is ignored, except for an
+        assessment after restore()."""
         self._exhaustion.add(snapshot)
         last, now = self._last, snapshot.tracking.seconds
         if snapshot.tracking.activity != Activity.AWAKE:
             self._begin(now)
             self._last = None
-            self._assessment = replace(self._assess(), activity=snapshot.tracking.activity)
+            self._assessment = replace(self._assess(None), activity=snapshot.tracking.activity)
             return
         if last is None or is_reset(last, snapshot) or is_interrupted(last, snapshot):
             self._begin(now)
             last = None
-        elif now <= last.tracking.seconds:
-            return
-        else:
+        elif now > last.tracking.seconds:
             self._notice_pause(now - last.tracking.seconds)
-        self._last = snapshot
+        elif not self._restored:
+            return
+        self._last = SessionTime(snapshot.host, snapshot.tracking)
         for site in snapshot.sites:
             if site.module and site.module not in self._modules:
                 self._modules[site.module] = now if last else -np.inf
         due = [scale for scale in self._scales if scale.due(now)]
         if due:
             self._take(snapshot, due, first=last is None)
-            self._assessment = self._assess()
+        if due or self._restored:
+            self._assessment = self._assess(snapshot)
+            self._restored = False
 
     def _notice_pause(self, interval: float) -> None:
         """Do not count a pause as watched time. If intervals stay long, they are the usual ones."""
@@ -154,7 +207,7 @@ class Observer:
         # never changes is not followed.
         if len(self._base) >= _MAX_BASES and subject not in self._base:
             return
-        base = self._base.setdefault(subject, value if first else 0.0)
+        base = self._base.setdefault(subject, float(value) if first else 0.0)
         if value != base or subject in self._subjects.number:
             row = self._subjects.get(subject)
             if row >= 0:
@@ -208,14 +261,14 @@ class Observer:
             self._assessment, observed=self.observed, exhausting=self._exhaustion.findings
         )
 
-    def _assess(self) -> Assessment:
+    def _assess(self, snapshot: Snapshot | None) -> Assessment:
         subjects, patience = list(self._subjects.number), self.patience
         findings: list[Finding] = []
         tested = 0
-        if self._last is not None:
+        if snapshot is not None:
             stretches = [scale.stretch(len(subjects)) for scale in self._scales]
             case = Case(
-                now=self._last,
+                now=snapshot,
                 subjects=subjects,
                 stretches=[stretch for stretch in stretches if len(stretch.moments)],
                 modules=self._modules,
@@ -223,7 +276,7 @@ class Observer:
             )
             findings, tested = judge(case)
         verdicts = [finding for finding in findings if not finding.dismissed]
-        now = self._last.tracking.seconds if self._last else 0.0
+        now = snapshot.tracking.seconds if snapshot else 0.0
         self._standing = {
             (f.kind, f.key): self._standing.get((f.kind, f.key), now) for f in verdicts
         }
@@ -232,7 +285,7 @@ class Observer:
             needed=patience.seconds + SCALES[0][1],
             series=tested,
             left_out=len(self._subjects.left_out),
-            memory=self._last.host.memory_bytes if self._last else 0,
+            memory=snapshot.host.memory_bytes if snapshot else 0,
             verdicts=tuple(
                 f for f in verdicts if now - self._standing[f.kind, f.key] >= patience.hold
             ),

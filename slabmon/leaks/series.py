@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import zlib
-from collections import deque
-from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,8 +30,8 @@ Subject = tuple[Kind, Hashable]
 class Subjects:
     """Numbers the series, each of which has one subject; at most MAX_SERIES."""
 
-    def __init__(self) -> None:
-        self.number: dict[Subject, int] = {}
+    def __init__(self, subjects: Iterable[Subject] = ()) -> None:
+        self.number = {subject: i for i, subject in enumerate(subjects)}
         self.left_out: set[Subject] = set()
 
     def get(self, subject: Subject) -> int:
@@ -147,15 +146,15 @@ class Stretch:
         )
 
 
+@dataclass
 class Scale:
     """The last POINTS points, `step` seconds apart."""
 
-    def __init__(self, step: float, age: float) -> None:
-        self.step = step
-        self.aged = AgedObjects(age)
-        self.flow = AgedFlow()
-        self.moments: deque[float] = deque(maxlen=POINTS)
-        self.points: deque[Point] = deque(maxlen=POINTS)
+    step: float
+    aged: AgedObjects
+    flow: AgedFlow = field(default_factory=AgedFlow)
+    moments: list[float] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
 
     def due(self, seconds: float) -> bool:
         """Whether the next point is due at this tracking time."""
@@ -167,6 +166,7 @@ class Scale:
         self.moments.append(seconds)
         columns = np.stack([level, self.flow.variance, self.flow.gone, allocated])
         self.points.append(Point.of(columns, lost))
+        del self.moments[:-POINTS], self.points[:-POINTS]
 
     def stretch(self, count: int) -> Stretch:
         """Return the points of `count` series. Before its first point a series is 0."""
@@ -199,7 +199,7 @@ class Scale:
         for point in self.points:
             columns = point.unpacked()
             points.append(Point.of(columns[:, rows[rows < columns.shape[1]]], point.lost))
-        self.points = deque(points, POINTS)
+        self.points = points
 
     def extent(self, count: int) -> F64:
         """Return by how many bytes each series differs from its baseline now: (series,)."""

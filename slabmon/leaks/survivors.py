@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from slabmon.analysis.sampling import probability
 from slabmon.base.arrays import F64, I32, I64, U64, Bool
 from slabmon.model import Tracked
 
+KINDS = 3  # of series that an object belongs to: of its call site, module and cache
 
+
+@dataclass
 class AgedFlow:
     """Totals per series since the beginning: bytes that grew old (`come`), old bytes that were
     freed (`gone`), and the variance of both together, each of shape (series,).
@@ -19,8 +24,9 @@ class AgedFlow:
     the noise of sampling and of demand, as long as objects come and go independently.
     """
 
-    def __init__(self) -> None:
-        self.come, self.gone, self.variance = np.zeros(0), np.zeros(0), np.zeros(0)
+    come: F64 = field(default_factory=lambda: np.zeros(0))
+    gone: F64 = field(default_factory=lambda: np.zeros(0))
+    variance: F64 = field(default_factory=lambda: np.zeros(0))
 
     def grow(self, count: int) -> None:
         """Extend to `count` series."""
@@ -36,15 +42,16 @@ class AgedFlow:
         )
 
 
+@dataclass
 class AgedObjects:
-    """The tracked objects that were older than `age` seconds in the last snapshot: time of birth,
-    bytes represented, and the series each belongs to (one per kind of series; negative: none)."""
+    """The tracked objects that were older than `age` seconds in the last snapshot, by time of
+    birth: that time, bytes represented, each of shape (objects,), and the series that each belongs
+    to, (KINDS, objects); negative: none."""
 
-    def __init__(self, age: float) -> None:
-        self.age = age
-        self._born: U64 = np.zeros(0, np.uint64)  # (objects,)
-        self._bytes: F64 = np.zeros(0)  # (objects,)
-        self._rows: I32 = np.zeros((0, 0), np.int32)  # (kinds, objects)
+    age: float
+    born: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
+    represented: F64 = field(default_factory=lambda: np.zeros(0))
+    rows: I32 = field(default_factory=lambda: np.zeros((KINDS, 0), np.int32))
 
     def select(self, tracked: Tracked) -> I64:
         """Return the positions of the objects that are old now, by time of birth."""
@@ -61,20 +68,20 @@ class AgedObjects:
         born = tracked.born_ns[positions]
         size = tracked.bytes[positions].astype(float)
         represented = size / probability(size, tracked.interval[positions])
-        known = _contained(born, self._born)
-        gone = ~_contained(self._born, born)
+        known = _contained(born, self.born)
+        gone = ~_contained(self.born, born)
         count = len(flow.come)
-        if len(self._born):
-            for series in self._rows:
-                _add(flow.gone, flow.variance, series[gone], self._bytes[gone], count)
+        if len(self.born):
+            for series in self.rows:
+                _add(flow.gone, flow.variance, series[gone], self.represented[gone], count)
         for series in rows:
             _add(flow.come, flow.variance, series[~known], represented[~known], count)
-        self._born, self._bytes, self._rows = born, represented, rows.astype(np.int32)
+        self.born, self.represented, self.rows = born, represented, rows.astype(np.int32)
 
     def renumber(self, new: I64) -> None:
         """Renumber the series: `new` is the number by old number, negative if dropped."""
-        if self._rows.size:
-            self._rows = np.where(self._rows >= 0, new[self._rows], -1).astype(np.int32)
+        if self.rows.size:
+            self.rows = np.where(self.rows >= 0, new[self.rows], -1).astype(np.int32)
 
 
 def _contained(values: U64, ascending: U64) -> Bool:

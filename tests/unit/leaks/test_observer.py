@@ -162,7 +162,7 @@ def test_a_host_without_anything() -> None:
 
 
 def test_points_are_bounded() -> None:
-    scale = series.Scale(1.0, 0.0)
+    scale = series.Scale(1.0, AgedObjects(0.0))
     for number in range(3 * series.POINTS):
         scale.add(float(number), np.zeros(0), np.zeros(0), 0.0)
     assert len(scale.points) == len(scale.moments) == series.POINTS
