@@ -15,7 +15,7 @@ from slabmon.daemon.census import CensusTaker
 from slabmon.daemon.census_settings import ScheduleSettings
 from slabmon.daemon.governor import Governor
 from slabmon.daemon.self_metrics import CumulativeCpuTime, MemorySizes, cpu_seconds
-from slabmon.daemon.spawn import Spawner, spawn
+from slabmon.daemon.spawn import Spawner
 from slabmon.daemon.supervisor import Supervisor
 from slabmon.daemon.waking import Waking
 from slabmon.daemon.web_process import WebProcess
@@ -50,7 +50,7 @@ class Collector:
         listeners: Sequence[socket],
         on_work: Callable[[], object],
         on_processes: Callable[[Sequence[int]], object],
-        spawner: Spawner = spawn,
+        spawner: Spawner,
     ) -> None:
         """`on_work` is called after each round of upkeep that succeeded, `on_processes` with the
         numbers of the web processes whenever one is added."""

@@ -8,8 +8,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from slabmon.base.errors import SlabmonError, UsageError
@@ -17,7 +18,7 @@ from slabmon.daemon.collector import Collector
 from slabmon.daemon.config import Config
 from slabmon.daemon.lock import DaemonLock, only_daemon
 from slabmon.daemon.orphans import end_orphan
-from slabmon.daemon.spawn import Spawner, spawn
+from slabmon.daemon.spawn import Child, spawn
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.tracker import Tracker
 from slabmon.runtime import listeners, logs
@@ -25,6 +26,7 @@ from slabmon.runtime.channel import ORPHAN_SECONDS
 from slabmon.runtime.event_loop import EventLoop
 from slabmon.runtime.systemd import Notifier, watchdog_seconds
 from slabmon.runtime.tuning import limit_malloc_caching, raise_gc_threshold
+from slabmon.state.checkpoint_file import open_checkpoint_file
 from slabmon.state.continuity import find_continuity
 from slabmon.web.settings import ProcessSettings, WebSettings, parse_address
 
@@ -43,7 +45,10 @@ class Daemon:
     """
 
     def __init__(
-        self, config: Config, read: Callable[[], Config] | None, spawner: Spawner = spawn
+        self,
+        config: Config,
+        read: Callable[[], Config] | None,
+        spawner: Callable[[int, int, Sequence[int]], Child] = spawn,
     ) -> None:
         self._config = config
         self._read = read
@@ -63,6 +68,9 @@ class Daemon:
             passed = listeners.inherited()
             patience = _end_orphans(lock)
             sockets = [stack.enter_context(s) for s in _listen(config.web, passed, patience)]
+            checkpoint = stack.enter_context(
+                open_checkpoint_file(config.state, bool(self._notifier))
+            )
             loop = stack.enter_context(EventLoop())
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.on_signal(number, loop.stop)
@@ -73,7 +81,7 @@ class Daemon:
                 sockets,
                 self._sign_of_life,
                 lock.record,
-                self._spawner,
+                partial(self._spawner, checkpoint),
             )
             stack.callback(collector.close)
             continuity = find_continuity(config.state, self._notifier, passed)

@@ -41,12 +41,14 @@ class Child(Protocol):
 Spawner = Callable[[int, Sequence[int]], Child]
 
 
-def spawn(channel: int, listeners: Sequence[int]) -> Child:
-    """Start the web process with these descriptors open, and no others but standard error."""
+def spawn(checkpoint: int, channel: int, listeners: Sequence[int]) -> Child:
+    """Start the web process with these descriptors open, and no others but standard error.
+    `checkpoint` is that of the file in state/checkpoint_file.py."""
+    descriptors = (checkpoint, channel, *listeners)
     # -P: never import from the working directory.
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", PROGRAM, str(channel), *map(str, listeners)],
-        pass_fds=(channel, *listeners),
+        [sys.executable, "-P", "-m", PROGRAM, *map(str, descriptors)],
+        pass_fds=descriptors,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         start_new_session=True,

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
-from slabmon.daemon.spawn import Spawner, spawn
+from slabmon.daemon.spawn import Spawner
 from slabmon.daemon.web_process import WebProcess
 from slabmon.runtime.channel import Started
 from slabmon.runtime.event_loop import EventLoop
@@ -45,7 +45,7 @@ class Supervisor:
         listeners: Sequence[socket.socket],
         on_command: Callable[[WebProcess, bytes], None],
         on_processes: Callable[[Sequence[int]], object],
-        spawner: Spawner = spawn,
+        spawner: Spawner,
     ) -> None:
         self._loop = loop
         self._settings = settings

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import json
 import mmap
-import struct
 import zlib
 from typing import Any
 
 from slabmon.kernel.bpf import syscall
+from slabmon.state.slots import HEAD, checksum, head
 
 BYTES = 1 << 20
 _SLOT = BYTES // 2
 _ELEMENT = 4096
-_HEAD = struct.Struct("<QII")  # sequence number, length, CRC-32 of number and payload
 
 
 class RecordTooLarge(ValueError):
@@ -59,25 +58,19 @@ class StateRecord:
     def write(self, document: dict[str, Any]) -> None:
         """Replace the document. Raises RecordTooLarge, and then the old one stays."""
         payload = zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 1)
-        if len(payload) > _SLOT - _HEAD.size:
-            raise RecordTooLarge(f"{len(payload)} bytes, {_SLOT - _HEAD.size} at most")
+        if len(payload) > _SLOT - HEAD.size:
+            raise RecordTooLarge(f"{len(payload)} bytes, {_SLOT - HEAD.size} at most")
         self._number += 1
         start = self._number % 2 * _SLOT
         with self._mapped() as memory:
-            memory[start + _HEAD.size : start + _HEAD.size + len(payload)] = payload
-            _HEAD.pack_into(
-                memory, start, self._number, len(payload), _checksum(self._number, payload)
-            )
+            memory[start + HEAD.size : start + HEAD.size + len(payload)] = payload
+            memory[start : start + HEAD.size] = head(self._number, payload)
 
 
 def _slot(memory: mmap.mmap, index: int) -> tuple[int, bytes] | None:
     start = index * _SLOT
-    number, length, check = _HEAD.unpack_from(memory, start)
-    payload = memory[start + _HEAD.size : start + _HEAD.size + length]
-    if not number or length > _SLOT - _HEAD.size or check != _checksum(number, payload):
+    number, length, check = HEAD.unpack_from(memory, start)
+    payload = memory[start + HEAD.size : start + HEAD.size + length]
+    if not number or length > _SLOT - HEAD.size or check != checksum(number, payload):
         return None
     return number, payload
-
-
-def _checksum(number: int, payload: bytes) -> int:
-    return zlib.crc32(payload, number & 0xFFFFFFFF)

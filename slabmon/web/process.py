@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The web process: it handles everything clients send, and holds no privilege.
 
-The collector starts it with the file descriptors of the channel and of the listening sockets. It
-imports, reads its configuration, drops its privileges, and only then serves.
+The collector starts it with the file descriptors of what verdicts have watched, of the channel and
+of the listening sockets. It imports, reads its configuration, drops its privileges, and only then
+serves.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from slabmon.runtime.tuning import (
     raise_gc_threshold,
     release_memory,
 )
+from slabmon.state.checkpoint_file import CheckpointFile
 from slabmon.store.settings import HistorySettings
 from slabmon.web.app import make_app
 from slabmon.web.feeds import history_writer
@@ -54,7 +56,8 @@ def main(arguments: list[str]) -> int:
     name_process("slabmon-web")
     # Errors of clients are counted, not logged: clients could fill the log.
     logging.getLogger("tornado.general").setLevel(logging.ERROR)
-    channel, *listeners = (socket.socket(fileno=int(number)) for number in arguments)
+    checkpoint = CheckpointFile(int(arguments[0]))
+    channel, *listeners = (socket.socket(fileno=int(number)) for number in arguments[1:])
     config = WebConfig()
     try:
         settings = ProcessSettings.unpack(_line(channel))
@@ -75,7 +78,7 @@ def main(arguments: list[str]) -> int:
         channel.sendall(Started(config.files, str(error), error.exit_code).pack())
         return error.exit_code
     channel.sendall(Started(config.files, tls=tls is not None).pack())
-    asyncio.run(serve(context, settings.history, tls, channel, listeners))
+    asyncio.run(serve(context, settings.history, checkpoint, tls, channel, listeners))
     return 0
 
 
@@ -103,6 +106,7 @@ def _line(channel: socket.socket) -> bytes:
 async def serve(
     context: Context,
     history_settings: HistorySettings,
+    checkpoint: CheckpointFile,
     tls: ssl.SSLContext | None,
     channel: socket.socket,
     listeners: list[socket.socket],
@@ -117,6 +121,8 @@ async def serve(
     context.past = context.history = history = history_writer.HistoryWriter(
         history_settings, readings
     )
+    # Before it listens: the first answer has the verdicts that the last process gave.
+    await context.live.resume(checkpoint, readings)
     works = (history.run(), context.live.keep(readings), _release_memory())
     tasks = [asyncio.create_task(work) for work in works]
     server = Server(make_app(context), context.connections, context.settings, tls)

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from slabmon.daemon.spawn import spawn
 from slabmon.daemon.supervisor import Supervisor
 from slabmon.daemon.web_process import WebProcess
-from slabmon.runtime.channel import Answer
+from slabmon.runtime.channel import WANTED, Answer
 from slabmon.runtime.event_loop import EventLoop
 from slabmon.runtime.figures import DaemonFigures
 from slabmon.store.codec import encode
@@ -36,6 +39,7 @@ class FakeCollector:
             sock.bind(str(local))
             sock.listen()
             self._listeners.append(sock)
+        self.checkpoint = os.memfd_create("checkpoint")
         self.loop = EventLoop()
         self.supervisor = Supervisor(
             self.loop,
@@ -43,10 +47,13 @@ class FakeCollector:
             self._listeners,
             lambda *command: self.behave(*command),
             lambda _: None,
+            partial(spawn, self.checkpoint),
         )
         self._thread = threading.Thread(target=self._run)
 
     def answer(self, process: WebProcess, command: bytes) -> None:
+        if command == WANTED:
+            return
         supervisor = self.supervisor
         figures = DaemonFigures(
             web_restarts=supervisor.restarts,
@@ -75,6 +82,7 @@ class FakeCollector:
         assert not self._thread.is_alive()
         for sock in self._listeners:
             sock.close()
+        os.close(self.checkpoint)
         self.loop.close()
 
 

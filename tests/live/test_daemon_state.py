@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 from slabmon.daemon.supervisor import CHECK_SECONDS, SILENT_CHECKS
 from slabmon.views.window import POINT_SECONDS
+from tests.live.collector import wait_for
 from tests.live.daemon import PINS, Daemon
 from tests.live.kernel import left_behind, ours
 from tests.live.workload import messages
@@ -81,6 +83,43 @@ def test_the_next_daemon_takes_over_from_an_orphaned_web_process_at_once(daemon:
     assert time.monotonic() - begun < 3 + first_start
     assert daemon.scrape()["slabmon_up"] == 1
     assert "ending web process" in daemon.log()
+
+
+def web_process(daemon: Daemon) -> int:
+    assert daemon.process is not None
+    pid = daemon.process.pid
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+
+def has_changed(path: Path, since: float) -> bool:
+    return path.stat().st_mtime > since
+
+
+def test_what_verdicts_have_watched_goes_on_whoever_is_killed(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    file, watched = tmp_path / "lock.verdicts", "slabmon_leak_observed_seconds"
+    daemon.start()
+    last = daemon.scrape()
+    for restarts, everyone in ((1, False), (0, False), (0, True)):
+        wait_for(partial(has_changed, file, time.time()))
+        if restarts:
+            os.kill(web_process(daemon), signal.SIGKILL)
+            new = daemon.scrape_until("slabmon_web_restarts_total", restarts)
+        else:
+            web = web_process(daemon)
+            daemon.signal(signal.SIGKILL)
+            if everyone:
+                os.kill(web, signal.SIGKILL)
+            daemon.wait()
+            daemon.start()
+            new = daemon.scrape()
+        assert new[watched] > last[watched]
+        last = new
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait() == 0
+    assert not file.exists()
+    assert "verdicts" not in daemon.log()
 
 
 @contextmanager

@@ -107,14 +107,15 @@ def test_it_has_no_privilege(guarded: FakeCollector) -> None:
 
 def test_nothing_is_open_but_its_sockets_and_its_channel(collector: FakeCollector) -> None:
     assert wait_for(lambda: up(collector))
-    # Beside the standard ones: two listeners, the channel, and the event loop's epoll and the
-    # pair that wakes it.
-    wait_for(lambda: len(descriptors(collector.pid)) <= 9)  # the connection just used is closed
+    # Beside the standard ones: the file of verdicts, two listeners, the channel, and the event
+    # loop's epoll and the pair that wakes it.
+    wait_for(lambda: len(descriptors(collector.pid)) <= 10)  # the connection just used is closed
     found = descriptors(collector.pid)
     assert (found.pop(0), found.pop(1)) == ("/dev/null", "/dev/null")
     assert found.pop(2) == os.readlink("/proc/self/fd/2"), "where log lines go"
     kinds = sorted(re.sub(r"\d+", "N", name) for name in found.values())
-    assert kinds == ["anon_inode:[eventpoll]"] + ["socket:[N]"] * 5
+    verdicts = "/memfd:checkpoint (deleted)"
+    assert kinds == [verdicts, "anon_inode:[eventpoll]", *["socket:[N]"] * 5]
     ours = set(descriptors(os.getpid()).values())
     shared = [name for name in found.values() if name.startswith("socket:") and name in ours]
     assert len(shared) == 2, "the listeners"

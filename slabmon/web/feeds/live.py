@@ -16,10 +16,12 @@ from slabmon.base.clock import boottime
 from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
 from slabmon.memory.growth import UncountedHistory
+from slabmon.state.checkpoint_file import CheckpointFile
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.chart_history import STEP_SECONDS, ChartHistory
 from slabmon.views.window import Window, WindowBuilder
 from slabmon.web.feeds.readings import Now, ReadingSource
+from slabmon.web.feeds.verdict_state import VerdictState
 
 # Pages share a window for this long, and rates cover at least this long.
 SHARED_SECONDS = 3.0
@@ -56,10 +58,11 @@ class PageMoment:
 
 
 class LiveViews:
-    """The windows of one web process; they end with it."""
+    """The windows of one web process. They end with it; what verdicts have watched need not."""
 
     def __init__(self) -> None:
         self._judge = Observer()
+        self._state: VerdictState | None = None
         self._history = WindowBuilder(VIEWS.values(), self._judge)
         self.hour = ChartHistory(VIEWS.values())
         self.uncounted = UncountedHistory()
@@ -71,6 +74,13 @@ class LiveViews:
         self._cpu: tuple[float, float] | None = None  # monotonic time, CPU seconds until then
         self._own: tuple[float | None, int | None] = (None, None)
         self._callers: tuple[Window | None, Mapping[str, float]] = (None, {})
+
+    async def resume(self, file: CheckpointFile, source: ReadingSource) -> None:
+        """Have verdicts go on where they were saved last, with a reading of now, and save them to
+        this file from then on."""
+        self._state = VerdictState(file, self._judge)
+        self._state.restore()
+        await self._renew(source)
 
     async def moment(self, source: ReadingSource) -> PageMoment | str:
         """Return the present moment, or why there is none."""
@@ -143,6 +153,8 @@ class LiveViews:
             self.uncounted.add(now.reading.snapshot.memory)
         self._own = self._cost(now)
         self._at = now.reading.at
+        if self._state is not None:
+            self._state.save()
 
     def _cost(self, now: Now) -> tuple[float | None, int | None]:
         figures, before = now.figures, self._cpu

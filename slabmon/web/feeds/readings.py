@@ -200,7 +200,7 @@ class Channel:
 
     async def first(self) -> None:
         """Wait for the first answer, however long the collector takes to start."""
-        await (self._under_way or self._ask(PLAIN)).answered
+        await (self._under_way or self._ask(DETAILED)).answered
 
     def _ask(self, command: bytes) -> PendingRequest:
         answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -96,7 +96,12 @@ class Host:
     def run(self, *rounds: Callable[[], object]) -> None:
         """Run the daemon: these rounds of work, then SIGTERM."""
         self.tracker.rounds = list(rounds)
-        Daemon(self.config, self.read, self.spawner).run()
+
+        def spawn(checkpoint: int, channel: int, listeners: Sequence[int]) -> FakeChild:
+            os.fstat(checkpoint)  # it is open
+            return self.spawner(channel, listeners)
+
+        Daemon(self.config, self.read, spawn).run()
 
     def messages(self) -> list[str]:
         """Return what the service manager was sent."""
