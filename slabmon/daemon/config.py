@@ -18,6 +18,7 @@ from slabmon.daemon.census_settings import ScheduleSettings
 from slabmon.daemon.options import OPTIONS, TABLES, Option
 from slabmon.kernel.settings import Settings
 from slabmon.runtime.budget import BudgetSettings
+from slabmon.runtime.files import open_regular
 from slabmon.runtime.logs import LogSettings
 from slabmon.state.settings import StateSettings
 from slabmon.store.settings import HistorySettings
@@ -70,7 +71,7 @@ def load(path: Path | None, flags: Mapping[str, str]) -> Config:
 def read_file(path: Path) -> dict[str, Any]:
     """Return the values in a file, by option key. Raises UsageError."""
     try:
-        with path.open("rb") as file:
+        with open(open_regular(path), "rb") as file:
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
             raise UsageError(f"{path} exceeds 1 MiB; this is not a configuration file")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detects that a file has changed, and replaces files as a whole."""
+"""Opens files without blocking, detects that one has changed, and replaces them as a whole."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
@@ -19,6 +20,19 @@ def identity(path: str) -> Identity:
     except (OSError, ValueError):
         return ()
     return status.st_mtime_ns, status.st_ino, status.st_dev, status.st_size
+
+
+def open_regular(path: str | Path) -> int:
+    """Return a descriptor that reads a file. Raises OSError, of what is no regular file too: to
+    open a FIFO would block until it has a writer."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    raise OSError(errno.EINVAL, "not a regular file")
 
 
 def write_whole(path: Path, content: bytes) -> None:

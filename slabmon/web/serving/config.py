@@ -7,9 +7,7 @@ Anything unknown or contradictory is a UsageError that names the key.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import msgspec
 
 from slabmon.base.errors import UsageError
 from slabmon.base.escape import escape
-from slabmon.runtime.files import Identity, identity
+from slabmon.runtime.files import Identity, identity, open_regular
 
 _MAX_BYTES = 1 << 20
 # Cost 16 is the limit: 2^16 rounds take seconds, and one thread checks for all clients.
@@ -134,10 +132,7 @@ def load(path: Path) -> WebConfig:
 
 def _read(path: Path) -> bytes:
     try:
-        # Opening a FIFO would block until there is a writer.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError("not a regular file")
+        with open(open_regular(path), "rb") as file:
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"cannot read it: {error.strerror}") from error

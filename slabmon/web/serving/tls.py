@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 
 from slabmon.base.errors import UsageError
+from slabmon.runtime.files import open_regular
 from slabmon.web.serving.config import REQUIRED, TlsConfig
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def _load_certificate(context: ssl.SSLContext, tls: TlsConfig) -> None:
 def _readable(path: str, key: str) -> None:
     if path:
         try:
-            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+            os.close(open_regular(path))
         except (OSError, ValueError) as error:
             raise UsageError(f"tls_server_config.{key}: {path}: {_reason(error)}") from error
 

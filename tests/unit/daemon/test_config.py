@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,9 @@ def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
         load(tmp_path / "absent.toml", {})
     with pytest.raises(UsageError, match="directory"):
         load(tmp_path, {})
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UsageError, match=r"cannot read .*/fifo: not a regular file"):
+        load(tmp_path / "fifo", {})
 
 
 def test_a_file_that_is_not_utf8_is_a_usage_error(tmp_path: Path) -> None:

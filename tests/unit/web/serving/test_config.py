@@ -229,11 +229,14 @@ def test_what_openssl_refuses_is_named(authority: Authority, tmp_path: Path) -> 
     certificate, key = authority.issue("server")
     _, other = authority.issue("other")
     (tmp_path / "not").write_text("not PEM")
+    os.mkfifo(tmp_path / "fifo")
     files = f"cert_file: {certificate}, key_file: {key}"
     for text, word in (
         (f"{{cert_file: {certificate}, key_file: {other}}}", str(other)),
         (f"{{cert_file: {tmp_path / 'not'}, key_file: {key}}}", "PEM"),
         (f"{{cert_file: {tmp_path / 'absent'}, key_file: {key}}}", "cert_file"),
+        (f"{{cert_file: {tmp_path / 'fifo'}, key_file: {key}}}", "cert_file"),
+        (f"{{cert_file: {certificate}, key_file: {tmp_path / 'fifo'}}}", "not a regular file"),
         (
             f"{{{files}, client_auth_type: RequireAndVerifyClientCert, client_ca_file: "
             f"{tmp_path / 'not'}}}",
