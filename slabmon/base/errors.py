@@ -14,6 +14,10 @@ class UsageError(SlabmonError):
     exit_code = 2
 
 
+class DamagedSnapshot(UsageError):
+    """One snapshot of a recording or a history cannot be read; others may be."""
+
+
 class PermissionDenied(SlabmonError):
     """The process lacks a privilege."""
 

@@ -17,6 +17,7 @@ from slabmon.cli.source_options import (
     open_nearest,
     open_source,
     refuse_elsewhere,
+    warn_of_damage,
 )
 from slabmon.export.leaks import to_dict, to_text
 from slabmon.kernel.exact_filter import Filter
@@ -100,12 +101,15 @@ def _replayed(options: argparse.Namespace) -> Document:
 
     if options.connect is not None:
         raise UsageError("--connect and --replay cannot be combined; use one of them")
-    observer = _observer()
+    observer, damaged = _observer(), dict[float, str]()
     with Recording(options.replay) as recording:
         recording.span()  # raises if it has no snapshots
         count = len(recording.times())
-        for moment in track(recording.between(), count, "judging"):
+        for moment in track(recording.between(damaged=damaged), count, "judging"):
             observer.add(moment.snapshot)
+    if len(damaged) == count:
+        raise UsageError(damaged[min(damaged)])
+    warn_of_damage(damaged)
     return to_dict(observer.assess(), options.share)
 
 

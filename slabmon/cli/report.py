@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
 from slabmon.cli.snapshot import seconds
-from slabmon.cli.source_options import add_connect, add_replay, open_nearest, take_times
+from slabmon.cli.source_options import (
+    add_connect,
+    add_replay,
+    open_nearest,
+    take_times,
+    warn_of_damage,
+)
 from slabmon.kernel.settings import Settings
 from slabmon.runtime.files import write_whole
 from slabmon.runtime.progress import track
@@ -179,7 +185,10 @@ def _recorded(options: argparse.Namespace, source: RecordingSource) -> ReportPer
     from slabmon.report.selection import of_past
 
     period = of_past(source, f"recording {options.replay}", options.start, options.end)
-    return replace(period, leaks=judged(source, period.now)) if options.format == "html" else period
+    if options.format == "html":
+        period = replace(period, leaks=judged(source, period.now, period.damaged))
+    warn_of_damage(period.damaged)
+    return period
 
 
 def _of_daemon(options: argparse.Namespace, daemon: DaemonSource) -> ReportPeriod:
@@ -203,6 +212,7 @@ def _of_daemon(options: argparse.Namespace, daemon: DaemonSource) -> ReportPerio
             TimedSnapshot(present.taken, present),
             DAEMON_SECONDS,
         )
+        warn_of_damage(period.damaged)
     else:
         history = growth_history()
         if options.seconds is None:

@@ -7,7 +7,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,14 @@ def refuse_elsewhere(options: argparse.Namespace, *names: str) -> None:
                 f"--{name.replace('_', '-')} configures a local session and cannot be combined "
                 f"with --{source}; use one of them"
             )
+
+
+def warn_of_damage(damaged: Mapping[float, str]) -> None:
+    """Say how many snapshots of a past were left out because they cannot be read, and why the first
+    was."""
+    if damaged:
+        count = "a snapshot was" if len(damaged) == 1 else f"{len(damaged)} snapshots were"
+        sys.stderr.write(f"slabmon: warning: {count} left out: {damaged[min(damaged)]}\n")
 
 
 def open_source(options: argparse.Namespace, settings: Settings) -> SnapshotSource:

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 _MOST = 10
 
 
-def judged(past: Past, now: TimedSnapshot) -> Document | None:
+def judged(past: Past, now: TimedSnapshot, damaged: dict[float, str]) -> Document | None:
     """Return the assessment at a recorded time, or None for a host so large that it would take too
-    long."""
-    assessment = lookback.judged(past, now, lambda times: track(times, len(times), "judging"))
+    long. `damaged`: see lookback.readable()."""
+    assessment = lookback.judged(
+        past, now, damaged, lambda times: track(times, len(times), "judging")
+    )
     return None if assessment is None else to_dict(assessment)
 
 

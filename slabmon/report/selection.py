@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slabmon.analysis.delta import is_reset
 from slabmon.base.errors import UsageError
 from slabmon.base.parse import moment, show_moment
 from slabmon.runtime.progress import track
-from slabmon.sources import Past
+from slabmon.sources import MAX_TIMES, Past
+from slabmon.sources.lookback import readable
 from slabmon.sources.read_limit import ReadLimit
 from slabmon.store.recording import TimedSnapshot
 from slabmon.views.catalogue import VIEWS
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 GROWING = ("caches", "sites", "devices")
 MAX_POINTS = 60
 _READ_LIMIT = ReadLimit(MAX_POINTS, 400_000, 4)
+_LAST_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class ReportPeriod:
     """The extent of a report: the moment `now` or, with `before`, the change since then.
 
     `window` ends now and begins with the known history. `origin` names the source. `leaks` holds
-    the verdicts, None if there are none.
+    the verdicts, None if there are none. `damaged` says why snapshots were left out, by Unix time.
     """
 
     origin: str
@@ -39,6 +41,7 @@ class ReportPeriod:
     before: TimedSnapshot | None
     window: Window
     leaks: Document | None = None
+    damaged: dict[float, str] = field(default_factory=dict)
 
 
 def of_past(
@@ -51,11 +54,12 @@ def of_past(
 ) -> ReportPeriod:
     """Return the period that --from and --to select (None: not given).
 
-    Without `end` it ends at `present`, or at the last recorded moment. Without `start` the window
-    begins at most `reach` seconds earlier. Raises UsageError if a time lies outside the history
-    or the two moments cannot be compared.
+    Without `end` it ends at `present`, or at the last moment that can be read. Without `start` the
+    window begins at most `reach` seconds earlier. Raises UsageError if a time lies outside the
+    history or the two moments cannot be compared.
     """
     first, last = past.span()
+    damaged: dict[float, str] = {}
 
     def chosen(text: str) -> TimedSnapshot:
         time = moment(text, last)
@@ -67,12 +71,21 @@ def of_past(
             )
         return past.at(time)
 
-    now = (present or past.at(last)) if end is None else chosen(end)
+    now = (present or _last(past, last, damaged)) if end is None else chosen(end)
     before = None if start is None else chosen(start)
     if before is not None:
         check_pair(before, now)
     begin = max(first, now.time - reach) if before is None else before.time
-    return ReportPeriod(origin, now, before, _window(past, begin, now))
+    window = _window(past, begin, now, damaged)
+    return ReportPeriod(origin, now, before, window, damaged=damaged)
+
+
+def _last(past: Past, last: float, damaged: dict[float, str]) -> TimedSnapshot:
+    """Return the last snapshot of the last hour that can be read. Raises DamagedSnapshot if none
+    can."""
+    times = past.times(last - _LAST_SECONDS, last, MAX_TIMES)
+    recorded = next(readable(past, reversed(times), damaged), None)
+    return past.at(last) if recorded is None else recorded
 
 
 def check_pair(before: TimedSnapshot, now: TimedSnapshot) -> None:
@@ -89,11 +102,11 @@ def check_pair(before: TimedSnapshot, now: TimedSnapshot) -> None:
         )
 
 
-def _window(past: Past, begin: float, now: TimedSnapshot) -> Window:
+def _window(past: Past, begin: float, now: TimedSnapshot, damaged: dict[float, str]) -> Window:
     history = growth_history()
     times = past.times(begin, now.time, _READ_LIMIT.points(now.snapshot))
-    for time in track(times, len(times), "reading the past"):
-        history.add(past.at(time).snapshot)
+    for recorded in readable(past, track(times, len(times), "reading the past"), damaged):
+        history.add(recorded.snapshot)
     return history.add(now.snapshot)
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Header of a daemon's answer about the past: the Unix time at which the snapshot was taken.
 TIME_HEADER = "Slabmon-Time"
+# Status of the answer about a snapshot of the past that is damaged.
+DAMAGED_STATUS = 410
 MAX_TIMES = 1000  # of a daemon's history in one answer
 
 
@@ -55,7 +57,8 @@ class Past(Protocol):
         ...
 
     def at(self, time: float) -> TimedSnapshot:
-        """Return the last snapshot not after this Unix time (else the first), and its time."""
+        """Return the last snapshot not after this Unix time (else the first), and its time. Raises
+        DamagedSnapshot if only this one cannot be read."""
         ...
 
     def times(self, start: float, end: float, most: int) -> list[float]:

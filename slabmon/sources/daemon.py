@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote, urlsplit
 
-from slabmon.base.errors import PermissionDenied, UsageError
+from slabmon.base.errors import DamagedSnapshot, PermissionDenied, UsageError
 from slabmon.base.escape import escape
-from slabmon.sources import MAX_TIMES, TIME_HEADER
+from slabmon.sources import DAMAGED_STATUS, MAX_TIMES, TIME_HEADER
 
 if TYPE_CHECKING:
     from slabmon.census.model import Census
@@ -262,6 +262,8 @@ class DaemonSource:
             if answer.status == 503:
                 after = answer.headers.get("Retry-After", "")
                 raise NotReady(message, float(after) if re.fullmatch(_DIGITS, after) else math.inf)
+            if answer.status == DAMAGED_STATUS:
+                raise DamagedSnapshot(message)
             raise UsageError(message)
         return answer.headers, body
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
-from slabmon.base.errors import SlabmonError
+from slabmon.base.errors import DamagedSnapshot, SlabmonError
 from slabmon.export.leaks import SHARE, from_dict
 from slabmon.leaks.observer import Observer
 from slabmon.sources import Past, SnapshotSource
@@ -31,20 +31,36 @@ def past_of(source: SnapshotSource) -> Past | None:
     return cast(Past, source) if hasattr(source, "at") else None
 
 
-def fill(history: WindowBuilder, past: Past, end: float) -> None:
-    """Add the snapshots before a Unix time, as far back as a window reaches."""
-    points = WINDOW.points(past.at(end).snapshot)
-    for moment in past.times(end - WINDOW_SECONDS, end, points):
-        history.add(past.at(moment).snapshot)
+def readable(
+    past: Past, times: Iterable[float], damaged: dict[float, str]
+) -> Iterator[TimedSnapshot]:
+    """Yield the snapshots of these times. Why one cannot be read is put into `damaged`, by time."""
+    for moment in times:
+        try:
+            recorded = past.at(moment)
+        except DamagedSnapshot as error:
+            damaged[moment] = str(error)
+            continue
+        yield recorded
+
+
+def fill(history: WindowBuilder, past: Past, now: TimedSnapshot) -> None:
+    """Add the snapshots before a moment, as far back as a window reaches, except damaged ones."""
+    times = past.times(now.time - WINDOW_SECONDS, now.time, WINDOW.points(now.snapshot))
+    for recorded in readable(past, times, {}):
+        history.add(recorded.snapshot)
 
 
 def fill_present(history: WindowBuilder, source: SnapshotSource) -> None:
     """Begin a window that ends now with what a daemon knows of the minutes before: its history or,
     if it keeps none, the window of its page."""
+    from slabmon.store.recording import TimedSnapshot
+
     past = past_of(source)
     try:
         if past is not None:
-            fill(history, past, source.snapshot().taken)
+            now = source.snapshot()
+            fill(history, past, TimedSnapshot(now.taken, now))
     except SlabmonError:
         with suppress(SlabmonError):  # of an earlier version
             if isinstance(source, DaemonSource):
@@ -52,16 +68,21 @@ def fill_present(history: WindowBuilder, source: SnapshotSource) -> None:
 
 
 def judged(
-    past: Past, now: TimedSnapshot, follow: Callable[[list[float]], Iterable[float]] = iter
+    past: Past,
+    now: TimedSnapshot,
+    damaged: dict[float, str],
+    follow: Callable[[list[float]], Iterable[float]] = iter,
 ) -> Assessment | None:
     """Return an assessment from the hour before a moment, None on hosts so large that it would take
-    too long. `follow` passes the times on while they are read, to show progress."""
+    too long. `damaged`: see readable(). `follow` passes the times on while they are read, to show
+    progress."""
     points = JUDGED.points(now.snapshot)
     if points == JUDGED.least:
         return None
     observer = Observer()
-    for moment in follow(past.times(now.time - JUDGED_SECONDS, now.time, points)):
-        observer.add(past.at(moment).snapshot)
+    times = follow(past.times(now.time - JUDGED_SECONDS, now.time, points))
+    for recorded in readable(past, times, damaged):
+        observer.add(recorded.snapshot)
     return observer.assess()
 
 
@@ -97,6 +118,6 @@ def assessment(past: Past, at: float | None) -> Assessment | None:
     try:
         if isinstance(past, DaemonSource):
             return from_dict(past.leaks(SHARE, at))
-        return None if at is None else judged(past, past.at(at))
+        return None if at is None else judged(past, past.at(at), {})
     except SlabmonError:
         return None

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from slabmon.base.errors import PermissionDenied, UsageError
+from slabmon.base.errors import DamagedSnapshot, PermissionDenied, UsageError
 from slabmon.base.escape import escape
 from slabmon.model import Snapshot
 from slabmon.store import codec
@@ -91,10 +91,7 @@ class Recording:
         try:
             yield
         except (sqlite3.Error, OverflowError, TypeError, UnicodeError) as error:
-            # A column of a damaged table can hold any type, strict or not, and SQLite quotes values
-            # in its messages.
-            reason = escape(str(error).encode("utf-8", "backslashreplace"))
-            raise UsageError(f"recording {self.path}: {reason}") from error
+            raise UsageError(f"recording {self.path}: {_reason(error)}") from error
 
     @contextmanager
     def _transaction(self, kind: str = "DEFERRED") -> Iterator[None]:
@@ -201,15 +198,27 @@ class Recording:
                 return row[0], row[1]
         raise UsageError(f"recording {self.path} is empty")
 
-    def between(self, start: float = -math.inf, end: float = math.inf) -> Iterator[TimedSnapshot]:
+    def between(
+        self,
+        start: float = -math.inf,
+        end: float = math.inf,
+        damaged: dict[float, str] | None = None,
+    ) -> Iterator[TimedSnapshot]:
         """Yield the snapshots from `start` to `end`, both included, by time, except those that
-        retention deletes meanwhile."""
+        retention deletes meanwhile. Why one cannot be read is put into `damaged` by its Unix time;
+        without that it is an error."""
         for number, time in self._rows(start, end):
             with self._transaction():
                 exists = "SELECT 1 FROM snapshots WHERE id = ?"
                 if self._database.execute(exists, (number,)).fetchone() is None:
                     continue
-                snapshot = self._snapshot(number, time)
+                try:
+                    snapshot = self._snapshot(number, time)
+                except DamagedSnapshot as error:
+                    if damaged is None:
+                        raise
+                    damaged[time / 1000] = str(error)
+                    continue
             yield snapshot
 
     def _snapshot(self, number: int, time: int) -> TimedSnapshot:
@@ -219,12 +228,19 @@ class Recording:
 
     @contextmanager
     def _damage(self, number: int) -> Iterator[None]:
-        """Turn errors of a snapshot's content into UsageError."""
-        with self._errors():
-            try:
-                yield
-            except (ValueError, codec.BadSnapshot) as error:
-                raise UsageError(f"recording {self.path}, snapshot {number}: {error}") from error
+        """Turn errors of a snapshot's content, and of its pages, into DamagedSnapshot."""
+        try:
+            yield
+        except (
+            ValueError,
+            TypeError,
+            OverflowError,
+            codec.BadSnapshot,
+            sqlite3.DatabaseError,
+        ) as error:
+            raise DamagedSnapshot(
+                f"recording {self.path}, snapshot {number}: {_reason(error)}"
+            ) from error
 
     def _chain(self, number: int) -> Iterator[bytes]:
         """Yield the encoded snapshots that build on one another up to this id.
@@ -255,3 +271,9 @@ class Recording:
         if row is None:
             raise ValueError("a snapshot it builds on is missing")
         return row
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's text as one printable line: a column of a damaged table can hold any type,
+    strict or not, and SQLite quotes values in its messages."""
+    return escape(str(error).encode("utf-8", "backslashreplace"))

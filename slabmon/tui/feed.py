@@ -203,7 +203,7 @@ class Feed:
             fill_present(self._history, self._source)
         elif self._past is not None:
             with contextlib.suppress(SlabmonError):  # not every daemon keeps history
-                fill(self._history, self._past, moment)
+                fill(self._history, self._past, self._past.at(moment))
 
     def _new_history(self) -> WindowBuilder:
         return WindowBuilder(VIEWS.values(), self._judge or Observer())

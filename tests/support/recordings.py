@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,3 +44,11 @@ def record(path: Path, count: int, retention: Retention | None = None) -> Path:
         for number in range(count):
             writer.append(moment(number), START + number * STEP)
     return path
+
+
+def damage(path: Path, number: int) -> None:
+    """Damage one snapshot of a recording, and with it the later ones of its group."""
+    database = sqlite3.connect(path)
+    with database:
+        database.execute("UPDATE snapshots SET data = x'00' WHERE id = ?", (number,))
+    database.close()

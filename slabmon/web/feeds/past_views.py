@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from slabmon.base.errors import DamagedSnapshot
 from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
 from slabmon.model import Snapshot
@@ -62,10 +64,13 @@ class PastViews:
         async def make(now: TimedSnapshot) -> Window:
             history = WindowBuilder(VIEWS.values(), NoJudge())
             # Rates cover the last interval before, as they did then.
-            before = await self.snapshot(past, now.time - 0.001, attrgetter("time"), client=client)
             points = WINDOW.points(now.snapshot)
-            times = past.times(now.time - WINDOW_SECONDS, now.time, points)
-            await self._each(past, {*times, before, now.time}, history.add, client)
+            times = {*past.times(now.time - WINDOW_SECONDS, now.time, points), now.time}
+            with suppress(DamagedSnapshot):
+                times.add(
+                    await self.snapshot(past, now.time - 0.001, attrgetter("time"), client=client)
+                )
+            await self._each(past, times, history.add, client)
             return history.add(now.snapshot)
 
         window: Window = await self._once("window", past, time, client, lambda now: now.time, make)
@@ -141,11 +146,14 @@ class PastViews:
         work: Callable[[Snapshot], object],
         client: str,
     ) -> None:
+        """Call `work` with the snapshots of these times; those that are damaged are left out."""
+
         def add(recorded: TimedSnapshot) -> None:
             work(recorded.snapshot)
 
         for time in sorted(times):
-            await self.snapshot(past, time, add, client=client, patience=_PIECE_SECONDS)
+            with suppress(DamagedSnapshot):
+                await self.snapshot(past, time, add, client=client, patience=_PIECE_SECONDS)
 
     async def _once(
         self,

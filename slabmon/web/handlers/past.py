@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tornado.web import HTTPError
 
-from slabmon.base.errors import SlabmonError, UsageError
+from slabmon.base.errors import DamagedSnapshot, SlabmonError, UsageError
 from slabmon.base.escape import escape
 from slabmon.base.parse import moment
 from slabmon.export.leaks import SHARE, to_dict
 from slabmon.export.text import to_json
 from slabmon.model import Snapshot
-from slabmon.sources import MAX_TIMES, TIME_HEADER
+from slabmon.sources import DAMAGED_STATUS, MAX_TIMES, TIME_HEADER
 from slabmon.store import codec
 from slabmon.web.feeds.readings import Now
 from slabmon.web.handlers.base import Handler
@@ -40,14 +40,14 @@ class PastHandler(Handler):
     """Base of all handlers with an `at` parameter."""
 
     async def recalled(self, work: Awaitable[T]) -> T:
-        """Await work on the past. Raises HTTPError 404 if there is no such past, 503 if too many
-        requests wait for theirs."""
+        """Await work on the past. Raises HTTPError 404 if there is no such past, 410 if it is
+        damaged, 503 if too many requests wait for theirs."""
         try:
             return await work
         except TimeoutError:
             raise HTTPError(503, reason="too many concurrent history requests") from None
-        except UsageError:
-            raise
+        except DamagedSnapshot as error:
+            raise HTTPError(DAMAGED_STATUS, reason=_reason(error)) from error
         except SlabmonError as error:
             raise HTTPError(404, reason=_reason(error)) from error
 

@@ -26,8 +26,8 @@ export async function get(path, asked) {
   } catch {
     throw new Gone("slabmon does not answer");
   }
-  if (answer.status === 400 || answer.status === 404) {
-    throw new Refused(text.trim().replace(/^\d+ /, ""), answer.status === 404);
+  if ([400, 404, 410].includes(answer.status)) {
+    throw new Refused(text.trim().replace(/^\d+ /, ""), answer.status !== 400);
   }
   if (!answer.ok) throw new Gone(`slabmon answers ${text.trim() || answer.status}`);
   return JSON.parse(text);

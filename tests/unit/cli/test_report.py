@@ -20,7 +20,7 @@ from slabmon.runtime import listeners
 from slabmon.sources.daemon import DaemonSource
 from slabmon.sources.live import LiveSource
 from tests.support.builders import window_of
-from tests.support.recordings import moment, record
+from tests.support.recordings import damage, moment, record
 
 
 class Kernel:
@@ -184,6 +184,24 @@ def test_a_moment_that_is_not_the_last(slabs: str, tmp_path: Path) -> None:
     path = tmp_path / "out.folded"
     assert run("--replay", slabs, "--to", "-100", "--format", "folded", "-o", str(path)) == 0
     assert path.read_text()
+
+
+@pytest.mark.usefixtures("kernel")
+def test_damaged_snapshots_are_left_out_and_counted(
+    slabs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(Path(slabs), 25)  # and what builds on it, to the end
+    path = tmp_path / "out.html"
+    assert run("--replay", slabs, "-o", str(path)) == 0
+    assert "grew in the last 3m50s" in path.read_text()
+    error = capsys.readouterr().err
+    assert error.startswith(f"slabmon: warning: 6 snapshots were left out: recording {slabs}, ")
+    assert error.count("\n") == 1
+    assert run("--replay", slabs, "--to", "-10s", "-o", str(path)) == 2
+    assert "snapshot 29: " in capsys.readouterr().err
+    damage(Path(slabs), 1)
+    assert run("--replay", slabs, "-o", str(path)) == 2
+    assert "snapshot 30: " in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("kernel")

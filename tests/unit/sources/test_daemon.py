@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
+from slabmon.base.errors import DamagedSnapshot, PermissionDenied, SlabmonError, UsageError
 from slabmon.export.census import to_json
 from slabmon.model import Snapshot
 from slabmon.sources.daemon import DaemonSource, NotReady
+from slabmon.sources.lookback import readable
 from slabmon.store import codec
 from slabmon.views import window_past
 from tests.support.builders import window_of
@@ -177,6 +178,19 @@ def test_a_wrong_answer_is_one_clear_error_and_the_next_can_be_right(
         assert url(daemon) in str(refused.value)
         daemon.answers = right
         assert_same(source.snapshot(), full())
+
+
+def test_one_damaged_snapshot_of_the_past_is_told_from_other_errors(daemon: Tcp) -> None:
+    with DaemonSource(url(daemon)) as source:
+        daemon.answers = (410, "text/plain", b"410 recording x, snapshot 7: no\n", None)
+        with pytest.raises(DamagedSnapshot, match="snapshot 7: no"):
+            source.at(0)
+        damaged: dict[float, str] = {}
+        assert not list(readable(source, [1.0, 2.0], damaged))
+        assert list(damaged) == [1.0, 2.0]
+        daemon.answers = (404, "text/plain", b"404 no history\n", None)
+        with pytest.raises(UsageError, match="no history"):
+            list(readable(source, [1.0], damaged))
 
 
 def test_the_past_is_asked_for(daemon: Tcp) -> None:

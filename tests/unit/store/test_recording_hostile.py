@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slabmon.base.errors import SlabmonError, UsageError
+from slabmon.base.errors import DamagedSnapshot, SlabmonError, UsageError
 from slabmon.store import codec
 from slabmon.store.compression import pack, unpack
 from slabmon.store.recording import Recording
-from slabmon.store.writer import RecordingWriter
-from tests.support.recordings import START, STEP, moment, record
+from slabmon.store.writer import CHAIN, RecordingWriter
+from tests.support.recordings import START, STEP, damage, moment, noisy, record
 from tests.support.snapshots import show_everything
 
 if sys.version_info >= (3, 14):
@@ -243,3 +243,37 @@ def test_a_limit_on_what_is_unpacked(path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("slabmon.store.compression.MAX_BYTES", len(ENCODED) - 1)
     with Recording(path) as found, pytest.raises(UsageError, match="claims to hold"):
         found.at(START)
+
+
+def test_one_damaged_snapshot_and_what_builds_on_it_are_left_out_on_request(
+    path: Path,
+) -> None:
+    damage(path, 5)
+    group = range(5, CHAIN + 1)
+    with Recording(path) as found:
+        with pytest.raises(DamagedSnapshot, match="snapshot 5: "):
+            list(found.between())
+        damaged: dict[float, str] = {}
+        shown = [moment.time for moment in found.between(damaged=damaged)]
+        assert list(damaged) == [START + (number - 1) * STEP for number in group if number <= COUNT]
+        assert sorted([*shown, *damaged]) == found.times()
+        with pytest.raises(DamagedSnapshot):
+            found.at(START + 4 * STEP)
+        with pytest.raises(DamagedSnapshot):
+            list(found.steps(START + 4 * STEP))
+
+
+def test_a_damaged_page_of_one_snapshot_is_that_snapshots(path: Path) -> None:
+    """SQLite finds it when it follows the chain of overflow pages."""
+    with RecordingWriter(path) as writer:
+        writer.append(noisy(COUNT), START + COUNT * STEP)
+    data = path.read_bytes()
+    with Recording(path) as found:
+        raw = found._database.execute("SELECT data FROM snapshots ORDER BY id DESC").fetchone()[0]
+    # The head of the overflow page is the number of the next one.
+    page = next(at for at in range(0, len(data), PAGE) if raw[4000:4400] in data[at : at + PAGE])
+    path.write_bytes(data[:page] + b"\xff" * 4 + data[page + 4 :])
+    with Recording(path) as found:
+        assert found.at(START).time == START
+        with pytest.raises(DamagedSnapshot, match="malformed"):
+            found.at(START + COUNT * STEP)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import urllib.request
@@ -30,7 +29,7 @@ from slabmon.web.serving.access import Access
 from slabmon.web.serving.config import WebConfig
 from slabmon.web.settings import WebSettings
 from tests.support.censuses import TAKEN
-from tests.support.recordings import START, STEP, moment, record
+from tests.support.recordings import START, STEP, damage, moment, record
 from tests.support.snapshots import assert_same
 
 COUNT = 70
@@ -87,9 +86,7 @@ class Replay(AsyncHTTPTestCase):
         assert page["view"]["note"].startswith("census of ")
 
     def test_a_damaged_moment_is_told_and_passed(self) -> None:
-        with sqlite3.connect(self.path) as database:
-            database.execute("UPDATE snapshots SET data = x'00' WHERE id = 5")
-        database.close()
+        damage(self.path, 5)
         assert self.get("/readyz").code == 200
         self.replay.clock.seek(START + 10 * STEP)
         assert self.get("/readyz").code == 503

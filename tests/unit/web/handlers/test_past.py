@@ -35,7 +35,7 @@ from slabmon.web.serving.config import WebConfig
 from slabmon.web.settings import ProcessSettings, WebSettings
 from tests.support.censuses import rich
 from tests.support.memory import TOTAL, reading, scan
-from tests.support.recordings import START, STEP, moment, record
+from tests.support.recordings import START, STEP, damage, moment, record
 from tests.support.snapshots import assert_same
 
 
@@ -226,6 +226,20 @@ class Answers(AsyncHTTPTestCase):
             assert sum(rows.values()) + document["unaccounted_bytes"] == TOTAL
             assert ("kernel_pages" in rows) == kernel_pages
             assert document["host"]["release"] == plain.host.release
+
+    def test_a_damaged_snapshot_is_named_and_others_are_answered_without_it(self) -> None:
+        damage(self.path, 3)  # and what builds on it
+        self.writer._opened().append(moment(7), START + 7 * STEP)
+        for path in ("snapshot", "leaks", "census", "memory", "table", "chart", "table.csv"):
+            answer = self.get(f"/api/v1/{path}?at={START + 3 * STEP}")
+            assert answer.code == 410, path
+            assert b"slabs.db, snapshot 4: " in answer.body
+        leaks = json.loads(self.get(f"/api/v1/leaks?at={START + 7 * STEP}").body)
+        assert leaks["observed_seconds"] > 2 * STEP  # a pause counts less
+        shown = json.loads(self.get(f"/api/v1/table?at={START + 7 * STEP}").body)
+        assert "growth over 1m10s" in shown["header"]["facts"][3]["help"]
+        chart = json.loads(self.get(f"/api/v1/chart?view=caches&at={START + 7 * STEP}").body)
+        assert len(chart["times"]) == 3
 
     def test_past_and_age_exclude_each_other(self) -> None:
         self.writer._opened()
