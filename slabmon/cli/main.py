@@ -14,6 +14,9 @@ from slabmon import __version__
 from slabmon.base.errors import NeedsRoot, SlabmonError
 from slabmon.cli import streams
 
+# What write() fails with on a full disk, beyond a quota or a limit of size, and on a broken disk.
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
 
 class Parser(argparse.ArgumentParser):
     """argparse with slabmon's error line."""
@@ -75,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 usage or bad input, 3 permission, 4
-    unsupported host, 70 internal error."""
+    unsupported host, 70 internal error or output that cannot be written."""
     streams.prepare()
     options = argparse.Namespace()
     try:
@@ -108,8 +111,8 @@ def describe(error: Exception) -> tuple[int, str]:
         return error.exit_code, f"{error}{_instead_of_root()}"
     if isinstance(error, SlabmonError):
         return error.exit_code, str(error)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return 70, "cannot write the output: no space left on device"
+    if isinstance(error, OSError) and error.filename is None and error.errno in _CANNOT_WRITE:
+        return 70, f"cannot write the output: {os.strerror(error.errno).lower()}"
     if isinstance(error, OSError) and error.errno == errno.EBADF and streams.output_is_closed():
         return 70, "cannot write the output: standard output is closed"
     return (

@@ -107,6 +107,17 @@ def test_closed_streams_are_not_taken_for_other_files(recording: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_limit_of_file_sizes_is_no_bug(recording: str, tmp_path: Path) -> None:
+    command = f"ulimit -f 0; exec {sys.executable} -m slabmon leaks --replay {recording}"
+    with (tmp_path / "output").open("wb") as output:
+        done = subprocess.run(
+            ["sh", "-c", command], stdout=output, stderr=subprocess.PIPE, check=False, timeout=90
+        )
+    assert done.returncode == 70
+    assert done.stderr == b"slabmon: error: cannot write the output: file too large\n"
+
+
+@pytest.mark.slow
 def test_help_that_cannot_be_written_is_an_error_of_one_line() -> None:
     done = shell("--help >/dev/full")
     assert done.returncode == 70
