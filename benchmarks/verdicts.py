@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPU time and memory of the verdict engine on a large host: 10,000 call sites, 1,000 caches,
+"""CPU time and state of the verdict engine on a large host: 10,000 call sites, 1,000 caches,
 5,000 devices, 100,000 tracked objects of which one in a hundred is replaced between readings.
 
 A benchmark, not a test: `make bench-verdicts`.
@@ -7,13 +7,13 @@ A benchmark, not a test: `make bench-verdicts`.
 
 from __future__ import annotations
 
-import pickle
 import sys
 import time
 from dataclasses import replace
 
 import numpy as np
 
+from slabmon.leaks import checkpoint
 from slabmon.leaks.observer import Observer
 from slabmon.model import Snapshot
 from tests.support.snapshots import synthetic
@@ -41,7 +41,8 @@ def later(base: Snapshot, number: int, rng: np.random.Generator) -> Snapshot:
 
 
 def main() -> int:
-    """Print median and longest CPU time of a reading with its assessment, and memory."""
+    """Print median and longest CPU time of a reading with its assessment, and the size of what is
+    kept for the next process, with the CPU time of saving and restoring it."""
     rng = np.random.default_rng(7)
     base = synthetic()
     observer = Observer()
@@ -56,8 +57,15 @@ def main() -> int:
         f"reading median {np.median(milliseconds):6.1f} ms, longest {milliseconds.max():6.1f} ms\n"
     )
     assessment = observer.assess()
-    size = len(pickle.dumps(observer.__dict__)) / 2**20
-    sys.stdout.write(f"state   {size:6.1f} MiB, the last snapshot included\n")
+    begin = time.process_time()
+    state = checkpoint.pack(observer)
+    packed = time.process_time()
+    checkpoint.restore(Observer(), state)
+    saving, restoring = 1e3 * (packed - begin), 1e3 * (time.process_time() - packed)
+    sys.stdout.write(
+        f"state   {len(state) / 2**20:6.1f} MiB, saved in {saving:.1f} ms, restored in "
+        f"{restoring:.1f} ms\n"
+    )
     sys.stdout.write(f"series  {assessment.series} tests, {assessment.left_out} left out\n")
     return 0
 

@@ -98,7 +98,7 @@ class Host:
         self.tracker.rounds = list(rounds)
 
         def spawn(checkpoint: int, channel: int, listeners: Sequence[int]) -> FakeChild:
-            os.fstat(checkpoint)  # it is open
+            self.checkpoint = checkpoint
             return self.spawner(channel, listeners)
 
         Daemon(self.config, self.read, spawn).run()
@@ -169,6 +169,12 @@ def test_the_web_process_gets_the_sockets_and_the_settings(host: Host) -> None:
     assert ports[0] > 0
     settings = ProcessSettings.unpack(host.spawner.last.settings())
     assert settings.max_series == 3000
+
+
+def test_what_verdicts_have_watched_is_left_for_the_next_process_of_the_service(host: Host) -> None:
+    host.config = replace(host.config, state=replace(host.config.state, keep=True))
+    host.run(lambda: os.pwrite(host.checkpoint, b"watched", 0))
+    assert Path(f"{host.lock}.verdicts").read_bytes() == b"watched"
 
 
 def test_an_error_of_the_web_process_ends_the_start(host: Host) -> None:
