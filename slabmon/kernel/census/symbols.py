@@ -5,7 +5,7 @@ objects hold."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +25,6 @@ _LARGEST_IMAGE = 1 << 29  # bytes, of the kernel or a module
 _PIECE = 1 << 13  # addresses looked at at once
 _GAP = 3  # words in a table that are not functions; more end it
 _MARKS = ("__start_", "__stop_", "__init")  # edges of sections, not variables
-_FREED = ("__init_begin", "__init_end")
 _IMAGE = ("Kernel code", "Kernel rodata", "Kernel data", "Kernel bss")
 _CONSTANTS = _IMAGE[:2]  # on arm64 they are part of the code
 _UNITS = 256  # of constants, read at once
@@ -96,10 +95,11 @@ class _Index:
 
 
 class Symbols:
-    """Symbols of the running kernel. `image` is where the kernel lies, `text` its functions, both
-    [start, end), `constants` what it never writes to, most tables of functions among it, `freed`
-    what the kernel gave back after it started (free_initmem()). `data` are symbols of variables,
-    which a kernel lists only with CONFIG_KALLSYMS_ALL."""
+    """Symbols of the running kernel. `image` is where the kernel lies, `text` its functions,
+    `constants` what it never writes to, most tables of functions among it, all [start, end).
+    `parts` are the image's parts of /proc/iomem: what is between them was given back after the
+    start (free_initmem(), free_kernel_image_pages()) and holds anything. `data` are symbols of
+    variables, which a kernel lists only with CONFIG_KALLSYMS_ALL."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Symbols:
         text: tuple[int, int],
         data: Tables,
         constants: tuple[int, int] = (0, 0),
-        freed: tuple[int, int] = (0, 0),
+        parts: Sequence[tuple[int, int]] = (),
     ) -> None:
         self._functions = _Index(functions)
         self._data = _Index(data)
@@ -121,7 +121,7 @@ class Symbols:
         self._text = text
         self._constants = constants
         self._uses: tuple[U64, I64] | None = None  # functions in constants, and how often each
-        self._freed = freed
+        self._parts = parts
         self._ranges = [image]
         edges = [
             table.address(end)
@@ -166,8 +166,8 @@ class Symbols:
         ranges = []
         for module, edges in self._data_ranges.items():
             if module is None:
-                (start, end), (text, end_of_text) = self._ranges[0], self._text
-                ranges += [(start, text), (end_of_text, end)]
+                _, end_of_text = self._text
+                ranges += [(max(start, end_of_text), end) for start, end in self._parts]
             else:
                 ranges.append(edges)
         pages = [
@@ -175,9 +175,7 @@ class Symbols:
             for start, end in ranges
             if start < end < start + _LARGEST_IMAGE
         ]
-        units = np.unique(np.concatenate([np.zeros(0, np.uint64), *pages]))
-        freed, end = self._freed
-        return units[(units < freed) | (units >= end)]
+        return np.unique(np.concatenate([np.zeros(0, np.uint64), *pages]))
 
     def variables(self, addresses: U64) -> Iterator[tuple[Symbol, I64]]:
         """Yield the variables that these addresses are in, and the rows of the addresses."""
@@ -266,17 +264,17 @@ def _common_name(names: Sequence[str]) -> str:
     return f"{prefix[: prefix.rfind('_') + 1] or prefix}*"
 
 
-def image_range(iomem: str, start: int, names: Collection[str] = _IMAGE) -> tuple[int, int]:
-    """Return where the kernel's image is mapped, which starts at `start`, as far as its last part
-    of these names, from /proc/iomem."""
-    spans = []
+def image_parts(iomem: str, start: int) -> dict[str, tuple[int, int]]:
+    """Return where the parts of the kernel's image, which starts at `start`, are mapped, by their
+    names in /proc/iomem: [start, end)."""
+    parts = {}
     for line in iomem.splitlines():
         span, _, name = line.strip().partition(" : ")
         if name in _IMAGE:
-            first, end = (int(number, 16) for number in span.split("-"))
-            spans.append((first, end + 1, name))
-    last = max((end for _, end, name in spans if name in names), default=0)
-    return start, max(start, start + last - min((first for first, _, _ in spans), default=last))
+            first, last = (int(number, 16) for number in span.split("-"))
+            parts[name] = (first, last + 1)
+    offset = start - min((first for first, _ in parts.values()), default=0)
+    return {name: (first + offset, end + offset) for name, (first, end) in parts.items()}
 
 
 def read(iomem: str, path: Path = Path("/proc/kallsyms")) -> Symbols:
@@ -287,14 +285,17 @@ def read(iomem: str, path: Path = Path("/proc/kallsyms")) -> Symbols:
     edges = core.find(("_text", "_stext", "_etext"))
     start = min((edges[name] for name in ("_text", "_stext") if name in edges), default=0)
     end_of_text = edges.get("_etext", start)
-    freed = variables.find(_FREED)
+    parts = image_parts(iomem, start)
     return Symbols(
         _tables(core, modules),
-        image=image_range(iomem, start),
+        image=(start, max((end for _, end in parts.values()), default=start)),
         text=(start, end_of_text),
-        constants=(end_of_text, image_range(iomem, start, _CONSTANTS)[1]),
+        constants=(
+            end_of_text,
+            max((end for name, (_, end) in parts.items() if name in _CONSTANTS), default=start),
+        ),
         data=_tables(variables, of_modules),
-        freed=(freed.get(_FREED[0], 0), freed.get(_FREED[1], 0)),
+        parts=tuple(parts.values()),
     )
 
 

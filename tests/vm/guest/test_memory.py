@@ -15,6 +15,7 @@ from tests.vm.guest import planted as module
 
 MOST_UNACCOUNTED = 0.02
 WITHIN = 0.01
+TRIES = 4
 CPU_SECONDS = 900  # emulated, beside other guests
 KERNEL_PAGES = ("order0", "order2", "order3")
 
@@ -68,12 +69,18 @@ def test_a_host_at_rest_leaves_little_unaccounted() -> None:
 @pytest.mark.usefixtures("planted")
 def test_planted_memory_is_in_its_rows() -> None:
     """It is there before slabmon is started a second time. The kernel keeps an empty chunk of
-    per-CPU memory after it is freed, so the other ledger is one of before."""
-    empty = ledger()
-    held = module.memory("hold")
-    assert all(held.values())
-    full = ledger()
-    assert not any(module.memory("drop").values())
+    per-CPU memory after it is freed, so the other ledger is one of before. Others allocate and free
+    pages meanwhile: one of several tries must be undisturbed."""
+    for _ in range(TRIES):
+        empty = ledger()
+        held = module.memory("hold")
+        assert all(held.values())
+        full = ledger()
+        assert not any(module.memory("drop").values())
+        more = {number: order(full, number) - order(empty, number) for number in (2, 3)}
+        planted_blocks = {number: held[f"order{number}"] for number in more}
+        if more == pytest.approx(planted_blocks, rel=WITHIN):
+            break
 
     planted = [row for row in full["vmalloc"] if row["module"] == module.NAME]
     assert [(row["symbol"], row["areas"], row["bytes"]) for row in planted] == [
@@ -91,9 +98,7 @@ def test_planted_memory_is_in_its_rows() -> None:
     others = by_others(full) - by_others(empty)
     assert grown["vmalloc"] - others == pytest.approx(held["vmalloc"], rel=WITHIN)
     assert grown["percpu"] == pytest.approx(held["percpu"], rel=WITHIN)
-    for number in (2, 3):
-        more = order(full, number) - order(empty, number)
-        assert more == pytest.approx(held[f"order{number}"], rel=WITHIN)
+    assert more == pytest.approx(planted_blocks, rel=WITHIN)
     assert abs(full["unaccounted_bytes"]) <= MOST_UNACCOUNTED * full["total_bytes"]
 
 

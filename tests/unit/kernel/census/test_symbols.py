@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from slabmon.kernel.census.symbols import Symbol, Symbols, image_range
+from slabmon.kernel.census.contents import UNIT
+from slabmon.kernel.census.symbols import Symbol, Symbols, image_parts, read
 from slabmon.kernel.symbols.kallsyms import parse
 from tests.support.slab_memory import SparseMemory
 
@@ -75,24 +78,49 @@ def test_a_function_is_named_itself(symbols: Symbols) -> None:
     assert found == {AT["timerfd_poll"]: Symbol("timerfd_poll", None, function=True)}
 
 
+X86 = """
+100000-8ffffff : System RAM
+  1000000-1fff123 : Kernel code
+  2000000-27fffff : Kernel rodata
+  2800000-2bfffff : Kernel data
+  3000000-30fffff : Kernel bss
+"""
+ARM64 = "  1000000-1ffffff : Kernel code\n  2800000-2bfffff : Kernel data\n"
+
+
+def test_where_the_parts_of_the_image_lie() -> None:
+    assert image_parts(X86, TEXT) == {
+        "Kernel code": (TEXT, TEXT + 0xFFF124),
+        "Kernel rodata": (TEXT + 0x1000000, TEXT + 0x1800000),
+        "Kernel data": (TEXT + 0x1800000, TEXT + 0x1C00000),
+        "Kernel bss": (TEXT + 0x2000000, TEXT + 0x2100000),
+    }
+    assert image_parts(ARM64, TEXT) == {
+        "Kernel code": (TEXT, TEXT + 0x1000000),
+        "Kernel data": (TEXT + 0x1800000, TEXT + 0x1C00000),
+    }
+    assert image_parts("100000-8ffffff : System RAM\n", TEXT) == {}
+
+
 @pytest.mark.parametrize(
-    ("iomem", "expected"),
+    ("iomem", "end_of_text", "parts"),
     [
         (
-            "100000-8ffffff : System RAM\n  1000000-1ffffff : Kernel code\n"
-            "  2000000-27fffff : Kernel rodata\n  2800000-2bfffff : Kernel data\n",
-            ((TEXT, TEXT + 0x1C00000), (TEXT, TEXT + 0x1800000)),
+            X86,
+            0xFFF124,
+            [(0x1000000, 0x1C00000), (0x2000000, 0x2100000)],
         ),
-        (
-            "  1000000-1ffffff : Kernel code\n  2800000-2bfffff : Kernel data\n",
-            ((TEXT, TEXT + 0x1C00000), (TEXT, TEXT + 0x1000000)),
-        ),
-        ("100000-8ffffff : System RAM\n", ((TEXT, TEXT), (TEXT, TEXT))),
+        (ARM64, 0x1000, [(0x1000, 0x1000000), (0x1800000, 0x1C00000)]),
     ],
-    ids=["x86", "arm64", "none"],
+    ids=["x86", "arm64"],
 )
-def test_where_the_image_lies(
-    iomem: str, expected: tuple[tuple[int, int], tuple[int, int]]
+def test_variables_are_looked_for_in_parts_of_the_image_alone(
+    tmp_path: Path, iomem: str, end_of_text: int, parts: list[tuple[int, int]]
 ) -> None:
-    constants = image_range(iomem, TEXT, ("Kernel code", "Kernel rodata"))
-    assert (image_range(iomem, TEXT), constants) == expected
+    """What is between them holds what others allocated since."""
+    symbols = [(0, "T _text"), (0, "T _stext"), (end_of_text, "T _etext")]
+    symbols += [(0x1800000 + 64 * number, f"D variable{number}") for number in range(300)]
+    path = tmp_path / "kallsyms"
+    path.write_text("".join(f"{TEXT + at:016x} {name}\n" for at, name in symbols))
+    units = {TEXT + at for start, end in parts for at in range(start, end, UNIT)}
+    assert set(read(iomem, path).data_units().tolist()) == units
