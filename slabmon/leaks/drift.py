@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slabmon.base.arrays import F64
+from slabmon.base.arrays import F64, median
 
 BLOCKS = 24
 MIN_BLOCKS = 12
@@ -99,7 +99,7 @@ def theil_sen(levels: F64) -> float:
     """Return the median of the slopes between all pairs of levels, per block (Sen, J. American
     Statistical Association 63, 1968). One burst does not move it."""
     first, second = np.triu_indices(len(levels), 1)
-    return float(np.median((levels[second] - levels[first]) / (second - first)))
+    return median((levels[second] - levels[first]) / (second - first))
 
 
 class GrowthRate(NamedTuple):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from slabmon.base.arrays import F64
+from slabmon.base.arrays import F64, median
 from slabmon.base.format import bytes_text, duration
 from slabmon.leaks.attribution import Attribution, attribute_growth, attribute_unreclaimable
 from slabmon.leaks.dismissals import (
@@ -217,7 +217,7 @@ class ExhaustionWatch:
         if not self._moments:
             return False
         steps = np.diff(self._moments)
-        usual = max(_LONGEST_USUAL, float(np.median(steps)) if len(steps) else 0.0)
+        usual = max(_LONGEST_USUAL, median(steps) if len(steps) else 0.0)
         return not 0 <= now - self._moments[-1] <= PAUSE * usual
 
     def _take(self, now: float, levels: Mapping[Amount, float]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from slabmon.base.arrays import F64, I64, Bool
+from slabmon.base.arrays import F64, I64, Bool, median
 from slabmon.leaks.drift import BLOCKS
 from slabmon.leaks.finding import Kind
 from slabmon.leaks.survivors import AgedFlow, AgedObjects
@@ -119,7 +119,7 @@ class Stretch:
         which growth was watched. A fall stays whole, since memory that was freed has not leaked.
         """
         steps = np.diff(self.moments)
-        usual = float(np.median(steps)) if len(steps) else 0.0
+        usual = median(steps) if len(steps) else 0.0
         pauses = np.flatnonzero(steps > PAUSE * usual)
         if not len(pauses):
             return self
