@@ -270,8 +270,8 @@ def test_a_damaged_page_of_one_snapshot_is_that_snapshots(path: Path) -> None:
     data = path.read_bytes()
     with Recording(path) as found:
         raw = found._database.execute("SELECT data FROM snapshots ORDER BY id DESC").fetchone()[0]
-    # The head of the overflow page is the number of the next one.
-    page = next(at for at in range(0, len(data), PAGE) if raw[4000:4400] in data[at : at + PAGE])
+    # An overflow page is the number of the next one, and a part of the snapshot.
+    page = next(at for at in range(0, len(data), PAGE) if data[at + 4 : at + PAGE] in raw)
     path.write_bytes(data[:page] + b"\xff" * 4 + data[page + 4 :])
     with Recording(path) as found:
         assert found.at(START).time == START
