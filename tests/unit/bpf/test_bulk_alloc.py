@@ -211,6 +211,15 @@ def test_callers_flags_and_caches_have_slots_of_their_own(open_native: Open) -> 
     assert sorted(np.bincount(native.reader.samples()["slot"]).tolist())[-4:] == [17, 18, 19, 20]
 
 
+def test_all_gfp_bits_of_a_request_are_those_of_its_slot(open_native: Open) -> None:
+    native = open_native()
+    cache = with_cache(native)
+    for bit in range(32):
+        native.bulk_alloc(cache, objects(1), gfp=1 << bit)
+    flags = [request >> 32 for request in allocations(native).gfp_size_key.tolist()]
+    assert sorted(flags) == [1 << bit for bit in range(32)]
+
+
 def test_each_cpu_counts_for_itself(open_native: Open) -> None:
     native = open_native()
     cache = with_cache(native)

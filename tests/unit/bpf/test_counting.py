@@ -11,7 +11,6 @@ import pytest
 
 from slabmon.kernel.bpf.layout import CONSTANTS
 from slabmon.kernel.planning.plan import make_plan
-from slabmon.kernel.probe.gfp import STABLE_BITS
 from slabmon.kernel.settings import Settings
 from slabmon.kernel.tables.lanes import Allocations, sum_allocations
 from tests.support.hosts import KERNELS, facts
@@ -294,8 +293,15 @@ def test_nested_events_count_in_lanes_of_their_own(open_native: Open) -> None:
     assert native.reader.losses()["nesting"] == 1
 
 
-def test_gfp_bits_of_the_request_are_those_of_the_event(open_native: Open) -> None:
-    native = open_native()
-    native.kmalloc(SITE, 0, 70, 96, 1 << STABLE_BITS["ACCOUNT"] | GFP_KERNEL)
-    (request,) = allocations(native).gfp_size_key.tolist()
-    assert request >> 32 == 0x400CC0
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_all_gfp_bits_of_a_request_are_those_of_its_slot(open_native: Open, kernel: str) -> None:
+    native = open_native(kernel, nodes=1, kfunc_get_cache=1)
+    cache = native.cache(b"kmalloc-96", 96)
+    native.slab(OBJECTS, 1 << 20, cache)
+    for bit in range(32):
+        native.kmalloc(SITE, 0, 70, 96, 1 << bit)
+        native.cache_alloc(SITE, OBJECTS, cache, 1 << bit)
+    sums = allocations(native)
+    flags = [request >> 32 for request in sums.gfp_size_key.tolist()]
+    assert sorted(flags) == sorted([1 << bit for bit in range(32)] * 2)
+    assert set((sums.count + sums.failed).tolist()) == {1}
