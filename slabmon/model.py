@@ -188,6 +188,17 @@ class GfpClass:
 
 
 @dataclass(frozen=True)
+class GfpModifier:
+    """Allocations whose callers asked with one modifier (base/gfp.py). Those with several count in
+    each of their rows, so that rows do not add up to the total."""
+
+    name: Text
+    allocs: Int
+    allocated_bytes: Int
+    failed: Int
+
+
+@dataclass(frozen=True)
 class SizeBucket:
     """kmalloc requests of at most `le` bytes and more than the previous bucket's `le`.
 
@@ -239,7 +250,7 @@ class Tracked:
     CLOCK_MONOTONIC, so that ages leave out the time for which the host was suspended. `stack` is a
     key of `stacks` (negative: none), whose frames are ordered outermost last. `stacks` and
     `cgroups` (paths by id) are empty unless requested. `gfp_class` names the class of each value of
-    `gfp`.
+    `gfp`, `gfp_modifiers` its modifiers (in recordings before format 6 it is empty).
     """
 
     cache: I64
@@ -257,6 +268,7 @@ class Tracked:
     stacks: Mapping[Int, tuple[Text, ...]]
     cgroups: Mapping[Int, Text]
     gfp_class: Mapping[Int, Text]
+    gfp_modifiers: Mapping[Int, tuple[Text, ...]] = field(default_factory=dict)
 
     @property
     def age(self) -> F64:
@@ -339,7 +351,8 @@ class FeatureState:
 @dataclass(frozen=True)
 class Snapshot:
     """All facts about one host at one instant. `census` is the last one taken until then, None if
-    there was none; its own `taken` says when."""
+    there was none; its own `taken` says when. `modifiers` lists the modifiers whose bits are known
+    on this host; it is empty in recordings before format 6."""
 
     host: Host
     tracking: Tracking
@@ -357,6 +370,7 @@ class Snapshot:
     stacked: Stacked = field(default_factory=Stacked)
     census: Census | None = None
     memory: MemoryReading | None = None
+    modifiers: tuple[GfpModifier, ...] = ()
 
     def without_census(self, reason: str) -> Snapshot:
         """Return this snapshot, saying why the last attempt at a census failed."""

@@ -61,6 +61,9 @@ def to_dict(snapshot: Snapshot, by: tuple[str, ...] = ()) -> dict[str, Any]:
     gfp = [_row(row) for row in snapshot.gfp]
     for row in gfp:
         row["class"] = row.pop("name")
+    modifiers = [_row(row) for row in snapshot.modifiers]
+    for row in modifiers:
+        row["modifier"] = row.pop("name")
     document = {
         "schema": SCHEMA,
         "host": _row(snapshot.host),
@@ -69,6 +72,7 @@ def to_dict(snapshot: Snapshot, by: tuple[str, ...] = ()) -> dict[str, Any]:
         "sites": _sites(snapshot),
         "devices": [_row(row) for row in snapshot.devices],
         "gfp": gfp,
+        "modifiers": modifiers,
         "sizes": [_row(row) for row in snapshot.sizes],
         "nodes": [_row(row) for row in snapshot.nodes],
         "pages": [_row(row) for row in snapshot.pages],

@@ -43,7 +43,7 @@ from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.cgroups import Cgroups
 from slabmon.kernel.probe.components import Components
 from slabmon.kernel.probe.facts import Facts, node_of_cpu
-from slabmon.kernel.probe.gfp import STABLE_BITS, classifier
+from slabmon.kernel.probe.gfp import STABLE_BITS, classifier, modifier_masks, modifiers_of
 from slabmon.kernel.probe.slabinfo import SlabDirectory
 from slabmon.kernel.programs import (
     ALLOCATION_EVENTS,
@@ -139,6 +139,7 @@ class Tracker:
         self._cgroups = cgroups
         self._gfp_bits = {**STABLE_BITS, **facts.gfp_bits}
         self._classify = classifier(facts.gfp_bits)
+        self._modifiers = modifier_masks(facts.gfp_bits)
         self._directory = CacheDirectory(facts.slab_flags)
         self._slab_directory = SlabDirectory()
         self._memory = MemoryReader(stack_bytes("OFF_TASK_STACK_AREA" in facts.offsets))
@@ -542,6 +543,7 @@ class Tracker:
             tracked=tracked,
             stacked=tables.stacked or Stacked(),
             memory=self._memory.read(),
+            modifiers=assemble.modifier_rows(rows, self._modifiers),
         )
 
     def forget_freed(self, cpu_seconds: float) -> int:
@@ -643,6 +645,7 @@ class Tracker:
         if stacked is not None:
             stacks = distinct(np.concatenate([samples["stack"], stacked.stack]))
             cgroups = distinct(samples["cgroup"]).tolist()
+        flags = distinct(rows.flags).tolist()
         tracked = Tracked(
             cache=name_of[rows.cache_of][row],
             site=rows.location_of[row],
@@ -658,7 +661,8 @@ class Tracker:
             stack=samples["stack"],
             stacks=self._stack_names.names(stacks.tolist(), self._module_generation),
             cgroups=self._cgroups.names(cgroups),
-            gfp_class={flags: self._classify(flags) for flags in distinct(rows.flags).tolist()},
+            gfp_class={value: self._classify(value) for value in flags},
+            gfp_modifiers={value: modifiers_of(value, self._modifiers) for value in flags},
         )
         return tracked, names
 

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from slabmon.base.fields import Host
+from slabmon.base.gfp import MODIFIERS
 from slabmon.kernel.bpf.layout import CONSTANTS
-from slabmon.kernel.probe.gfp import CLASSES, classifier
+from slabmon.kernel.probe.gfp import CLASSES, classifier, modifier_masks, modifiers_of
 from slabmon.leaks.observer import Observer
 from slabmon.model import (
     Cache,
     Device,
     FeatureState,
     GfpClass,
+    GfpModifier,
     Live,
     Mode,
     NodeUse,
@@ -124,7 +126,7 @@ def tracked(
     def column(name: str, dtype: str) -> np.ndarray:
         return np.array([getattr(thing, name) for thing in objects], dtype)
 
-    classify = classifier({})
+    classify, masks = classifier({}), modifier_masks({})
     numbers = {thing.cgroup for thing in objects}
     return Tracked(
         cache=column("cache", "i8"),
@@ -142,6 +144,7 @@ def tracked(
         stacks=dict(stacks or {}),
         cgroups={**{number: f"/{number}" for number in numbers}, **(cgroups or {})},
         gfp_class={thing.gfp: classify(thing.gfp) for thing in objects},
+        gfp_modifiers={thing.gfp: modifiers_of(thing.gfp, masks) for thing in objects},
     )
 
 
@@ -183,6 +186,10 @@ def snapshot(**fields: Any) -> Snapshot:
             device("", "loose", driver=None, module=None, slab_bytes=None),
         ),
         gfp=tuple(GfpClass(name, number, 64 * number, 0) for number, name in enumerate(CLASSES)),
+        modifiers=tuple(
+            GfpModifier(name, number, 64 * number, number % 3)
+            for number, name in zip((31, 17, 13, 11, 7, 5, 3, 2, 1, 0), MODIFIERS, strict=True)
+        ),
         sizes=(SizeBucket(64, 90, 5_000), SizeBucket(128, 13, 1_300)),
         nodes=(NodeUse(0, 60, 4_000), NodeUse(1, 43, 2_464)),
         pages=(PageOrder(0, "kernel", 5, 0, 1), PageOrder(0, None, 0, 4, 0)),

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GFP flags: classes by the composite flags of the kernel, from the bits of a request.
+"""GFP flags: classes by the composite flags of the kernel, and modifiers, from the bits of a
+request.
 
 Composites: include/linux/gfp_types.h. GFP_ATOMIC = HIGH|KSWAPD, GFP_NOWAIT = KSWAPD,
 GFP_NOIO = RECLAIM, GFP_NOFS = RECLAIM|IO, GFP_KERNEL = RECLAIM|IO|FS, GFP_USER = GFP_KERNEL|
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+
+from slabmon.base.gfp import MODIFIERS
 
 CLASSES = (
     "kernel",
@@ -77,3 +80,14 @@ def classifier(bits: Mapping[str, int]) -> Callable[[int], str]:
         return "other"
 
     return classify
+
+
+def modifier_masks(bits: Mapping[str, int]) -> dict[str, int]:
+    """Return the mask of each of MODIFIERS whose bit is known, for the bit numbers of a kernel."""
+    known = {**STABLE_BITS, **bits}
+    return {name: 1 << known[name.upper()] for name in MODIFIERS if name.upper() in known}
+
+
+def modifiers_of(flags: int, masks: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the modifiers in these flags, by their masks."""
+    return tuple(name for name, mask in masks.items() if flags & mask)

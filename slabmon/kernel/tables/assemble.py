@@ -24,6 +24,7 @@ from slabmon.model import (
     UNRESOLVED_CACHE,
     Cache,
     GfpClass,
+    GfpModifier,
     Live,
     NodeUse,
     PageOrder,
@@ -367,6 +368,16 @@ def gfp_rows(rows: SlotColumns) -> tuple[GfpClass, ...]:
     """Return counters by GFP class, all classes included."""
     columns = totals(rows.class_of, len(CLASSES), rows.count, rows.allocated, rows.failed)
     return tuple(GfpClass(*row) for row in zip(CLASSES, *columns, strict=True))
+
+
+def modifier_rows(rows: SlotColumns, masks: Mapping[str, int]) -> tuple[GfpModifier, ...]:
+    """Return counters by modifier, in the order of `masks`, the bit of each."""
+    result = []
+    for name, mask in masks.items():
+        having = rows.flags & np.uint64(mask) != 0
+        sums = (int(c[having].sum()) for c in (rows.count, rows.allocated, rows.failed))
+        result.append(GfpModifier(name, *sums))
+    return tuple(result)
 
 
 def size_rows(rows: SlotColumns) -> tuple[SizeBucket, ...]:

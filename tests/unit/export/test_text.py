@@ -74,6 +74,7 @@ CONTRACT: dict[str, dict[str, tuple[type, ...]]] = {
         "by_release": (list,),
     },
     "gfp": {"class": STR, "allocs": INT, "allocated_bytes": INT, "failed": INT},
+    "modifiers": {"modifier": STR, "allocs": INT, "allocated_bytes": INT, "failed": INT},
 }
 Fields = dict[str, tuple[type, ...]]
 SLABINFO: Fields = {
@@ -170,7 +171,7 @@ def test_json_is_one_line_of_ascii() -> None:
 
 
 def test_rows_of_one_kind_have_the_same_fields(document: dict[str, Any]) -> None:
-    for part in ("caches", "sites", "devices", "gfp"):
+    for part in ("caches", "sites", "devices", "gfp", "modifiers"):
         assert len({tuple(row) for row in document[part]}) == 1, part
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GFP flags as classes."""
+"""GFP flags as classes and modifiers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slabmon.kernel.probe.gfp import CLASSES, STABLE_BITS, bits_from_format, classifier
+from slabmon.base.gfp import MODIFIERS
+from slabmon.kernel.probe.gfp import (
+    CLASSES,
+    STABLE_BITS,
+    bits_from_format,
+    classifier,
+    modifier_masks,
+    modifiers_of,
+)
 
 DMA, HIGHMEM, DMA32, MOVABLE, RECLAIMABLE, HIGH, IO, FS, ZERO = (1 << bit for bit in range(9))
 DIRECT, KSWAPD, NOWARN, ACCOUNT = 0x400, 0x800, 0x2000, 0x400000
@@ -118,6 +126,29 @@ def test_bits_read_from_the_print_line_make_user_memory_visible() -> None:
     classify = classifier(bits_from_format(FORMAT_510))
     assert classify(GFP_KERNEL | 0x20000) == "user"
     assert classify(GFP_KERNEL | 0x20000 | HIGHMEM) == "highuser"
+
+
+# Of include/linux/gfp_types.h, and of no kernel.
+BITS_618 = {"RETRY_MAYFAIL": 14, "NOFAIL": 15, "NORETRY": 16, "COMP": 18}
+BITS_OTHER = {"RETRY_MAYFAIL": 13, "NOFAIL": 14, "NORETRY": 15, "COMP": 17, "NOWARN": 12}
+
+
+@pytest.mark.parametrize("bits", [BITS_618, BITS_OTHER])
+def test_each_modifier_is_the_bit_that_the_kernel_gives_it(bits: dict[str, int]) -> None:
+    masks = modifier_masks(bits)
+    assert tuple(masks) == MODIFIERS
+    known = {**STABLE_BITS, **bits}
+    for name, mask in masks.items():
+        assert mask == 1 << known[name.upper()]
+        assert modifiers_of(mask, masks) == (name,)
+    assert modifiers_of(GFP_KERNEL | MOVABLE, masks) == ()
+    assert modifiers_of(HIGH | KSWAPD | ZERO | masks["nofail"], masks) == ("zero", "high", "nofail")
+    assert modifiers_of((1 << 32) - 1, masks) == MODIFIERS
+
+
+def test_a_modifier_whose_bit_is_not_known_is_left_out() -> None:
+    unknown = {"noretry", "retry_mayfail", "nofail", "comp"}
+    assert tuple(modifier_masks({})) == tuple(name for name in MODIFIERS if name not in unknown)
 
 
 def test_stable_bits_are_those_of_the_kernel() -> None:

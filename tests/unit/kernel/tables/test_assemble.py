@@ -6,12 +6,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slabmon.kernel.probe.gfp import CLASSES, STABLE_BITS, classifier
+from slabmon.kernel.probe.gfp import CLASSES, STABLE_BITS, classifier, modifier_masks
 from slabmon.kernel.symbols.kallsyms import Location
 from slabmon.kernel.tables import assemble
 from slabmon.kernel.tables.caches import LARGE
 from slabmon.kernel.tables.lanes import sum_allocations, sum_frees
-from slabmon.model import Live, NodeUse, PageOrder
+from slabmon.model import GfpModifier, Live, NodeUse, PageOrder
 from tests.support.records import alloc_slots, free_slots, kmalloc
 from tests.support.tables import (
     DENTRY,
@@ -90,6 +90,20 @@ def test_page_events_are_rows_of_order_and_class() -> None:
     assert assemble.page_rows(None, classifier({})) == ()
 
 
+def test_an_allocation_counts_for_each_of_its_modifiers() -> None:
+    rows = read(
+        {**KMALLOC_ROW, "gfp_size_key": kmalloc(GFP_KERNEL | 0x100, 96), "count": 7},
+        {**KMALLOC_ROW, "gfp_size_key": kmalloc(GFP_ATOMIC | 0x100, 96), "count": 5, "failed": 3},
+        {"site": 2, "gfp_size_key": kmalloc(GFP_ATOMIC, 0), "cache": DENTRY, "count": 2},
+        KMALLOC_ROW,
+    )
+    assert assemble.modifier_rows(rows, {"high": 0x20, "zero": 0x100, "nofail": 0x8000}) == (
+        GfpModifier("high", 7, 5 * 96 + 2 * 192, 3),
+        GfpModifier("zero", 12, 12 * 96, 3),
+        GfpModifier("nofail", 0, 0, 0),
+    )
+
+
 def test_sites_that_resolve_alike_are_one_row() -> None:
     """Another generation of modules with the same module in it, for instance."""
     slots = sum_allocations(
@@ -122,7 +136,7 @@ SLOT = st.fixed_dictionaries(
         "gfp_size_key": st.sampled_from(
             [
                 kmalloc(f, b)
-                for f in (GFP_KERNEL, GFP_ATOMIC, 0, 0x11)
+                for f in (GFP_KERNEL, GFP_ATOMIC, 0, 0x11, 0x400DE0)
                 for b in (0, 96, 4096, 65_536)
             ]
         ),
@@ -155,6 +169,12 @@ def test_caches_sites_and_classes_add_up_to_the_same_totals(slots: list[Row]) ->
     nodes = assemble.node_rows([(0, rows)])
     assert sum(row.allocs for row in nodes) == wanted
     assert sum(row.allocated_bytes for row in nodes) == allocated
+    masks = modifier_masks({"COMP": 18})
+    for row in assemble.modifier_rows(rows, masks):
+        having = [slot for slot in slots if slot["gfp_size_key"] >> 32 & masks[row.name]]
+        assert row.allocs == sum(slot["count"] for slot in having)
+        assert row.failed == sum(slot["failed"] for slot in having)
+        assert row.allocated_bytes <= allocated
 
 
 def test_what_is_known_of_its_function_is_joined_by_place() -> None:
