@@ -17,11 +17,12 @@ import numpy as np
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from tornado.web import Application, RequestHandler
 
+from slabmon.base.gfp import MODIFIERS
 from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.kernel.probe.gfp import CLASSES
 from slabmon.leaks.finding import Assessment, Finding, Kind, Strength
-from slabmon.model import GfpClass, Live, Slabinfo, Snapshot
+from slabmon.model import GfpClass, GfpModifier, Live, Slabinfo, Snapshot
 from slabmon.runtime.budget import Cost
 from tests.support.builders import cache, device, site, snapshot
 from tests.support.figures import daemon_figures
@@ -117,6 +118,7 @@ class Host:
                 for i in range(self.devices)
             ),
             gfp=tuple(GfpClass(name, 1000 * step, 64_000 * step, 0) for name in CLASSES),
+            modifiers=tuple(GfpModifier(name, 1000 * step, 64_000 * step, 0) for name in MODIFIERS),
         )
 
     def _daemon(self, step: int) -> Daemon:

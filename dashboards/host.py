@@ -297,6 +297,14 @@ def _requests() -> list[Panel]:
             "gfp_allocated_bytes_total",
             legend="{{instance}} {{class}}",
         ),
+        *(
+            of_metric(title, metric, legend="{{instance}} {{modifier}}", width=8)
+            for title, metric in (
+                ("Allocations by GFP modifier", "gfp_modifier_allocations_total"),
+                ("Allocated bytes by GFP modifier", "gfp_modifier_allocated_bytes_total"),
+                ("Failed allocations by GFP modifier", "gfp_modifier_allocation_failures_total"),
+            )
+        ),
         bars(
             "Request sizes",
             about("request_size_bytes_bucket"),

@@ -467,6 +467,25 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
         ("class",),
         lambda s: (((row.name,), row.failed) for row in s.gfp),
     ),
+    _counter(
+        "gfp_modifier_allocations",
+        "Allocations by GFP modifier; one may have several, so that the sum is not the total.",
+        ("modifier",),
+        lambda s: (((row.name,), row.allocs) for row in s.modifiers),
+    ),
+    _counter(
+        "gfp_modifier_allocated_bytes",
+        "Bytes allocated by GFP modifier.",
+        ("modifier",),
+        lambda s: (((row.name,), row.allocated_bytes) for row in s.modifiers),
+        unit="bytes",
+    ),
+    _counter(
+        "gfp_modifier_allocation_failures",
+        "Allocations that returned NULL by GFP modifier.",
+        ("modifier",),
+        lambda s: (((row.name,), row.failed) for row in s.modifiers),
+    ),
     Metric(
         name="slabmon_request_size_bytes",
         kind=Type.HISTOGRAM,

@@ -7,12 +7,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from slabmon.base.gfp import MODIFIERS
 from slabmon.census.model import Certainty, OrphanObjects, OwnedObjects
 from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.kernel.probe.gfp import CLASSES
 from slabmon.leaks.finding import Assessment, Dismissal, Exhaustion, Finding, Kind, Strength
-from slabmon.model import GfpClass, Live, PageOrder, Slabinfo, Snapshot
+from slabmon.model import GfpClass, GfpModifier, Live, PageOrder, Slabinfo, Snapshot
 from slabmon.runtime.budget import Cost
 from tests.support import scraping
 from tests.support.builders import cache, device, site, snapshot
@@ -142,6 +143,7 @@ class SyntheticHost:
                 ),
             ),
             gfp=tuple(GfpClass(name, 1000 * n, 64_000 * n, 3 * n) for name in CLASSES),
+            modifiers=tuple(GfpModifier(name, 1000 * n, 64_000 * n, 3 * n) for name in MODIFIERS),
             sizes=tuple(replace(size, allocs=90 * n) for size in plain.sizes),
             nodes=tuple(replace(node, allocs=60 * n) for node in plain.nodes),
             pages=(PageOrder(0, "kernel", 5 * n, 0, 1), PageOrder(0, None, 0, 4 * n, 0)),
