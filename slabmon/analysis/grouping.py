@@ -18,7 +18,9 @@ from slabmon.base.escape import escape
 from slabmon.base.names import cache_family
 from slabmon.model import Live, Snapshot, Tracked
 
-NO_STACK = "[no stack]"
+NO_STACK, NO_MODIFIER, UNKNOWN_MODIFIERS = "[no stack]", "[none]", "[unknown]"
+# Selects objects that have a modifier, whichever others they have.
+MODIFIER = "modifier"
 # Values are numbered by a lookup table of at most this many entries per element.
 _TABLE = 8
 _AGES = ((1, "<1s"), (10, "<10s"), (60, "<1m"), (600, "<10m"), (3600, "<1h"), (86400, "<1d"))
@@ -83,6 +85,14 @@ def _gfp(snapshot: Snapshot, tracked: Tracked) -> Values:
     return _distinct(tracked.gfp, lambda flags: tracked.gfp_class.get(flags, "other"))
 
 
+def _modifiers(snapshot: Snapshot, tracked: Tracked) -> Values:
+    def label(flags: int) -> str:
+        names = tracked.gfp_modifiers.get(flags)
+        return UNKNOWN_MODIFIERS if names is None else "|".join(names) or NO_MODIFIER
+
+    return _distinct(tracked.gfp, label)
+
+
 def _age(snapshot: Snapshot, tracked: Tracked) -> Values:
     labels = [label for _, label in _AGES] + [">=1d"]
     return np.searchsorted([limit for limit, _ in _AGES], tracked.age, "right"), labels.__getitem__
@@ -101,6 +111,7 @@ DIMENSIONS: dict[str, Callable[[Snapshot, Tracked], Values]] = {
     "caller": _caller,
     "module": _module,
     "gfp": _gfp,
+    "modifiers": _modifiers,
     "process": lambda _, t: _distinct(t.comm, escape),
     "pid": lambda _, t: _distinct(t.tgid, str),
     "cgroup": lambda _, t: _distinct(t.cgroup, lambda number: t.cgroups.get(number, f"[{number}]")),
@@ -143,10 +154,21 @@ class Groups:
         return Groups(rows, new[self.members])
 
 
+def _having(tracked: Tracked, modifier: str) -> Bool:
+    """Return the mask of the tracked objects that have this modifier."""
+    flags, index = _numbered(tracked.gfp)
+    names = (tracked.gfp_modifiers.get(value, ()) for value in flags.tolist())
+    return np.array([modifier in having for having in names], bool)[index]
+
+
 def selected(snapshot: Snapshot, where: Sequence[tuple[str, str]]) -> Bool:
-    """Return the mask of the tracked objects that have all these (dimension, label) pairs."""
+    """Return the mask of the tracked objects that have all these (dimension, label) pairs; with
+    MODIFIER for the dimension, of those that have the modifier."""
     mask = np.ones(len(snapshot.tracked.bytes), bool)
     for name, wanted in where:
+        if name == MODIFIER:
+            mask &= _having(snapshot.tracked, wanted)
+            continue
         index, label = DIMENSIONS[name](snapshot, snapshot.tracked)
         numbers = distinct(index)
         named = np.array([label(number) == wanted for number in numbers.tolist()], bool)

@@ -63,7 +63,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--by",
         metavar="DIM[,DIM]",
         help="group live memory by dimensions of the tracked objects: cache, family, site, caller, "
-        "module, stack, process, pid, cgroup, gfp, size, age",
+        "module, stack, process, pid, cgroup, gfp, modifiers, size, age",
     )
     parser.add_argument(
         "--exact",

@@ -46,6 +46,7 @@ _TABLES = (
         "devices",
         "drivers",
         "gfp",
+        "modifiers",
         "nodes",
         "sizes",
     ),

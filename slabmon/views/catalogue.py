@@ -13,6 +13,7 @@ from slabmon.views.columns import Column, Kind, attribute, dimension, label
 from slabmon.views.drilldown import group_links
 from slabmon.views.families import FAMILIES
 from slabmon.views.memory import MEMORY
+from slabmon.views.modifiers import GFP_MODIFIERS
 from slabmon.views.overview.view import OVERVIEW
 from slabmon.views.view import Link, View
 
@@ -408,6 +409,7 @@ _ALL = (
         sort="allocs",
         links=group_links("gfp", get=attrgetter("name")),
     ),
+    GFP_MODIFIERS,
     FAMILIES,
     CENSUS,
     OWNERS,

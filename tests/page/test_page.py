@@ -34,7 +34,10 @@ def number(text: str) -> float:
 def test_shows_the_same_figures_as_table_and_json(open_page: Open) -> None:
     tab = open_page("still", "#every=true")
     found = growing(60.0)
-    for name in ("caches", "sites", "devices", "drivers", "cgroups", "processes", "gfp", "owners"):
+    for name in (
+        *("caches", "sites", "devices", "drivers", "cgroups", "processes"),
+        *("gfp", "modifiers", "owners"),
+    ):
         tab.page.goto(f"{tab.server.url}#every=true&view=%22{name}%22")
         tab.wait(f"document.querySelector('#views [aria-current]')?.textContent === '{name}'")
         table = Table.of(VIEWS[name], found)

@@ -38,6 +38,7 @@ DOCUMENT: dict[str, dict[str, str]] = {
     "sites": {},
     "devices": {},
     "gfp": {},
+    "modifiers": {},
     "sizes": {},
     "nodes": {},
     "pages": {},
@@ -89,6 +90,14 @@ METRICS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "gfp_allocations": "allocs",
             "gfp_allocated_bytes": "allocated_bytes",
             "gfp_allocation_failures": "failed",
+        },
+    ),
+    "modifiers": (
+        ("modifier",),
+        {
+            "gfp_modifier_allocations": "allocs",
+            "gfp_modifier_allocated_bytes": "allocated_bytes",
+            "gfp_modifier_allocation_failures": "failed",
         },
     ),
     "nodes": (("node",), {"node_allocations": "allocs"}),
@@ -207,7 +216,7 @@ def test_the_report_shows_the_same_text_and_the_same_values() -> None:
     wanted = replace(report_period(FOUND), window=window_of(FOUND))
     tables = {shown.title: shown for shown in report._tables(wanted, ())}
     assert {VIEWS[name].title for name in report._TABLES} >= tables.keys()
-    for name in ("caches", "sites", "devices", "drivers", "gfp", "programs"):
+    for name in ("caches", "sites", "devices", "drivers", "gfp", "modifiers", "programs"):
         table, shown = Table.of(VIEWS[name], FOUND), tables[VIEWS[name].title]
         order = table.order()
         assert [[cell.text for cell in row] for row in shown.rows] == texts(

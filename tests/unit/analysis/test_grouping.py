@@ -5,13 +5,21 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slabmon.analysis.grouping import DIMENSIONS, _numbered, group_live, parse_dimensions
+from slabmon.analysis.grouping import (
+    DIMENSIONS,
+    MODIFIER,
+    _numbered,
+    group_live,
+    groups,
+    parse_dimensions,
+)
 from slabmon.analysis.sampling import Grouped
 from slabmon.base.errors import UsageError
 from slabmon.model import Live, Mode, Snapshot, Tracking
@@ -47,6 +55,7 @@ BY = {
     "caller": {"open": 256, "read": 64, "read [ext4]": 192},
     "module": {"": 64, "ext4": 448},
     "gfp": {"kernel": 320, "atomic": 192},
+    "modifiers": {"[none]": 320, "high": 192},
     "process": {"cat": 448, "dd": 64},
     "pid": {"100": 256, "200": 256},
     "cgroup": {"/": 128, "/2": 384},
@@ -69,6 +78,46 @@ def test_a_family_is_all_kinds_of_one_size() -> None:
     assert [(row.labels, row.live.bytes) for row in group_live(kinds, ["family"])] == [
         (("kmalloc-64",), 192)
     ]
+
+
+ZERO, NOWARN = 0x100, 0x2000
+MODIFIED = of(
+    [
+        Object(bytes=8, gfp=KERNEL_FLAGS | ZERO),
+        Object(bytes=16, gfp=KERNEL_FLAGS | ZERO | NOWARN),
+        Object(bytes=32, gfp=ATOMIC_FLAGS | ZERO | NOWARN),
+        Object(bytes=64, gfp=KERNEL_FLAGS),
+    ]
+)
+
+
+def test_modifiers_of_an_object_are_one_label() -> None:
+    found = {g.labels[0]: g.live.bytes for g in group_live(MODIFIED, ["modifiers"])}
+    assert found == {"zero": 8, "zero|nowarn": 16, "zero|high|nowarn": 32, "[none]": 64}
+
+
+@pytest.mark.parametrize(
+    ("where", "wanted"),
+    [
+        (((MODIFIER, "zero"),), 56),
+        (((MODIFIER, "nowarn"),), 48),
+        (((MODIFIER, "high"),), 32),
+        (((MODIFIER, "nofail"),), 0),
+        (((MODIFIER, "nowarn"), ("modifiers", "zero|nowarn")), 16),
+        ((("modifiers", "zero"),), 8),
+    ],
+)
+def test_a_modifier_selects_whatever_has_it(where: Any, wanted: int) -> None:
+    rows = groups(MODIFIED, ["cache"], where).rows
+    assert sum(row.live.bytes for row in rows) == wanted
+
+
+def test_modifiers_that_a_recording_lacks_are_unknown() -> None:
+    old = replace(MODIFIED, tracked=replace(MODIFIED.tracked, gfp_modifiers={}))
+    assert [(g.labels, g.live.bytes) for g in group_live(old, ["modifiers"])] == [
+        (("[unknown]",), 120)
+    ]
+    assert not groups(old, ["cache"], ((MODIFIER, "zero"),)).rows
 
 
 def test_every_dimension_is_tested() -> None:

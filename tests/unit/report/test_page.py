@@ -17,6 +17,7 @@ import pytest
 from slabmon.export.text import to_dict
 from slabmon.model import Release, Snapshot
 from slabmon.report.page import embedded, to_page
+from slabmon.views.catalogue import VIEWS
 from tests.support.builders import Object, cache, device, site, window_of
 from tests.support.conditions import fast_leak
 from tests.support.reported import SOME, STACKED, host, report_period
@@ -228,6 +229,13 @@ def test_many_rows_make_no_large_page() -> None:
     assert any(
         re.fullmatch(r"\[[\d,]+ smaller\]", name) for name in graph(found, "live")["tree"]["names"]
     )
+
+
+def test_an_old_recording_says_that_it_has_no_modifiers() -> None:
+    title = VIEWS["modifiers"].title
+    assert "not recorded: " not in to_page(report_period(host(SOME)), "live", ())
+    text = to_page(report_period(host(SOME, modifiers=())), "live", ())
+    assert "not recorded: " in text[text.index(f'data-table="{title}"') :]
 
 
 def test_growth_has_charts() -> None:

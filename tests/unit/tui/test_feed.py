@@ -40,7 +40,7 @@ def test_a_census_is_requested_when_its_view_is_opened_and_there_is_none() -> No
         await terminal.press("9")
         await terminal.read()
         assert terminal.source.censuses == 0
-        await terminal.press("tab")
+        await terminal.press("tab", "tab")
         await terminal.read()
         assert terminal.source.censuses == 0
         await terminal.feed(replace(host(20), census=None))

@@ -38,6 +38,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "cgroups": ("cgroups",),
     "processes": ("processes",),
     "gfp": ("gfp",),
+    "modifiers": ("modifiers",),
     "families": ("families",),
     "census": ("census",),
     "owners": ("owners",),

@@ -121,6 +121,7 @@ def test_the_views_that_scripts_name_are_there() -> None:
         "cgroups",
         "processes",
         "gfp",
+        "modifiers",
         "sizes",
         "pages",
         "nodes",
@@ -224,6 +225,21 @@ def test_from_a_driver_to_its_devices_and_sites() -> None:
 def test_from_other_owners_to_caches(view: str, name: str) -> None:
     found = dict(rows(descend(VIEWS[view], name, "caches"), "cache", "live_bytes"))
     assert found == {"b": 512, "a": 192 if view == "gfp" else 128}
+
+
+def test_from_a_modifier_to_the_sites_of_objects_that_have_it() -> None:
+    atomic = [*OBJECTS, Object(site=1, bytes=32, gfp=0x920), Object(site=0, bytes=8, gfp=0xDC0)]
+    host = replace(FOUND, tracked=tracked(atomic))
+    table = Table.of(VIEWS["modifiers"], host)
+    found = {}
+    for row in table.listing.rows:
+        (link,) = [link for link in table.view.links if link.title == "sites"]
+        view = follow_link(link, table.view, row, VIEWS)
+        found[table.view.key(row)] = dict(rows(view, "site", "live_bytes", of=host))
+    assert {name: sites for name, sites in found.items() if sites} == {
+        "zero": {"probe+0x8 [card]": 32, "open+0x4": 8},
+        "high": {"probe+0x8 [card]": 32},
+    }
 
 
 def test_a_narrowed_view_keeps_rates_and_history() -> None:
