@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Allocations by GFP class, and by node. */
+/* Allocations by GFP class and modifier, and by node. */
 #include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/numa.h>
@@ -33,8 +33,18 @@
 	DO(account, GFP_KERNEL_ACCOUNT) DO(reclaimable, GFP_KERNEL | __GFP_RECLAIMABLE)
 /* clang-format on */
 
+/* Modifiers that change neither class nor cache. */
+/* clang-format off */
+#define FOR_EACH_MODIFIER(DO) \
+	DO(zero, GFP_KERNEL | __GFP_ZERO) DO(nowarn, GFP_KERNEL | __GFP_NOWARN) \
+	DO(noretry, GFP_KERNEL | __GFP_NORETRY) DO(nofail, GFP_KERNEL | __GFP_NOFAIL) \
+	DO(retry_mayfail, GFP_KERNEL | __GFP_RETRY_MAYFAIL) DO(comp, GFP_KERNEL | __GFP_COMP) \
+	DO(several, GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN | __GFP_NORETRY)
+/* clang-format on */
+
 FOR_EACH_CLASS(FLAG_SITE)
 FOR_EACH_VARIANT(FLAG_SITE)
+FOR_EACH_MODIFIER(FLAG_SITE)
 
 static const struct {
 	void *(*site)(void);
@@ -46,6 +56,7 @@ static const struct {
 #define VARIANT_ENTRY(class, flags) \
 	{ planted_gfp_##class, PLANTED_KMALLOC(planted_gfp_##class, "kernel") },
 	FOR_EACH_CLASS(CLASS_ENTRY) FOR_EACH_VARIANT(VARIANT_ENTRY)
+	FOR_EACH_MODIFIER(VARIANT_ENTRY)
 };
 /* clang-format on */
 

@@ -79,12 +79,15 @@ def tracefs() -> Iterator[Path]:
 
 
 class EventCounter:
-    """Counts one event in a trace instance of its own: kept, overwritten and dropped ones."""
+    """Counts one event in a trace instance of its own: kept, overwritten and dropped ones. With a
+    `filter`, only events that match it."""
 
-    def __init__(self, root: Path, event: str) -> None:
+    def __init__(self, root: Path, event: str, filter: str = "") -> None:
         self._dir = root / "instances" / f"slabmon-test-{event}-{os.getpid()}"
         self._dir.mkdir()
         self._switch = self._dir / "events/kmem" / event / "enable"
+        if filter:
+            self._switch.with_name("filter").write_text(filter)
 
     def start(self) -> None:
         self._switch.write_text("1")
@@ -107,12 +110,12 @@ class EventCounter:
 
 
 @contextmanager
-def event_counters(*events: str) -> Iterator[dict[str, EventCounter]]:
-    """Counters, not yet started."""
+def event_counters(*events: str, filter: str = "") -> Iterator[dict[str, EventCounter]]:
+    """Counters of the events that match a filter, not yet started."""
     with ExitStack() as stack:
         root = stack.enter_context(tracefs())
         counters = {}
         for event in events:
-            counters[event] = EventCounter(root, event)
+            counters[event] = EventCounter(root, event, filter)
             stack.callback(counters[event].remove)
         yield counters

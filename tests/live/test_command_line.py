@@ -86,6 +86,7 @@ def test_snapshot_json_has_the_host_and_no_addresses() -> None:
         "devices",
         "resources",
         "gfp",
+        "modifiers",
         "sizes",
         "losses",
         "features",

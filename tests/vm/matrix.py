@@ -25,6 +25,7 @@ PROVES = (
         "test_slabmon::test_slabinfo_counts_the_same_objects",
     ),
     ("GFP classes", "test_slabmon::test_gfp_classes_are_those_planted"),
+    ("GFP modifiers", "test_slabmon::test_gfp_modifiers_are_those_planted"),
     (
         "all CPUs at once, from tasks, hard and soft interrupts",
         "test_storm::test_storms_are_counted_exactly",

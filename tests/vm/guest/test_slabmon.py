@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from slabmon.analysis.grouping import group_live
+from slabmon.base.gfp import MODIFIERS
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Settings
@@ -28,6 +30,27 @@ from tests.vm.guest.test_planted import DEVICE_STEPS, SCENARIOS, run_if_there
 LEAKS = 211
 CTOR_CACHE = "slabmon_planted_ctor"
 RCU_SECONDS = 60
+KERNEL = tuple(map(int, os.uname().release.split(".")[:2]))
+# Of the sites of the scenario "gfp" (tests/kmod/flags.c).
+MODIFIERS_OF = {
+    "planted_gfp_kernel": "[none]",
+    "planted_gfp_atomic": "high",
+    # Since 16f5dfbc851b "gfp: include __GFP_NOWARN in GFP_NOWAIT" (6.6).
+    "planted_gfp_nowait": "nowarn" if KERNEL >= (6, 6) else "[none]",
+    "planted_gfp_noio": "[none]",
+    "planted_gfp_nofs": "[none]",
+    "planted_gfp_user": "[none]",
+    "planted_gfp_dma": "dma",
+    "planted_gfp_account": "account",
+    "planted_gfp_reclaimable": "[none]",
+    "planted_gfp_zero": "zero",
+    "planted_gfp_nowarn": "nowarn",
+    "planted_gfp_noretry": "noretry",
+    "planted_gfp_nofail": "nofail",
+    "planted_gfp_retry_mayfail": "retry_mayfail",
+    "planted_gfp_comp": "comp",
+    "planted_gfp_several": "zero|nowarn|noretry",
+}
 # Freed one by one, each with an event of its own.
 OBSERVABLE = {"kfree", "kmem_cache_free"}
 
@@ -159,6 +182,45 @@ def test_gfp_classes_are_those_planted(exact: Tracker) -> None:
         if group.labels[2] == module.NAME and symbol in {site.symbol for site in sites}:
             live[symbol, group.labels[1]] += group.live.objects
     assert ((live - planted) + (planted - live)).total() <= missed(snapshot) - before
+
+
+def test_gfp_modifiers_are_those_planted(exact: Tracker) -> None:
+    before = missed(exact.snapshot())
+    module.run("gfp")
+    sites = {site.symbol: site for site in module.expected().sites if site.allocs}
+    planted = Counter(
+        {(symbol, MODIFIERS_OF[symbol]): site.allocs - site.frees for symbol, site in sites.items()}
+    )
+    snapshot = exact.snapshot()
+    live = Counter[tuple[str, str]]()
+    for group in group_live(snapshot, ("site", "modifiers", "module")):
+        symbol = group.labels[0].partition("+")[0]
+        if group.labels[2] == module.NAME and symbol in sites:
+            live[symbol, group.labels[1]] += group.live.objects
+    assert ((live - planted) + (planted - live)).total() <= missed(snapshot) - before
+
+
+def test_failures_and_bytes_count_for_their_modifiers(sampled: Tracker) -> None:
+    """Others allocate with the same modifiers meanwhile, but nothing else fails."""
+    before = {row.name: row for row in sampled.snapshot().modifiers}
+    assert tuple(before) == MODIFIERS
+    module.run("gfp")
+    module.run("failed")
+    snapshot = sampled.snapshot()
+    sites = {site.symbol: site for site in module.expected().sites}
+    lost = missed(snapshot)
+    for row in snapshot.modifiers:
+        having = [
+            sites[symbol] for symbol, names in MODIFIERS_OF.items() if row.name in names.split("|")
+        ]
+        old = before[row.name]
+        assert row.failed - old.failed == (23 if row.name == "nowarn" else 0)
+        assert row.allocs - old.allocs >= sum(site.allocs for site in having) - lost
+        if not lost:
+            size = sum(site.allocated_bytes for site in having)
+            assert row.allocated_bytes - old.allocated_bytes >= size
+        if row.name == "dma":  # nothing else in the guest uses the zone
+            assert row.allocs - old.allocs <= sum(site.allocs for site in having)
 
 
 def test_the_device_ledger_is_the_modules_locked_walk_after_each_step(sampled: Tracker) -> None:
