@@ -32,6 +32,16 @@ def distinct(values: Values) -> Values:
     return distinct
 
 
+def contained(values: Values, among: Values) -> Bool:
+    """Return which of the values are among others, as np.isin() does, which imports numpy.ma for
+    some of them: see median()."""
+    if not len(among):
+        return np.zeros(values.shape, bool)
+    known = np.sort(among)
+    contained: Bool = known[np.minimum(np.searchsorted(known, values), len(known) - 1)] == values
+    return contained
+
+
 def median(values: F64) -> float:
     """Return the median of one number or more. np.median() imports numpy.ma: 1 MiB in each process
     that nothing else needs, and more than a web process without privileges may be able to read."""

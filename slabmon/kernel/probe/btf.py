@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from slabmon.base.arrays import contained
+
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF = range(1, 9)
@@ -193,7 +195,8 @@ class Btf:
                     by_offset[offset] = name
                     keys.add((_NAMED_KINDS[kind_name], offset))
                     offset = self._strings.find(b"\0" + name.encode() + b"\0", offset) + 1
-        for type_id in np.flatnonzero(np.isin(self._names, list(by_offset))).tolist():
+        wanted = np.array(list(by_offset), np.int64)
+        for type_id in np.flatnonzero(contained(self._names, wanted)).tolist():
             name_offset, kind = int(self._names[type_id]), int(self._kinds[type_id])
             if (kind, name_offset) in keys:
                 self._ids.setdefault((kind, by_offset[name_offset]), type_id)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slabmon.base.arrays import I64, Bool
+from slabmon.base.arrays import I64, Bool, contained
 from slabmon.kernel.probe.direct_map import TELLTALES
 from slabmon.kernel.symbols.rust import PREFIX, demangled
 from slabmon.kernel.symbols.table import SymbolTable
@@ -88,7 +88,7 @@ class _Lines:
 
     def of_kind(self, letters: bytes) -> Bool:
         """Return which lines have one of these letters."""
-        return np.isin(self.kinds, np.frombuffer(letters, np.uint8))
+        return contained(self.kinds, np.frombuffer(letters, np.uint8))
 
     def tables(self, lines: Bool) -> tuple[SymbolTable, dict[str, SymbolTable]]:
         """Return the symbols of these lines: the core's, and those of each module."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slabmon.base.arrays import I64, U32, U64, Records
+from slabmon.base.arrays import I64, U32, U64, Records, contained
 from slabmon.base.losses import EVENTS_FULL
 from slabmon.kernel.bpf import maps, syscall
 from slabmon.kernel.bpf.layout import (
@@ -326,7 +326,7 @@ class Reader:
         if self._settings.exact is not None:
             mask &= records["flags"] & CONSTANTS["SLOT_MATCH"] != 0
         if len(self._gone):
-            gone = np.isin(indices, self._gone) & np.isin(records["time_ns"], self._gone_ns)
+            gone = contained(indices, self._gone) & contained(records["time_ns"], self._gone_ns)
             mask &= ~gone
         return records if mask.all() else as_words(records)[mask].view(SAMPLE).ravel()
 
@@ -396,5 +396,5 @@ class Reader:
             self._programs.maps["pool"], SAMPLE, self._pool_entries, writable=True
         )
         indices = self._used_indices()
-        mask = np.isin(pool["stack"][indices], ids) & (pool["time_ns"][indices] < before_ns)
+        mask = contained(pool["stack"][indices], ids) & (pool["time_ns"][indices] < before_ns)
         pool["stack"][indices[mask]] = STACKLESS

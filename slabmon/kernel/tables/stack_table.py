@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from slabmon.base.arrays import F64, I64, Records, distinct
+from slabmon.base.arrays import F64, I64, Records, contained, distinct
 from slabmon.kernel.bpf import maps
 from slabmon.kernel.bpf.layout import STACK_TOTAL
 from slabmon.kernel.loading.loader import Programs
@@ -78,7 +78,7 @@ class StackTable:
         now = self._clock()
         changed = self._evicted
         if len(self._evicted):
-            ambiguous = np.isin(samples["stack"], self._evicted)
+            ambiguous = contained(samples["stack"], self._evicted)
             ambiguous &= samples["time_ns"] < self._grace_end
             samples["stack"][ambiguous] = STACKLESS
             if now >= self._grace_end:
@@ -93,7 +93,7 @@ class StackTable:
         size, kept = self._sizes(), min(KEPT, int(KEPT_SHARE * self._count))
         used = np.flatnonzero(size)
         small = used[np.argsort(size[used], kind="stable")][: max(0, len(used) - kept)]
-        self._evicted = distinct(small[~np.isin(small, samples["stack"])])
+        self._evicted = distinct(small[~contained(small, samples["stack"])])
         for stack in self._evicted.tolist():
             maps.delete(self._maps["stacks"], np.array([stack], "<u4"))
         self._retire()
