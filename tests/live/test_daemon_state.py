@@ -114,7 +114,7 @@ def test_what_verdicts_have_watched_goes_on_whoever_is_killed(
             daemon.wait()
             daemon.start()
             new = daemon.scrape()
-        assert new[watched] > last[watched]
+        assert new[watched] > last[watched], daemon.log()
         last = new
     daemon.signal(signal.SIGTERM)
     assert daemon.wait() == 0
