@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.scenarios.host import AVAILABLE, CacheFacts, Rng, Stream, World
+from tests.scenarios.host import CacheFacts, Rng, Stream, World
 from tests.scenarios.load import HOUR, background, batches, forever, place, poisson, steady
 from tests.scenarios.scenario import NOTHING, Scenario, Truth, log_uniform
 
@@ -38,6 +38,7 @@ def _sized(rng: Rng, amount: float) -> tuple[str, int]:
 def _host(rng: Rng, end: float, memory: float) -> World:
     world = background(rng, end)
     world.memory = int(memory)
+    world.available = rng.uniform(0.3, 0.97)  # of an idle host nearly all is
     return world
 
 
@@ -53,8 +54,11 @@ def _of(*streams: Stream) -> Truth:
 
 def _leak(rng: Rng, memory: float, per_second: float, lasts: float) -> Scenario:
     starts = rng.uniform(2, 6) * MINUTE
-    end = starts + lasts
-    world = _host(rng, end, memory)
+    return _leak_on(_host(rng, starts + lasts, memory), rng, per_second, starts, starts + lasts)
+
+
+def _leak_on(world: World, rng: Rng, per_second: float, starts: float, end: float) -> Scenario:
+    lasts = end - starts
     cache, size = _sized(rng, per_second * lasts)
     births = _load(rng, per_second / size, starts, end)
     leak = Stream(place(rng, "submit", "store"), cache, size, births, forever(births))
@@ -78,9 +82,11 @@ def small_host(rng: Rng) -> Scenario:
 
 
 def within_a_day(rng: Rng) -> Scenario:
-    memory = log_uniform(rng, 4, 64) * GIB
+    starts = rng.uniform(2, 6) * MINUTE
+    end = starts + 17 * MINUTE
+    world = _host(rng, end, log_uniform(rng, 4, 64) * GIB)
     hours = log_uniform(rng, 1, 16)
-    return _leak(rng, memory, AVAILABLE * memory / hours / HOUR, 17 * MINUTE)
+    return _leak_on(world, rng, world.available * world.memory / hours / HOUR, starts, end)
 
 
 def fast_batches(rng: Rng) -> Scenario:

@@ -24,7 +24,6 @@ from tests.support.builders import cache, site, snapshot
 SiteKey = tuple[str, int, str | None]
 BOOT_NS = 10**12
 MEMORY = 16 << 30
-AVAILABLE = 0.6
 Rng = np.random.Generator
 
 
@@ -64,8 +63,8 @@ class CacheFacts:
 @dataclass
 class World:
     """Everything on a host. `reset` is when tracking begins again; `lost` the events lost by a
-    time; `uptime` seconds at time 0; `sample_bytes` 0 is exact mode. Of its `memory` bytes
-    AVAILABLE are so, less what the kernel cannot reclaim."""
+    time; `uptime` seconds at time 0; `sample_bytes` 0 is exact mode. Of its `memory` bytes a share,
+    `available`, is so, less what the kernel cannot reclaim."""
 
     streams: list[Stream] = field(default_factory=list)
     churns: list[Churn] = field(default_factory=list)
@@ -76,6 +75,7 @@ class World:
     uptime: float = 1e5
     sample_bytes: int = Settings.sample_bytes
     memory: int = MEMORY
+    available: float = 0.6
 
 
 class Simulation:
@@ -298,7 +298,7 @@ class Simulation:
         total = self._world.memory
         amounts = {
             "MemTotal": total,
-            "MemAvailable": max(0, int(AVAILABLE * total) - held),
+            "MemAvailable": max(0, int(self._world.available * total) - held),
             "SUnreclaim": held,
         }
         return MemoryReading(taken=1.7e9 + t, amounts=amounts)

@@ -26,15 +26,16 @@ def figures(outcomes: Sequence[Outcome], seeds: str) -> str:
 def _lines(every: Sequence[Outcome], seeds: str) -> Iterable[str]:
     outcomes = [outcome for outcome in every if outcome.entry not in UNDECIDABLE]
     score = Score.of(outcomes)
-    covered = [outcome.covered for outcome in outcomes if outcome.covered is not None]
+    covered = [outcome.covered for outcome in outcomes if outcome.covered]
     yield (
         f"Seeds {seeds}, {len(outcomes)} runs. Precision {score.precision:.3f} ({score.wrong} "
         f"false alarms), recall {score.recall:.3f} ({score.found} of {score.leaks} leaks)."
     )
     if covered:
         yield (
-            f"The interval of the last right finding held the true growth in {sum(covered)} of "
-            f"{len(covered)} runs."
+            f"The interval of the first right finding held the true growth in "
+            f"{sum(first for first, *_ in covered)} of {len(covered)} runs, that of the last in "
+            f"{sum(last for *_, last in covered)}."
         )
     yield from (
         "",
@@ -47,6 +48,9 @@ def _lines(every: Sequence[Outcome], seeds: str) -> Iterable[str]:
             continue
         delays = [outcome.delay for outcome in runs if outcome.delay is not None]
         time = f"{duration(float(np.median(delays)))} ({duration(max(delays))})" if delays else "-"
+        if entry.promised:
+            kept = sum(delay <= entry.promised for delay in delays)
+            time += f", {kept} of {len(runs)} within {duration(entry.promised)}"
         yield f"| {entry.name} | {len(delays)} of {len(runs)} | {time} | {entry.about} |"
     yield from ("", "| no leak | runs with a false alarm | what happens |", "|---|---|---|")
     for entry in (*ENTRIES, *FAST):

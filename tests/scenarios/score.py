@@ -21,7 +21,8 @@ ASSESS_SECONDS = 60.0
 class Outcome:
     """One run. `hits` and `alarms` are the right and the wrong suspects ever named, with the time
     of their first verdict; `delay` seconds from the leak's beginning to the first right one.
-    `covered`: whether the last right verdict's interval held the true growth."""
+    `covered`: whether the interval of each right finding held the true growth, where that is
+    known."""
 
     entry: Entry
     seed: int
@@ -29,7 +30,7 @@ class Outcome:
     hits: dict[tuple[str, str], float] = field(default_factory=dict)
     alarms: dict[tuple[str, str], tuple[float, Finding]] = field(default_factory=dict)
     delay: float | None = None
-    covered: bool | None = None
+    covered: list[bool] = field(default_factory=list)
     dismissed: dict[str, str] = field(default_factory=dict)
     named_last: float = 0.0  # time of the last early finding
     cpu: list[float] = field(default_factory=list)
@@ -65,7 +66,7 @@ def run(entry: Entry, seed: int) -> Outcome:
             if outcome.delay is None:
                 outcome.delay = now - scenario.starts
             if scenario.exhausts_per_hour and finding.kind == "cache":
-                outcome.covered = finding.low <= scenario.exhausts_per_hour <= finding.high
+                outcome.covered.append(finding.low <= scenario.exhausts_per_hour <= finding.high)
         for finding in assessment.verdicts:
             suspect = str(finding.kind), finding.name
             if suspect not in scenario.truth:
@@ -75,7 +76,7 @@ def run(entry: Entry, seed: int) -> Outcome:
             if outcome.delay is None:
                 outcome.delay = now - scenario.starts
             if scenario.per_hour and finding.kind != "driver":
-                outcome.covered = finding.low <= scenario.per_hour <= finding.high
+                outcome.covered.append(finding.low <= scenario.per_hour <= finding.high)
     return outcome
 
 
