@@ -128,12 +128,18 @@ def growth_rate(levels: F64, grain: float) -> GrowthRate:
 
 
 def last_change(steps: F64) -> int:
-    """Return the block after which the mean increment no longer changes; 0 if it never changes.
+    """Return the block after which the mean increment no longer changes; 0 if it never changes."""
+    first = largest_change(steps)
+    return first + last_change(steps[first:]) if first else 0
+
+
+def largest_change(steps: F64) -> int:
+    """Return the block from which on the mean increment differs most; 0 if it never changes.
 
     The increments are split where two means leave least scatter (Worsley, J. American Statistical
     Association 74, 1979), if Student's test, corrected for the number of possible splits
-    (Bonferroni), separates the means; then the later part again. The first block after a split is
-    left out, since it began before the change.
+    (Bonferroni), separates the means. The first block after a split is left out, since it began
+    before the change.
     """
     count = len(steps)
     places = np.arange(1, count - _STEADY)
@@ -150,8 +156,7 @@ def last_change(steps: F64) -> int:
         t = np.sqrt(between[best] / (np.float64(within) / (count - 2)))
     if 2 * len(places) * float(student_tail(t, count - 2)) > _CHANGE:
         return 0
-    first = int(places[best]) + 1
-    return first + last_change(steps[first:])
+    return int(places[best]) + 1
 
 
 def decline(levels: F64) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -21,11 +22,12 @@ from slabmon.leaks.attribution import Attribution, attribute_growth, attribute_u
 from slabmon.leaks.dismissals import (
     BOOT_SECONDS,
     BURST,
-    DECLINE,
+    DECLINE_ERRORS,
     FALL,
     SLOWED,
     WARM_UP_SECONDS,
 )
+from slabmon.leaks.drift import largest_change
 from slabmon.leaks.finding import Exhaustion, Finding, Kind, Strength
 from slabmon.leaks.judge import FALSE_SHARE
 from slabmon.leaks.pace import Pace, pace, trend
@@ -38,14 +40,14 @@ STEP_SECONDS = 10.0
 # minute; the longest is a 64th of a day (OF_AVAILABLE), and some more.
 WINDOWS = (80.0, 160.0, 320.0, 640.0, 960.0, 1440.0)
 HOLD_SECONDS = 20.0
-# A finding stays for this long after it was confirmed last: pauses of a load are no end.
+# A finding stays for this long after it was confirmed last, unless the memory was freed: pauses of
+# a load are no end.
 STAY_SECONDS = 60.0
 # Growth has to have taken this share of what is available, and of all memory.
 OF_AVAILABLE, OF_MEMORY = 1 / 64, 1 / 1000
-# Standard errors by which growth declines in a warm-up, before it is a finding and from then on.
-# Fewer than for verdicts, which watch for longer: in a minute and a half the decline of a slow one
-# is hardly significant. A finding is not withdrawn for what is chance one time in five.
-DECLINE_ERRORS, WITHDRAW_ERRORS = 0.8, 1.64
+# Where most of memory is available: this share of all memory is enough, so that the shortest window
+# shows 1 % of memory a minute.
+ENOUGH_OF_MEMORY = 1 / 80
 _EARLY = 0.1  # share of a step by which a point may come early
 _LEAST_STEPS = 6  # in a window
 _LONGEST_USUAL = 30.0  # seconds between readings, beyond which three such are a pause
@@ -83,7 +85,11 @@ class _Window:
 
     moments: F64
     levels: F64
-    pace: Pace
+
+    @cached_property
+    def pace(self) -> Pace:
+        """The pace of its growth."""
+        return pace(self.moments, self.levels)
 
     @property
     def seconds(self) -> float:
@@ -93,17 +99,29 @@ class _Window:
     def grown(self) -> float:
         return float(self.levels[-1] - self.levels[0])
 
-    def declines(self, least_errors: float) -> bool:
-        """Whether growth slows down, as a cache's does that warms up."""
-        least = min(DECLINE, self.seconds / WARM_UP_SECONDS)
-        change, errors = trend(self.moments, self.levels)
-        return change < -least and errors < -least_errors
+    def declines(self, available: float) -> bool:
+        """Whether growth slows down, as a cache's does that warms up, so fast that it ends before
+        it has used what is available.
 
-    @property
-    def accelerates(self) -> bool:
-        """Whether growth speeds up, so that the window shows less than its present pace."""
+        It then decays with the time constant seconds / -change, in which it takes grown / -change
+        more. Beyond WARM_UP_SECONDS none is looked for. What has rested, and now grows as fast as
+        ever, does not decline.
+        """
         change, errors = trend(self.moments, self.levels)
-        return change > self.seconds / WARM_UP_SECONDS and errors > DECLINE_ERRORS
+        ends = self.grown < -change * available and self.seconds < -change * WARM_UP_SECONDS
+        slower = self._latest(HOLD_SECONDS + STEP_SECONDS) < self.pace.rate
+        return ends and slower and -errors > DECLINE_ERRORS
+
+    def since_rise(self) -> _Window:
+        """Return the part since growth last sped up, so that what was before neither dilutes its
+        pace nor hides its decline; all of it if that part is shorter than any window."""
+        rates = np.diff(self.levels) / np.diff(self.moments)
+        first = largest_change(rates)
+        rose = first > 0 and rates[first:].mean() > rates[:first].mean()
+        part = _Window(self.moments[first:], self.levels[first:])
+        if not rose or part.seconds < WINDOWS[0] - STEP_SECONDS * _EARLY:
+            return self
+        return part.since_rise()
 
     @property
     def is_burst(self) -> bool:
@@ -113,13 +131,14 @@ class _Window:
     @property
     def levels_off(self) -> bool:
         """Whether its last quarter, or its last half minute, grew at less than half its rate."""
-        for seconds in (self.seconds / 4, HOLD_SECONDS + STEP_SECONDS):
-            first = int(np.searchsorted(self.moments, self.moments[-1] - seconds, "right")) - 1
-            passed = float(self.moments[-1] - self.moments[first])
-            grown = float(self.levels[-1] - self.levels[first])
-            if grown < SLOWED * self.pace.rate * passed:
-                return True
-        return False
+        latest = (self.seconds / 4, HOLD_SECONDS + STEP_SECONDS)
+        return any(self._latest(seconds) < SLOWED * self.pace.rate for seconds in latest)
+
+    def _latest(self, seconds: float) -> float:
+        """Return the rate of its last so many seconds, or a little more."""
+        first = int(np.searchsorted(self.moments, self.moments[-1] - seconds, "right")) - 1
+        passed = float(self.moments[-1] - self.moments[first])
+        return float(self.levels[-1] - self.levels[first]) / passed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +226,7 @@ class ExhaustionWatch:
         self._confirmed = {
             key: (at, finding)
             for key, (at, finding) in self._confirmed.items()
-            if now - at <= (STAY_SECONDS if key in named else 0.0)
+            if now - at <= (STAY_SECONDS if key in named else 0.0) and not self._comes_and_goes(key)
         }
         self._standing = {key: self._standing.get(key, now) for key in self._confirmed}
         self.findings = self._lasting()
@@ -236,7 +255,8 @@ class ExhaustionWatch:
         if not memory or _uptime(snapshot) < BOOT_SECONDS:
             return
         available = _available(snapshot)
-        least = max(available * OF_AVAILABLE, memory * OF_MEMORY)
+        enough = min(available * OF_AVAILABLE, memory * ENOUGH_OF_MEMORY)
+        least = max(enough, memory * OF_MEMORY)
         explained = 0.0
         for amount in levels:
             window = self._growth(amount, len(levels), least, available)
@@ -252,24 +272,21 @@ class ExhaustionWatch:
     def _growth(
         self, amount: Amount, tested: int, least: float, available: float
     ) -> _Window | None:
-        """Return growth that will exhaust memory: over the longest window that shows it at one
-        pace, else over the shortest. None if there is none."""
-        passing: list[_Window] = []
-        is_named = any(finding_key(finding) == amount for finding in self.findings)
-        errors = WITHDRAW_ERRORS if is_named else DECLINE_ERRORS
-        for window in self._windows(amount, least):
-            if window.declines(errors):
-                return None
+        """Return growth that will exhaust memory, over the longest window that shows it. None if
+        there is none."""
+        windows = list(self._windows(amount, least))
+        if any(window.declines(available) for window in windows):
+            return None
+        for window in windows:
             p = window.pace.p * tested * len(WINDOWS)  # Bonferroni
             soon = window.pace.low * WITHIN_SECONDS > available
             if p < FALSE_SHARE and soon and not (window.is_burst or window.levels_off):
-                passing.append(window)
-        if not passing or self._comes_and_goes(amount):
-            return None
-        return next((window for window in passing if not window.accelerates), passing[-1])
+                return None if self._comes_and_goes(amount) else window
+        return None
 
     def _windows(self, amount: Amount, least: float) -> Iterator[_Window]:
-        """Yield the windows in which an amount grew by at least `least`, the longest first."""
+        """Yield the windows in which an amount grew by at least `least`, since its growth last sped
+        up, the longest first."""
         column = self._names[amount]
         levels = np.array([v[column] if column < len(v) else 0.0 for v in self._levels])
         moments = np.array(self._moments)
@@ -280,9 +297,9 @@ class ExhaustionWatch:
             if first == before or len(moments) - first <= _LEAST_STEPS or moments[first] > due:
                 continue
             before = first
-            if levels[-1] - levels[first] >= least:
-                part = moments[first:], levels[first:]
-                yield _Window(*part, pace(*part))
+            window = _Window(moments[first:], levels[first:]).since_rise()
+            if window.grown >= least:
+                yield window
 
     def _comes_and_goes(self, amount: Amount) -> bool:
         """Whether it fell by most of the present growth in the last two hours."""

@@ -16,6 +16,7 @@ from slabmon.leaks.drift import (
     drawdown,
     drift,
     growth_rate,
+    largest_change,
     last_change,
     normal_tail,
     student_quantile95,
@@ -104,6 +105,11 @@ def test_a_rate_is_that_since_the_last_change() -> None:
     found = growth_rate(np.concatenate([[0.0], steps.cumsum()]), 0.0)
     assert found.first == 17  # the first block of a stretch may have begun before it
     assert found.growth == 4
+
+
+def test_the_largest_change_is_the_first_to_be_found() -> None:
+    assert largest_change(np.repeat([0.0, 10.0, 4.0], 8)) == 9
+    assert largest_change(np.repeat([9.0, 10.0, 4.0], 8)) == 17
 
 
 def test_a_change_is_hardly_ever_seen_where_there_is_none() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -88,7 +89,7 @@ def test_four_mebibytes_a_second_are_named_within_two_minutes() -> None:
     assert first.bytes_per_second == pytest.approx(4 * MIB)
     assert first.exhaustion is not None
     assert first.exhaustion.seconds == pytest.approx(1024)
-    assert "it grew by 320.0 MiB in 1m20s, in 8 of 8 readings" in first.evidence_for
+    assert "it grew by 360.0 MiB in 1m30s, in 9 of 9 readings" in first.evidence_for
     assert "no call site is known: none of its growth has been tracked yet" in (
         first.evidence_against
     )
@@ -126,6 +127,45 @@ def test_thresholds_scale_with_memory() -> None:
     assert not watched(small)
 
 
+def test_a_percent_a_minute_is_named_within_two_minutes_on_an_idle_host() -> None:
+    watch, others = ExhaustionWatch(), {f"cache_{i}": float(MIB) for i in range(100)}
+    for now in np.arange(10, STARTS + 130, 10).tolist():
+        level = growing(8 * GIB / 6000)(now)
+        watch.add(seen(now, {"msg": level, **others}, available=0.97 * 8 * GIB))
+    assert [finding.name for finding in watch.findings] == ["msg"]
+
+
+def test_the_pace_is_that_since_growth_began() -> None:
+    """Half a minute of each two grows faster: what was before it began counts in no window."""
+    per_second = 4 * GIB / 30_000
+
+    def level(now: float) -> float:
+        passed = max(0.0, now - STARTS)
+        return 50 * MIB + per_second * (passed + 8 * math.sin(passed / 19))
+
+    _, first = watched(level, end=1500)[0]
+    assert first.window >= 300
+    assert first.low < per_second * 3600 < first.high
+
+
+def test_a_short_slowdown_is_no_warm_up() -> None:
+    """An increment that is 2 % smaller than the others, after nine of ten windows."""
+    named = watched(lambda now: growing(4 * MIB)(now) - MIB * (now > STARTS + 90), end=STARTS + 120)
+    assert named[0][0] <= 120
+
+
+@pytest.mark.parametrize("tau", [60, 100, 200, 300])
+@pytest.mark.parametrize("memory", [512 * MIB, 64 * GIB])
+def test_a_cache_that_fills_is_not_named_however_long_it_is_watched(tau: int, memory: int) -> None:
+    fill = 0.03 * memory
+    assert not watched(
+        lambda now: 50 * MIB + fill * (1 - np.exp(-max(0.0, now - STARTS) / tau)),
+        end=2400,
+        memory=memory,
+        available=memory / 2,
+    )
+
+
 @pytest.mark.parametrize(
     "level",
     [
@@ -151,6 +191,12 @@ def test_the_start_of_a_host_is_not_judged() -> None:
 def test_it_is_withdrawn_when_growth_ends() -> None:
     named = watched(growing(4 * MIB, lasts=180), end=1200)
     assert 180 <= max(after for after, _ in named) <= 180 + 30 + 60
+
+
+def test_it_is_withdrawn_at_once_when_its_memory_is_freed() -> None:
+    freed = STARTS + 180
+    named = watched(lambda now: growing(4 * MIB)(now if now < freed else 0), end=1200)
+    assert max(after for after, _ in named) == 170
 
 
 def test_a_short_rest_does_not_withdraw_it() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from slabmon.analysis.sampling import probability
-from tests.scenarios.catalogue import ENTRIES, Entry
+from tests.scenarios.catalogue import ENTRIES, FAST, Entry
 from tests.scenarios.host import Simulation, Stream, World
 from tests.scenarios.report import figures
 from tests.scenarios.score import Outcome, Score, run
@@ -15,7 +15,7 @@ from tests.scenarios.seeds import chosen
 
 pytestmark = pytest.mark.slow
 
-BY_NAME = {entry.name: entry for entry in ENTRIES}
+BY_NAME = {entry.name: entry for entry in (*ENTRIES, *FAST)}
 LEAKS = ("slow leak", "one a minute, exact", "devm and rebind", "leak, frees unseen")
 INNOCENT = ("dentries and inodes", "warm-up", "burst", "lost frees", "counter reset")
 
@@ -32,14 +32,36 @@ def test_what_is_no_leak_is_not_called_one(name: str) -> None:
     assert not run(BY_NAME[name], 0).alarms
 
 
+@pytest.mark.parametrize("seed", [110, 111])
+def test_noise_does_not_delay_an_early_finding(seed: int) -> None:
+    entry = BY_NAME["1 % a minute"]
+    outcome = run(entry, seed)
+    assert outcome.delay is not None
+    assert outcome.delay <= entry.promised
+
+
+@pytest.mark.parametrize("seed", [102, 106, 108, 117])
+def test_the_first_interval_of_an_early_finding_holds_the_true_growth(seed: int) -> None:
+    assert run(BY_NAME["within a day"], seed).covered[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [("start of a service", 129), ("start of a service", 132), ("small and quiet", 142)],
+)
+def test_what_fills_is_no_early_finding(name: str, seed: int) -> None:
+    assert not run(BY_NAME[name], seed).alarms
+
+
 def test_names_are_unique() -> None:
-    assert len(BY_NAME) == len(ENTRIES)
+    assert len(BY_NAME) == len(ENTRIES) + len(FAST)
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", BY_NAME.values(), ids=lambda entry: entry.name)
 def test_a_seed_makes_the_same_world_again(entry: Entry) -> None:
     first, second = (entry.make(np.random.default_rng(11)) for _ in range(2))
     assert first.truth == second.truth
+    assert first.exhausts == second.exhausts
     assert len(first.world.streams) == len(second.world.streams)
     for one, other in zip(first.world.streams, second.world.streams, strict=True):
         np.testing.assert_array_equal(one.births, other.births)
