@@ -52,6 +52,7 @@ _EARLY = 0.1  # share of a step by which a point may come early
 _LEAST_STEPS = 6  # in a window
 _LONGEST_USUAL = 30.0  # seconds between readings, beyond which three such are a pause
 _POINTS = round(WINDOWS[-1] / STEP_SECONDS) + 2
+_MOST_AMOUNTS = 8192  # beyond which those that are gone are forgotten
 _FALLS_SECONDS = 7200.0  # for which a fall is remembered
 _AGE = 10.0  # seconds: what is freed sooner is churn
 _EXPLAINED = 0.5
@@ -157,7 +158,7 @@ class ExhaustionState:
 
 class ExhaustionWatch:
     """Takes snapshots as they come, whether or not tracking is awake, and finds what will exhaust
-    memory. Bounded by the number of caches and _POINTS. Not thread-safe."""
+    memory. Bounded by _POINTS, and by the number of caches or _MOST_AMOUNTS. Not thread-safe."""
 
     def __init__(self) -> None:
         self._boot = ""
@@ -240,6 +241,8 @@ class ExhaustionWatch:
         return not 0 <= now - self._moments[-1] <= PAUSE * usual
 
     def _take(self, now: float, levels: Mapping[Amount, float]) -> None:
+        if len(self._names) >= _MOST_AMOUNTS:
+            self._forget(levels)
         for amount, level in levels.items():
             self._names.setdefault(amount, len(self._names))
             self._falls.setdefault(amount, _Fall(level)).add(now, level)
@@ -247,6 +250,20 @@ class ExhaustionWatch:
         values[[self._names[amount] for amount in levels]] = list(levels.values())
         self._moments.append(now)
         self._levels.append(values)
+
+    def _forget(self, levels: Mapping[Amount, float]) -> None:
+        """Drop the amounts that are gone: names of caches can be new each time."""
+        columns = {amount: i for amount, i in self._names.items() if amount in levels}
+        self._levels = deque(
+            (
+                np.array([v[i] if i < len(v) else 0.0 for i in columns.values()])
+                for v in self._levels
+            ),
+            _POINTS,
+        )
+        self._names = {amount: i for i, amount in enumerate(columns)}
+        self._falls = {amount: self._falls[amount] for amount in columns}
+        self._confirmed = {key: at for key, at in self._confirmed.items() if key in columns}
 
     def _find(self, snapshot: Snapshot, levels: Mapping[Amount, float]) -> Iterator[Finding]:
         """Yield what will exhaust memory at its present pace: caches, then totals that they do not

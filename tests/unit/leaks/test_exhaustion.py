@@ -250,6 +250,17 @@ def test_growth_over_many_caches_is_a_total() -> None:
     assert [(f.kind, f.name) for f in watch.findings] == [("memory", "unreclaimable slab")]
 
 
+def test_what_is_gone_is_forgotten_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slabmon.leaks.exhaustion._MOST_AMOUNTS", 10)
+    watch = ExhaustionWatch()
+    for now in np.arange(10, STARTS + 150, 10).tolist():
+        watch.add(seen(now, {f"gone_{now}": MIB, "msg": growing(4 * MIB)(now)}))
+        assert len(watch.state().names) <= 10 + 3
+    (finding,) = watch.findings
+    assert finding.name == "msg"
+    assert finding.bytes_per_second == pytest.approx(4 * MIB)
+
+
 def test_a_host_of_unknown_memory_is_not_judged() -> None:
     assert not watched(growing(4 * MIB), memory=0)
 
