@@ -27,6 +27,7 @@ from slabmon.web.feeds.history_writer import HistoryWriter
 from slabmon.web.feeds.readings import CensusNow
 from tests.support import censuses
 from tests.support.routes import ROUTES, paths
+from tests.support.scheduling import waiting
 from tests.support.serving import run, serving
 from tests.support.snapshots import synthetic
 
@@ -172,12 +173,6 @@ class Server:
     def waiting(self) -> float:
         """Return for how many seconds the process has been ready to run without a CPU."""
         return waiting(f"{self.pid}/task/{self.pid}")
-
-
-def waiting(task: str) -> float:
-    """Return for how many seconds a task has been ready to run without a CPU
-    (Documentation/scheduler/sched-stats.rst)."""
-    return int(Path(f"/proc/{task}/schedstat").read_text().split()[1]) / 1e9
 
 
 @pytest.fixture(scope="module")
