@@ -15,9 +15,10 @@ import numpy as np
 
 from slabmon.base.format import bytes_text, duration
 from slabmon.leaks.attribution import Attribution, cache_named, share
-from slabmon.leaks.drift import blocks, decline, drawdown, drift
+from slabmon.leaks.drift import blocks, drawdown, drift
 from slabmon.leaks.finding import Dismissal, Kind
 from slabmon.leaks.growth import Case, Growth
+from slabmon.leaks.pace import trend
 from slabmon.model import Mode
 
 BURST = 1 / 3  # share of the growth in one block
@@ -125,10 +126,11 @@ def _warm_up(s: Suspicion) -> str:
             series.append(levels)
     least = min(DECLINE, s.growth.stretch.seconds / WARM_UP_SECONDS)
     for levels in series:
-        fall, errors = decline(levels)
-        if fall > least and errors > DECLINE_ERRORS:
+        change, errors = trend(np.arange(len(levels), dtype=float), levels)
+        if -change > least and -errors > DECLINE_ERRORS:
             return (
-                f"growth declines, by {min(fall, 2.0):.0%} of its mean over the window: a warm-up"
+                f"growth declines, by {min(-change, 2.0):.0%} of its mean over the window: "
+                "a warm-up"
             )
     return ""
 

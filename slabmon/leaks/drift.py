@@ -159,20 +159,6 @@ def largest_change(steps: F64) -> int:
     return int(places[best]) + 1
 
 
-def decline(levels: F64) -> tuple[float, float]:
-    """Return by how much growth per block falls from the first to the last block, as a share of
-    its mean, and how many standard errors that is: least squares on the increments."""
-    steps = np.diff(levels)
-    x = np.arange(len(steps)) - (len(steps) - 1) / 2
-    slope = float(x @ steps / (x @ x))
-    residual = steps - steps.mean() - slope * x
-    error = math.sqrt(float(residual @ residual) / (len(steps) - 2) / float(x @ x))
-    mean = float(steps.mean())
-    if mean <= 0:
-        return 0.0, 0.0
-    return -slope * len(steps) / mean, -slope / error if error > 0 else 0.0
-
-
 def drawdown(levels: F64) -> float:
     """Return the largest fall from a level to a later one."""
     return float(np.max(np.maximum.accumulate(levels) - levels, initial=0.0))

@@ -12,7 +12,6 @@ from slabmon.leaks.drift import (
     BLOCKS,
     adjusted,
     blocks,
-    decline,
     drawdown,
     drift,
     growth_rate,
@@ -85,14 +84,6 @@ def test_noise_of_sampling_alone_is_no_drift() -> None:
     levels = np.arange(25.0)[:, None]
     assert drift(levels, np.array([24.0**2])).p[0] == pytest.approx(normal_tail(np.array(1.0)))
     assert drift(levels, np.array([1.0])).p[0] < 1e-9
-
-
-def test_a_warm_up_declines_and_steady_growth_does_not() -> None:
-    at = np.arange(25) / 24
-    share, errors = decline(1 - np.exp(-2 * at))
-    assert share > 1
-    assert errors > 5
-    assert decline(np.arange(25.0)) == (0.0, 0.0)
 
 
 def test_drawdown_is_the_largest_fall() -> None:
