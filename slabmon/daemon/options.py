@@ -280,7 +280,8 @@ OPTIONS: tuple[Option, ...] = (
         "state",
         "keep",
         "continue counting in the kernel over restarts and crashes: kept in systemd's file "
-        "descriptor store, or else pinned below pin_directory",
+        "descriptor store, or else pinned below pin_directory; and verdicts, in a file beside "
+        "lock_file",
     ),
     Option("state", "lock_file", "file that only one daemon at a time can hold"),
     Option(
