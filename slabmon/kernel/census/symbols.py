@@ -4,9 +4,11 @@ objects hold."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +20,6 @@ from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.symbols import kallsyms
 from slabmon.kernel.symbols.table import SymbolTable
 
-_AROUND_MODULES = 64 << 20  # bytes: a module's data is near its text, or that of another
 _TABLE_BYTES = 128
 _FEW = 200  # variables that a kernel lists in any case: edges of sections
 _LARGEST_IMAGE = 1 << 29  # bytes, of the kernel or a module
@@ -99,7 +100,11 @@ class Symbols:
     `constants` what it never writes to, most tables of functions among it, all [start, end).
     `parts` are the image's parts of /proc/iomem: what is between them was given back after the
     start (free_initmem(), free_kernel_image_pages()) and holds anything. `data` are symbols of
-    variables, which a kernel lists only with CONFIG_KALLSYMS_ALL."""
+    variables, which a kernel lists only with CONFIG_KALLSYMS_ALL; `sections` are where sections of
+    modules begin.
+
+    Nothing is read but the image and, of each module, from its first section or symbol to its
+    last: around modules, devices may be mapped (ioremap()), where reading has effects."""
 
     def __init__(
         self,
@@ -110,6 +115,7 @@ class Symbols:
         data: Tables,
         constants: tuple[int, int] = (0, 0),
         parts: Sequence[tuple[int, int]] = (),
+        sections: Mapping[str, Sequence[int]] = MappingProxyType({}),
     ) -> None:
         self._functions = _Index(functions)
         self._data = _Index(data)
@@ -122,15 +128,8 @@ class Symbols:
         self._constants = constants
         self._uses: tuple[U64, I64] | None = None  # functions in constants, and how often each
         self._parts = parts
-        self._ranges = [image]
-        edges = [
-            table.address(end)
-            for module, table in functions.items()
-            if module is not None and len(table)
-            for end in (0, -1)
-        ]
-        if edges:
-            self._ranges.append((min(edges) - _AROUND_MODULES, max(edges) + _AROUND_MODULES))
+        spans = [image, *_modules(functions, data, sections)]
+        self._starts, self._ends = np.array(_joined(spans), np.uint64).reshape(-1, 2).T
 
     def functions(self, words: U64) -> Bool:
         """Return which words are the address of a function."""
@@ -141,10 +140,11 @@ class Symbols:
         return self._functions.at(address, is_function=True)
 
     def in_image(self, words: U64) -> Bool:
-        """Return which words are an address in the kernel's image or near modules."""
-        inside = np.zeros(len(words), bool)
-        for start, end in self._ranges:
-            inside |= (words - np.uint64(start)) < np.uint64(end - start)
+        """Return which words are an address in the kernel's image or in a module."""
+        inside: Bool = (words >= self._starts[0]) & (words < self._ends[-1])
+        near = np.flatnonzero(inside)
+        place = np.searchsorted(self._starts, words[near], side="right") - 1
+        inside[near] = words[near] < self._ends[place]
         return inside
 
     def look_up(self, memory: Memory, addresses: U64) -> dict[int, Symbol]:
@@ -225,6 +225,30 @@ class Symbols:
         return np.concatenate(held)
 
 
+def _modules(
+    functions: Tables, data: Tables, sections: Mapping[str, Sequence[int]]
+) -> Iterator[tuple[int, int]]:
+    """Yield where each module lies, [start, end)."""
+    for module in {*functions, *data, *sections} - {None}:
+        assert module is not None
+        tables = [tables[module] for tables in (functions, data) if len(tables.get(module, ()))]
+        edges = [table.address(end) for table in tables for end in (0, -1)]
+        edges += sections.get(module, ())
+        if edges:
+            yield min(edges), max(edges) // UNIT * UNIT + UNIT
+
+
+def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return spans in order, those that overlap as one."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
 def _beginning(held: Bool) -> Bool:
     """Return which functions, of rows of words that are or are not one, are of the table that each
     row begins with: before more than _GAP - 1 words that are none."""
@@ -277,7 +301,21 @@ def image_parts(iomem: str, start: int) -> dict[str, tuple[int, int]]:
     return {name: (first + offset, end + offset) for name, (first, end) in parts.items()}
 
 
-def read(iomem: str, path: Path = Path("/proc/kallsyms")) -> Symbols:
+def read_sections(path: Path = Path("/sys/module")) -> dict[str, list[int]]:
+    """Return where the sections of each module begin that it keeps."""
+    sections: dict[str, list[int]] = {}
+    for file in path.glob("*/sections/.*"):
+        if not file.name.startswith(".init"):
+            with contextlib.suppress(OSError, ValueError):  # unloaded meanwhile
+                address = int(file.read_text(), 16)
+                if address:  # 0: hidden
+                    sections.setdefault(file.parts[-3], []).append(address)
+    return sections
+
+
+def read(
+    iomem: str, path: Path = Path("/proc/kallsyms"), modules_path: Path = Path("/sys/module")
+) -> Symbols:
     """Read the running kernel's symbols."""
     listing = path.read_bytes()
     core, modules, _ = kallsyms.parse(listing)
@@ -296,6 +334,7 @@ def read(iomem: str, path: Path = Path("/proc/kallsyms")) -> Symbols:
         ),
         data=_tables(variables, of_modules),
         parts=tuple(parts.values()),
+        sections=read_sections(modules_path),
     )
 
 

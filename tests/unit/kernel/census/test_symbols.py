@@ -124,3 +124,27 @@ def test_variables_are_looked_for_in_parts_of_the_image_alone(
     path.write_text("".join(f"{TEXT + at:016x} {name}\n" for at, name in symbols))
     units = {TEXT + at for start, end in parts for at in range(start, end, UNIT)}
     assert set(read(iomem, path).data_units().tolist()) == units
+
+
+def test_nothing_is_read_around_modules(tmp_path: Path) -> None:
+    """On arm64 devices may be mapped there (ioremap()), and reading them has effects."""
+    module = TEXT + 0x4000_0000
+    path, modules = tmp_path / "kallsyms", tmp_path / "module"
+    path.write_text(
+        f"{TEXT:016x} T _text\n{TEXT + 0x1000:016x} T _etext\n"
+        f"{module + 0x123:016x} t probe\t[card]\n{module + 0x3456:016x} d ops\t[card]\n"
+        f"{module + 0x100010:016x} t open\t[disk]\n"
+    )
+    sections = modules / "disk" / "sections"
+    sections.mkdir(parents=True)
+    for name, at in ((".text", 0x100000), (".data", 0x105000), (".init.text", 0x900000)):
+        (sections / name).write_text(f"0x{module + at:x}\n")
+    (sections / ".hidden").write_text("0x0\n")
+    symbols = read(X86, path, modules)
+    edges = [
+        (module + 0x123, module + 0x4000),
+        (module + 0x100000, module + 0x106000),
+        (TEXT, TEXT + 0x2100000),
+    ]
+    words = [word for edge in edges for word in edge] + [edge[0] - 1 for edge in edges]
+    assert symbols.in_image(np.array(words, np.uint64)).tolist() == [True, False] * 3 + [False] * 3
