@@ -123,7 +123,7 @@ FAST = tuple(
             "fills 2 to 20 % of memory, time constant 15 to 400 seconds",
             fast.service_start,
         ),
-        ("big find", "1 to 5 % a minute of dentries and inodes", fast.big_find),
+        ("big find", "1 to 5 % a minute of dentries, inodes, labels", fast.big_find),
         ("builds", "jobs of minutes that free all in the end", fast.builds),
         ("rush", "load that rises within a minute to a higher level", fast.rush),
         ("restless", "large groups of objects come and go at random", fast.restless),

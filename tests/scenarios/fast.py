@@ -155,16 +155,16 @@ def service_start(rng: Rng) -> Scenario:
 
 
 def big_find(rng: Rng) -> Scenario:
-    """A walk over millions of files: reclaimable."""
+    """A walk over millions of files: reclaimable, but for what a security module keeps of each."""
     memory, end = _memory(rng), 12 * MINUTE
     world = _host(rng, end, memory)
     start, lasts = rng.uniform(2, 4) * MINUTE, rng.uniform(2, 7) * MINUTE
     per_second = log_uniform(rng, 0.01, 0.05) * memory / MINUTE
-    for cache, size, share in (("dentry", 1920, 0.2), ("ext4_inode_cache", 11840, 0.8)):
-        # Ten files each, to have fewer objects.
-        births = _load(rng, share * per_second / size, start, start + lasts)
+    # Ten files each, to have fewer objects.
+    births = _load(rng, per_second / 15000, start, start + lasts)
+    for cache, size in (("dentry", 1920), ("ext4_inode_cache", 11840), ("lsm_inode_cache", 1240)):
         world.streams.append(Stream(place(rng, "walk"), cache, size, births, forever(births)))
-        world.caches[cache] = CacheFacts(reclaimable=True)
+        world.caches[cache] = CacheFacts(reclaimable=cache != "lsm_inode_cache")
     return _innocent(world, end)
 
 

@@ -184,6 +184,28 @@ def test_reclaimable_memory_is_not_named() -> None:
     assert not watched(growing(16 * MIB), reclaimable=True)
 
 
+def walked(per_inode: float) -> tuple[Finding, ...]:
+    """Return what is found while 100,000 inodes a second are read, with so many objects each."""
+    watch = ExhaustionWatch()
+    for now in np.arange(10, STARTS + 150, 10).tolist():
+        inodes = 5000 + round(100_000 * max(0.0, now - STARTS))
+        objects = round(inodes * per_inode)
+        shown = seen(now, {"kmalloc-64": 64.0 * objects})
+        of_inodes = cache(
+            "ext4_inode_cache",
+            slabinfo=Slabinfo(inodes, inodes, 64, 64 * inodes),
+            reclaimable=True,
+        )
+        blobs = replace(shown.caches[0], slabinfo=Slabinfo(objects, objects, 64, 64 * objects))
+        watch.add(replace(shown, caches=(of_inodes, blobs)))
+    return watch.findings
+
+
+def test_what_goes_with_inodes_is_not_named() -> None:
+    assert not walked(per_inode=1.02)
+    assert walked(per_inode=1.2)
+
+
 def test_the_start_of_a_host_is_not_judged() -> None:
     assert watched(growing(16 * MIB), uptime=0.0, end=700)[0][0] >= 600 - STARTS
 
