@@ -97,11 +97,11 @@ bench-daemon: venv ## Memory and CPU of the daemon (SECONDS=3600 PAGE=1 HISTORY=
 bench-verdicts: venv ## Time the verdict engine on a large host (docs/verdicts.md)
 	$(VENV)/bin/python -m benchmarks.verdicts
 
-verdicts-fast: unit ## Score its early findings, into docs/verdicts.md (SEEDS=540-549)
-	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),540-549) fast
+verdicts-fast: unit ## Score its early findings, into docs/verdicts.md (SEEDS=340-359)
+	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),340-359) fast
 
-verdicts: unit ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=308-315)
-	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),308-315)
+verdicts: unit ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=324-333)
+	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),324-333)
 
 bench-store: venv ## Time and size of stored snapshots (docs/history.md)
 	$(VENV)/bin/python -m benchmarks.store
