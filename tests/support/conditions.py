@@ -44,6 +44,7 @@ def memory(taken: float, *, slab: int, reclaimable: int, free: int) -> MemoryRea
     named = sum(amounts.values()) - TOTAL - AMOUNTS["stacks_in_vmalloc"]
     amounts["Cached"] = TOTAL - UNCOUNTED - named + AMOUNTS["Shmem"]
     amounts["Slab"], amounts["KReclaimable"] = slab + reclaimable, reclaimable
+    amounts["MemAvailable"] = free + reclaimable + amounts["Cached"] - AMOUNTS["Shmem"]
     return MemoryReading(taken=taken, amounts=amounts)
 
 

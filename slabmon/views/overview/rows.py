@@ -141,9 +141,13 @@ def _exhausting(facts: Facts, finding: Finding) -> Iterator[OverviewRow]:
     end = finding.exhaustion
     if end is None:
         return
-    by = _behind(finding)
-    text = f"out of memory in {duration(end.seconds)}"
-    text += f" ({duration(end.earliest)} to {duration(end.latest)})" + (f": {by}" if by else "")
+    names = [cache.name for cache in facts.snapshot.caches]
+    is_shown = finding.kind == Kind.CACHE and finding.name in names
+    holder = facts.holder(names.index(finding.name)) if is_shown else ""
+    by = holder or _behind(finding)
+    text, *bounds = map(duration, (end.seconds, end.earliest, end.latest))
+    interval = f" ({' to '.join(bounds)})" if {*bounds} != {text} else ""
+    text = f"out of memory in {text}{interval}" + (f": {by}" if by else "")
     yield _suspect(facts, "exhaustion", finding, end.seconds, text)
 
 
