@@ -17,7 +17,8 @@ from slabmon.base.arrays import I64, U64, Bool
 from slabmon.kernel.census.contents import Subjects
 from slabmon.kernel.census.members import NO_LINK, Slot, Structs
 from slabmon.kernel.census.memory import Memory
-from slabmon.kernel.census.slabs import NONE, Slabs
+from slabmon.kernel.census.reading import Reading
+from slabmon.kernel.census.slabs import NONE
 from slabmon.kernel.census.symbols import Symbols
 
 KERNEL = np.uint64(0xFF00 << 48)  # and above, with five levels of page tables too
@@ -36,16 +37,17 @@ class Judge:
         memory: Memory,
         subjects: Subjects,
         structs: Structs,
-        slabs: Slabs,
+        read: Reading,
         symbols: Symbols,
         cache_types: Mapping[int, int],
     ) -> None:
         self._memory = memory
         self._subjects = subjects
         self._structs = structs
-        self._slabs = slabs
+        self._read = read
+        self._slabs = read.slabs
         self._symbols = symbols
-        self._types = np.zeros(len(slabs.caches.name), np.int64)
+        self._types = np.zeros(len(read.slabs.caches.name), np.int64)
         for cache, struct in cache_types.items():
             self._types[cache] = struct
 
@@ -85,17 +87,18 @@ class Judge:
 
     def _judge_link(self, objects: I64, slot: Slot, words: U64, kernel: Bool) -> I64:
         """Of a list_head, next->prev is the link itself; of an hlist_node, *pprev; of a tree's
-        node, a child's parent."""
+        node, a child's parent. Only memory and the kernel's image are looked at: see in_ram()."""
         name = slot.path.rpartition(".")[2]
         if name == "next" and not (slot.target and self._structs.name(slot.target) == "list_head"):
             return np.zeros(len(objects), np.int64)
         if name not in _BACK:
             return np.zeros(len(objects), np.int64)
         back = np.zeros(len(objects), np.uint64)
-        back[kernel] = self._memory.words(words[kernel] + np.uint64(_BACK[name]))
+        seen = kernel & (self._read.in_ram(words) | self._symbols.in_image(words))
+        back[seen] = self._memory.words(words[seen] + np.uint64(_BACK[name]))
         own = self._subjects.address[objects] + np.uint64(slot.link)
         mask = np.uint64(~3 % (1 << 64)) if name.startswith("rb_") else np.uint64(~0 % (1 << 64))
-        return np.where(kernel & (back & mask == own), _PROOF, np.where(kernel, _WRONG, 0))
+        return np.where(seen & (back & mask == own), _PROOF, np.where(seen, _WRONG, 0))
 
     def _judge_pointer(
         self, objects: I64, struct: int, slot: Slot, words: U64, kernel: Bool

@@ -96,12 +96,12 @@ def _name_types(
     symbols: Symbols,
 ) -> None:
     """Find the structs of subjects."""
-    subjects, slabs = namer.subjects, read.slabs
+    subjects = namer.subjects
     _name_extensions(namer, read, structs)
     namer.read_words(memory, symbols)
     namer.follow_named(named, caches.types)
     namer.follow()
-    judge = Judge(memory, subjects, structs, slabs, symbols, caches.types)
+    judge = Judge(memory, subjects, structs, read, symbols, caches.types)
     for cache, candidates in caches.candidates.items():
         objects = np.flatnonzero((subjects.cache == cache) & (namer.types == 0))
         if len(objects) and candidates:

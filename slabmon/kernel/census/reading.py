@@ -12,7 +12,7 @@ from slabmon.base.arrays import I64, U64, Bool
 from slabmon.kernel.census import caches, freelists, memory_map, pages, percpu, sheaves, slabs
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import KernelMemory, Memory
-from slabmon.kernel.census.memory_map import PageRange
+from slabmon.kernel.census.memory_map import PAGE_BYTES, PageRange
 from slabmon.kernel.census.memory_scan import MemoryWatch
 from slabmon.kernel.census.pages import LargePages, Pages
 from slabmon.kernel.census.slabs import Slabs
@@ -44,6 +44,15 @@ class Reading:
     in_use: I64  # (slabs)
     pages_read: int
     changed: int
+
+    def in_ram(self, words: U64) -> Bool:
+        """Return which words are an address of RAM in the direct map. Where others lead may be a
+        device's registers (ioremap()): reading those has effects, or is an error."""
+        pages = (words - np.uint64(self.direct_map)) // np.uint64(PAGE_BYTES)
+        edges = np.array(self.ranges, np.uint64)
+        place = np.searchsorted(edges[:, 0], pages, side="right") - 1
+        inside: Bool = (place >= 0) & (pages < edges[np.maximum(place, 0), 1])
+        return inside
 
     def objects_in_use(self, cache: int) -> U64:
         """Return the addresses of all objects in use of a cache, by its row."""

@@ -148,8 +148,10 @@ class Symbols:
         return inside
 
     def look_up(self, memory: Memory, addresses: U64) -> dict[int, Symbol]:
-        """Return what is at those of these distinct addresses where a function or a variable with a
-        name starts, or a table of functions, which is named after them."""
+        """Return what is at those of these distinct addresses, in the kernel's image or a module,
+        where a function or a variable with a name starts, or a table of functions, which is named
+        after them."""
+        addresses = addresses[self.in_image(addresses)]
         known = self._functions.named(addresses, is_function=True)
         known |= self._data.named(addresses, is_function=False)
         start, end = self._text

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slabmon.base.arrays import U8, U64
 from slabmon.kernel.census.contents import UNIT
 from slabmon.kernel.census.symbols import Symbol, Symbols, image_parts, read
 from slabmon.kernel.symbols.kallsyms import parse
@@ -148,3 +149,24 @@ def test_nothing_is_read_around_modules(tmp_path: Path) -> None:
     ]
     words = [word for edge in edges for word in edge] + [edge[0] - 1 for edge in edges]
     assert symbols.in_image(np.array(words, np.uint64)).tolist() == [True, False] * 3 + [False] * 3
+
+
+class Watched(SparseMemory):
+    """Remembers the addresses that were read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_at: set[int] = set()
+
+    def gather(self, addresses: U64, size: int) -> U8:
+        self.read_at |= set(addresses.tolist())
+        return super().gather(addresses, size)
+
+
+def test_no_table_is_looked_for_elsewhere(symbols: Symbols) -> None:
+    memory = Watched()
+    fill(memory)
+    elsewhere = 0xFFFF_8000_800F_4FF0
+    symbols.look_up(memory, np.array([table(0), elsewhere], np.uint64))
+    assert table(0) in memory.read_at
+    assert elsewhere not in memory.read_at
