@@ -14,12 +14,15 @@ from slabmon.census.model import (
     Census,
     CensusCache,
     CgroupObjects,
+    DeviceObjects,
     OrphanObjects,
     OwnedObjects,
     PageBlocks,
 )
 
-_Row = TypeVar("_Row", CensusCache, PageBlocks, CgroupObjects, OwnedObjects, OrphanObjects)
+_Row = TypeVar(
+    "_Row", CensusCache, PageBlocks, CgroupObjects, OwnedObjects, OrphanObjects, DeviceObjects
+)
 _AMOUNT = ("objects", "bytes")
 # The figures of a row that are subtracted.
 _COUNTS: Mapping[type, tuple[str, ...]] = {
@@ -31,6 +34,7 @@ _COUNTS: Mapping[type, tuple[str, ...]] = {
     CgroupObjects: ("cgroups", *_AMOUNT),
     OwnedObjects: _AMOUNT,
     OrphanObjects: _AMOUNT,
+    DeviceObjects: (*_AMOUNT, "retained_objects", "retained_bytes"),
 }
 
 
@@ -40,8 +44,8 @@ def diff(before: Census, now: Census) -> Census:
     boot, or not in this order.
 
     `objects_stderr` is that of the difference; a group that only one of two samples holds counts
-    with its error twice. Owners are compared where they were found both times, orphans if they were
-    looked for both times: `limits` says if some are left out.
+    with its error twice. Owners are compared where they were found both times, orphans and what
+    devices hold if they were looked for both times: `limits` says if some are left out.
     """
     _check(before, now)
     comparable, incomparable = _caches_with_owners(before, now)
@@ -50,6 +54,7 @@ def diff(before: Census, now: Census) -> Census:
         limits.append(
             f"the owners of {len(incomparable)} caches were found in one of two censuses only"
         )
+    searched = before.passes > 1 and now.passes > 1
     shares = [census.sampled for census in (before, now) if census.sampled is not False]
     return replace(
         now,
@@ -64,8 +69,11 @@ def diff(before: Census, now: Census) -> Census:
             [row for row in now.owners if row.cache in comparable],
             _owner,
         ),
-        orphans=_changes(before.orphans, now.orphans, _owner)
-        if before.passes > 1 and now.passes > 1
+        orphans=_changes(before.orphans, now.orphans, _owner) if searched else (),
+        devices=_changes(
+            before.devices, now.devices, lambda row: (row.bus, row.name), "retained_bytes"
+        )
+        if searched
         else (),
         limits=tuple(dict.fromkeys(limits)),
     )
@@ -80,6 +88,7 @@ def only_changed(change: Census) -> Census:
         cgroups=tuple(filter(_differs, change.cgroups)),
         owners=tuple(filter(_differs, change.owners)),
         orphans=tuple(filter(_differs, change.orphans)),
+        devices=tuple(filter(_differs, change.devices)),
     )
 
 
@@ -139,6 +148,10 @@ def _less(row: _Row, other: _Row | None, sign: int = 1) -> _Row:
         for name in ("by_cache", "objects_by_cache"):
             then = getattr(other, name) if other else {}
             changes[name] = _difference(getattr(row, name), then, sign)
+    elif isinstance(row, DeviceObjects):
+        assert other is None or isinstance(other, DeviceObjects)
+        then = other.by_cache if other else {}
+        changes["by_cache"] = _difference(row.by_cache, then, sign)
     elif isinstance(row, CensusCache):
         assert other is None or isinstance(other, CensusCache)
         then = other.fill if other else (0,) * len(row.fill)

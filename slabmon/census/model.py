@@ -12,8 +12,10 @@ from slabmon.base.fields import Host, Int, Real, Text
 from slabmon.memory.scan import MemoryScan
 
 TENTHS = 10
-# How a limit begins that says why a census has no orphans.
+_NAMED = 4
+# How a limit begins that says why a census has no orphans, or not what devices hold.
 NO_ORPHANS, ORPHANS_UNSUPPORTED = "orphans were not found", "orphans cannot be found"
+DEVICES_UNSUPPORTED = "what devices hold cannot be found"
 
 
 class CgroupState(StrEnum):
@@ -118,6 +120,29 @@ class OwnedObjects:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceObjects:
+    """Objects that nothing leads to but one device, those it is in included, whoever allocated them
+    and when. `retained_*` are those of the device and of all devices below it, with what only
+    several of them lead to. `bus` is the bus, else the class, else empty; `by_cache` is bytes of
+    its own, largest first."""
+
+    bus: Text
+    name: Text
+    driver: Text | None = None
+    module: Text | None = None
+    objects: Int
+    bytes: Int
+    retained_objects: Int
+    retained_bytes: Int
+    by_cache: Mapping[Text, Int] = field(default_factory=dict)
+
+    @property
+    def caches(self) -> str:
+        """The caches that most of its own bytes are in, in one text."""
+        return " ".join(list(self.by_cache)[:_NAMED])
+
+
+@dataclass(frozen=True, kw_only=True)
 class OrphanObjects:
     """Objects of one cache in use to which nothing in the kernel's memory refers, except perhaps
     other orphans. `type` and `signature` say what they are, as in OwnedObjects."""
@@ -139,8 +164,8 @@ class Census:
     most memory it took. `pages_read` counts the pages whose struct page was read, `objects` those
     in use. `changed_slabs` is how many slabs changed while they were read, so that not all their
     free objects were found. `passes` is 1 if orphans were not looked for, else how often memory was
-    searched for references to them. `limits` says what this kernel does not let a census see.
-    `memory` is what all pages are.
+    searched for references to them; `devices` are found by the same search. `limits` says what this
+    kernel does not let a census see. `memory` is what all pages are.
     """
 
     host: Host
@@ -157,6 +182,7 @@ class Census:
     page_blocks: tuple[PageBlocks, ...] = ()
     cgroups: tuple[CgroupObjects, ...] = ()
     owners: tuple[OwnedObjects, ...] = ()
+    devices: tuple[DeviceObjects, ...] = ()
     orphans: tuple[OrphanObjects, ...] = ()
     limits: tuple[Text, ...] = ()
     memory: MemoryScan | None = None

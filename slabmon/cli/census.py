@@ -42,8 +42,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--by",
-        choices=("cache", "cgroup", "signature", "type", "module"),
-        help="what rows show (default cache)",
+        choices=("cache", "cgroup", "signature", "type", "module", "device"),
+        help="what rows show (default cache); device: what only a device leads to, which searches "
+        "the kernel's memory as --orphans does",
     )
     parser.add_argument(
         "--orphans",
@@ -64,7 +65,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         type=float,
         metavar="N",
         help=f"seconds of CPU time it may use (default {CensusSettings.cpu_seconds:g}, "
-        f"{_ORPHANS_CPU_SECONDS:g} with --orphans)",
+        f"{_ORPHANS_CPU_SECONDS:g} with --orphans and --by device)",
     )
     parser.add_argument(
         "--memory-mib",
@@ -88,9 +89,16 @@ def run(options: argparse.Namespace) -> int:
             "--by: rows of --orphans are by cache and by what they are; leave --by out, or use "
             "--format json, which has all rows"
         )
+    if options.cache is not None and options.by == "device":
+        raise UsageError(
+            "--cache: rows of --by device are of all caches; leave --cache out, or use --by "
+            "signature"
+        )
     names = [field.name for field in dataclasses.fields(CensusSettings)]
     limits = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.orphans:
+    search = options.orphans or options.by == "device"
+    if search:
+        limits["orphans"] = True
         limits.setdefault("cpu_seconds", _ORPHANS_CPU_SECONDS)
     settings = CensusSettings(**limits)
     if options.connect is None and os.geteuid() != 0:
@@ -104,8 +112,10 @@ def run(options: argparse.Namespace) -> int:
             if options.connect is not None
             else take_census(settings, progress)
         )
-    if options.orphans and census.passes == 1:
+    if search and census.passes == 1:
         raise _no_orphans(census)
+    if options.by == "device" and not census.devices:
+        raise _no_devices(census)
     since = None
     if before is not None:
         census, since = diff(before, census), before.taken
@@ -133,9 +143,17 @@ def _no_orphans(census: Census) -> SlabmonError:
         if text.startswith(NO_ORPHANS):
             return SlabmonError(f"census: {text}")
     return UsageError(
-        "census: this daemon does not look for orphans; set orphans = true in the [census] table "
-        "of its configuration"
+        "census: this daemon does not look for orphans and what devices hold; set orphans = true "
+        "in the [census] table of its configuration"
     )
+
+
+def _no_devices(census: Census) -> SlabmonError:
+    """Return the error that says why a census does not know what devices hold."""
+    from slabmon.census.model import DEVICES_UNSUPPORTED
+
+    reasons = [text for text in census.limits if text.startswith(DEVICES_UNSUPPORTED)]
+    return UnsupportedHost(f"census: {reasons[0] if reasons else DEVICES_UNSUPPORTED}")
 
 
 def _read(path: Path) -> Census:
@@ -174,6 +192,7 @@ def only_cache(census: Census, name: str) -> Census:
         page_blocks=census.page_blocks if LARGE_CACHE in names else (),
         owners=tuple(row for row in census.owners if row.cache in names),
         orphans=tuple(row for row in census.orphans if row.cache in names),
+        devices=(),
         cgroups=tuple(
             sorted(
                 (row for row in cgroups if row.objects), key=lambda row: (-row.bytes, row.cgroup)

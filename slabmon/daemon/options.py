@@ -317,7 +317,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "census",
         "orphans",
-        "look for objects that nothing refers to, which takes two to three times the CPU time",
+        "look for objects that nothing refers to, and for those that only a device leads to, which "
+        "takes two to three times the CPU time",
         live=True,
     ),
     Option("log", "level", "lowest level that is logged: debug, info, warning or error", live=True),

@@ -21,6 +21,7 @@ from slabmon.census.model import (
     CensusCache,
     Certainty,
     CgroupObjects,
+    DeviceObjects,
     OrphanObjects,
     OwnedObjects,
 )
@@ -41,6 +42,7 @@ class By(StrEnum):
     SIGNATURE = "signature"
     TYPE = "type"
     MODULE = "module"
+    DEVICE = "device"
     ORPHAN = "orphan"
 
 
@@ -88,7 +90,7 @@ def _share_in_use(row: CensusCache) -> float | None:
     return row.in_use / row.objects if row.objects else None
 
 
-def _largest(row: CgroupObjects) -> str:
+def _largest(row: CgroupObjects | DeviceObjects) -> str:
     largest = list(row.by_cache.items())[:_LARGEST_CACHES]
     return ", ".join(f"{name} {human(size, BYTES)}" for name, size in largest)
 
@@ -153,6 +155,16 @@ _COLUMNS: dict[By, tuple[_Column, ...]] = {
         _Column("type", "", "", lambda row: row.type or ""),
         _Column("signature", "WHAT IT IS", "", lambda row: row.signature),
     ),
+    By.DEVICE: (
+        _Column("retained_bytes", "RETAINED", BYTES, lambda row: row.retained_bytes),
+        _Column("bytes", "BYTES", BYTES, lambda row: row.bytes),
+        _Column("objects", "OBJECTS", COUNT, lambda row: row.objects),
+        _Column("bus", "BUS", "", lambda row: row.bus),
+        _Column("name", "DEVICE", "", lambda row: row.name),
+        _Column("driver", "DRIVER", "", lambda row: row.driver or ""),
+        _Column("module", "MODULE", "", lambda row: row.module or ""),
+        _Column("largest", "LARGEST CACHES", "", _largest),
+    ),
     By.MODULE: (
         *_OWNED,
         _STDERR,
@@ -169,6 +181,7 @@ def _rows(
     | Sequence[CgroupObjects]
     | Sequence[OwnedObjects]
     | Sequence[OrphanObjects]
+    | Sequence[DeviceObjects]
 ):
     match by:
         case By.CACHE:
@@ -179,6 +192,8 @@ def _rows(
             return census.owners
         case By.ORPHAN:
             return census.orphans
+        case By.DEVICE:
+            return census.devices
         case By.TYPE:
             return by_type(census.owners)
         case By.MODULE:

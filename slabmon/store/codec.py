@@ -28,7 +28,7 @@ CONTENT_TYPE = "application/vnd.slabmon.snapshot"
 MAX_BYTES = 256 << 20
 MAGIC = b"slabsnap"
 # Counted up whenever the model gets a field; tests/unit/store/test_formats.py says how.
-FORMAT = 6
+FORMAT = 7
 HEAD = MAGIC + FORMAT.to_bytes(4, "little")
 # Format 1 has the fields of format 2, and a checksum of the model's classes as its number. The
 # checksum covers how Python writes a union, which changed with Python 3.14.

@@ -8,7 +8,7 @@ from operator import attrgetter
 from slabmon.base.units import BYTES, BYTES_PER_HOUR, COUNT, PER_SECOND, SECONDS
 from slabmon.views import columns as c
 from slabmon.views import rows
-from slabmon.views.census import CENSUS, OF_CACHE, ORPHANS, OWNERS
+from slabmon.views.census import CENSUS, OF_CACHE, OF_DEVICE, ORPHANS, OWNERS, RETAINED
 from slabmon.views.columns import Column, Kind, attribute, dimension, label
 from slabmon.views.drilldown import group_links
 from slabmon.views.families import FAMILIES
@@ -185,6 +185,7 @@ _ALL = (
                 help="Bytes that the slab objects behind them occupy.",
                 title="slab",
             ),
+            c.RETAINED,
             attribute(
                 "added", unit=COUNT, kind=Kind.COUNTER, help="Resources added since tracking began."
             ),
@@ -204,6 +205,7 @@ _ALL = (
             "resources",
             "managed_bytes",
             "slab_bytes",
+            c.RETAINED.name,
             *_TRENDS,
             "added",
             "removed",
@@ -213,6 +215,7 @@ _ALL = (
         links=(
             Link(title="resources", where=_SAME_DEVICE, view="resources"),
             Link(title="caches", where=_SAME_DEVICE, view="holdings"),
+            Link(title="retained", where=OF_DEVICE, view="retained"),
         ),
     ),
     View(
@@ -414,6 +417,7 @@ _ALL = (
     CENSUS,
     OWNERS,
     ORPHANS,
+    RETAINED,
     MEMORY,
     View(
         name="sizes",

@@ -14,7 +14,7 @@ from slabmon.views.view import Link, View
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slabmon.census.model import CensusCache, OrphanObjects, OwnedObjects
+    from slabmon.census.model import CensusCache, DeviceObjects, OrphanObjects, OwnedObjects
     from slabmon.model import Snapshot
     from slabmon.views.table import Table
 
@@ -25,6 +25,8 @@ NO_CENSUS = (
 )
 _NAME = attrgetter("name")
 _CACHE = attrgetter("cache")
+# Between views that have a row for each device.
+OF_DEVICE = (("bus", attrgetter("bus")), ("name", _NAME))
 # From a cache of any view to what the census says of it.
 OF_CACHE = (
     Link(title="owners", where=(("cache", _NAME),), view="owners"),
@@ -44,11 +46,11 @@ def census_note(table: Table) -> str:
     if table.mark is not None:
         before = table.mark.snapshot.census
         text += f" compared with {show_moment(before.taken) if before else 'none before'}"
-    if view.name == ORPHANS.name:
+    if view.name in (ORPHANS.name, RETAINED.name):
         if census.passes == 1:
             return (
-                f"{text}: it did not look for orphans; slabmon census --orphans does, or the "
-                + ("daemon with orphans = true in the [census] table")
+                f"{text}: it did not look for orphans and what devices hold; slabmon census "
+                "--orphans does, or the daemon with orphans = true in the [census] table"
             )
         return f"{text}, {census.passes} passes"
     if view.name == OWNERS.name and census.sampled is not False:
@@ -66,6 +68,10 @@ def _owners(snapshot: Snapshot) -> Sequence[OwnedObjects]:
 
 def _orphans(snapshot: Snapshot) -> Sequence[OrphanObjects]:
     return snapshot.census.orphans if snapshot.census else ()
+
+
+def _devices(snapshot: Snapshot) -> Sequence[DeviceObjects]:
+    return snapshot.census.devices if snapshot.census else ()
 
 
 def _count(name: str, help: str, title: str = "") -> Column:
@@ -184,6 +190,43 @@ ORPHANS = View(
         Link(title="owners", where=(("cache", _CACHE),), view="owners"),
         Link(title="tracked", where=(("name", _CACHE),), view="caches"),
     ),
+    note=census_note,
+    census=True,
+)
+
+RETAINED = View(
+    name="retained",
+    title="slab memory that only a device leads to, at the last census",
+    rows=_devices,
+    key=attrgetter("bus", "name"),
+    columns=(
+        label("bus", "Bus of the device, else its class."),
+        label("name", "Name of the device in sysfs."),
+        label("driver", "Driver bound to the device."),
+        label("module", "Module of the driver; none: built in."),
+        _size(
+            "retained_bytes",
+            "Bytes of objects that only it and the devices below it lead to, whenever they were "
+            "allocated.",
+            "retained",
+        ),
+        _count("retained_objects", "How many objects these are.", "objects below"),
+        _size("bytes", "Bytes of those that only it leads to, and not a device below it."),
+        _count("objects", "How many objects these are."),
+        label("caches", "Caches that most of its own bytes are in.", title="largest caches"),
+    ),
+    brief=(
+        "bus",
+        "name",
+        "retained_bytes",
+        "bytes",
+        "objects",
+        "driver",
+        "module",
+        "caches",
+    ),
+    sort="retained_bytes",
+    links=(Link(title="managed", where=OF_DEVICE, view="devices"),),
     note=census_note,
     census=True,
 )

@@ -69,6 +69,10 @@ class TableFigures(Protocol):
         """Return the other names of caches as text, None for those without."""
         ...
 
+    def retained(self) -> F64:
+        """Return the bytes that each device retained at the last census, NaN where not known."""
+        ...
+
     def callers(self) -> Values:
         """Return the caller that holds most of each row, None where none is known."""
         ...
@@ -188,6 +192,16 @@ CALLER = Column(
     help="First function on the stack that is no helper (`kmemdup`, `__alloc_skb`, `alloc_inode`, "
     "...), of most of the live memory; its share, if it is not all.",
     get=lambda t: t.callers(),
+)
+
+RETAINED = Column(
+    name="retained_bytes",
+    unit=BYTES,
+    kind=Kind.GAUGE,
+    help="Bytes of slab memory that only it and the devices below it lead to, managed or not, at "
+    "the last census that looked for orphans.",
+    get=lambda t: t.retained(),
+    title="retained",
 )
 
 

@@ -14,7 +14,7 @@ from slabmon.analysis.callers import main_callers
 from slabmon.analysis.delta import is_reset
 from slabmon.base.arrays import F64, I64, Bool, Values
 from slabmon.base.units import Value
-from slabmon.views.columns import ALIASES, LIVE_ERROR, Column, Kind
+from slabmon.views.columns import ALIASES, LIVE_ERROR, RETAINED, Column, Kind
 from slabmon.views.trail import Trail
 from slabmon.views.window import Instant, Listing, Window
 
@@ -71,16 +71,25 @@ class Table:
     @property
     def brief(self) -> tuple[Column, ...]:
         """The columns of tables for people, the most important first. Differences have no bounds;
-        the standard error takes their place. Hosts without merged caches have no other names."""
+        the standard error takes their place. Hosts without merged caches have no other names, and
+        without a census that looked for it nobody knows what devices retain."""
         columns = {column.name: column for column in self.columns}
         if not any(cache.aliases for cache in self.window.snapshot.caches):
             columns.pop(ALIASES, None)
+        if not self._retained:
+            columns.pop(RETAINED.name, None)
         names = [
             LIVE_ERROR.name if self.mark and columns[name].kind == Kind.BOUND else name
             for name in self.view.brief
             if name in columns
         ]
         return tuple(columns[name] for name in names)
+
+    @property
+    def _retained(self) -> dict[Hashable, float]:
+        census = self.window.snapshot.census
+        rows = census.devices if census else ()
+        return {(row.bus, row.name): row.retained_bytes for row in rows}
 
     # What columns are computed from, see columns.TableFigures.
 
@@ -97,6 +106,10 @@ class Table:
         known = {cache.name: cache.aliases for cache in self.window.snapshot.caches}
         texts = [", ".join(known.get(name, ())) or None for name in names.tolist()]
         return np.array(texts, object)
+
+    def retained(self) -> F64:
+        """Return the bytes that each device retained at the last census, NaN where not known."""
+        return np.array([self._retained.get(key, np.nan) for key in self.listing.keys])
 
     def callers(self) -> Values:
         """Return the caller that holds most of each row, None where none is known."""

@@ -47,7 +47,7 @@ static const struct planted_scenario planted_typed[] = {
 
 static const struct planted_scenario *const tables[] = {
 	planted_sizes,	  planted_flags,  planted_caches, planted_deferred, planted_contexts,
-	planted_platform, planted_census, planted_typed,  planted_orphans,
+	planted_platform, planted_census, planted_typed,  planted_orphans,  planted_held,
 };
 
 static int run_named(const char *name)
@@ -163,6 +163,7 @@ static void __exit planted_exit(void)
 	debugfs_remove(directory);
 	planted_memory_drop();
 	planted_platform_exit();
+	planted_held_exit();
 	planted_files_exit();
 	planted_contexts_exit();
 	planted_drop_all(true);

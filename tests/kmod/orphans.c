@@ -122,8 +122,8 @@ static planted_site int lose(void)
 	return 0;
 }
 
-/* Overwrite what lose() left on the stack. */
-static planted_site void scrub_stack(unsigned int depth)
+/* Overwrite what the functions before left on the stack. */
+planted_site void planted_scrub_stack(unsigned int depth)
 {
 	volatile u8 bytes[1024];
 	unsigned int n;
@@ -131,7 +131,7 @@ static planted_site void scrub_stack(unsigned int depth)
 	for (n = 0; n < sizeof(bytes); n++)
 		bytes[n] = 0;
 	if (depth)
-		scrub_stack(depth - 1);
+		planted_scrub_stack(depth - 1);
 	planted_keep(depth);
 }
 
@@ -139,7 +139,7 @@ static int run_lose(void)
 {
 	int error = lose();
 
-	scrub_stack(3);
+	planted_scrub_stack(3);
 	return error;
 }
 

@@ -118,6 +118,7 @@ extern const struct planted_scenario planted_contexts[];
 extern const struct planted_scenario planted_platform[];
 extern const struct planted_scenario planted_census[];
 extern const struct planted_scenario planted_orphans[];
+extern const struct planted_scenario planted_held[];
 
 /* typed.c */
 struct super_block;
@@ -134,6 +135,8 @@ void planted_contexts_exit(void);
 int planted_census_init(void);
 void planted_census_exit(void);
 void planted_orphans_free(void);
+void planted_scrub_stack(unsigned int depth);
+void planted_held_exit(void);
 
 extern struct kmem_cache *planted_ctor_cache;
 

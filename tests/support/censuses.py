@@ -13,6 +13,7 @@ from slabmon.census.model import (
     Certainty,
     CgroupObjects,
     CgroupState,
+    DeviceObjects,
     OrphanObjects,
     OwnedObjects,
 )
@@ -116,6 +117,28 @@ def rich(seconds: float = 0.0, evil: str = "evil") -> Census:
             ),
             OrphanObjects(
                 cache="dentry", type=evil, signature=f"holds {evil}", objects=1, bytes=192
+            ),
+        ),
+        devices=(
+            DeviceObjects(
+                bus="pci",
+                name="0000:00:03.0",
+                driver="card",
+                module="card",
+                objects=number,
+                bytes=64 * number,
+                retained_objects=number + 1,
+                retained_bytes=64 * number + 192,
+                by_cache={"kmalloc-64": 64 * number},
+            ),
+            DeviceObjects(
+                bus="",
+                name=evil,
+                objects=1,
+                bytes=192,
+                retained_objects=1,
+                retained_bytes=192,
+                by_cache={"dentry": 192},
             ),
         ),
     )

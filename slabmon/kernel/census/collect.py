@@ -13,7 +13,13 @@ from typing import Any
 
 from slabmon.base.errors import UnsupportedHost
 from slabmon.base.fields import Host
-from slabmon.census.model import NO_ORPHANS, ORPHANS_UNSUPPORTED, Census, OrphanObjects
+from slabmon.census.model import (
+    NO_ORPHANS,
+    ORPHANS_UNSUPPORTED,
+    Census,
+    DeviceObjects,
+    OrphanObjects,
+)
 from slabmon.kernel.census import (
     cache_types,
     cgroups,
@@ -46,9 +52,10 @@ _SLABS = 0.5  # share of all but orphans, in a census that looks for them
 
 @dataclass(frozen=True)
 class _Orphans:
-    """Rows of orphans, and how often memory was searched: 1 if that failed."""
+    """Rows of orphans and of devices, and how often memory was searched: 1 if that failed."""
 
     rows: tuple[OrphanObjects, ...] = ()
+    devices: tuple[DeviceObjects, ...] = ()
     passes: int = 1
     limits: tuple[str, ...] = ()
 
@@ -83,6 +90,7 @@ def take(
         **_cost(start),
         passes=orphaned.passes,
         orphans=orphaned.rows,
+        devices=orphaned.devices,
         limits=(*census.limits, *orphaned.limits),
     )
 
@@ -193,7 +201,7 @@ def _owners(
 
 def _orphans(memory: KernelMemory, layout: Layout, words: _Words, progress: Progress) -> _Orphans:
     try:
-        result = orphans.find(memory, layout, progress)
+        result = orphans.find(memory, layout, words.aliases, progress)
         rows = orphan_rows.rows(memory, result, words.types, words.aliases, words.symbols)
     except MemoryError:
         limit = f"{NO_ORPHANS}: the memory did not suffice; allow more with {MEMORY_OPTION}"
@@ -202,7 +210,8 @@ def _orphans(memory: KernelMemory, layout: Layout, words: _Words, progress: Prog
     except UnsupportedHost as error:
         limit = f"{ORPHANS_UNSUPPORTED}: {error}"
     else:
-        return _Orphans(rows, result.passes)
+        retained = result.retained
+        return _Orphans(rows, retained.rows, result.passes, retained.limits)
     return _Orphans(limits=(limit,))
 
 

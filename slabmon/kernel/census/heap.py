@@ -103,6 +103,11 @@ class Heap:
         lengths: I64 = self._length[self.rows_of(numbers)]
         return lengths
 
+    def sizes_of(self, numbers: I64) -> I64:
+        """Return the bytes that objects occupy."""
+        sizes: I64 = self._size[self.rows_of(numbers)]
+        return sizes
+
     def addresses_of(self, numbers: I64) -> U64:
         """Return where objects start."""
         return self._addresses(self.rows_of(numbers), numbers)

@@ -17,8 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from slabmon.base.arrays import I64, U64, Bool
+from slabmon.kernel.census import device_rows
 from slabmon.kernel.census import reading as readings
+from slabmon.kernel.census.cache_types import Aliases
 from slabmon.kernel.census.contents import UNIT_WORDS
+from slabmon.kernel.census.device_rows import Retained
 from slabmon.kernel.census.heap import NONE, Heap
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import KernelMemory, Memory
@@ -34,12 +37,13 @@ _SEED = 0x9E3779B97F4A7C15  # of the numbers that words are multiplied with
 @dataclass(frozen=True, kw_only=True)
 class Orphans:
     """Orphans by their numbers in a heap, that of the last reading. `passes` is how often memory
-    was searched."""
+    was searched; `retained` is what devices held in the first one."""
 
     reading: Reading
     heap: Heap
     numbers: I64
     passes: int
+    retained: Retained
 
 
 @dataclass(frozen=True)
@@ -55,15 +59,18 @@ class _Suspects:
 
 
 def find(
-    memory: KernelMemory, layout: Layout, progress: Callable[[float], object] = lambda _: None
+    memory: KernelMemory,
+    layout: Layout,
+    aliases: Aliases,
+    progress: Callable[[float], object] = lambda _: None,
 ) -> Orphans:
-    """Find the orphans of the running kernel; report the share of the work that is done. Raises
-    UnsupportedHost if the kernel's pages are not understood."""
+    """Find the orphans of the running kernel, and what devices hold; report the share of the work
+    that is done. Raises UnsupportedHost if the kernel's pages are not understood."""
     reading = readings.read(memory, layout)
     heap = Heap(reading, layout)
     tracer = Tracer(memory, layout, reading, heap)
     reached = tracer.from_outside()
-    tracer.follow(reached, heap.in_use)
+    retained = device_rows.follow(memory, layout, reading, tracer, reached, aliases)
     orphans = heap.in_use & ~reached
     settled = _settled(reading, heap)
     passes = 1
@@ -81,7 +88,7 @@ def find(
         tracer.follow(reached, orphans)
         orphans &= ~reached
     numbers = np.flatnonzero(orphans & settled)
-    return Orphans(reading=reading, heap=heap, numbers=numbers, passes=passes)
+    return Orphans(reading=reading, heap=heap, numbers=numbers, passes=passes, retained=retained)
 
 
 def _settled(reading: Reading, heap: Heap) -> Bool:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -51,23 +51,54 @@ class Tracer:
             reached[objects[~stale]] = True
         return reached
 
-    def follow(self, reached: Bool, among: Bool) -> None:
-        """Mark as reached which of these objects the reached ones refer to, and what these do."""
-        wanted = among & ~reached
-        place = np.zeros(len(reached), np.int32)
-        waiting = [np.flatnonzero(reached & among)]
+    def follow(self, reached: Bool, among: Bool, closed: Bool | None = None) -> None:
+        """Mark as reached which of these objects the reached ones refer to, and what these do, but
+        not what the closed ones refer to."""
+        start = reached & among
+        if closed is not None:
+            start &= ~closed
+        unreached = among & ~reached
+        self._spread(np.flatnonzero(start), unreached, closed)
+        np.logical_or(reached, among & ~unreached, out=reached)
+
+    def references_among(self, objects: Bool, start: I64) -> tuple[I64, I64]:
+        """Return references to these objects that the start and what it leads to among them hold:
+        who holds each, and to what."""
+        references: list[tuple[I64, I64]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+
+        def note(sources: I64, targets: I64) -> None:
+            inside = objects[targets]
+            references.append((sources[inside], targets[inside]))
+
+        self._spread(start, objects.copy(), note=note)
+        sources, targets = zip(*references, strict=True)
+        return np.concatenate(sources), np.concatenate(targets)
+
+    def _spread(
+        self,
+        start: I64,
+        unreached: Bool,
+        closed: Bool | None = None,
+        note: Callable[[I64, I64], None] | None = None,
+    ) -> None:
+        """Follow references from these objects to unreached ones, which no longer are, and from
+        those on unless they are closed; `note` who holds each reference, and to what."""
+        place = np.zeros(len(unreached), np.int32)
+        waiting = [start]
         while waiting:
             fresh = np.concatenate(waiting)
             waiting = []
-            for start in range(0, len(fresh), _OBJECTS):
-                part = fresh[start : start + _OBJECTS]
-                for _, words in self.heap.contents(self._memory, part):
-                    _, objects = self.heap.references(words.reshape(-1))
-                    objects = objects[wanted[objects]]
+            for first in range(0, len(fresh), _OBJECTS):
+                part = fresh[first : first + _OBJECTS]
+                for numbers, words in self.heap.contents(self._memory, part):
+                    places, objects = self.heap.references(words.reshape(-1))
+                    if note is not None:
+                        note(numbers[places // words.shape[1]], objects)
+                    objects = objects[unreached[objects]]
                     if len(objects):
-                        waiting.append(_distinct(objects, place))
-                        wanted[waiting[-1]] = False
-        np.logical_or(reached, among & ~wanted, out=reached)
+                        reached = _distinct(objects, place)
+                        unreached[reached] = False
+                        waiting.append(reached if closed is None else reached[~closed[reached]])
 
     def _outside(self) -> Iterator[I64]:
         """Yield units of memory outside slabs, about a window full at a time."""

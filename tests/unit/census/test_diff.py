@@ -18,6 +18,7 @@ from slabmon.census.model import (
     Certainty,
     CgroupObjects,
     CgroupState,
+    DeviceObjects,
     OrphanObjects,
     OwnedObjects,
     PageBlocks,
@@ -134,6 +135,29 @@ def test_orphans_are_compared_if_they_were_looked_for_twice() -> None:
     now = census(passes=2, taken=TAKEN + 1, orphans=(replace(row, objects=5, bytes=320),))
     assert [(row.objects, row.bytes) for row in diff(before, now).orphans] == [(2, 128)]
     assert diff(replace(before, passes=1), now).orphans == ()
+
+
+def test_what_devices_hold_is_compared_if_it_was_looked_for_twice() -> None:
+    row = DeviceObjects(
+        bus="pci",
+        name="0000:00:03.0",
+        objects=3,
+        bytes=192,
+        retained_objects=4,
+        retained_bytes=256,
+        by_cache={"kmalloc-64": 192},
+    )
+    grown = replace(row, objects=5, bytes=320, retained_bytes=400, by_cache={"kmalloc-64": 320})
+    before, now = (
+        census(passes=2, devices=(row,)),
+        census(passes=2, taken=TAKEN + 1, devices=(grown,)),
+    )
+    [change] = only_changed(diff(before, now)).devices
+    assert (change.objects, change.bytes) == (2, 128)
+    assert (change.retained_objects, change.retained_bytes) == (0, 144)
+    assert change.by_cache == {"kmalloc-64": 128}
+    assert diff(before, replace(now, passes=1)).devices == ()
+    assert only_changed(diff(before, replace(before, taken=TAKEN + 1))).devices == ()
 
 
 def test_page_blocks_and_limits_of_both() -> None:

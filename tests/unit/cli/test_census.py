@@ -21,6 +21,7 @@ from slabmon.export.census import to_json
 from slabmon.kernel.census import run
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.sources.daemon import DaemonSource, NotReady
+from tests.support.censuses import rich
 from tests.unit.export.test_census import CENSUS, WITH_ORPHANS
 
 
@@ -73,6 +74,26 @@ def test_orphans_are_looked_for_and_shown(
     assert asked == [CensusSettings(cpu_seconds=600, orphans=True)] * 2
     assert main(["census", "--orphans", "--by", "type"]) == 2
     assert "--by: rows of --orphans" in capsys.readouterr().err
+
+
+def test_devices_are_found_by_the_same_search(
+    capsys: pytest.CaptureFixture[str],
+    asked: list[CensusSettings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert main(["census", "--by", "device"]) == 4
+    assert "what devices hold cannot be found" in capsys.readouterr().err
+    assert asked == [CensusSettings(cpu_seconds=600, orphans=True)]
+    found = dataclasses.replace(WITH_ORPHANS, devices=rich().devices)
+    monkeypatch.setattr(DaemonSource, "census", lambda _: found)
+    there = ["--connect", "http://127.0.0.1:1"]
+    assert main(["census", "--by", "device", *there]) == 0
+    assert "0000:00:03.0" in capsys.readouterr().out
+    assert main(["census", "--by", "device", "--cache", "dentry", *there]) == 2
+    assert "leave --cache out" in capsys.readouterr().err
+    monkeypatch.setattr(DaemonSource, "census", lambda _: CENSUS)
+    assert main(["census", "--by", "device", *there]) == 2
+    assert "set orphans = true" in capsys.readouterr().err
 
 
 def test_orphans_that_could_not_be_looked_for_are_an_error(

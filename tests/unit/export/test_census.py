@@ -18,6 +18,7 @@ from slabmon.census.model import (
     Certainty,
     CgroupObjects,
     CgroupState,
+    DeviceObjects,
     OrphanObjects,
     OwnedObjects,
     PageBlocks,
@@ -262,6 +263,28 @@ def test_orphans_are_shown_with_what_they_are() -> None:
         "objects",
         "bytes",
     }
+
+
+def test_devices_are_shown_with_what_they_retain() -> None:
+    device = DeviceObjects(
+        bus="pci",
+        name="0000:00:03.0",
+        driver="gizmo",
+        objects=61,
+        bytes=61 * 2048,
+        retained_objects=70,
+        retained_bytes=1 << 20,
+        by_cache={"kmalloc-2k": 61 * 2048},
+    )
+    found = dataclasses.replace(CENSUS, devices=(device,))
+    heading, line, *_ = export.to_table(found, export.By.DEVICE).splitlines()
+    assert heading.split()[:5] == ["RETAINED", "BYTES", "OBJECTS", "BUS", "DEVICE"]
+    assert line.split()[4:8] == ["61", "pci", "0000:00:03.0", "gizmo"]
+    assert line.endswith("kmalloc-2k 122.0 KiB")
+    [row] = csv.DictReader(io.StringIO(export.to_csv(found, export.By.DEVICE)))
+    assert (row["retained_bytes"], row["module"]) == ("1048576", "")
+    [shown] = json.loads(export.to_json(found))["devices"]
+    assert shown.keys() >= {"bus", "name", "driver", "module", "objects", "bytes", "retained_bytes"}
 
 
 def test_a_table_without_a_search_for_orphans_does_not_say_that_there_are_none() -> None:

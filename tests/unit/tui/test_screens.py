@@ -44,6 +44,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "owners": ("owners",),
     "owners-cache": ("owners", "j", "enter"),
     "orphans": ("orphans",),
+    "retained": ("retained",),
     "memory": ("memory",),
     "losses": ("losses",),
     "features": ("features",),

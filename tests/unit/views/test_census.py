@@ -8,13 +8,13 @@ from dataclasses import replace
 from slabmon.export.text import rows_to_json, to_csv
 from slabmon.model import Snapshot
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.census import CENSUS, NO_CENSUS, ORPHANS, OWNERS
+from slabmon.views.census import CENSUS, NO_CENSUS, ORPHANS, OWNERS, RETAINED
 from slabmon.views.drilldown import follow_link
 from slabmon.views.filtering import mask
 from slabmon.views.table import Table
 from slabmon.views.view import View
 from slabmon.views.window import Instant, Window
-from tests.support.builders import cache, snapshot
+from tests.support.builders import cache, device, snapshot
 from tests.support.censuses import census, owned, rich
 
 FOUND = replace(snapshot(caches=(cache("kmalloc-64"), cache("inode"))), census=rich())
@@ -101,6 +101,21 @@ def test_a_note_says_which_census_it_is_or_how_to_get_one() -> None:
     assert noted(OWNERS, failed).endswith("; a later one failed: it hung")
     narrow = leads(OWNERS, owned(), "cache")
     assert noted(narrow, none) == NO_CENSUS
+
+
+def test_devices_have_what_they_retain_in_both_views() -> None:
+    searched = replace(FOUND, census=rich())
+    assert names(RETAINED, searched)[0] == "pci"
+    assert noted(RETAINED, searched).endswith(", 3 passes")
+    assert "what devices hold" in noted(RETAINED, replace(FOUND, census=census()))
+    [row] = rich().devices[:1]
+    known = device(row.bus, row.name)
+    other = device("usb", "1-1")
+    table = Table.of(VIEWS["devices"], replace(searched, devices=(known, other)))
+    assert str(table.values("retained_bytes").tolist()) == f"[{row.retained_bytes:.1f}, nan]"
+    assert "retained_bytes" in [column.name for column in table.brief]
+    unknown = Table.of(VIEWS["devices"], replace(FOUND, devices=(known,), census=census()))
+    assert "retained_bytes" not in [column.name for column in unknown.brief]
 
 
 def test_orphans_are_rows_and_a_census_that_did_not_look_for_them_says_so() -> None:

@@ -21,12 +21,15 @@ from slabmon.kernel.census import (
     symbols,
     tags,
 )
+from slabmon.kernel.census.device_rows import Retained
 from slabmon.kernel.census.memory import BudgetSpent
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.kernel.probe import slabinfo
+from tests.support.censuses import rich
 from tests.support.slab_memory import LAYOUT, FakeKernel
 
 ORPHAN = OrphanObjects(cache="thing", signature="lost", objects=3, bytes=192)
+DEVICE = rich().devices[0]
 
 
 def taken(monkeypatch: pytest.MonkeyPatch, asked: bool, error: BaseException | None) -> Census:
@@ -37,7 +40,7 @@ def taken(monkeypatch: pytest.MonkeyPatch, asked: bool, error: BaseException | N
     def find(*_: object) -> SimpleNamespace:
         if error is not None:
             raise error
-        return SimpleNamespace(passes=3)
+        return SimpleNamespace(passes=3, retained=Retained((DEVICE,), ("some",)))
 
     def answer(value: object) -> Any:
         return lambda *_, **__: value
@@ -59,7 +62,8 @@ def taken(monkeypatch: pytest.MonkeyPatch, asked: bool, error: BaseException | N
 
 def test_orphans_are_in_the_census_if_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     found = taken(monkeypatch, True, None)
-    assert (found.orphans, found.passes, found.limits) == ((ORPHAN,), 3, ())
+    assert (found.orphans, found.devices) == ((ORPHAN,), (DEVICE,))
+    assert (found.passes, found.limits) == (3, ("some",))
     found = taken(monkeypatch, False, AssertionError())
     assert (found.orphans, found.passes, found.limits) == ((), 1, ())
 

@@ -78,7 +78,7 @@ class Host:
     def orphans(self, layout: Layout = LAYOUT) -> set[int]:
         """The addresses of the orphans."""
         memory: KernelMemory = self.kernel.memory  # type: ignore[assignment]  # a fake
-        found = orphans.find(memory, layout)
+        found = orphans.find(memory, layout, {})
         assert found.passes == self.readings
         return set(found.heap.addresses_of(found.numbers).tolist())
 
