@@ -28,6 +28,8 @@ _GAP = 3  # words in a table that are not functions; more end it
 _MARKS = ("__start_", "__stop_", "__init")  # edges of sections, not variables
 _IMAGE = ("Kernel code", "Kernel rodata", "Kernel data", "Kernel bss")
 _CONSTANTS = _IMAGE[:2]  # on arm64 they are part of the code
+_STARTS, _ENDS = ("_text", "_stext"), ("_etext", "__init_begin")
+_EDGES = (*_STARTS, *_ENDS)
 _UNITS = 256  # of constants, read at once
 _AS_RARE = 8  # functions of a table that are used so many times as often as another say less
 
@@ -290,17 +292,30 @@ def _common_name(names: Sequence[str]) -> str:
     return f"{prefix[: prefix.rfind('_') + 1] or prefix}*"
 
 
-def image_parts(iomem: str, start: int) -> dict[str, tuple[int, int]]:
-    """Return where the parts of the kernel's image, which starts at `start`, are mapped, by their
-    names in /proc/iomem: [start, end)."""
+def image_parts(iomem: str, edges: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Return where the parts of the kernel's image are mapped, by their names in /proc/iomem:
+    [start, end). `edges` are the addresses of those of _EDGES that are known."""
     parts = {}
     for line in iomem.splitlines():
         span, _, name = line.strip().partition(" : ")
         if name in _IMAGE:
             first, last = (int(number, 16) for number in span.split("-"))
             parts[name] = (first, last + 1)
-    offset = start - min((first for first, _ in parts.values()), default=0)
+    if not parts:
+        return {}
+    first, end = min(parts.values())
+    offset = _start_of_code(edges, end - first) - first
     return {name: (first + offset, end + offset) for name, (first, end) in parts.items()}
+
+
+def _start_of_code(edges: Mapping[str, int], size: int = 0) -> int:
+    """Return where the part of the image that is its code, of this size, is mapped. On x86-64 it is
+    _text to _etext; on arm64 it ends at __init_begin and starts at _text or, in some versions from
+    5.11 on, at _stext (request_standard_resources() in arch/arm64/kernel/setup.c). What is before
+    _stext is not mapped there, and others may have its addresses."""
+    starts = [edges[name] for name in _STARTS if name in edges]
+    ends = {edges[name] for name in _ENDS if name in edges}
+    return next((start for start in starts if start + size in ends), min(starts, default=0))
 
 
 def read_sections(path: Path = Path("/sys/module")) -> dict[str, list[int]]:
@@ -322,10 +337,10 @@ def read(
     listing = path.read_bytes()
     core, modules, _ = kallsyms.parse(listing)
     variables, of_modules = kallsyms.parse_data(listing)
-    edges = core.find(("_text", "_stext", "_etext"))
-    start = min((edges[name] for name in ("_text", "_stext") if name in edges), default=0)
+    edges = {**variables.find(_EDGES), **core.find(_EDGES)}
+    parts = image_parts(iomem, edges)
+    start = min((first for first, _ in parts.values()), default=_start_of_code(edges))
     end_of_text = edges.get("_etext", start)
-    parts = image_parts(iomem, start)
     return Symbols(
         _tables(core, modules),
         image=(start, max((end for _, end in parts.values()), default=start)),

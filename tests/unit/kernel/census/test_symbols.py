@@ -87,44 +87,70 @@ X86 = """
   3000000-30fffff : Kernel bss
 """
 ARM64 = "  1000000-1ffffff : Kernel code\n  2800000-2bfffff : Kernel data\n"
+HEAD = 0x10000  # on arm64 _stext is behind the image's head
 
 
 def test_where_the_parts_of_the_image_lie() -> None:
-    assert image_parts(X86, TEXT) == {
+    edges = {"_text": TEXT, "_stext": TEXT, "_etext": TEXT + 0xFFF124, "__init_begin": RODATA}
+    assert image_parts(X86, edges) == {
         "Kernel code": (TEXT, TEXT + 0xFFF124),
         "Kernel rodata": (TEXT + 0x1000000, TEXT + 0x1800000),
         "Kernel data": (TEXT + 0x1800000, TEXT + 0x1C00000),
         "Kernel bss": (TEXT + 0x2000000, TEXT + 0x2100000),
     }
-    assert image_parts(ARM64, TEXT) == {
-        "Kernel code": (TEXT, TEXT + 0x1000000),
-        "Kernel data": (TEXT + 0x1800000, TEXT + 0x1C00000),
+    assert image_parts("100000-8ffffff : System RAM\n", edges) == {}
+
+
+@pytest.mark.parametrize("first", ["_text", "_stext"])
+def test_the_part_of_the_code_starts_at_either_of_two_symbols_on_arm64(first: str) -> None:
+    edges = {"_text": TEXT, "_stext": TEXT + HEAD, "_etext": TEXT + 0x800000}
+    code = edges[first]
+    edges["__init_begin"] = code + 0x1000000
+    assert image_parts(ARM64, edges) == {
+        "Kernel code": (code, code + 0x1000000),
+        "Kernel data": (code + 0x1800000, code + 0x1C00000),
     }
-    assert image_parts("100000-8ffffff : System RAM\n", TEXT) == {}
 
 
 @pytest.mark.parametrize(
-    ("iomem", "end_of_text", "parts"),
+    ("iomem", "edges", "parts"),
     [
         (
             X86,
-            0xFFF124,
+            (0, 0, 0xFFF124, 0x1F00000),
             [(0x1000000, 0x1C00000), (0x2000000, 0x2100000)],
         ),
-        (ARM64, 0x1000, [(0x1000, 0x1000000), (0x1800000, 0x1C00000)]),
+        (
+            ARM64,
+            (0, HEAD, HEAD + 0x1000, HEAD + 0x1000000),
+            [(HEAD + 0x1000, HEAD + 0x1000000), (HEAD + 0x1800000, HEAD + 0x1C00000)],
+        ),
     ],
     ids=["x86", "arm64"],
 )
 def test_variables_are_looked_for_in_parts_of_the_image_alone(
-    tmp_path: Path, iomem: str, end_of_text: int, parts: list[tuple[int, int]]
+    tmp_path: Path, iomem: str, edges: tuple[int, ...], parts: list[tuple[int, int]]
 ) -> None:
     """What is between them holds what others allocated since."""
-    symbols = [(0, "T _text"), (0, "T _stext"), (end_of_text, "T _etext")]
+    names = ("T _text", "T _stext", "T _etext", "D __init_begin")
+    symbols = list(zip(edges, names, strict=True))
     symbols += [(0x1800000 + 64 * number, f"D variable{number}") for number in range(300)]
     path = tmp_path / "kallsyms"
     path.write_text("".join(f"{TEXT + at:016x} {name}\n" for at, name in symbols))
     units = {TEXT + at for start, end in parts for at in range(start, end, UNIT)}
     assert set(read(iomem, path).data_units().tolist()) == units
+
+
+@pytest.mark.parametrize(("end", "first"), [(0x1000000, "_text"), (HEAD + 0x1000000, "_stext")])
+def test_nothing_is_read_where_the_image_of_arm64_is_not_mapped(
+    tmp_path: Path, end: int, first: str
+) -> None:
+    """Devices may be mapped there."""
+    path = tmp_path / "kallsyms"
+    symbols = {"_text": 0, "_stext": HEAD, "_etext": 0x800000, "__init_begin": end}
+    path.write_text("".join(f"{TEXT + at:016x} T {name}\n" for name, at in symbols.items()))
+    image = read(ARM64, path, tmp_path).in_image(np.array([TEXT, TEXT + HEAD], np.uint64))
+    assert image.tolist() == [first == "_text", True]
 
 
 def test_nothing_is_read_around_modules(tmp_path: Path) -> None:
