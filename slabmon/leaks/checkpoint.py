@@ -9,6 +9,7 @@ a process that was taken over may have written it.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Hashable, Iterable
 from functools import cache
@@ -99,19 +100,21 @@ def _check(state: ObserverState) -> None:
     series = len(state.subjects)
     _require(series <= MAX_SERIES and len(set(state.subjects)) == series, "its series")
     _require([(scale.step, scale.aged.age) for scale in state.scales] == [*SCALES], "its scales")
+    end = state.last.tracking.seconds if state.last else math.inf
     for scale in state.scales:
-        _check_scale(scale, series)
+        _check_scale(scale, series, end)
     _check_exhaustion(state.exhaustion)
 
 
-def _check_scale(scale: Scale, series: int) -> None:
+def _check_scale(scale: Scale, series: int, end: float) -> None:
     flow, aged = scale.flow, scale.aged
     _require(len(scale.points) == len(scale.moments) <= POINTS, "its points")
     _require(_ascends(scale.moments), "its moments")
+    _require(all(moment <= end for moment in scale.moments), "its moments")
     _require(len(flow.come) == len(flow.gone) == len(flow.variance) <= series, "a flow")
     _require(len(aged.represented) == len(aged.born) == aged.rows.shape[1], "its objects")
     _require(bool((aged.born[1:] >= aged.born[:-1]).all()), "its objects")
-    _require(aged.rows.max(initial=-1) < len(flow.come), "its objects")
+    _require(bool(((aged.rows >= -1) & (aged.rows < len(flow.come))).all()), "its objects")
     for column in (flow.come, flow.gone, flow.variance, aged.represented):
         _require(_is_moderate(column), "a flow")
     for point in scale.points:

@@ -233,6 +233,20 @@ def test_whatever_is_written_ends_nothing(way: tuple[Any, ...], value: Any) -> N
     observer.assess()
 
 
+@pytest.mark.parametrize("moment", [float("nan"), 1e9])
+def test_no_scale_waits_for_ever_for_its_next_point(moment: float) -> None:
+    forged = changed(DOCUMENT, ("scales", 2, "moments", 0), moment)
+    with pytest.raises(BadCheckpoint, match="its moments cannot be"):
+        checkpoint.restore(Observer(), HEAD + msgspec.msgpack.encode(forged))
+
+
+def test_no_object_is_of_a_series_that_no_array_has() -> None:
+    rows = DOCUMENT["scales"][0]["aged"]["rows"]
+    forged = changed(DOCUMENT, ("scales", 0, "aged", "rows"), b"\0\0\0\x80" * (len(rows) // 4))
+    with pytest.raises(BadCheckpoint, match="its objects cannot be"):
+        checkpoint.restore(Observer(), HEAD + msgspec.msgpack.encode(forged))
+
+
 def test_a_point_that_unpacks_to_gigabytes_is_not_unpacked() -> None:
     bomb = zlib.compress(bytes(64 << 20))
     forged = changed(DOCUMENT, ("scales", 0, "points", 0, "packed"), bomb)
