@@ -143,8 +143,8 @@ def _no_orphans(census: Census) -> SlabmonError:
         if text.startswith(NO_ORPHANS):
             return SlabmonError(f"census: {text}")
     return UsageError(
-        "census: this daemon does not look for orphans and what devices hold; set orphans = true "
-        "in the [census] table of its configuration"
+        "census: this daemon does not look for orphans, nor for what devices hold; set orphans = "
+        "true in the [census] table of its configuration"
     )
 
 
@@ -152,8 +152,12 @@ def _no_devices(census: Census) -> SlabmonError:
     """Return the error that says why a census does not know what devices hold."""
     from slabmon.census.model import DEVICES_UNSUPPORTED
 
-    reasons = [text for text in census.limits if text.startswith(DEVICES_UNSUPPORTED)]
-    return UnsupportedHost(f"census: {reasons[0] if reasons else DEVICES_UNSUPPORTED}")
+    for text in census.limits:
+        if text.startswith(DEVICES_UNSUPPORTED):
+            return UnsupportedHost(f"census: {text}")
+    return UsageError(
+        "census: this daemon does not find what devices hold; upgrade it to this version of slabmon"
+    )
 
 
 def _read(path: Path) -> Census:

@@ -49,7 +49,7 @@ def census_note(table: Table) -> str:
     if view.name in (ORPHANS.name, RETAINED.name):
         if census.passes == 1:
             return (
-                f"{text}: it did not look for orphans and what devices hold; slabmon census "
+                f"{text}: it did not look for orphans, nor for what devices hold; slabmon census "
                 "--orphans does, or the daemon with orphans = true in the [census] table"
             )
         return f"{text}, {census.passes} passes"
@@ -210,8 +210,8 @@ RETAINED = View(
             "allocated.",
             "retained",
         ),
-        _count("retained_objects", "How many objects these are.", "objects below"),
-        _size("bytes", "Bytes of those that only it leads to, and not a device below it."),
+        _count("retained_objects", "How many objects these are.", "retained objects"),
+        _size("bytes", "Bytes of those that no device below it retains."),
         _count("objects", "How many objects these are."),
         label("caches", "Caches that most of its own bytes are in.", title="largest caches"),
     ),

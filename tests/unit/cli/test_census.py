@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from slabmon.census.model import Census
+from slabmon.census.model import DEVICES_UNSUPPORTED, Census
 from slabmon.cli import daemon_answer
 from slabmon.cli.main import main
 from slabmon.export.census import to_json
@@ -23,6 +23,8 @@ from slabmon.kernel.census.settings import CensusSettings
 from slabmon.sources.daemon import DaemonSource, NotReady
 from tests.support.censuses import rich
 from tests.unit.export.test_census import CENSUS, WITH_ORPHANS
+
+FOUND = replace(WITH_ORPHANS, devices=rich().devices)
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[CensusSettings]:
     def take_census(wanted: CensusSettings, progress: Callable[[float], object]) -> Census:
         settings.append(wanted)
         progress(0.5)
-        return WITH_ORPHANS if wanted.orphans else CENSUS
+        return FOUND if wanted.orphans else CENSUS
 
     monkeypatch.setattr(run, "take_census", take_census)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -81,12 +83,18 @@ def test_devices_are_found_by_the_same_search(
     asked: list[CensusSettings],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert main(["census", "--by", "device"]) == 4
-    assert "what devices hold cannot be found" in capsys.readouterr().err
+    assert main(["census", "--by", "device"]) == 0
     assert asked == [CensusSettings(cpu_seconds=600, orphans=True)]
-    found = dataclasses.replace(WITH_ORPHANS, devices=rich().devices)
-    monkeypatch.setattr(DaemonSource, "census", lambda _: found)
     there = ["--connect", "http://127.0.0.1:1"]
+    for reason, code, message in (
+        (f"{DEVICES_UNSUPPORTED}: odd", 4, "what devices hold cannot be found: odd"),
+        ("", 2, "this daemon does not find what devices hold; upgrade it"),
+    ):
+        unknown = replace(WITH_ORPHANS, limits=(reason,) if reason else ())
+        monkeypatch.setattr(DaemonSource, "census", lambda _, result=unknown: result)
+        assert main(["census", "--by", "device", *there]) == code
+        assert message in capsys.readouterr().err
+    monkeypatch.setattr(DaemonSource, "census", lambda _: FOUND)
     assert main(["census", "--by", "device", *there]) == 0
     assert "0000:00:03.0" in capsys.readouterr().out
     assert main(["census", "--by", "device", "--cache", "dentry", *there]) == 2
