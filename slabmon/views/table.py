@@ -85,7 +85,7 @@ class Table:
         ]
         return tuple(columns[name] for name in names)
 
-    @property
+    @cached_property
     def _retained(self) -> dict[Hashable, float]:
         census = self.window.snapshot.census
         rows = census.devices if census else ()

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
+from slabmon.census.model import DeviceObjects
 from slabmon.export.text import rows_to_json, to_csv
 from slabmon.model import Snapshot
 from slabmon.views.catalogue import VIEWS
@@ -116,6 +118,23 @@ def test_devices_have_what_they_retain_in_both_views() -> None:
     assert "retained_bytes" in [column.name for column in table.brief]
     unknown = Table.of(VIEWS["devices"], replace(FOUND, devices=(known,), census=census()))
     assert "retained_bytes" not in [column.name for column in unknown.brief]
+
+
+def test_what_devices_retain_is_read_once_for_all_of_them() -> None:
+    readings = 0
+
+    class Rows(tuple[DeviceObjects, ...]):
+        def __iter__(self) -> Iterator[DeviceObjects]:
+            nonlocal readings
+            readings += 1
+            return super().__iter__()
+
+    found = replace(rich(), devices=Rows(rich().devices))
+    many = tuple(device("usb", f"1-{port}") for port in range(50))
+    table = Table.of(VIEWS["devices"], replace(FOUND, devices=many, census=found))
+    assert table.brief
+    assert len(table.values("retained_bytes")) == 50
+    assert readings == 1
 
 
 def test_orphans_are_rows_and_a_census_that_did_not_look_for_them_says_so() -> None:
