@@ -129,8 +129,8 @@ def _instead_of_root() -> str:
     if not os.path.exists(DEFAULT_SOCKET):
         return ""
     return (
-        "; a daemon runs on this host: top, leaks, report and record read it without root, with "
-        f"--connect http://{DEFAULT_ADDRESS} or where else it listens"
+        "; a daemon runs on this host: top, leaks, report, record, census and memory read it "
+        f"without root, with --connect http://{DEFAULT_ADDRESS} or where else it listens"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from slabmon.kernel.settings import Settings
 from slabmon.runtime import listeners
 
 COMMANDS = next(
-    list(action.choices)
+    dict(action.choices)
     for action in build_parser()._actions
     if isinstance(action, argparse._SubParsersAction)
 )
@@ -180,6 +181,10 @@ def test_without_root_it_names_what_a_daemon_on_this_host_can_tell(
     assert is_error_line(result.errors)
     assert "a daemon runs on this host" in result.errors
     assert "--connect http://127.0.0.1:7522" in result.errors
+    named = {name for name in COMMANDS if re.search(rf"\b{name}\b", result.errors)}
+    assert named == {
+        name for name, parser in COMMANDS.items() if "--connect" in parser.format_help()
+    }
 
 
 def test_a_bug_asks_for_a_report(capsys: Run, monkeypatch: pytest.MonkeyPatch) -> None:
