@@ -27,9 +27,10 @@ def _lines(every: Sequence[Outcome], seeds: str) -> Iterable[str]:
     outcomes = [outcome for outcome in every if outcome.entry not in UNDECIDABLE]
     score = Score.of(outcomes)
     covered = [outcome.covered for outcome in outcomes if outcome.covered]
+    alarms = "1 false alarm" if score.wrong == 1 else f"{score.wrong} false alarms"
     yield (
-        f"Seeds {seeds}, {len(outcomes)} runs. Precision {score.precision:.3f} ({score.wrong} "
-        f"false alarms), recall {score.recall:.3f} ({score.found} of {score.leaks} leaks)."
+        f"Seeds {seeds}, {len(outcomes)} runs. Precision {score.precision:.3f} ({alarms}), "
+        f"recall {score.recall:.3f} ({score.found} of {score.leaks} leaks)."
     )
     if covered:
         yield (
