@@ -3,7 +3,8 @@
 
 A directory of sysfs is a kernfs_node, which leads to its kobject and back (`priv`, `kobject.sd`);
 that of a device is in the kset that is called `devices` (devices_kset, drivers/base/core.c). No
-symbol and no lock is needed. Devices that lie in the kernel's image or in a module are left out.
+symbol and no lock is needed. Devices that lie in the kernel's image, in a module or in vmalloc
+memory (alloc_netdev_mqs(), where kmalloc() fails) are left out.
 """
 
 from __future__ import annotations
