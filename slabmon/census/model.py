@@ -124,7 +124,7 @@ class DeviceObjects:
     """Objects that nothing leads to but one device, those it is in included, whoever allocated them
     and when. `retained_*` are those of the device and of all devices below it, with what only
     several of them lead to. `bus` is the bus, else the class, else empty; `by_cache` is bytes of
-    its own, largest first."""
+    its own, in the largest caches."""
 
     bus: Text
     name: Text

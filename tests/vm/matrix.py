@@ -24,6 +24,10 @@ PROVES = (
         "live objects of a cache, as /proc/slabinfo counts them",
         "test_slabmon::test_slabinfo_counts_the_same_objects",
     ),
+    (
+        "what drivers allocated by plain kmalloc() is their devices', nothing else is",
+        "test_census_devices::test_old_and_new_objects_of_drivers_are_their_devices",
+    ),
     ("GFP classes", "test_slabmon::test_gfp_classes_are_those_planted"),
     ("GFP modifiers", "test_slabmon::test_gfp_modifiers_are_those_planted"),
     (

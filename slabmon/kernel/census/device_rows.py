@@ -22,6 +22,8 @@ from slabmon.kernel.census.reading import Reading
 from slabmon.kernel.census.retention import Held
 from slabmon.model import LARGE_CACHE
 
+_NAMED = 8  # caches of a device
+
 
 @dataclass(frozen=True)
 class Retained:
@@ -64,7 +66,7 @@ def _rows(reading: Reading, heap: Heap, found: Devices, held: Held) -> Iterator[
     for number in np.flatnonzero(retained_objects).tolist():
         its = order[edges[number] - objects[number] : edges[number]]
         by_cache = np.bincount(cache[its], size[its], minlength=len(names)).astype(np.int64)
-        largest = np.argsort(-by_cache, kind="stable")[: np.count_nonzero(by_cache)].tolist()
+        largest = np.argsort(-by_cache, kind="stable")[:_NAMED].tolist()
         identity = found.identities[number]
         yield DeviceObjects(
             bus=identity.bus,
@@ -75,7 +77,7 @@ def _rows(reading: Reading, heap: Heap, found: Devices, held: Held) -> Iterator[
             bytes=int(own[number]),
             retained_objects=int(retained_objects[number]),
             retained_bytes=int(retained[number]),
-            by_cache={names[n]: int(by_cache[n]) for n in largest},
+            by_cache={names[n]: int(by_cache[n]) for n in largest if by_cache[n]},
         )
 
 

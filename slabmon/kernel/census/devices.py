@@ -14,13 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slabmon.base.arrays import I64, U64, Bool
+from slabmon.base.arrays import I64, U8, U64, Bool, contained
 from slabmon.base.errors import UnsupportedHost
 from slabmon.base.escape import escape
 from slabmon.kernel.census.cache_types import Aliases
 from slabmon.kernel.census.heap import NONE, Heap
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import Memory
+from slabmon.kernel.census.pages import column
 from slabmon.kernel.census.reading import Reading
 
 _NODES = "kernfs_node_cache"
@@ -75,36 +76,60 @@ def find(memory: Memory, layout: Layout, reading: Reading, heap: Heap, aliases: 
     missing = [name for name in _NEEDED if name not in layout]
     if missing:
         raise UnsupportedHost(f"this kernel's devices are not understood ({', '.join(missing)})")
-    addresses = _addresses(memory, layout, reading, heap, aliases)
-    if not len(addresses):
+    copies = _Copies.of(memory, layout, *_addresses(memory, layout, reading, heap, aliases))
+    if not len(copies.addresses):
         raise UnsupportedHost("no directory of sysfs was found that belongs to a device")
-    parents = memory.words(addresses + np.uint64(layout["device.parent"]))
-    parent = _places(addresses, parents)
+    parent = _places(copies.addresses, copies.word("device.parent"))
     depth = _depths(parent)
-    order = np.lexsort((addresses, depth))
+    order = np.lexsort((copies.addresses, depth))
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
-    addresses, depth = addresses[order], depth[order]
     parent = np.where(parent[order] == NONE, NONE, place[parent[order]])
-    objects, holder = _holders(memory, layout, heap, addresses)
+    copies = _Copies(layout, copies.addresses[order], copies.raw[order])
+    objects, holder = _holders(heap, copies)
     return Devices(
-        identities=tuple(_identities(memory, layout, addresses)),
+        identities=tuple(_identities(memory, layout, copies)),
         parent=parent,
-        depth=depth,
+        depth=depth[order],
         objects=objects,
         holder=holder,
     )
 
 
+@dataclass(frozen=True)
+class _Copies:
+    """Copies of devices' structs, each of one moment: (devices, bytes)."""
+
+    layout: Layout
+    addresses: U64  # (devices,)
+    raw: U8
+
+    @classmethod
+    def of(cls, memory: Memory, layout: Layout, addresses: U64, ksets: U64) -> _Copies:
+        """Copy the structs at these addresses that are registered: those in one of these ksets.
+        Others were freed meanwhile, and what is in them leads anywhere."""
+        size = max(layout[name] for name in _NEEDED if name.startswith("device."))
+        raw = memory.gather(addresses, size + layout["kobject.sd"] + 8)
+        copies = cls(layout, addresses, raw)
+        registered = contained(copies.word("device.kobj", "kobject.kset"), ksets)
+        return cls(layout, addresses[registered], raw[registered])
+
+    def word(self, member: str, part: str | None = None) -> U64:
+        """Return a member of each struct, or a part of it."""
+        offset = self.layout[member] + (self.layout[part] if part else 0)
+        words: U64 = column(self.raw, offset, np.uint64)
+        return words
+
+
 def _addresses(
     memory: Memory, layout: Layout, reading: Reading, heap: Heap, aliases: Aliases
-) -> U64:
-    """Return the address of each struct device, in order."""
+) -> tuple[U64, U64]:
+    """Return the address of each struct device, in order, and those of the ksets they are in."""
     slabs = reading.slabs
     names = [(name, *aliases.get(name, ())) for name in slabs.caches.name]
     hold_nodes = np.array([_NODES in each for each in names], bool)
     nodes = np.flatnonzero(np.repeat(hold_nodes[slabs.cache], slabs.objects))
-    found = [np.zeros(0, np.uint64)]
+    found = [np.zeros((2, 0), np.uint64)]
     for numbers, words in heap.contents(memory, nodes[heap.in_use[nodes]]):
         kobjects = words[:, layout["kn.priv"] // 8]
         known = reading.in_ram(kobjects)
@@ -112,10 +137,9 @@ def _addresses(
         back = memory.words(kobjects + np.uint64(layout["kobject.sd"]))
         kobjects = kobjects[back == directories]
         ksets = memory.words(kobjects + np.uint64(layout["kobject.kset"]))
-        found.append(kobjects[_are_called(memory, layout, ksets, _KSET)])
-    kobjects = np.unique(np.concatenate(found))
-    devices: U64 = kobjects - np.uint64(layout["device.kobj"])
-    return devices
+        found.append(np.stack([kobjects, ksets])[:, _are_called(memory, layout, ksets, _KSET)])
+    kobjects, ksets = np.concatenate(found, axis=1)
+    return np.unique(kobjects) - np.uint64(layout["device.kobj"]), np.unique(ksets)
 
 
 def _are_called(memory: Memory, layout: Layout, ksets: U64, name: str) -> Bool:
@@ -145,23 +169,20 @@ def _depths(parent: I64) -> I64:
     return depth
 
 
-def _identities(memory: Memory, layout: Layout, addresses: U64) -> Iterator[Identity]:
+def _identities(memory: Memory, layout: Layout, copies: _Copies) -> Iterator[Identity]:
     def word(place: U64, member: str) -> U64:
         """Return a member of each struct, 0 where there is no struct."""
         return np.where(place == 0, np.uint64(0), memory.words(place + np.uint64(layout[member])))
 
-    def member(name: str) -> U64:
-        return word(addresses, f"device.{name}")
-
-    bus, driver = member("bus"), member("driver")
+    bus, driver = copies.word("device.bus"), copies.word("device.driver")
     owner = word(driver, "driver.owner")
     columns = (
-        np.where(bus == 0, word(member("class"), "class.name"), word(bus, "bus.name")),
-        word(addresses + np.uint64(layout["device.kobj"]), "kobject.name"),
+        np.where(bus == 0, word(copies.word("device.class"), "class.name"), word(bus, "bus.name")),
+        copies.word("device.kobj", "kobject.name"),
         word(driver, "driver.name"),
         np.where(owner == 0, np.uint64(0), owner + np.uint64(layout["module.name"])),
     )
-    for texts in zip(*(_texts(memory, column) for column in columns), strict=True):
+    for texts in zip(*(_texts(memory, each) for each in columns), strict=True):
         bus_name, name, driver_name, module = texts
         yield Identity(bus_name, name, driver_name or None, module or None)
 
@@ -172,12 +193,12 @@ def _texts(memory: Memory, pointers: U64) -> list[str]:
     return [text if pointer else "" for text, pointer in zip(texts, pointers, strict=True)]
 
 
-def _holders(memory: Memory, layout: Layout, heap: Heap, addresses: U64) -> tuple[I64, I64]:
+def _holders(heap: Heap, copies: _Copies) -> tuple[I64, I64]:
     """Return the objects that devices are in, and those that are their drivers' data, and the
     device of each: that which is in it, and of several the topmost."""
-    data = memory.words(addresses + np.uint64(layout["device.driver_data"]))
-    objects = np.concatenate([heap.find(addresses), heap.find(data)])
-    holder = np.tile(np.arange(len(addresses)), 2)
+    data = copies.word("device.driver_data")
+    objects = np.concatenate([heap.find(copies.addresses), heap.find(data)])
+    holder = np.tile(np.arange(len(data)), 2)
     valid = objects != NONE
     valid[valid] = heap.in_use[objects[valid]]
     distinct, first = np.unique(objects[valid], return_index=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from slabmon.base.arrays import U8, U64
 from slabmon.base.errors import UnsupportedHost
 from slabmon.census.model import DEVICES_UNSUPPORTED, DeviceObjects
 from slabmon.kernel.census import device_rows, devices
@@ -218,6 +219,26 @@ def test_other_directories_are_no_devices(host: Host) -> None:
     host.device("lonely", kset=0)
     host.directory(host.new(), back=False)
     assert set(host.rows()) == {"eth0"}
+
+
+def test_a_device_that_goes_while_it_is_read_is_not_followed(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.device("eth0")
+    gone = host.device("gone")
+    host.point(gone, "device.bus", 1 << 40)  # would lead anywhere
+    gather = host.kernel.memory.gather
+    read: list[int] = []
+
+    def change(addresses: U64, size: int) -> U8:
+        if gone in addresses.tolist():
+            host.point(gone + OFFSETS["device.kobj"], "kobject.kset", 0)
+        read.extend(addresses.tolist())
+        return gather(addresses, size)
+
+    monkeypatch.setattr(host.kernel.memory, "gather", change)
+    assert set(host.rows()) == {"eth0"}
+    assert (1 << 40) + OFFSETS["bus.name"] not in read
 
 
 def test_directories_in_a_merged_cache_are_found() -> None:
