@@ -20,6 +20,7 @@ SCENARIOS = (
     *("charged", "marked"),
 )
 ORPHAN_STEPS = ("orphans_lose", "orphans_keep")  # places of kept objects are not published
+HELD_STEPS = ("held_add", "held_more", "held_remove")  # nor what devices hold
 DEVICE_STEPS = ("devices_add", "drivers_add", "drivers_remove", "devices_remove")
 TYPED_STEPS = ("typed_add", "typed_remove")
 TRACED = {"kmalloc": "kmalloc", "devm": "kmalloc", "kmem_cache_alloc": "kmem_cache_alloc"}
@@ -50,7 +51,13 @@ def traced_events(sites: list[Site]) -> Counter[tuple[str, str]]:
 
 def test_every_scenario_is_tested() -> None:
     """A scenario added to the module must appear above."""
-    assert set(module.scenarios()) <= {*SCENARIOS, *ORPHAN_STEPS, *DEVICE_STEPS, *TYPED_STEPS}
+    assert set(module.scenarios()) <= {
+        *SCENARIOS,
+        *ORPHAN_STEPS,
+        *HELD_STEPS,
+        *DEVICE_STEPS,
+        *TYPED_STEPS,
+    }
 
 
 @pytest.mark.parametrize("scenario", [*SCENARIOS, *ORPHAN_STEPS])
