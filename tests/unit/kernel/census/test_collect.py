@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,6 +68,14 @@ def test_orphans_are_in_the_census_if_they_are_asked_for(monkeypatch: pytest.Mon
     assert (found.passes, found.limits) == (3, ("some",))
     found = taken(monkeypatch, False, AssertionError())
     assert (found.orphans, found.passes, found.limits) == ((), 1, ())
+
+
+def test_the_peak_is_that_of_this_process_alone() -> None:
+    """Not of the one that started it, as with getrusage()."""
+    ballast = bytearray(b"x" * (300 << 20))
+    code = "from slabmon.kernel.census.collect import peak_bytes; print(peak_bytes())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 1 << 20 < int(done.stdout) < len(ballast) // 2
 
 
 @pytest.mark.parametrize(
