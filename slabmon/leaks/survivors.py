@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from slabmon.analysis.sampling import probability
-from slabmon.base.arrays import F64, I32, I64, U64, Bool
+from slabmon.base.arrays import F64, I32, I64, U64, contained
 from slabmon.model import Tracked
 
 KINDS = 3  # of series that an object belongs to: of its call site, module and cache
@@ -68,8 +68,8 @@ class AgedObjects:
         born = tracked.born_ns[positions]
         size = tracked.bytes[positions].astype(float)
         represented = size / probability(size, tracked.interval[positions])
-        known = _contained(born, self.born)
-        gone = ~_contained(self.born, born)
+        known = contained(born, self.born)
+        gone = ~contained(self.born, born)
         count = len(flow.come)
         if len(self.born):
             for series in self.rows:
@@ -82,14 +82,6 @@ class AgedObjects:
         """Renumber the series: `new` is the number by old number, negative if dropped."""
         if self.rows.size:
             self.rows = np.where(self.rows >= 0, new[self.rows], -1).astype(np.int32)
-
-
-def _contained(values: U64, ascending: U64) -> Bool:
-    """Return which of `values` are among `ascending`."""
-    if not len(ascending):
-        return np.zeros(len(values), bool)
-    positions = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
-    return np.asarray(ascending[positions] == values)
 
 
 def _add(total: F64, variance: F64, rows: I64 | I32, size: F64, count: int) -> None:

@@ -19,11 +19,7 @@ from slabmon.views.view import Link, View
 
 _TRENDS = ("growth_bytes_per_hour", "history")
 _LIVE = (*c.LIVE, *c.growth("live_bytes"), c.GROWTH_ERROR, *c.AGES)
-_DEVICE = (
-    label("bus", "Bus of the device, else its class.", path="device.bus"),
-    label("name", "Name of the device in sysfs.", path="device.name"),
-    label("driver", "Driver bound to the device.", path="device.driver"),
-)
+_DEVICE = c.device_labels("device.")
 _SAME_DEVICE = (("device.bus", attrgetter("bus")), ("device.name", attrgetter("name")))
 _SAME_RELEASE = (("release.name", attrgetter("release.name")),)
 _SAME_CACHE = (("cache", attrgetter("cache")),)
@@ -166,10 +162,8 @@ _ALL = (
         rows=lambda snapshot: snapshot.devices,
         key=attrgetter("bus", "name"),
         columns=(
-            label("bus", "Bus of the device, else its class."),
-            label("name", "Name of the device in sysfs."),
-            label("driver", "Driver bound to the device."),
-            label("module", "Module of the driver; none: built in."),
+            *c.device_labels(),
+            c.DRIVER_MODULE,
             attribute("resources", unit=COUNT, kind=Kind.GAUGE, help="Managed resources it holds."),
             attribute(
                 "managed_bytes",

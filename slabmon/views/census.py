@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from slabmon.base.parse import show_moment
 from slabmon.base.units import BYTES, COUNT
-from slabmon.views.columns import Column, Kind, attribute, label, ratio
+from slabmon.views.columns import (
+    DRIVER_MODULE,
+    Column,
+    Kind,
+    attribute,
+    device_labels,
+    label,
+    ratio,
+)
 from slabmon.views.view import Link, View
 
 if TYPE_CHECKING:
@@ -200,10 +208,8 @@ RETAINED = View(
     rows=_devices,
     key=attrgetter("bus", "name"),
     columns=(
-        label("bus", "Bus of the device, else its class."),
-        label("name", "Name of the device in sysfs."),
-        label("driver", "Driver bound to the device."),
-        label("module", "Module of the driver; none: built in."),
+        *device_labels(),
+        DRIVER_MODULE,
         _size(
             "retained_bytes",
             "Bytes of objects that only it and the devices below it lead to, whenever they were "

@@ -160,6 +160,18 @@ def label(name: str, help: str, *, path: str = "", title: str = "") -> Column:
     return attribute(name, kind=Kind.LABEL, help=help, path=path, title=title)
 
 
+def device_labels(path: str = "") -> tuple[Column, Column, Column]:
+    """Return bus, name and driver of the device that is at a path of the rows; "": they are it."""
+    return (
+        label("bus", "Bus of the device, else its class.", path=f"{path}bus"),
+        label("name", "Name of the device in sysfs.", path=f"{path}name"),
+        label("driver", "Driver bound to the device.", path=f"{path}driver"),
+    )
+
+
+DRIVER_MODULE = label("module", "Module of the driver; none: built in.")
+
+
 def dimension(position: int, name: str, help: str = "", *, title: str = "") -> Column:
     """Return a column with one of the labels of grouped rows."""
     return Column(
