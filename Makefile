@@ -5,15 +5,16 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 C_FILES := bpf/*.[ch] tests/kmod/*.[ch]
 APT_RUN := python3 python3-venv python3-bpfcc ca-certificates
-APT_UNIT := gcc libc6-dev
+APT_UNIT := gcc libc6-dev jq mandoc zsh fish
 APT_BROWSER := chromium
+APT_PACKAGING := $(APT_DEB) $(APT_RPM) lintian sosreport
 APT_SERVERS := prometheus prometheus-alertmanager victoria-metrics
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit fuzz test-vm test-service test-leak matrix vm-shell venv unit dev check lint \
-	format docs dashboards bench bench-views bench-report bench-store bench-verdicts bench-daemon bench-scrape bench-scale bench-fleet \
-	overhead overhead-docs verdicts verdicts-fast clean
+.PHONY: help run test test-unit fuzz test-vm test-service test-leak test-settings matrix vm-shell venv unit dev check lint \
+	format docs manifests dashboards bench bench-views bench-report bench-store bench-verdicts bench-daemon bench-scrape bench-scale bench-fleet \
+	overhead overhead-docs verdicts verdicts-fast verdicts-auto clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,8 +27,15 @@ test-unit: unit ## Run the unit tests, in less than a minute; needs neither root
 
 test: dev lint ## Install missing packages, run linters and all tests but test-vm, -service, -leak
 	$(VENV)/bin/python -m pytest tests/unit -n auto -q $(PYTEST)
-	$(VENV)/bin/python -m pytest tests --ignore tests/unit --ignore tests/vm/test_service.py \
-		--ignore tests/servers/test_leak_alert.py $(PYTEST)
+	$(REST) -m "beside and not live" -n 2 $(FILES) $(PYTEST)
+	$(REST) -m "not beside" $(PYTEST)
+	$(REST) -m "beside and live" -n 4 $(FILES) $(PYTEST)
+
+# A file is one worker's: its tests share servers. Files with few tests do not come last, since these
+# take longest.
+REST := $(VENV)/bin/python -m pytest tests --ignore tests/unit --ignore tests/vm/test_service.py \
+	--ignore tests/servers/test_leak_alert.py
+FILES := --dist loadfile --no-loadscope-reorder
 
 fuzz: unit ## Run the property tests with new examples, a thousand of each (EXAMPLES=1000)
 	SLABMON_EXAMPLES=$(or $(EXAMPLES),1000) $(VENV)/bin/python -m pytest tests/unit -m hypothesis \
@@ -43,11 +51,22 @@ test-service: dev ## The service on a real systemd in guests: as a Debian packag
 test-leak: dev ## From a leak on this host's kernel to its alert, in real time (45 minutes)
 	$(VENV)/bin/python -m pytest tests/servers/test_leak_alert.py
 
-matrix: dev ## Guest tests on all kernels, with 8 CPUs and with drgn; writes docs/support-matrix.md
+test-settings: dev ## Guest tests with other boot settings (KERNEL=6.12): slub_debug, 512 MB, no IPv6
+	$(SETTING) --kernel-args slub_debug=FZPU --tests "$(SETTINGS)/test_slub_debug.py $(EXACT)"
+	$(SETTING) --kernel-args slab_nomerge --tests "$(SETTINGS)/test_slab_nomerge.py $(EXACT)"
+	$(SETTING) --kernel-args ipv6.disable=1 --tests $(SETTINGS)/test_ipv6_off.py
+	$(SETTING) --memory 512M --tests $(SETTINGS)/test_small_host.py
+
+SETTING = $(VENV)/bin/python -m tests.vm $(or $(KERNEL),6.12)
+SETTINGS := tests/vm/settings
+EXACT := tests/vm/guest/test_slabmon.py tests/vm/guest/test_census.py
+
+matrix: dev ## Guest tests on all kernels and settings, and drgn's; writes docs/support-matrix.md
 	$(VENV)/bin/python -m tests.vm --record
 	$(VENV)/bin/python -m tests.vm --record --cpus 8 --tests tests/vm/guest/test_storm.py
 	$(VENV)/bin/python -m tests.vm 6.12 --record --nodes 2 --tests tests/vm/guest/test_census.py
 	$(VENV)/bin/python -m tests.vm 6.12 --record --debug-info --tests tests/vm/guest/test_drgn.py
+	$(MAKE) test-settings
 	$(VENV)/bin/python -m tests.vm.matrix > docs/support-matrix.md
 
 vm-shell: dev ## A root shell in a guest (KERNEL=6.12)
@@ -75,12 +94,18 @@ format: unit ## Format all sources
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $(C_FILES)
 
-docs: unit ## Generate metrics, views, configuration, support matrix and the example configuration
+docs: unit ## Generate metrics, views, configuration, support matrix, manual pages, completions
 	$(VENV)/bin/python -m slabmon.export.metrics > docs/metrics.md
 	$(VENV)/bin/python -m slabmon.tui.help > docs/views.md
 	$(VENV)/bin/python -m slabmon.daemon.options docs > docs/configuration.md
 	$(VENV)/bin/python -m slabmon.daemon.options example > systemd/slabmon.toml
 	$(VENV)/bin/python -m tests.vm.matrix > docs/support-matrix.md
+	$(VENV)/bin/python packaging/manpages.py
+	$(VENV)/bin/python packaging/completions.py
+
+manifests: unit ## Render the Helm chart with its defaults (packaging/kubernetes/slabmon.yaml)
+	$(PIP) install --upgrade --target build/helm helm-python-sdk==0.2.2
+	PYTHONPATH=build/helm $(VENV)/bin/python packaging/kubernetes/render.py
 
 dashboards: unit ## Generate the Grafana dashboards from the metric catalogue (dashboards/*.json)
 	$(VENV)/bin/python -m dashboards.generate
@@ -100,8 +125,11 @@ bench-verdicts: venv ## Time the verdict engine on a large host (docs/verdicts.m
 verdicts-fast: unit ## Score its early findings, into docs/verdicts.md (SEEDS=340-359)
 	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),340-359) fast
 
-verdicts: unit ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=324-333)
-	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),324-333)
+verdicts-auto: unit ## Score the verdict engine where tracking sleeps until something grows (SEEDS=334-336)
+	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),334-336) auto
+
+verdicts: unit ## Score the verdict engine on all scenarios, into docs/verdicts.md (SEEDS=481-490)
+	$(VENV)/bin/python -m tests.scenarios $(or $(SEEDS),481-490)
 
 bench-store: venv ## Time and size of stored snapshots (docs/history.md)
 	$(VENV)/bin/python -m benchmarks.store
@@ -149,7 +177,7 @@ $(VENV)/.unit: $(VENV)/.run requirements-dev.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.unit
-	$(call need,$(APT_BROWSER))
+	$(call need,$(APT_BROWSER) $(APT_PACKAGING))
 	@sh tests/servers/install.sh $(APT_SERVERS)
 	@touch $@
 

@@ -25,6 +25,7 @@ from typing import Any
 import psutil
 import yaml
 
+from benchmarks.fleet_figures import sources_digest
 from tests.live.daemon import free_port
 
 HOSTS, SECONDS, PACE = 200, 240, 15
@@ -282,6 +283,7 @@ def main(hosts: int = HOSTS, seconds: int = SECONDS) -> int:
                 load = measured(api, server, seconds)
                 queries = {title: api.timed(expr, instant) for title, expr, instant in panels()}
                 document = {
+                    "sources": sources_digest(),
                     "hosts": hosts,
                     "interval_seconds": PACE,
                     "cpus": os.cpu_count(),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,13 @@ from benchmarks.overhead import table
 ROOT = Path(__file__).parent.parent
 PAGE, RESULTS = ROOT / "docs/fleet.md", ROOT / "docs/fleet.json"
 BEGIN, END = "<!-- figures: begin, made by `make bench-fleet` -->\n", "<!-- figures: end -->\n"
+# What decides the figures: hosts, exporter, rules and queries.
+SOURCES = (
+    "benchmarks/fleet_hosts.py",
+    "slabmon/export/*.py",
+    "dashboards/rules/slabmon.yml",
+    "dashboards/fleet.json",
+)
 SECONDS_OF_DAY, DAYS = 86_400, 15
 
 
@@ -21,6 +29,14 @@ def load() -> dict[str, Any]:
     """Return the raw results."""
     document: dict[str, Any] = json.loads(RESULTS.read_text())
     return document
+
+
+def sources_digest() -> str:
+    """Return the SHA-256 digest of the names and contents of SOURCES."""
+    content = hashlib.sha256()
+    for path in sorted(path for pattern in SOURCES for path in ROOT.glob(pattern)):
+        content.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
+    return content.hexdigest()
 
 
 def figures(found: Mapping[str, Any]) -> str:

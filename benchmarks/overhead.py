@@ -43,6 +43,59 @@ def _ratio(row: Mapping[str, Any]) -> str:
     return "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
 
 
+def _columns(row: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return modes and other tools of a real workload by name, those that have figures."""
+    columns = {mode["mode"]: mode for mode in row["modes"]}
+    return columns | {peer["name"]: peer for peer in row.get("peers", ()) if "absent" not in peer}
+
+
+def real(bench: Mapping[str, Any]) -> Iterator[str]:
+    """Yield CPU time and throughput of real workloads; results of before they were measured have
+    none."""
+    yield "## Real workloads"
+    yield ""
+    rows = [row for row in bench.get("real", ()) if "absent" not in row]
+    if not rows:
+        yield "Not measured yet: `make overhead` measures them."
+        yield ""
+        return
+    names = list(dict.fromkeys(name for row in rows for name in _columns(row)))
+    for title, key in (("CPU time", "cpu_ratio"), ("Throughput", "throughput_ratio")):
+        yield f"{title}, nothing attached = 1: median (quartiles)"
+        yield ""
+        yield from table(
+            ("", *names),
+            [
+                (f"{row['workload']}: {row['about']}", *_ratios(_columns(row), names, key))
+                for row in rows
+            ],
+        )
+    yield from (
+        f"- {row['workload']} does not run here: `{row['absent']}`"
+        for row in bench["real"]
+        if "absent" in row
+    )
+    tools = {peer["name"]: peer for row in rows for peer in row.get("peers", ())}
+    yield from (
+        f"- {name} does not run here: `{peer['absent']}`"
+        for name, peer in tools.items()
+        if "absent" in peer
+    )
+    yield ""
+
+
+def _ratios(
+    columns: Mapping[str, Mapping[str, Any]], names: Sequence[str], key: str
+) -> Iterator[str]:
+    for name in names:
+        spread = columns[name][key] if name in columns else None
+        yield (
+            f"{spread['median']:.2f} ({spread['low']:.2f} to {spread['high']:.2f})"
+            if spread
+            else "-"
+        )
+
+
 def pairs(bench: Mapping[str, Any]) -> Iterator[str]:
     """Yield slabmon and other tools under the first workload."""
     first = bench["workloads"][0]
@@ -101,8 +154,17 @@ def hot_path(known: Mapping[str, Any]) -> Iterator[str]:
             *(f"{row[e]['instructions']} / {row[e]['calls']} / {row[e]['lines']}" for e in events),
         )
         for name, row in known.items()
+        if events[0] in row
     ]
     yield from table(("mode, how caches are found", *events), rows)
+    rows = [
+        (f"{event}, {name}", f"{cost['instructions']} / {cost['calls']} / {cost['lines']}")
+        for name, row in known.items()
+        if events[0] not in row
+        for event, cost in row.items()
+    ]
+    yield ""
+    yield from table(("pages that are not tracked", "cost"), rows)
 
 
 def verifier(programs: Mapping[str, Any]) -> Iterator[str]:
@@ -196,6 +258,7 @@ def page() -> str:
         f"{machine['load']:.1f}; {bench['workloads'][0]['rounds']} rounds; BPF sources "
         f"`{machine['sources'][:12]}`. Raw results: [docs/overhead/](overhead/).",
         "",
+        *real(bench),
         *pairs(bench),
         *workloads(bench),
         *hot_path(known),

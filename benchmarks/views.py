@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from slabmon.leaks.observer import Observer
-from slabmon.model import Snapshot
+from slabmon.model import KnownBy, ServedDevice, Snapshot
 from slabmon.runtime.tuning import raise_gc_threshold
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
@@ -26,10 +27,13 @@ from slabmon.views.window import Instant, Window, WindowBuilder
 from slabmon.web.feeds.live import PageMoment
 from slabmon.web.handlers import page_json
 from slabmon.web.handlers.query import TableQuery
+from tests.support.censuses import large
 from tests.support.snapshots import grown, synthetic
 from tests.support.terminal import Script, Terminal, on_terminal
 
-ROUNDS, LINES, POINTS = 8, 50, 120
+ROUNDS, LINES, POINTS = 12, 50, 120
+CGROUPS = 20_000
+SERVED = 0.3  # of the tracked objects are for a device
 
 
 def redraw(view: View, window: Window) -> None:
@@ -43,6 +47,32 @@ def answer(name: str, window: Window) -> None:
     """Compute the live page's answer for a view."""
     fresh = Window(Instant(window.snapshot), window.before, window.moments, window.trails)
     page_json.encoded(page_json.table(TableQuery(view=name, filter="_7"), PageMoment(fresh, 0.0)))
+
+
+def host() -> Snapshot:
+    """Return a large host whose devices are those of a part of its tracked objects."""
+    base = synthetic(cgroups=CGROUPS)
+    devices = {
+        number: ServedDevice(
+            bus=device.bus,
+            name=device.name,
+            driver=device.driver,
+            module=device.module,
+            known_by=KnownBy.STACK,
+        )
+        for number, device in enumerate(base.devices, 1)
+    }
+    rng = np.random.default_rng(7)
+    count = len(base.tracked.bytes)
+    device = rng.integers(1, len(devices) + 1, count, np.uint32)
+    device[rng.random(count) > SERVED] = 0
+    tracked = replace(base.tracked, device=device, devices=devices)
+    return replace(base, tracked=tracked, census=large(cgroups=CGROUPS))
+
+
+def shown(values: list[float]) -> str:
+    """Return quartiles and the largest of some figures."""
+    return "".join(f"{value:8.1f}" for value in (*np.percentile(values, (25, 50, 75)), max(values)))
 
 
 def measure(work: Callable[[], object]) -> float:
@@ -80,11 +110,11 @@ def on_screen(windows: list[Window], times: dict[str, list[float]]) -> None:
 
 
 def main() -> int:
-    """Print median and longest CPU time per view in milliseconds: of a table alone, of a redraw
-    of the terminal, and of an answer to the live page."""
+    """Print quartiles and the longest CPU time per view in milliseconds: of a table alone, of a
+    redraw of the terminal, and of an answer to the live page."""
     raise_gc_threshold()  # as top and the web process do
     history = WindowBuilder(VIEWS.values(), Observer())
-    base = synthetic()
+    base = host()
     for number in range(POINTS):
         history.add(grown(base, 5.0 * (number + 1)))
     adding: list[float] = []
@@ -98,18 +128,14 @@ def main() -> int:
         for name, view in VIEWS.items():
             tables[name].append(measure(partial(redraw, view, windows[-1])))
             pages[name].append(measure(partial(answer, name, windows[-1])))
-    on_screen(windows[-4:], screens)
+    on_screen(windows[-8:], screens)
     hour = ChartHistory(VIEWS.values())
     points = [measure(partial(hour.add, Instant(window.snapshot))) for window in windows[::2]]
-    sys.stdout.write(
-        f"{'':20}  table: median, longest   screen: median, longest   page: median, longest (ms)\n"
-    )
+    heading = "".join(f"{each:>32}" for each in ("table", "screen", "page"))
+    sys.stdout.write(f"quartiles and longest, ms{heading[20:]}\n")
     for name in VIEWS:
-        figures = [
-            f"{np.median(values):8.1f} {max(values):8.1f}"
-            for values in (tables[name], screens[name], pages[name])
-        ]
-        sys.stdout.write(f"{name:20}  {figures[0]:>22}   {figures[1]:>23}   {figures[2]:>21}\n")
+        figures = "".join(shown(each[name]) for each in (tables, screens, pages))
+        sys.stdout.write(f"{name:15}{figures}\n")
     sys.stdout.write(
         f"taking a snapshot in: median {np.median(adding):.1f}, "
         f"longest {max(adding):.1f} ms; "

@@ -64,6 +64,16 @@ static __always_inline void fill_devres_event(struct shared *shared, struct devr
 		                          &event->node_bytes);
 }
 
+/* The size of the slab object that an address is in, 0 if it is in none. */
+static __always_inline u32 object_bytes(struct shared *shared, u64 address, volatile u64 *scratch)
+{
+	u64 cache = 0;
+
+	if ((s64)address < 0) /* a driver's data may be any number */
+		cache = slab_cache_of(shared, address, scratch);
+	return cache ? read_u32(cache + OFF_CACHE_SIZE) : 0;
+}
+
 /*
  * One step of the walk: `device`, its names, up to WALK_NODES of its nodes from the list entry
  * `cursor` on (0: from the start), and the next device. Nothing is locked: every link is checked
@@ -88,6 +98,10 @@ static __always_inline void walk_step(struct shared *shared, struct walk *walk, 
 		next = read_u64(next);
 	out->next = next - OFF_KOBJECT_ENTRY - OFF_DEVICE_KOBJ;
 	read_device_names(device, out->name, out->bus, out->driver, out->module);
+	out->parent = read_u64(device + OFF_DEVICE_PARENT);
+	out->data = read_u64(device + OFF_DEVICE_DATA);
+	out->object_bytes = object_bytes(shared, device, scratch);
+	out->data_bytes = object_bytes(shared, out->data, scratch);
 
 	entry = cursor ? cursor : read_u64(head);
 	for (int i = 0; i < WALK_NODES; i++) {

@@ -9,7 +9,8 @@
 #ifndef SLABMON_KERNEL_H
 #define SLABMON_KERNEL_H
 
-#define ZERO_SIZE_PTR 16 /* kmalloc(0) returns it; kfree() of it is traced */
+#define PREEMPT_SOFTIRQ_OFFSET 256 /* SOFTIRQ_OFFSET */
+#define ZERO_SIZE_PTR          16  /* kmalloc(0) returns it; kfree() of it is traced */
 
 static __always_inline u64 read_u64(u64 address)
 {
@@ -113,6 +114,46 @@ static __always_inline u64 slab_cache_of(struct shared *shared, u64 address, vol
 }
 #endif
 
+static __always_inline u64 read_word_of(u64 address)
+{
+#if HAVE_PAGE_LOOKUP_INLINE
+	return read_inline(address);
+#else
+	return read_u64(address);
+#endif
+}
+
+/*
+ * What this CPU is doing, as interrupt_context_level() tells it (include/linux/preempt.h). In
+ * softirqs, the count of disabled softirqs is odd; elsewhere it is even. On arm64 the preemption
+ * count is in the task's thread_info. On x86-64 it is a per-CPU variable, and so is the runqueue
+ * to which the current task leads. With PREEMPT_RT, the count of softirqs is the task's.
+ */
+static __always_inline u32 current_context(void)
+{
+#if HAVE_CONTEXT
+	u64 task = bpf_get_current_task();
+	u32 count, softirqs;
+#if OFF_TASK_PREEMPT_COUNT
+	count = read_word_of(task + OFF_TASK_PREEMPT_COUNT);
+#else
+	u64 runqueue = read_word_of(read_word_of(task + OFF_TASK_CFS_RQ) + OFF_CFS_RQ_RQ);
+
+	if (!runqueue)
+		return CONTEXT_UNKNOWN;
+	count = read_word_of(runqueue - OFF_PER_CPU_RUNQUEUE + OFF_PER_CPU_PREEMPT_COUNT);
+#endif
+	softirqs = OFF_TASK_SOFTIRQ_COUNT ? read_word_of(task + OFF_TASK_SOFTIRQ_COUNT) : count;
+	if (count & PREEMPT_NMI_MASK)
+		return CONTEXT_NMI;
+	if (count & PREEMPT_HARDIRQ_MASK)
+		return CONTEXT_IRQ;
+	return softirqs & PREEMPT_SOFTIRQ_OFFSET ? CONTEXT_SOFTIRQ : CONTEXT_TASK;
+#else
+	return CONTEXT_UNKNOWN;
+#endif
+}
+
 /* Larger than KMALLOC_MAX_CACHE_SIZE (include/linux/slab.h): in whole pages, not in a slab. */
 static __always_inline bool is_page_backed(u64 bytes)
 {
@@ -154,22 +195,61 @@ static __always_inline void read_cache_record(struct cache_record *record, u64 c
 }
 
 /*
- * The id of the current task's cgroup at a level of the hierarchy, 0 if it is above that. Before
- * 5.15 tracing programs may not call the helper (kernel commit 95b861a7935b), and before 6.1 a
- * cgroup has the ids of its ancestors (7f203bc89eb6).
+ * The struct cgroup that is charged for what is allocated here, if anything is: the one that the
+ * kernel has named for a while (set_active_memcg(), include/linux/sched/mm.h), else that of the
+ * current task, in the hierarchy of the memory controller where that is one of cgroup v1.
  */
-static __always_inline u64 ancestor_cgroup_id(u32 level)
+static __always_inline u64 charged_cgroup(void)
 {
-#if OFF_CGROUP_ANCESTOR_IDS
-	u64 cgroup =
-		read_u64(read_u64(bpf_get_current_task() + OFF_TASK_CGROUPS) + OFF_CSS_SET_CGROUP);
+#if HAVE_CGROUPS
+	u64 task = bpf_get_current_task();
+	u64 sets = read_u64(task + OFF_TASK_CGROUPS);
+	u64 css = OFF_TASK_ACTIVE_MEMCG ? read_u64(task + OFF_TASK_ACTIVE_MEMCG) : 0;
 
+	if (!css && OFF_CSS_SET_MEMORY)
+		css = read_u64(sets + OFF_CSS_SET_MEMORY);
+	return css ? read_u64(css + OFF_CSS_CGROUP) : read_u64(sets + OFF_CSS_SET_CGROUP);
+#else
+	return 0;
+#endif
+}
+
+static __always_inline u64 cgroup_id(u64 cgroup)
+{
+	return cgroup ? read_u64(read_u64(cgroup + OFF_CGROUP_KN) + OFF_KN_ID) : 0;
+}
+
+/* cgroup_id(charged_cgroup()), in half of the calls where that is the task's of cgroup v2. */
+static __always_inline u64 charged_cgroup_id(void)
+{
+#if HAVE_CGROUPS && !OFF_CSS_SET_MEMORY
+	if (!OFF_TASK_ACTIVE_MEMCG || !read_u64(bpf_get_current_task() + OFF_TASK_ACTIVE_MEMCG))
+		return bpf_get_current_cgroup_id();
+#endif
+	return cgroup_id(charged_cgroup());
+}
+
+/*
+ * The id of a cgroup's ancestor at a level of the hierarchy, 0 if the cgroup is above that. Before
+ * 6.1 a cgroup has the ids of its ancestors, and no pointers (kernel commit 7f203bc89eb6).
+ */
+static __always_inline u64 ancestor_cgroup_id(u64 cgroup, u32 level)
+{
 	if (level > read_u32(cgroup + OFF_CGROUP_LEVEL))
 		return 0;
-	return read_u64(cgroup + OFF_CGROUP_ANCESTOR_IDS + 8 * level);
-#else
-	return bpf_get_current_ancestor_cgroup_id(level);
-#endif
+	if (OFF_CGROUP_ANCESTOR_IDS)
+		return read_u64(cgroup + OFF_CGROUP_ANCESTOR_IDS + 8 * level);
+	return cgroup_id(read_u64(cgroup + OFF_CGROUP_ANCESTORS + 8 * level));
+}
+
+static __always_inline void read_driver_names(u64 driver, char *name, char *module)
+{
+	u64 owner;
+
+	bpf_probe_read_kernel_str(name, 64, (void *)read_u64(driver + OFF_DRIVER_NAME));
+	owner = read_u64(driver + OFF_DRIVER_OWNER);
+	if (owner)
+		bpf_probe_read_kernel_str(module, 56, (void *)(owner + OFF_MODULE_NAME));
 }
 
 /* The names sysfs shows: kobject name; subsystem (bus, else class); driver; its module. */
@@ -191,12 +271,8 @@ static __always_inline void read_device_names(u64 device, char *name, char *bus,
 	if (pointer)
 		bpf_probe_read_kernel_str(bus, 32, (void *)pointer);
 	pointer = read_u64(device + OFF_DEVICE_DRIVER);
-	if (!pointer)
-		return;
-	bpf_probe_read_kernel_str(driver, 64, (void *)read_u64(pointer + OFF_DRIVER_NAME));
-	pointer = read_u64(pointer + OFF_DRIVER_OWNER);
 	if (pointer)
-		bpf_probe_read_kernel_str(module, 56, (void *)(pointer + OFF_MODULE_NAME));
+		read_driver_names(pointer, driver, module);
 }
 
 #endif

@@ -26,6 +26,13 @@
 #define SLOT_MATCH  1 /* the filter of exact mode selects this slot */
 #define SLOT_META   2 /* objects of this cache are struct kmem_cache themselves; the highest */
 
+/* What a CPU was doing when it allocated an object. */
+#define CONTEXT_UNKNOWN 0
+#define CONTEXT_TASK    1
+#define CONTEXT_SOFTIRQ 2
+#define CONTEXT_IRQ     3
+#define CONTEXT_NMI     4
+
 #define LARGE_ENTRIES    12      /* two for each function */
 #define MAX_EXACT_CACHES 64      /* names of caches that the filter of exact mode may select */
 #define POOL_STEP        4096    /* indices put into the pool in one step */
@@ -34,6 +41,20 @@
 #define PROCESS_IDS      4194304 /* PID_MAX_LIMIT of 64-bit kernels */
 #define PROCESS_MARKS    4096    /* of them in one value of the map */
 #define LIFETIMES        11      /* decades: below 10 us, below 100 us, ..., below 10000 s, above */
+#define PATH_FRAMES      16 /* of a call path, innermost first, those of the program included */
+#define ORDERS           16 /* orders of the page allocator, at least */
+
+#define DMA_DEVICES 1024 /* devices whose DMA memory is counted */
+
+#define DRIVER_PROBES 1024 /* driver probes that objects are known to be of, and tasks in one */
+#define PROBE_DEPTH   8    /* probes within one another that are followed */
+
+#define STACK_BYTES  2048 /* of a kernel stack that are copied, from the program on */
+#define STACK_COPIES 8    /* of each stack, from its first samples */
+#define STACK_REST   64   /* and one of so many later samples, a power of two */
+
+#define BLOCK_PAGES  1 /* kinds of blocks: of the page allocator, */
+#define BLOCK_PERCPU 2 /* and of the per-CPU allocator */
 
 /*
  * Reasons for losses, by index into lane_head.lost. The class says what was lost: an allocation
@@ -99,15 +120,17 @@ struct free_slot {
 /* A tracked allocation, at its index of the pool. One cache line. */
 struct sample {
 	u64 time_ns; /* CLOCK_MONOTONIC; 0: not in use, or being filled */
-	u64 cgroup;  /* cgroup v2 id of the current task */
+	u64 cgroup;  /* id of the cgroup that is charged, if any is: charged_cgroup_id() */
 	u32 slot;    /* reference of its alloc_slot: cache, site, gfp flags */
 	u32 requested_bytes;
 	u32 allocated_bytes;
 	u32 interval; /* mean bytes between samples when it was taken; 0: taken with certainty */
 	u32 tgid;
-	s32 stack; /* stack id, or negative errno */
-	u32 flags; /* SLOT_MATCH */
-	u32 reserved;
+	s32 stack;  /* stack id, or negative errno */
+	u8 flags;   /* SLOT_MATCH */
+	u8 context; /* CONTEXT_* */
+	u8 reserved[2];
+	u32 probe; /* number of the driver's probe that the task was in, or 0 */
 	char comm[16];
 };
 
@@ -120,6 +143,76 @@ struct stack_total {
 	u64 variance; /* of `bytes`, in units of 2^16 bytes squared */
 	u64 retired_bytes;
 	u64 retired_variance;
+	u64 samples; /* since the stack has this id, those left out that should have been copied */
+};
+
+/* What lies on the kernel stack when an object is allocated. */
+struct stack_copy {
+	u64 place; /* address of the first word */
+	s32 stack; /* stack id */
+	u32 reserved;
+	char words[STACK_BYTES];
+};
+
+/*
+ * Blocks of one kind and size that were allocated with one stack. Bytes are estimated from the
+ * tracked blocks; those of per-CPU memory are of one CPU.
+ */
+struct call_path {
+	u64 frames[PATH_FRAMES];
+	u64 size;       /* of a block, in bytes */
+	u64 generation; /* in which the module text among the frames last changed; 0: none */
+	u64 kind;       /* BLOCK_* */
+	u64 failed;     /* allocations that failed */
+	u64 bytes;
+	u64 freed_bytes;
+	u64 live_bytes;
+	u64 live_variance; /* of `live_bytes`, in units of 2^16 bytes squared */
+};
+
+/* A tracked block: pages by their first struct page, per-CPU memory by its pointer. */
+struct block {
+	u64 path;     /* hash of its call path */
+	u64 freed;    /* parts freed before the rest, one bit each */
+	u64 share;    /* bytes that one part represents */
+	u64 variance; /* as of the call path */
+	u32 order;    /* 2^order pages */
+	u32 parts;    /* that it can be split into: up to 64, one of all others */
+};
+
+/* A call of a driver's probe function for a device, as sysfs names them. */
+struct driver_probe {
+	u64 device;
+	u32 outer; /* number of the probe that this one is within, or 0 */
+	u32 reserved;
+	char name[64];
+	char bus[32];
+	char driver[64];
+	char module[56];
+};
+
+/*
+ * DMA memory of a device, as sysfs names it, since tracking began. The daemon copies a record from
+ * its start on: what is freed first, so that it is never more than what was allocated.
+ */
+struct dma_device {
+	u64 frees;
+	u64 freed_bytes;
+	u64 allocs;
+	u64 bytes;
+	u64 failed;        /* allocations that failed */
+	u64 earlier_frees; /* frees of what was allocated before tracking */
+	u64 earlier_bytes;
+	char name[64];
+	char bus[32];
+	char driver[64]; /* when it last allocated any with a driver bound */
+	char module[56];
+};
+
+/* DMA memory that is known, by its address. */
+struct dma_block {
+	u64 device; /* hash of its names */
+	u64 bytes;
 };
 
 /* What a cache is, read from its struct kmem_cache while it is alive. */
@@ -132,11 +225,25 @@ struct cache_record {
 
 /* Settings the programs read and the daemon may change while they run. */
 struct control {
-	u32 sample_interval;   /* mean bytes between samples */
-	u32 module_generation; /* grows with each module load and unload */
-	u64 events_lost;       /* devres and module events: ring buffer full */
-	u64 caches_lost;       /* caches behind managed resources: table full */
-	u64 core_text;         /* start of the kernel's own text */
+	u32 sample_interval;       /* mean bytes between samples */
+	u32 module_generation;     /* grows with each module load and unload */
+	u64 page_chance[ORDERS];   /* that pages are sampled, by order, in units of 2^-32 */
+	u64 page_weight[ORDERS];   /* bytes that sampled ones represent */
+	u64 page_variance[ORDERS]; /* of that, in units of 2^16 bytes squared */
+	u64 split_orders; /* bit n: blocks of 2^n pages that may be freed in parts were tracked */
+	u64 blocks_full;  /* blocks not tracked: table full, or its bucket locked */
+	u64 paths_full;   /* blocks not tracked: no room for their call path */
+	u64 block_stacks; /* blocks whose stack could not be read */
+	u64 blocks_replaced; /* blocks whose free was not seen: another has their place */
+	u64 block_parts;     /* frees of parts too small to be counted */
+	u64 events_lost;     /* devres and module events: ring buffer full */
+	u64 caches_lost;     /* caches behind managed resources: table full */
+	u32 probes_begun;    /* driver probes so far: the number of the last one */
+	u32 probing_tasks;   /* tasks that are in one */
+	u64 probes_lost;     /* probes not followed: table full, or its bucket locked */
+	u64 dma_lost;        /* events of DMA memory: table full, or its bucket locked */
+	u64 dma_replaced;    /* DMA memory whose free was not seen: other memory has its address */
+	u64 core_text;       /* start of the kernel's own text */
 	u64 core_text_bytes;
 	u64 large_entries[LARGE_ENTRIES]; /* [start, end) of allocator entry points, see kernel.h */
 	u64 bulk_alloc_text[2];           /* [start, end) of kmem_cache_alloc_bulk() */
@@ -204,8 +311,12 @@ struct walk_device {
 	u64 cursor; /* list entry to resume at; 0: this device is done */
 	u64 kset;   /* the set of all registered devices */
 	u64 scratch;
-	u32 status; /* WALK_* */
-	u32 count;  /* nodes filled in */
+	u64 parent;
+	u64 data;         /* its driver's, or 0 */
+	u32 object_bytes; /* size of the slab object that the device lies in; 0: not known */
+	u32 data_bytes;   /* and of the one that `data` is in */
+	u32 status;       /* WALK_* */
+	u32 count;        /* nodes filled in */
 	char name[64];
 	char bus[32];
 	char driver[64];

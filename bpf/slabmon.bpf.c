@@ -8,7 +8,8 @@
 #include "layout.h"
 #include "lanes.h"
 
-#define BPF_F_MMAPABLE 1024
+#define BPF_F_MMAPABLE   1024
+#define BPF_RB_NO_WAKEUP 1 /* the daemon does not wait for records */
 
 /*
  * Settings, then the filter: a counting Bloom filter with one hash. It holds a byte-wide
@@ -32,6 +33,13 @@ struct tag_line {
 struct process_marks {
 	u8 marks[PROCESS_MARKS];
 };
+
+#if HAVE_PAGE_SITES
+/* A counting Bloom filter of tracked pages, as the one of struct shared. */
+struct block_filter {
+	u32 counters[1 << (NR_BLOCK_FILTER_BITS - 2)];
+};
+#endif
 
 struct walk {
 	struct walk_device device;
@@ -58,8 +66,22 @@ DEFINE_BYTES(sample, 1);
 DEFINE_BYTES(tag_line, 1);
 DEFINE_BYTES(process_marks, 1);
 DEFINE_BYTES(cache_record, 1);
+#if HAVE_DRIVER_PROBES
+DEFINE_BYTES(driver_probe, 1);
+#endif
+#if HAVE_DMA
+DEFINE_BYTES(dma_device, 1);
+DEFINE_BYTES(dma_block, 1);
+#endif
 DEFINE_BYTES(stack, 1);
 DEFINE_BYTES(stack_total, 1);
+#if HAVE_BLOCKS
+DEFINE_BYTES(call_path, 1);
+DEFINE_BYTES(block, 1);
+#endif
+#if HAVE_PAGE_SITES
+DEFINE_BYTES(block_filter, 1);
+#endif
 DEFINE_BYTES(alloc_lane, NR_LANES / NR_LANE_VALUES);
 DEFINE_BYTES(free_lane, NR_LANES / NR_LANE_VALUES);
 
@@ -157,7 +179,31 @@ BPF_F_TABLE("array", u32, struct stack_total_bytes, stack_totals, NR_STACK_IDS +
 BPF_F_TABLE("array", u32, struct process_marks_bytes, process_marks, PROCESS_IDS / PROCESS_MARKS,
             BPF_F_MMAPABLE);
 #endif
+#if HAVE_DRIVER_PROBES
+/* By number; and the number of the probe that a task is in, by its thread id. */
+BPF_TABLE("hash", u32, struct driver_probe_bytes, driver_probes, DRIVER_PROBES);
+BPF_TABLE("hash", u32, u32, probing, DRIVER_PROBES);
+#endif
+#if HAVE_BLOCKS
+/* Pages and per-CPU memory (blocks.h). */
+BPF_TABLE("hash", u64, struct call_path_bytes, paths, NR_PATHS);
+#endif
+#if HAVE_PAGE_SITES
+BPF_TABLE("hash", u64, struct block_bytes, page_blocks, NR_PAGE_BLOCKS);
+BPF_F_TABLE("array", u32, struct block_filter_bytes, block_filter, 1, BPF_F_MMAPABLE);
+#endif
+#if HAVE_PERCPU
+BPF_TABLE("hash", u64, struct block_bytes, percpu_blocks, NR_PERCPU_BLOCKS);
+#endif
+#if HAVE_DMA
+/* DMA memory (dma.h): devices by the hash of their names, and what is known by its address. */
+BPF_TABLE("hash", u64, struct dma_device_bytes, dma_devices, DMA_DEVICES);
+BPF_TABLE("hash", u64, struct dma_block_bytes, dma_blocks, NR_DMA_BLOCKS);
+#endif
 BPF_RINGBUF_OUTPUT(events, NR_EVENT_PAGES);
+#if HAVE_STACK_COPIES
+BPF_RINGBUF_OUTPUT(stack_copies, NR_STACK_COPY_PAGES);
+#endif
 BPF_F_TABLE("array", u32, struct walk_bytes, walks, 1, BPF_F_MMAPABLE);
 
 static __always_inline struct shared *get_shared(void)
@@ -259,6 +305,40 @@ static __always_inline struct process_marks *process_marks_of(u32 number)
 }
 #endif
 
+#if HAVE_DRIVER_PROBES
+static __always_inline struct driver_probe *find_probe(u32 number)
+{
+	return (void *)driver_probes.lookup(&number);
+}
+
+static __always_inline long add_probe(u32 number, struct driver_probe *probe)
+{
+	return driver_probes.insert(&number, (struct driver_probe_bytes *)probe);
+}
+
+static __always_inline u32 *probe_of_task(u32 task)
+{
+	return probing.lookup(&task);
+}
+
+static __always_inline long set_probe_of_task(u32 task, u32 number)
+{
+	return number ? probing.update(&task, &number) : probing.delete(&task);
+}
+#endif
+
+#if HAVE_STACK_COPIES
+static __always_inline struct stack_copy *reserve_stack_copy(void)
+{
+	return stack_copies.ringbuf_reserve(sizeof(struct stack_copy));
+}
+
+static __always_inline void submit_stack_copy(struct stack_copy *copy)
+{
+	stack_copies.ringbuf_submit(copy, BPF_RB_NO_WAKEUP);
+}
+#endif
+
 static __always_inline s32 stack_id(struct bpf_raw_tracepoint_args *ctx)
 {
 #if HAVE_STACKS
@@ -268,15 +348,92 @@ static __always_inline s32 stack_id(struct bpf_raw_tracepoint_args *ctx)
 #endif
 }
 
+#if HAVE_BLOCKS
+static __always_inline struct call_path *find_path(u64 hash)
+{
+	return (void *)paths.lookup(&hash);
+}
+
+static __always_inline long add_path(u64 hash, struct call_path *path)
+{
+	return paths.insert(&hash, (struct call_path_bytes *)path);
+}
+#endif
+
+#if HAVE_PAGE_SITES
+static __always_inline struct block *find_page_block(u64 page)
+{
+	return (void *)page_blocks.lookup(&page);
+}
+
+static __always_inline long add_page_block(u64 page, struct block *block)
+{
+	return page_blocks.insert(&page, (struct block_bytes *)block);
+}
+
+static __always_inline long remove_page_block(u64 page)
+{
+	return page_blocks.delete(&page);
+}
+#endif
+
+#if HAVE_PERCPU
+static __always_inline struct block *find_percpu_block(u64 pointer)
+{
+	return (void *)percpu_blocks.lookup(&pointer);
+}
+
+static __always_inline long add_percpu_block(u64 pointer, struct block *block)
+{
+	return percpu_blocks.insert(&pointer, (struct block_bytes *)block);
+}
+
+static __always_inline long remove_percpu_block(u64 pointer)
+{
+	return percpu_blocks.delete(&pointer);
+}
+#endif
+
+#if HAVE_DMA
+static __always_inline struct dma_device *find_dma_device(u64 hash)
+{
+	return (void *)dma_devices.lookup(&hash);
+}
+
+static __always_inline long add_dma_device(u64 hash, struct dma_device *device)
+{
+	return dma_devices.insert(&hash, (struct dma_device_bytes *)device);
+}
+
+static __always_inline struct dma_block *find_dma_block(u64 address)
+{
+	return (void *)dma_blocks.lookup(&address);
+}
+
+static __always_inline long add_dma_block(u64 address, struct dma_block *block)
+{
+	return dma_blocks.insert(&address, (struct dma_block_bytes *)block);
+}
+
+static __always_inline long remove_dma_block(u64 address)
+{
+	return dma_blocks.delete(&address);
+}
+#endif
+
 #include "kernel.h"
 #include "vmemmap.h"
 #include "sampling.h"
 #include "pool.h"
 #include "processes.h"
+#include "probes.h"
+#include "stack_copies.h"
 #include "tracking.h"
 #include "counting.h"
 #include "bulk.h"
+#include "blocks.h"
 #include "devices.h"
+#include "dma.h"
 
 int on_kmalloc(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -399,28 +556,54 @@ int on_rcu_free(struct bpf_raw_tracepoint_args *ctx)
 }
 #endif
 
-#if HAVE_PAGES
+#if HAVE_PAGE_SITES
 int on_mm_page_alloc(struct bpf_raw_tracepoint_args *ctx)
 {
+#if HAVE_PAGES
 	struct nesting nesting;
 	struct alloc_lane *lane;
 
-	if (!enter_page_alloc(&nesting, &lane))
-		return 0;
-	count_page_alloc(lane, ctx->args[0], ctx->args[1], ctx->args[2]);
-	leave(&nesting);
+	if (enter_page_alloc(&nesting, &lane)) {
+		count_page_alloc(lane, ctx->args[0], ctx->args[1], ctx->args[2]);
+		leave(&nesting);
+	}
+#endif
+	page_allocated(ctx);
 	return 0;
 }
 
 int on_mm_page_free(struct bpf_raw_tracepoint_args *ctx)
 {
+#if HAVE_PAGES
 	struct nesting nesting;
 	struct free_lane *lane;
 
-	if (!enter_page_free(&nesting, &lane))
-		return 0;
-	count_page_free(lane, ctx->args[1]);
-	leave(&nesting);
+	if (enter_page_free(&nesting, &lane)) {
+		count_page_free(lane, ctx->args[1]);
+		leave(&nesting);
+	}
+#endif
+	page_freed(get_shared(), ctx->args[0], ctx->args[1]);
+	return 0;
+}
+#endif
+
+#if HAVE_PERCPU
+int on_percpu_alloc_percpu(struct bpf_raw_tracepoint_args *ctx)
+{
+	percpu_event(ctx, ctx->args[ARG_PERCPU_SIZE], ctx->args[ARG_PERCPU_POINTER]);
+	return 0;
+}
+
+int on_percpu_alloc_percpu_fail(struct bpf_raw_tracepoint_args *ctx)
+{
+	percpu_event(ctx, ctx->args[2], 0);
+	return 0;
+}
+
+int on_percpu_free_percpu(struct bpf_raw_tracepoint_args *ctx)
+{
+	percpu_freed(ctx->args[2]);
 	return 0;
 }
 #endif
@@ -429,6 +612,21 @@ int on_mm_page_free(struct bpf_raw_tracepoint_args *ctx)
 int on_process_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	process_started(ctx->args[1]);
+	return 0;
+}
+#endif
+
+/* Attached to the function that calls drivers' probe functions: its entry, and its exit. */
+#if HAVE_DRIVER_PROBES
+int on_driver_probe(struct bpf_raw_tracepoint_args *ctx)
+{
+	probe_begins(get_shared(), ctx->args[0], ctx->args[1]);
+	return 0;
+}
+
+int on_driver_probe_end(struct bpf_raw_tracepoint_args *ctx)
+{
+	probe_ends(get_shared(), ctx->args[0]);
 	return 0;
 }
 #endif
@@ -446,6 +644,53 @@ int on_devres_log(struct bpf_raw_tracepoint_args *ctx)
 	fill_devres_event(shared, event, ctx->args[0], ctx->args[1], ctx->args[2], ctx->args[3],
 	                  ctx->args[4], &event->cache);
 	events.ringbuf_submit(event, 0);
+	return 0;
+}
+#endif
+
+#if HAVE_DMA
+int on_dma_alloc(struct bpf_raw_tracepoint_args *ctx)
+{
+	dma_allocated(get_shared(), ctx->args[0], ctx->args[1], ctx->args[3]);
+	return 0;
+}
+
+int on_dma_free(struct bpf_raw_tracepoint_args *ctx)
+{
+	dma_freed(get_shared(), ctx->args[0], ctx->args[1], ctx->args[3]);
+	return 0;
+}
+#endif
+
+#if HAVE_DMA_PAGES
+int on_dma_alloc_pages(struct bpf_raw_tracepoint_args *ctx)
+{
+	dma_allocated(get_shared(), ctx->args[0], ctx->args[1], ctx->args[3]);
+	return 0;
+}
+
+int on_dma_free_pages(struct bpf_raw_tracepoint_args *ctx)
+{
+	dma_freed(get_shared(), ctx->args[0], ctx->args[1], ctx->args[3]);
+	return 0;
+}
+
+/* Memory that is not contiguous is known by the address of its struct sg_table. */
+int on_dma_alloc_sgt(struct bpf_raw_tracepoint_args *ctx)
+{
+	dma_allocated(get_shared(), ctx->args[0], ctx->args[1], ctx->args[2]);
+	return 0;
+}
+
+int on_dma_alloc_sgt_err(struct bpf_raw_tracepoint_args *ctx)
+{
+	dma_allocated(get_shared(), ctx->args[0], 0, 0);
+	return 0;
+}
+
+int on_dma_free_sgt(struct bpf_raw_tracepoint_args *ctx)
+{
+	dma_freed(get_shared(), ctx->args[0], ctx->args[1], ctx->args[2]);
 	return 0;
 }
 #endif

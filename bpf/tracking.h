@@ -87,14 +87,15 @@ static __always_inline void count_sample_error(struct lane_head *head, long erro
 		head->lost[LOST_SAMPLE_OTHER]++;
 }
 
-/* Is the current task in the cgroup of the filter, or below it? One level where it is known. */
+/* Is the filter's cgroup the charged one, or above it? One level where its level is known. */
 static __always_inline bool in_exact_cgroup(void)
 {
+	u64 cgroup = charged_cgroup();
 	int level;
 
 #pragma unroll
 	for (level = EXACT_LEVEL_FIRST; level <= EXACT_LEVEL_LAST; level++)
-		if (ancestor_cgroup_id(level) == EXACT_CGROUP)
+		if (ancestor_cgroup_id(cgroup, level) == EXACT_CGROUP)
 			return true;
 	return false;
 }
@@ -130,6 +131,8 @@ static __always_inline s32 count_stack(struct bpf_raw_tracepoint_args *ctx, stru
 	total = stack_total(stack < 0 ? NR_STACK_IDS : stack);
 	if (!total)
 		return stack;
+	if (stack >= 0)
+		copy_stack(ctx, head, stack, total);
 	weight = sample_weight(&shared->control, bytes, interval);
 	__sync_fetch_and_add(&total->bytes, weight);
 	/* LLVM turns the addition of a known 0 into an atomic `or`, which needs 5.12. */
@@ -159,12 +162,14 @@ static __always_inline void pool_insert(struct bpf_raw_tracepoint_args *ctx, str
 	if (!sample)
 		return;
 	sample->slot = slot->reference;
-	sample->cgroup = bpf_get_current_cgroup_id();
+	sample->cgroup = charged_cgroup_id();
 	sample->requested_bytes = requested;
 	sample->allocated_bytes = slot->size;
 	sample->interval = interval;
 	sample->tgid = bpf_get_current_pid_tgid() >> 32;
 	sample->flags = flags;
+	sample->context = current_context();
+	sample->probe = current_probe(shared);
 	bpf_get_current_comm(sample->comm, sizeof(sample->comm));
 	sample->stack = stack;
 	error = pool_publish(address, index);

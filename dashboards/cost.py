@@ -46,9 +46,17 @@ def panels() -> list[Panel]:
             {"instance": "Host", "state": "State", "Value": "Now"},
             width=8,
         ),
-        of_metric("Wakes", "tracking_wakes_total", legend="{{instance}}", width=8),
+        rows(
+            "Stage of tracking",
+            about("tracking_stage"),
+            "short",
+            f"{gauge('tracking_stage')} == 1",
+            {"instance": "Host", "stage": "Stage", "Value": "Now"},
+            width=8,
+        ),
+        of_metric("Wakes", "tracking_wakes_total", legend="{{instance}}", width=4),
         of_metric(
-            "Share of time asleep", "tracking_asleep_seconds_total", legend="{{instance}}", width=8
+            "Share of time asleep", "tracking_asleep_seconds_total", legend="{{instance}}", width=4
         ),
         rows(
             "Disabled for the budget",

@@ -61,10 +61,14 @@ def _devices() -> list[Panel]:
             top(f"{managed} - {gauge('device_managed_bytes', *CHOSEN)} offset 1h", 50),
             {**COLUMNS, "Value": "Growth"},
         ),
-        of_metric(
-            "Managed memory by device", "device_managed_bytes", legend=DEVICE, matchers=CHOSEN
+        *(
+            of_metric(title, name, legend=DEVICE, matchers=CHOSEN, width=8)
+            for title, name in (
+                ("Managed memory by device", "device_managed_bytes"),
+                ("Slab memory by device", "device_slab_bytes"),
+                ("DMA memory by device", "device_dma_bytes"),
+            )
         ),
-        of_metric("Slab memory by device", "device_slab_bytes", legend=DEVICE, matchers=CHOSEN),
         of_metric(
             "Resources by device", "device_managed_resources", legend=DEVICE, matchers=CHOSEN
         ),

@@ -123,6 +123,22 @@ def _verdicts() -> list[Panel]:
             "leak_suspect_bytes_per_second",
             legend="{{instance}} {{kind}} {{suspect}} {{module}}",
         ),
+        rows(
+            "Who is behind suspects",
+            about("leak_suspect_info"),
+            "binBps",
+            f"{gauge('leak_suspect_info')} * on (instance, kind, suspect, module) group_left () "
+            f"{gauge('leak_suspect_bytes_per_second')}",
+            {
+                "instance": "Host",
+                "suspect": "Suspect",
+                "process": "Process",
+                "cgroup": "Cgroup",
+                "caller": "Caller",
+                "Value": "Growth",
+            },
+            width=24,
+        ),
         series(
             "Suspects by strength",
             about("leak_suspects"),
@@ -152,6 +168,22 @@ def _verdicts() -> list[Panel]:
             alarm=1,
             low=True,
         ),
+        of_metric(
+            "Closer looks at suspects",
+            "escalations_total",
+            legend="{{instance}} {{kind}}",
+            width=6,
+        ),
+        of_metric(
+            "Closer looks that failed", "escalation_failures_total", legend="{{instance}}", width=6
+        ),
+        of_metric("Closer looks now", "escalation_running", legend="{{instance}}", width=6),
+        of_metric(
+            "CPU time of closer looks",
+            "escalation_cpu_seconds_total",
+            legend="{{instance}}",
+            width=6,
+        ),
     ]
 
 
@@ -178,6 +210,18 @@ def _memory() -> list[Panel]:
         ),
         of_metric("Unaccounted", "memory_unaccounted_bytes", legend="{{instance}}"),
         of_metric("Named by no counter", "memory_uncounted_bytes", legend="{{instance}}"),
+        of_metric(
+            "Pages and per-CPU memory by caller",
+            "page_site_live_bytes",
+            legend="{{instance}} {{kind}} {{site}} {{module}} {{by}}",
+            width=24,
+        ),
+        of_metric(
+            "By line of the kernel's source, where it profiles allocations",
+            "allocinfo_bytes",
+            legend="{{instance}} {{line}}",
+        ),
+        of_metric("Their allocations", "allocinfo_allocations", legend="{{instance}} {{line}}"),
     ]
 
 
@@ -258,12 +302,14 @@ def _sites() -> list[Panel]:
             "Live memory by caller",
             "caller_live_bytes",
             legend="{{instance}} {{caller}} {{module}}",
-            width=8,
         ),
-        of_metric("Allocations by call site", "site_allocations_total", legend=SITE, width=8),
         of_metric(
-            "Allocated bytes by call site", "site_allocated_bytes_total", legend=SITE, width=8
+            "Live memory by cgroup",
+            "cgroup_live_bytes",
+            legend="{{instance}} {{namespace}} {{pod}} {{container}} {{cgroup}}",
         ),
+        of_metric("Allocations by call site", "site_allocations_total", legend=SITE),
+        of_metric("Allocated bytes by call site", "site_allocated_bytes_total", legend=SITE),
     ]
 
 
@@ -290,12 +336,22 @@ def _devices() -> list[Panel]:
 def _requests() -> list[Panel]:
     return [
         of_metric(
-            "Allocations by GFP class", "gfp_allocations_total", legend="{{instance}} {{class}}"
+            "Live memory by what allocated it",
+            "context_live_bytes",
+            legend="{{instance}} {{context}}",
+            width=8,
+        ),
+        of_metric(
+            "Allocations by GFP class",
+            "gfp_allocations_total",
+            legend="{{instance}} {{class}}",
+            width=8,
         ),
         of_metric(
             "Allocated bytes by GFP class",
             "gfp_allocated_bytes_total",
             legend="{{instance}} {{class}}",
+            width=8,
         ),
         *(
             of_metric(title, metric, legend="{{instance}} {{modifier}}", width=8)

@@ -54,6 +54,9 @@ def series(
             .placement(kinds.LegendPlacement.BOTTOM)
             .show_legend(True)
             .calcs(["lastNotNull"])
+            # A panel shows three rows of its legend: the largest.
+            .sort_by("Last *")
+            .sort_desc(True)
         )
         .tooltip(
             common.VizTooltipOptions()
@@ -61,6 +64,8 @@ def series(
             .sort(kinds.SortOrder.DESCENDING)
         )
     )
+    if unit == "percentunit":  # where all is 0, an axis would end at 10,000 %
+        panel = panel.axis_soft_min(0).axis_soft_max(0.01)
     if stacked:
         panel = panel.stacking(common.StackingConfig().mode(kinds.StackingMode.NORMAL))
     return panel.data_links([_link(link)]) if link else panel
@@ -185,6 +190,8 @@ def bars(
         .height(8)
         .targets(targets)  # type: ignore[arg-type]
         .display_mode(kinds.BarGaugeDisplayMode.BASIC)
+        # Else names of few bars are so large that they are cut off.
+        .text(common.VizTextDisplayOptions().title_size(14).value_size(16))
         .orientation(kinds.VizOrientation.HORIZONTAL)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     )

@@ -65,4 +65,6 @@ def top(expr: str, count: int = 10) -> str:
 def unit_of(name: str) -> str:
     """Return Grafana's unit of a gauge's value or a counter's rate."""
     entry = metric(name)
+    if name.endswith("_bytes_per_second"):
+        return PER_SECOND["bytes"]
     return (PER_SECOND if entry.kind == "counter" else UNITS)[entry.unit]

@@ -14,15 +14,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from slabmon.base.activity import Activity
-from slabmon.base.arrays import F64, I32, I64, U32, U64, Bytes
+from slabmon.base.activity import Activity, Stage
+from slabmon.base.arrays import F64, I32, I64, U8, U32, U64, Bool, Bytes
 from slabmon.base.escape import printable
 from slabmon.base.fields import Host, Int, Real, Text
 from slabmon.base.names import cache_family, kernel_name
+from slabmon.base.workloads import Workload, WorkloadNames, named
 from slabmon.census.model import Census
 from slabmon.memory.reading import MemoryReading
 
@@ -91,6 +93,14 @@ class Cache:
         return cache_family(self.name)
 
     @property
+    def occupied_bytes(self) -> float:
+        """The memory that an object of it occupies, with slub_debug several times its size; of
+        caches that hold objects of many sizes the mean of those allocated."""
+        if self.slabinfo:
+            return self.slabinfo.object_size
+        return self.allocated_bytes / self.allocs if self.allocs else self.object_size
+
+    @property
     def held_bytes(self) -> int:
         """The memory that it holds: of all its slabs or, where slabinfo does not list it, what is
         live of what was allocated since tracking began."""
@@ -152,11 +162,16 @@ class Release:
 
 @dataclass(frozen=True)
 class Device:
-    """One device's managed (devres) resources.
+    """One device's managed (devres) resources, and its memory for DMA.
 
     `bus` is the subsystem as in sysfs: the bus, else the class, else "". `managed_bytes` is the sum
     of the devres sizes, without headers; `slab_bytes` is the size of the slab objects that hold
     them (None: not known), `slab_by_cache` the same by cache.
+
+    `dma_bytes` is what the driver allocated by dma_alloc_coherent() and its like since tracking
+    began and has not freed, in the sizes that it asked for (None: the kernel does not tell, or in
+    recordings before format 15). It is in whole pages, of no slab. Frees of what was allocated
+    before are `dma_earlier_*`, and not among `dma_frees`.
     """
 
     bus: Text
@@ -170,6 +185,18 @@ class Device:
     removed: Int
     by_release: tuple[Release, ...]
     slab_by_cache: Mapping[Text, Int] = field(default_factory=dict)
+    dma_bytes: Int | None = None
+    dma_allocs: Int = 0
+    dma_frees: Int = 0
+    dma_failed: Int = 0
+    dma_allocated_bytes: Int = 0
+    dma_earlier_frees: Int = 0
+    dma_earlier_bytes: Int = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Managed and DMA memory together; they share none."""
+        return self.managed_bytes + (self.dma_bytes or 0)
 
     @property
     def owner(self) -> tuple[bool, str]:
@@ -231,6 +258,53 @@ class PageOrder:
     failed: Int
 
 
+class BlockKind(StrEnum):
+    """What a call site got: pages, or per-CPU memory."""
+
+    PAGES = "pages"
+    PERCPU = "percpu"
+
+
+class PageSite(NamedTuple):
+    """Pages or per-CPU memory by call site: the first function that is no allocator.
+
+    `by` is the allocator's function that it called, such as __get_free_pages ("": not known).
+    `account` is the row of the ledger of all memory that counts the pages too: slab, vmalloc,
+    percpu, page_tables (None: none does, they are `kernel_pages`). Pages are estimated from samples
+    since they were first watched, unless `exact`; per-CPU memory is exact. Its bytes are those of
+    all possible CPUs. `sizes` are live bytes by the size of a block, on one CPU. `stack` is the one
+    with most live memory, from the call site outward.
+    """
+
+    kind: BlockKind
+    symbol: Text
+    offset: Int
+    module: Text | None
+    by: Text
+    account: Text | None
+    exact: bool
+    allocs: Int
+    frees: Int
+    failed: Int
+    allocated_bytes: Int
+    freed_bytes: Int
+    live: Live
+    sizes: Mapping[Int, Int]
+    stack: tuple[Text, ...] = ()
+    size: Int = 0
+    component: Text | None = None
+
+    @property
+    def label(self) -> str:
+        """Symbol and offset as the kernel prints them: symbol+0xoffset."""
+        return f"{self.symbol}+{self.offset:#x}"
+
+    @property
+    def full_label(self) -> str:
+        """The label, and the module in brackets."""
+        return f"{self.label} [{self.module}]" if self.module else self.label
+
+
 @dataclass(frozen=True)
 class ProgramCost:
     """BPF statistics of one program; they count only while statistics are enabled."""
@@ -238,6 +312,50 @@ class ProgramCost:
     name: Text
     run_seconds: Real
     runs: Int
+
+
+class Context(StrEnum):
+    """What a CPU was doing when it allocated an object, in the order of their numbers."""
+
+    UNKNOWN = "unknown"
+    TASK = "task"
+    SOFTIRQ = "softirq"
+    IRQ = "irq"
+    NMI = "nmi"
+
+
+CONTEXTS = tuple(Context)
+NO_CGROUP = (1 << 64) - 1  # is no id of a cgroup
+_FIRST_INTERRUPT = CONTEXTS.index(Context.SOFTIRQ)
+# What stands for the process and the cgroup of objects that interrupts allocate.
+NOBODY = {number: f"[{name}]" for number, name in enumerate(CONTEXTS) if number >= _FIRST_INTERRUPT}
+
+
+class KnownBy(StrEnum):
+    """How the device is known that an object was allocated for.
+
+    PROBE: its driver probed it in the task that allocated; exact. STACK: the kernel stacks of such
+    allocations lead to it; likely.
+    """
+
+    PROBE = "probe"
+    STACK = "stack"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedDevice:
+    """A device that objects were allocated for. `bus` is the bus, else the class, else ""."""
+
+    bus: Text
+    name: Text
+    driver: Text | None
+    module: Text | None
+    known_by: KnownBy
+
+    @property
+    def label(self) -> str:
+        """Bus and name."""
+        return f"{self.bus} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -250,7 +368,10 @@ class Tracked:
     CLOCK_MONOTONIC, so that ages leave out the time for which the host was suspended. `stack` is a
     key of `stacks` (negative: none), whose frames are ordered outermost last. `stacks` and
     `cgroups` (paths by id) are empty unless requested. `gfp_class` names the class of each value of
-    `gfp`, `gfp_modifiers` its modifiers (in recordings before format 6 it is empty).
+    `gfp`, `gfp_modifiers` its modifiers (in recordings before format 6 it is empty). `context`
+    indexes CONTEXTS (in recordings before format 13 it is 0). Interrupts allocate for anybody:
+    `tgid`, `cgroup` and `comm` are then those of the task that was interrupted. `device` is a key
+    of `devices`, 0 where no device is known (in recordings before format 14 it is 0).
     """
 
     cache: I64
@@ -269,11 +390,77 @@ class Tracked:
     cgroups: Mapping[Int, Text]
     gfp_class: Mapping[Int, Text]
     gfp_modifiers: Mapping[Int, tuple[Text, ...]] = field(default_factory=dict)
+    context: U8 = field(default_factory=lambda: np.zeros(0, np.uint8))
+    device: U32 = field(default_factory=lambda: np.zeros(0, np.uint32))
+    devices: Mapping[Int, ServedDevice] = field(default_factory=dict)
+
+    @property
+    def by_interrupt(self) -> Bool:
+        """Whether an interrupt allocated each object: (objects,)."""
+        return self.context >= _FIRST_INTERRUPT
+
+    @property
+    def process(self) -> Bytes:
+        """The name of the task that allocated each object, or NOBODY: (objects,)."""
+        names = self.comm.copy()
+        for number, name in NOBODY.items():
+            names[self.context == number] = name.encode()
+        return names
+
+    @property
+    def own_cgroup(self) -> U64:
+        """The cgroup of the task that allocated each object, NO_CGROUP if none did: (objects,)."""
+        return np.where(self.by_interrupt, np.uint64(NO_CGROUP), self.cgroup)
 
     @property
     def age(self) -> F64:
         """Seconds since each object was allocated: (objects,)."""
         return np.maximum(0, self.now_ns - self.born_ns.astype(np.int64)) / 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """A process that allocated tracked objects: when the one that has its number now started
+    (CLOCK_MONOTONIC; None: none runs), and how many descriptors it has open (None: not known)."""
+
+    tgid: Int
+    started_ns: Int | None = None
+    descriptors: Int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurvivingStack:
+    """Objects of one call site and stack, innermost frame first, that outlived an examination, and
+    the process and cgroup that allocated most of them."""
+
+    site: Text
+    frames: tuple[Text, ...]
+    process: Text
+    cgroup: Text
+    objects: Int
+    bytes: Int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """Exact tracking of one suspect, which lacked stacks or certainty, for a limited time.
+
+    `kind` is that of the suspect, cache or site, `name` its name in the views. Of `allocs`
+    allocations within `seconds` until `taken` (Unix time), `survivors` were still allocated at the
+    end and older than `age` seconds; `verified`: the slabs were read to see that they were, however
+    they are freed. `stacks` are those of most survivors, the largest first.
+    """
+
+    kind: Text
+    name: Text
+    taken: Real
+    seconds: Real
+    allocs: Int
+    age: Real
+    survivors: Int
+    survivor_bytes: Int
+    verified: bool
+    stacks: tuple[SurvivingStack, ...]
 
 
 STACKLESS, OTHER_STACKS = -1, -2
@@ -310,6 +497,8 @@ class Tracking:
 
     Counters stand still for `asleep` of the `seconds`. Each time tracking wakes, `wakes` grows, and
     only objects allocated from then on are live ones. `reason` is why it woke, or why it is off.
+    `stage` is how closely objects are tracked while it is awake, `suspect` what each object of is
+    tracked in stage exact (a cache or a cgroup).
     """
 
     since: Real
@@ -321,6 +510,8 @@ class Tracking:
     asleep: Real = 0.0
     wakes: Int = 0
     reason: Text = ""
+    stage: Stage = Stage.SAMPLED
+    suspect: Text = ""
 
     @property
     def counted(self) -> float:
@@ -330,6 +521,8 @@ class Tracking:
 
 # The feature that is there while the daemon observes less to stay within its budget of CPU time.
 BUDGET = "budget"
+# The feature that says what wakes tracking that sleeps, and what cannot be seen of that.
+WAKING = "waking"
 
 
 class State(StrEnum):
@@ -352,7 +545,13 @@ class FeatureState:
 class Snapshot:
     """All facts about one host at one instant. `census` is the last one taken until then, None if
     there was none; its own `taken` says when. `modifiers` lists the modifiers whose bits are known
-    on this host; it is empty in recordings before format 6."""
+    on this host; it is empty in recordings before format 6. `workloads` are names of the containers
+    and pods that run in `tracked.cgroups`, by their ids.
+
+    `processes` are those of the tracked objects that hold most, as far as that is known (None: it
+    is not); `oom_kills` how many processes the kernel has killed for lack of memory, by the path of
+    each cgroup of tracked objects, and of those above it, that has had any. `examinations` are the
+    last ones, the newest last."""
 
     host: Host
     tracking: Tracking
@@ -371,6 +570,26 @@ class Snapshot:
     census: Census | None = None
     memory: MemoryReading | None = None
     modifiers: tuple[GfpModifier, ...] = ()
+    workloads: Mapping[Text, WorkloadNames] = field(default_factory=dict)
+    processes: tuple[Process, ...] | None = None
+    oom_kills: Mapping[Text, Int] = field(default_factory=dict)
+    examinations: tuple[Examination, ...] = ()
+    page_sites: tuple[PageSite, ...] = ()
+
+    def workload(self, cgroup: str) -> Workload:
+        """Return what runs in the cgroup of this path, as far as it is known."""
+        workload = self._workloads.get(cgroup)
+        if workload is None:
+            workload = self._workloads[cgroup] = named(cgroup, self._workload_names)
+        return workload
+
+    @cached_property
+    def _workloads(self) -> dict[str, Workload]:
+        return {}
+
+    @cached_property
+    def _workload_names(self) -> Mapping[str, WorkloadNames]:
+        return {**(self.census.workloads if self.census else {}), **self.workloads}
 
     def without_census(self, reason: str) -> Snapshot:
         """Return this snapshot, saying why the last attempt at a census failed."""

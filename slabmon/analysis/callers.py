@@ -11,17 +11,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slabmon.analysis.sampling import probability
+from slabmon.analysis.shares import main_parts, with_shares
 from slabmon.base.arrays import F64, I64
 from slabmon.model import Site, Snapshot, Tracked
 
 # The call site is among this many innermost frames; those before it are the allocator's, or of the
 # tracepoint's programs.
 _INNER_FRAMES = 8
-_MAIN = 0.995  # a share that is shown as 100 %
 # Names without underscores in front, suffixes of the compiler and _noprof behind.
 _HELPERS = (
     # mm/slub.c, mm/slab_common.c, mm/util.c, include/linux/slab.h, mm/mempool.c
@@ -64,7 +66,7 @@ def inner_functions(frames: Sequence[str]) -> list[str]:
     return [function_of(frame) for frame in frames[:_INNER_FRAMES]]
 
 
-@lru_cache(maxsize=1 << 13)
+@lru_cache(maxsize=1 << 15)
 def is_helper(function: str) -> bool:
     """Whether a function allocates on behalf of its callers, or belongs to tracing."""
     if "::" in function:
@@ -105,26 +107,20 @@ def callers(snapshot: Snapshot, tracked: Tracked) -> tuple[I64, list[str]]:
 def main_callers(snapshot: Snapshot, members: I64, rows: int) -> list[str | None]:
     """Return the caller that holds most of each row's live memory, with its share if it is not all;
     None for rows without tracked objects. `members` is the row of each object (negative: none)."""
-    tracked = snapshot.tracked
-    caller, labels = callers(snapshot, tracked)
+    caller, labels = callers(snapshot, snapshot.tracked)
+    return main_labels(snapshot.tracked, caller, labels, members, rows)
+
+
+def main_labels(
+    tracked: Tracked, column: NDArray[Any], labels: Sequence[str], members: I64, rows: int
+) -> list[str | None]:
+    """Return the label of most of each row's live memory, as main_callers() does. `column`
+    (objects,) indexes the labels."""
     inside = members >= 0
-    weight = _represented(tracked)[inside]
-    pair = members[inside].astype(np.int64) * len(labels) + caller[inside]
-    pairs, pair_of = np.unique(pair, return_inverse=True)
-    size = np.bincount(pair_of, weight, len(pairs))
-    order = np.argsort(size, kind="stable")  # the largest of a row is written last
-    main = np.full(rows, -1)
-    main[pairs[order] // len(labels)] = order
-    total = np.bincount(pairs // len(labels), size, rows)
-    texts: list[str | None] = []
-    for row, position in enumerate(main.tolist()):
-        if position < 0:
-            texts.append(None)
-            continue
-        share = size[position] / total[row]
-        label = labels[int(pairs[position]) % len(labels)]
-        texts.append(label if share >= _MAIN else f"{label} {share:.0%}")
-    return texts
+    of_row, weight = members[inside], represented(tracked)[inside]
+    main, size = main_parts(of_row, column[inside], weight, rows)
+    total = np.asarray(np.bincount(of_row, weight, rows), float)
+    return with_shares(labels, main, size, total)
 
 
 def largest_callers(snapshot: Snapshot, rows: Sequence[int] | I64, count: int) -> tuple[str, ...]:
@@ -132,12 +128,13 @@ def largest_callers(snapshot: Snapshot, rows: Sequence[int] | I64, count: int) -
     tracked = snapshot.tracked
     caller, labels = callers(snapshot, tracked)
     positions = np.asarray(rows, np.int64)
-    size = np.bincount(caller[positions], _represented(tracked)[positions], len(labels))
+    size = np.bincount(caller[positions], represented(tracked)[positions], len(labels))
     total = size.sum()
     order = np.argsort(-size, kind="stable")[:count].tolist()
     return tuple(f"{labels[i]} {size[i] / total:.0%}" for i in order if size[i] > 0)
 
 
-def _represented(tracked: Tracked) -> F64:
+def represented(tracked: Tracked) -> F64:
+    """Return the bytes that each tracked object stands for: (objects,)."""
     size = tracked.bytes.astype(float)
     return np.asarray(size / probability(size, tracked.interval))

@@ -21,7 +21,7 @@ class Driver:
 
     Built-in drivers, file systems and subsystems have no module: their call sites are those of
     functions with their prefix (Site.component). The rest of the kernel has a row of its own.
-    `slab_bytes` is None unless it is known for every device.
+    `slab_bytes` is None unless it is known for every device, `dma_bytes` if it is for none.
     """
 
     built_in: bool
@@ -31,6 +31,7 @@ class Driver:
     resources: int = 0
     managed_bytes: int = 0
     slab_bytes: int | None = 0
+    dma_bytes: int | None = None
     sites: int = 0
     allocs: int = 0
     failed: int = 0
@@ -60,6 +61,8 @@ def drivers(snapshot: Snapshot) -> Groups:
         owner.devices += 1
         owner.resources += device.resources
         owner.managed_bytes += device.managed_bytes
+        if device.dma_bytes is not None:
+            owner.dma_bytes = (owner.dma_bytes or 0) + device.dma_bytes
         if device.slab_bytes is None or owner.slab_bytes is None:
             owner.slab_bytes = None
         else:

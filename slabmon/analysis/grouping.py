@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,8 @@ from slabmon.base.arrays import I64, Bool, distinct
 from slabmon.base.errors import UsageError
 from slabmon.base.escape import escape
 from slabmon.base.names import cache_family
-from slabmon.model import Live, Snapshot, Tracked
+from slabmon.base.workloads import Workload
+from slabmon.model import CONTEXTS, NOBODY, Live, Snapshot, Tracked
 
 NO_STACK, NO_MODIFIER, UNKNOWN_MODIFIERS = "[no stack]", "[none]", "[unknown]"
 # Selects objects that have a modifier, whichever others they have.
@@ -104,6 +106,31 @@ def _stack(snapshot: Snapshot, tracked: Tracked) -> Values:
     )
 
 
+def _of_task(column: NDArray[Any], tracked: Tracked, label: Callable[[Any], str]) -> Values:
+    """Group by a column of the allocating task, and what interrupts allocated by NOBODY."""
+    index, name = _distinct(column, label)
+    first = int(index.max(initial=-1)) + 1
+    own = np.where(tracked.by_interrupt, first + tracked.context.astype(np.int64), index)
+    return own, lambda number: name(number) if number < first else NOBODY.get(number - first, "")
+
+
+def _cgroup(snapshot: Snapshot, tracked: Tracked) -> Values:
+    return _of_task(
+        tracked.cgroup, tracked, lambda number: tracked.cgroups.get(number, f"[{number}]")
+    )
+
+
+def _workload(get: Callable[[Workload], str]) -> Callable[[Snapshot, Tracked], Values]:
+    """Return the dimension of a property of what runs in the cgroup of each object."""
+
+    def values(snapshot: Snapshot, tracked: Tracked) -> Values:
+        index, path = _cgroup(snapshot, tracked)
+        present = range(int(index.max(initial=-1)) + 1)
+        return _by_label(index, [get(snapshot.workload(path(number))) for number in present])
+
+    return values
+
+
 DIMENSIONS: dict[str, Callable[[Snapshot, Tracked], Values]] = {
     "cache": _cache,
     "family": _family,
@@ -112,9 +139,16 @@ DIMENSIONS: dict[str, Callable[[Snapshot, Tracked], Values]] = {
     "module": _module,
     "gfp": _gfp,
     "modifiers": _modifiers,
-    "process": lambda _, t: _distinct(t.comm, escape),
-    "pid": lambda _, t: _distinct(t.tgid, str),
-    "cgroup": lambda _, t: _distinct(t.cgroup, lambda number: t.cgroups.get(number, f"[{number}]")),
+    "process": lambda _, t: _distinct(t.process, escape),
+    "pid": lambda _, t: _of_task(t.tgid, t, str),
+    "cgroup": _cgroup,
+    "workload": _workload(attrgetter("label")),
+    "unit": _workload(attrgetter("unit")),
+    "container": _workload(attrgetter("shown_container")),
+    "pod": _workload(attrgetter("shown_pod")),
+    "namespace": _workload(attrgetter("namespace")),
+    "context": lambda _, t: _distinct(t.context, lambda number: CONTEXTS[number].value),
+    "device": lambda _, t: _distinct(t.device, lambda n: t.devices[n].label if n else ""),
     "size": lambda _, t: _distinct(t.bytes, str),
     "age": _age,
     "stack": _stack,

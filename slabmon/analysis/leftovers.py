@@ -18,33 +18,9 @@ import numpy as np
 from slabmon.analysis.callers import function_of, inner_functions
 from slabmon.base.arrays import I64
 from slabmon.base.escape import escape
-from slabmon.model import Device, Site, Snapshot, Tracked
+from slabmon.model import CONTEXTS, Context, Device, Site, Snapshot, Tracked
 
-# Entry points of interrupts and softirqs, x86-64 and arm64, 5.10 to 7.3. An exception such as a
-# page fault is the process's own.
-_INTERRUPTS = frozenset(
-    {
-        "asm_common_interrupt",
-        "common_interrupt",
-        "irq_exit_rcu",
-        "__irq_exit_rcu",
-        "handle_softirqs",
-        "__do_softirq",
-        "__softirqentry_text_start",  # another name of __do_softirq in kallsyms, up to 6.9
-        "do_softirq",
-        "asm_exc_nmi",
-        "el1_irq",
-        "el0_irq",
-        "el1h_64_irq",
-        "el0t_64_irq",
-        "el1_interrupt",
-        "el0_interrupt",
-        "gic_handle_irq",
-        "handle_domain_irq",
-        "generic_handle_domain_irq",
-    }
-)
-_INTERRUPT_PREFIXES = ("asm_sysvec_", "sysvec_")
+_UNKNOWN = CONTEXTS.index(Context.UNKNOWN)
 # The allocators' own: extensions of slabs, which live as long as those, sheaves, and vmap_areas,
 # which vmalloc() shares out among its users and frees in batches.
 _ALLOCATOR = frozenset(
@@ -172,12 +148,12 @@ def find_leftovers(
 
 
 def _by_stack(tracked: Tracked) -> list[I64]:
-    """Return the indices of the objects of each stack, call site and cache. Stacks that differ in
-    return addresses only are one."""
+    """Return the indices of the objects of each stack, call site, cache and context. Stacks that
+    differ in return addresses only are one."""
     names = {frames: number for number, frames in enumerate(dict.fromkeys(tracked.stacks.values()))}
     number_of = {stack: names[frames] for stack, frames in tracked.stacks.items()}
     stacks = [number_of.get(stack, -1) for stack in tracked.stack.tolist()]
-    keys = np.stack([np.array(stacks, np.int64), tracked.site, tracked.cache])
+    keys = np.stack([np.array(stacks, np.int64), tracked.site, tracked.cache, tracked.context])
     order = np.lexsort(keys)
     changed = np.any(keys[:, order][:, 1:] != keys[:, order][:, :-1], axis=0)
     return np.split(order, np.flatnonzero(changed) + 1)
@@ -187,7 +163,7 @@ def _row(snapshot: Snapshot, members: I64) -> LeftStack:
     """Return one row of objects that share stack, call site and cache."""
     tracked, example = snapshot.tracked, members[0]
     site = snapshot.sites[int(tracked.site[example])]
-    names = Counter(tracked.comm[members].tolist())
+    names = Counter(tracked.process[members].tolist())
     ages = tracked.age[members]
     return LeftStack(
         cache=snapshot.caches[int(tracked.cache[example])].name,
@@ -215,7 +191,7 @@ def _reason(tracked: Tracked, members: I64, row: LeftStack) -> Reason | None:
     names = [function_of(frame) for frame in row.stack]
     # Without what compilers append to the names of clones, as in lookup_open.isra.0.
     functions = {name.partition(".")[0] for name in (*names, row.site.symbol)}
-    if functions & _INTERRUPTS or any(name.startswith(_INTERRUPT_PREFIXES) for name in functions):
+    if tracked.by_interrupt[members[0]]:
         return Reason.INTERRUPT
     if row.site.symbol.partition(".")[0] in _ALLOCATOR:
         return Reason.ALLOCATOR
@@ -225,7 +201,8 @@ def _reason(tracked: Tracked, members: I64, row: LeftStack) -> Reason | None:
         return Reason.BIO
     if functions & _FILE_SYSTEM_CACHES:
         return Reason.FILE_SYSTEM
-    return Reason.UNKNOWN if not row.stack and not _may_sleep(tracked, members) else None
+    known = tracked.context[members[0]] != _UNKNOWN
+    return None if known or _may_sleep(tracked, members) else Reason.UNKNOWN
 
 
 def _may_sleep(tracked: Tracked, members: I64) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether allocation events are counted."""
+"""Whether allocation events are counted, and how closely objects are tracked."""
 
 from __future__ import annotations
 
@@ -12,3 +12,12 @@ class Activity(StrEnum):
     AWAKE = "awake"
     ASLEEP = "asleep"
     OFF = "off"
+
+
+class Stage(StrEnum):
+    """How closely objects are tracked while events are counted: hardly any, which is cheapest; a
+    sample; or a sample, and each object of what is suspected."""
+
+    LIGHT = "light"
+    SAMPLED = "sampled"
+    EXACT = "exact"

@@ -42,7 +42,7 @@ def human(value: Value, unit: str) -> str:
     if unit == SECONDS:
         return duration(value)
     if unit == PERCENT:
-        return f"{value * 100:.1f}%"
+        return f"{value * 100:z.1f}%"
     if unit == PER_SECOND and abs(value) < 100:
         return f"{value:.1f}"
     return f"{value:,.0f}" if isinstance(value, float) else f"{value:,}"

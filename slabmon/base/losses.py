@@ -19,14 +19,22 @@ class LossClass(StrEnum):
     EVENT = "event"  # an allocation or a free was not counted
     SAMPLE = "sample"  # an allocation was counted, but not tracked
     DETAIL = "detail"  # an event was counted without some of its attributes
-    DEVICE = "device"  # a change of devices, their resources or modules was missed
+    DEVICE = "device"  # a change of devices, their memory or modules was missed
 
 
 EVENTS_FULL = "events_full"  # the ring buffer of device and module events was full
+DRIVER_PROBES_LOST = "driver_probes_lost"  # no room: their objects are of no known device
+DMA_LOSSES = ("dma_lost", "dma_replaced")  # of DMA memory, as in struct control of bpf/layout.h
 DEVICE_LEDGER_DISAGREEMENT = "device_ledger_disagreement"
 DEVICE_WALK_FAILED = "device_walk_failed"
+# Of pages and per-CPU memory by call path, as in struct control of bpf/layout.h.
+BLOCK_LOSSES = ("blocks_full", "paths_full", "block_stacks", "blocks_replaced", "block_parts")
 # With a program's name: the kernel did not run the program, because it was running on that CPU.
 RECURSION_PREFIX = "recursion_"
+# Of programs whose events are not those of slab objects.
+_OTHER_RECURSIONS = tuple(
+    f"{RECURSION_PREFIX}{program}" for program in ("mm_page", "percpu", "driver_probe", "dma")
+)
 
 LOSS_CLASSES: Mapping[str, LossClass] = {
     "site_slots_full": LossClass.ALLOC,
@@ -44,7 +52,15 @@ LOSS_CLASSES: Mapping[str, LossClass] = {
     "unobserved_frees_full": LossClass.DETAIL,
     "bulk_too_long": LossClass.EVENT,
     "places": LossClass.FREE,
+    "blocks_full": LossClass.SAMPLE,
+    "paths_full": LossClass.SAMPLE,
+    "block_stacks": LossClass.DETAIL,
+    "blocks_replaced": LossClass.DETAIL,
+    "block_parts": LossClass.DETAIL,
     EVENTS_FULL: LossClass.DEVICE,
+    DRIVER_PROBES_LOST: LossClass.DETAIL,
+    "dma_lost": LossClass.DEVICE,
+    "dma_replaced": LossClass.DEVICE,
     DEVICE_LEDGER_DISAGREEMENT: LossClass.DEVICE,
     DEVICE_WALK_FAILED: LossClass.DEVICE,
 }
@@ -52,6 +68,8 @@ LOSS_CLASSES: Mapping[str, LossClass] = {
 
 def loss_class(reason: str) -> LossClass | None:
     """Return the class of a loss reason, or None if a recording of another version has it."""
+    if reason.startswith(_OTHER_RECURSIONS):
+        return LossClass.DETAIL
     if reason.startswith(RECURSION_PREFIX):
         return LossClass.EVENT
     return LOSS_CLASSES.get(reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 _NEAR = 3
 # Kinds of kmalloc caches (enum kmalloc_cache_type, include/linux/slab.h). A size has a unit of
@@ -18,6 +19,7 @@ def kernel_name(cache: str) -> str:
     return _NUMBER.sub("", cache)
 
 
+@lru_cache(maxsize=1 << 12)
 def cache_family(cache: str) -> str:
     """Return the name that all kinds of a kmalloc cache share, such as kmalloc-64 for
     kmalloc-cg-64, kmalloc-rnd-07-64 and dma-kmalloc-64; of other caches, their kernel name."""

@@ -7,10 +7,13 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slabmon import __version__
+from slabmon.bench import real
+from slabmon.bench.commands import Command
 from slabmon.bench.measure import Spread, added, count_events, measure, one_cpu
 from slabmon.bench.modes import FLOOR, NOTHING, Modes, Slabmon
 from slabmon.bench.peers import CYCLES, PEERS, measure_peer
@@ -115,37 +118,60 @@ def measure_peers(
             peers[-1]["ratio"] = round(peers[-1]["added_ns"]["median"] / floor, 2)
 
 
-def steps_of(kinds: Sequence[type[Workload]], rounds: int, peers: bool) -> int:
-    """Return the number of steps that run() takes at most."""
-    return len(kinds) * rounds + (len(PEERS) * CYCLES if peers else 0)
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What to measure: loops of system calls on `cpu` (None: the last), in so many `rounds`, and
+    real workloads in `real_rounds`, with other tools or without."""
+
+    loops: Sequence[type[Workload]]
+    commands: Sequence[type[Command]]
+    rounds: int
+    real_rounds: int
+    cpu: int | None = None
+    peers: bool = False
+
+    @property
+    def steps(self) -> int:
+        """The number of steps that run() takes at most."""
+        peers = len(PEERS) * CYCLES if self.peers and self.loops else 0
+        in_real = real.steps_of(self.commands, self.real_rounds, self.peers)
+        return in_real + len(self.loops) * self.rounds + peers
 
 
-def run(
-    kinds: Sequence[type[Workload]],
-    rounds: int,
-    cpu: int | None,
-    peers: bool,
+def run(choice: Choice, document: dict[str, Any]) -> Iterator[None]:
+    """Fill in the document: real workloads, then loops, one round of one per step; then, under the
+    first loop, other tools."""
+    document |= {"schema": 1, "machine": machine(), "real": [], "workloads": []}
+    cpus = os.sched_getaffinity(0)
+    with Modes() as modes:
+        rows = document["real"]
+        yield from real.measure(choice.commands, modes.all, choice.real_rounds, choice.peers, rows)
+        with one_cpu(choice.cpu) as chosen:
+            document["machine"]["measured_cpu"] = chosen
+            for kind in choice.loops:
+                yield from _measure_loop(kind, modes, chosen, cpus, choice, document)
+
+
+def _measure_loop(
+    kind: type[Workload],
+    modes: Modes,
+    cpu: int,
+    cpus: set[int],
+    choice: Choice,
     document: dict[str, Any],
 ) -> Iterator[None]:
-    """Fill in the document: workloads, one round of one per step; then, under the first workload,
-    other tools."""
-    document |= {"schema": 1, "machine": machine(), "workloads": []}
-    cpus = os.sched_getaffinity(0)
-    with Modes() as modes, one_cpu(cpu) as chosen:
-        document["machine"]["measured_cpu"] = chosen
-        for kind in kinds:
-            workload = kind()
-            row: dict[str, Any] = {}
-            document["workloads"].append(row)
-            try:
-                yield from measure_workload(workload, modes, chosen, rounds, row)
-                if kind is not kinds[0]:
-                    continue
-                document["programs"] = {
-                    name: program_costs(workload, mode) for name, mode in modes.slabmon.items()
-                }
-                if peers:
-                    document["peers"] = []
-                    yield from measure_peers(workload, row, cpus, document["peers"])
-            finally:
-                workload.close()
+    workload = kind()
+    row: dict[str, Any] = {}
+    document["workloads"].append(row)
+    try:
+        yield from measure_workload(workload, modes, cpu, choice.rounds, row)
+        if kind is not choice.loops[0]:
+            return
+        document["programs"] = {
+            name: program_costs(workload, mode) for name, mode in modes.slabmon.items()
+        }
+        if choice.peers:
+            document["peers"] = []
+            yield from measure_peers(workload, row, cpus, document["peers"])
+    finally:
+        workload.close()

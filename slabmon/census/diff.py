@@ -15,15 +15,26 @@ from slabmon.census.model import (
     CensusCache,
     CgroupObjects,
     DeviceObjects,
+    HeldObjects,
     OrphanObjects,
     OwnedObjects,
     PageBlocks,
+    RetainedObjects,
 )
 
 _Row = TypeVar(
-    "_Row", CensusCache, PageBlocks, CgroupObjects, OwnedObjects, OrphanObjects, DeviceObjects
+    "_Row",
+    CensusCache,
+    PageBlocks,
+    CgroupObjects,
+    OwnedObjects,
+    OrphanObjects,
+    DeviceObjects,
+    HeldObjects,
+    RetainedObjects,
 )
 _AMOUNT = ("objects", "bytes")
+_RETAINED = ("retained_objects", "retained_bytes")
 # The figures of a row that are subtracted.
 _COUNTS: Mapping[type, tuple[str, ...]] = {
     CensusCache: (
@@ -34,7 +45,9 @@ _COUNTS: Mapping[type, tuple[str, ...]] = {
     CgroupObjects: ("cgroups", *_AMOUNT),
     OwnedObjects: _AMOUNT,
     OrphanObjects: _AMOUNT,
-    DeviceObjects: (*_AMOUNT, "retained_objects", "retained_bytes"),
+    HeldObjects: _AMOUNT,
+    DeviceObjects: (*_AMOUNT, *_RETAINED),
+    RetainedObjects: (*_AMOUNT, *_RETAINED),
 }
 
 
@@ -55,6 +68,8 @@ def diff(before: Census, now: Census) -> Census:
             f"the owners of {len(incomparable)} caches were found in one of two censuses only"
         )
     searched = before.passes > 1 and now.passes > 1
+    devices = bool(before.devices and now.devices)
+    retained = bool(before.retained and now.retained)
     shares = [census.sampled for census in (before, now) if census.sampled is not False]
     return replace(
         now,
@@ -73,7 +88,15 @@ def diff(before: Census, now: Census) -> Census:
         devices=_changes(
             before.devices, now.devices, lambda row: (row.bus, row.name), "retained_bytes"
         )
-        if searched
+        if devices
+        else (),
+        retained=_changes(
+            before.retained, now.retained, lambda row: (row.kind, row.name), "retained_bytes"
+        )
+        if retained
+        else (),
+        held=_changes(before.held, now.held, lambda row: (row.bus, row.name, *_owner(row)))
+        if devices or retained
         else (),
         limits=tuple(dict.fromkeys(limits)),
     )
@@ -89,6 +112,8 @@ def only_changed(change: Census) -> Census:
         owners=tuple(filter(_differs, change.owners)),
         orphans=tuple(filter(_differs, change.orphans)),
         devices=tuple(filter(_differs, change.devices)),
+        retained=tuple(filter(_differs, change.retained)),
+        held=tuple(filter(_differs, change.held)),
     )
 
 
@@ -117,7 +142,7 @@ def _caches_with_owners(before: Census, now: Census) -> tuple[set[str], set[str]
     return names - missing, names & missing
 
 
-def _owner(row: OwnedObjects | OrphanObjects) -> Hashable:
+def _owner(row: OwnedObjects | OrphanObjects | HeldObjects) -> tuple[Hashable, ...]:
     return row.cache, row.type, row.module, row.signature
 
 
@@ -145,11 +170,12 @@ def _less(row: _Row, other: _Row | None, sign: int = 1) -> _Row:
         changes["objects_stderr"] = hypot(row.objects_stderr, (other or row).objects_stderr)
     elif isinstance(row, CgroupObjects):
         assert other is None or isinstance(other, CgroupObjects)
+        changes["retained_bytes"] = None
         for name in ("by_cache", "objects_by_cache"):
             then = getattr(other, name) if other else {}
             changes[name] = _difference(getattr(row, name), then, sign)
-    elif isinstance(row, DeviceObjects):
-        assert other is None or isinstance(other, DeviceObjects)
+    elif isinstance(row, DeviceObjects | RetainedObjects):
+        assert other is None or isinstance(other, DeviceObjects | RetainedObjects)
         then = other.by_cache if other else {}
         changes["by_cache"] = _difference(row.by_cache, then, sign)
     elif isinstance(row, CensusCache):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from slabmon.base.fields import Host, Int, Real, Text
+from slabmon.base.retained import RetainedBy
+from slabmon.base.workloads import WorkloadNames
 from slabmon.memory.scan import MemoryScan
 
 TENTHS = 10
@@ -83,7 +85,8 @@ class CgroupObjects:
     The kernel moves what a removed cgroup holds to its parent (memcg_reparent_objcgs(),
     mm/memcontrol.c). A row of such objects is dying; it has the removed cgroup's path where that
     is still known, else that of the parent followed by `/[removed]`, and stands for all its removed
-    children: `cgroups` is how many.
+    children: `cgroups` is how many. `retained_bytes` are those of objects that nothing leads to but
+    the cgroup and those below it, whoever is charged for them; None where that was not asked.
     """
 
     cgroup: Text
@@ -91,8 +94,14 @@ class CgroupObjects:
     cgroups: Int = 1
     objects: Int
     bytes: Int
+    retained_bytes: Int | None = None
     by_cache: Mapping[Text, Int] = field(default_factory=dict)  # bytes
     objects_by_cache: Mapping[Text, Int] = field(default_factory=dict)
+
+    @property
+    def caches(self) -> str:
+        """The caches that most of its bytes are in, in one text."""
+        return " ".join(list(self.by_cache)[:_NAMED])
 
 
 class Certainty(StrEnum):
@@ -143,6 +152,37 @@ class DeviceObjects:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetainedObjects:
+    """Objects that nothing leads to but one module, cgroup (by its path) or process (NAME[PID]),
+    those that it is itself included: figures as in DeviceObjects."""
+
+    kind: RetainedBy
+    name: Text
+    objects: Int
+    bytes: Int
+    retained_objects: Int
+    retained_bytes: Int
+    by_cache: Mapping[Text, Int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldObjects:
+    """Objects of one cache that one device holds, without those below it, and that say the same of
+    what they are: `type`, `module`, `signature` and `certainty` as in OwnedObjects. `bus` and
+    `name` are those of the device; of RetainedObjects, `bus` is the kind."""
+
+    bus: Text
+    name: Text
+    cache: Text
+    type: Text | None = None
+    module: Text | None = None
+    signature: Text
+    certainty: Certainty
+    objects: Int
+    bytes: Int
+
+
+@dataclass(frozen=True, kw_only=True)
 class OrphanObjects:
     """Objects of one cache in use to which nothing in the kernel's memory refers, except perhaps
     other orphans. `type` and `signature` say what they are, as in OwnedObjects."""
@@ -156,6 +196,19 @@ class OrphanObjects:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WidestUnknown:
+    """Objects of one cache and signature, of no known struct, through which more objects of no
+    known struct are reached by pointers than through any other such group: `reached_*`, without
+    themselves. If their struct were known, most others would follow."""
+
+    cache: Text
+    signature: Text
+    objects: Int
+    reached_objects: Int
+    reached_bytes: Int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Census:
     """One census.
 
@@ -164,8 +217,13 @@ class Census:
     most memory it took. `pages_read` counts the pages whose struct page was read, `objects` those
     in use. `changed_slabs` is how many slabs changed while they were read, so that not all their
     free objects were found. `passes` is 1 if orphans were not looked for, else how often memory was
-    searched for references to them; `devices` are found by the same search. `limits` says what this
-    kernel does not let a census see. `memory` is what all pages are.
+    searched for references to them. `devices` are found by the first of these searches, or
+    `retained` if another kind was asked for; `held` says what they hold. `limits` says what this
+    kernel does not let a census see. `memory` is what all pages are. `workloads` are names of the
+    containers and pods that run, or ran, in `cgroups`, by their ids.
+
+    `contradictions` counts objects that evidence says several structs of; each is of the one that
+    more evidence says, in `owners`. `widest_unknown` is where to look for structs not known.
     """
 
     host: Host
@@ -182,7 +240,12 @@ class Census:
     page_blocks: tuple[PageBlocks, ...] = ()
     cgroups: tuple[CgroupObjects, ...] = ()
     owners: tuple[OwnedObjects, ...] = ()
+    contradictions: Int = 0
+    widest_unknown: WidestUnknown | None = None
     devices: tuple[DeviceObjects, ...] = ()
+    retained: tuple[RetainedObjects, ...] = ()
+    held: tuple[HeldObjects, ...] = ()
     orphans: tuple[OrphanObjects, ...] = ()
     limits: tuple[Text, ...] = ()
     memory: MemoryScan | None = None
+    workloads: Mapping[Text, WorkloadNames] = field(default_factory=dict)

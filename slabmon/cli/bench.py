@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-DEFAULT_ROUNDS = 100
+DEFAULT_ROUNDS, DEFAULT_REAL_ROUNDS = 100, 20
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -18,22 +18,34 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "bench",
         parents=[common],
         help="measure the cost of slabmon on this host",
-        description="Runs small loops of system calls on one CPU, alternately with and without "
-        "slabmon attached, and reports the time added to each pair of an allocation and its free: "
-        "compared with nothing attached, and with empty BPF programs on the same events, which are "
-        "the lower limit for any tracer.",
+        description="Runs programs that hosts run (fork and exec, find, tar, git, a compiler, and "
+        "redis, nginx, postgres where they are installed) and compares their CPU time and "
+        "throughput with and without slabmon attached, in pairs. Then runs small loops of system "
+        "calls on one CPU, alternately with and without slabmon, and reports the time added to "
+        "each pair of an allocation and its free: compared with nothing attached, and with empty "
+        "BPF programs on the same events, which are the lower limit for any tracer.",
     )
     parser.add_argument(
         "--workload",
         metavar="NAME",
-        help="run only this one: message-queue, file-open, pipe, socket or mixed (default: all)",
+        help="run only this one: fork-and-exec, find, tar, git-status, compile, redis, nginx, "
+        "postgres; or a loop: message-queue, file-open, pipe, socket, mixed (default: all)",
     )
     parser.add_argument(
         "--rounds",
         type=int,
         default=DEFAULT_ROUNDS,
         metavar="N",
-        help=f"rounds of all modes; more give more precise results (default {DEFAULT_ROUNDS})",
+        help=f"rounds of all modes of a loop; more give more precise results (default "
+        f"{DEFAULT_ROUNDS})",
+    )
+    parser.add_argument(
+        "--real-rounds",
+        type=int,
+        default=DEFAULT_REAL_ROUNDS,
+        metavar="N",
+        help="the same of a program, each of half a second in each of seven modes (default "
+        f"{DEFAULT_REAL_ROUNDS})",
     )
     parser.add_argument(
         "--cpu", type=int, metavar="N", help="CPU to measure on (default: the last)"
@@ -54,22 +66,33 @@ def run(options: argparse.Namespace) -> int:
     import os
 
     from slabmon.base.errors import UsageError
+    from slabmon.bench.commands import COMMANDS
+    from slabmon.bench.run import Choice
     from slabmon.bench.run import run as measure
-    from slabmon.bench.run import steps_of
     from slabmon.bench.workloads import WORKLOADS
     from slabmon.runtime.progress import track
 
-    kinds = {kind.name.replace(" ", "-"): kind for kind in WORKLOADS}
-    if options.workload is not None and options.workload not in kinds:
-        raise UsageError(f"unknown workload {options.workload!r}: expected {', '.join(kinds)}")
-    if options.rounds < 4:
-        raise UsageError("--rounds: expected at least 4, and 100 for reliable results")
+    loops = {kind.name.replace(" ", "-"): kind for kind in WORKLOADS}
+    commands = {kind.name.replace(" ", "-"): kind for kind in COMMANDS}
+    name = options.workload
+    if name is not None and name not in loops | commands:
+        known = ", ".join(commands | loops)
+        raise UsageError(f"unknown workload {name!r}: expected {known}")
+    for flag, rounds in (("--rounds", options.rounds), ("--real-rounds", options.real_rounds)):
+        if rounds < 4:
+            raise UsageError(f"{flag}: expected at least 4, and its default for reliable results")
     if options.cpu is not None and options.cpu not in os.sched_getaffinity(0):
         raise UsageError(f"--cpu {options.cpu}: this process may not run on that CPU")
-    chosen = [kinds[options.workload]] if options.workload else list(kinds.values())
+    choice = Choice(
+        loops=[kind for key, kind in loops.items() if name in (None, key)],
+        commands=[kind for key, kind in commands.items() if name in (None, key)],
+        rounds=options.rounds,
+        real_rounds=options.real_rounds,
+        cpu=options.cpu,
+        peers=options.peers,
+    )
     document: dict[str, Any] = {}
-    steps = measure(chosen, options.rounds, options.cpu, options.peers, document)
-    for _ in track(steps, steps_of(chosen, options.rounds, options.peers), "measuring"):
+    for _ in track(measure(choice, document), choice.steps, "measuring"):
         pass
     text = json.dumps(document) + "\n" if options.format == "json" else "\n".join(table(document))
     sys.stdout.write(text)
@@ -83,7 +106,10 @@ def table(document: dict[str, Any]) -> Iterator[str]:
         f"Linux {machine['kernel']}, {machine['cpu']}, {machine['cpus']} CPUs, measured on CPU "
         f"{machine['measured_cpu']}, load {machine['load']:.1f}"
     )
-    yield "Nanoseconds added to a pair of an allocation and its free: median (quartiles)"
+    yield from _real(document["real"])
+    if document["workloads"]:
+        yield ""
+        yield "Nanoseconds added to a pair of an allocation and its free: median (quartiles)"
     for workload in document["workloads"]:
         yield ""
         yield (
@@ -102,6 +128,32 @@ def table(document: dict[str, Any]) -> Iterator[str]:
         else:
             yield _row(peer["name"], peer)
     yield ""
+
+
+def _real(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the lines of real workloads."""
+    if rows:
+        yield ""
+        yield "CPU time and throughput of programs, nothing attached = 1: median (quartiles)"
+    for row in rows:
+        yield ""
+        if "absent" in row:
+            yield f"{row['workload']}: not available: {row['absent']}"
+            continue
+        yield (
+            f"{row['workload']}: {row['about']}; {row['per_second']['median']:,.1f} {row['unit']}/s"
+        )
+        peers = [peer for peer in row.get("peers", ()) if "absent" not in peer]
+        for each in (*row["modes"], *peers):
+            cpu, throughput = each["cpu_ratio"], each["throughput_ratio"]
+            yield (
+                f"  {each.get('mode') or each['name']:20} CPU {_quartiles(cpu)}  throughput "
+                f"{_quartiles(throughput)}"
+            )
+
+
+def _quartiles(spread: dict[str, float]) -> str:
+    return f"{spread['median']:.3f} ({spread['low']:.3f} to {spread['high']:.3f})"
 
 
 def _row(name: str, row: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost, UsageError
 from slabmon.base.names import cache_family, with_near_names
+from slabmon.base.retained import RetainedBy
 from slabmon.cli.daemon_answer import wait_for
 from slabmon.cli.source_options import add_connect, refuse_elsewhere
 from slabmon.kernel.census.settings import CensusSettings
@@ -43,8 +44,14 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by",
         choices=("cache", "cgroup", "signature", "type", "module", "device"),
-        help="what rows show (default cache); device: what only a device leads to, which searches "
-        "the kernel's memory as --orphans does",
+        help="what rows show (default cache); device: what only a device leads to, which takes a "
+        "third of the search of --orphans",
+    )
+    parser.add_argument(
+        "--retained",
+        choices=[kind.value for kind in RetainedBy],
+        help="show what would be lost with each device, module, cgroup or process: objects that "
+        "nothing else leads to",
     )
     parser.add_argument(
         "--orphans",
@@ -65,7 +72,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         type=float,
         metavar="N",
         help=f"seconds of CPU time it may use (default {CensusSettings.cpu_seconds:g}, "
-        f"{_ORPHANS_CPU_SECONDS:g} with --orphans and --by device)",
+        f"{_ORPHANS_CPU_SECONDS:g} with --orphans, --retained and --by device)",
     )
     parser.add_argument(
         "--memory-mib",
@@ -89,22 +96,29 @@ def run(options: argparse.Namespace) -> int:
             "--by: rows of --orphans are by cache and by what they are; leave --by out, or use "
             "--format json, which has all rows"
         )
+    if options.retained is not None:
+        _check_retained(options)
     if options.cache is not None and options.by == "device":
         raise UsageError(
             "--cache: rows of --by device are of all caches; leave --cache out, or use --by "
             "signature"
         )
-    names = [field.name for field in dataclasses.fields(CensusSettings)]
+    names = ("cpu_seconds", "memory_mib", "orphans")
     limits = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    search = options.orphans or options.by == "device"
-    if search:
-        limits["orphans"] = True
+    kind = RetainedBy(options.retained) if options.retained else None
+    if options.by == "device":
+        kind = RetainedBy.DEVICE
+    if kind is not None:
+        limits["retained"] = kind
+    if options.orphans or kind is not None:
         limits.setdefault("cpu_seconds", _ORPHANS_CPU_SECONDS)
     settings = CensusSettings(**limits)
     if options.connect is None and os.geteuid() != 0:
         raise PermissionDenied(
             "a census needs root; run slabmon census as root, with sudo, or with --connect"
         )
+    if options.connect is None and options.cache is not None:
+        _check_cache(options.cache)
     before = None if options.since is None else _read(options.since)
     with share_bar("reading slabs") as progress:
         census = (
@@ -112,9 +126,11 @@ def run(options: argparse.Namespace) -> int:
             if options.connect is not None
             else take_census(settings, progress)
         )
-    if search and census.passes == 1:
+    if options.orphans and census.passes == 1:
         raise _no_orphans(census)
-    if options.by == "device" and not census.devices:
+    if kind is RetainedBy.DEVICE and not census.devices:
+        raise _no_devices(census)
+    if kind not in (None, RetainedBy.DEVICE) and not census.retained:
         raise _no_devices(census)
     since = None
     if before is not None:
@@ -124,6 +140,8 @@ def run(options: argparse.Namespace) -> int:
     if before is not None:
         census = only_changed(census)
     by = export.By.ORPHAN if options.orphans else export.By(options.by or "cache")
+    if options.retained is not None:
+        by = export.By.DEVICE if kind is RetainedBy.DEVICE else export.By.RETAINED
     if options.format == "json":
         sys.stdout.write(export.to_json(census, since) + "\n")
     elif options.format == "csv":
@@ -131,6 +149,20 @@ def run(options: argparse.Namespace) -> int:
     else:
         sys.stdout.write(export.to_table(census, by, since))
     return 0
+
+
+def _check_retained(options: argparse.Namespace) -> None:
+    for name in ("by", "cache", "orphans"):
+        if getattr(options, name):
+            raise UsageError(
+                f"--retained: rows are of what retains objects, which does not go with --{name}; "
+                "leave one of them out"
+            )
+    if options.connect is not None and options.retained != RetainedBy.DEVICE:
+        raise UsageError(
+            "--retained: a daemon looks for what devices retain only; leave --connect out, or use "
+            "--retained device"
+        )
 
 
 def _no_orphans(census: Census) -> SlabmonError:
@@ -143,20 +175,23 @@ def _no_orphans(census: Census) -> SlabmonError:
         if text.startswith(NO_ORPHANS):
             return SlabmonError(f"census: {text}")
     return UsageError(
-        "census: this daemon does not look for orphans, nor for what devices hold; set orphans = "
-        "true in the [census] table of its configuration"
+        "census: this daemon does not look for orphans; set orphans = true in the [census] table "
+        "of its configuration"
     )
 
 
 def _no_devices(census: Census) -> SlabmonError:
     """Return the error that says why a census does not know what devices hold."""
-    from slabmon.census.model import DEVICES_UNSUPPORTED
+    from slabmon.census.model import DEVICES_UNSUPPORTED, NO_ORPHANS, ORPHANS_UNSUPPORTED
 
     for text in census.limits:
-        if text.startswith(DEVICES_UNSUPPORTED):
+        if text.startswith((DEVICES_UNSUPPORTED, ORPHANS_UNSUPPORTED)):
             return UnsupportedHost(f"census: {text}")
+        if text.startswith(NO_ORPHANS):
+            return SlabmonError(f"census: {text}")
     return UsageError(
-        "census: this daemon does not find what devices hold; upgrade it to this version of slabmon"
+        "census: this daemon does not look for what devices hold; set orphans = true in the "
+        "[census] table of its configuration"
     )
 
 
@@ -176,6 +211,21 @@ def _read(path: Path) -> Census:
     return from_json(data, f"--since: {path}")
 
 
+def _check_cache(name: str) -> None:
+    """Raise UsageError, before all slabs are read, if this kernel has no cache or family of this
+    name."""
+    from slabmon.kernel.probe import slabinfo
+    from slabmon.model import LARGE_CACHE
+
+    directory = slabinfo.SlabDirectory()
+    directory.refresh()
+    if directory.names:  # () if sysfs does not show them
+        names = {*directory.names, LARGE_CACHE}
+        families = {cache_family(each) for each in names}
+        if name not in names and name.removeprefix(_FAMILY) not in families:
+            raise UsageError(_unknown(names, families, name))
+
+
 def only_cache(census: Census, name: str) -> Census:
     """Return what a census says of one cache, or of one family of caches. Raises UsageError if it
     has no such cache."""
@@ -186,7 +236,9 @@ def only_cache(census: Census, name: str) -> Census:
         wanted = name.removeprefix(_FAMILY)
         caches = tuple(row for row in census.caches if cache_family(row.name) == wanted)
     if not caches:
-        raise UsageError(_unknown(census, name))
+        known = {each for row in census.caches for each in (row.name, *row.aliases)}
+        families = {cache_family(row.name) for row in census.caches}
+        raise UsageError(_unknown(known, families, name))
     names = {row.name for row in caches}
     cgroups = (_only(row, names) for row in census.cgroups)
     return dataclasses.replace(
@@ -197,6 +249,8 @@ def only_cache(census: Census, name: str) -> Census:
         owners=tuple(row for row in census.owners if row.cache in names),
         orphans=tuple(row for row in census.orphans if row.cache in names),
         devices=(),
+        retained=(),
+        held=tuple(row for row in census.held if row.cache in names),
         cgroups=tuple(
             sorted(
                 (row for row in cgroups if row.objects), key=lambda row: (-row.bytes, row.cgroup)
@@ -205,17 +259,12 @@ def only_cache(census: Census, name: str) -> Census:
     )
 
 
-def _unknown(census: Census, name: str) -> str:
+def _unknown(names: set[str], families: set[str], name: str) -> str:
+    wanted, known, what = name, names, "cache"
     if name.startswith(_FAMILY):
-        problem = f"--cache: no slab belongs to a family of caches called {name!r}"
-        wanted, names = (
-            name.removeprefix(_FAMILY),
-            {cache_family(row.name) for row in census.caches},
-        )
-    else:
-        problem = f"--cache: no slab belongs to a cache called {name!r}"
-        wanted, names = name, {each for row in census.caches for each in (row.name, *row.aliases)}
-    return with_near_names(problem, wanted, names, "slabmon census lists all")
+        wanted, known, what = name.removeprefix(_FAMILY), families, "family of caches"
+    problem = f"--cache: no slab belongs to a {what} called {name!r}"
+    return with_near_names(problem, wanted, known, "slabmon census lists all")
 
 
 def _only(row: CgroupObjects, names: set[str]) -> CgroupObjects:

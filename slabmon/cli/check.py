@@ -30,8 +30,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict",
         action="store_true",
-        help="exit with 4 if any capability is missing or degraded; details of a census do not "
-        "count",
+        help="exit with 4 if any capability is missing or degraded; details of a census, "
+        "allocinfo and DMA memory, which newer kernels have, do not count",
     )
     parser.set_defaults(run=run)
 
@@ -39,6 +39,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from slabmon.kernel.census import features as census
+    from slabmon.kernel.memory.allocinfo import ALLOCINFO
+    from slabmon.kernel.memory.allocinfo import feature as allocinfo_feature
+    from slabmon.kernel.planning.dma import DMA_FEATURES
     from slabmon.kernel.planning.plan import NOT_ASKED_FOR
     from slabmon.kernel.session import open_tracker
     from slabmon.kernel.settings import Settings
@@ -49,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     state = StateSettings()
     left = left_behind(Path(state.pin_directory), Path(state.lock_file))
     with open_tracker(Settings()) as tracker:
-        features = {**tracker.features, **census.probe()}
+        features = {**tracker.features, **census.probe(), ALLOCINFO: allocinfo_feature()}
         document = _document(tracker, features, left)
     if options.format == "json":
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
@@ -63,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     short = any(
         feature.state != State.ON and feature.reason != NOT_ASKED_FOR
         for name, feature in features.items()
-        if name not in census.DETAILS
+        if name not in (*census.DETAILS, ALLOCINFO, *DMA_FEATURES)
     )
     return 4 if options.strict and short else 0
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from slabmon import __version__
-from slabmon.base.errors import NeedsRoot, SlabmonError
+from slabmon.base.errors import NeedsRoot, SlabmonError, of_environment
 from slabmon.cli import streams
 
 # What write() fails with on a full disk, beyond a quota or a limit of size, and on a broken disk.
@@ -115,6 +115,9 @@ def describe(error: Exception) -> tuple[int, str]:
         return 70, f"cannot write the output: {os.strerror(error.errno).lower()}"
     if isinstance(error, OSError) and error.errno == errno.EBADF and streams.output_is_closed():
         return 70, "cannot write the output: standard output is closed"
+    environment = of_environment(error)
+    if environment is not None:
+        return environment.exit_code, str(environment)
     return (
         70,
         f"{type(error).__name__}: {error}; this is a bug; report it with the output of --debug",

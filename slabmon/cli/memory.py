@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from slabmon.base.errors import PermissionDenied, SlabmonError
+from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost
 from slabmon.cli.daemon_answer import wait_for
 from slabmon.cli.source_options import add_connect, refuse_elsewhere
 from slabmon.runtime.progress import share_bar
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 # CPU time it may take to read struct pages: a second for each 80 GiB, and one to prepare.
 _CPU_SECONDS = 120.0
+_NOT_WATCHED = (
+    "pages and per-CPU memory by caller: nothing watches them here; ask a daemon (--connect), or "
+    "run slabmon snapshot --pages --view page_sites"
+)
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -82,7 +86,8 @@ def _from_kernel(cpu_seconds: float | None, progress: Callable[[float], object])
     if census.memory is None:
         return _without_pages("this kernel's struct pages are not understood")
     ledger = account(census.memory.reading, census.memory)
-    return dataclasses.replace(ledger, host=census.host)
+    limits = (*ledger.limits, _NOT_WATCHED)
+    return dataclasses.replace(ledger, host=census.host, limits=limits)
 
 
 def _without_pages(reason: str) -> Ledger:
@@ -94,6 +99,6 @@ def _without_pages(reason: str) -> Ledger:
 
     reading = MemoryReader(stack_bytes("OFF_TASK_STACK_AREA" in probe().offsets)).read()
     if reading is None:
-        raise SlabmonError("memory: /proc/meminfo cannot be read; mount /proc")
+        raise UnsupportedHost("memory: /proc/meminfo cannot be read; mount the host's /proc")
     ledger = account(reading)
-    return dataclasses.replace(ledger, host=host(), limits=(*ledger.limits, reason))
+    return dataclasses.replace(ledger, host=host(), limits=(*ledger.limits, reason, _NOT_WATCHED))

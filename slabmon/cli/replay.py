@@ -23,8 +23,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "replay",
         parents=[common],
         help="serve a recording: metrics, JSON and a web page",
-        description="Serves what a daemon would have served while FILE was recorded, from the "
-        "first snapshot to the last. top, leaks and report read recordings with --replay.",
+        description="Serves what a daemon would have served while FILE was recorded. top, leaks "
+        "and report read recordings with --replay.",
     )
     take_times(parser)
     parser.add_argument("file", type=Path, metavar="FILE", help="made by `slabmon record`")
@@ -39,7 +39,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--start",
         metavar="TIME",
         help="begin at 03:00, at 2026-07-28T03:00, or at -1h, before the end "
-        "(default: the first snapshot)",
+        "(default: where its first ten minutes end, or all of it if it is shorter, so that "
+        "growth is known at once)",
     )
     parser.add_argument(
         "--web.listen-address",
@@ -63,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
     os.environ.update(SINGLE_THREADED)  # before numpy: threads would keep their privileges
     from slabmon.runtime.listeners import bind_tcp, urls
     from slabmon.sources.recording import RecordingSource
+    from slabmon.views.window import WINDOW_SECONDS
     from slabmon.web.feeds.replay import serve
     from slabmon.web.handlers.base import Context
     from slabmon.web.handlers.page import page_files
@@ -73,8 +75,10 @@ def run(options: argparse.Namespace) -> int:
     raise_gc_threshold()
     with RecordingSource(options.file, options.speed) as source, ExitStack() as stack:
         first, last = source.span()
+        start = first + WINDOW_SECONDS
         if options.start is not None:
-            source.clock.seek(_start(options.start, first, last, options.file))
+            start = _start(options.start, first, last, options.file)
+        source.clock.seek(start)
         sockets = bind_tcp(*parse_address(settings.listen_address))
         for sock in sockets:
             stack.enter_context(sock)

@@ -238,7 +238,7 @@ def _settle(search: _Search, settle: float) -> None:
 def _still_running(after: Snapshot) -> list[str]:
     """Return a note if processes of the command have not ended: what they use is left, too."""
     names = []
-    for pid in sorted(set(after.tracked.tgid.tolist())):
+    for pid in sorted(set(after.tracked.tgid[~after.tracked.by_interrupt].tolist())):
         with suppress(OSError):
             names.append(f"{escape(Path(f'/proc/{pid}/comm').read_bytes().strip())} ({pid})")
     return [f"still running, and using what is listed: {', '.join(names)}"] if names else []

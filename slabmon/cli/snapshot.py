@@ -63,7 +63,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--by",
         metavar="DIM[,DIM]",
         help="group live memory by dimensions of the tracked objects: cache, family, site, caller, "
-        "module, stack, process, pid, cgroup, gfp, modifiers, size, age",
+        "module, stack, process, pid, cgroup, workload, unit, "
+        "container, pod, namespace, context, device, gfp, modifiers, size, age",
     )
     parser.add_argument(
         "--exact",
@@ -71,7 +72,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="track every allocation that matches KEY=VALUE[,KEY=VALUE] instead of samples; "
         "keys: cache, family, module, site, min_size, max_size, cgroup, pid",
     )
-    parser.add_argument("--pages", action="store_true", help="also count page allocator events")
+    parser.add_argument(
+        "--pages",
+        action="store_true",
+        help="also count page allocator events, and sample the kernel's pages by caller",
+    )
     parser.add_argument(
         "--sample-bytes",
         type=int,

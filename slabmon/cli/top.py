@@ -97,7 +97,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pages",
         action="store_true",
-        help="also count page allocator events; in a local session only",
+        help="also count page allocator events, and sample the kernel's pages by caller; in a "
+        "local session only",
     )
     parser.set_defaults(run=run)
 

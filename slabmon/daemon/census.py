@@ -67,10 +67,13 @@ class CensusTaker:
         self._not_before = self._began
         loop.every(CHECK_SECONDS, self._check)
 
-    def request(self) -> None:
-        """Begin a census, unless one is under way or it is too soon."""
-        if self._process is None and not self._held_off():
-            self._begin()
+    def request(self, *, orphans: bool = False) -> bool:
+        """Begin a census, which looks for `orphans` whatever the settings say, and return True;
+        False if one is under way or it is too soon."""
+        if self._process is not None or self._held_off():
+            return False
+        self._begin(orphans or self.settings.orphans)
+        return True
 
     def figures(self) -> CensusFigures:
         """Return how the censuses are going."""
@@ -98,13 +101,11 @@ class CensusTaker:
         if interval and now >= min(self._due, self._began + interval):
             self.request()
 
-    def _begin(self) -> None:
+    def _begin(self, orphans: bool) -> None:
         self._began = self._loop.time()
         self._due = self._began + (self.settings.interval_seconds or FIRST_SECONDS)
         self._cost = 0.0
-        settings = CensusSettings(
-            self.settings.cpu_seconds, self.settings.memory_mib, self.settings.orphans
-        )
+        settings = CensusSettings(self.settings.cpu_seconds, self.settings.memory_mib, orphans)
         try:
             self._process = self._start(settings)
         except OSError as error:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from slabmon.base.errors import UsageError
 from slabmon.base.parse import duration
-from slabmon.kernel.census.settings import CensusSettings
+from slabmon.kernel.census.settings import CensusLimits
 
 _SHORTEST_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class ScheduleSettings(CensusSettings):
+class ScheduleSettings(CensusLimits):
     """`interval`: between censuses that nobody asked for, as slabmon.base.parse reads it; 0: none.
-    The limits of CensusSettings apply to each census."""
+    The limits of CensusLimits apply to each census."""
 
     interval: str = "1h"
 

@@ -13,6 +13,8 @@ from socket import socket
 from slabmon.base.clock import suspended
 from slabmon.daemon.census import CensusTaker
 from slabmon.daemon.census_settings import ScheduleSettings
+from slabmon.daemon.escalation import Escalation
+from slabmon.daemon.escalation_settings import EscalationSettings
 from slabmon.daemon.governor import Governor
 from slabmon.daemon.self_metrics import CumulativeCpuTime, MemorySizes, cpu_seconds
 from slabmon.daemon.spawn import Spawner
@@ -20,8 +22,8 @@ from slabmon.daemon.supervisor import Supervisor
 from slabmon.daemon.waking import Waking
 from slabmon.daemon.web_process import WebProcess
 from slabmon.kernel.bpf import syscall
-from slabmon.kernel.levels import Levels
 from slabmon.kernel.tracker import Tracker
+from slabmon.kernel.wake_sources import WakeSources
 from slabmon.runtime.budget import BudgetSettings
 from slabmon.runtime.channel import CENSUS, DETAILED, TAKE_CENSUS, WANTED, Answer
 from slabmon.runtime.event_loop import EventLoop
@@ -59,6 +61,7 @@ class Collector:
         self._tracker: Tracker | None = None
         self.governor: Governor | None = None
         self.census: CensusTaker | None = None
+        self.escalation: Escalation | None = None
         self._waking: Waking | None = None
         self._last_answer: tuple[bytes, Answer] | None = None  # with its command
         self._waiting: list[tuple[WebProcess, bytes]] = []
@@ -67,23 +70,26 @@ class Collector:
         self._failing = False
         self._web_cpu = CumulativeCpuTime()
         self._memory = MemorySizes()
-        self.web = Supervisor(loop, settings, listeners, self._command, on_processes, spawner)
+        self.web = Supervisor(
+            loop, settings, listeners, self._command, self._doubt, on_processes, spawner
+        )
 
     def start_tracking(
-        self, tracker: Tracker, budget: BudgetSettings, census: ScheduleSettings
+        self,
+        tracker: Tracker,
+        budget: BudgetSettings,
+        census: ScheduleSettings,
+        escalation: EscalationSettings,
     ) -> None:
-        """Begin to answer commands, to keep the tracker up to date, to take censuses and to hold
-        the budget."""
+        """Begin to answer commands, to keep the tracker up to date, to take censuses, to examine
+        suspects and to hold the budget."""
         self._tracker = tracker
         self.governor = Governor(tracker, budget)
         self.census = CensusTaker(self._loop, census, self.governor)
-        self._waking = Waking(
-            self._loop,
-            tracker,
-            tracker.plan.settings,
-            Levels(tracker.ledger).read,
-            tracker.memory_bytes,
+        self.escalation = Escalation(
+            self._loop, escalation, self.governor, self.census, lambda: tracker.snapshot()
         )
+        self._waking = Waking(self._loop, tracker, tracker.plan.settings, WakeSources(tracker))
         self._loop.every(DRAIN_SECONDS, self._drain)
         self._loop.every(WALK_PERIOD_SECONDS, tracker.reconcile_devices)
         self._loop.every(RELEASE_SECONDS, release_memory)
@@ -116,6 +122,10 @@ class Collector:
         self._last_answer = (command, answer) if answer.ok and self._spacing() else None
         process.answer(answer)
 
+    def _doubt(self, digest: bytes) -> None:
+        if self.escalation is not None:
+            self.escalation.request(digest)
+
     def _since_last(self) -> float:
         """Seconds since the last answer; while the host was suspended it grew old as well."""
         return self._loop.time() - self._last_at + suspended() - self._suspended_before
@@ -132,7 +142,9 @@ class Collector:
     def _answer(self, tracker: Tracker, command: bytes) -> Answer:
         start = self._loop.time()
         try:
-            body = encode(tracker.snapshot(details=command == DETAILED))
+            examinations = self.escalation.done if self.escalation else ()
+            snapshot = tracker.snapshot(details=command == DETAILED)
+            body = encode(replace(snapshot, examinations=examinations))
         except Exception as error:  # of any kind: counting continues, and scrapers learn of it
             if not self._failing:
                 log.exception("the kernel's tables cannot be read")
@@ -158,6 +170,7 @@ class Collector:
     def _figures(self, tracker: Tracker) -> DaemonFigures:
         assert self.governor is not None
         assert self.census is not None
+        assert self.escalation is not None
         pid, web_pid = os.getpid(), self.web.pid or 0
         programs = tracker.programs
         return DaemonFigures(
@@ -171,6 +184,7 @@ class Collector:
             web_restarts=self.web.restarts,
             web_configuration_failed=self.web.configuration_failed,
             census=self.census.figures(),
+            escalation=self.escalation.figures(),
         )
 
     def _web_cpu_seconds(self) -> float:
@@ -206,7 +220,9 @@ class Collector:
             return None
 
     def close(self) -> None:
-        """End the web process, and a census that is under way."""
+        """End the web process, and a census or an examination that is under way."""
+        if self.escalation is not None:
+            self.escalation.close()
         if self.census is not None:
             self.census.close()
         self.web.close()

@@ -15,6 +15,7 @@ from typing import Any
 
 from slabmon.base.errors import UsageError
 from slabmon.daemon.census_settings import ScheduleSettings
+from slabmon.daemon.escalation_settings import EscalationSettings
 from slabmon.daemon.options import OPTIONS, TABLES, Option
 from slabmon.kernel.settings import Settings
 from slabmon.runtime.budget import BudgetSettings
@@ -39,6 +40,7 @@ class Config:
     state: StateSettings = field(default_factory=StateSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
     census: ScheduleSettings = field(default_factory=ScheduleSettings)
+    escalation: EscalationSettings = field(default_factory=EscalationSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
     def value(self, option: Option) -> Any:

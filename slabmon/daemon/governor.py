@@ -25,14 +25,14 @@ class Governor:
     def __init__(self, tracker: Tracker, settings: BudgetSettings) -> None:
         self._tracker = tracker
         self._settings = settings
-        tracking = tracker.plan.settings
+        tracking, features = tracker.plan.settings, tracker.plan.features
         self.sample_bytes = tracking.sample_bytes
         self.level = Level(
             available=tuple(
                 step
                 for step in STEPS
                 if not (step.widen > 1 and tracking.exact)
-                and not (step.shed == "pages" and not tracking.pages)
+                and not (step.shed == "pages" and features["pages"].state == State.OFF)
             )
         )
         self._bpf_cpus: float | None = None  # in the last window

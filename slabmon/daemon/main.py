@@ -89,7 +89,7 @@ class Daemon:
                 stack.push(lambda kind, *_: continuity.close(requested=kind is None))
             tracker = stack.enter_context(open_tracker(config.tracking, continuity))
             collector.web.wait_until_started()
-            collector.start_tracking(tracker, config.budget, config.census)
+            collector.start_tracking(tracker, config.budget, config.census, config.escalation)
             if not self._notifier.send("READY=1"):  # started by hand
                 lines = _greeting(config.web, sockets, collector.web.tls)
                 sys.stdout.write("".join(f"{line}\n" for line in lines))
@@ -146,6 +146,8 @@ class Daemon:
             collector.governor.reconfigure(self._config.budget, self._config.tracking.sample_bytes)
         if collector.census is not None:
             collector.census.settings = self._config.census
+        if collector.escalation is not None:
+            collector.escalation.settings = self._config.escalation
 
 
 def _end_orphans(lock: DaemonLock) -> float:

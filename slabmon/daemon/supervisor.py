@@ -5,10 +5,11 @@ change, and restarts it with exponential back-off when it dies."""
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
-from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
+from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost, UsageError
 from slabmon.daemon.spawn import Spawner
 from slabmon.daemon.web_process import WebProcess
 from slabmon.runtime.channel import Started
@@ -26,7 +27,10 @@ FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 # A process that lived this long did not die of its start: the back-off begins again.
 STABLE_SECONDS = 60.0
 START_SECONDS = 60.0
-_ERRORS: dict[int, type[SlabmonError]] = {2: UsageError, 3: PermissionDenied}
+_ERRORS: dict[int, type[SlabmonError]] = {
+    error.exit_code: error for error in (UsageError, PermissionDenied, UnsupportedHost)
+}
+_KILLED = f"signal {signal.SIGKILL:d}"
 
 
 class Supervisor:
@@ -34,7 +38,8 @@ class Supervisor:
 
     A *candidate* has been started and has not reported yet. It becomes the *current* process, and
     the current one before it is *retired*: it finishes its requests and ends. `on_command` gets the
-    commands of any of them and answers them; `on_processes` gets the numbers of all that may still
+    commands of any of them and answers them, `on_doubt` the digests of suspects that are in doubt;
+    `on_processes` gets the numbers of all that may still
     run, whenever one is added.
     """
 
@@ -44,6 +49,7 @@ class Supervisor:
         settings: WebSettings,
         listeners: Sequence[socket.socket],
         on_command: Callable[[WebProcess, bytes], None],
+        on_doubt: Callable[[bytes], None],
         on_processes: Callable[[Sequence[int]], object],
         spawner: Spawner,
     ) -> None:
@@ -51,6 +57,7 @@ class Supervisor:
         self._settings = settings
         self._listeners = listeners
         self._on_command = on_command
+        self._on_doubt = on_doubt
         self._on_processes = on_processes
         self._spawner = spawner
         self._delay = FIRST_DELAY
@@ -85,6 +92,7 @@ class Supervisor:
             self._listeners,
             self._spawner,
             self._on_command,
+            self._on_doubt,
             self._on_started,
             self._on_gone,
             replacement=replacement,
@@ -140,7 +148,7 @@ class Supervisor:
                 )
                 return
         if self._first is None:
-            self._first = Started(error=f"the web process ended early: {reason}", exit_code=70)
+            self._first = _ended_early(reason)
             return
         if self._loop.time() - self._started_at > STABLE_SECONDS:
             self._delay = FIRST_DELAY
@@ -218,3 +226,15 @@ class Supervisor:
             process.retire()
         for process in processes:
             process.end()
+
+
+def _ended_early(reason: str) -> Started:
+    """Return the outcome of a start whose process ended before it had one."""
+    error = f"the web process ended early: {reason}"
+    if reason != _KILLED:
+        return Started(error=error, exit_code=SlabmonError.exit_code)
+    hint = (
+        ", as the kernel does when memory runs out; raise the memory limit of the service "
+        "(MemoryMax=) or container, or free memory on the host"
+    )
+    return Started(error=error + hint, exit_code=UnsupportedHost.exit_code)

@@ -10,7 +10,17 @@ import subprocess
 from collections.abc import Callable, Iterable
 
 from slabmon.daemon.spawn import Spawner
-from slabmon.runtime.channel import ALIVE, COMMANDS, RETIRE, WANTED, Answer, ProtocolError, Started
+from slabmon.runtime.channel import (
+    ALIVE,
+    COMMANDS,
+    DIGEST,
+    RETIRE,
+    UNFINISHED_DIGEST,
+    WANTED,
+    Answer,
+    ProtocolError,
+    Started,
+)
 from slabmon.runtime.event_loop import EventLoop
 from slabmon.web.settings import WebSettings
 
@@ -25,7 +35,8 @@ class WebProcess:
 
     Raises OSError if there is no room for another process.
 
-    `on_command` is called with each command, once the answer before has been sent; `on_started`
+    `on_command` is called with each command, once the answer before has been sent; `on_doubt` with
+    the digest of each suspect that is in doubt; `on_started`
     once; `on_gone` with the reason when the child ends or violates the protocol.
     """
 
@@ -36,6 +47,7 @@ class WebProcess:
         listeners: Iterable[socket.socket],
         spawner: Spawner,
         on_command: Callable[[WebProcess, bytes], None],
+        on_doubt: Callable[[bytes], None],
         on_started: Callable[[WebProcess, Started], None],
         on_gone: Callable[[WebProcess, str], None],
         *,
@@ -44,11 +56,13 @@ class WebProcess:
         """`replacement`: see web.settings.ProcessSettings."""
         self._loop = loop
         self._on_command, self._on_started, self._on_gone = on_command, on_started, on_gone
+        self._on_doubt = on_doubt
         self.started = False
         # Checks of the supervisor since the last sign of life, or since retire().
         self.checks = 0
         self._released = False  # by give_up() or retire(): its channel is no longer listened to
         self._received = b""
+        self._partial = b""  # the beginning of a doubt
         self._unsent = memoryview(b"")
         self._channel, child_end = socket.socketpair()
         with child_end:
@@ -90,6 +104,13 @@ class WebProcess:
             self._command(commands)
 
     def _command(self, data: bytes) -> None:
+        data = self._partial + data
+        unfinished = UNFINISHED_DIGEST.search(data)
+        self._partial = unfinished[0] if unfinished else b""
+        data = data[: len(data) - len(self._partial)]
+        for digest in DIGEST.findall(data):
+            self._on_doubt(digest)
+        data = DIGEST.sub(b"", data)
         command = data.replace(ALIVE, b"").replace(WANTED, b"")
         # A process that follows the protocol waits for the answer before its next command.
         if command and command not in COMMANDS:

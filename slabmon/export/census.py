@@ -7,15 +7,16 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from slabmon.base.errors import UsageError
 from slabmon.base.format import duration, human
 from slabmon.base.parse import show_moment
 from slabmon.base.units import BYTES, COUNT, PERCENT, Value
+from slabmon.base.workloads import Workload, named
 from slabmon.census.model import (
     Census,
     CensusCache,
@@ -24,6 +25,7 @@ from slabmon.census.model import (
     DeviceObjects,
     OrphanObjects,
     OwnedObjects,
+    RetainedObjects,
 )
 from slabmon.census.owners import by_module, by_type
 from slabmon.export.documents import read_document
@@ -43,6 +45,7 @@ class By(StrEnum):
     TYPE = "type"
     MODULE = "module"
     DEVICE = "device"
+    RETAINED = "retained"
     ORPHAN = "orphan"
 
 
@@ -79,6 +82,13 @@ class _Column:
         return f"+{text}" if signed and isinstance(value, int) and value > 0 else text
 
 
+class _Charged(NamedTuple):
+    """What is charged to one cgroup, and what runs there."""
+
+    objects: CgroupObjects
+    workload: Workload
+
+
 def _shortened(text: str) -> str:
     """Return a path without its middle, where it would push all else off the screen."""
     if len(text) <= _LONGEST_PATH:
@@ -90,7 +100,7 @@ def _share_in_use(row: CensusCache) -> float | None:
     return row.in_use / row.objects if row.objects else None
 
 
-def _largest(row: CgroupObjects | DeviceObjects) -> str:
+def _largest(row: CgroupObjects | DeviceObjects | RetainedObjects) -> str:
     largest = list(row.by_cache.items())[:_LARGEST_CACHES]
     return ", ".join(f"{name} {human(size, BYTES)}" for name, size in largest)
 
@@ -127,12 +137,19 @@ _COLUMNS: dict[By, tuple[_Column, ...]] = {
         _Column("aliases", "", "", lambda row: " ".join(row.aliases)),
     ),
     By.CGROUP: (
-        _Column("cgroup", "CGROUP", "", lambda row: row.cgroup, cut=True),
-        _Column("state", "STATE", "", lambda row: str(row.state)),
-        _Column("cgroups", "CGROUPS", COUNT, lambda row: row.cgroups),
-        _Column("objects", "OBJECTS", COUNT, lambda row: row.objects),
-        _Column("bytes", "BYTES", BYTES, lambda row: row.bytes),
-        _Column("largest", "LARGEST CACHES", "", _largest),
+        _Column("cgroup", "CGROUP", "", lambda row: row.objects.cgroup, cut=True),
+        _Column("state", "STATE", "", lambda row: str(row.objects.state)),
+        _Column("workload", "WORKLOAD", "", lambda row: row.workload.label, cut=True),
+        _Column("cgroups", "CGROUPS", COUNT, lambda row: row.objects.cgroups),
+        _Column("objects", "OBJECTS", COUNT, lambda row: row.objects.objects),
+        _Column("bytes", "BYTES", BYTES, lambda row: row.objects.bytes),
+        _Column("largest", "LARGEST CACHES", "", lambda row: _largest(row.objects)),
+        _Column("unit", "", "", lambda row: row.workload.unit),
+        _Column("container", "", "", lambda row: row.workload.container),
+        _Column("container_id", "", "", lambda row: row.workload.container_id),
+        _Column("pod", "", "", lambda row: row.workload.pod),
+        _Column("pod_uid", "", "", lambda row: row.workload.pod_uid),
+        _Column("namespace", "", "", lambda row: row.workload.namespace),
     ),
     By.SIGNATURE: (
         *_OWNED,
@@ -165,6 +182,14 @@ _COLUMNS: dict[By, tuple[_Column, ...]] = {
         _Column("module", "MODULE", "", lambda row: row.module or ""),
         _Column("largest", "LARGEST CACHES", "", _largest),
     ),
+    By.RETAINED: (
+        _Column("retained_bytes", "RETAINED", BYTES, lambda row: row.retained_bytes),
+        _Column("bytes", "BYTES", BYTES, lambda row: row.bytes),
+        _Column("objects", "OBJECTS", COUNT, lambda row: row.objects),
+        _Column("kind", "", "", lambda row: row.kind.value),
+        _Column("name", "NAME", "", lambda row: row.name, cut=True),
+        _Column("largest", "LARGEST CACHES", "", _largest),
+    ),
     By.MODULE: (
         *_OWNED,
         _STDERR,
@@ -178,22 +203,25 @@ def _rows(
     census: Census, by: By
 ) -> (
     Sequence[CensusCache]
-    | Sequence[CgroupObjects]
+    | Sequence[_Charged]
     | Sequence[OwnedObjects]
     | Sequence[OrphanObjects]
     | Sequence[DeviceObjects]
+    | Sequence[RetainedObjects]
 ):
     match by:
         case By.CACHE:
             return census.caches
         case By.CGROUP:
-            return census.cgroups
+            return [_Charged(row, named(row.cgroup, census.workloads)) for row in census.cgroups]
         case By.SIGNATURE:
             return census.owners
         case By.ORPHAN:
             return census.orphans
         case By.DEVICE:
             return census.devices
+        case By.RETAINED:
+            return census.retained
         case By.TYPE:
             return by_type(census.owners)
         case By.MODULE:
@@ -253,7 +281,25 @@ def to_table(census: Census, by: By, since: float | None = None) -> str:
         for line in lines
     )
     summary = _summary(census) if since is None else _summary_of_changes(census, since)
-    return f"{table}{summary}\n" + "".join(f"limit: {text}\n" for text in census.limits)
+    notes = list(_notes(census)) if by in (By.SIGNATURE, By.TYPE) and since is None else []
+    limits = (f"limit: {text}" for text in census.limits)
+    return table + "".join(f"{line}\n" for line in (summary, *notes, *limits))
+
+
+def _notes(census: Census) -> Iterator[str]:
+    """Yield how far structs are known."""
+    if census.contradictions:
+        yield (
+            f"contradictions: evidence says several structs of {census.contradictions:,} objects; "
+            "each is counted with the one that more evidence says"
+        )
+    widest = census.widest_unknown
+    if widest is not None:
+        yield (
+            f"struct not known: look first at {widest.objects:,} objects of {widest.cache}, "
+            f"{widest.signature}: they lead to {widest.reached_objects:,} others of no known "
+            f"struct ({human(widest.reached_bytes, BYTES)})"
+        )
 
 
 def _summary(census: Census) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from slabmon.base.workloads import Workload, named
 from slabmon.census.model import Census, Certainty
 from slabmon.export.series import (
     MAX_CENSUS_CGROUPS,
@@ -15,6 +16,20 @@ from slabmon.export.series import (
     OTHER,
     Labels,
 )
+
+# Labels of families by cgroup.
+CGROUP_LABELS = ("cgroup", "unit", "container", "pod", "namespace")
+
+
+def workload_labels(workload: Workload) -> Labels:
+    """Return the values of CGROUP_LABELS."""
+    return (
+        workload.cgroup,
+        workload.unit,
+        workload.shown_container,
+        workload.shown_pod,
+        workload.namespace,
+    )
 
 
 class Amount(NamedTuple):
@@ -49,9 +64,13 @@ def by_owner(census: Census) -> dict[Labels, Amount]:
 
 
 def by_cgroup(census: Census) -> dict[Labels, Amount]:
-    """Return what is in use by memory cgroup and its state."""
+    """Return what is in use by memory cgroup, what runs there, and its state."""
     rows = (
-        ((row.cgroup, str(row.state)), Amount(row.objects, row.bytes)) for row in census.cgroups
+        (
+            (*workload_labels(named(row.cgroup, census.workloads)), str(row.state)),
+            Amount(row.objects, row.bytes),
+        )
+        for row in census.cgroups
     )
     return _largest(rows, MAX_CENSUS_CGROUPS)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from typing import TYPE_CHECKING
 
 from slabmon.base.errors import UsageError
+from slabmon.base.names import with_near_names
 
 if TYPE_CHECKING:
     from slabmon.export.series import SeriesValues
@@ -63,6 +64,16 @@ class CacheChoice:
             elif include.select(cache) and not exclude.select(cache):
                 chosen[labels] = scores[labels]
         return chosen
+
+    def unmatched(self, caches: Sequence[Cache]) -> Iterator[str]:
+        """Yield what to say of each pattern that no cache matches now: a name may be mistyped, or
+        belong to a module that is not loaded yet."""
+        names = {name for cache in caches for name in (cache.name, cache.family, *cache.aliases)}
+        for setting in ("include", "exclude", "pin"):
+            for text in getattr(self, setting):
+                if not any(map(_Patterns((text,)).select, caches)):
+                    problem = f"web.cache_{setting}: no cache matches {text!r} now"
+                    yield with_near_names(problem, text, names, "slabmon snapshot lists all")
 
 
 EVERY_CACHE = CacheChoice()

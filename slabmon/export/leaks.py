@@ -15,7 +15,9 @@ from slabmon.leaks.finding import (
     Dismissal,
     Exhaustion,
     Finding,
+    Holders,
     Kind,
+    Part,
     Strength,
 )
 
@@ -36,10 +38,23 @@ class Projection(TypedDict):
     latest_seconds: int
 
 
+class PartEntry(TypedDict):
+    """One of the suspects that grow in lockstep."""
+
+    kind: Kind
+    suspect: str
+    growth_bytes_per_hour: int
+    low_bytes_per_hour: int
+    high_bytes_per_hour: int
+
+
 class Entry(TypedDict):
     """One finding. `dismissal` is null for a verdict, else a code of finding.Dismissal; `aliases`
     are the other names of merged caches, `callers` functions with their shares, `exhaustion` the
-    projection of an early finding. Daemons of version 0.1 sent none of these."""
+    projection of an early finding. `processes`, `cgroups` and `containers`, with their shares,
+    allocated most of what survives, with `stack`, innermost frame first, for a share of
+    `stack_share`; `orphan_bytes` of it are referred to by nothing (null: not known). `parts` grow
+    in lockstep; `reproduce` is a command. Earlier daemons sent none of these."""
 
     kind: Kind
     suspect: str
@@ -64,6 +79,14 @@ class Entry(TypedDict):
     aliases: NotRequired[dict[str, list[str]]]
     callers: NotRequired[list[str]]
     exhaustion: NotRequired[Projection]
+    processes: NotRequired[list[str]]
+    cgroups: NotRequired[list[str]]
+    containers: NotRequired[list[str]]
+    stack: NotRequired[list[str]]
+    stack_share: NotRequired[float]
+    orphan_bytes: NotRequired[int | None]
+    parts: NotRequired[list[PartEntry]]
+    reproduce: NotRequired[str]
 
 
 class Document(TypedDict):
@@ -127,6 +150,23 @@ def _finding(finding: Finding, amount: float) -> Entry:
         "dismissal": finding.dismissal,
         "callers": list(finding.callers),
         "aliases": {cache: list(names) for cache, names in finding.aliases.items()},
+        "processes": list(finding.holders.processes),
+        "cgroups": list(finding.holders.cgroups),
+        "containers": list(finding.holders.containers),
+        "stack": list(finding.holders.stack),
+        "stack_share": round(finding.holders.stack_share, 3),
+        "orphan_bytes": finding.orphans,
+        "parts": [
+            {
+                "kind": part.kind,
+                "suspect": part.name,
+                "growth_bytes_per_hour": round(part.growth),
+                "low_bytes_per_hour": round(part.low),
+                "high_bytes_per_hour": round(part.high),
+            }
+            for part in finding.parts
+        ],
+        "reproduce": finding.reproduce,
     }
     if finding.exhaustion is not None:
         entry["exhaustion"] = {
@@ -181,6 +221,24 @@ def _from_entry(entry: Entry) -> Finding:
         callers=tuple(entry.get("callers", [])),
         aliases={cache: tuple(names) for cache, names in entry.get("aliases", {}).items()},
         exhaustion=_from_projection(entry.get("exhaustion")),
+        holders=Holders(
+            processes=tuple(entry.get("processes", [])),
+            cgroups=tuple(entry.get("cgroups", [])),
+            containers=tuple(entry.get("containers", [])),
+            stack=tuple(entry.get("stack", [])),
+            stack_share=entry.get("stack_share", 0.0),
+        ),
+        parts=tuple(
+            Part(
+                kind=part["kind"],
+                name=part["suspect"],
+                growth=part["growth_bytes_per_hour"],
+                low=part["low_bytes_per_hour"],
+                high=part["high_bytes_per_hour"],
+            )
+            for part in entry.get("parts", [])
+        ),
+        orphans=entry.get("orphan_bytes"),
     )
 
 
@@ -203,6 +261,16 @@ def suspects(assessment: Assessment, other: str) -> Iterable[tuple[tuple[str, ..
     rest = [finding.bytes_per_second for finding in assessment.verdicts[MAX_SUSPECTS:]]
     if rest:
         yield (other,) * 3, sum(rest)
+
+
+def suspect_infos(assessment: Assessment) -> Iterable[tuple[tuple[str, ...], float]]:
+    """Yield the labels of the fastest MAX_SUSPECTS: kind, suspect, module, and the process, the
+    container or else the cgroup, and the caller with most of it."""
+    for finding in assessment.verdicts[:MAX_SUSPECTS]:
+        holders = finding.holders
+        who = (holders.processes, holders.containers or holders.cgroups, finding.callers)
+        named = (names[0].rpartition(" ")[0] if names else "" for names in who)
+        yield (finding.kind, finding.name, finding.module, *named), 1.0
 
 
 def exhaustions(
@@ -255,6 +323,10 @@ def _lines(document: Document) -> Iterable[str]:
     )
     if observed < needed:
         yield f"A verdict needs at least {duration(needed)}, a slow leak more."
+        yield (
+            "What was allocated before, grown or not, is seen at once: slabmon top --view overview "
+            "names the largest caches, slabmon census what is in them and whose it is."
+        )
 
 
 def _conclusion(document: Document) -> Iterable[str]:
@@ -320,12 +392,28 @@ def _details(verdict: Entry) -> Iterable[str]:
         ("caches", [_with_aliases(verdict, cache) for cache in verdict["caches"]]),
         ("sites", verdict["sites"] if verdict["kind"] != "site" else []),
         ("callers", verdict.get("callers", [])),
+        ("processes", verdict.get("processes", [])),
+        ("containers", verdict.get("containers", [])),
+        ("cgroups", verdict.get("cgroups", [])),
+        ("parts", [_part(part) for part in verdict.get("parts", [])]),
     ):
         if value:
             yield printable(f"  {title}: {', '.join(value)}")
+    if verdict.get("stack"):
+        share = verdict.get("stack_share", 0.0)
+        yield printable(f"  stack of {share:.0%}: {' < '.join(verdict['stack'])}")
+    orphans = verdict.get("orphan_bytes")
+    if orphans is not None:
+        yield f"  nothing refers to {human(orphans, BYTES)} of it, by the last census"
     for title, sentences in (
         ("for", verdict["evidence_for"]),
         ("against", verdict["evidence_against"]),
     ):
         for sentence in sentences:
             yield printable(f"  {title + ':':8} {sentence}")
+    if verdict.get("reproduce"):
+        yield printable(f"  look at each allocation: {verdict['reproduce']}")
+
+
+def _part(part: PartEntry) -> str:
+    return f"{part['kind']} {part['suspect']} {human(part['growth_bytes_per_hour'], BYTES)}/h"

@@ -7,14 +7,14 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from slabmon.base.escape import printable
 from slabmon.base.format import bytes_text, duration, human
 from slabmon.base.parse import show_moment
 from slabmon.base.units import BYTES, PERCENT
 from slabmon.export.documents import read_document
-from slabmon.memory.ledger import Ledger, LedgerRow, RowKind
+from slabmon.memory.ledger import Ledger, LedgerRow, PageHolder, RowKind
 
 SCHEMA = 1
 _COLUMNS = ("kind", "name", "bytes", "exactness", "source")
@@ -33,7 +33,7 @@ _LARGEST = 5
 
 def to_json(ledger: Ledger) -> str:
     """Return the ledger as one line of JSON. Fields are those of slabmon.memory.ledger."""
-    document = {"schema": SCHEMA, **dataclasses.asdict(ledger), "pages": []}
+    document = {"schema": SCHEMA, **dataclasses.asdict(ledger)}
     return json.dumps(document, separators=(",", ":"), allow_nan=False)
 
 
@@ -112,15 +112,26 @@ def _details(ledger: Ledger) -> dict[str, list[tuple[str, int]]]:
         orders[block.order] = orders.get(block.order, 0) + block.bytes
     return {
         "MOST VMALLOC BY": [
-            (f"{row.symbol}{f' [{row.module}]' if row.module else ''}", row.bytes)
+            (_place(row.symbol, row.offset, row.module), row.bytes)
             for row in ledger.vmalloc[:_LARGEST]
         ],
         "KERNEL PAGES WITHOUT AN ACCOUNT, BY BLOCK": [
             (f"order {order}", size) for order, size in sorted(orders.items())
         ],
+        "KERNEL PAGES WITHOUT AN ACCOUNT, BY CALLER": _holders(ledger.pages),
+        "PER-CPU MEMORY BY CALLER": _holders(ledger.percpu),
         "PARTS OF THESE ROWS": [(part.title, part.bytes) for part in ledger.within],
         "BEYOND MEMTOTAL": [(part.title, part.bytes) for part in ledger.beyond],
     }
+
+
+def _holders(holders: Sequence[PageHolder]) -> list[tuple[str, int]]:
+    return [(_place(row.symbol, 0, row.module), row.live_bytes) for row in holders[:_LARGEST]]
+
+
+def _place(symbol: str, offset: int, module: str | None) -> str:
+    """Return a function, and a place in it, as the kernel prints them (lib/vsprintf.c: %pS)."""
+    return symbol + f"+{offset:#x}" * bool(offset) + f" [{module}]" * bool(module)
 
 
 def _notes(ledger: Ledger) -> Iterator[str]:

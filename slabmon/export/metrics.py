@@ -15,11 +15,26 @@ from math import nan
 from typing import Any, Generic, TypeVar
 
 from slabmon import __version__
-from slabmon.base.activity import Activity
+from slabmon.analysis.contexts import live_by_context
+from slabmon.analysis.page_holders import percpu_sites, unaccounted_pages
+from slabmon.base.activity import Activity, Stage
+from slabmon.base.workloads import Workload
 from slabmon.census.model import Census
 from slabmon.export import census_rows
-from slabmon.export.leaks import MAX_SUSPECTS, dismissals, exhaustions, suspects
-from slabmon.export.series import BOUNDS, MAX_CALLERS, MAX_INFO, OTHER, Row
+from slabmon.export.census_rows import CGROUP_LABELS, workload_labels
+from slabmon.export.leaks import MAX_SUSPECTS, dismissals, exhaustions, suspect_infos, suspects
+from slabmon.export.series import (
+    BOUNDS,
+    MAX_CALLERS,
+    MAX_CGROUPS,
+    MAX_DMA_DEVICES,
+    MAX_INFO,
+    MAX_LINES,
+    MAX_PAGE_SITES,
+    OTHER,
+    Labels,
+    Row,
+)
 from slabmon.leaks.finding import Assessment, Strength
 from slabmon.memory.ledger import Ledger
 from slabmon.model import Snapshot, State
@@ -40,7 +55,8 @@ class Daemon:
     and `scrape_seconds` describe the last reading (None: there was none), `up` is whether it was
     taken for this scrape. `census_age` is the seconds since the last census (None: there was none).
     `errors` and `refused` count by reason, `folded` and `moved` by kind of label. `history` is
-    whether the last snapshot was recorded (None: no history). `callers` are live bytes by caller.
+    whether the last snapshot was recorded (None: no history). `callers` are live bytes by caller,
+    `cgroups` by cgroup.
     """
 
     figures: DaemonFigures | None = None
@@ -56,6 +72,7 @@ class Daemon:
     moved: Mapping[str, int] = field(default_factory=dict)
     census_age: float | None = None
     callers: Mapping[str, float] = field(default_factory=dict)
+    cgroups: Mapping[Workload, float] = field(default_factory=dict)
 
 
 class Type(StrEnum):
@@ -104,6 +121,23 @@ def _live(attribute: str) -> _OfSnapshot:
     return _awake(lambda s: (((c.name,), getattr(c.live, attribute)) for c in s.caches))
 
 
+def _stages(snapshot: Snapshot) -> Iterable[Row]:
+    tracking = snapshot.tracking
+    awake = tracking.activity == Activity.AWAKE
+    return (((stage,), float(awake and tracking.stage == stage)) for stage in Stage)
+
+
+def _lines(ledger: Ledger, attribute: str) -> Iterable[Row]:
+    """Return the lines of the kernel's source that hold most, and the sum of the others."""
+    sums: dict[Labels, float] = {}
+    for i, tag in enumerate(ledger.allocinfo or ()):
+        labels = (f"{tag.file}:{tag.line}", tag.function, tag.module or "")
+        if i >= MAX_LINES or tag.line == 0:
+            labels = (OTHER, OTHER, OTHER)
+        sums[labels] = sums.get(labels, 0.0) + getattr(tag, attribute)
+    return sums.items()
+
+
 def _awake(rows: _OfSnapshot) -> _OfSnapshot:
     """Return no rows while tracking is asleep: what is live then is not known."""
     return lambda s: rows(s) if s.tracking.activity == Activity.AWAKE else ()
@@ -123,6 +157,16 @@ def _sites(get: Callable[..., float]) -> _OfSnapshot:
     return lambda s: (((site.label, site.module or ""), get(site)) for site in s.sites)
 
 
+def _page_sites(snapshot: Snapshot) -> Iterable[Row]:
+    for rows in (unaccounted_pages(snapshot), percpu_sites(snapshot)):
+        sums: dict[tuple[str, ...], int] = {}
+        for i, row in enumerate(rows):
+            place = (row.label, row.module or "", row.by)
+            labels = (row.kind.value, *(place if i < MAX_PAGE_SITES else (OTHER,) * 3))
+            sums[labels] = sums.get(labels, 0) + row.live.bytes
+        yield from sums.items()
+
+
 def _devices(get: Callable[..., float | None]) -> _OfSnapshot:
     def rows(snapshot: Snapshot) -> Iterable[Row]:
         for device in snapshot.devices:
@@ -131,6 +175,17 @@ def _devices(get: Callable[..., float | None]) -> _OfSnapshot:
                 yield (device.bus, device.name, device.driver or ""), value
 
     return rows
+
+
+def _dma(snapshot: Snapshot) -> Iterable[Row]:
+    """Return the devices with most DMA memory, and the sum of the others."""
+    devices = [d for d in snapshot.devices if d.dma_bytes is not None and d.dma_allocs]
+    devices.sort(key=lambda d: -(d.dma_bytes or 0))
+    sums: dict[Labels, float] = {}
+    for i, d in enumerate(devices):
+        labels = (d.bus, d.name, d.driver or "") if i < MAX_DMA_DEVICES else (OTHER,) * 3
+        sums[labels] = sums.get(labels, 0.0) + (d.dma_bytes or 0)
+    return sums.items()
 
 
 def _counter(
@@ -202,6 +257,14 @@ def _callers(daemon: Daemon) -> Iterable[Row]:
         yield (OTHER, OTHER), sum(size for _, size in rows[MAX_CALLERS:])
 
 
+def _cgroups(daemon: Daemon) -> Iterable[Row]:
+    rows = sorted(daemon.cgroups.items(), key=lambda row: (-row[1], row[0]))
+    for workload, size in rows[:MAX_CGROUPS]:
+        yield workload_labels(workload), size
+    if rows[MAX_CGROUPS:]:
+        yield (OTHER,) * len(CGROUP_LABELS), sum(size for _, size in rows[MAX_CGROUPS:])
+
+
 def _requested(snapshot: Snapshot) -> float:
     """Bytes requested from kmalloc; NaN in recordings from before they were counted."""
     return sum(
@@ -244,6 +307,14 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
         "it is not awake, counters stand still and there are no live figures.",
         ("state",),
         lambda s: (((state,), float(s.tracking.activity == state)) for state in Activity),
+    ),
+    _gauge(
+        "tracking_stage",
+        "1 for how closely objects are tracked while tracking is awake: light, one sample a GiB; "
+        "sampled; or exact, a sample and each object of what is suspected. 0 for all while it is "
+        "not awake.",
+        ("stage",),
+        _stages,
     ),
     _counter(
         "tracking_wakes",
@@ -412,6 +483,14 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
         unit="bytes",
     ),
     _gauge(
+        "context_live_bytes",
+        "Bytes allocated and not freed, estimated, by what allocated them: a task, a softirq, an "
+        "interrupt (irq) or nmi; unknown where the kernel cannot tell.",
+        ("context",),
+        _awake(lambda s: (((name,), live.bytes) for name, live in live_by_context(s).items())),
+        unit="bytes",
+    ),
+    _gauge(
         "device_managed_resources",
         "Managed resources (devres) held by the device.",
         _DEVICE,
@@ -432,6 +511,14 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
         _DEVICE,
         _devices(lambda d: d.slab_bytes),
         bound="device",
+        unit="bytes",
+    ),
+    _gauge(
+        "device_dma_bytes",
+        "Bytes that its driver allocated for DMA since tracking began and has not freed. The "
+        f"{MAX_DMA_DEVICES} devices with most; those that allocated none have no series.",
+        _DEVICE,
+        _dma,
         unit="bytes",
     ),
     _counter(
@@ -516,6 +603,15 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
         "Page allocator frees by order, where enabled.",
         ("order",),
         lambda s: (((str(row.order),), row.frees) for row in s.pages if row.gfp_class is None),
+    ),
+    _gauge(
+        "page_site_live_bytes",
+        "Kernel pages that no row of slabmon_memory_bytes names but kernel_pages, and per-CPU "
+        "memory, by call site, of what was allocated since they are watched. The "
+        f"{MAX_PAGE_SITES} largest of each kind; pages, by samples, only while they are watched.",
+        ("kind", "site", "module", "by"),
+        _page_sites,
+        unit="bytes",
     ),
     _counter(
         "lost_events",
@@ -663,6 +759,15 @@ DAEMON: tuple[Metric[Daemon], ...] = (
         unit="bytes",
     ),
     _gauge(
+        "cgroup_live_bytes",
+        "Bytes allocated by tasks of this cgroup since tracking began and not freed; estimated. "
+        "With the systemd unit, container, pod and namespace that run there, where that is known. "
+        f"The {MAX_CGROUPS} largest, at most 15 seconds old.",
+        CGROUP_LABELS,
+        _cgroups,
+        unit="bytes",
+    ),
+    _gauge(
         "census_age_seconds",
         "Age of the last census.",
         (),
@@ -682,6 +787,32 @@ DAEMON: tuple[Metric[Daemon], ...] = (
         "census.cpu_seconds and census.memory_mib allow, timeout, unsupported, other.",
         ("reason",),
         _by_part(lambda f: {str(reason): n for reason, n in f.census.failures.items()}),
+    ),
+    _counter(
+        "escalations",
+        "Closer looks at suspected leaks that lacked stacks or certainty: exact tracking of a "
+        "cache or call site for a limited time, or a census that looks for orphans.",
+        ("kind",),
+        _by_part(lambda f: dict(f.escalation.number)),
+    ),
+    _counter(
+        "escalation_failures",
+        "Closer looks that failed.",
+        (),
+        _figure(lambda f: f.escalation.failures),
+    ),
+    _counter(
+        "escalation_cpu_seconds",
+        "CPU time of exact tracking in closer looks, with that of its BPF programs.",
+        (),
+        _figure(lambda f: f.escalation.cpu_seconds),
+        unit="seconds",
+    ),
+    _gauge(
+        "escalation_running",
+        "1 while a suspect is tracked exactly.",
+        (),
+        _figure(lambda f: f.escalation.running),
     ),
     _gauge(
         "history_up",
@@ -737,7 +868,7 @@ CENSUS: tuple[Metric[Census], ...] = (
     _gauge(
         "census_cgroup_bytes",
         "Bytes of objects that are charged to a memory cgroup; state is dying for removed cgroups.",
-        ("cgroup", "state"),
+        (*CGROUP_LABELS, "state"),
         lambda c: ((labels, row.bytes) for labels, row in census_rows.by_cgroup(c).items()),
         unit="bytes",
     ),
@@ -790,6 +921,20 @@ MEMORY: tuple[Metric[Ledger], ...] = (
         lambda ledger: [((), ledger.uncounted_bytes)],
         unit="bytes",
     ),
+    _gauge(
+        "allocinfo_bytes",
+        "Bytes allocated since boot and not freed by each line of the kernel's source, where the "
+        f"kernel profiles them (/proc/allocinfo). The {MAX_LINES} that hold most, and other.",
+        ("line", "function", "module"),
+        lambda ledger: _lines(ledger, "bytes"),
+        unit="bytes",
+    ),
+    _gauge(
+        "allocinfo_allocations",
+        "The same as a number of allocations.",
+        ("line", "function", "module"),
+        lambda ledger: _lines(ledger, "calls"),
+    ),
 )
 
 
@@ -800,6 +945,13 @@ VERDICTS: tuple[Metric[Assessment], ...] = (
         f"{MAX_SUSPECTS} fastest.",
         ("kind", "suspect", "module"),
         lambda a: suspects(a, OTHER),
+    ),
+    _gauge(
+        "leak_suspect_info",
+        "Who is behind the same suspects: the process and the cgroup, or container, that allocated "
+        "most of what survives, and the function that asked for it; empty: not known.",
+        ("kind", "suspect", "module", "process", "cgroup", "caller"),
+        suspect_infos,
     ),
     _gauge(
         "leak_suspects",

@@ -30,8 +30,14 @@ MAX_SERIES = 5000
 # Rows of a census by owner and of orphans, in two families each, and by memory cgroup, besides
 # OTHER.
 MAX_CENSUS_OWNERS, MAX_CENSUS_CGROUPS, MAX_CENSUS_ORPHANS = 40, 20, 20
-# Callers, besides OTHER.
-MAX_CALLERS = 30
+# Callers, and cgroups that hold live memory, besides OTHER.
+MAX_CALLERS, MAX_CGROUPS = 30, 30
+# Call sites of pages, and as many of per-CPU memory, besides OTHER.
+MAX_PAGE_SITES = 15
+# Devices that allocated DMA memory, besides OTHER.
+MAX_DMA_DEVICES = 15
+# Lines of the kernel's source, in two families, besides OTHER.
+MAX_LINES = 10
 # Caches with other names, or of a family.
 MAX_INFO = 100
 # Series reserved for families without a bound: losses, features, programs, page orders, ...; for

@@ -10,7 +10,9 @@ import json
 from typing import Any
 
 from slabmon.analysis.callers import main_callers
+from slabmon.analysis.contexts import live_by_context, main_contexts
 from slabmon.analysis.grouping import group_live
+from slabmon.analysis.served import Served, main_devices
 from slabmon.base.units import Value
 from slabmon.model import Live, Snapshot
 from slabmon.views.cells import texts
@@ -46,13 +48,23 @@ def _row(row: Any) -> dict[str, Any]:
     return fields
 
 
+def _served(served: Served | None) -> dict[str, Any] | None:
+    return None if served is None else _row(served.device) | {"share": round(served.share, 3)}
+
+
 def _sites(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Return call sites with their main callers, which are null where no stacks were read."""
+    """Return call sites with their main contexts and devices, and their main callers, which are
+    null where no stacks were read."""
     rows = [_row(row) | {"traced": row.traced_label} for row in snapshot.sites]
+    contexts = main_contexts(snapshot, snapshot.tracked.site, len(rows))
+    devices = main_devices(snapshot, snapshot.tracked.site, len(rows))
     callers: list[str | None] = [None] * len(rows)
     if snapshot.tracked.stacks:
         callers = main_callers(snapshot, snapshot.tracked.site, len(rows))
-    return [row | {"caller": caller} for row, caller in zip(rows, callers, strict=True)]
+    return [
+        row | {"caller": caller, "context": context, "device": _served(device)}
+        for row, caller, context, device in zip(rows, callers, contexts, devices, strict=True)
+    ]
 
 
 def to_dict(snapshot: Snapshot, by: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -73,9 +85,14 @@ def to_dict(snapshot: Snapshot, by: tuple[str, ...] = ()) -> dict[str, Any]:
         "devices": [_row(row) for row in snapshot.devices],
         "gfp": gfp,
         "modifiers": modifiers,
+        "contexts": [
+            {"context": context} | _live(live)
+            for context, live in live_by_context(snapshot).items()
+        ],
         "sizes": [_row(row) for row in snapshot.sizes],
         "nodes": [_row(row) for row in snapshot.nodes],
         "pages": [_row(row) for row in snapshot.pages],
+        "page_sites": [_row(row) for row in snapshot.page_sites],
         "programs": [_row(row) for row in snapshot.programs],
         "losses": dict(snapshot.losses),
         "features": {name: _row(state) for name, state in snapshot.features.items()},

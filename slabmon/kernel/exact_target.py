@@ -13,6 +13,7 @@ from slabmon.base.names import cache_family, kernel_name, near_names, with_near_
 from slabmon.kernel.bpf.header import CONSTANTS
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.probe.cgroups import Cgroups
+from slabmon.kernel.probe.facts import HIDDEN_SYMBOLS
 from slabmon.kernel.probe.slabinfo import SlabDirectory
 from slabmon.kernel.symbols.kallsyms import Symbols
 from slabmon.model import LARGE_CACHE
@@ -130,9 +131,15 @@ def _check_process(pid: int, proc: Path) -> None:
 def filtered_text(exact: Filter | None, symbols: Symbols) -> Text:
     """Return the kernel text of a filter's site or module; () without either.
 
-    Raises UsageError if the kernel has no such function, and ModuleNotLoadedError if the module is
-    not loaded.
+    Raises UsageError if the kernel has no such function or hides addresses, and
+    ModuleNotLoadedError if the module is not loaded.
     """
+    if exact and (exact.module or exact.site) and not symbols.readable:
+        wanted = f"module={exact.module}" if exact.module else f"site={exact.site}"
+        raise UsageError(
+            f"{wanted}: expected the address of its code, but {HIDDEN_SYMBOLS}, or filter by "
+            "cache, size, process or cgroup"
+        )
     if exact and exact.module:
         loaded = symbols.module_ranges(_plain(exact.module))
         if not loaded:
@@ -140,11 +147,6 @@ def filtered_text(exact: Filter | None, symbols: Symbols) -> Text:
         return loaded[:2]
     if not exact or not exact.site:
         return ()
-    if not symbols.readable:
-        raise UsageError(
-            f"site={exact.site}: /proc/kallsyms hides the addresses of functions; set "
-            "kernel.kptr_restrict to 0 or 1"
-        )
     name, plus, offset = exact.site.partition("+")
     ranges = symbols.function_ranges(name)
     if not ranges:

@@ -49,6 +49,8 @@ class ProgramSpec:
 
 
 WALK, SEED = "walk_devices", "on_net_dev_queue"
+# Calls the probe function of a driver for a device (drivers/base/dd.c).
+PROBE_FUNCTION = "really_probe"
 READ_WORD, FILL_POOL, LOCATE_VMEMMAP = "read_word", "fill_pool", "locate_vmemmap"
 
 PROGRAMS = (
@@ -125,6 +127,15 @@ PROGRAMS = (
         lanes="rcu_free",
     ),
     ProgramSpec(
+        name="on_driver_probe", feature="driver_probes", functions=(PROBE_FUNCTION,), kind="fentry"
+    ),
+    ProgramSpec(
+        name="on_driver_probe_end",
+        feature="driver_probes",
+        functions=(PROBE_FUNCTION,),
+        kind="fexit",
+    ),
+    ProgramSpec(
         name="on_mm_page_alloc",
         feature="pages",
         event="mm_page_alloc",
@@ -140,7 +151,21 @@ PROGRAMS = (
         lanes="page_free",
         pages=True,
     ),
+    # Of neither direction: they are rare, and counted while tracking sleeps too.
+    ProgramSpec(name="on_percpu_alloc_percpu", feature="percpu", event="percpu_alloc_percpu"),
+    ProgramSpec(
+        name="on_percpu_alloc_percpu_fail", feature="percpu", event="percpu_alloc_percpu_fail"
+    ),
+    ProgramSpec(name="on_percpu_free_percpu", feature="percpu", event="percpu_free_percpu"),
     ProgramSpec(name="on_devres_log", feature="devres_log", event="devres_log"),
+    # Of neither direction, as those of per-CPU memory.
+    ProgramSpec(name="on_dma_alloc", feature="dma", event="dma_alloc"),
+    ProgramSpec(name="on_dma_free", feature="dma", event="dma_free"),
+    ProgramSpec(name="on_dma_alloc_pages", feature="dma_pages", event="dma_alloc_pages"),
+    ProgramSpec(name="on_dma_free_pages", feature="dma_pages", event="dma_free_pages"),
+    ProgramSpec(name="on_dma_alloc_sgt", feature="dma_pages", event="dma_alloc_sgt"),
+    ProgramSpec(name="on_dma_alloc_sgt_err", feature="dma_pages", event="dma_alloc_sgt_err"),
+    ProgramSpec(name="on_dma_free_sgt", feature="dma_pages", event="dma_free_sgt"),
     ProgramSpec(name="on_process_fork", feature="process_tree", event="sched_process_fork"),
     ProgramSpec(name="on_module_load", feature="modules", event="module_load"),
     ProgramSpec(name="on_module_free", feature="modules", event="module_free"),
@@ -153,7 +178,7 @@ PROGRAMS = (
 )
 BY_NAME = {spec.name: spec for spec in PROGRAMS}
 EVENTS = tuple(spec.event for spec in PROGRAMS if spec.event)
-FUNCTIONS = tuple(name for spec in PROGRAMS for name in spec.functions)
+FUNCTIONS = tuple(dict.fromkeys(name for spec in PROGRAMS for name in spec.functions))
 
 
 def _events(*, pages: bool) -> frozenset[str]:

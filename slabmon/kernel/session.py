@@ -35,8 +35,8 @@ def open_tracker(settings: Settings, checkpoint: Checkpoint | None = None) -> It
         from slabmon.kernel.symbols.kallsyms import Symbols
         from slabmon.kernel.tracker import Tracker
 
-        cgroups = Cgroups()
         facts = probe()
+        cgroups = Cgroups(v1=facts.cgroup_v1)
         target = find_target(settings.exact, cgroups)
         plan = make_plan(facts, settings, target)
         adopted = checkpoint.adopt(facts, plan) if checkpoint else None

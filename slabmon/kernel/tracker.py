@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from slabmon.analysis.contexts import with_inferred
 from slabmon.analysis.sampling import Grouped
-from slabmon.base.activity import Activity
+from slabmon.base.activity import Activity, Stage
 from slabmon.base.arrays import I32, Bool, Records, distinct
 from slabmon.base.clock import suspended
 from slabmon.base.errors import SlabmonError, UsageError
@@ -26,7 +27,7 @@ from slabmon.kernel.bpf.layout import ALLOC_SLOT, CONSTANTS, DEVRES_EVENT, MODUL
 from slabmon.kernel.bpf.ringbuf import RingBuffer
 from slabmon.kernel.census.freed import find_freed
 from slabmon.kernel.devres.ledger import Ledger, LedgerState
-from slabmon.kernel.devres.walker import Walker
+from slabmon.kernel.devres.walker import DeviceIdentity, Walker
 from slabmon.kernel.exact_target import (
     EVERYTHING,
     ModuleNotLoadedError,
@@ -35,15 +36,18 @@ from slabmon.kernel.exact_target import (
     check_module,
     filtered_text,
 )
-from slabmon.kernel.loading.loader import Programs
+from slabmon.kernel.loading.loader import STACK_COPY_RING, Programs
 from slabmon.kernel.memory.reading import MemoryReader, stack_bytes
 from slabmon.kernel.planning.bulk_hooks import refused
+from slabmon.kernel.planning.driver_probes import probes_refused
 from slabmon.kernel.planning.plan import Plan
 from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.cgroups import Cgroups
 from slabmon.kernel.probe.components import Components
-from slabmon.kernel.probe.facts import Facts, node_of_cpu
+from slabmon.kernel.probe.container_names import ContainerNames
+from slabmon.kernel.probe.facts import HIDDEN_SYMBOLS, Facts, node_of_cpu
 from slabmon.kernel.probe.gfp import STABLE_BITS, classifier, modifier_masks, modifiers_of
+from slabmon.kernel.probe.processes import MAX_PROCESSES, Processes
 from slabmon.kernel.probe.slabinfo import SlabDirectory
 from slabmon.kernel.programs import (
     ALLOCATION_EVENTS,
@@ -52,6 +56,11 @@ from slabmon.kernel.programs import (
     Direction,
     attachments,
 )
+from slabmon.kernel.served.containers import Containers
+from slabmon.kernel.served.devices import served_devices
+from slabmon.kernel.served.dma import DmaTable
+from slabmon.kernel.served.probes import ProbeTable
+from slabmon.kernel.served.stack_devices import StackDevices
 from slabmon.kernel.session_state import Checkpoint, Pauses, SessionState
 from slabmon.kernel.settings import When
 from slabmon.kernel.symbols.kallsyms import UNKNOWN, Location, Symbols
@@ -59,10 +68,13 @@ from slabmon.kernel.tables import assemble
 from slabmon.kernel.tables.assemble import Function, SlotColumns
 from slabmon.kernel.tables.caches import CacheDirectory
 from slabmon.kernel.tables.lanes import Allocations, Frees, Reader, as_words
+from slabmon.kernel.tables.paths import INTERVAL_SHARE, PathTable, write_chances
 from slabmon.kernel.tables.stack_table import StackTable
 from slabmon.kernel.tables.stacks import StackNames
 from slabmon.model import (
+    CONTEXTS,
     Cache,
+    Context,
     Device,
     FeatureState,
     Mode,
@@ -80,6 +92,7 @@ from slabmon.model import (
 # Between walks over all devices at the latest: no event reports that one is renamed or bound to
 # another driver. The daemon walks more often, outside of snapshots.
 DEVICE_WALK_SECONDS = 900.0
+JUDGE_SECONDS = 10.0  # between walks that only decide which devices stacks lead to
 _DEVRES, _MODULE_LOAD = CONSTANTS["EVENT_DEVRES"], CONSTANTS["EVENT_MODULE_LOAD"]
 _COUNTERS = attachments(Direction.ALLOC) | attachments(Direction.FREE)
 _SHED = FeatureState(State.DEGRADED, "not done for now: slabmon exceeded its budget of CPU time")
@@ -97,6 +110,7 @@ class _Tables:
 
     seconds: float  # since tracking began
     samples: Records  # (tracked objects,) of SAMPLE
+    probed: dict[int, DeviceIdentity]  # by number of the driver's probe
     stacked: Stacked | None  # None without details
     unobserved: dict[int, int]  # frees, by cache key
     frees: Frees
@@ -137,17 +151,35 @@ class Tracker:
         self.since, self._started = time.time(), time.monotonic()
         self._suspended_before = suspended()
         self._cgroups = cgroups
+        self._container_names = ContainerNames()
+        self._processes = Processes()
         self._gfp_bits = {**STABLE_BITS, **facts.gfp_bits}
         self._classify = classifier(facts.gfp_bits)
         self._modifiers = modifier_masks(facts.gfp_bits)
         self._directory = CacheDirectory(facts.slab_flags)
         self._slab_directory = SlabDirectory()
-        self._memory = MemoryReader(stack_bytes("OFF_TASK_STACK_AREA" in facts.offsets))
+        self.memory = MemoryReader(stack_bytes("OFF_TASK_STACK_AREA" in facts.offsets))
         self._locations: dict[tuple[int, int], Location] = {}
         self._functions: dict[Location, Function] = {}
         self._components = Components.of_host()
         self._stack_table = StackTable(programs, plan, self.reader.clear_stacks)
         self._stack_names = StackNames(self._stack_table.frames, self._location)
+        self._stack_devices = StackDevices(self._modules_on)
+        self._stack_copies = (
+            RingBuffer(
+                programs.maps[STACK_COPY_RING],
+                plan.defines["NR_STACK_COPY_PAGES"] * facts.page_bytes,
+            )
+            if plan.defines["HAVE_STACK_COPIES"]
+            else None
+        )
+        self._judged = -math.inf  # CLOCK_MONOTONIC of the last walk that stacks were judged by
+        self._probes = ProbeTable(programs, plan, self.reader.control)
+        self._dma = DmaTable(programs, plan)
+        self._paths = PathTable(programs, plan, self._location, self._functions)
+        # Whether page events are counted while tracking is awake, and always then.
+        self._pages_always = plan.settings.pages or plan.settings.when == When.ALWAYS
+        self._pages_watched = self._pages_always or programs.attached_events >= PAGE_EVENTS
         self._ring = RingBuffer(
             programs.maps["events"],
             plan.defines["NR_EVENT_PAGES"] * facts.page_bytes,
@@ -158,9 +190,13 @@ class Tracker:
         self._unsaved = True
         self._bulk_unseen = True
         self.pauses = Pauses()
+        self.stage = Stage.EXACT if plan.settings.exact else Stage.SAMPLED
+        self._sample_bytes = plan.settings.sample_bytes
         if facts.kfunc_get_cache is not None and not symbols.large_entries():
             self.features["large_once"] = FeatureState(
-                State.DEGRADED, "allocator symbols not found: some large kmallocs count twice"
+                State.DEGRADED,
+                "allocator symbols not found: some large kmallocs count twice"
+                + ("" if facts.kallsyms else f" ({HIDDEN_SYMBOLS})"),
             )
 
     @classmethod
@@ -179,6 +215,7 @@ class Tracker:
         is what the filter of the settings selects."""
         tracker = cls(facts, plan, programs, symbols, cgroups, checkpoint=checkpoint)
         tracker.reader.prepare(symbols, random.Random(), tracker._first_text(), target.caches)
+        tracker.set_sample_interval(plan.settings.sample_bytes)
         # Allocations last: those of the walk over all devices are slabmon's own.
         tracker._attach_observers(saved=None)
         exact = plan.settings.exact
@@ -228,6 +265,7 @@ class Tracker:
         )
         tracker._directory.restore(saved.caches, *tracker.reader.caches())
         tracker._events_lost = -1  # unknown: module symbols are read again
+        tracker._stack_table.copy_again()
         tracker._attach_observers(saved=saved.ledger)
         tracker.pauses = saved.pauses
         if tracker.awake:
@@ -257,14 +295,36 @@ class Tracker:
     def _attach_counters(self) -> None:
         """Attach what counts allocation events and is not attached."""
         plan, programs = self.plan, self.programs
-        self.features |= refused(self.features, programs.attach_hooks(plan))
+        failed = programs.attach_hooks(plan)
+        self.features |= refused(self.features, failed) | probes_refused(failed)
         self._bulk_unseen = any(
             self.features[name].state != State.ON for name in ("bulk_free", "rcu_free")
         )
         missing = plan.attach.keys() - programs.attached_events
-        if "pages" not in self.shed:
-            self._attach_optional(missing & PAGE_EVENTS)
+        if self._pages_watched and "pages" not in self.shed:
+            self._attach_pages()
         programs.attach(plan, missing & ALLOCATION_EVENTS, required=True)
+
+    def _attach_pages(self) -> None:
+        """Attach to the events of pages that are not attached. Earlier pages are not tracked any
+        more: their frees were missed."""
+        missing = (self.plan.attach.keys() & PAGE_EVENTS) - self.programs.attached_events
+        if missing:
+            self.programs.detach(PAGE_EVENTS)
+            self._paths.forget_pages()
+            self.features["pages"] = FeatureState(State.ON)
+            self._attach_optional(self.plan.attach.keys() & PAGE_EVENTS)
+
+    def watch_pages(self, watched: bool) -> None:
+        """Count page events too until tracking sleeps, or stop that unless settings ask for it. It
+        has no effect while tracking is asleep, or if the plan does not have them."""
+        self._pages_watched = watched or self._pages_always
+        if self._pages_watched and self.awake and "pages" not in self.shed:
+            self._attach_pages()
+        elif not self._pages_watched:
+            self.programs.detach(PAGE_EVENTS)
+            self.features["pages"] = self.plan.features["pages"]
+        self._follow_attachments()
 
     def _attach_optional(self, events: Set[str]) -> None:
         """Attach to these events of the plan. Features whose events the kernel refuses are off."""
@@ -288,6 +348,8 @@ class Tracker:
         for direction in (Direction.ALLOC, Direction.FREE):
             self.programs.detach(attachments(direction))
             self._follow_attachments()
+        self._pages_watched = self._pages_always
+        self.features["pages"] = self.plan.features["pages"]
         self._pause()
 
     def _pause(self) -> None:
@@ -361,7 +423,20 @@ class Tracker:
 
         Each record keeps the interval it was taken with, so estimates stay unbiased.
         """
-        self.reader.control["sample_interval"] = min(sample_bytes, _LONGEST_INTERVAL)
+        self._sample_bytes = min(sample_bytes, _LONGEST_INTERVAL)
+        light = self.stage == Stage.LIGHT
+        self.reader.control["sample_interval"] = _LONGEST_INTERVAL if light else self._sample_bytes
+        write_chances(self.reader.control, self.facts.page_bytes, self._page_interval)
+
+    @property
+    def _page_interval(self) -> int:
+        """The mean number of bytes between samples of pages; 0: all are tracked."""
+        return 0 if self.plan.settings.exact else self._sample_bytes * INTERVAL_SHARE
+
+    def set_stage(self, stage: Stage) -> None:
+        """Track objects as closely as a stage says: light takes a sample every GiB."""
+        self.stage = stage
+        self.set_sample_interval(self._sample_bytes)
 
     def shed_load(self, collectors: Set[str]) -> None:
         """Disable exactly these collectors, of "pages" and "slabinfo", and enable the others.
@@ -373,12 +448,11 @@ class Tracker:
             planned = self.plan.features[name]
             shed = name in collectors and planned.state == State.ON
             self.features[name] = _SHED if shed else planned
-        if "pages" in changed and self.plan.settings.pages and self.awake:
+        if "pages" in changed and self._pages_watched and self.awake:
             if "pages" in collectors:
                 self.programs.detach(PAGE_EVENTS)
             else:
-                missing = PAGE_EVENTS & self.plan.attach.keys()
-                self._attach_optional(missing - self.programs.attached_events)
+                self._attach_pages()
             self._follow_attachments()
 
     @property
@@ -408,13 +482,23 @@ class Tracker:
             if self.ledger is not None:
                 self.ledger.mark_stale()
         if modules_changed:
-            self.symbols.refresh(self._module_generation)
+            self._refresh_symbols()
             self._follow_filter()
         if count or modules_changed:
             self._unsaved = True
             self._save()
         self._ring.release()
         return count
+
+    def _refresh_symbols(self) -> None:
+        """Read module symbols again, unless the kernel hides them by now."""
+        self.symbols.refresh(self._module_generation)
+        self.features["symbols"] = self.plan.features["symbols"]
+        if self.symbols.hidden and self.symbols.readable:
+            self.features["symbols"] = FeatureState(
+                State.DEGRADED,
+                f"functions of modules loaded since have no names: {HIDDEN_SYMBOLS}",
+            )
 
     def _first_text(self) -> Text:
         """Return the text of the filter when tracking begins: a module may be loaded later."""
@@ -457,9 +541,10 @@ class Tracker:
         if self.plan.defines["HAVE_MODULES"] or not (self.facts.modules and self.facts.kallsyms):
             return
         if self.symbols.modules_changed():
-            self.symbols.refresh(self._module_generation)
+            self._refresh_symbols()
             self._follow_filter()
             self._stack_names.clear()
+            self._paths.clear()
             self._locations = {
                 key: location
                 for key, location in self._locations.items()
@@ -478,12 +563,45 @@ class Tracker:
             self.symbols.module_freed(name, generation)
 
     def reconcile_devices(self) -> None:
-        """Walk all devices again and compare with the ledger."""
+        """Walk all devices again and compare with the ledger. Judge stacks by what they lead to."""
         self.drain()
+        self._take_stack_copies()
         if self.ledger is not None:
+            before = self.ledger.placed()
             self.ledger.reconcile(self.drain)
+            self._follow_walks(self.ledger.problem)
             self._unsaved = True
+            placed = self.ledger.placed()
+            if placed is not before:
+                containers = Containers(placed, self.facts.sizes, self.facts.offsets)
+                self._stack_table.copy_again(self._stack_devices.walked(containers))
         self._walked = time.monotonic()
+
+    def _follow_walks(self, problem: str) -> None:
+        """Say why devices could not be walked, until they can."""
+        feature = self.plan.features["device_inventory"]
+        if problem:
+            feature = FeatureState(State.DEGRADED, f"devices could not be walked: {problem}")
+        self.features["device_inventory"] = feature
+
+    def _take_stack_copies(self) -> None:
+        """Look at the stacks that were copied until now."""
+        if self._stack_copies is not None:
+            self._stack_devices.add(self._stack_copies)
+            self._stack_copies.release()
+
+    def _follow_stacks(self) -> None:
+        """Learn of the devices that stacks lead to: at once, and again from time to time."""
+        self._take_stack_copies()
+        if self._stack_devices.undecided and time.monotonic() - self._judged > JUDGE_SECONDS:
+            self.reconcile_devices()
+            self._judged = time.monotonic()
+
+    def _modules_on(self, stack: int) -> set[str]:
+        """Return the modules of the functions on a stack."""
+        generation = self._module_generation
+        frames = (self._location(at, generation) for at in self._stack_table.frames(stack))
+        return {frame.module for frame in frames if frame.module}
 
     def _location(self, address: int, generation: int) -> Location:
         key = (address, generation)
@@ -508,6 +626,7 @@ class Tracker:
         self._follow_modules()
         self._check_cgroup()
         tables = self._read(details)
+        self._follow_stacks()
         self._update_caches()
         used = tables.slots["site"] != 0
         slots = as_words(tables.slots)[used].view(ALLOC_SLOT).ravel()
@@ -529,6 +648,7 @@ class Tracker:
                 asleep=self._asleep(tables.seconds),
                 wakes=self.pauses.wakes,
                 reason=self.pauses.reason,
+                stage=self.stage,
             ),
             caches=caches,
             sites=sites,
@@ -537,13 +657,21 @@ class Tracker:
             sizes=assemble.size_rows(rows),
             nodes=self._nodes(),
             pages=assemble.page_rows(self.reader.pages(), self._classify),
+            page_sites=self._paths.rows(
+                self._page_interval,
+                settings.exact,
+                pages=self.programs.attached_events >= PAGE_EVENTS,
+            ),
             programs=self._costs(),
             losses=dict(self._losses()),
             features=dict(self.features),
             tracked=tracked,
             stacked=tables.stacked or Stacked(),
-            memory=self._memory.read(),
+            memory=self.memory.read(),
             modifiers=assemble.modifier_rows(rows, self._modifiers),
+            workloads=self._container_names.names(tracked.cgroups.values()),
+            processes=self._processes.read(_holders(tracked)) if details else None,
+            oom_kills=self._cgroups.oom_kills(tracked.cgroups.values()) if details else {},
         )
 
     def forget_freed(self, cpu_seconds: float) -> int:
@@ -573,14 +701,19 @@ class Tracker:
     def _read(self, details: bool) -> _Tables:
         reader = self.reader
         seconds = time.monotonic() - self._started
+        ended = self._probes.ended()
         samples = reader.samples() if self.awake else np.zeros(0, SAMPLE)
+        probed = self._probes.devices(samples["probe"], ended)
         if details:  # by age: recordings then compress well against the snapshot before
             samples = samples[np.argsort(samples["time_ns"], kind="stable")]
         collisions = reader.losses()["stack_collision"]
-        self._stack_names.forget(self._stack_table.evict(samples, collisions))
+        evicted = self._stack_table.evict(samples, collisions)
+        self._stack_names.forget(evicted)
+        self._stack_devices.forget(evicted)
         return _Tables(
             seconds=seconds,
             samples=samples,
+            probed=probed,
             stacked=self._stack_table.read() if details else None,
             unobserved=reader.unobserved_frees(),
             frees=reader.frees(),
@@ -640,12 +773,18 @@ class Tracker:
         samples, stacked = tables.samples, tables.stacked
         row = (np.cumsum(used) - 1)[samples["slot"]]
         names, name_of = assemble.distinct_labels([cache.name for cache in rows.caches])
-        stacks: I32 = np.zeros(0, np.int32)
+        contexts = samples["context"].astype(np.uint8)
+        stacks: I32 = samples["stack"][contexts == CONTEXTS.index(Context.UNKNOWN)]
         cgroups: list[int] = []
         if stacked is not None:
-            stacks = distinct(np.concatenate([samples["stack"], stacked.stack]))
+            stacks = np.concatenate([samples["stack"], stacked.stack])
             cgroups = distinct(samples["cgroup"]).tolist()
+        frames = self._stack_names.names(distinct(stacks).tolist(), self._module_generation)
         flags = distinct(rows.flags).tolist()
+        contexts = with_inferred(contexts, samples["stack"], frames)
+        device, devices = served_devices(
+            samples, contexts, tables.probed, self._stack_devices.devices()
+        )
         tracked = Tracked(
             cache=name_of[rows.cache_of][row],
             site=rows.location_of[row],
@@ -659,10 +798,13 @@ class Tracker:
             cgroup=samples["cgroup"],
             comm=samples["comm"],
             stack=samples["stack"],
-            stacks=self._stack_names.names(stacks.tolist(), self._module_generation),
+            stacks=frames if stacked is not None else {},
             cgroups=self._cgroups.names(cgroups),
             gfp_class={value: self._classify(value) for value in flags},
             gfp_modifiers={value: modifiers_of(value, self._modifiers) for value in flags},
+            context=contexts,
+            device=device,
+            devices=devices,
         )
         return tracked, names
 
@@ -678,11 +820,12 @@ class Tracker:
 
     def _devices(self) -> tuple[Device, ...]:
         if self.ledger is None:
-            return ()
+            return self._dma.added_to(())
         if time.monotonic() - self._walked > DEVICE_WALK_SECONDS:
             self.reconcile_devices()
         self.ledger.refresh(self.drain)
-        return self.ledger.devices(lambda key: self._directory.get(key).name)
+        self._follow_walks(self.ledger.problem)
+        return self._dma.added_to(self.ledger.devices(lambda key: self._directory.get(key).name))
 
     def _slabinfo(self) -> dict[str, Slabinfo]:
         if self.plan.features["slabinfo"].state == State.OFF or "slabinfo" in self.shed:
@@ -726,4 +869,15 @@ class Tracker:
     def close(self) -> None:
         """Detach and unload everything."""
         self._ring.close()
+        if self._stack_copies is not None:
+            self._stack_copies.close()
         self.programs.close()
+
+
+def _holders(tracked: Tracked) -> list[int]:
+    """Return the processes that allocated most of what is tracked."""
+    holders = distinct(tracked.tgid)
+    represented = np.maximum(tracked.bytes, tracked.interval)
+    size = np.bincount(np.searchsorted(holders, tracked.tgid), represented, len(holders))
+    largest: list[int] = holders[np.argsort(-size, kind="stable")[:MAX_PROCESSES]].tolist()
+    return largest

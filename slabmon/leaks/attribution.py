@@ -6,15 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from slabmon.analysis.callers import largest_callers
 from slabmon.analysis.sampling import probability
-from slabmon.base.arrays import F64, Bool, Bytes
-from slabmon.base.escape import escape
-from slabmon.leaks.finding import Dismissal, Finding, Kind
+from slabmon.base.arrays import Bool
+from slabmon.leaks.finding import NOBODY, Dismissal, Finding, Holders, Kind
+from slabmon.leaks.holders import Held, find_holders, held_by_running, share_by_cgroup
 from slabmon.leaks.series import device_key, site_key
+from slabmon.leaks.subjects import objects_of
 from slabmon.model import Cache, Snapshot
 
 _NAMED = 8
@@ -22,6 +24,8 @@ _CALLERS = 3
 # Functions that allocate managed memory on behalf of drivers.
 _DEVRES = ("devm_", "alloc_dr", "__devres_alloc", "devres_")
 _MOST = 0.5
+_OVER_CACHES = (Kind.FAMILY, Kind.CGROUP)
+_ORDER = (Kind.DEVICE, Kind.SITE, Kind.CALLER, Kind.DRIVER, Kind.CACHE, *_OVER_CACHES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +35,8 @@ class Attribution:
     Its survivors are the live objects that grew old in the window; `samples` is how many of them
     are tracked, `objects` how many these represent, `bytes_by_cache` and `bytes_by_site` (by row of
     the snapshot, the largest first) their bytes, `oldest` the age of the oldest in seconds. `live`
-    is all that the suspect holds, in bytes; `processes` allocated most of the survivors, with their
-    shares.
+    is all that the suspect holds, in bytes. `holders` allocated the survivors, `running` are those
+    processes of them that run; `share_by_cgroup` is by path.
     """
 
     name: str = ""
@@ -43,7 +47,9 @@ class Attribution:
     caches: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
     callers: tuple[str, ...] = ()
-    processes: tuple[str, ...] = ()
+    holders: Holders = NOBODY
+    running: tuple[Held, ...] = ()
+    share_by_cgroup: dict[str, float] = field(default_factory=dict)
     samples: int = 0
     objects: float = 0.0
     bytes_by_cache: dict[int, float] = field(default_factory=dict)
@@ -63,39 +69,53 @@ def attribute_growth(
     `age` seconds. Return None if the suspect no longer exists."""
     if kind == Kind.DEVICE:
         return _device(now, key)
-    sites: set[int] | None = None
-    caches: set[int] | None = None
-    if kind in (Kind.SITE, Kind.DRIVER):
-        sites = {
-            row
-            for row, site in enumerate(now.sites)
-            if (site_key(site) if kind == Kind.SITE else site.owner) == key
-        }
-        if not sites:
-            return None
-        first = now.sites[min(sites)]
-        name = first.full_label if kind == Kind.SITE else first.owner[1]
-        module = first.module or ""
-        live = float(sum(now.sites[row].live.bytes for row in sites))
-    else:
-        name, module = str(key[0] if isinstance(key, tuple) else key), ""
-        caches = {row for row, cache in enumerate(now.caches) if cache.name == name}
-        if not caches:
-            return None
-        live = float(sum(now.caches[row].live.bytes for row in caches))
-    survivors = _survivors(now, sites, caches, start, age)
-    if caches is not None:
+    named = _named(now, kind, key)
+    if named is None:
+        return None
+    survivors = _survivors(now, objects_of(now, kind, key), start, age)
+    module = named.module
+    if kind not in (Kind.SITE, Kind.DRIVER):
         modules = {now.sites[row].module or "" for row in survivors.bytes_by_site}
         module = modules.pop() if len(modules) == 1 else ""
     drivers, devices = _drivers_and_devices(now, module)
-    return replace(survivors, name=name, live=live, module=module, drivers=drivers, devices=devices)
+    return replace(
+        survivors,
+        name=named.name,
+        live=survivors.live if named.live < 0 else named.live,
+        module=module,
+        drivers=drivers,
+        devices=devices,
+    )
+
+
+class _Named(NamedTuple):
+    """A suspect's name and module, and the bytes that it holds (negative: those of its objects)."""
+
+    name: str
+    live: float = -1.0
+    module: str = ""
+
+
+def _named(now: Snapshot, kind: Kind, key: Hashable) -> _Named | None:
+    """Return what is known of a suspect, None if it no longer exists."""
+    if kind in (Kind.CALLER, Kind.CGROUP):
+        return _Named(str(key))
+    if kind in (Kind.SITE, Kind.DRIVER):
+        sites = [s for s in now.sites if (site_key(s) if kind == Kind.SITE else s.owner) == key]
+        if not sites:
+            return None
+        name = sites[0].full_label if kind == Kind.SITE else sites[0].owner[1]
+        return _Named(name, float(sum(s.live.bytes for s in sites)), sites[0].module or "")
+    name = str(key[0] if isinstance(key, tuple) else key)
+    caches = [c for c in now.caches if (c.family if kind == Kind.FAMILY else c.name) == name]
+    return _Named(name, float(sum(c.live.bytes for c in caches))) if caches else None
 
 
 def attribute_unreclaimable(now: Snapshot, start: float, age: float) -> Attribution:
     """Attribute growth of all caches together that the kernel cannot shrink, as attribute_growth()
     does."""
-    caches = {row for row, cache in enumerate(now.caches) if not cache.reclaimable}
-    return _survivors(now, None, caches, start, age)
+    fixed = np.array([not cache.reclaimable for cache in now.caches] or [False], bool)
+    return _survivors(now, fixed[now.tracked.cache], start, age)
 
 
 def _device(now: Snapshot, key: Hashable) -> Attribution | None:
@@ -112,16 +132,11 @@ def _device(now: Snapshot, key: Hashable) -> Attribution | None:
     )
 
 
-def _survivors(
-    now: Snapshot, sites: set[int] | None, caches: set[int] | None, start: float, age: float
-) -> Attribution:
+def _survivors(now: Snapshot, mine: Bool, start: float, age: float) -> Attribution:
+    """Attribute the growth of these tracked objects: (objects,)."""
     tracked = now.tracked
     ages = tracked.age
-    mask = (ages >= age) & (ages <= now.tracking.seconds - start + age)
-    if sites is not None:
-        mask &= _chosen(sites, len(now.sites))[tracked.site]
-    if caches is not None:
-        mask &= _chosen(caches, len(now.caches))[tracked.cache]
+    mask = mine & (ages >= age) & (ages <= now.tracking.seconds - start + age)
     rows = np.flatnonzero(mask)
     weight = 1 / probability(tracked.bytes[rows].astype(float), tracked.interval[rows])
     size = tracked.bytes[rows] * weight
@@ -132,6 +147,7 @@ def _survivors(
         for column in (by_cache, by_site)
     )
     return Attribution(
+        live=float(size.sum()),
         samples=len(rows),
         objects=float(weight.sum()),
         bytes_by_cache=bytes_by_cache,
@@ -139,25 +155,11 @@ def _survivors(
         caches=tuple(now.caches[i].name for i in list(bytes_by_cache)[:_NAMED]),
         sites=tuple(now.sites[i].full_label for i in list(bytes_by_site)[:_NAMED]),
         callers=largest_callers(now, rows, _CALLERS),
-        processes=_largest_processes(now.tracked.comm[rows], size),
+        holders=find_holders(now, rows, size),
+        running=tuple(held_by_running(now, rows, weight)),
+        share_by_cgroup=share_by_cgroup(now, rows, size),
         oldest=float(ages[rows].max(initial=0.0)),
     )
-
-
-def _chosen(indices: set[int], count: int) -> Bool:
-    """Return the mask of these indices, of shape (count,)."""
-    chosen = np.zeros(count, bool)
-    chosen[list(indices)] = True
-    return chosen
-
-
-def _largest_processes(names: Bytes, size: F64) -> tuple[str, ...]:
-    """Return the names of the processes that most bytes are of, with their shares: of `size` bytes
-    each, both of shape (objects,)."""
-    processes, index = np.unique(names, return_inverse=True)
-    total = np.bincount(index, size, len(processes))
-    order = np.argsort(-total, kind="stable")[:_CALLERS].tolist()
-    return tuple(f"{escape(processes[i])} {total[i] / total.sum():.0%}" for i in order)
 
 
 def _drivers_and_devices(now: Snapshot, module: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -185,15 +187,16 @@ def cache_named(now: Snapshot, name: str) -> Cache:
 def without_explained(findings: list[tuple[Finding, Attribution]]) -> Iterable[Finding]:
     """Return the findings that no other finding explains: verdicts first, each by growth.
 
-    Devices come before the call sites that allocate on behalf of all devices, sites before
-    modules, and modules before caches. A finding that consists mostly of the verdicts before it is
-    left out; one that consists mostly of dismissed sites is dismissed.
+    Devices come before the call sites that allocate on behalf of all devices, sites before their
+    callers, these before modules, and so on, as _ORDER says. A finding that consists mostly of the
+    verdicts before it is left out; one that consists mostly of dismissed sites is dismissed.
     """
     managed = sum(f.grown for f, _ in findings if f.kind == Kind.DEVICE and not f.dismissed)
     guilty: set[int] = set()  # rows of sites
+    caches: set[int] = set()  # rows of caches
     innocent: dict[int, Finding] = {}
     remaining: list[Finding] = []
-    for kind in (Kind.DEVICE, Kind.SITE, Kind.DRIVER, Kind.CACHE):
+    for kind in _ORDER:
         for finding, attribution in findings:
             if finding.kind != kind:
                 continue
@@ -206,17 +209,23 @@ def without_explained(findings: list[tuple[Finding, Attribution]]) -> Iterable[F
                 guilty |= sites
                 if not (finding.name.startswith(_DEVRES) and managed >= _MOST * finding.grown):
                     remaining.append(finding)
-            elif _mostly(attribution, guilty):
+            elif _mostly(attribution.bytes_by_site, guilty):
                 continue
-            elif _mostly(attribution, set(innocent)):
+            elif kind == Kind.CALLER:
+                guilty |= sites
+                remaining.append(finding)
+            elif _mostly(attribution.bytes_by_site, set(innocent)):
                 main = innocent[next(i for i in attribution.bytes_by_site if i in innocent)]
                 reason = f"most of it is {main.name}: {main.dismissed}"
                 remaining.append(
                     replace(finding, dismissed=reason, dismissal=Dismissal.DISMISSED_SITE)
                 )
+            elif kind in _OVER_CACHES and _mostly(attribution.bytes_by_cache, caches):
+                continue
             else:
                 remaining.append(finding)
                 guilty |= sites if kind == Kind.DRIVER else set()
+                caches |= set(attribution.bytes_by_cache) if kind == Kind.CACHE else set()
     # A cache can be found twice: by samples and by its exact counters.
     unique: dict[Hashable, Finding] = {}
     for finding in sorted(remaining, key=lambda f: (bool(f.dismissed), -f.growth)):
@@ -224,7 +233,7 @@ def without_explained(findings: list[tuple[Finding, Attribution]]) -> Iterable[F
     return unique.values()
 
 
-def _mostly(attribution: Attribution, sites: set[int]) -> bool:
-    """Whether most of the growth was allocated by these call sites."""
-    amount = sum(size for row, size in attribution.bytes_by_site.items() if row in sites)
-    return amount >= _MOST * max(attribution.bytes, 1.0)
+def _mostly(bytes_by_row: dict[int, float], rows: set[int]) -> bool:
+    """Whether most of a growth is of these call sites, or caches."""
+    amount = sum(size for row, size in bytes_by_row.items() if row in rows)
+    return amount >= _MOST * max(sum(bytes_by_row.values()), 1.0)

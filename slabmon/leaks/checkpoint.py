@@ -19,17 +19,18 @@ from typing import Any, get_args
 import msgspec
 import numpy as np
 
-from slabmon.base.arrays import F64
+from slabmon.base.arrays import F64, I32
 from slabmon.leaks.exhaustion import ExhaustionState
 from slabmon.leaks.observer import Observer, ObserverState
-from slabmon.leaks.series import MAX_SERIES, POINTS, SCALES, Point, Scale
+from slabmon.leaks.series import MAX_SERIES, POINTS, SCALES, SPARSE, Point, Scale
 from slabmon.leaks.survivors import KINDS
 
 MAGIC = b"slabwtch"
 # Counted up whenever the state gets a field; tests/unit/leaks/test_checkpoint.py says how.
-FORMAT = 1
+FORMAT = 3
 HEAD = MAGIC + FORMAT.to_bytes(4, "little")
 _MAX_POINT_BYTES = 4 * 8 * MAX_SERIES
+_KINDS_OF_FORMAT_1 = 3
 _MAX_SCALARS = 8  # in the key of a series
 _MAX_FIGURE = 1e30
 
@@ -87,12 +88,18 @@ def restore(observer: Observer, data: bytes) -> None:
     try:
         state = _decoder().decode(memoryview(data)[len(HEAD) :])
         for scale in state.scales:
-            # Its shape is not in the document.
-            scale.aged.rows = scale.aged.rows.reshape(KINDS, -1)
+            scale.aged.rows = _shaped(scale.aged.rows, KINDS if number > 1 else _KINDS_OF_FORMAT_1)
         _check(state)
     except (ValueError, RecursionError, MemoryError, zlib.error) as error:
         raise BadCheckpoint(f"it is damaged: {error}") from error
     observer.restore(state)
+
+
+def _shaped(rows: I32, kinds: int) -> I32:
+    """Return the series of old objects in their shape, which is not in the document. Kinds that an
+    earlier format did not have begin without objects."""
+    known = rows.reshape(kinds, -1)
+    return np.pad(known, ((0, KINDS - kinds), (0, 0)), constant_values=-1)
 
 
 def _check(state: ObserverState) -> None:
@@ -110,14 +117,18 @@ def _check_scale(scale: Scale, series: int, end: float) -> None:
     flow, aged = scale.flow, scale.aged
     _require(len(scale.points) == len(scale.moments) <= POINTS, "its points")
     _require(_ascends(scale.moments), "its moments")
-    _require(all(moment <= end for moment in scale.moments), "its moments")
+    times = [*scale.old_moments, *scale.moments]
+    _require(all(moment <= end for moment in times), "its moments")
     _require(len(flow.come) == len(flow.gone) == len(flow.variance) <= series, "a flow")
     _require(len(aged.represented) == len(aged.born) == aged.rows.shape[1], "its objects")
     _require(bool((aged.born[1:] >= aged.born[:-1]).all()), "its objects")
     _require(bool(((aged.rows >= -1) & (aged.rows < len(flow.come))).all()), "its objects")
     for column in (flow.come, flow.gone, flow.variance, aged.represented):
         _require(_is_moderate(column), "a flow")
-    for point in scale.points:
+    _require(len(scale.old_points) == len(scale.old_moments) <= POINTS, "its earlier points")
+    _require(_ascends([*scale.old_moments, *scale.moments[:1]]), "its earlier moments")
+    _require(0 <= scale.passed < SPARSE, "its earlier points")
+    for point in (*scale.points, *scale.old_points):
         _check_point(point, series)
 
 

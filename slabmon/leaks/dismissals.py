@@ -15,9 +15,11 @@ import numpy as np
 
 from slabmon.base.format import bytes_text, duration
 from slabmon.leaks.attribution import Attribution, cache_named, share
-from slabmon.leaks.drift import blocks, drawdown, drift
+from slabmon.leaks.drift import blocks, correlation_chance, drawdown, drift
 from slabmon.leaks.finding import Dismissal, Kind
 from slabmon.leaks.growth import Case, Growth
+from slabmon.leaks.holders import process_key
+from slabmon.leaks.orphans import LEAST, find_orphans
 from slabmon.leaks.pace import trend
 from slabmon.model import Mode
 
@@ -32,6 +34,9 @@ MIXED = 0.5
 SAMPLES = 8
 CONFIRMED = 0.3
 STAYS = 0.02
+HELD = 0.7  # share of the objects that come with a descriptor
+_NAMED = 3  # processes
+_CHANCE = 1e-3
 _MANY = 2.5  # standard errors
 
 
@@ -45,11 +50,6 @@ class Suspicion:
     kind: Kind
     attribution: Attribution
     claimed: Mapping[str, float]
-
-    @property
-    def row_of(self) -> dict[tuple[Kind, object], int]:
-        """Row of each series, by subject."""
-        return {subject: row for row, subject in enumerate(self.case.subjects)}
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ class Examination:
 def examine(suspicion: Suspicion) -> Examination:
     """Return the first dismissal that applies."""
     for dismissal, check in CHECKS.items():
+        if suspicion.growth.batches is not None and dismissal in _OF_STEADY_GROWTH:
+            continue
         reason = check(suspicion)
         if reason:
             return Examination(dismissal, reason)
@@ -78,8 +80,82 @@ def _reclaimable(s: Suspicion) -> str:
         if s.kind == Kind.NET
         else share(s.attribution, s.case.now, "reclaimable")
     )
-    if part >= MIXED:
+    if part >= MIXED and oom_kills(s.case, s.growth, s.attribution) is None:
         return f"{part:.0%} of it is reclaimable: the kernel frees it under memory pressure"
+    return ""
+
+
+def oom_kills(case: Case, growth: Growth, attribution: Attribution) -> tuple[str, float] | None:
+    """Return the cgroup that holds most of a growth, and how many of its processes were killed for
+    lack of memory meanwhile; None if none were.
+
+    The cgroup above it counts too, unless that is the root: that of a container is removed with it.
+    """
+    for path, share_of_all in attribution.share_by_cgroup.items():
+        if share_of_all < MIXED:
+            return None
+        for cgroup in (path, path.rpartition("/")[0]):
+            row = case.rows.get((Kind.OOM_KILLS, cgroup))
+            if cgroup and row is not None:
+                level = growth.stretch.level[:, row]
+                if level[-1] > level[0]:
+                    return cgroup, float(level[-1] - level[0])
+    return None
+
+
+def _demand(s: Suspicion) -> str:
+    """Whether processes that run hold it: they have opened as many descriptors meanwhile.
+
+    What the kernel loses when a process closes a descriptor is not in these, nor is what a census
+    finds that nothing refers to.
+    """
+    stretch = s.growth.stretch
+    lost = find_orphans(s.case.now, s.attribution, stretch.seconds)
+    if lost is not None and lost.bytes > LEAST * s.growth.total:
+        return ""
+    counted = opened = 0.0
+    names = []
+    for held in s.attribution.running:
+        row = s.case.rows.get((Kind.DESCRIPTORS, process_key(held.process)))
+        if row is not None:
+            more = float(stretch.level[-1, row] - stretch.level[0, row])
+            if more > 0:
+                opened += more
+                counted += min(held.objects, more)
+                names.append(held.name)
+    if not counted or counted < HELD * s.attribution.objects:
+        return _opened_alike(s)
+    referred = (
+        f", and the census of {lost.when} found all of it referred to"
+        if lost is not None and lost.trusted
+        else ""
+    )
+    return (
+        f"demand: {' and '.join(list(dict.fromkeys(names))[:_NAMED])}, which runs, opened "
+        f"{opened:,.0f} more descriptors meanwhile, for about {s.attribution.objects:,.0f} objects"
+        f"{referred}"
+    )
+
+
+def _opened_alike(s: Suspicion) -> str:
+    """Whether a cache too slow for samples grows with the descriptors of one process: both are
+    counted exactly."""
+    if s.kind != Kind.NET:
+        return ""
+    stretch = s.growth.stretch
+    objects = s.growth.total / max(1, cache_named(s.case.now, s.attribution.name).occupied_bytes)
+    rows = [(str(key), row) for (kind, key), row in s.case.rows.items() if kind == Kind.DESCRIPTORS]
+    for key, row in rows:
+        level = stretch.level[:, row : row + 1]
+        opened = float(level[-1, 0] - level[0, 0])
+        if opened < HELD * objects:
+            continue
+        p = correlation_chance(np.diff(s.growth.levels), np.diff(blocks(level)[:, 0]))
+        if p * len(rows) < _CHANCE:
+            return (
+                f"demand: process {key.partition('@')[0]}, which runs, opened {opened:,.0f} more "
+                f"descriptors in step with it, for {objects:,.0f} objects"
+            )
     return ""
 
 
@@ -190,7 +266,7 @@ def _not_confirmed_by_samples(s: Suspicion) -> str:
         if growth.total < STAYS * passed:
             return f"less than {STAYS:.0%} of what was allocated stays: too little to tell"
         return ""
-    stretch, row = growth.stretch, s.row_of.get((Kind.CACHE, name))
+    stretch, row = growth.stretch, s.case.rows.get((Kind.CACHE, name))
     grown = freed = 0.0
     if row is not None:
         grown = float(stretch.level[-1, row] - stretch.level[0, row])
@@ -208,7 +284,7 @@ def _losses(s: Suspicion) -> str:
         return ""
     lost = float(s.growth.stretch.lost[-1] - s.growth.stretch.lost[0])
     if s.kind == Kind.NET:
-        size = cache_named(s.case.now, s.attribution.name).object_size
+        size = cache_named(s.case.now, s.attribution.name).occupied_bytes
         objects = s.growth.total / max(1, size)
     else:
         objects = s.attribution.objects
@@ -228,7 +304,7 @@ def _not_confirmed_by_counters(s: Suspicion) -> str:
     """
     if s.kind in (Kind.NET, Kind.DEVICE):
         return ""
-    stretch, rows = s.growth.stretch, s.row_of
+    stretch, rows = s.growth.stretch, s.case.rows
     net = attributed = variance = 0.0
     for number, size in s.attribution.bytes_by_cache.items():
         name = s.case.now.caches[number].name
@@ -266,6 +342,7 @@ def _claims(s: Suspicion) -> dict[str, float]:
 
 CHECKS: Mapping[Dismissal, Callable[[Suspicion], str]] = {
     Dismissal.RECLAIMABLE: _reclaimable,
+    Dismissal.DEMAND: _demand,
     Dismissal.BOOT: _boot,
     Dismissal.MODULE_LOAD: _module_load,
     Dismissal.BURST: _burst,
@@ -278,3 +355,5 @@ CHECKS: Mapping[Dismissal, Callable[[Suspicion], str]] = {
     Dismissal.LOSSES: _losses,
     Dismissal.NOT_CONFIRMED_BY_COUNTERS: _not_confirmed_by_counters,
 }
+# What says nothing of growth that comes in batches, which find_batches() has checked itself.
+_OF_STEADY_GROWTH = (Dismissal.BURST, Dismissal.PLATEAU, Dismissal.WARM_UP, Dismissal.OVER)

@@ -20,6 +20,7 @@ from slabmon.base.arrays import F64, median
 BLOCKS = 24
 MIN_BLOCKS = 12
 _STEADY = 6  # the fewest blocks that a rate is estimated from
+CORRELATION = 0.85  # of what grows in lockstep, from one block to the next
 _CHANGE = 0.01  # probability of finding a change of rate where there is none
 _erfc = np.frompyfunc(math.erfc, 1, 1)
 
@@ -162,3 +163,16 @@ def largest_change(steps: F64) -> int:
 def drawdown(levels: F64) -> float:
     """Return the largest fall from a level to a later one."""
     return float(np.max(np.maximum.accumulate(levels) - levels, initial=0.0))
+
+
+def correlation_chance(steps: F64, others: F64) -> float:
+    """Return the probability that independent increments are as correlated, 1 if they are by less
+    than CORRELATION, or if one of them does not vary."""
+    apart = [steps - steps.mean(), others - others.mean()]
+    scale = float(np.sqrt(np.square(apart).sum(1).prod()))
+    r = float(apart[0] @ apart[1]) / scale if scale > 0 else 0.0
+    if r < CORRELATION:
+        return 1.0
+    degrees = len(steps) - 2
+    t = r * math.sqrt(degrees / max(1e-12, 1 - r * r))
+    return float(student_tail(np.array(t), degrees))

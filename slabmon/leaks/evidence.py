@@ -4,56 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
 from slabmon.base.format import bytes_text, duration
 from slabmon.base.parse import show_moment
 from slabmon.leaks.attribution import Attribution, cache_named, share
+from slabmon.leaks.dismissals import MIXED, oom_kills
 from slabmon.leaks.finding import Finding, Kind
 from slabmon.leaks.growth import Case, Growth
-from slabmon.model import Mode
+from slabmon.leaks.orphans import LEAST, find_orphans
+from slabmon.model import Mode, Snapshot
 
 _DAY = 86400.0
 _MOST = 0.99
-_NAMED = 3  # caches
 _FEW = 30
-_LEAST_LOST = 0.01  # of the growth, for orphans to tell of it
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lost:
-    """Orphans of a suspect's caches, and of its module if they have one, at the census of `taken`
-    (Unix time). `trusted` says that most of the growth was there by then, and that no table of
-    slabmon's own refers to all its objects."""
-
-    objects: int
-    bytes: int
-    caches: str
-    taken: float
-    trusted: bool
-
-    @classmethod
-    def of(cls, case: Case, finding: Finding, attribution: Attribution) -> Lost | None:
-        """Return None if no census has looked for orphans."""
-        census, tracking = case.now.census, case.now.tracking
-        names = [case.now.caches[row].name for row in attribution.bytes_by_cache]
-        if census is None or census.passes < 2 or not names:
-            return None
-        rows = [
-            row
-            for row in census.orphans
-            if row.cache in names and row.module in (None, attribution.module)
-        ]
-        age = tracking.since + tracking.seconds + tracking.suspended - census.taken
-        return cls(
-            objects=sum(row.objects for row in rows),
-            bytes=sum(row.bytes for row in rows),
-            caches=" and ".join(names[:_NAMED]),
-            taken=census.taken,
-            trusted=age < finding.window / 2 and tracking.mode != Mode.EXACT,
-        )
+_FRAMES = 8  # of a stack
 
 
 def favouring(
@@ -68,10 +34,9 @@ def favouring(
     if growth.rate.first:
         steady = growth.hours * (len(steps) - growth.rate.first) * 3600
         yield f"it has grown at its present rate for {duration(steady)}"
-    yield (
-        f"the probability of such growth by chance, from sampling and demand, is {growth.p:.0e}, "
-        "corrected for the number of series tested"
-    )
+    yield _chance(growth)
+    if attribution.holders.processes:
+        yield f"most of it was allocated by {', '.join(attribution.holders.processes)}"
     if attribution.samples:
         if finding.kind != Kind.DEVICE:
             yield (
@@ -80,17 +45,68 @@ def favouring(
             )
         yield f"the oldest object of this growth is {duration(attribution.oldest)} old"
         yield from _lifetimes(case, attribution)
-    lost = Lost.of(case, finding, attribution)
-    if lost is not None and lost.bytes > _LEAST_LOST * growth.total:
+    lost = find_orphans(case.now, attribution, finding.window)
+    if lost is not None and lost.bytes > LEAST * growth.total:
         yield (
             f"nothing in the kernel's memory refers to {lost.objects:,} objects "
-            f"({bytes_text(lost.bytes)}) of {lost.caches}, as the census of "
-            f"{show_moment(lost.taken)} found: they cannot be freed any more"
+            f"({bytes_text(lost.bytes)}) of {lost.caches}, as the census of {lost.when} found: "
+            "they cannot be freed any more"
         )
+    yield from _killed(case, growth, attribution)
+    yield from examined(case.now, finding)
     if finding.kind == Kind.DEVICE:
         yield "managed memory is counted exactly, resource by resource"
     elif case.now.tracking.mode == Mode.EXACT:
         yield "every allocation that matches the filter is tracked"
+
+
+def _chance(growth: Growth) -> str:
+    batches = growth.batches
+    if batches is None:
+        return (
+            f"the probability of such growth by chance, from sampling and demand, is "
+            f"{growth.p:.0e}, corrected for the number of series tested"
+        )
+    return (
+        f"it came in {batches.count} batches of about {bytes_text(batches.size)}, one every "
+        f"{duration(batches.every)}, and all stayed: the probability by chance is {growth.p:.0e}, "
+        "if each were as likely to be freed before the next one as not"
+    )
+
+
+def _killed(case: Case, growth: Growth, attribution: Attribution) -> Iterable[str]:
+    """Yield that memory which can be reclaimed was not, when it was needed."""
+    killed = oom_kills(case, growth, attribution)
+    if killed is not None and share(attribution, case.now, "reclaimable") >= MIXED:
+        cgroup, kills = killed
+        yield (
+            f"it is marked as reclaimable, but was not reclaimed: meanwhile {kills:.0f} processes "
+            f"of {cgroup}, which holds most of it, were killed for lack of memory (memory.events)"
+        )
+
+
+def examined(now: Snapshot, finding: Finding) -> Iterable[str]:
+    """Yield what exact tracking of the suspect, or of one of its sites and caches, has shown."""
+    names = {
+        ("site", name) for name in (*finding.sites, *([finding.name] * (finding.kind == Kind.SITE)))
+    } | {("cache", name) for name in finding.caches}
+    latest = {(each.kind, each.name): each for each in now.examinations}
+    for key, each in latest.items():
+        if key not in names:
+            continue
+        checked = ", of which the slabs were read to be sure" if each.verified else ""
+        yield (
+            f"{each.kind} {each.name} was tracked exactly for {duration(each.seconds)} until "
+            f"{show_moment(each.taken)}: {each.survivors:,} objects "
+            f"({bytes_text(each.survivor_bytes)}) of {each.allocs:,} allocated then were live "
+            f"after {duration(each.age)}{checked}"
+        )
+        if each.stacks:
+            largest = each.stacks[0]
+            yield (
+                f"{largest.objects:,} of these are of {largest.site}, by {largest.process} in "
+                f"{largest.cgroup}: {' < '.join(largest.frames[:_FRAMES])}"
+            )
 
 
 def _lifetimes(case: Case, attribution: Attribution) -> Iterable[str]:
@@ -118,19 +134,19 @@ def contrary(
         )
     if case.now.tracking.mode != Mode.EXACT and 0 < attribution.samples < _FEW:
         yield f"estimated from {attribution.samples} sampled objects"
-    lost = Lost.of(case, finding, attribution)
-    if lost is not None and lost.bytes <= _LEAST_LOST * growth.total and lost.trusted:
+    lost = find_orphans(case.now, attribution, finding.window)
+    if lost is not None and lost.bytes <= LEAST * growth.total and lost.trusted:
         yield (
             f"nearly all objects of {lost.caches} were still referred to, as the census of "
-            f"{show_moment(lost.taken)} found: no pointer to them was lost, but a list or cache "
-            "may grow without bound"
+            f"{lost.when} found: no pointer to them was lost, but a list or cache may grow without "
+            "bound"
         )
     part = share(attribution, case.now, "reclaimable")
     if part:
         yield f"{part:.0%} of it is reclaimable"
-    lost = growth.stretch.lost[-1] - growth.stretch.lost[0]
-    if lost:
-        yield f"{lost:.0f} events, possibly frees, were lost in that time"
+    events = growth.stretch.lost[-1] - growth.stretch.lost[0]
+    if events:
+        yield f"{events:.0f} events, possibly frees, were lost in that time"
     kind = case.subjects[growth.row][0]
     if kind == Kind.NET and not cache_named(case.now, attribution.name).frees_observable:
         yield (

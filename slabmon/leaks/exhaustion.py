@@ -28,6 +28,7 @@ from slabmon.leaks.dismissals import (
     WARM_UP_SECONDS,
 )
 from slabmon.leaks.drift import largest_change
+from slabmon.leaks.evidence import examined
 from slabmon.leaks.finding import Exhaustion, Finding, Kind, Strength
 from slabmon.leaks.judge import FALSE_SHARE
 from slabmon.leaks.pace import Pace, pace, trend
@@ -387,15 +388,15 @@ def _finding(
 ) -> Finding:
     kind, name = amount
     start = snapshot.tracking.seconds - window.seconds
-    found: Attribution | None = None
+    attributed: Attribution | None = None
     if kind == Kind.CACHE:
-        found = attribute_growth(snapshot, kind, name, start, _AGE)
+        attributed = attribute_growth(snapshot, kind, name, start, _AGE)
     elif name == UNRECLAIMABLE:
-        found = attribute_unreclaimable(snapshot, start, _AGE)
-    attribution = replace(found or Attribution(), name=name)
+        attributed = attribute_unreclaimable(snapshot, start, _AGE)
+    attribution = replace(attributed or Attribution(), name=name)
     rate = window.pace
     caches = (name,) if kind == Kind.CACHE else attribution.caches
-    return Finding(
+    found = Finding(
         kind=kind,
         key=name,
         name=name,
@@ -415,6 +416,7 @@ def _finding(
         evidence_for=tuple(_favouring(snapshot, window, available, attribution)),
         evidence_against=tuple(_contrary(snapshot, window, attribution)),
         callers=attribution.callers,
+        holders=attribution.holders,
         aliases={c.name: c.aliases for c in snapshot.caches if c.aliases and c.name in caches},
         exhaustion=Exhaustion(
             available=available,
@@ -423,6 +425,7 @@ def _finding(
             latest=available / rate.low,
         ),
     )
+    return replace(found, evidence_for=(*found.evidence_for, *examined(snapshot, found)))
 
 
 def _favouring(
@@ -435,8 +438,8 @@ def _favouring(
     )
     share = window.pace.rate * 60 / snapshot.host.memory_bytes
     yield f"that is {share:.2%} of memory a minute; {bytes_text(available)} are available"
-    if attribution.samples and attribution.processes:
-        yield f"most of it was allocated by {', '.join(attribution.processes)}"
+    if attribution.samples and attribution.holders.processes:
+        yield f"most of it was allocated by {', '.join(attribution.holders.processes)}"
 
 
 def _contrary(snapshot: Snapshot, window: _Window, attribution: Attribution) -> Iterator[str]:

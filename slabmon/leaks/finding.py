@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from shlex import quote
 
 from slabmon.base.activity import Activity
 
@@ -15,15 +16,29 @@ class Kind(StrEnum):
 
     A DRIVER is a module's call sites together. NET is the exact net growth of a cache; a finding
     based on it is of kind CACHE, as one based on the cache's sampled survivors is. MEMORY is a
-    total of /proc/meminfo, which only early findings are about.
+    total of /proc/meminfo, which only early findings are about. A FAMILY is all kinds of one
+    kmalloc cache, a CALLER the function that asks for what a helper allocates, a CGROUP the one
+    that allocates. No finding is about the descriptors that a process has open, or about a cgroup's
+    OOM kills: these are evidence.
     """
 
     SITE = "site"
+    CALLER = "caller"
     DRIVER = "driver"
     CACHE = "cache"
+    FAMILY = "family"
+    CGROUP = "cgroup"
     NET = "net"
     DEVICE = "device"
     MEMORY = "memory"
+    DESCRIPTORS = "descriptors"
+    OOM_KILLS = "oom_kills"
+
+
+# The kinds of series that an object belongs to, in this order: those of earlier versions first.
+MEMBERSHIPS = (Kind.SITE, Kind.DRIVER, Kind.CACHE, Kind.CALLER, Kind.FAMILY, Kind.CGROUP)
+# The kinds of series that no finding is about.
+EVIDENCE = (Kind.DESCRIPTORS, Kind.OOM_KILLS)
 
 
 class Strength(StrEnum):
@@ -43,6 +58,7 @@ class Dismissal(StrEnum):
     """
 
     RECLAIMABLE = "reclaimable"
+    DEMAND = "demand"
     BOOT = "boot"
     MODULE_LOAD = "module_load"
     BURST = "burst"
@@ -70,6 +86,33 @@ class Exhaustion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """One of several suspects that grow in lockstep: bytes per hour, with a 95 % interval."""
+
+    kind: Kind
+    name: str
+    growth: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holders:
+    """Who allocated the survivors of a growth: processes, cgroups and containers, with their shares
+    (a process that no longer runs is said to be gone), and the stack of most of them, innermost
+    frame first, with its share of the bytes."""
+
+    processes: tuple[str, ...] = ()
+    cgroups: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()
+    stack: tuple[str, ...] = ()
+    stack_share: float = 0.0
+
+
+NOBODY = Holders()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """Growth of one suspect: a verdict, or dismissed.
 
@@ -81,7 +124,10 @@ class Finding:
     reason in words; `dismissal` is its code (None for a verdict, and where an older daemon gave
     none). `aliases` are the other names of those of `caches` that are merged with others,
     `callers` the functions that asked for most of the growth, with their shares
-    (analysis/callers.py). `exhaustion` is the projection of an early finding.
+    (analysis/callers.py). `exhaustion` is the projection of an early finding. `holders` are those
+    of its survivors; `parts` the suspects that grow in lockstep, this one included, whose growth
+    it is the sum of (() if it grows alone). `orphans` is how many bytes of it nothing refers to, by
+    the last census (None: not known).
     """
 
     kind: Kind
@@ -107,6 +153,9 @@ class Finding:
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     callers: tuple[str, ...] = ()
     exhaustion: Exhaustion | None = None
+    holders: Holders = NOBODY
+    parts: tuple[Part, ...] = ()
+    orphans: int | None = None
 
     @property
     def early(self) -> bool:
@@ -144,6 +193,43 @@ class Finding:
     def caller_text(self) -> str:
         """The callers, comma-separated."""
         return ", ".join(self.callers)
+
+    @property
+    def reproduce(self) -> str:
+        """The command that shows the stacks of every such allocation from now on; "" if none
+        does."""
+        main = self.caches[0] if self.caches else ""
+        filters = {
+            Kind.SITE: f"site={self.name.partition(' [')[0]}",
+            Kind.DRIVER: f"module={self.module}" if self.module else "",
+            Kind.DEVICE: f"module={self.module}" if self.module else "",
+            Kind.FAMILY: f"family={self.name}",
+            Kind.CGROUP: f"cgroup={self.name}",
+        }
+        chosen = filters.get(self.kind, f"cache={main}" if main else "")
+        if not chosen:
+            return ""
+        return f"slabmon snapshot --exact {quote(chosen)} --by stack,process --seconds 60"
+
+    @property
+    def process_text(self) -> str:
+        """The processes, comma-separated."""
+        return ", ".join(self.holders.processes)
+
+    @property
+    def cgroup_text(self) -> str:
+        """The containers, else the cgroups, comma-separated."""
+        return ", ".join(self.holders.containers or self.holders.cgroups)
+
+    @property
+    def stack_text(self) -> str:
+        """The stack of most survivors, outermost frame first."""
+        return ";".join(reversed(self.holders.stack))
+
+    @property
+    def part_text(self) -> str:
+        """The other suspects that grow in lockstep with it."""
+        return ", ".join(f"{part.kind} {part.name}" for part in self.parts[1:])
 
     def seconds_to(self, amount: float) -> float | None:
         """Return the projected time until it holds `amount` bytes, or None if it does not grow."""

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from slabmon.base.arrays import F64
+from slabmon.leaks.attribution import Attribution
+from slabmon.leaks.batches import Batches
 from slabmon.leaks.drift import GrowthRate
 from slabmon.leaks.series import Stretch, Subject
 from slabmon.model import Snapshot
@@ -26,13 +29,19 @@ class Case:
     modules: dict[str, float]
     seconds: float
 
+    @cached_property
+    def rows(self) -> dict[Subject, int]:
+        """Row of each series, by subject."""
+        return {subject: row for row, subject in enumerate(self.subjects)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
     """Significant growth of one series, `row`, over one stretch.
 
     `levels` are the bytes at the borders of equal blocks, `mean` the growth per block in bytes,
-    `p` its probability by chance, corrected for the number of tests.
+    `p` its probability by chance, corrected for the number of tests. `batches`, if it came in a few
+    that are far apart, are what it is judged by instead.
     """
 
     row: int
@@ -41,6 +50,7 @@ class Growth:
     mean: float
     p: float
     rate: GrowthRate
+    batches: Batches | None = None
 
     @property
     def total(self) -> float:
@@ -58,3 +68,11 @@ class Growth:
     def hours(self) -> float:
         """Length of a block."""
         return self.stretch.seconds / (len(self.levels) - 1) / 3600
+
+
+@dataclass(frozen=True)
+class Established:
+    """Significant growth of one suspect, and what it is composed of."""
+
+    growth: Growth
+    attribution: Attribution

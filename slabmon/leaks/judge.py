@@ -12,21 +12,34 @@ import numpy as np
 from slabmon.base.arrays import F64, I64
 from slabmon.leaks import dismissals, evidence
 from slabmon.leaks.attribution import Attribution, attribute_growth, without_explained
-from slabmon.leaks.drift import BLOCKS, MIN_BLOCKS, adjusted, blocks, drift, growth_rate
-from slabmon.leaks.finding import Finding, Kind, Strength
-from slabmon.leaks.growth import Case, Growth
-from slabmon.leaks.series import Stretch
+from slabmon.leaks.batches import Batches, find_batches
+from slabmon.leaks.drift import BLOCKS, MIN_BLOCKS, GrowthRate, adjusted, blocks, drift, growth_rate
+from slabmon.leaks.finding import EVIDENCE, MEMBERSHIPS, Finding, Kind, Strength
+from slabmon.leaks.growth import Case, Established, Growth
+from slabmon.leaks.orphans import orphan_bytes
+from slabmon.leaks.series import Stretch, Subject
 
 # Expected share of false findings in one assessment.
 FALSE_SHARE = 1e-3
 _LIKELY_SECONDS, _STRONG_SECONDS = 3600.0, 6 * 3600.0
 # Exact net growth is not tested over shorter windows.
 _NET_SECONDS = 3600.0
+_MANY_BATCHES = 10  # that stay by chance as rarely as any other growth is found
 
 
-def judge(case: Case) -> tuple[list[Finding], int]:
-    """Return all findings, dismissed ones included, and the number of tests made."""
+class Judgement(NamedTuple):
+    """All findings, dismissed ones included; what they are based on, by subject; and the number of
+    tests made."""
+
+    findings: list[Finding]
+    established: dict[Subject, Established]
+    tested: int
+
+
+def judge(case: Case) -> Judgement:
+    """Judge all series."""
     grown, tested = _significant(case)
+    established: dict[Subject, Established] = {}
     findings: list[tuple[Finding, Attribution]] = []
     claimed: dict[str, float] = {}
     # Growth of which least was freed comes first: it has the best claim on its cache's net growth.
@@ -38,9 +51,11 @@ def judge(case: Case) -> tuple[list[Finding], int]:
             continue
         finding, claims = _finding(case, growth, attribution, claimed)
         findings.append((finding, attribution))
+        if not finding.dismissed:
+            established[finding.kind, finding.key] = Established(growth, attribution)
         for name, rate in claims.items():
             claimed[name] = claimed.get(name, 0.0) + rate
-    return list(without_explained(findings)), tested
+    return Judgement(list(without_explained(findings)), established, tested)
 
 
 def _windows(case: Case) -> Iterable[Stretch]:
@@ -68,8 +83,9 @@ class _Test(NamedTuple):
 def _tests(case: Case) -> Iterable[_Test]:
     """Test all series that changed, over all windows."""
     exact = np.array([kind == Kind.NET for kind, _ in case.subjects], bool)
+    evidence = np.array([kind in EVIDENCE for kind, _ in case.subjects], bool)
     for stretch in _windows(case):
-        changed = stretch.level[-1] != stretch.level[0]
+        changed = (stretch.level[-1] != stretch.level[0]) & ~evidence
         if stretch.seconds < _NET_SECONDS:
             changed &= ~exact
         rows = np.flatnonzero(changed)
@@ -85,7 +101,7 @@ def _significant(case: Case) -> tuple[list[Growth], int]:
     if not tests:
         return [], 0
     p = adjusted(np.concatenate([test.p for test in tests]))
-    grown: dict[int, Growth] = {}
+    grown = _in_batches(case)
     end = 0
     for stretch, rows, mean, _ in tests:
         begin, end = end, end + len(rows)
@@ -93,7 +109,7 @@ def _significant(case: Case) -> tuple[list[Growth], int]:
         for i in np.flatnonzero((corrected < FALSE_SHARE) & (mean > 0)).tolist():
             row = int(rows[i])
             best = grown.get(row)
-            if best is None or best.stretch.seconds < stretch.seconds:
+            if best is None or best.batches or best.stretch.seconds < stretch.seconds:
                 levels = blocks(stretch.level[:, row : row + 1])[:, 0]
                 grown[row] = Growth(
                     row=row,
@@ -104,6 +120,28 @@ def _significant(case: Case) -> tuple[list[Growth], int]:
                     rate=growth_rate(levels, _grain(stretch.level[:, row])),
                 )
     return list(grown.values()), len(p)
+
+
+def _in_batches(case: Case) -> dict[int, Growth]:
+    """Return growth that came in rare batches, over the longest window that shows it."""
+    grown: dict[int, Growth] = {}
+    for stretch in sorted(case.stretches, key=lambda each: each.seconds):
+        for row, batches in find_batches(stretch).items():
+            if case.subjects[row][0] not in MEMBERSHIPS:
+                continue
+            levels = blocks(stretch.level[:, row : row + 1])[:, 0]
+            block = stretch.seconds / (len(levels) - 1)
+            rate = GrowthRate(0, batches.rate * block, batches.low * block, batches.high * block)
+            grown[row] = Growth(
+                row=row,
+                stretch=stretch,
+                levels=levels,
+                mean=float(levels[-1] - levels[0]) / (len(levels) - 1),
+                p=batches.p,
+                rate=rate,
+                batches=batches,
+            )
+    return grown
 
 
 def _grain(level: F64) -> float:
@@ -133,7 +171,7 @@ def _finding(
         devices=attribution.devices,
         caches=attribution.caches,
         sites=attribution.sites,
-        strength=_strength(window),
+        strength=_strength(window, growth.batches),
         growth=growth.rate.growth * per_hour,
         low=growth.rate.low * per_hour,
         high=growth.rate.high * per_hour,
@@ -146,6 +184,8 @@ def _finding(
         dismissed=examination.reason,
         dismissal=examination.dismissal,
         callers=attribution.callers,
+        holders=attribution.holders,
+        orphans=orphan_bytes(case.now, attribution),
         aliases={
             cache.name: cache.aliases
             for cache in case.now.caches
@@ -160,7 +200,9 @@ def _finding(
     return finding, examination.claims
 
 
-def _strength(window: float) -> Strength:
+def _strength(window: float, batches: Batches | None) -> Strength:
+    if batches is not None and batches.count < _MANY_BATCHES:
+        return Strength.POSSIBLE
     if window >= _STRONG_SECONDS:
         return Strength.STRONG
     return Strength.LIKELY if window >= _LIKELY_SECONDS else Strength.POSSIBLE

@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from slabmon.analysis.delta import SessionTime, is_interrupted, is_reset
-from slabmon.base.activity import Activity
-from slabmon.base.arrays import I64, distinct
+from slabmon.base.activity import Activity, Stage
 from slabmon.base.fields import Real
 from slabmon.base.losses import lost_frees
 from slabmon.leaks.exhaustion import ExhaustionState, ExhaustionWatch
 from slabmon.leaks.finding import Assessment, Finding, Kind
-from slabmon.leaks.growth import Case
+from slabmon.leaks.growth import Case, Established
+from slabmon.leaks.holders import process_key
 from slabmon.leaks.judge import judge
+from slabmon.leaks.lockstep import in_lockstep
 from slabmon.leaks.series import (
     MAX_SERIES,
     PAUSE,
@@ -27,6 +28,7 @@ from slabmon.leaks.series import (
     device_key,
     site_key,
 )
+from slabmon.leaks.subjects import memberships
 from slabmon.leaks.survivors import AgedObjects
 from slabmon.model import Snapshot
 
@@ -65,8 +67,8 @@ class Observer:
     """Takes snapshots of one host as they come, and can be asked for an assessment at any time.
 
     Memory is bounded by series.MAX_SERIES and series.POINTS. A new tracking session starts from
-    scratch, and so does one that wakes; what exhausts memory is watched all the time. Another
-    process can go on from its state(). Not thread-safe.
+    scratch, and so does one that wakes, once it samples; what exhausts memory is watched all the
+    time. Another process can go on from its state(). Not thread-safe.
     """
 
     def __init__(self, patience: Patience = Patience()) -> None:
@@ -121,10 +123,12 @@ class Observer:
         assessment after restore()."""
         self._exhaustion.add(snapshot)
         last, now = self._last, snapshot.tracking.seconds
-        if snapshot.tracking.activity != Activity.AWAKE:
+        tracking = snapshot.tracking
+        # Objects of before are not tracked, so that growth would seem to speed up later.
+        if tracking.activity != Activity.AWAKE or tracking.stage == Stage.LIGHT:
             self._begin(now)
             self._last = None
-            self._assessment = replace(self._assess(None), activity=snapshot.tracking.activity)
+            self._assessment = replace(self._assess(None), activity=tracking.activity)
             return
         if last is None or is_reset(last, snapshot) or is_interrupted(last, snapshot):
             self._begin(now)
@@ -155,7 +159,7 @@ class Observer:
         if len(self._subjects.number) >= MAX_SERIES:
             self._forget()
         positions = [scale.aged.select(snapshot.tracked) for scale in due]
-        rows = [self._rows(snapshot, aged) for aged in positions]
+        rows = [memberships(snapshot, aged, self._subjects.get) for aged in positions]
         levels = dict(self._exact(snapshot, first))
         count = len(self._subjects.number)
         exact, allocated = np.full(count, np.nan), np.full(count, np.nan)
@@ -167,26 +171,6 @@ class Observer:
             scale.flow.grow(count)
             scale.aged.advance(snapshot.tracked, aged, members, scale.flow)
             scale.add(snapshot.tracking.seconds, exact, allocated, lost)
-
-    def _rows(self, snapshot: Snapshot, positions: I64) -> I64:
-        """Return the series of the tracked objects at these positions: (3, positions), by site,
-        module and cache. Objects of caches whose frees cannot all be seen have none (-1), since
-        they may have been freed."""
-        tracked, number = snapshot.tracked, self._subjects.get
-        sites, caches = tracked.site[positions], tracked.cache[positions]
-        site_row = np.full(len(snapshot.sites) + 1, -1)
-        module_row, cache_row = site_row.copy(), np.full(len(snapshot.caches) + 1, -1)
-        for i in distinct(sites).tolist():
-            site = snapshot.sites[i]
-            site_row[i] = number((Kind.SITE, site_key(site)))
-            if site.module:
-                module_row[i] = number((Kind.DRIVER, site.owner))
-        for i in distinct(caches).tolist():
-            cache_row[i] = number((Kind.CACHE, snapshot.caches[i].name))
-        rows = np.stack([site_row[sites], module_row[sites], cache_row[caches]])
-        observable = np.array([cache.frees_observable for cache in snapshot.caches] or [True])
-        rows[:, ~observable[caches]] = -1
-        return rows
 
     def _exact(self, snapshot: Snapshot, first: bool) -> Iterable[tuple[int, float]]:
         """Yield row and level, in bytes relative to the baseline, of the series that are known
@@ -201,6 +185,13 @@ class Observer:
                 yield from self._level((Kind.NET, (cache.name, "slabinfo")), held, first)
         for device in snapshot.devices:
             yield from self._level((Kind.DEVICE, device_key(device)), device.managed_bytes, first)
+        for process in snapshot.processes or ():
+            if process.descriptors is not None and process.started_ns is not None:
+                opened = (Kind.DESCRIPTORS, process_key(process))
+                # It is a level of its own from when it is seen: no process begins with none.
+                yield from self._level(opened, process.descriptors, opened not in self._base)
+        for path, kills in snapshot.oom_kills.items():
+            yield from self._level((Kind.OOM_KILLS, path), kills, first)
 
     def _level(self, subject: Subject, value: float, first: bool) -> Iterable[tuple[int, float]]:
         # The first level seen is the baseline; a series that appears later has baseline 0. One that
@@ -265,8 +256,10 @@ class Observer:
         subjects, patience = list(self._subjects.number), self.patience
         findings: list[Finding] = []
         tested = 0
+        established: dict[Subject, Established] = {}
+        now = snapshot.tracking.seconds if snapshot else 0.0
         if snapshot is not None:
-            stretches = [scale.stretch(len(subjects)) for scale in self._scales]
+            stretches = [s for scale in self._scales for s in scale.stretches(len(subjects))]
             case = Case(
                 now=snapshot,
                 subjects=subjects,
@@ -274,20 +267,37 @@ class Observer:
                 modules=self._modules,
                 seconds=patience.seconds,
             )
-            findings, tested = judge(case)
+            findings, established, tested = judge(case)
         verdicts = [finding for finding in findings if not finding.dismissed]
-        now = snapshot.tracking.seconds if snapshot else 0.0
-        self._standing = {
-            (f.kind, f.key): self._standing.get((f.kind, f.key), now) for f in verdicts
-        }
+        self._standing = self._stood_since(verdicts, established, now)
+        lasting = [f for f in verdicts if now - self._standing[f.kind, f.key] >= patience.hold]
+        if len(lasting) > 1:
+            lasting = in_lockstep(case, lasting, established)
         return Assessment(
             observed=self.observed,
             needed=patience.seconds + SCALES[0][1],
             series=tested,
             left_out=len(self._subjects.left_out),
             memory=snapshot.host.memory_bytes if snapshot else 0,
-            verdicts=tuple(
-                f for f in verdicts if now - self._standing[f.kind, f.key] >= patience.hold
-            ),
+            verdicts=tuple(lasting),
             dismissed=tuple(finding for finding in findings if finding.dismissed),
         )
+
+    def _stood_since(
+        self, verdicts: list[Finding], established: dict[Subject, Established], now: float
+    ) -> dict[Subject, float]:
+        """Return since when each verdict has stood. One that now explains an earlier one, of the
+        same call sites, has stood since that has."""
+        subjects = [(verdict.kind, verdict.key) for verdict in verdicts]
+        explained = [
+            (since, set(established[subject].attribution.bytes_by_site))
+            for subject, since in self._standing.items()
+            if subject in established and subject not in subjects
+        ]
+        standing = {}
+        for subject in subjects:
+            since = self._standing.get(subject, now)
+            found = established.get(subject)
+            sites = set(found.attribution.bytes_by_site) if found else set()
+            standing[subject] = min([since, *(s for s, others in explained if others & sites)])
+        return standing

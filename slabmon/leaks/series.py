@@ -20,6 +20,9 @@ MAX_SERIES = 2048
 # Seconds between points, and the age in seconds from which objects count: at each scale of time,
 # what is freed sooner is churn.
 SCALES = ((15.0, 60.0), (150.0, 600.0), (1800.0, 3600.0))
+# Of the points that are too old for the last scale, one in so many is kept: of 24 days, six hours
+# apart.
+SPARSE = 12
 # An interval this many times the usual one is a pause: nobody looked meanwhile.
 PAUSE = 3.0
 _EARLY = 0.1  # share of a step by which a point may come early: snapshots are never quite regular
@@ -75,6 +78,11 @@ class Point:
     def unpacked(self) -> F64:
         """Return the array given to of(), read-only."""
         return np.frombuffer(zlib.decompress(self.packed)).reshape(4, -1)
+
+    def of_series(self, rows: I64) -> Point:
+        """Return the point of these series only."""
+        columns = self.unpacked()
+        return Point.of(columns[:, rows[rows < columns.shape[1]]], self.lost)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,13 +156,17 @@ class Stretch:
 
 @dataclass
 class Scale:
-    """The last POINTS points, `step` seconds apart."""
+    """The last POINTS points, `step` seconds apart; of the last scale, POINTS earlier ones too, of
+    which `passed` counts those since the last one that was kept."""
 
     step: float
     aged: AgedObjects
     flow: AgedFlow = field(default_factory=AgedFlow)
     moments: list[float] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
+    old_moments: list[float] = field(default_factory=list)
+    old_points: list[Point] = field(default_factory=list)
+    passed: int = 0
 
     def due(self, seconds: float) -> bool:
         """Whether the next point is due at this tracking time."""
@@ -166,17 +178,37 @@ class Scale:
         self.moments.append(seconds)
         columns = np.stack([level, self.flow.variance, self.flow.gone, allocated])
         self.points.append(Point.of(columns, lost))
-        del self.moments[:-POINTS], self.points[:-POINTS]
+        while len(self.points) > POINTS:
+            moment, point = self.moments.pop(0), self.points.pop(0)
+            if self.step == SCALES[-1][0]:
+                self._keep_some(moment, point)
 
-    def stretch(self, count: int) -> Stretch:
-        """Return the points of `count` series. Before its first point a series is 0."""
-        columns = np.zeros((4, len(self.points), count))
+    def _keep_some(self, moment: float, point: Point) -> None:
+        if self.passed % SPARSE == 0:
+            self.old_moments.append(moment)
+            self.old_points.append(point)
+            del self.old_moments[:-POINTS], self.old_points[:-POINTS]
+        self.passed = (self.passed + 1) % SPARSE
+
+    def stretches(self, count: int) -> list[Stretch]:
+        """Return the points of `count` series and, once there are earlier ones, those with one in
+        SPARSE of the others, as far apart. Before its first point a series is 0."""
+        found = [self._stretch(self.moments, self.points, count)]
+        if self.old_points:
+            first = -self.passed % SPARSE  # the next one to be kept
+            moments = [*self.old_moments, *self.moments[first::SPARSE]]
+            points = [*self.old_points, *self.points[first::SPARSE]]
+            found.append(self._stretch(moments, points, count))
+        return found
+
+    def _stretch(self, times: list[float], points: list[Point], count: int) -> Stretch:
+        columns = np.zeros((4, len(points), count))
         columns[3] = np.nan
-        for i, point in enumerate(self.points):
+        for i, point in enumerate(points):
             values = point.unpacked()
             columns[:, i, : values.shape[1]] = values
         level, variance, gone, allocated = columns
-        moments = np.array(self.moments)
+        moments = np.array(times)
         whole = Stretch(
             age=self.aged.age,
             taken=moments,
@@ -185,7 +217,7 @@ class Scale:
             variance=variance,
             gone=gone,
             allocated=allocated,
-            lost=np.array([point.lost for point in self.points]),
+            lost=np.array([point.lost for point in points]),
         )
         # Before tracking had run for `age` no object could be old.
         return whole.since(int(np.searchsorted(moments, self.aged.age))).without_pauses()
@@ -195,11 +227,8 @@ class Scale:
         self.flow.grow(len(new))  # some series are newer than the last point
         self.flow.select(rows)
         self.aged.renumber(new)
-        points = []
-        for point in self.points:
-            columns = point.unpacked()
-            points.append(Point.of(columns[:, rows[rows < columns.shape[1]]], point.lost))
-        self.points = points
+        self.points = [point.of_series(rows) for point in self.points]
+        self.old_points = [point.of_series(rows) for point in self.old_points]
 
     def extent(self, count: int) -> F64:
         """Return by how many bytes each series differs from its baseline now: (series,)."""
@@ -211,8 +240,8 @@ class Scale:
 
     def still(self, count: int) -> Bool:
         """Return which series have the same level at all points: (series,)."""
-        level = self.stretch(count).level
-        return np.asarray((level == level[-1]).all(0)) if len(level) else np.ones(count, bool)
+        levels = np.concatenate([stretch.level for stretch in self.stretches(count)])
+        return np.asarray((levels == levels[-1]).all(0)) if len(levels) else np.ones(count, bool)
 
 
 def site_key(site: Site) -> Hashable:

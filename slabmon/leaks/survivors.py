@@ -9,9 +9,10 @@ import numpy as np
 
 from slabmon.analysis.sampling import probability
 from slabmon.base.arrays import F64, I32, I64, U64, contained
+from slabmon.leaks.finding import MEMBERSHIPS
 from slabmon.model import Tracked
 
-KINDS = 3  # of series that an object belongs to: of its call site, module and cache
+KINDS = len(MEMBERSHIPS)  # of series that an object belongs to
 
 
 @dataclass
@@ -59,7 +60,7 @@ class AgedObjects:
         positions = np.flatnonzero(tracked.born_ns.astype(np.int64) <= limit)
         return positions[np.argsort(tracked.born_ns[positions], kind="stable")]
 
-    def advance(self, tracked: Tracked, positions: I64, rows: I64, flow: AgedFlow) -> None:
+    def advance(self, tracked: Tracked, positions: I64, rows: I32, flow: AgedFlow) -> None:
         """Add what changed since the last snapshot to `flow`.
 
         `positions` come from select(); `rows` (kinds, objects) are the series of these objects. Two
@@ -76,12 +77,12 @@ class AgedObjects:
                 _add(flow.gone, flow.variance, series[gone], self.represented[gone], count)
         for series in rows:
             _add(flow.come, flow.variance, series[~known], represented[~known], count)
-        self.born, self.represented, self.rows = born, represented, rows.astype(np.int32)
+        self.born, self.represented, self.rows = born, represented, rows
 
     def renumber(self, new: I64) -> None:
         """Renumber the series: `new` is the number by old number, negative if dropped."""
         if self.rows.size:
-            self.rows = np.where(self.rows >= 0, new[self.rows], -1).astype(np.int32)
+            self.rows = np.append(new, -1).astype(np.int32)[self.rows]  # -1 stays -1
 
 
 def _add(total: F64, variance: F64, rows: I64 | I32, size: F64, count: int) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from slabmon.base.fields import Host, Int, Real, Text
-from slabmon.memory.reading import MemoryReading, VmallocCaller
+from slabmon.memory.reading import AllocTag, MemoryReading, VmallocCaller
 from slabmon.memory.scan import KernelBlocks, MemoryScan, PageKind
 
 TOTAL = "MemTotal"
@@ -61,6 +61,20 @@ class Amount:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PageHolder:
+    """What one call site holds of pages or per-CPU memory, of what was allocated since they are
+    watched. `by` is the allocator's function that it called, `live_stderr_bytes` one standard error
+    (0: exact)."""
+
+    symbol: Text
+    offset: Int
+    module: Text | None
+    live_bytes: Int
+    live_stderr_bytes: Int
+    by: Text = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Growth:
     """By how many bytes what no counter names has grown, and in how many seconds."""
 
@@ -77,9 +91,11 @@ class Ledger:
     when struct pages were read (None: they were not; memory that no counter names is then
     unaccounted). `within` are parts of rows, `beyond` is memory that MemTotal leaves out.
     `uncounted_bytes` is what no counter names: MemTotal less all counters; it does not depend on a
-    scan. `kernel_blocks` say of which blocks the row KERNEL_PAGES is. `growth` is that of
-    `uncounted_bytes`, where earlier readings are known. `limits` says what is not to be seen here,
-    and why.
+    scan. `kernel_blocks` say of which blocks the row KERNEL_PAGES is; `pages` and `percpu`, largest
+    first, who holds how much of it, and of per-CPU memory, as far as that is watched. `growth` is
+    that of `uncounted_bytes`, where earlier readings are known. `allocinfo` is what each line of
+    the kernel's source holds, None where the kernel does not profile allocations. `limits` says
+    what is not to be seen here, and why.
     """
 
     taken: Real
@@ -91,10 +107,13 @@ class Ledger:
     moved_bytes: Int = 0
     vmalloc: tuple[VmallocCaller, ...] = ()
     kernel_blocks: tuple[KernelBlocks, ...] = ()
+    pages: tuple[PageHolder, ...] = ()
+    percpu: tuple[PageHolder, ...] = ()
     within: tuple[Amount, ...] = ()
     beyond: tuple[Amount, ...] = ()
     growth: Growth | None = None
     limits: tuple[Text, ...] = ()
+    allocinfo: tuple[AllocTag, ...] | None = None
     host: Host | None = None
 
 
@@ -222,6 +241,7 @@ def account(reading: MemoryReading, scan: MemoryScan | None = None) -> Ledger:
         within=tuple(_within(reading)),
         beyond=tuple(_beyond(amounts, scan)),
         limits=tuple(_limits(reading, scan)),
+        allocinfo=reading.allocinfo,
     )
 
 

@@ -24,6 +24,21 @@ class VmallocCaller:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AllocTag:
+    """What one line of the kernel's source has allocated since boot and not freed, in slabs and in
+    pages (/proc/allocinfo). `calls` is a number of allocations. `accurate` is False if the kernel
+    says that it missed some."""
+
+    file: Text
+    line: Int
+    function: Text
+    module: Text | None = None
+    bytes: Int
+    calls: Int
+    accurate: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryReading:
     """The kernel's own accounts of the host's memory, at one instant.
 
@@ -31,7 +46,8 @@ class MemoryReading:
     other files say, in lower case (slabmon/kernel/memory/reading.py lists them). Lines that this
     kernel does not have are absent. They are not read at one instant: `moved_bytes` is how much
     memory changed hands meanwhile. `vmalloc` is None, and `page_pools`, bytes by network device,
-    too, if they cannot be observed; `unobserved` says why.
+    too, if they cannot be observed; `unobserved` says why. `allocinfo` is None where the kernel
+    does not profile allocations, which few do.
     """
 
     taken: Real
@@ -40,3 +56,4 @@ class MemoryReading:
     vmalloc: tuple[VmallocCaller, ...] | None = None
     page_pools: Mapping[Text, Int] | None = None
     unobserved: Mapping[Text, Text] = field(default_factory=dict)
+    allocinfo: tuple[AllocTag, ...] | None = None

@@ -90,4 +90,18 @@ def _verdict(entry: Entry) -> str:
     )
     if entry["evidence_against"]:
         text += f" Against it: {'; '.join(entry['evidence_against'])}."
+    return text + _who(entry)
+
+
+def _who(entry: Entry) -> str:
+    """Return who is behind a suspect, as sentences."""
+    text = ""
+    cgroups = entry.get("containers") or entry.get("cgroups")
+    if cgroups:
+        text += f" It was allocated in {', '.join(cgroups)}."
+    if entry.get("stack"):
+        share = entry.get("stack_share", 0.0)
+        text += f" The stack of {share:.0%} of it: {' < '.join(entry['stack'])}."
+    if entry.get("reproduce"):
+        text += f" To look at each allocation: {entry['reproduce']}"
     return text

@@ -41,6 +41,7 @@ _TABLES = (
         "memory",
         "caches",
         "sites",
+        "page_sites",
         "owners",
         "census",
         "devices",

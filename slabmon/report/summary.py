@@ -8,19 +8,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from slabmon.analysis.contexts import live_by_context
 from slabmon.analysis.delta import difference
 from slabmon.analysis.paths import Paths
 from slabmon.analysis.sampling import Grouped
 from slabmon.base.activity import Activity
 from slabmon.base.format import duration, human
 from slabmon.base.units import BYTES
-from slabmon.model import Cache, Live, Snapshot
+from slabmon.model import Cache, Context, Live, Snapshot
 from slabmon.report.selection import GROWING, ReportPeriod
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.table import Table
 from slabmon.views.window import Window
 
 _MOST = 3
+_INTERRUPTS = {Context.SOFTIRQ: "softirqs", Context.IRQ: "hard interrupts", Context.NMI: "NMIs"}
 # Growth below this many standard errors cannot be distinguished from sampling error.
 _SIGNIFICANT = 2.0
 
@@ -123,6 +125,16 @@ def live_memory(snapshot: Snapshot) -> Iterable[Sentence]:
         f"{size(held)} of the memory allocated in the {duration(tracking.seconds)} since "
         f"tracking began is live ({how}). Older allocations are not included.",
     )
+    interrupts = [
+        f"{size(live.bytes)} by {_INTERRUPTS[context]}"
+        for context, live in live_by_context(snapshot).items()
+        if context in _INTERRUPTS and live.bytes
+    ]
+    if interrupts:
+        yield Sentence(
+            "live",
+            f"Not processes but interrupts allocated {listed(interrupts)} of it.",
+        )
     for kind, rows in (
         ("caches", [(row.live.bytes, all_names(row)) for row in snapshot.caches]),
         ("call sites", [(row.live.bytes, row.full_label) for row in snapshot.sites]),

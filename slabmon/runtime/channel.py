@@ -2,14 +2,16 @@
 """The wire format between the collector and the web process, over one socket pair.
 
 Before it serves anyone, the web process is still trusted: it takes one JSON line (its settings)
-and answers with one framed JSON object (`Started`). From then on it sends single bytes only: each
-asks for one answer, or shows that it is alive. The collector sends answers and, to end the web
-process, `RETIRE`.
+and answers with one framed JSON object (`Started`). From then on it sends single bytes: each asks
+for one answer, or shows that it is alive. Only a DOUBT has an argument, of fixed length. The
+collector sends answers and, to end the web process, `RETIRE`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -26,6 +28,12 @@ ALIVE = b"."
 ALIVE_SECONDS = 5.0
 # Not a command either: tracking is wanted, because somebody looks or growth is being judged.
 WANTED = b"w"
+# Nor is a doubt: a suspect lacks stacks or certainty. Behind it is the digest of the suspect, which
+# the collector compares with those of all that it knows.
+DOUBT = b"x"
+_DIGEST_BYTES = 8
+DIGEST = re.compile(rb"x([0-9A-F]{%d})" % (2 * _DIGEST_BYTES))
+UNFINISHED_DIGEST = re.compile(rb"x[0-9A-F]{0,%d}$" % (2 * _DIGEST_BYTES - 1))
 # Not an answer: the web process has to finish its requests and end.
 RETIRE = b"q"
 
@@ -38,6 +46,16 @@ _HEADER = struct.Struct("!4sc?xxxII")
 _LENGTH = struct.Struct("!I")
 _MAGIC = b"slm2"
 HEADER_BYTES = _HEADER.size
+
+
+def doubt_digest(kind: str, name: str) -> bytes:
+    """Return the digest of a suspect, in digits that no command is written with."""
+    data = f"{kind}\0{name}".encode()
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).hexdigest().upper().encode()
+
+
+# That of no suspect: a census is wanted.
+CENSUS_DOUBT = doubt_digest("census", "")
 
 
 class ProtocolError(Exception):

@@ -79,6 +79,18 @@ class CensusFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EscalationFigures:
+    """How closer looks at suspects are going: how many were taken of each kind, exact tracking and
+    census, how many `failures` there were, and the CPU time of exact tracking, its BPF programs
+    included. `running`: a suspect is being tracked."""
+
+    number: Mapping[str, int] = field(default_factory=lambda: {"exact": 0, "census": 0})
+    failures: int = 0
+    cpu_seconds: float = 0.0
+    running: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class DaemonFigures:
     """Everything the collector knows about the daemon itself.
 
@@ -95,6 +107,7 @@ class DaemonFigures:
     web_restarts: int = 0
     web_configuration_failed: bool = False
     census: CensusFigures = CensusFigures()
+    escalation: EscalationFigures = EscalationFigures()
 
 
 _ENCODER = msgspec.json.Encoder()

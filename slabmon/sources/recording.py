@@ -36,7 +36,7 @@ class RecordingSource:
     ) -> None:
         self._path = path
         self._speed = speed
-        self._start = start
+        self.start = start
         self._monotonic = monotonic
         self._open = ExitStack()
 
@@ -49,7 +49,7 @@ class RecordingSource:
         except BaseException:
             self._open.close()
             raise
-        start = first if self._start is None else self._start
+        start = first if self.start is None else self.start
         self.clock = PlaybackClock(self.span, start, self._speed, self._monotonic)
         return self
 

@@ -20,20 +20,22 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from slabmon.base.arrays import U8
+from slabmon.base.arrays import U8, distinct
 from slabmon.base.errors import UsageError
-from slabmon.model import Snapshot, Stacked, Tracked
+from slabmon.model import CONTEXTS, Snapshot, Stacked, Tracked
 
 CONTENT_TYPE = "application/vnd.slabmon.snapshot"
 MAX_BYTES = 256 << 20
 MAGIC = b"slabsnap"
 # Counted up whenever the model gets a field; tests/unit/store/test_formats.py says how.
-FORMAT = 7
+FORMAT = 15
 HEAD = MAGIC + FORMAT.to_bytes(4, "little")
 # Format 1 has the fields of format 2, and a checksum of the model's classes as its number. The
 # checksum covers how Python writes a union, which changed with Python 3.14.
 _CHECKSUMS_OF_FORMAT_1 = (0x957C9F74, 0x3C503017)
 _LARGEST_NUMBER = 0xFFFF  # anything above is a checksum
+
+_CONTEXTS_SINCE, _DEVICES_SINCE = 13, 14
 
 Kinds = Mapping[str, tuple[str, str]]
 
@@ -50,6 +52,8 @@ TRACKED_COLUMNS: Kinds = {
     "cgroup": ("<u8", "u8"),
     "comm": ("S16", "S16"),
     "stack": ("<i4", "i4"),
+    "context": ("u1", "u1"),
+    "device": ("<u4", "u4"),
 }
 STACKED_COLUMNS: Kinds = {"stack": ("<i4", "i4"), "bytes": ("<i8", "i8"), "stderr": ("<i8", "i8")}
 _Columned = TypeVar("_Columned", Tracked, Stacked)
@@ -90,16 +94,16 @@ def decode(data: bytes) -> Snapshot:
     its columns read-only. Raises BadSnapshot if they are damaged, hostile or of a newer format."""
     if len(data) > MAX_BYTES:
         raise BadSnapshot(f"a snapshot of {len(data)} bytes exceeds the limit of {MAX_BYTES}")
-    _check_head(data)
+    number = _format_of(data)
     try:
         snapshot = _decoder().decode(memoryview(data)[len(HEAD) :])
-        return replace(snapshot, tracked=_tracked(snapshot), stacked=_stacked(snapshot))
+        return replace(snapshot, tracked=_tracked(snapshot, number), stacked=_stacked(snapshot))
     except (ValueError, RecursionError) as error:
         raise BadSnapshot(f"this snapshot is damaged: {error}") from error
 
 
-def _check_head(data: bytes) -> None:
-    """Raise BadSnapshot unless these bytes begin as a format does that this version reads."""
+def _format_of(data: bytes) -> int:
+    """Return the number of the format. Raises BadSnapshot unless this version reads it."""
     if len(data) < len(HEAD) or not data.startswith(MAGIC):
         raise BadSnapshot("this is not a slabmon snapshot")
     number = int.from_bytes(data[len(MAGIC) : len(HEAD)], "little")
@@ -113,6 +117,7 @@ def _check_head(data: bytes) -> None:
             "written by a development version of slabmon from before formats had numbers; read it "
             "with that version"
         )
+    return 1 if number in _CHECKSUMS_OF_FORMAT_1 else number
 
 
 def _written(table: _Columned, kinds: Kinds) -> _Columned:
@@ -133,9 +138,18 @@ def _restored(table: _Columned, kinds: Kinds) -> _Columned:
     return replace(table, **columns)
 
 
-def _tracked(snapshot: Snapshot) -> Tracked:
+def _tracked(snapshot: Snapshot, number: int) -> Tracked:
     """Return the tracked objects. Raises ValueError if they contradict the rest of the snapshot."""
-    tracked = _restored(snapshot.tracked, TRACKED_COLUMNS)
+    raw = snapshot.tracked
+    if number < _CONTEXTS_SINCE:
+        raw = replace(raw, context=np.zeros(len(raw.bytes) // 4, np.uint8))
+    if number < _DEVICES_SINCE:
+        raw = replace(raw, device=np.zeros(len(raw.bytes), np.uint8))
+    tracked = _restored(raw, TRACKED_COLUMNS)
+    if tracked.context.max(initial=0) >= len(CONTEXTS):
+        raise ValueError("a tracked object has an unknown context")
+    if set(distinct(tracked.device).tolist()) - {0, *tracked.devices}:
+        raise ValueError("a tracked object is for a missing device")
     for name, rows in (("cache", snapshot.caches), ("site", snapshot.sites)):
         if getattr(tracked, name).max(initial=-1) >= len(rows):
             raise ValueError(f"a tracked object belongs to a missing {name}")

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
+import sys
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -50,6 +52,8 @@ class TopApp(App[int]):
     Screen { layout: vertical; }
     #facts, #where { height: auto; }
     #where { text-style: bold; }
+    #where.warn { color: ansi_yellow; }
+    #where.crit { color: ansi_red; }
     """
     BINDINGS: ClassVar[list[BindingType]] = list(BINDINGS)
 
@@ -107,6 +111,7 @@ class TopApp(App[int]):
         """Start."""
         with contextlib.suppress(ValueError, RuntimeError):  # tests run beside the main thread
             self._handle_signals()
+            self._end_with_terminal()
         self.set_interval(1.0, self._update_header)
         self.grid.focus()
         self._prepare_view()
@@ -124,6 +129,21 @@ class TopApp(App[int]):
         if self._driver is not None and self._driver.can_suspend:
             loop.add_signal_handler(signal.SIGTSTP, self._suspend)
             loop.add_signal_handler(signal.SIGCONT, self._resume)
+
+    def _end_with_terminal(self) -> None:
+        """Exit when the terminal is gone. Without a signal (nohup, or not the controlling terminal)
+        Textual would read its end for ever."""
+        if self._driver is None or self._driver.is_headless or sys.__stdin__ is None:
+            return
+        loop = asyncio.get_running_loop()
+        hang_up = select.epoll()
+        hang_up.register(sys.__stdin__, 0)  # a hang-up is told without being asked for
+
+        def leave() -> None:
+            loop.remove_reader(hang_up)
+            self.exit(0)
+
+        loop.add_reader(hang_up, leave)
 
     def _suspend(self) -> None:
         """Restore the terminal, then stop."""
@@ -151,9 +171,15 @@ class TopApp(App[int]):
         """The table."""
         return self.screen_stack[0].query_one(Grid)
 
+    @property
+    def _is_drawn(self) -> bool:
+        """Whether the table is there. Readings also arrive before it is mounted, and while the app
+        ends."""
+        return bool(self.is_running and self.screen_stack and self.screen_stack[0].query(Grid))
+
     def _update_header(self) -> None:
         """Write the lines above the table."""
-        if not self.screen_stack or not self.is_running:
+        if not self._is_drawn:
             return
         screen, browser, width = self.screen_stack[0], self.browser, max(20, self.size.width)
         parts = facts(summarize(browser.window), self.reading.own_ratio)
@@ -163,10 +189,16 @@ class TopApp(App[int]):
             *alarms(self.reading, browser, self._stopped, self._start.delay, self._instead_of),
             *where(browser, self.grid.visible_rows),
         ]
-        screen.query_one("#where", Static).update("\n".join(joined(line, width)))
+        here = screen.query_one("#where", Static)
+        here.update("\n".join(joined(line, width)))
+        worst = browser.worst_state
+        for state in ("warn", "crit"):
+            here.set_class(state == worst, state)
 
     def _show(self, arrived: bool = False) -> None:
         """Redraw the table; `arrived`: for the first time at this place."""
+        if not self._is_drawn:
+            return
         if arrived:
             self._prepare_view()
             self.grid.arrive()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -179,6 +179,18 @@ class Browser:
             if column.name in _NAME_COLUMNS and value
         )
         return printable(str(next(named, cells[0])))
+
+    def states(self, rows: Sequence[int]) -> list[str]:
+        """Return the states of these rows, "" where they have none."""
+        if all(column.name != "state" for column in self.table.columns):
+            return [""] * len(rows)
+        return [state or "" for state in self.table.values("state")[rows].tolist()]
+
+    @property
+    def worst_state(self) -> str:
+        """What the worst row needs: "crit", "warn", or "" for nothing."""
+        states = self.states(range(len(self.table)))
+        return next((state for state in ("crit", "warn") if state in states), "")
 
     def export(self, path: Path) -> str:
         """Write the shown rows, with all columns, to a new file; return a message for the user.

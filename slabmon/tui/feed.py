@@ -24,7 +24,7 @@ from slabmon.sources.lookback import PolledJudge, assessment, fill, fill_present
 from slabmon.sources.playback import PlaybackClock
 from slabmon.sources.recording import RecordingSource
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.window import Window, WindowBuilder
+from slabmon.views.window import WINDOW_SECONDS, Window, WindowBuilder
 
 CLOSE_SECONDS = 3.0
 
@@ -124,6 +124,8 @@ class Feed:
             with self._source:
                 if isinstance(self._source, RecordingSource):
                     self._clock = self._source.clock
+                    if self._source.start is None:
+                        self._begin_late(self._clock)
                 else:
                     self._restart_history(None)
                 self._read()
@@ -134,6 +136,13 @@ class Feed:
             if self._last is not None:
                 self._notify(replace(self._last, error=error))
             self._ready.set()
+
+    def _begin_late(self, clock: PlaybackClock) -> None:
+        """Begin a recording where its first snapshots fill the window, so that growth is known at
+        once."""
+        assert self._past is not None
+        clock.seek(self._past.span()[0] + WINDOW_SECONDS)
+        self._restart_history(clock.now)
 
     def _loop(self) -> None:
         due = time.monotonic() + self.delay

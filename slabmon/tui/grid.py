@@ -20,6 +20,8 @@ from slabmon.tui.layout import Layout, choices, lay_out
 _HEADING = Style(bold=True, underline=True)
 _CURSOR = Style(reverse=True)
 _PLAIN = Style()
+# Rows by their state, in the terminal's own colours.
+_STATES = {"warn": Style(color="yellow"), "crit": Style(color="red", bold=True)}
 
 
 class Grid(Widget, can_focus=True):
@@ -56,6 +58,7 @@ class Grid(Widget, can_focus=True):
         super().__init__()
         self.browser = browser
         self._layout = Layout((), (), "", ())
+        self._states: list[str] = []
         self._widths: dict[str, dict[str, int]] = {}
         self._skip = 0
         self._at = 0
@@ -88,9 +91,11 @@ class Grid(Widget, can_focus=True):
         elif self._at >= place.top + height:
             place.top = self._at - height + 1
         widths = self._widths.setdefault(f"{place.view.name} {self.size.width}", {})
+        visible = order[place.top : place.top + height].tolist()
+        self._states = browser.states(visible)
         self._layout = lay_out(
             browser.table,
-            order[place.top : place.top + height].tolist(),
+            visible,
             self.size.width,
             self._skip,
             (browser.sort, place.inverted),
@@ -113,7 +118,9 @@ class Grid(Widget, can_focus=True):
             text, style = self._layout.heading, _HEADING
         elif y - 1 < len(self._layout.rows):
             text = self._layout.rows[y - 1]
-            style = _CURSOR if self.browser.place.top + y - 1 == self._at else _PLAIN
+            style = _STATES.get(self._states[y - 1], _PLAIN)
+            if self.browser.place.top + y - 1 == self._at:
+                style += _CURSOR
         else:
             text, style = self.browser.empty_reason if y == 1 else "", _PLAIN
         return Strip([Segment(text, style)]).adjust_cell_length(width, _PLAIN)

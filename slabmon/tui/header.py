@@ -7,7 +7,7 @@ import textwrap
 import time
 from collections.abc import Iterable
 
-from slabmon.base.activity import Activity
+from slabmon.base.activity import Activity, Stage
 from slabmon.base.clock import boottime
 from slabmon.base.escape import printable
 from slabmon.base.format import duration, human
@@ -36,6 +36,8 @@ def facts(summary: Summary, own_ratio: float | None = None) -> list[str]:
         if tracking.mode == Mode.EXACT
         else f"sampled every {human(tracking.sample_bytes, 'bytes')}"
     )
+    if tracking.activity == Activity.AWAKE and tracking.stage == Stage.LIGHT:
+        mode = f"LIGHT, {mode}"
     since = time.strftime("%F %T", time.localtime(tracking.since))
     since = since.removeprefix(time.strftime("%F "))  # no date for today
     parts = [mode, f"tracking {duration(tracking.seconds)} since {since}"]

@@ -8,19 +8,24 @@ from operator import attrgetter
 from slabmon.base.units import BYTES, BYTES_PER_HOUR, COUNT, PER_SECOND, SECONDS
 from slabmon.views import columns as c
 from slabmon.views import rows
-from slabmon.views.census import CENSUS, OF_CACHE, OF_DEVICE, ORPHANS, OWNERS, RETAINED
+from slabmon.views.allocinfo import ALLOCINFO
+from slabmon.views.census import CENSUS, CONTENTS, OF_CACHE, ORPHANS, OWNERS, RETAINED
+from slabmon.views.charged import CHARGED
 from slabmon.views.columns import Column, Kind, attribute, dimension, label
+from slabmon.views.devices import DEVICES
 from slabmon.views.drilldown import group_links
 from slabmon.views.families import FAMILIES
 from slabmon.views.memory import MEMORY
 from slabmon.views.modifiers import GFP_MODIFIERS
 from slabmon.views.overview.view import OVERVIEW
+from slabmon.views.page_sites import PAGE_SITES
+from slabmon.views.verdict_notes import verdicts_note
 from slabmon.views.view import Link, View
+from slabmon.views.workloads import cgroups_note, workload_columns
 
 _TRENDS = ("growth_bytes_per_hour", "history")
 _LIVE = (*c.LIVE, *c.growth("live_bytes"), c.GROWTH_ERROR, *c.AGES)
 _DEVICE = c.device_labels("device.")
-_SAME_DEVICE = (("device.bus", attrgetter("bus")), ("device.name", attrgetter("name")))
 _SAME_RELEASE = (("release.name", attrgetter("release.name")),)
 _SAME_CACHE = (("cache", attrgetter("cache")),)
 _SAME_OWNER = (("owner", attrgetter("key")),)
@@ -122,6 +127,8 @@ _ALL = (
             label("module", "Module the call is in; none: core kernel."),
             label("component", "Built-in driver, file system or subsystem, by its prefix."),
             c.CALLER,
+            c.CONTEXT,
+            c.SERVED,
             c.ALLOCS,
             c.FAILED,
             c.REQUESTED,
@@ -143,6 +150,7 @@ _ALL = (
             "live_bytes",
             "live_high_bytes",
             *_TRENDS,
+            c.SERVED.name,
             "allocs_per_second",
             "allocated_bytes",
             "waste_ratio",
@@ -156,62 +164,7 @@ _ALL = (
         links=group_links("site", get=attrgetter("full_label")),
         details=True,
     ),
-    View(
-        name="devices",
-        title="devices with managed (devres) resources",
-        rows=lambda snapshot: snapshot.devices,
-        key=attrgetter("bus", "name"),
-        columns=(
-            *c.device_labels(),
-            c.DRIVER_MODULE,
-            attribute("resources", unit=COUNT, kind=Kind.GAUGE, help="Managed resources it holds."),
-            attribute(
-                "managed_bytes",
-                unit=BYTES,
-                kind=Kind.GAUGE,
-                help="Sum of their sizes, without headers.",
-                title="managed",
-            ),
-            attribute(
-                "slab_bytes",
-                unit=BYTES,
-                kind=Kind.GAUGE,
-                help="Bytes that the slab objects behind them occupy.",
-                title="slab",
-            ),
-            c.RETAINED,
-            attribute(
-                "added", unit=COUNT, kind=Kind.COUNTER, help="Resources added since tracking began."
-            ),
-            attribute(
-                "removed",
-                unit=COUNT,
-                kind=Kind.COUNTER,
-                help="Resources removed since tracking began.",
-            ),
-            *c.growth("managed_bytes"),
-        ),
-        brief=(
-            "bus",
-            "name",
-            "driver",
-            "module",
-            "resources",
-            "managed_bytes",
-            "slab_bytes",
-            c.RETAINED.name,
-            *_TRENDS,
-            "added",
-            "removed",
-        ),
-        sort="managed_bytes",
-        figure="managed_bytes",
-        links=(
-            Link(title="resources", where=_SAME_DEVICE, view="resources"),
-            Link(title="caches", where=_SAME_DEVICE, view="holdings"),
-            Link(title="retained", where=OF_DEVICE, view="retained"),
-        ),
-    ),
+    DEVICES,
     View(
         name="resources",
         title="managed resources by device and release function",
@@ -275,7 +228,7 @@ _ALL = (
                 "devices",
                 unit=COUNT,
                 kind=Kind.GAUGE,
-                help="Its devices that hold managed resources.",
+                help="Its devices that hold managed resources or DMA memory.",
             ),
             attribute(
                 "resources", unit=COUNT, kind=Kind.GAUGE, help="Managed resources of its devices."
@@ -293,6 +246,13 @@ _ALL = (
                 kind=Kind.GAUGE,
                 help="Bytes that the slab objects behind the resources occupy.",
                 title="slab",
+            ),
+            attribute(
+                "dma_bytes",
+                unit=BYTES,
+                kind=Kind.GAUGE,
+                help="Bytes allocated for DMA of its devices since tracking began, and not freed.",
+                title="DMA",
             ),
             attribute(
                 "sites", unit=COUNT, kind=Kind.GAUGE, help="Call sites in it that allocated."
@@ -317,6 +277,7 @@ _ALL = (
             "resources",
             "sites",
             *_TRENDS,
+            "dma_bytes",
             "allocs_per_second",
             "allocated_bytes",
             "oldest_seconds",
@@ -331,27 +292,38 @@ _ALL = (
     ),
     View(
         name="cgroups",
-        title="live memory by the cgroup that allocated it",
+        title="live memory by the cgroup of the task that allocated it",
         rows=rows.grouped(("cgroup",)),
         key=attrgetter("labels"),
         columns=(
-            dimension(0, "cgroup", help="Path of the cgroup; [id] if it no longer exists."),
+            *workload_columns(0),
+            dimension(
+                0,
+                "cgroup",
+                help="Path of the cgroup, in the hierarchy of cgroup v1 that charges memory where "
+                "there is one; the cgroup that the kernel charges in the place of the task's where "
+                "it does (events of inotify: who watches, not who writes). [id] if it was removed "
+                "before it was seen; [softirq], [irq] or [nmi] for what interrupts allocated, "
+                "whichever cgroup they interrupted.",
+            ),
             *_LIVE,
             c.OBSERVABLE,
         ),
         brief=(
-            "cgroup",
+            "workload",
             "live_bytes",
             "live_high_bytes",
             "live_objects",
             *_TRENDS,
             "oldest_seconds",
             "age_p90_seconds",
+            "cgroup",
         ),
         sort="live_bytes",
         figure="live.bytes",
         figure_error="live.stderr_bytes",
         links=group_links("cgroup"),
+        note=cgroups_note,
         details=True,
     ),
     View(
@@ -360,7 +332,12 @@ _ALL = (
         rows=rows.grouped(("process", "pid")),
         key=attrgetter("labels"),
         columns=(
-            dimension(0, "process", help="Name of the allocating task."),
+            dimension(
+                0,
+                "process",
+                help="Name of the allocating task; [softirq], [irq] or [nmi] for what interrupts "
+                "allocated, whichever task they interrupted.",
+            ),
             dimension(1, "pid", help="Its process ID."),
             *_LIVE,
             c.OBSERVABLE,
@@ -412,7 +389,10 @@ _ALL = (
     OWNERS,
     ORPHANS,
     RETAINED,
+    CONTENTS,
+    CHARGED,
     MEMORY,
+    ALLOCINFO,
     View(
         name="sizes",
         title="kmalloc requests by size",
@@ -478,6 +458,7 @@ _ALL = (
             "frees_per_second",
         ),
     ),
+    PAGE_SITES,
     View(
         name="losses",
         title="lost events",
@@ -547,10 +528,14 @@ _ALL = (
         columns=(
             label(
                 "suspect",
-                "The growing call site, cache, driver (module), device or total of memory.",
+                "The growing call site, caller, cache, family of caches, driver (module), device, "
+                "cgroup or total of memory.",
                 path="name",
             ),
-            label("kind", "site, cache, driver, device, or memory (a total)."),
+            label(
+                "kind",
+                "site, caller, driver, cache, family, cgroup, device, or memory (a total).",
+            ),
             label(
                 "verdict",
                 "possible, likely or strong: a leak, by the evidence so far; early: not known to "
@@ -611,6 +596,21 @@ _ALL = (
                 "stacks that are no helpers.",
                 path="caller_text",
             ),
+            label(
+                "processes",
+                "Processes that allocated most of what survives, with their shares; (gone): it "
+                "does not run any more.",
+                path="process_text",
+            ),
+            label(
+                "cgroups",
+                "Containers, else cgroups, that allocated most of what survives, with their "
+                "shares.",
+                path="cgroup_text",
+            ),
+            label("stack", "Stack of most survivors, outermost first.", path="stack_text"),
+            label("parts", "Suspects that grow in lockstep with it.", path="part_text"),
+            label("reproduce", "Command that shows each such allocation from now on."),
             label("dismissal", "Code of the reason for its dismissal; empty if not dismissed."),
             label("reason", "Why it was dismissed, or the evidence for and against a leak."),
         ),
@@ -620,12 +620,15 @@ _ALL = (
             "exhaustion_seconds",
             "growth_bytes_per_hour",
             "live_bytes",
-            "window_seconds",
-            "kind",
+            "processes",
             "callers",
             "behind",
+            "window_seconds",
+            "kind",
+            "parts",
             "reason",
         ),
+        note=verdicts_note,
         judged=True,
     ),
 )

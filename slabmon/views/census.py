@@ -22,7 +22,14 @@ from slabmon.views.view import Link, View
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slabmon.census.model import CensusCache, DeviceObjects, OrphanObjects, OwnedObjects
+    from slabmon.census.model import (
+        Census,
+        CensusCache,
+        DeviceObjects,
+        HeldObjects,
+        OrphanObjects,
+        OwnedObjects,
+    )
     from slabmon.model import Snapshot
     from slabmon.views.table import Table
 
@@ -31,6 +38,7 @@ NO_CENSUS = (
     "no census yet: one is requested when this view of the present is opened, and takes seconds; "
     "slabmon census takes one at any time"
 )
+_CHARGED = "charged"  # whose view imports this module
 _NAME = attrgetter("name")
 _CACHE = attrgetter("cache")
 # Between views that have a row for each device.
@@ -54,16 +62,31 @@ def census_note(table: Table) -> str:
     if table.mark is not None:
         before = table.mark.snapshot.census
         text += f" compared with {show_moment(before.taken) if before else 'none before'}"
-    if view.name in (ORPHANS.name, RETAINED.name):
-        if census.passes == 1:
-            return (
-                f"{text}: it did not look for orphans, nor for what devices hold; slabmon census "
-                "--orphans does, or the daemon with orphans = true in the [census] table"
-            )
+    if view.name == ORPHANS.name and census.passes > 1:
         return f"{text}, {census.passes} passes"
+    if view.name == ORPHANS.name:
+        return f"{text}: {_not_found(census, 'orphans', '--orphans')}"
+    if view.name in (RETAINED.name, CONTENTS.name) and not census.devices:
+        return f"{text}: {_not_found(census, 'what devices hold', '--by device')}"
+    if view.name == _CHARGED and not census.cgroups:
+        text += ": no object is charged to a memory cgroup"
     if view.name == OWNERS.name and census.sampled is not False:
         text += f", {census.sampled:.0%} of mixed caches' slabs read"
     return f"{text}; a later one failed: {failed.reason}" if failed else text
+
+
+def _not_found(census: Census, what: str, option: str) -> str:
+    """Say why a census did not find what it may look for, or how to make it look."""
+    from slabmon.census.model import DEVICES_UNSUPPORTED, NO_ORPHANS, ORPHANS_UNSUPPORTED
+
+    reasons = (DEVICES_UNSUPPORTED, NO_ORPHANS, ORPHANS_UNSUPPORTED)
+    for limit in census.limits:
+        if limit.startswith(reasons):
+            return limit
+    return (
+        f"it did not look for {what}; slabmon census {option} does, or the daemon with "
+        "orphans = true in the [census] table"
+    )
 
 
 def _caches(snapshot: Snapshot) -> Sequence[CensusCache]:
@@ -80,6 +103,10 @@ def _orphans(snapshot: Snapshot) -> Sequence[OrphanObjects]:
 
 def _devices(snapshot: Snapshot) -> Sequence[DeviceObjects]:
     return snapshot.census.devices if snapshot.census else ()
+
+
+def _held(snapshot: Snapshot) -> Sequence[HeldObjects]:
+    return snapshot.census.held if snapshot.census else ()
 
 
 def _count(name: str, help: str, title: str = "") -> Column:
@@ -232,7 +259,41 @@ RETAINED = View(
         "caches",
     ),
     sort="retained_bytes",
-    links=(Link(title="managed", where=OF_DEVICE, view="devices"),),
+    links=(
+        Link(title="objects", where=OF_DEVICE, view="contents"),
+        Link(title="managed", where=OF_DEVICE, view="devices"),
+    ),
+    note=census_note,
+    census=True,
+)
+
+CONTENTS = View(
+    name="contents",
+    title="objects that only a device leads to, by what they are, at the last census",
+    rows=_held,
+    key=attrgetter("bus", "name", "cache", "type", "module", "signature"),
+    columns=(
+        label(
+            "signature",
+            "What the objects are, by what they hold and what points to them.",
+            title="what it is",
+        ),
+        _size("bytes", "Bytes that they occupy."),
+        _count("objects", "Objects that only the device leads to, and none below it does."),
+        label("cache", "Cache that they are in."),
+        label("type", "Struct that they are; none: not known."),
+        label("module", "Module they belong to; none: core kernel, or not known."),
+        label("certainty", "likely or unknown: how sure it is what they are.", title="sure"),
+        *device_labels()[:2],
+    ),
+    brief=("signature", "bytes", "objects", "cache", "type", "certainty", "bus", "name"),
+    sort="bytes",
+    links=(
+        Link(title="retained", where=OF_DEVICE, view="retained"),
+        Link(title="managed", where=OF_DEVICE, view="devices"),
+        Link(title="owners", where=(("cache", _CACHE),), view="owners"),
+        Link(title="tracked", where=(("name", _CACHE),), view="caches"),
+    ),
     note=census_note,
     census=True,
 )

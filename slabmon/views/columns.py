@@ -69,12 +69,24 @@ class TableFigures(Protocol):
         """Return the other names of caches as text, None for those without."""
         ...
 
+    def workloads(self, cgroups: Values, attribute: str) -> Values:
+        """Return an attribute of what runs in these cgroups, None where it is not known."""
+        ...
+
     def retained(self) -> F64:
         """Return the bytes that each device retained at the last census, NaN where not known."""
         ...
 
     def callers(self) -> Values:
         """Return the caller that holds most of each row, None where none is known."""
+        ...
+
+    def contexts(self) -> Values:
+        """Return the context that allocated most of each row, None where none is known."""
+        ...
+
+    def served(self) -> Values:
+        """Return the device that most of each row is for, None where none is known."""
         ...
 
     def rate(self, path: str) -> F64:
@@ -113,7 +125,8 @@ class Column:
     `name` is the key in every output, `unit` one of base.units ("" for text and flags), `help` one
     sentence, `title` a short heading for tables (default: the name). A `wide` column holds
     sentences: on a screen it takes the rest of the line. `depth` is the path of a number: how
-    deep a row is below the one before it, by which text is indented.
+    deep a row is below the one before it, by which text is indented. Words of a filter are looked
+    for in labels that are `searched`; what the others say is also in one of these.
     """
 
     name: str
@@ -124,6 +137,7 @@ class Column:
     title: str = ""
     wide: bool = False
     depth: str = ""
+    searched: bool = True
 
     @property
     def heading(self) -> str:
@@ -204,6 +218,23 @@ CALLER = Column(
     help="First function on the stack that is no helper (`kmemdup`, `__alloc_skb`, `alloc_inode`, "
     "...), of most of the live memory; its share, if it is not all.",
     get=lambda t: t.callers(),
+)
+
+CONTEXT = Column(
+    name="context",
+    kind=Kind.LABEL,
+    help="What allocated most of the live memory: task, softirq, irq (an interrupt) or nmi; its "
+    "share, if it is not all.",
+    get=lambda t: t.contexts(),
+)
+
+SERVED = Column(
+    name="device",
+    kind=Kind.LABEL,
+    help="Device that most of the live memory was allocated for, of that of which it is known: its "
+    "driver probed it just then, or (likely) kernel stacks lead to it; its share, if it is not "
+    "all.",
+    get=lambda t: t.served(),
 )
 
 RETAINED = Column(

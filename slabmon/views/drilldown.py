@@ -13,6 +13,7 @@ from slabmon.views import columns as c
 from slabmon.views import rows
 from slabmon.views.columns import Column, dimension
 from slabmon.views.view import Link, View, Where
+from slabmon.views.workloads import workload_columns
 
 if TYPE_CHECKING:  # importing them takes a tenth of a second, too long for the command line
     from slabmon.analysis.grouping import Groups
@@ -53,7 +54,12 @@ def group_links(
 
 def _dimension(position: int, name: str) -> tuple[Column, ...]:
     column = dimension(position, name)
+    if name == "cgroup":
+        return (*workload_columns(position), column)
     return (column, c.aliases(position)) if name == "cache" else (column,)
+
+
+_BESIDE = {"cache": ("cache", c.ALIASES), "cgroup": ("workload", "cgroup")}
 
 
 def grouped_view(by: tuple[str, ...], where: Where = ()) -> View:
@@ -72,7 +78,7 @@ def grouped_view(by: tuple[str, ...], where: Where = ()) -> View:
             c.OBSERVABLE,
         ),
         brief=(
-            *chain.from_iterable((name, c.ALIASES) if name == "cache" else (name,) for name in by),
+            *chain.from_iterable(_BESIDE.get(name, (name,)) for name in by),
             "live_bytes",
             "live_high_bytes",
             "live_objects",

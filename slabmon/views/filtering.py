@@ -173,7 +173,11 @@ def mask(text: str, table: Table) -> Bool:
     """Return which rows of a table pass a filter. Raises UsageError with one clear line."""
     tokens = _tokens(text)
     selected = np.ones(len(table), bool)
-    labels = [column for column in table.columns if column.kind == Kind.LABEL and not column.unit]
+    labels = [
+        column
+        for column in table.columns
+        if column.kind == Kind.LABEL and column.searched and not column.unit
+    ]
     while tokens:
         token = tokens.pop(0)
         if token.kind == "word" and tokens and tokens[0].kind == "sign":

@@ -23,6 +23,7 @@ class Summary:
     lost, lost_per_second: lost events since tracking began, and per second of the interval.
     losses: lost events by reason, largest first.
     limited: names of the features that are not on, by state.
+    held_bytes: what the slabs of all caches hold, whenever it was allocated; None without slabinfo.
     live_bytes: live memory of all caches.
     event_seconds: mean run time of slabmon's BPF programs, None without kernel statistics.
     cpu_ratio: their share of one CPU, None without kernel statistics.
@@ -37,6 +38,7 @@ class Summary:
     lost_per_second: float
     losses: tuple[tuple[str, int], ...]
     limited: dict[str, tuple[str, ...]]
+    held_bytes: int | None
     live_bytes: int
     events_per_second: float
     event_seconds: float | None
@@ -78,6 +80,9 @@ def summarize(window: Window) -> Summary:
             )
         ),
         limited=limited,
+        held_bytes=sum(cache.held_bytes for cache in snapshot.caches)
+        if any(cache.slabinfo for cache in snapshot.caches)
+        else None,
         live_bytes=sum(cache.live.bytes for cache in snapshot.caches),
         events_per_second=rate,
         event_seconds=event_seconds,

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slabmon.analysis.callers import main_callers
+from slabmon.analysis.contexts import main_contexts
 from slabmon.analysis.delta import is_reset
+from slabmon.analysis.served import device_texts
 from slabmon.base.arrays import F64, I64, Bool, Values
 from slabmon.base.units import Value
-from slabmon.views.columns import ALIASES, LIVE_ERROR, RETAINED, Column, Kind
+from slabmon.base.workloads import Workload
+from slabmon.views.columns import ALIASES, LIVE_ERROR, RETAINED, SERVED, Column, Kind
 from slabmon.views.trail import Trail
 from slabmon.views.window import Instant, Listing, Window
 
@@ -43,6 +47,7 @@ class Table:
         void = mark is None or is_reset(mark.snapshot, window.snapshot)
         self.mark = None if void else mark
         self._values: dict[str, Values] = {}
+        self._workloads: list[Workload] | None = None
 
     @classmethod
     def of(cls, view: View, snapshot: Snapshot) -> Table:
@@ -71,13 +76,16 @@ class Table:
     @property
     def brief(self) -> tuple[Column, ...]:
         """The columns of tables for people, the most important first. Differences have no bounds;
-        the standard error takes their place. Hosts without merged caches have no other names, and
-        without a census that looked for it nobody knows what devices retain."""
+        the standard error takes their place. Hosts without merged caches have no other names,
+        without a census that looked for it nobody knows what devices retain, and where no device of
+        an allocation is known there is none to show."""
         columns = {column.name: column for column in self.columns}
         if not any(cache.aliases for cache in self.window.snapshot.caches):
             columns.pop(ALIASES, None)
         if not self._retained:
             columns.pop(RETAINED.name, None)
+        if not self.window.snapshot.tracked.device.any():
+            columns.pop(SERVED.name, None)
         names = [
             LIVE_ERROR.name if self.mark and columns[name].kind == Kind.BOUND else name
             for name in self.view.brief
@@ -107,6 +115,13 @@ class Table:
         texts = [", ".join(known.get(name, ())) or None for name in names.tolist()]
         return np.array(texts, object)
 
+    def workloads(self, cgroups: Values, attribute: str) -> Values:
+        """Return an attribute of what runs in these cgroups, None where it is not known."""
+        if self._workloads is None:  # all columns of a table are of the same cgroups
+            self._workloads = list(map(self.window.snapshot.workload, cgroups.tolist()))
+        values = [value or None for value in map(attrgetter(attribute), self._workloads)]
+        return np.array(values, object)
+
     def retained(self) -> F64:
         """Return the bytes that each device retained at the last census, NaN where not known."""
         return np.array([self._retained.get(key, np.nan) for key in self.listing.keys])
@@ -117,6 +132,20 @@ class Table:
         if members is None:
             return np.full(len(self), None, object)
         return np.array(main_callers(self.window.snapshot, members, len(self)), object)
+
+    def contexts(self) -> Values:
+        """Return the context that allocated most of each row, None where none is known."""
+        members = self.listing.members
+        if members is None:
+            return np.full(len(self), None, object)
+        return np.array(main_contexts(self.window.snapshot, members, len(self)), object)
+
+    def served(self) -> Values:
+        """Return the device that most of each row is for, None where none is known."""
+        members = self.listing.members
+        if members is None:
+            return np.full(len(self), None, object)
+        return np.array(device_texts(self.window.snapshot, members, len(self)), object)
 
     def rate(self, path: str) -> F64:
         """Return a counter's increase per second of the last interval, else since tracking
@@ -138,32 +167,45 @@ class Table:
     def _trail(self) -> Trail | None:
         return self.window.trails.get(self.view.origin or self.view.name)
 
-    def figures(self, order: Order) -> list[list[int]]:
-        """Return the view's figure at window.moments and now, for each of these rows."""
+    @cached_property
+    def _first(self) -> tuple[F64, F64]:
+        """Figure and standard error of all rows at the first point."""
+        assert self._trail is not None
+        return self._trail.first(self.listing.keys)
+
+    def figures(self, order: Order, points: Sequence[int] | None = None) -> list[list[int]]:
+        """Return the view's figure, for each of these rows, at window.moments (or those with these
+        numbers) and now."""
         now = self.now(self.view.figure)[order]
         if self._trail is None:
             return [[value] for value in now.tolist()]
-        past = self._trail.values([self.listing.keys[row] for row in order])
+        past = self._trail.values([self.listing.keys[row] for row in order], points)
         figures: list[list[int]] = np.column_stack((*past, now)).astype(np.int64).tolist()
         return figures
 
-    def history(self, order: Order) -> list[list[int | None]]:
-        """Return figures() at equal intervals: None for each in which nothing was read."""
-        gaps = [min(round(gap), _MAX_GAP) for gap in self.window.gaps]
+    def history(self, order: Order, most: int = 0) -> list[list[int | None]]:
+        """Return figures() at equal intervals: None for each in which nothing was read. With
+        `most`, at most so many, evenly chosen, the last one included."""
+        count = len(self._trail.points) + 1 if self._trail else 1
+        # For each interval the number of its point, None in a gap.
+        intervals: list[int | None] = []
+        for point, gap in enumerate(self.window.gaps[-count:]):
+            intervals += [None] * min(round(gap), _MAX_GAP)
+            intervals.append(point)
+        step = -(-len(intervals) // most) if most else 1
+        intervals = intervals[::-1][::step][::-1]
+        points = [point for point in intervals if point is not None]
+        place = {point: i for i, point in enumerate(points)}
         return [
-            [
-                value
-                for gap, figure in zip(gaps[-len(figures) :], figures, strict=True)
-                for value in (*((None,) * gap), figure)
-            ]
-            for figures in self.figures(order)
+            [None if point is None else figures[place[point]] for point in intervals]
+            for figures in self.figures(order, points[:-1])
         ]
 
     def growth(self) -> F64:
         """Return the growth of the view's figure over the window, per hour; NaN without a past."""
         if self._trail is None or self.window.span <= 0:
             return np.full(len(self), np.nan)
-        growth = self.now(self.view.figure) - self._trail.first(self.listing.keys)[0]
+        growth = self.now(self.view.figure) - self._first[0]
         return _rounded(growth / self.window.span * _HOUR, 0)
 
     def growth_error(self) -> F64:
@@ -173,8 +215,7 @@ class Table:
         """
         if self._trail is None or self.window.span <= 0:
             return np.full(len(self), np.nan)
-        first = self._trail.first(self.listing.keys)[1]
-        combined = np.hypot(self.now(self.view.figure_error), first)
+        combined = np.hypot(self.now(self.view.figure_error), self._first[1])
         return _rounded(combined / self.window.span * _HOUR, 0)
 
     def oldest(self) -> F64:
@@ -232,10 +273,13 @@ class Table:
         numbers = values.astype(float)
         return np.asarray(rows[np.argsort(numbers if inverted else -numbers, kind="stable")])
 
-    def cells(self, order: Order, columns: Sequence[Column]) -> list[tuple[Value, ...]]:
-        """Return these rows as plain values, None for missing ones."""
+    def cells(
+        self, order: Order, columns: Sequence[Column], most: int = 0
+    ) -> list[tuple[Value, ...]]:
+        """Return these rows as plain values, None for missing ones; of histories `most` points, see
+        history()."""
         by_column: list[Sequence[Value]] = [
-            self.history(order)
+            self.history(order, most)
             if column.kind == Kind.HISTORY
             else _plain(column, self.values(column.name)[order])
             for column in columns

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from slabmon.base.arrays import F64, I64, Values
-from slabmon.views.compressed_rows import CompressedRows
+from slabmon.views.compressed_rows import CompressedRows, columns_at
 
 WIDTH = 2  # columns of a point: the figure and its standard error
+_FIGURE, _ERROR = range(WIDTH)
 _MAX_STALE_KEYS = 512  # keys of vanished rows that a trail may hold before it drops them
 
 
@@ -38,23 +39,27 @@ class Trail:
             ids.setdefault(key, len(ids))
         numbers = np.array([ids[key] for key in keys], np.int64)
         columns = np.zeros((WIDTH, len(numbers)))
-        columns[0], columns[1] = figure, error
+        columns[_FIGURE], columns[_ERROR] = figure, error
         mask = columns.any(axis=0)
-        return Trail(ids, (*points, CompressedRows.of(numbers[mask], columns[:, mask], "f8")))
+        last = points[-1] if points else None
+        rows = CompressedRows.of(numbers[mask], columns[:, mask], "f8", last)
+        return Trail(ids, (*points, rows))
 
-    def values(self, keys: Sequence[Hashable]) -> list[F64]:
-        """Return the figure of these rows at each point, 0 where there was no such row."""
+    def values(self, keys: Sequence[Hashable], points: Sequence[int] | None = None) -> list[F64]:
+        """Return the figure of these rows at each of these points (None: all), 0 where there was no
+        such row."""
         numbers = self._numbers(keys)
-        return [point.at(numbers, WIDTH, 0.0)[0] for point in self.points]
+        chosen = self.points if points is None else [self.points[point] for point in points]
+        return columns_at(chosen, _FIGURE, numbers, 0.0)
 
     def at(self, point: int, keys: Sequence[Hashable]) -> F64:
         """Return the figure of these rows at one point, 0 where there was no such row."""
-        figure: F64 = self.points[point].at(self._numbers(keys), WIDTH, 0.0)[0]
-        return figure
+        return self.values(keys, [point])[0]
 
     def first(self, keys: Sequence[Hashable]) -> tuple[F64, F64]:
         """Return figure and standard error of these rows at the first point."""
-        figure, error = self.points[0].at(self._numbers(keys), WIDTH, 0.0)
+        numbers, points = self._numbers(keys), self.points[:1]
+        ((figure,), (error,)) = (columns_at(points, i, numbers, 0.0) for i in (_FIGURE, _ERROR))
         return figure, error
 
     def _numbers(self, keys: Sequence[Hashable]) -> I64:

@@ -66,7 +66,7 @@ class Instant:
     ) -> None:
         self.snapshot = snapshot
         self._assess = assess
-        self._listings: dict[str, Listing] = {}
+        self._listings: dict[str, tuple[Assessment | None, Listing]] = {}
 
     @property
     def assessment(self) -> Assessment | None:
@@ -76,10 +76,12 @@ class Instant:
     def listing(self, view: View) -> Listing:
         """Return the rows of a view that is not `windowed`. Views of one name must have the same
         rows."""
-        listing = self._listings.get(view.name)
-        if listing is None:
-            rows = view.rows(self.assessment if view.judged else self.snapshot)
-            listing = self._listings[view.name] = Listing(view, self.snapshot, rows)
+        assessment = self.assessment if view.judged else None  # may be renewed later
+        judged, listing = self._listings.get(view.name, (None, None))
+        if listing is None or judged != assessment:
+            rows = view.rows(assessment if view.judged else self.snapshot)
+            listing = Listing(view, self.snapshot, rows)
+            self._listings[view.name] = assessment, listing
         return listing
 
 

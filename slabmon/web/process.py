@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from slabmon.base.errors import SlabmonError, UsageError
+from slabmon.base.errors import SlabmonError, UsageError, of_environment
 from slabmon.runtime.channel import MAX_JSON, ORPHAN_SECONDS, Started
 from slabmon.runtime.logs import LogSettings, set_up
 from slabmon.runtime.tuning import (
@@ -74,12 +74,25 @@ def main(arguments: list[str]) -> int:
             history_writer.check(settings.history)
         context = Context(settings, Access(config), files)
         privileges.limit(settings.max_connections)
-    except SlabmonError as error:
-        channel.sendall(Started(config.files, str(error), error.exit_code).pack())
+    except (SlabmonError, OSError) as raised:
+        error = raised if isinstance(raised, SlabmonError) else of_environment(raised)
+        if error is None:
+            raise
+        _report(channel, Started(config.files, str(error), error.exit_code))
         return error.exit_code
-    channel.sendall(Started(config.files, tls=tls is not None).pack())
+    if not _report(channel, Started(config.files, tls=tls is not None)):
+        return SlabmonError.exit_code
     asyncio.run(serve(context, settings.history, checkpoint, tls, channel, listeners))
     return 0
+
+
+def _report(channel: socket.socket, started: Started) -> bool:
+    """Tell the collector the outcome of the start; return whether it is still there."""
+    try:
+        channel.sendall(started.pack())
+    except ConnectionError:
+        return False
+    return True
 
 
 @contextmanager
@@ -117,6 +130,10 @@ async def serve(
     reader, writer = await asyncio.open_unix_connection(sock=channel, limit=1 << 20)
     readings = Channel(reader, writer, context.settings.budget_seconds, retired.set)
     await readings.first()
+    now = await readings.now()
+    if now.reading is not None:
+        for problem in context.settings.choice.unmatched(now.reading.snapshot.caches):
+            log.warning("%s", problem)
     context.source = context.censuses = readings
     context.past = context.history = history = history_writer.HistoryWriter(
         history_settings, readings

@@ -91,7 +91,7 @@ static const struct file_operations open_operations = {
 	.release = close_file,
 };
 
-/* The planted bug: no release, so each open() leaves its object behind. */
+/* The planted bug: no release, so each open() leaves its object behind (bugs.c says whose). */
 static const struct file_operations leak_operations = {
 	.owner = THIS_MODULE,
 	.open = open_leak,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * What drivers allocate by plain kmalloc() in probe and later, and only they know: a structure of
- * their own, a ring of buffers, a list, what two ports of a hub share; and what others know too.
+ * their own, a ring of buffers, blocks of pages, a list, what two ports of a hub share; and what
+ * others know too.
  * Nothing of it is in the records, which would refer to it.
  */
 #include <linux/err.h>
@@ -21,6 +22,8 @@
 #define SHARED_SIZE 300
 #define KNOWN 23
 #define KNOWN_SIZE 600
+#define LARGE 3
+#define LARGE_SIZE 20000 /* a block of 8 pages */
 
 struct held_item {
 	struct list_head list;
@@ -37,6 +40,7 @@ struct held_private {
 	void **ring;
 	struct held_shared *shared;
 	void *known[KNOWN];
+	void *large[LARGE];
 };
 
 static struct platform_device *hub, *ports[PORTS];
@@ -57,6 +61,18 @@ static int add_items(struct held_private *private, unsigned int count)
 	return 0;
 }
 
+static int add_large(struct held_private *private)
+{
+	unsigned int n;
+
+	for (n = 0; n < LARGE; n++) {
+		private->large[n] = kzalloc(LARGE_SIZE, GFP_KERNEL);
+		if (!private->large[n])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 static void free_private(struct held_private *private)
 {
 	struct held_item *item, *next;
@@ -66,6 +82,8 @@ static void free_private(struct held_private *private)
 	for (n = 0; n < BUFFERS && private->ring; n++)
 		kfree(private->ring[n]);
 	kfree(private->ring);
+	for (n = 0; n < LARGE; n++)
+		kfree(private->large[n]);
 	kfree(private);
 }
 
@@ -83,7 +101,7 @@ static int held_probe(struct platform_device *device)
 		if (!private->ring[n])
 			break;
 	}
-	if (n < BUFFERS || add_items(private, ITEMS)) {
+	if (n < BUFFERS || add_large(private) || add_items(private, ITEMS)) {
 		free_private(private);
 		return -ENOMEM;
 	}

@@ -46,8 +46,9 @@ static const struct planted_scenario planted_typed[] = {
 };
 
 static const struct planted_scenario *const tables[] = {
-	planted_sizes,	  planted_flags,  planted_caches, planted_deferred, planted_contexts,
-	planted_platform, planted_census, planted_typed,  planted_orphans,  planted_held,
+	planted_sizes,	  planted_flags,    planted_caches, planted_deferred,
+	planted_contexts, planted_platform, planted_census, planted_typed,
+	planted_orphans,  planted_held,	    planted_bugs,
 };
 
 static int run_named(const char *name)
@@ -126,6 +127,34 @@ static const struct file_operations memory_operations = {
 	.release = single_release,
 };
 
+static int pages_open(struct inode *inode, struct file *file)
+{
+	return single_open(file, planted_pages_show, NULL);
+}
+
+static const struct file_operations pages_operations = {
+	.owner = THIS_MODULE,
+	.open = pages_open,
+	.read = seq_read,
+	.write = planted_pages_write,
+	.llseek = seq_lseek,
+	.release = single_release,
+};
+
+static int dma_open(struct inode *inode, struct file *file)
+{
+	return single_open(file, planted_dma_show, NULL);
+}
+
+static const struct file_operations dma_operations = {
+	.owner = THIS_MODULE,
+	.open = dma_open,
+	.read = seq_read,
+	.write = planted_dma_write,
+	.llseek = seq_lseek,
+	.release = single_release,
+};
+
 static int __init planted_init(void)
 {
 	int error = planted_caches_init();
@@ -148,6 +177,8 @@ static int __init planted_init(void)
 	debugfs_create_file("devres", 0400, directory, NULL, &planted_walk_fops);
 	debugfs_create_file("typed", 0400, directory, NULL, &planted_typed_fops);
 	debugfs_create_file("memory", 0600, directory, NULL, &memory_operations);
+	debugfs_create_file("pages", 0600, directory, NULL, &pages_operations);
+	debugfs_create_file("dma", 0600, directory, NULL, &dma_operations);
 	return 0;
 
 no_files:
@@ -162,8 +193,11 @@ static void __exit planted_exit(void)
 	planted_typed_remove();
 	debugfs_remove(directory);
 	planted_memory_drop();
+	planted_pages_drop();
+	planted_dma_drop();
 	planted_platform_exit();
 	planted_held_exit();
+	planted_bugs_exit();
 	planted_files_exit();
 	planted_contexts_exit();
 	planted_drop_all(true);

@@ -92,6 +92,16 @@ ssize_t planted_memory_write(struct file *file, const char __user *text, size_t 
 int planted_memory_show(struct seq_file *out, void *unused);
 void planted_memory_drop(void);
 
+/* pages.c */
+ssize_t planted_pages_write(struct file *file, const char __user *text, size_t length, loff_t *at);
+int planted_pages_show(struct seq_file *out, void *unused);
+void planted_pages_drop(void);
+
+/* dma.c */
+ssize_t planted_dma_write(struct file *file, const char __user *text, size_t length, loff_t *at);
+int planted_dma_show(struct seq_file *out, void *unused);
+void planted_dma_drop(void);
+
 /* ledger.c: what each planted device must hold */
 void planted_ledger_add(struct device *dev, const char *release, size_t size);
 void planted_ledger_remove(struct device *dev, const char *release, size_t size);
@@ -119,12 +129,19 @@ extern const struct planted_scenario planted_platform[];
 extern const struct planted_scenario planted_census[];
 extern const struct planted_scenario planted_orphans[];
 extern const struct planted_scenario planted_held[];
+extern const struct planted_scenario planted_bugs[];
 
 /* typed.c */
 struct super_block;
 int planted_typed_add(struct super_block *super);
 int planted_typed_remove(void);
 int planted_typed_show(struct seq_file *out, void *unused);
+int planted_typed_note(const char *name, const void *object, size_t size);
+void *planted_typed_new(const char *name, size_t size);
+
+/* structs.c */
+int planted_structs_add(struct super_block *super);
+void planted_structs_remove(void);
 
 int planted_caches_init(void);
 void planted_caches_exit(void);
@@ -137,6 +154,7 @@ void planted_census_exit(void);
 void planted_orphans_free(void);
 void planted_scrub_stack(unsigned int depth);
 void planted_held_exit(void);
+void planted_bugs_exit(void);
 
 extern struct kmem_cache *planted_ctor_cache;
 

@@ -104,6 +104,16 @@ struct mirror_devres {
 #endif
 };
 
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 14, 0)
+/* What the slab object that @object begins occupies; ksize() leaves slub_debug's part out. */
+static size_t occupied(const void *object)
+{
+	size_t size = ksize(object);
+
+	return size > KMALLOC_MAX_CACHE_SIZE ? size : mirrored(cache_of(object))->size;
+}
+#endif
+
 /* Call @each for every managed resource of a device, under the lock of its list. */
 int planted_nodes(struct device *dev, void (*each)(const struct planted_node *, void *),
 		  void *context)
@@ -120,7 +130,7 @@ int planted_nodes(struct device *dev, void (*each)(const struct planted_node *, 
 		seen.name = node->name;
 		seen.size = node->size;
 		/* The second node of a group is in one object with the first. */
-		seen.slab = strcmp(node->name, "grp>") ? ksize(node) : 0;
+		seen.slab = strcmp(node->name, "grp>") ? occupied(node) : 0;
 #endif
 		each(&seen, context);
 		count++;

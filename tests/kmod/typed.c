@@ -212,8 +212,13 @@ static const struct {
 	[RAW_2K] = { "raw", 2048, 31 },
 };
 
-static u64 inverted[MAX_TYPED];
-static u8 kind_of[MAX_TYPED];
+/* `ours` are freed here, the others are the kernel's. */
+static struct {
+	u64 inverted;
+	const char *name;
+	size_t size;
+	bool ours;
+} typed[MAX_TYPED];
 static unsigned int nr_typed;
 static bool added;
 
@@ -268,22 +273,37 @@ static const struct file_operations typed_file_operations = {
 	.llseek = noop_llseek,
 };
 
-/* Returns an object full of numbers that are no addresses; NULL when there is no room for it. */
-static planted_site void *typed_alloc(enum typed_kind kind)
+/* Lists an object that somebody else allocated and will free after planted_typed_remove(). */
+int planted_typed_note(const char *name, const void *object, size_t size)
 {
-	u64 *object;
+	if (!object || nr_typed == MAX_TYPED)
+		return -ENOMEM;
+	typed[nr_typed].name = name;
+	typed[nr_typed].size = size;
+	typed[nr_typed].ours = false;
+	typed[nr_typed++].inverted = ~(u64)object;
+	return 0;
+}
+
+/* Returns an object full of numbers that are no addresses; NULL when there is no room for it. */
+planted_site void *planted_typed_new(const char *name, size_t size)
+{
+	u64 *object = kmalloc(size, GFP_KERNEL);
 	unsigned int n;
 
-	if (nr_typed == MAX_TYPED)
+	if (planted_typed_note(name, object, size)) {
+		kfree(object);
 		return NULL;
-	object = kmalloc(kinds[kind].size, GFP_KERNEL);
-	if (!object)
-		return NULL;
-	for (n = 0; n < kinds[kind].size / sizeof(u64); n++)
+	}
+	typed[nr_typed - 1].ours = true;
+	for (n = 0; n < size / sizeof(u64); n++)
 		object[n] = 0x5a5a0000u + nr_typed * 8 + n;
-	kind_of[nr_typed] = kind;
-	inverted[nr_typed++] = ~(u64)object;
 	return object;
+}
+
+static void *typed_alloc(enum typed_kind kind)
+{
+	return planted_typed_new(kinds[kind].name, kinds[kind].size);
 }
 
 static int add_with_functions(void)
@@ -563,8 +583,12 @@ int planted_typed_remove(void)
 	memset(dentries, 0, sizeof(dentries));
 	memset(owners, 0, sizeof(owners));
 	memset(parents, 0, sizeof(parents));
-	while (nr_typed)
-		kfree((void *)~inverted[--nr_typed]);
+	planted_structs_remove();
+	while (nr_typed) {
+		nr_typed--;
+		if (typed[nr_typed].ours)
+			kfree((void *)~typed[nr_typed].inverted);
+	}
 	kmem_cache_destroy(parents_cache);
 	parents_cache = NULL;
 	added = false;
@@ -591,6 +615,7 @@ int planted_typed_add(struct super_block *super)
 	error = error ?: add_queues();
 	error = error ?: add_parents();
 	error = error ?: add_raw();
+	error = error ?: planted_structs_add(super);
 	if (error)
 		planted_typed_remove();
 	return error;
@@ -602,11 +627,11 @@ int planted_typed_show(struct seq_file *out, void *unused)
 	unsigned int n;
 
 	for (n = 0; n < nr_typed; n++) {
-		void *object = (void *)~inverted[n];
+		void *object = (void *)~typed[n].inverted;
 		struct planted_slab slab;
 
-		planted_look(object, kinds[kind_of[n]].size, &slab);
-		seq_printf(out, "%s %s %px\n", kinds[kind_of[n]].name, slab.cache, object);
+		planted_look(object, typed[n].size, &slab);
+		seq_printf(out, "%s %s %px\n", typed[n].name, slab.cache, object);
 	}
 	return 0;
 }

@@ -47,6 +47,7 @@ class FakeCollector:
             self._listeners,
             lambda *command: self.behave(*command),
             lambda _: None,
+            lambda _: None,
             partial(spawn, self.checkpoint),
         )
         self._thread = threading.Thread(target=self._run)

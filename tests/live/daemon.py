@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
-PINS = Path("/sys/fs/bpf/slabmon-daemon-test")
+import psutil
+
+# By process, as tests run side by side. Of those marked `beside` only one file keeps state in the
+# host's namespace: the first daemon that pins mounts the BPF file system, the last one unmounts it.
+PINS = Path(f"/sys/fs/bpf/slabmon-daemon-test-{os.getpid()}")
 PATIENCE_SECONDS = 180  # a busy machine that emulates another is slow
 
 
@@ -60,6 +66,17 @@ class Daemon:
             )
         assert self.process.stdout is not None
         assert "tracking" in self.process.stdout.readline(), self.log()
+
+    def web_process(self) -> int:
+        """Its web process; other children, such as that of a census, come and go."""
+        assert self.process is not None
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):  # ended meanwhile
+                if "slabmon.web.process" in child.cmdline():
+                    found.append(child.pid)
+        (web,) = found
+        return web
 
     def log(self) -> str:
         return self._log.read_text()

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import struct
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
@@ -36,15 +39,31 @@ def ours() -> dict[int, str]:
 
 
 def left_behind(before: Collection[int], kept: Callable[[], dict[int, str]] = ours) -> set[str]:
-    """Names of programs that stay and were not there before: a daemon may run on this host. The
-    kernel lets go of a closed link's program after an RCU grace period (bpf_link_free(), 6.13 and
-    later), which a busy machine makes longer."""
+    """Names of programs that stay and were not there before: a daemon may run on this host, and
+    tests in other workers. The kernel lets go of a closed link's program after an RCU grace period
+    (bpf_link_free(), 6.13 and later), which a busy machine makes longer."""
     deadline = time.monotonic() + _RELEASE_SECONDS
     while True:
-        left = {name for number, name in kept().items() if number not in before}
+        known = {*before, *_held_by_other_workers()}
+        left = {name for number, name in kept().items() if number not in known}
         if not left or time.monotonic() >= deadline:
             return left
         time.sleep(0.01)
+
+
+def _held_by_other_workers() -> set[int]:
+    """Numbers of the programs to which other workers of this test run, or processes that they
+    started, have a descriptor, of the program itself or of its link."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return set()
+    mine = {psutil.Process(), *psutil.Process().children(recursive=True)}
+    held: set[int] = set()
+    for process in psutil.Process(os.getppid()).children(recursive=True):
+        if process not in mine:
+            for path in Path(f"/proc/{process.pid}/fdinfo").glob("*"):
+                with suppress(OSError):  # closed or ended meanwhile
+                    held.update(map(int, re.findall(r"^prog_id:\s*(\d+)", path.read_text(), re.M)))
+    return held
 
 
 def programs() -> dict[int, str]:

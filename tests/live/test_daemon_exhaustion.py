@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from slabmon.base.clock import boottime
@@ -29,7 +28,7 @@ from tests.live.daemon import Daemon
 from tests.live.workload import HEADER, Messages, messages
 from tests.support.scheduling import waiting
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 AVAILABLE = 4 << 30
 LENGTH = 4096 - HEADER  # msg_msg-4k, or kmalloc-4k of older kernels
@@ -107,8 +106,7 @@ def patience(daemon: Daemon, seconds: float) -> Callable[[], bool]:
     """Return a function that says whether so many seconds have not passed yet, less those in which
     the daemon's processes were ready to run and had no CPU."""
     assert daemon.process is not None
-    collector = psutil.Process(daemon.process.pid)
-    processes = [process.pid for process in (collector, *collector.children(recursive=True))]
+    processes = [daemon.process.pid, daemon.web_process()]
 
     def waited() -> float:
         return sum(waiting(str(pid)) for pid in processes)

@@ -24,7 +24,7 @@ from tests.live.daemon import PINS, Daemon
 from tests.live.kernel import left_behind, ours
 from tests.live.workload import messages
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 BEFORE, DEAD, AFTER = 1013, 2003, 503  # primes
 COUNTER = 'slabmon_cache_allocations_total{cache="msg_msg-1k"}'
@@ -85,12 +85,6 @@ def test_the_next_daemon_takes_over_from_an_orphaned_web_process_at_once(daemon:
     assert "ending web process" in daemon.log()
 
 
-def web_process(daemon: Daemon) -> int:
-    assert daemon.process is not None
-    pid = daemon.process.pid
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
-
-
 def has_changed(path: Path, since: float) -> bool:
     return path.stat().st_mtime > since
 
@@ -104,10 +98,10 @@ def test_what_verdicts_have_watched_goes_on_whoever_is_killed(
     for restarts, everyone in ((1, False), (0, False), (0, True)):
         wait_for(partial(has_changed, file, time.time()))
         if restarts:
-            os.kill(web_process(daemon), signal.SIGKILL)
+            os.kill(daemon.web_process(), signal.SIGKILL)
             new = daemon.scrape_until("slabmon_web_restarts_total", restarts)
         else:
-            web = web_process(daemon)
+            web = daemon.web_process()
             daemon.signal(signal.SIGKILL)
             if everyone:
                 os.kill(web, signal.SIGKILL)
@@ -174,8 +168,7 @@ def test_a_pause_of_both_processes_loses_and_replaces_nothing_and_is_shown(
     """For longer than a web process may be silent."""
     daemon.start()
     assert daemon.process is not None
-    collector = daemon.process.pid
-    (web,) = Path(f"/proc/{collector}/task/{collector}/children").read_text().split()
+    web = daemon.web_process()
     seconds = 1.2 * SILENT_CHECKS * CHECK_SECONDS
     with messages() as queue:
         queue.churn(BEFORE, 900)
@@ -184,7 +177,7 @@ def test_a_pause_of_both_processes_loses_and_replaces_nothing_and_is_shown(
             facts, _ = shown(daemon)
             assert "not read" not in facts
             time.sleep(POINT_SECONDS + 1)
-        with pause([collector, int(web)]):
+        with pause([daemon.process.pid, web]):
             queue.churn(DEAD, 900)
             time.sleep(seconds)
         new = daemon.scrape_until(COUNTER, BEFORE + DEAD)

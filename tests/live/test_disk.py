@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from slabmon.store.recording import Recording
@@ -22,7 +23,7 @@ from tests.live.daemon import PATIENCE_SECONDS, Daemon
 from tests.live.disk import Disk, fill, small_disk, use_up_inodes
 from tests.support.recordings import record
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 UP = "slabmon_history_up"
 
@@ -122,16 +123,20 @@ def test_history_whose_disk_is_gone_answers_and_starts_another(host: Host) -> No
 
 @pytest.mark.parametrize("trouble", ["full", "inodes", "read-only"])
 def test_a_new_web_process_serves_and_reads_what_it_cannot_write(host: Host, trouble: str) -> None:
-    (web,) = Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text().split()
+    web = host.daemon.web_process()
     first = host.ask("/api/v1/history")["first"]
-    os.kill(int(web), signal.SIGKILL)
-    host.until(lambda: not Path(f"/proc/{web}/exe").exists())  # its successor starts in a second
-    if trouble == "full":
-        fill(host.disk)
-    elif trouble == "inodes":
-        use_up_inodes(host.disk)
-    else:
-        Disk.remount(host.pid, host.mounted, "ro")
+    os.kill(host.pid, signal.SIGSTOP)  # its successor is to start afterwards
+    try:
+        os.kill(web, signal.SIGKILL)
+        host.until(lambda: closed_its_files(web))
+        if trouble == "full":
+            fill(host.disk)
+        elif trouble == "inodes":
+            use_up_inodes(host.disk)
+        else:
+            Disk.remount(host.pid, host.mounted, "ro")
+    finally:
+        os.kill(host.pid, signal.SIGCONT)
     host.until(lambda: restarted(host))
     assert host.daemon.scrape()["slabmon_up"] == 1
     # Without inodes the log that the last process left can still be written.
@@ -143,6 +148,13 @@ def test_a_new_web_process_serves_and_reads_what_it_cannot_write(host: Host, tro
         Disk.remount(host.pid, host.mounted, "rw")
     host.until_recording(1)
     assert host.ask("/api/v1/history")["first"] == first
+
+
+def closed_its_files(pid: int) -> bool:
+    """Whether a killed process is a zombie without other threads. Before that, as do_exit() of
+    kernel/exit.c does it, its memory goes first and then its files."""
+    threads = os.listdir(f"/proc/{pid}/task")
+    return threads == [str(pid)] and psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def restarted(host: Host) -> bool:

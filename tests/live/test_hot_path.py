@@ -16,7 +16,7 @@ import pytest
 from tests.support import hot_path
 from tests.support.hot_path import measure
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 KNOWN = tomllib.loads(Path(hot_path.__file__).with_suffix(".toml").read_text())
 COMPILERS = 1.15  # instructions, between LLVM 14 and 19

@@ -21,7 +21,7 @@ from tests.support.certificates import Authority
 from tests.support.serving import Client, run
 from tests.unit.web.serving.test_auth import HASH, basic
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 # Python reads this file in each process: modules imported as another user are written down.
 WATCH = """
@@ -90,6 +90,7 @@ def test_nothing_is_imported_as_another_user(
         os.chmod(public, 0o755)
         daemon.config.write_text(
             f"[web]\nconfig_file = '{web}'\nbudget_seconds = 60\n"
+            "[state]\nkeep = false\n"
             f"[history]\npath = '{public}/history/slabs.db'\ninterval_seconds = 1\n"
         )
         daemon.start()

@@ -16,7 +16,7 @@ from slabmon.kernel.settings import Settings
 from tests.support.hosts import facts
 from tests.support.hot_path import MODES, compiled
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 ATOMIC = {0xC3, 0xDB}  # BPF_STX of 4 and of 8 bytes in mode BPF_ATOMIC; BPF_XADD before 5.12
 ADD = 0

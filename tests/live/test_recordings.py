@@ -13,7 +13,7 @@ import pytest
 from slabmon.store.recording import Recording
 from tests.support.snapshots import show_everything
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 
 def test_this_host_is_recorded_and_read_again(tmp_path: Path) -> None:

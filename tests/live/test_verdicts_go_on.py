@@ -20,7 +20,7 @@ from slabmon.web.settings import WebSettings
 from tests.live.collector import FakeCollector, wait_for
 from tests.support.checkpoints import SAVED, STEP, shown, watching
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 FOUND = [("verdicts", "leak+0x4 [mod]"), ("verdicts", "pci:hub"), ("exhausting", "msg")]
 

@@ -30,7 +30,7 @@ from tests.support.serving import Client, Reply, run
 from tests.support.snapshots import synthetic
 from tests.unit.web.serving.test_auth import HASH, basic
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 NOBODY = WebSettings(user="nobody")
 

@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Locator,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from tests.conftest import CHROMIUM
 from tests.page.scenes import USER
@@ -26,7 +34,7 @@ _FLAGS = (
     # Whatever is asked for, nothing but the loopback is found.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)
 _WATCH = """
 window.violations = [];
@@ -79,11 +87,15 @@ class Tab:
     server: Served
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    unanswered: set[Request] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.page.set_default_timeout(PATIENCE_MS)
         self.page.add_init_script(_WATCH)
         self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("request", lambda request: self.unanswered.add(request))
+        for end in ("requestfinished", "requestfailed"):
+            self.page.on(end, lambda request: self.unanswered.discard(request))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", lambda message: self.complaints.append(message.text))
 
@@ -118,6 +130,14 @@ class Tab:
             "(all, name) => all.findIndex(one => one.dataset.name === name)", column
         )
         return self.line(row).nth(place).inner_text()
+
+    def wait_for_answers(self) -> None:
+        """Waits until nothing asked for is unanswered."""
+        for _ in range(PATIENCE_MS // 50):
+            if not self.unanswered:
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"unanswered: {[request.url for request in self.unanswered]}")
 
     def wait(self, condition: str) -> None:
         """Waits until an expression of JavaScript holds. The policy forbids evaluating text in

@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from tests.page.conftest import Tab
 from tests.page.scenes import EVIL, EVIL_COMM, PASSWORD
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.beside]
 Open = Callable[..., Tab]
 
 

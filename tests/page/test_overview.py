@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.page.conftest import Tab
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.beside]
 Open = Callable[..., Tab]
 
 
@@ -86,6 +86,59 @@ def test_links_without_a_view_are_of_caches(open_page: Open) -> None:
     expect(tab.row("leaky")).to_be_visible()
 
 
+@pytest.mark.parametrize("width", [360, 600])
+def test_on_a_narrow_page_sentences_are_whole_and_the_conclusion_comes_first(
+    open_page: Open, width: int
+) -> None:
+    tab = open_page("fast leak", "", width=width)
+    expect(tab.page.locator("#note")).to_contain_text("in backup.service", timeout=40_000)
+    note, views = tab.page.locator("#note").bounding_box(), tab.page.locator("#views")
+    assert note is not None
+    assert note["y"] + note["height"] < 640
+    scroll = tab.page.locator(".scroll").first
+    hidden = scroll.evaluate("area => area.scrollWidth - area.clientWidth")
+    assert hidden == 0, "nothing of the table is beyond its edge"
+    sentence, name = tab.line("kmalloc-1k").last.bounding_box(), tab.row("kmalloc-1k")
+    above = name.bounding_box()
+    assert sentence is not None
+    assert above is not None
+    assert sentence["y"] >= above["y"] + above["height"]
+    assert sentence["x"] + sentence["width"] <= width
+    tab.open("#view=%22features%22")
+    tab.page.reload()
+    chosen = views.locator("[aria-current]")
+    expect(chosen).to_have_text("features")
+    box = chosen.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+
+
+def test_old_slabs_are_not_hidden_by_what_is_live(open_page: Open) -> None:
+    tab = open_page("old leak", "")
+    facts = tab.page.locator("#facts div").all_inner_texts()
+    assert facts[2:4] == ["slabs\n15.1 GiB", "live\n350.0 KiB"]
+
+
+def test_short_names_are_not_broken_at_their_hyphens(open_page: Open) -> None:
+    tab = open_page("fast leak", "", width=1400)
+    tab.page.get_by_role("button", name="Pause").click()
+    tab.wait_for_answers()
+    heights = tab.row("kmalloc-1k").last.evaluate(
+        """button => {
+            const line = button.closest('tr'), before = button.getBoundingClientRect().height;
+            for (const cell of line.cells) {
+                if (cell.tagName === 'TD') {
+                    cell.className = 'label';
+                    cell.textContent = 'much to say '.repeat(200);
+                }
+            }
+            return [before, button.getBoundingClientRect().height];
+        }"""
+    )
+    assert heights[0] == heights[1]
+
+
 def test_sentences_are_readable_on_a_phone(open_page: Open) -> None:
     tab = open_page("old leak", "", width=360)
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -97,3 +150,14 @@ def test_sentences_are_readable_on_a_phone(open_page: Open) -> None:
         for name in ("ext4_inode_cache", "free")
     ]
     assert heights[0] == heights[1], "an indented name is on one line"
+
+
+def test_only_a_conclusion_is_emphasized(open_page: Open) -> None:
+    tab = open_page("growing", "#view=%22charged%22")
+    note = tab.page.locator("#note")
+    expect(note).to_contain_text("census of")
+    weight = "note => getComputedStyle(note).fontWeight"
+    assert note.evaluate(weight) == "400"
+    tab.page.get_by_role("link", name="overview", exact=True).click()
+    expect(tab.row("this host")).to_be_visible()
+    assert note.evaluate(weight) == "600"

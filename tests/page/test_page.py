@@ -20,7 +20,7 @@ from slabmon.views.table import Table
 from tests.page.conftest import Tab
 from tests.page.scenes import growing
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.beside]
 Open = Callable[..., Tab]
 
 
@@ -198,7 +198,7 @@ def test_survives_a_restart_of_the_daemon(open_page: Open) -> None:
 def test_charts_of_what_is_selected(open_page: Open) -> None:
     tab = open_page("growing")
     chart = tab.page.locator("#figure svg")
-    tab.wait("document.querySelector('#figure path.line').getAttribute('d').includes('L')")
+    tab.wait("document.querySelector('#figure path.line')?.getAttribute('d').includes('L')")
     assert "KiB ±" in tab.page.locator("#figure output").inner_text()
     assert tab.page.locator("#figure path.band").count() == 1
     tab.row("leaky").click()
@@ -223,11 +223,11 @@ def test_no_line_is_drawn_over_a_pause(open_page: Open) -> None:
         chart["times"] = [time + (600 if i >= 2 else 0) for i, time in enumerate(chart["times"])]
         route.fulfill(response=answer, json=chart)
 
-    tab.wait("document.querySelector('#figure path.line').getAttribute('d').includes('L')")
+    tab.wait("document.querySelector('#figure path.line')?.getAttribute('d').includes('L')")
     assert (tab.page.locator("#figure path.line").get_attribute("d") or "").count("M") == 1
     tab.page.route("**/api/v1/chart*", paused)
     tab.wait(
-        "document.querySelector('#figure path.line').getAttribute('d').split('M').length === 3"
+        "document.querySelector('#figure path.line')?.getAttribute('d').split('M').length === 3"
     )
 
 

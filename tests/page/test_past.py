@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from tests.page.conftest import Tab
 from tests.page.scenes import STEP
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.beside]
 Open = Callable[..., Tab]
 SHOWN = "JSON.parse(new URLSearchParams(location.hash.slice(1)).get('at'))"
 
@@ -30,6 +30,7 @@ def objects(tab: Tab) -> int:
 def recorded(tab: Tab) -> None:
     expect(tab.page.locator("#clock")).to_contain_text("RECORDED")
     tab.wait("!document.body.classList.contains('seeking')")
+    tab.wait_for_answers()  # the server answers few requests of the past at a time
 
 
 def test_a_moment_is_typed_and_the_present_comes_back(open_page: Open) -> None:

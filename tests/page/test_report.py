@@ -13,13 +13,14 @@ from playwright.sync_api import Browser, Page
 from slabmon.model import Release, Snapshot
 from slabmon.report.page import to_page
 from tests.support.builders import Object, device
+from tests.support.conditions import fast_leak
 from tests.support.reported import SOME, host, report_period
 from tests.support.snapshots import synthetic
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.beside]
 
 HOSTILE = "</script><script>window.hurt=1</script><img src=x onerror='window.hurt=1'>"
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 
 
 @dataclass
@@ -97,6 +98,20 @@ def test_it_opens_offline_without_a_word(report: Open, scheme: str) -> None:
     assert found.page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") == (
         scheme == "dark"
     )
+
+
+def test_on_a_narrow_page_the_sentences_of_the_overview_are_whole(report: Open) -> None:
+    found = report(fast_leak(180.0))
+    found.page.set_viewport_size({"width": 600, "height": 900})
+    areas = found.page.locator("#overview, #overview table, #overview .scroll")
+    assert set(areas.evaluate_all("all => all.map(one => one.scrollWidth - one.clientWidth)")) == {
+        0
+    }
+    row = found.page.locator("#overview tr").filter(has_text="anonymous memory")
+    sentence, name = row.locator("td").last.bounding_box(), row.locator("td").first.bounding_box()
+    assert sentence is not None
+    assert name is not None
+    assert sentence["y"] >= name["y"] + name["height"]
 
 
 def test_zoom_and_back(report: Open) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.scenarios import fast, innocent, leaks
+from tests.scenarios import fast, hard, innocent, leaks
 from tests.scenarios.host import Rng
 from tests.scenarios.scenario import Scenario
 
@@ -67,6 +67,43 @@ ENTRIES = tuple(
         ),
         ("leak over a reset", "slow leak; tracking begins again", leaks.leak_over_reset),
         ("leak with losses", "slow leak; an event a minute is lost", leaks.leak_with_losses),
+        (
+            "lockstep",
+            "a socket with its file, inode and state, in bouts, shown as one finding",
+            hard.lockstep,
+        ),
+        (
+            "leak among RCU frees",
+            "20 to 200 MB/h of kmalloc-256, where three sites free by kfree_rcu()",
+            hard.rcu_neighbours_leak,
+        ),
+        ("nightly leak", "2 to 60 MB each night, for eleven days", hard.nightly),
+        ("leak per suspend", "2 to 60 MB every one to four hours", hard.per_suspend),
+        (
+            "leak over a family",
+            "twelve sites, 0.4 to 1.2 MB/h each, over kmalloc-rnd-NN",
+            hard.thin_family,
+        ),
+        (
+            "leak of a caller",
+            "20 to 100 MB/h, through a helper whose other callers free in minutes",
+            hard.through_a_helper,
+        ),
+        (
+            "leak of a container",
+            "twelve sites and caches, 0.4 to 1.2 MB/h each",
+            hard.one_container,
+        ),
+        (
+            "dentries not reclaimed",
+            "they are kept while processes of their cgroup are killed for memory",
+            hard.killed_for_dentries,
+        ),
+        (
+            "lost sockets",
+            "a server closes its connections, the kernel loses them",
+            hard.lost_sockets,
+        ),
         ("quiet", "the background alone", innocent.quiet),
         (
             "many sites",
@@ -103,9 +140,23 @@ ENTRIES = tuple(
         ("frees unseen", "no free of the cache has an event, nothing leaks", innocent.unseen_frees),
         ("replacement", "balance of objects that live 30 minutes to 6 hours", innocent.replacement),
         ("rising load", "load that grows fivefold within 12 to 90 minutes", innocent.rising_load),
+        ("RCU frees", "three sites of kmalloc-256 free by kfree_rcu()", hard.rcu_neighbours),
+        (
+            "connections",
+            "0.3 to 3 a second, kept by a process for hours",
+            hard.connections,
+        ),
+        (
+            "rare job",
+            "every two to eight hours; results replace earlier ones",
+            hard.rare_job,
+        ),
         ("boot", "services start for a quarter of an hour", innocent.boot),
     )
 )
+
+# Those that tracking.when = "auto" can be asked about: exact mode tracks from the start.
+AUTO = tuple(entry for entry in ENTRIES if entry.make is not leaks.one_a_minute_exact)
 
 # Worlds of minutes, scored by their early findings.
 FAST = tuple(

@@ -9,6 +9,7 @@ tracked, while their frees are counted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -18,7 +19,17 @@ from slabmon.analysis.sampling import probability
 from slabmon.base.fields import Host
 from slabmon.kernel.settings import Settings
 from slabmon.memory.reading import MemoryReading
-from slabmon.model import Cache, Device, Live, Mode, Slabinfo, Snapshot, Tracked, Tracking
+from slabmon.model import (
+    Cache,
+    Device,
+    Live,
+    Mode,
+    Process,
+    Slabinfo,
+    Snapshot,
+    Tracked,
+    Tracking,
+)
 from tests.support.builders import cache, site, snapshot
 
 SiteKey = tuple[str, int, str | None]
@@ -30,7 +41,8 @@ Rng = np.random.Generator
 @dataclass
 class Stream:
     """Objects of one call site: births and deaths in seconds (infinity: never freed). Deaths in
-    `unseen` happen without an event."""
+    `unseen` happen without an event. They are allocated by process `tgid` in `cgroup`, with this
+    stack."""
 
     site: SiteKey
     cache: str
@@ -38,6 +50,9 @@ class Stream:
     births: np.ndarray
     deaths: np.ndarray
     unseen: np.ndarray | None = None
+    tgid: int = 1
+    cgroup: str = ""
+    stack: tuple[str, ...] = ()
 
 
 @dataclass
@@ -64,7 +79,8 @@ class CacheFacts:
 class World:
     """Everything on a host. `reset` is when tracking begins again; `lost` the events lost by a
     time; `uptime` seconds at time 0; `sample_bytes` 0 is exact mode. Of its `memory` bytes a share,
-    `available`, is so, less what the kernel cannot reclaim."""
+    `available`, is so, less what the kernel cannot reclaim. `descriptors` says how many a process
+    has open at a time, `killed` how many of a cgroup the kernel has killed by then."""
 
     streams: list[Stream] = field(default_factory=list)
     churns: list[Churn] = field(default_factory=list)
@@ -76,6 +92,14 @@ class World:
     sample_bytes: int = Settings.sample_bytes
     memory: int = MEMORY
     available: float = 0.6
+    descriptors: dict[int, Callable[[float], float]] = field(default_factory=dict)
+    killed: dict[str, Callable[[float], float]] = field(default_factory=dict)
+
+
+def _slab(size: int) -> int:
+    """Bytes of a slab for objects of this size: for 16 of them, as with 4 CPUs, but at most 32 KiB
+    (calculate_order() in mm/slub.c)."""
+    return min(32 << 10, 1 << max(12, (16 * size - 1).bit_length()))
 
 
 class Simulation:
@@ -83,7 +107,10 @@ class Simulation:
 
     def __init__(self, world: World, rng: Rng) -> None:
         self._world, self._rng = world, rng
+        # Of amounts that are read in between: snapshots do not depend on it.
+        self._noise = np.random.default_rng(int(world.uptime * 1000))
         parts: list[Stream | Churn] = [*world.streams, *world.churns]
+        self._slabs = {part.cache: _slab(part.size) for part in parts}
         names, keys = (
             dict.fromkeys(part.cache for part in parts),
             dict.fromkeys(part.site for part in parts),
@@ -105,13 +132,26 @@ class Simulation:
             np.array([self._site_of[churn.site] for churn in world.churns], int),
             np.array([churn.life for churn in world.churns], float),
         )
+        self._cgroup_names = list(dict.fromkeys(["/", *(s.cgroup or "/" for s in world.streams)]))
+        self._stack_names = list(dict.fromkeys(s.stack for s in world.streams if s.stack))
+        allocators = [
+            (s.tgid, 1 + self._cgroup_names.index(s.cgroup or "/"), self._stack_number(s.stack))
+            for s in world.streams
+        ]
+        tgids, cgroups, stacks = zip(*allocators, (1, 1, -1), strict=True)
+        self._tgids = np.array(tgids, np.uint32)
+        self._cgroups = np.array(cgroups, np.uint64)
+        self._stacks = np.array(stacks, np.int32)
         self._since = self._last = 0.0
+
+    def _stack_number(self, stack: tuple[str, ...]) -> int:
+        return self._stack_names.index(stack) if stack else -1
 
     def _sampled(self) -> tuple[np.ndarray, ...]:
         """Of all objects that will be tracked: birth, death as it will be seen, size, cache,
-        site; by birth."""
+        site, stream; by birth."""
         columns: list[tuple[np.ndarray, ...]] = []
-        for stream in self._world.streams:
+        for number, stream in enumerate(self._world.streams):
             chosen = self._rng.random(len(stream.births)) < self._chance(stream.size)
             deaths = stream.deaths
             if stream.unseen is not None:
@@ -124,10 +164,11 @@ class Simulation:
                     np.full(count, stream.size),
                     np.full(count, self._cache_of[stream.cache]),
                     np.full(count, self._site_of[stream.site]),
+                    np.full(count, number),
                 )
             )
         if not columns:
-            return tuple(np.zeros(0) for _ in range(5))
+            return tuple(np.zeros(0) for _ in range(6))
         merged = [np.concatenate(column) for column in zip(*columns, strict=True)]
         order = np.argsort(merged[0])
         return tuple(column[order] for column in merged)
@@ -140,6 +181,29 @@ class Simulation:
         """A snapshot every `step` seconds."""
         for t in np.arange(step, end + step / 2, step).tolist():
             yield self.at(t)
+
+    def slab_bytes(self, t: float) -> dict[str, tuple[int, bool]]:
+        """Memory in whole slabs by cache at this time, and whether it can be reclaimed."""
+        held = dict.fromkeys(self._caches, 0.0)
+        for stream, births, deaths in zip(
+            self._world.streams, self._births, self._deaths, strict=True
+        ):
+            live = np.searchsorted(births, t, "right") - np.searchsorted(deaths, t, "right")
+            held[stream.cache] += float(live) * stream.size
+        for churn in self._world.churns:
+            held[churn.cache] += self._noise.poisson(churn.rate(t) * churn.life) * churn.size
+        facts = {name: self._world.caches.get(name, CacheFacts()) for name in held}
+        return {
+            name: (
+                math.ceil(size * facts[name].waste(t) / self._slabs[name]) * self._slabs[name],
+                facts[name].reclaimable,
+            )
+            for name, size in held.items()
+        }
+
+    def devices(self, t: float) -> list[Device]:
+        """All devices at this time."""
+        return [device for make in self._world.devices if (device := make(t))]
 
     def at(self, t: float) -> Snapshot:
         """The host at this time."""
@@ -189,11 +253,12 @@ class Simulation:
         return self._snapshot(t, tracked, allocs, frees, live, by_site)
 
     def _tracked(self, t: float) -> Tracked:
-        births, deaths, size, in_cache, of_site = self._objects
+        births, deaths, size, in_cache, of_site, of_stream = self._objects
         end = int(np.searchsorted(births, t, "right"))
         start = int(np.searchsorted(births, self._since, "right"))
         mask = start + np.flatnonzero(deaths[start:end] > t)
-        parts = [(births[mask], size[mask], in_cache[mask], of_site[mask])]
+        columns = (births, size, in_cache, of_site, of_stream)
+        parts = [tuple(column[mask] for column in columns)]
         counts = [
             self._rng.poisson(churn.rate(t) * churn.life * chance)
             for churn, chance in zip(self._world.churns, self._chances, strict=True)
@@ -201,12 +266,14 @@ class Simulation:
         which = np.repeat(np.arange(len(counts)), counts)
         size_of, cache_of, site_of, life_of = self._churn_columns
         ages = self._rng.exponential(life_of[which])
-        parts.append((t - ages, size_of[which], cache_of[which], site_of[which]))
-        born, size, in_cache, of_site = (
+        none = np.full(len(which), -1)  # the last of the lists of who allocates
+        parts.append((t - ages, size_of[which], cache_of[which], site_of[which], none))
+        born, size, in_cache, of_site, of_stream = (
             np.concatenate(column) for column in zip(*parts, strict=True)
         )
         kept = born > self._since
         born, size, in_cache, of_site = born[kept], size[kept], in_cache[kept], of_site[kept]
+        of_stream = of_stream[kept].astype(int)
         count = len(born)
         offset = round(self._world.uptime * 1e9)
         return Tracked(
@@ -218,13 +285,15 @@ class Simulation:
             born_ns=(offset + np.rint(born * 1e9)).astype(np.uint64),
             now_ns=offset + round(t * 1e9),
             gfp=np.full(count, 0xCC0, np.uint64),
-            tgid=np.ones(count, np.uint32),
-            cgroup=np.ones(count, np.uint64),
+            tgid=self._tgids[of_stream],
+            cgroup=self._cgroups[of_stream],
             comm=np.full(count, b"load", "S16"),
-            stack=np.full(count, -1, np.int32),
-            stacks={},
-            cgroups={},
+            stack=self._stacks[of_stream],
+            stacks=dict(enumerate(self._stack_names)),
+            cgroups={i + 1: path for i, path in enumerate(self._cgroup_names)},
             gfp_class={0xCC0: "kernel"},
+            context=np.ones(count, np.uint8),
+            device=np.zeros(count, np.uint32),
         )
 
     def _snapshot(
@@ -285,10 +354,16 @@ class Simulation:
             tracking=Tracking(1.7e9 + self._since, t - self._since, mode, world.sample_bytes),
             caches=tuple(caches),
             sites=tuple(sites),
-            devices=tuple(d for d in (make(t) for make in world.devices) if d),
+            devices=tuple(self.devices(t)),
             losses={"nesting": int(world.lost(t))},
             tracked=tracked,
             memory=self._memory(t, caches),
+            processes=tuple(
+                Process(tgid=tgid, started_ns=1, descriptors=round(opened(t)))
+                for tgid, opened in world.descriptors.items()
+            )
+            or None,
+            oom_kills={path: int(kills(t)) for path, kills in world.killed.items()},
         )
 
     def _memory(self, t: float, caches: list[Cache]) -> MemoryReading:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 
 import numpy as np
 
@@ -13,9 +14,27 @@ from tests.scenarios.score import Outcome, Score
 from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "verdicts.md"
-BEGIN, END = "<!-- figures: begin, made by `make verdicts` -->", "<!-- figures: end -->"
-FAST_BEGIN = "<!-- fast figures: begin, made by `make verdicts-fast` -->"
-FAST_END = "<!-- fast figures: end -->"
+
+
+class Suite(StrEnum):
+    """Which scenarios, and how they are watched."""
+
+    ALL = "all"
+    FAST = "fast"
+    AUTO = "auto"
+
+
+BORDERS = {
+    Suite.ALL: ("<!-- figures: begin, made by `make verdicts` -->", "<!-- figures: end -->"),
+    Suite.FAST: (
+        "<!-- fast figures: begin, made by `make verdicts-fast` -->",
+        "<!-- fast figures: end -->",
+    ),
+    Suite.AUTO: (
+        "<!-- auto figures: begin, made by `make verdicts-auto` -->",
+        "<!-- auto figures: end -->",
+    ),
+}
 
 
 def figures(outcomes: Sequence[Outcome], seeds: str) -> str:
@@ -38,6 +57,18 @@ def _lines(every: Sequence[Outcome], seeds: str) -> Iterable[str]:
             f"{sum(first for first, *_ in covered)} of {len(covered)} runs, that of the last in "
             f"{sum(last for *_, last in covered)}."
         )
+    slept = [outcome.awake for outcome in outcomes if outcome.awake < 1]
+    if slept:
+        quiet = [outcome.awake for outcome in outcomes if not outcome.leaks]
+        yield (
+            f"Tracking was awake for {np.mean([outcome.awake for outcome in outcomes]):.0%} of the "
+            f"time, on hosts where nothing leaks for {np.mean(quiet):.0%}."
+            if quiet
+            else f"Tracking was awake for {np.mean(slept):.0%} of the time."
+        )
+    together = [outcome.as_one for outcome in outcomes if outcome.as_one is not None]
+    if together:
+        yield f"What leaks in lockstep was one finding in {sum(together)} of {len(together)} runs."
     yield from (
         "",
         "| leak | found | time to detect: median (longest) | what happens |",
@@ -95,9 +126,9 @@ def _failures(outcomes: Iterable[Outcome]) -> list[str]:
     return found
 
 
-def write(outcomes: Sequence[Outcome], seeds: str, *, fast: bool = False) -> None:
+def write(outcomes: Sequence[Outcome], seeds: str, suite: Suite) -> None:
     """Puts the figures into the page."""
-    begin, end = (FAST_BEGIN, FAST_END) if fast else (BEGIN, END)
+    begin, end = BORDERS[suite]
     page = PAGE.read_text()
     before, after = page.split(begin)[0], page.split(end)[1]
     PAGE.write_text(f"{before}{begin}\n\n{figures(outcomes, seeds)}\n{end}{after}")

@@ -17,7 +17,8 @@ NOTHING: Truth = frozenset()
 class Scenario:
     """A world, the right suspects (kind and name; any of them is a hit), what leaks from when on
     at how many bytes per hour (0: nothing, or not constant), and for how long it is watched.
-    `exhausts` are the right early findings, `exhausts_per_hour` their true growth."""
+    `exhausts` are the right early findings, `exhausts_per_hour` their true growth. `together` are
+    the suspects that have to be one finding in the end, with its parts."""
 
     world: World
     truth: Truth
@@ -27,6 +28,7 @@ class Scenario:
     per_hour: float = 0.0
     exhausts: Truth = NOTHING
     exhausts_per_hour: float = 0.0
+    together: Truth = NOTHING
 
 
 def log_uniform(rng: Rng, low: float, high: float) -> float:

@@ -13,6 +13,7 @@ from slabmon.leaks.finding import Finding
 from slabmon.leaks.observer import Observer
 from tests.scenarios.catalogue import Entry
 from tests.scenarios.host import Simulation
+from tests.scenarios.sleeping import SleepingHost
 
 ASSESS_SECONDS = 60.0
 
@@ -22,7 +23,8 @@ class Outcome:
     """One run. `hits` and `alarms` are the right and the wrong suspects ever named, with the time
     of their first verdict; `delay` seconds from the leak's beginning to the first right one.
     `covered`: whether the interval of each right finding held the true growth, where that is
-    known."""
+    known. `as_one`: whether what leaks in lockstep is one finding in the end (None: nothing
+    does)."""
 
     entry: Entry
     seed: int
@@ -32,23 +34,29 @@ class Outcome:
     delay: float | None = None
     covered: list[bool] = field(default_factory=list)
     dismissed: dict[str, str] = field(default_factory=dict)
+    as_one: bool | None = None
     named_last: float = 0.0  # time of the last early finding
     cpu: list[float] = field(default_factory=list)
+    awake: float = 1.0  # share of the time
 
 
-def run(entry: Entry, seed: int) -> Outcome:
-    """One scenario with one seed. Every verdict at any time counts, be it withdrawn later."""
+def run(entry: Entry, seed: int, *, sleeps: bool = False) -> Outcome:
+    """One scenario with one seed. Every verdict at any time counts, be it withdrawn later. If it
+    `sleeps`, tracking wakes as the daemon's does with tracking.when = "auto"."""
     rng = np.random.default_rng([seed, *entry.name.encode()])
     scenario = entry.make(rng)
     outcome = Outcome(entry, seed, bool(scenario.truth or scenario.exhausts))
     observer = Observer()
     due = 0.0
-    for number, shown in enumerate(
-        Simulation(scenario.world, rng).run(scenario.end, scenario.step)
-    ):
+    host = Simulation(scenario.world, rng)
+    sleeping = SleepingHost(host, scenario.world.memory) if sleeps else None
+    for number, shown in enumerate((sleeping or host).run(scenario.end, scenario.step)):
         now = (number + 1) * scenario.step
         begin = time.process_time()
         observer.add(shown)
+        if sleeping and observer.suspicious:
+            sleeping.request()
+        outcome.awake = shown.tracking.counted / shown.tracking.seconds
         if now < due:
             continue
         due = now + min(ASSESS_SECONDS, scenario.step)
@@ -67,6 +75,11 @@ def run(entry: Entry, seed: int) -> Outcome:
                 outcome.delay = now - scenario.starts
             if scenario.exhausts_per_hour and finding.kind == "cache":
                 outcome.covered.append(finding.low <= scenario.exhausts_per_hour <= finding.high)
+        if scenario.together:
+            outcome.as_one = any(
+                scenario.together <= {(str(part.kind), part.name) for part in finding.parts}
+                for finding in assessment.verdicts
+            )
         for finding in assessment.verdicts:
             suspect = str(finding.kind), finding.name
             if suspect not in scenario.truth:

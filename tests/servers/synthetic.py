@@ -8,21 +8,31 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slabmon.base.gfp import MODIFIERS
+from slabmon.base.workloads import WorkloadNames, named, of_path
 from slabmon.census.model import Certainty, OrphanObjects, OwnedObjects
 from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.kernel.probe.gfp import CLASSES
-from slabmon.leaks.finding import Assessment, Dismissal, Exhaustion, Finding, Kind, Strength
+from slabmon.leaks.finding import (
+    Assessment,
+    Dismissal,
+    Exhaustion,
+    Finding,
+    Holders,
+    Kind,
+    Strength,
+)
+from slabmon.memory.reading import AllocTag
 from slabmon.model import GfpClass, GfpModifier, Live, PageOrder, Slabinfo, Snapshot
 from slabmon.runtime.budget import Cost
 from tests.support import scraping
-from tests.support.builders import cache, device, site, snapshot
+from tests.support.builders import cache, device, page_site, site, snapshot
 from tests.support.figures import daemon_figures
 from tests.support.memory import reading
 from tests.unit.export.test_census import CENSUS
 
 _MIB, _GIB = 1 << 20, 1 << 30
-_VERDICT = Finding(
+VERDICT = Finding(
     kind=Kind.SITE,
     key=("probe_card", 0x40),
     name="probe_card+0x40",
@@ -41,9 +51,11 @@ _VERDICT = Finding(
     p=1e-9,
     evidence_for=("it grows",),
     evidence_against=(),
+    callers=("card_open [card] 90%",),
+    holders=Holders(processes=("reader 80%",), containers=("shop/web-0/nginx 80%",)),
 )
 
-_CENSUS = replace(
+HOST_CENSUS = replace(
     CENSUS,
     owners=(
         OwnedObjects(
@@ -71,8 +83,9 @@ _CENSUS = replace(
     ),
 )
 
-
-_PROJECTION = Exhaustion(available=8 << 30, seconds=9000.0, earliest=8000.0, latest=11000.0)
+IN_POD = f"/kubepods.slice/kubepods-pod{'a' * 32}.slice/cri-containerd-{'c' * 64}.scope"
+NAMES = {"c" * 64: WorkloadNames("nginx", "web-0", "shop")}
+PROJECTION = Exhaustion(available=8 << 30, seconds=9000.0, earliest=8000.0, latest=11000.0)
 
 
 @dataclass
@@ -97,13 +110,11 @@ class SyntheticHost:
                     series=42,
                     left_out=0,
                     memory=16 << 30,
-                    verdicts=(_VERDICT,),
-                    exhausting=(replace(_VERDICT, exhaustion=_PROJECTION),),
-                    dismissed=(
-                        replace(_VERDICT, dismissed="it stopped", dismissal=Dismissal.OVER),
-                    ),
+                    verdicts=(VERDICT,),
+                    exhausting=(replace(VERDICT, exhaustion=PROJECTION),),
+                    dismissed=(replace(VERDICT, dismissed="it stopped", dismissal=Dismissal.OVER),),
                 ),
-                census=_CENSUS,
+                census=HOST_CENSUS,
             )
         )
 
@@ -140,15 +151,35 @@ class SyntheticHost:
                     slab_bytes=512 * n,
                     added=4 * n,
                     removed=n,
+                    dma_bytes=8192 * n,
+                    dma_allocs=3 * n,
+                    dma_frees=n,
+                    dma_allocated_bytes=12288 * n,
                 ),
             ),
             gfp=tuple(GfpClass(name, 1000 * n, 64_000 * n, 3 * n) for name in CLASSES),
             modifiers=tuple(GfpModifier(name, 1000 * n, 64_000 * n, 3 * n) for name in MODIFIERS),
             sizes=tuple(replace(size, allocs=90 * n) for size in plain.sizes),
             nodes=tuple(replace(node, allocs=60 * n) for node in plain.nodes),
+            page_sites=(
+                *plain.page_sites,
+                page_site(symbol="probe_card", offset=0x80, module="card", live=live),
+            ),
             pages=(PageOrder(0, "kernel", 5 * n, 0, 1), PageOrder(0, None, 0, 4 * n, 0)),
             losses={"nesting": 50 * n},
-            memory=reading(MemTotal=64 * _GIB, MemFree=60 * _GIB - 40 * _MIB * n),
+            memory=replace(
+                reading(MemTotal=64 * _GIB, MemFree=60 * _GIB - 40 * _MIB * n),
+                allocinfo=(
+                    AllocTag(
+                        file="drivers/card/probe.c",
+                        line=40,
+                        function="probe_card",
+                        module="card",
+                        bytes=6_400 * n,
+                        calls=100 * n,
+                    ),
+                ),
+            ),
             programs=tuple(
                 replace(one, runs=1000 * n, run_seconds=1e-4 * n) for one in plain.programs
             ),
@@ -165,6 +196,7 @@ class SyntheticHost:
         )
         return Daemon(
             callers={"load_msg": 64.0, "probe_card [card]": 64.0},
+            cgroups={of_path("/system.slice/sshd.service"): 64.0, named(IN_POD, NAMES): 64.0},
             figures=figures,
             up=self.up,
             age=0.25,

@@ -13,7 +13,7 @@ import yaml
 
 from tests.support.boards import ALERTS, FOLDER, RECORDS, panel_queries, parsed
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.beside]
 RULES, EXAMPLES = FOLDER / "rules", FOLDER / "examples"
 
 

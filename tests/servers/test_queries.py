@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ from tests.servers.processes import Server, prometheus, query, victoria_metrics,
 from tests.servers.synthetic import SyntheticHost
 from tests.support.boards import ALERTS, RECORDS, PanelQuery, panel_queries
 
-pytestmark = [pytest.mark.servers, pytest.mark.live]
+pytestmark = [pytest.mark.servers, pytest.mark.live, pytest.mark.beside]
 QUERIES = list(panel_queries())
 RULES = {**RECORDS, **{name: rule["expr"] for name, rule in ALERTS.items()}}
 ALL = ".+"
@@ -33,6 +32,8 @@ _NO_STATISTICS = "BPF statistics run for one second in sixty"
 _FIRST_CENSUS = "the first census is taken a minute after the start"
 _NO_ORPHANS = "orphans are not looked for by default"
 _QUIET = "nothing of the kind happens on a healthy host"
+_NO_PROFILE = "few kernels profile allocations"
+_NO_DMA = "drivers may allocate no memory for DMA while they are watched"
 _NO_MODULES = "this kernel may have no modules that allocate"
 # Queries that may be empty on the live host, and why. Nothing else may.
 EMPTY = {
@@ -44,11 +45,14 @@ EMPTY = {
     "host.json: Growth that exhausts memory: A": _QUIET,
     "host.json: Suspects: A": _QUIET,
     "host.json: Growth of suspects: A": _QUIET,
+    "host.json: Who is behind suspects: A": _QUIET,
     "host.json: Dismissed growth by reason: B": _QUIET,
     "host.json: Allocations by NUMA node: A": "there may be one node only",
     "host.json: Web process: C": "history is not kept by default",
     "host.json: Page allocations: A": "not asked for by default",
     "host.json: Page frees: A": "not asked for by default",
+    "host.json: By line of the kernel's source, where it profiles allocations: A": _NO_PROFILE,
+    "host.json: Their allocations: A": _NO_PROFILE,
     "host.json: Caches with unobserved frees: A": "none may have been seen to",
     "host.json: CPU time, and the budget: A": _SECOND_MINUTE,
     "host.json: Run time of BPF programs: A": _NO_STATISTICS,
@@ -62,6 +66,7 @@ EMPTY = {
     "host.json: Age: A": _FIRST_CENSUS,
     "host.json: Duration: A": _FIRST_CENSUS,
     "device.json: Suspects: A": _QUIET,
+    "device.json: DMA memory by device: A": _NO_DMA,
     "fleet.json: Suspected leaks by module and kernel: A": _QUIET,
     "fleet.json: Modules suspected on several kernels: A": _QUIET,
     "fleet.json: Growth of modules by kernel: A": _NO_MODULES,
@@ -92,7 +97,8 @@ class Fleet:
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("queries")
-    daemon = Daemon(folder, pins=Path("/sys/fs/bpf/slabmon-servers-test"))
+    daemon = Daemon(folder)
+    daemon.config.write_text("[state]\nkeep = false\n")
     old, new = SyntheticHost("6.1.0"), SyntheticHost("6.12.0", up=False)
     daemon.start()
     try:

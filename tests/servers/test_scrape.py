@@ -12,7 +12,7 @@ import pytest
 
 from tests.servers.processes import fetch, prometheus, query, wait_for
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.beside]
 
 
 @pytest.fixture

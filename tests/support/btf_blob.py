@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 VOID = 0
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF, _VOLATILE, _CONST = range(1, 11)
-_FUNC, _FUNC_PROTO = 12, 13
+_FUNC, _FUNC_PROTO, _VAR, _DATASEC = 12, 13, 14, 15
 # Name, type id, and the raw offset word: bits, or bits | width << 24 with kind_flag.
 Field = tuple[str, int, int]
 
@@ -62,6 +62,18 @@ class Blob:
 
     def function(self, name: str, proto: int) -> int:
         return self.add(_FUNC, name, 0, proto)
+
+    def section(self, name: str, variables: dict[str, tuple[int, int]]) -> int:
+        """Add variables, each with its type and offset, and the section that they are in."""
+        ids = {
+            variable: self.add(_VAR, variable, 0, type_id, struct.pack("<I", 1))
+            for variable, (type_id, _) in variables.items()
+        }
+        places = b"".join(
+            struct.pack("<III", ids[variable], offset, 8)
+            for variable, (_, offset) in variables.items()
+        )
+        return self.add(_DATASEC, name, len(variables), 1 << 16, places)
 
     def array(self, element: int, count: int) -> int:
         return self.add(_ARRAY, "", 0, 0, struct.pack("<III", element, 0, count))

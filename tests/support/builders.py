@@ -15,7 +15,10 @@ from slabmon.kernel.bpf.layout import CONSTANTS
 from slabmon.kernel.probe.gfp import CLASSES, classifier, modifier_masks, modifiers_of
 from slabmon.leaks.observer import Observer
 from slabmon.model import (
+    CONTEXTS,
+    BlockKind,
     Cache,
+    Context,
     Device,
     FeatureState,
     GfpClass,
@@ -24,8 +27,10 @@ from slabmon.model import (
     Mode,
     NodeUse,
     PageOrder,
+    PageSite,
     ProgramCost,
     Release,
+    ServedDevice,
     Site,
     SizeBucket,
     Slabinfo,
@@ -114,12 +119,15 @@ class Object:
     cgroup: int = 1
     comm: Comm = b"cat"
     stack: int = -1
+    context: Context = Context.TASK
+    device: int = 0
 
 
 def tracked(
     objects: Sequence[Object] = (),
     stacks: Mapping[int, tuple[str, ...]] | None = None,
     cgroups: Mapping[int, str] | None = None,
+    devices: Mapping[int, ServedDevice] | None = None,
 ) -> Tracked:
     """Columns of these objects. Cgroups without a name are called /<id>."""
 
@@ -145,6 +153,9 @@ def tracked(
         cgroups={**{number: f"/{number}" for number in numbers}, **(cgroups or {})},
         gfp_class={thing.gfp: classify(thing.gfp) for thing in objects},
         gfp_modifiers={thing.gfp: modifiers_of(thing.gfp, masks) for thing in objects},
+        context=np.array([CONTEXTS.index(thing.context) for thing in objects], "u1"),
+        device=column("device", "u4"),
+        devices=devices or {},
     )
 
 
@@ -182,6 +193,10 @@ def snapshot(**fields: Any) -> Snapshot:
                 removed=1,
                 by_release=(Release("devm_kzalloc_release", 3, 300),),
                 slab_by_cache={"kmalloc-192": 512},
+                dma_bytes=8192,
+                dma_allocs=3,
+                dma_frees=1,
+                dma_allocated_bytes=12288,
             ),
             device("", "loose", driver=None, module=None, slab_bytes=None),
         ),
@@ -193,6 +208,18 @@ def snapshot(**fields: Any) -> Snapshot:
         sizes=(SizeBucket(64, 90, 5_000), SizeBucket(128, 13, 1_300)),
         nodes=(NodeUse(0, 60, 4_000), NodeUse(1, 43, 2_464)),
         pages=(PageOrder(0, "kernel", 5, 0, 1), PageOrder(0, None, 0, 4, 0)),
+        page_sites=(
+            page_site(),
+            page_site(
+                kind=BlockKind.PERCPU,
+                symbol="mm_init",
+                by="pcpu_alloc",
+                account="percpu",
+                exact=True,
+                live=Live(2, 64, 0, 64, 64),
+                sizes={16: 64},
+            ),
+        ),
         programs=(ProgramCost("kmalloc", 0.25, 1_000), ProgramCost("kfree", 0.5, 2_000)),
         losses={"site_slots_full": 0, "samples_full": 2},
         features={
@@ -203,6 +230,28 @@ def snapshot(**fields: Any) -> Snapshot:
         tracked=tracked(),
     )
     return replace(plain, **fields)
+
+
+def page_site(**fields: Any) -> PageSite:
+    """A call site of pages, with fields changed."""
+    plain = PageSite(
+        kind=BlockKind.PAGES,
+        symbol="anon_pipe_write",
+        offset=0x1A8,
+        module=None,
+        by="alloc_pages",
+        account=None,
+        exact=False,
+        allocs=70,
+        frees=6,
+        failed=0,
+        allocated_bytes=286_720,
+        freed_bytes=24_576,
+        live=Live(64, 262_144, 100_000, 80_000, 286_720),
+        sizes={4_096: 262_144},
+        stack=("anon_pipe_write", "vfs_write"),
+    )
+    return plain._replace(**fields)
 
 
 def windows(snapshots: Iterable[Snapshot]) -> Iterable[Window]:

@@ -7,6 +7,8 @@ import time
 from typing import Any
 
 from slabmon.base.fields import Host
+from slabmon.base.retained import RetainedBy
+from slabmon.base.workloads import WorkloadNames
 from slabmon.census.model import (
     Census,
     CensusCache,
@@ -14,8 +16,10 @@ from slabmon.census.model import (
     CgroupObjects,
     CgroupState,
     DeviceObjects,
+    HeldObjects,
     OrphanObjects,
     OwnedObjects,
+    RetainedObjects,
 )
 
 TAKEN = 1_700_000_000.0
@@ -141,6 +145,68 @@ def rich(seconds: float = 0.0, evil: str = "evil") -> Census:
                 by_cache={"dentry": 192},
             ),
         ),
+        retained=(
+            RetainedObjects(
+                kind=RetainedBy.CGROUP,
+                name="/a",
+                objects=number,
+                bytes=64 * number,
+                retained_objects=number + 1,
+                retained_bytes=64 * number + 192,
+                by_cache={"kmalloc-64": 64 * number},
+            ),
+        ),
+        held=(
+            HeldObjects(
+                bus="pci",
+                name="0000:00:03.0",
+                cache="kmalloc-64",
+                type="card_ring",
+                module="card",
+                signature="pointed to by +16 of what holds card_poll at +8",
+                certainty=Certainty.LIKELY,
+                objects=number,
+                bytes=64 * number,
+            ),
+            HeldObjects(
+                bus="",
+                name=evil,
+                cache="dentry",
+                signature="unknown",
+                certainty=Certainty.UNKNOWN,
+                objects=1,
+                bytes=192,
+            ),
+        ),
+        cgroups=charged(number, evil),
+        workloads=WORKLOADS,
+    )
+
+
+POD = "/kubepods"  # of the cgroupfs driver: shorter than what systemd makes of it
+CONTAINER_ID = "3f4b5c6d7e8f9012" * 4
+WORKLOADS = {CONTAINER_ID: WorkloadNames("nginx", "web-0", "shop")}
+
+
+def charged(number: int, evil: str) -> tuple[CgroupObjects, ...]:
+    """A container of a pod, a service that was removed, and removed cgroups without names."""
+
+    def row(cgroup: str, state: CgroupState, objects: int, cgroups: int = 1) -> CgroupObjects:
+        return CgroupObjects(
+            cgroup=cgroup,
+            state=state,
+            cgroups=cgroups,
+            objects=objects,
+            bytes=64 * objects,
+            by_cache={"kmalloc-64": 64 * objects},
+            objects_by_cache={"kmalloc-64": objects},
+        )
+
+    return (
+        row(f"{POD}/{CONTAINER_ID}", CgroupState.ALIVE, number),
+        row("/system.slice/backup.service", CgroupState.DYING, 700),
+        row("/system.slice/[removed]", CgroupState.DYING, 300, 41),
+        row(f"/{evil}", CgroupState.ALIVE, 2),
     )
 
 

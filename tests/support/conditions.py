@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hosts with 24 GiB in conditions that a person should recognise at once: an old leak, a fast leak,
-and a healthy one whose memory is full of page cache."""
+and a healthy one whose memory is full of page cache.
+
+`python -m tests.support.conditions FOLDER` writes a recording of each, for `slabmon top --replay`,
+`slabmon report --replay` and `slabmon replay`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from slabmon.memory.reading import MemoryReading
 from slabmon.model import Cache, Live, ProgramCost, Slabinfo, Snapshot
+from slabmon.store.writer import RecordingWriter
 from tests.support.builders import Object, cache, site, snapshot, tracked
 from tests.support.censuses import TAKEN, census, owned
 
@@ -137,7 +144,15 @@ def fast_leak(seconds: float) -> Snapshot:
         *caches,
         free=6 * GIB,
         sites=(
-            site("nic_ring_fill", 0x5C, "nic", allocs=lost >> 10, allocated_bytes=lost, live=live),
+            site(
+                "nic_ring_fill",
+                0x5C,
+                "nic",
+                allocs=lost >> 10,
+                requested_bytes=lost,
+                allocated_bytes=lost,
+                live=live,
+            ),
         ),
         tracked=tracked(
             objects,
@@ -145,3 +160,33 @@ def fast_leak(seconds: float) -> Snapshot:
             {7: "/system.slice/backup.service"},
         ),
     )
+
+
+def _recorded_old_leak(seconds: float) -> Snapshot:
+    """With the first census of a daemon, after a minute."""
+    return old_leak(seconds, counted=seconds > 60)
+
+
+CONDITIONS: Mapping[str, Callable[[float], Snapshot]] = {
+    "old-leak": _recorded_old_leak,
+    "fast-leak": fast_leak,
+    "healthy": healthy,
+}
+# A recording is of three minutes, one snapshot every ten seconds.
+RECORDED = range(10, 190, 10)
+
+
+def record(folder: Path) -> dict[str, Path]:
+    """Write a recording of each host; return their paths by its condition."""
+    paths = {name: folder / f"{name}.db" for name in CONDITIONS}
+    for name, path in paths.items():
+        with RecordingWriter(path) as recording:
+            for seconds in RECORDED:
+                shown = CONDITIONS[name](float(seconds))
+                recording.append(shown, shown.taken)
+    return paths
+
+
+if __name__ == "__main__":
+    for written in record(Path(sys.argv[1])).values():
+        print(written)

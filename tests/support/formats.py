@@ -71,10 +71,11 @@ def example() -> Snapshot:
             name: column + next(numbers)
             for name, column in vars(getattr(shown, table)).items()
             if isinstance(column, np.ndarray) and column.dtype.kind in "iu"
-            if name not in ("cache", "site")
+            if name not in ("cache", "site", "context")
         }
         shown = replace(shown, **{table: replace(getattr(shown, table), **others)})
-    return shown
+    device = np.array(list(shown.tracked.devices), "u4")
+    return replace(shown, tracked=replace(shown.tracked, device=device))
 
 
 def members(kind: Any) -> Iterator[tuple[str, Any, bool]]:

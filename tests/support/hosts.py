@@ -15,12 +15,30 @@ COMMON = {
     "kfree": ("unsigned long", "void *"),
     "mm_page_alloc": ("struct page *", "unsigned int", "gfp_t", "int"),
     "mm_page_free": ("struct page *", "unsigned int"),
+    "percpu_alloc_percpu_fail": ("bool", "bool", "size_t", "size_t"),
+    "percpu_free_percpu": ("void *", "int", "void *"),
     "module_load": ("struct module *",),
     "module_free": ("struct module *",),
     "net_dev_queue": ("struct sk_buff *",),
     "sched_process_fork": ("struct task_struct *", "struct task_struct *"),
 }
+# size, align, base_addr, off, ptr
+PERCPU = ("bool", "bool", "size_t", "size_t", "void *", "int", "void *")
 DEVRES = {"devres_log": ("struct device *", "char *", "void *", "char *", "size_t")}
+
+
+_ADDRESSED = ("struct device *", "void *", "dma_addr_t", "size_t", "enum dma_data_direction")
+_SCATTERED = ("struct device *", "struct sg_table *", "size_t", "enum dma_data_direction")
+_FLAGS = ("gfp_t", "long unsigned int")
+DMA = {
+    "dma_alloc": (*_ADDRESSED, *_FLAGS),
+    "dma_free": (*_ADDRESSED, "long unsigned int"),
+    "dma_alloc_pages": (*_ADDRESSED, *_FLAGS),
+    "dma_free_pages": (*_ADDRESSED, "long unsigned int"),
+    "dma_alloc_sgt": (*_SCATTERED, *_FLAGS),
+    "dma_alloc_sgt_err": (*_ADDRESSED, *_FLAGS),
+    "dma_free_sgt": _SCATTERED,
+}
 
 
 def _nodes(kmalloc: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -34,12 +52,18 @@ def _nodes(kmalloc: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 
 # Arguments after the probe's own data, as BTF spells them.
 PROTOTYPES: dict[str, dict[str, tuple[str, ...]]] = {
-    "5.10": {**COMMON, **_nodes(KMALLOC), "kmem_cache_free": ("unsigned long", "void *")},
+    "5.10": {
+        **COMMON,
+        **_nodes(KMALLOC),
+        "kmem_cache_free": ("unsigned long", "void *"),
+        "percpu_alloc_percpu": PERCPU,
+    },
     "6.0": {
         **COMMON,
         **DEVRES,
         **_nodes(WITH_CACHE),
         "kmem_cache_free": ("unsigned long", "void *", "char *"),
+        "percpu_alloc_percpu": ("unsigned long", *PERCPU, "size_t", "gfp_t"),
     },
     "6.1": {
         **COMMON,
@@ -53,19 +77,23 @@ PROTOTYPES: dict[str, dict[str, tuple[str, ...]]] = {
             "int",
         ),
         "kmem_cache_free": ("unsigned long", "void *", "struct kmem_cache *"),
+        "percpu_alloc_percpu": ("unsigned long", *PERCPU, "size_t", "gfp_t"),
     },
 }
-PROTOTYPES["6.12"] = PROTOTYPES["6.18"] = PROTOTYPES["7.3"] = PROTOTYPES["6.1"]
+PROTOTYPES["6.12"] = PROTOTYPES["6.18"] = PROTOTYPES["7.3"] = {**PROTOTYPES["6.1"], **DMA}
 KERNELS = tuple(PROTOTYPES)
 
 _CACHE = "struct kmem_cache *"
+_PROBE = {
+    "really_probe": Function(104, "int", ("struct device *", "struct device_driver *")),
+}
 _FREE_BULK = {"kmem_cache_free_bulk": Function(102, "void", (_CACHE, "size_t", "void * *"))}
 
 
 def _functions(alloc: str, returns: str, *sheaf: str) -> dict[str, Function]:
     """Return bulk functions; `sheaf` are parameters of __kfree_rcu_sheaf() if it exists."""
     parameters = (_CACHE, "gfp_t", "size_t", "void * *")
-    functions = {alloc: Function(101, returns, parameters), **_FREE_BULK}
+    functions = {alloc: Function(101, returns, parameters), **_FREE_BULK, **_PROBE}
     return functions | ({"__kfree_rcu_sheaf": Function(103, "bool", sheaf)} if sheaf else {})
 
 
@@ -77,8 +105,18 @@ FUNCTIONS: dict[str, dict[str, Function]] = {
     "7.3": _functions("kmem_cache_alloc_bulk_noprof", "bool", _CACHE, "void *", "bool"),
 }
 
-_BEFORE_61 = {name: 8 * number for number, name in enumerate(OFFSETS, 1)}
+_BEFORE_61 = {
+    name: 8 * number
+    for number, name in enumerate(OFFSETS, 1)
+    if name != "OFF_TASK_SOFTIRQ_COUNT"  # CONFIG_PREEMPT_RT
+}
 _OFFSETS = {n: offset for n, offset in _BEFORE_61.items() if n != "OFF_CGROUP_ANCESTOR_IDS"}
+del _BEFORE_61["OFF_CGROUP_ANCESTORS"]
+_PER_CPU = {"runqueues": 4096, "__preempt_count": 64}
+PER_CPU = {
+    "6.12": {"runqueues": 4096, "pcpu_hot": 64},
+    "7.3": {**_PER_CPU, "local_interrupt_disable_state": 72},
+}
 _BEFORE_514 = {
     name: offset
     for name, offset in _BEFORE_61.items()
@@ -98,6 +136,7 @@ _PLAIN = Facts(
     functions=FUNCTIONS["6.18"],
     offsets=_OFFSETS,
     sizes={"page": 64, "devres": 40},
+    per_cpu=_PER_CPU,
     kfunc_get_cache=98_765,
     recursion_guard=True,
     slab_test=(0xFF000000, 0xF5000000),
@@ -117,6 +156,7 @@ def facts(kernel: str = "6.18", **changes: Any) -> Facts:
         release=f"{kernel}.0",
         prototypes=PROTOTYPES[kernel],
         functions=FUNCTIONS[kernel],
+        per_cpu=PER_CPU.get(kernel, _PER_CPU),
         offsets={"5.10": _BEFORE_514, "6.0": _BEFORE_61}.get(kernel, _OFFSETS),
         kfunc_get_cache=98_765 if kernel in ("6.18", "7.3") else None,
         recursion_guard=kernel not in ("5.10", "6.0"),

@@ -23,7 +23,7 @@ from slabmon.kernel.exact_target import EVERYTHING, Target
 from slabmon.kernel.loading import compile_child
 from slabmon.kernel.loading.loader import map_names
 from slabmon.kernel.planning.plan import Plan, make_plan
-from slabmon.kernel.settings import Settings
+from slabmon.kernel.settings import Settings, When
 from tests.support import gcc
 from tests.support.bpf_machine import Machine, map_number
 from tests.support.hosts import facts, inline_lookup
@@ -35,13 +35,14 @@ MODES = {
     "exact, filtered": replace(SMALL, exact=Filter(cache="none")),
 }
 HOSTS = {"asks the kernel": facts(), "by struct page": inline_lookup()}
-PAGES, ELEMENTS = 1 << 50, 1 << 52
+PAGES, ELEMENTS, TASKS = 1 << 50, 1 << 52, 1 << 53
 TEXT, OBJECT, CACHE, GFP = 0xFFFFFFFF81000000, 0xFFFF888100000000, 1 << 51, 0xCC0
 SIZE = 128
+MOVABLE = 1 << 3
 _COUNTDOWN = (
     list(LANE_HEAD.names or ()).index("countdown") * 8
 )  # all members before it are of 64 bits
-_LOOKUP, _CPU, _TIME, _RANDOM, _TASK, _COMM, _CGROUP = 1, 8, 5, 7, 14, 16, 80
+_LOOKUP, _CPU, _TIME, _RANDOM, _TASK, _CURRENT, _COMM, _CGROUP = 1, 8, 5, 7, 14, 35, 16, 80
 _READ, _READ_TEXT, _UPDATE = 113, 115, 2
 
 
@@ -62,6 +63,7 @@ class Programs:
         self.module = compiled(plan)
         self._library = compile_child.import_bcc().lib
         at = plan.defines
+        self._active_memcg = TASKS + at["OFF_TASK_ACTIVE_MEMCG"]
         self._sizes = {
             self._library.bpf_table_fd(self.module.module, name): self._library.bpf_table_leaf_size(
                 self.module.module, name
@@ -74,6 +76,7 @@ class Programs:
             _TIME: lambda *_: 10**9,
             _RANDOM: lambda *_: 1,
             _TASK: lambda *_: 0,
+            _CURRENT: lambda *_: TASKS,
             _COMM: lambda *_: 0,
             _CGROUP: lambda *_: 1,
             _READ: self._read,
@@ -104,6 +107,11 @@ class Programs:
         ):
             memory[values[name]] = bytearray(LANE_HEAD.itemsize + slots * slot.itemsize)
             self.machine.write(values[name] + _COUNTDOWN, 8, 1 << 40)
+        if at["HAVE_PAGE_SITES"]:
+            memory[values["block_filter_value"]] = bytearray(1 << at["NR_BLOCK_FILTER_BITS"])
+        # A task that is its own runqueue, and does nothing else.
+        words = np.full(512, TASKS, "<u8")
+        memory[TASKS] = bytearray(words.tobytes())
         if at["HAVE_PAGE_LOOKUP_INLINE"]:
             page = PAGES - (OBJECT >> 12) * at["PAGE_STRUCT_BYTES"] & (1 << 64) - 1
             control["page_base"] = page
@@ -122,9 +130,11 @@ class Programs:
             self.machine.memory[address] = bytearray(size)
         return address
 
-    def _read(self, to: int, size: int, *_: int) -> int:
-        """Read kernel memory: the object size of a cache, the only field that matters."""
-        self.machine.write(to, size, SIZE if size == 4 else 0)
+    def _read(self, to: int, size: int, address: int, *_: int) -> int:
+        """Read kernel memory: the object size of a cache, or a pointer. No other cgroup is charged
+        than the task's."""
+        found = SIZE if size == 4 else OBJECT
+        self.machine.write(to, size, 0 if address == self._active_memcg else found)
         return 0
 
     def event(self, program: str, *arguments: int) -> dict[str, int]:
@@ -151,7 +161,18 @@ def measure() -> dict[str, dict[str, dict[str, int]]]:
             )
             row["kmem_cache_free"] = programs.event("on_kmem_cache_free", TEXT, OBJECT, CACHE)
         costs[f"{mode}, {host}"] = row
+    costs["pages, while they are watched"] = measure_pages()
     return costs
+
+
+def measure_pages() -> dict[str, dict[str, int]]:
+    """Return the costs of events of pages that are not tracked: of users' and of the kernel's."""
+    programs = Programs(make_plan(facts(), replace(SMALL, when=When.AUTO)))
+    return {
+        "mm_page_alloc_user": programs.event("on_mm_page_alloc", PAGES, 0, GFP | MOVABLE, 0),
+        "mm_page_alloc_kernel": programs.event("on_mm_page_alloc", PAGES, 0, GFP, 0),
+        "mm_page_free": programs.event("on_mm_page_free", PAGES, 0),
+    }
 
 
 def main() -> int:

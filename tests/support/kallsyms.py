@@ -30,7 +30,7 @@ class Host:
 
     def __init__(self, folder: Path, hidden: bool = False) -> None:
         self._folder = folder
-        self._hidden = hidden
+        self.hidden = hidden
         self.modules: dict[str, tuple[int, int, Functions]] = {}
         self.extra = ""
         self.write()
@@ -44,8 +44,13 @@ class Host:
         del self.modules[name]
         self.write()
 
+    def hide(self) -> None:
+        """Set kernel.kptr_restrict to 2."""
+        self.hidden = True
+        self.write()
+
     def _address(self, address: int) -> str:
-        return f"{0 if self._hidden else address:016x}"
+        return f"{0 if self.hidden else address:016x}"
 
     def write(self) -> None:
         lines = [f"{self._address(a)} {kind} {name}" for a, kind, name in CORE_LINES]

@@ -24,18 +24,21 @@ struct bpf_raw_tracepoint_args {
 };
 
 /* Set by the test. */
-u32 native_cpu, native_tgid, native_random;
-u64 native_time, native_cgroup, native_task;
+u32 native_cpu, native_tgid, native_tid, native_random;
+u64 native_time, native_task;
 s32 native_stack;
-u64 native_frames[8];
+u64 native_frames[24];
 u32 native_no_tail_calls, native_stack_busy;
 struct native_range {
 	u64 start, end, value;
-} native_memory[64], native_slabs[64];
+} native_memory[256], native_slabs[64];
 
-static struct native_range *native_find(struct native_range *ranges, u64 address)
+#define native_find(ranges, address) \
+	native_find_in(ranges, sizeof(ranges) / sizeof((ranges)[0]), address)
+
+static struct native_range *native_find_in(struct native_range *ranges, u32 count, u64 address)
 {
-	for (int i = 0; i < 64; i++)
+	for (u32 i = 0; i < count; i++)
 		if (address >= ranges[i].start && address < ranges[i].end)
 			return &ranges[i];
 	return 0;
@@ -58,7 +61,9 @@ static u64 *native_cast(u64 address, u32 type)
 
 static long bpf_probe_read_kernel(void *to, u32 bytes, const void *from)
 {
-	if (!native_find(native_memory, (u64)from)) {
+	struct native_range *found = native_find(native_memory, (u64)from);
+
+	if (!found || (u64)from + bytes > found->end) {
 		memset(to, 0, bytes);
 		return -14;
 	}
@@ -102,25 +107,24 @@ static u64 bpf_ktime_get_ns(void)
 {
 	return native_time;
 }
+static u64 native_word(u64 address)
+{
+	u64 word = 0;
+
+	bpf_probe_read_kernel(&word, sizeof(word), (void *)address);
+	return word;
+}
+/* As the kernel: of the hierarchy of cgroup v2. */
 static u64 bpf_get_current_cgroup_id(void)
 {
-	return native_cgroup;
-}
-/* Ancestors of a cgroup have the number without its last decimal digits: 123 is below 12 and 1. */
-static u64 bpf_get_current_ancestor_cgroup_id(int level)
-{
-	u64 cgroup;
-	int depth = 0;
+	u64 sets = native_word(native_task + OFF_TASK_CGROUPS);
+	u64 node = native_word(native_word(sets + OFF_CSS_SET_CGROUP) + OFF_CGROUP_KN);
 
-	for (cgroup = native_cgroup; cgroup > 9; cgroup /= 10)
-		depth++;
-	for (cgroup = native_cgroup; depth > level; depth--)
-		cgroup /= 10;
-	return depth < level ? 0 : cgroup;
+	return native_word(node + OFF_KN_ID);
 }
 static u64 bpf_get_current_pid_tgid(void)
 {
-	return (u64)native_tgid << 32;
+	return (u64)native_tgid << 32 | native_tid;
 }
 static u64 bpf_get_current_task(void)
 {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import mmap
 import random
 import tempfile
 from collections.abc import Sequence
@@ -19,9 +20,12 @@ import numpy as np
 import pytest
 
 from slabmon.kernel.bpf import maps, syscall
+from slabmon.kernel.bpf.layout import BLOCK, DRIVER_PROBE
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.exact_target import Text
 from slabmon.kernel.loading.loader import Programs, map_names
 from slabmon.kernel.planning.plan import Plan
+from slabmon.kernel.settings import Settings
 from slabmon.kernel.tables.lanes import Reader
 from tests.support import gcc
 from tests.support.kallsyms import CORE, Host
@@ -40,7 +44,22 @@ u64 native_key(u64 cache) {{ return cache_key(get_shared(), cache); }}
 """
 OBJECTS = 0xFFFF888100000000  # addresses of objects; never read
 GFP_KERNEL = 0xCC0
+# Small tables, and a record of each object.
+EACH_OBJECT = Settings(
+    site_slots=256,
+    cache_slots=64,
+    samples=4096,
+    caches=256,
+    stacks=256,
+    exact=Filter.parse("min_size=1"),
+)
 BULK_ALLOC = CORE + 0x1C0  # kmem_cache_alloc_bulk(), up to _etext
+HASH_VALUES = {
+    "page_blocks": BLOCK,
+    "driver_probes": DRIVER_PROBE,
+}  # hashes that the reader deletes from
+_RANGES = {"native_memory": 256, "native_slabs": 64}
+_RECORD_BYTES = 1024  # of a struct of Native.record()
 POINTERS = 2048  # most objects of one bulk call
 
 
@@ -88,7 +107,8 @@ class Native:
         self._library.native_key.argtypes = [ctypes.c_uint64]
         self._library.native_decade.argtypes = [ctypes.c_uint64]
         self._buffers: list[Any] = []
-        self._ranges = {"native_memory": 0, "native_slabs": 0}
+        self._ranges = dict.fromkeys(_RANGES, 0)
+        self._cgroups: dict[int, tuple[int, ...]] = {}  # with its ancestors, by address
         self._pointers = self.memory(bytes(8 * POINTERS))
         self._names = list(map_names(plan))
         functions = [*plan.attach.values(), *plan.run, *plan.hooks]
@@ -99,6 +119,8 @@ class Native:
         )
         monkeypatch.setattr(maps, "map_array", self._map_array)
         monkeypatch.setattr(maps, "read_hash", self._read_hash)
+        monkeypatch.setattr(maps, "update", self._update_hash)
+        monkeypatch.setattr(maps, "delete", self._delete_hash)
         monkeypatch.setattr(
             syscall, "run", lambda number, *args: self.run(functions[number], *args)
         )
@@ -127,14 +149,31 @@ class Native:
             context.args[position] = value & (1 << 64) - 1
         self._library.native_run(getattr(self._library, function), ctypes.byref(context))
 
+    def run_on_stack(self, function: str, stack: bytes, room: int, *args: int) -> int:
+        """Run one event whose context lies `room` bytes before the end of a page, which is that of
+        the kernel stack too. What is on the stack from the context on is `stack`, except that
+        arguments become ctx->args. Return the address of the context."""
+        page = mmap.PAGESIZE
+        buffer = ctypes.create_string_buffer(3 * page)
+        self._buffers.append(buffer)
+        end = (ctypes.addressof(buffer) // page + 2) * page
+        ctypes.memmove(end - room, stack, min(len(stack), room))
+        context = Args.from_address(end - room)
+        for position in range(12):
+            value = args[position] if position < len(args) else 0
+            context.args[position] = value & (1 << 64) - 1
+        self._add_range("native_memory", end - room, end, 0)
+        self._library.native_run(getattr(self._library, function), ctypes.c_void_p(end - room))
+        return end - room
+
     def set(self, name: str, value: int) -> None:
-        """Set a variable of tests/support/native.h: cpu, tgid, cgroup, time, task, random, stack,
-        events_full, no_tail_calls, stack_busy."""
-        kind = ctypes.c_uint64 if name in ("time", "cgroup", "task") else ctypes.c_uint32
+        """Set a variable of tests/support/native.h: cpu, tgid, tid, time, task, random,
+        stack, events_full, no_tail_calls, stack_busy."""
+        kind = ctypes.c_uint64 if name in ("time", "task") else ctypes.c_uint32
         kind.in_dll(self._library, f"native_{name}").value = value
 
     def _add_range(self, table: str, start: int, end: int, value: int) -> None:
-        ranges = (Range * 64).in_dll(self._library, table)
+        ranges = (Range * _RANGES[table]).in_dll(self._library, table)
         ranges[self._ranges[table]] = Range(start, end, value)
         self._ranges[table] += 1
 
@@ -163,6 +202,39 @@ class Native:
         ):
             record[at[macro] : at[macro] + width] = value.to_bytes(width, "little")
         return self.memory(bytes(record))
+
+    def record(self, **members: int) -> int:
+        """Add a struct with these words, by the macro of their offset; return its address."""
+        record = bytearray(_RECORD_BYTES)
+        for macro, value in members.items():
+            at = self.plan.defines[macro]
+            record[at : at + 8] = value.to_bytes(8, "little")
+        return self.memory(bytes(record))
+
+    def cgroup(self, *ids: int) -> int:
+        """Add a cgroup with the ids of its ancestors, the root first, and its own; return the
+        address of its struct cgroup."""
+        at = self.plan.defines
+        above = self.cgroup(*ids[:-1]) if len(ids) > 1 else 0
+        node = self.record(OFF_KN_ID=ids[-1])
+        address = self.record(OFF_CGROUP_KN=node, OFF_CGROUP_LEVEL=len(ids) - 1)
+        self._cgroups[address] = (*self._cgroups.get(above, ()), address)
+        words = self._cgroups[address]
+        place = address + at["OFF_CGROUP_ANCESTORS"]
+        if at["OFF_CGROUP_ANCESTOR_IDS"]:  # before 6.1
+            words, place = ids, address + at["OFF_CGROUP_ANCESTOR_IDS"]
+        self.rewrite(place, b"".join(word.to_bytes(8, "little") for word in words))
+        return address
+
+    def task(self, cgroup: int, memory: int = 0, active: int = 0) -> int:
+        """Add a task of a cgroup of v2; return the address of its struct task_struct. `memory` is
+        its cgroup in the hierarchy of the memory controller where that is one of v1, `active` the
+        one that is charged for a while."""
+        places = {"OFF_CSS_SET_CGROUP": cgroup}
+        if self.plan.defines["OFF_CSS_SET_MEMORY"]:
+            places["OFF_CSS_SET_MEMORY"] = self.record(OFF_CSS_CGROUP=memory)
+        charged = self.record(OFF_CSS_CGROUP=active) if active else 0
+        return self.record(OFF_TASK_CGROUPS=self.record(**places), OFF_TASK_ACTIVE_MEMCG=charged)
 
     def module(
         self,
@@ -244,8 +316,8 @@ class Native:
     def callers(self, *frames: int) -> None:
         """Set the stack of a traced function, innermost frame first, without the program and its
         trampoline."""
-        stack = (ctypes.c_uint64 * 8).in_dll(self._library, "native_frames")
-        stack[:] = [1, 2, *frames, *[0] * (6 - len(frames))]
+        stack = (ctypes.c_uint64 * 24).in_dll(self._library, "native_frames")
+        stack[:] = [1, 2, *frames, *[0] * (22 - len(frames))]
 
     def bulk_alloc(
         self,
@@ -340,3 +412,20 @@ class Native:
         keys[:used] = self._values(name, keys.dtype, used, "keys")
         values[:used] = self._values(name, values.dtype, used)
         return used
+
+    def _update_hash(self, fd: int, key: np.ndarray, value: np.ndarray) -> None:
+        """Write one element that is there."""
+        name = self._names[fd]
+        keys = self._values(name, key.dtype, self.used(name), "keys")
+        (at,) = np.flatnonzero(keys == key)
+        self._values(name, value.dtype, len(keys))[at] = value[0]
+
+    def _delete_hash(self, fd: int, key: np.ndarray) -> None:
+        """Delete one element that is there: the last one takes its place."""
+        name = self._names[fd]
+        used = ctypes.c_uint32.in_dll(self._library, f"{name}_used")
+        (at,) = np.flatnonzero(self._values(name, key.dtype, used.value, "keys") == key)
+        for part, size in (("keys", key.itemsize), ("values", HASH_VALUES[name].itemsize)):
+            rows = self._values(name, np.dtype(f"V{size}"), used.value, part)
+            rows[at] = rows[-1]
+        used.value -= 1

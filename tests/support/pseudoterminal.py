@@ -68,6 +68,17 @@ class OnTerminal:
         self.read()
         return self.process.wait(1)
 
+    def hang_up(self) -> None:
+        """Take the terminal away, as the end of a connection does."""
+        os.close(self._spare)
+        os.close(self._terminal)
+        self._spare = self._terminal = -1
+
+    def close(self) -> None:
+        """Close both ends of the terminal."""
+        if self._terminal != -1:
+            self.hang_up()
+
     @property
     def restored(self) -> bool:
         """Whether the terminal is as it was: settings, screen, cursor, mouse, keyboard."""
@@ -113,11 +124,11 @@ def on_terminal(
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         env={**plain, "TERM": "xterm", "LC_ALL": "C.UTF-8", **environment},
     )
+    terminal = OnTerminal(process, master, slave)
     try:
-        yield OnTerminal(process, master, slave)
+        yield terminal
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
-        os.close(master)
-        os.close(slave)
+        terminal.close()

@@ -11,17 +11,20 @@ from slabmon.state.fingerprint import sources_digest
 
 
 class StaleResultsWarning(UserWarning):
-    """Committed results are of other BPF sources than those of this checkout."""
+    """Committed results are of other sources than those of this checkout."""
 
 
-def warn_of_other_sources(name: str, digests: Iterable[str], command: str) -> None:
-    """Warn if results are of other BPF sources; fail if a digest is not one (SHA-256)."""
+def warn_of_other_sources(
+    name: str, digests: Iterable[str], command: str, present: str | None = None
+) -> None:
+    """Warn if results are of other sources than `present`, the digest of the BPF sources if it is
+    not given; fail if a digest is not one (SHA-256)."""
     digests = set(digests)
     assert digests
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
-    if stale := digests - {sources_digest()}:
+    if stale := digests - {present or sources_digest()}:
         old = ", ".join(sorted(digest[:12] for digest in stale))
         warnings.warn(
-            StaleResultsWarning(f"{name}: taken of BPF sources {old}, not these; run `{command}`"),
+            StaleResultsWarning(f"{name}: taken of sources {old}, not these; run `{command}`"),
             stacklevel=2,
         )

@@ -24,7 +24,7 @@ from slabmon.web.serving.tls import make_context
 from slabmon.web.settings import WebSettings
 from tests.support.builders import snapshot
 
-PATIENCE = 30.0
+PATIENCE = 100.0  # a census of a busy machine is slow: it yields to everybody
 T = TypeVar("T")
 
 
@@ -38,12 +38,16 @@ class FakeSource:
         self.taken = self.wanted = 0
         self.problem = ""
         self.census_requests = 0
+        self.doubts: list[tuple[str, str]] = []
         self.release = asyncio.Event()
         self.release.set()
         self.last: Reading | None = None
 
     def want_tracking(self) -> None:
         self.wanted += 1
+
+    def doubt(self, kind: str, name: str) -> None:
+        self.doubts.append((kind, name))
 
     async def now(self, detailed: bool = False) -> Now:
         await self.release.wait()
@@ -151,4 +155,4 @@ async def serving(
 
 def run(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Runs a test that waits."""
-    return asyncio.run(asyncio.wait_for(test(), 120))
+    return asyncio.run(test())

@@ -9,6 +9,7 @@ from typing import Any, get_origin, get_type_hints
 import numpy as np
 
 from slabmon.analysis.grouping import DIMENSIONS
+from slabmon.base.workloads import WorkloadNames
 from slabmon.export.metrics import Daemon
 from slabmon.export.prometheus import Exporter
 from slabmon.export.text import rows_to_json, to_csv, to_json, to_table
@@ -69,8 +70,21 @@ def show_everything(shown: Snapshot) -> str:
     return "\n".join(outputs)
 
 
+def _cgroup(number: int) -> str:
+    """The path of a service, or from 200 on that of a container of a pod."""
+    if number < 200:
+        return f"/system.slice/service-{number}.service"
+    pod = f"kubepods-burstable-pod{number // 3:032x}"
+    folder = f"/kubepods.slice/kubepods-burstable.slice/{pod}.slice"
+    return f"{folder}/cri-containerd-{number:064x}.scope"
+
+
 def synthetic(
-    caches: int = 1_000, sites: int = 10_000, devices: int = 5_000, objects: int = 100_000
+    caches: int = 1_000,
+    sites: int = 10_000,
+    devices: int = 5_000,
+    objects: int = 100_000,
+    cgroups: int = 200,
 ) -> Snapshot:
     """Return a large host; every row differs, as on a real one."""
     rng = np.random.default_rng(7)
@@ -112,15 +126,21 @@ def synthetic(
             now_ns=10**14,
             gfp=rng.choice(np.array([0xCC0, 0x820], np.uint64), objects),
             tgid=column(1, 5000, objects, np.uint32),
-            cgroup=column(1, 200, objects, np.uint64),
+            cgroup=column(1, cgroups, objects, np.uint64),
             comm=rng.choice(np.array([b"find", b"dd", b"kworker/u8:2-ev"], "S16"), objects),
             stack=column(-1, stacks, objects, np.int32),
             stacks={
                 i: tuple(f"function_{(7 * i + j) % 2000}" for j in range(20)) for i in range(stacks)
             },
-            cgroups={i: f"/system.slice/service-{i}.service" for i in range(200)},
+            cgroups={i: _cgroup(i) for i in range(cgroups)},
             gfp_class={0xCC0: "kernel", 0x820: "atomic"},
+            context=np.ones(objects, np.uint8),
+            device=np.zeros(objects, np.uint32),
         ),
+        workloads={
+            f"{i:064x}": WorkloadNames(f"container-{i % 3}", f"pod-{i // 3}", f"team-{i % 40}")
+            for i in range(200, cgroups)
+        },
     )
 
 

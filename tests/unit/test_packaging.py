@@ -25,7 +25,7 @@ def test_the_entry_point_is_the_command_line() -> None:
     assert {name: entry.load() for name, entry in entry_points.items()} == {"slabmon": main}
 
 
-@pytest.mark.parametrize("path", ["packaging/debian/slabmon", "slabmon/__main__.py"])
+@pytest.mark.parametrize("path", ["packaging/slabmon", "slabmon/__main__.py"])
 def test_a_script_runs_the_command_line(
     path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -37,10 +37,20 @@ def test_a_script_runs_the_command_line(
 
 
 def test_the_debian_package_depends_on_the_libraries_of_the_project() -> None:
-    control = (ROOT / "packaging/debian/control").read_text()
+    control = (ROOT / "packaging/debian/control").read_text().partition("\nPackage:")[2]
     libraries = {re.split("[><=;]", text)[0].strip() for text in PROJECT["dependencies"]}
     packages = {f"python3-{DEBIAN_NAMES.get(n, n)}" for n in libraries - NOT_IN_DEBIAN}
     assert set(re.findall(r"python3-[\w-]+", control)) == packages | {"python3-bpfcc"}
+
+
+def test_the_debian_package_has_the_version_of_the_project() -> None:
+    newest = (ROOT / "packaging/debian/changelog").read_text().partition("\n")[0]
+    assert re.match(rf"slabmon \({re.escape(__version__)}-\d+\) ", newest)
+
+
+def test_the_rpm_package_has_the_version_of_the_project() -> None:
+    spec = (ROOT / "packaging/rpm/slabmon.spec").read_text()
+    assert f"%global upstream_version {__version__}}}\n" in spec
 
 
 def test_every_licence_of_the_project_has_its_text() -> None:

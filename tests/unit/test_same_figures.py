@@ -80,6 +80,7 @@ METRICS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "device_managed_resources": "resources",
             "device_managed_bytes": "managed_bytes",
             "device_slab_bytes": "slab_bytes",
+            "device_dma_bytes": "dma_bytes",
             "device_resources_added": "added",
             "device_resources_removed": "removed",
         },

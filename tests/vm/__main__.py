@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 from xml.etree import ElementTree
 
 from tests.vm import config, results
 from tests.vm.archive import Archive
 from tests.vm.hardware import DEVICES
 from tests.vm.host import VmError, lock, log, require_host
-from tests.vm.machine import GuestResult, run_guest, shell
+from tests.vm.machine import MEMORY_MIB, GuestResult, run_guest, shell
 
 GUEST_TESTS = "tests/vm/guest"
 TEST_SECONDS = 1200  # of one test in a guest; some processors are emulated
@@ -45,7 +47,7 @@ def main() -> int:
         if options.devices is None:  # tests of real drivers need them
             options.devices = [] if options.shell or options.command else list(DEVICES)
         if options.shell:
-            return shell(names[0], cpus=options.cpus, nodes=options.nodes, devices=options.devices)
+            return shell(names[0], **_machine(options))
         one = partial(test, options=options)  # all, even after a failure
         if options.jobs == 1:  # in this thread, where an interrupt ends the guest
             return max([one(name) for name in names])
@@ -58,6 +60,25 @@ def main() -> int:
         return 130
 
 
+def _machine(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that say what is booted, as arguments of run_guest() and shell()."""
+    return {
+        "cpus": options.cpus,
+        "nodes": options.nodes,
+        "memory_mib": options.memory,
+        "kernel_arguments": options.kernel_args,
+        "devices": options.devices,
+    }
+
+
+def mebibytes(text: str) -> int:
+    """Return the MiB of a size such as 512M or 4G."""
+    match = re.fullmatch(r"(\d+)([MG])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected a size such as 512M or 4G, got {text}")
+    return int(match[1]) << (10 if match[2] == "G" else 0)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__)
     parser.add_argument("kernel", nargs="*", help="kernels of kernels.toml (default: all)")
@@ -65,6 +86,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tests", metavar="PATHS", default=GUEST_TESTS, help="what pytest runs")
     parser.add_argument("--cpus", type=int, default=2, help="virtual CPUs (default 2)")
     parser.add_argument("--nodes", type=int, default=1, help="NUMA nodes (default 1)")
+    parser.add_argument(
+        "--memory", metavar="SIZE", type=mebibytes, default=MEMORY_MIB, help="512M, 4G (default 4G)"
+    )
+    parser.add_argument(
+        "--kernel-args",
+        metavar="WORDS",
+        default="",
+        help="added to the kernel's command line, such as --kernel-args=slub_debug=FZPU",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="guests at a time (default 1)")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds for one guest")
     parser.add_argument("--shell", action="store_true", help="a root shell instead of tests")
@@ -104,9 +134,7 @@ def test(name: str, options: argparse.Namespace) -> int:
         result = run_guest(
             name,
             command,
-            cpus=options.cpus,
-            nodes=options.nodes,
-            devices=options.devices,
+            **_machine(options),
             systemd=options.systemd,
             debug_info=options.debug_info,
             timeout=options.timeout,

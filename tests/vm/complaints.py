@@ -16,5 +16,12 @@ _PATTERN = re.compile(
 
 
 def complaints(lines: Iterable[str]) -> list[str]:
-    """Lines of a kernel log that mean a bug, each once."""
-    return [line for line in dict.fromkeys(lines) if _PATTERN.search(line)]
+    """Lines of a kernel log that mean a bug, each once. The trace of who asked for memory when a
+    process is killed for lack of it means none."""
+    found: dict[str, None] = {}
+    killing = False
+    for line in lines:
+        killing = "invoked oom-killer" in line or (killing and "oom-kill:" not in line)
+        if _PATTERN.search(line) and not (killing and "Call Trace" in line):
+            found[line] = None
+    return list(found)

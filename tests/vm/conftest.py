@@ -5,4 +5,4 @@ from __future__ import annotations
 
 import os
 
-collect_ignore = [] if "SLABMON_VM_GUEST" in os.environ else ["guest", "systemd"]
+collect_ignore = [] if "SLABMON_VM_GUEST" in os.environ else ["guest", "settings", "systemd"]

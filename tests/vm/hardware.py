@@ -79,11 +79,11 @@ def shared(tag: str, path: Path, *, writable: bool) -> list[str]:
     ]
 
 
-def numa(cpus: int, nodes: int, memory_gib: int) -> list[str]:
+def numa(cpus: int, nodes: int, memory_mib: int) -> list[str]:
     """Arguments that spread processors and memory over NUMA nodes evenly."""
     arguments: list[str] = []
     for node in range(nodes):
-        size = memory_gib * 1024 // nodes
+        size = memory_mib // nodes
         arguments += ["-object", f"memory-backend-ram,id=node{node},size={size}M"]
         processors = f"{cpus * node // nodes}-{cpus * (node + 1) // nodes - 1}"
         arguments += ["-numa", f"node,nodeid={node},cpus={processors},memdev=node{node}"]

@@ -23,6 +23,7 @@ from tests.vm.host import VmError, cache_dir, lock, log, require_host
 
 GUEST = Path(__file__).resolve().parent / "guest"
 PLANTED = "opt/planted"
+MEMORY_MIB = 4096  # of a guest
 KEEP_RUNS = 24  # more than ever wait for their turn, each with its directory prepared
 
 
@@ -46,7 +47,8 @@ def run_guest(
     *,
     cpus: int = 2,
     nodes: int = 1,
-    memory_gib: int = 4,
+    memory_mib: int = MEMORY_MIB,
+    kernel_arguments: str = "",
     devices: Sequence[str] = (),
     systemd: bool = False,
     debug_info: bool = False,
@@ -58,7 +60,8 @@ def run_guest(
 ) -> GuestResult:
     """Run a shell script as root in a guest with the checkout at /opt/slabmon.
 
-    `devices` names entries of DEVICES; their stock drivers are loaded first.
+    `devices` names entries of DEVICES; their stock drivers are loaded first. `kernel_arguments`
+    are added to the kernel's command line.
     `root` is one of kernels.toml, if not its machine's own. With `debug_info` the guest has its
     kernel's DWARF; it finds `share` at /vm/share. With `systemd` the script runs as the only job
     of a booted system, else directly. Raises VmError when the guest does not end by itself in
@@ -74,7 +77,8 @@ def run_guest(
     (job.work / "command").write_text(command + "\n")
     _write_settings(job, "systemd" if systemd else "command", devices)
     console = job.work / "console"
-    arguments = [*_qemu(job, cpus, nodes, memory_gib, devices), "-serial", f"file:{console}"]
+    machine = _qemu(job, cpus, nodes, memory_mib, devices, kernel_arguments)
+    arguments = [*machine, "-serial", f"file:{console}"]
     with lock("running", "waiting for another guest to end", guests):
         log(f"booting {job.tree.release}")
         start = time.monotonic()
@@ -116,14 +120,23 @@ def _boot(arguments: Sequence[str], output: Path | None, timeout: float) -> tupl
         return in_time, process.stdout.read().decode(errors="replace") if process.stdout else ""
 
 
-def shell(kernel: str, *, cpus: int = 2, nodes: int = 1, devices: Sequence[str] = ()) -> int:
+def shell(
+    kernel: str,
+    *,
+    cpus: int = 2,
+    nodes: int = 1,
+    memory_mib: int = MEMORY_MIB,
+    kernel_arguments: str = "",
+    devices: Sequence[str] = (),
+) -> int:
     """A root shell in a guest on this terminal; leaving the shell powers off."""
     job = _prepare(kernel)
     _write_settings(job, "shell", devices)
     serial = ["-chardev", "stdio,id=tty,signal=off", "-serial", "chardev:tty"]
     with lock("running", "waiting for another guest to end"):
         log(f"booting {job.tree.release}; `exit` powers off")
-        return subprocess.run(_qemu(job, cpus, nodes, 4, devices) + serial, check=False).returncode
+        machine = _qemu(job, cpus, nodes, memory_mib, devices, kernel_arguments)
+        return subprocess.run(machine + serial, check=False).returncode
 
 
 @dataclass(frozen=True)
@@ -180,19 +193,26 @@ def _write_settings(job: _Job, mode: str, devices: Sequence[str]) -> None:
     )
 
 
-def _qemu(job: _Job, cpus: int, nodes: int, memory_gib: int, devices: Sequence[str]) -> list[str]:
+def _qemu(
+    job: _Job,
+    cpus: int,
+    nodes: int,
+    memory_mib: int,
+    devices: Sequence[str],
+    kernel_arguments: str,
+) -> list[str]:
     layers = {"project": job.work / "project", "kernel": job.tree.run}
     if job.debug is not None:
         layers["debug"] = job.debug
     machine = MACHINES[job.tree.locked.kernel.architecture]
     arguments = [
         *machine.arguments,
-        *("-smp", f"{cpus},sockets={nodes}", "-m", f"{memory_gib}G"),
+        *("-smp", f"{cpus},sockets={nodes}", "-m", f"{memory_mib}M"),
         *("-kernel", str(job.tree.vmlinuz), "-initrd", str(job.initrd)),
-        *("-append", f"{machine.cmdline} layers={':'.join(layers)}"),
+        *("-append", f"{machine.cmdline} layers={':'.join(layers)} {kernel_arguments}".strip()),
     ]
     if nodes > 1:
-        arguments += numa(cpus, nodes, memory_gib)
+        arguments += numa(cpus, nodes, memory_mib)
     for name, path in layers.items():
         arguments += shared(name, path, writable=False)
     arguments += shared("work", job.work, writable=True)

@@ -25,6 +25,10 @@ PROVES = (
         "test_slabmon::test_slabinfo_counts_the_same_objects",
     ),
     (
+        "DMA memory by device, through frees, failures and removal",
+        "test_dma::test_each_device_is_counted_exactly",
+    ),
+    (
         "what drivers allocated by plain kmalloc() is their devices', nothing else is",
         "test_census_devices::test_old_and_new_objects_of_drivers_are_their_devices",
     ),

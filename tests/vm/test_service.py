@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.vm.__main__ import pytest_command
 from tests.vm.host import PROJECT, run
 from tests.vm.machine import run_guest
+from tests.vm.roots import copy_project
 
 pytestmark = pytest.mark.vm
 # Tests to be run after those that install and start it; all without.
@@ -23,9 +25,20 @@ STORY = (
 SECONDS = 1500
 
 
-def test_the_debian_package() -> None:
+def test_the_debian_package(tmp_path: Path) -> None:
+    project, share = tmp_path / "project", tmp_path / "share"
+    copy_project(project)
+    share.mkdir()
+    run(["make", "deb"], what="make deb", cwd=project)
+    (package,) = (project / "build").glob("*.deb")
+    shutil.copy(package, share)
     result = run_guest(
-        "6.12", f"SLABMON_INSTALL=deb {STORY}", systemd=True, root="trixie", timeout=SECONDS
+        "6.12",
+        f"SLABMON_INSTALL=deb {STORY}",
+        systemd=True,
+        root="trixie",
+        share=share,
+        timeout=SECONDS,
     )
     assert result.exit_code == 0, result.output
 

@@ -8,16 +8,18 @@ import os
 import subprocess
 import sys
 import time
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
 
 from tests.vm import roots
-from tests.vm.__main__ import pytest_command
+from tests.vm.__main__ import mebibytes, pytest_command
 from tests.vm.config import all_locked, kernels
-from tests.vm.host import require_host
+from tests.vm.host import PROJECT, require_host
 from tests.vm.machine import run_guest
 
+pytestmark = pytest.mark.beside
 KERNEL = "6.12"
 PATIENCE_SECONDS = 60
 
@@ -25,6 +27,24 @@ PATIENCE_SECONDS = 60
 def test_every_kernel_is_locked() -> None:
     """A kernel added to kernels.toml must be pinned, or a fresh checkout cannot boot it."""
     assert list(all_locked()) == list(kernels())
+
+
+def test_every_setting_is_booted_by_make() -> None:
+    """A module added to tests/vm/settings must be run by make test-settings."""
+    settings = {path.name for path in (PROJECT / "tests/vm/settings").glob("test_*.py")}
+    makefile = (PROJECT / "Makefile").read_text()
+    assert settings == {name for name in settings if f"$(SETTINGS)/{name}" in makefile}
+
+
+@pytest.mark.parametrize(("text", "mib"), [("512M", 512), ("4G", 4096)])
+def test_sizes_of_memory(text: str, mib: int) -> None:
+    assert mebibytes(text) == mib
+
+
+@pytest.mark.parametrize("text", ["", "512", "M", "1.5G", "4T"])
+def test_what_is_no_size_of_memory_is_refused(text: str) -> None:
+    with pytest.raises(ArgumentTypeError):
+        mebibytes(text)
 
 
 @pytest.mark.vm

@@ -38,6 +38,12 @@ def delete(map_fd: int, key: NDArray[Any]) -> None:
         )
 
 
+def update(map_fd: int, key: NDArray[Any], value: NDArray[Any]) -> None:
+    """Write one element, in the place of another of its key."""
+    attributes = syscall.MapElement(map_fd=map_fd, key=_address(key), value=_address(value))
+    syscall.bpf(syscall.BPF_MAP_UPDATE_ELEM, attributes)
+
+
 def push(map_fd: int, value: NDArray[Any]) -> None:
     """Add one element to a BPF stack."""
     attributes = syscall.MapElement(map_fd=map_fd, value=_address(value))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import platform
 import resource
@@ -207,6 +208,20 @@ def _object_name(name: str) -> bytes:
     return name.encode()[: _BPF_OBJ_NAME_LEN - 1]
 
 
+def _charged(command: int, attributes: ctypes.Structure) -> int:
+    """Create a map or program. Before 5.11 they are charged as locked memory of the user
+    (kernel/bpf/syscall.c): then without a limit."""
+    try:
+        return bpf(command, attributes)
+    except PermissionError as error:
+        if error.errno != errno.EPERM:
+            raise
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
+        return bpf(command, attributes)
+
+
 def create_array(name: str, value_bytes: int, entries: int) -> int:
     """Create a mmap-able array map of u32 keys and return its descriptor."""
     attributes = _MapCreate(
@@ -217,13 +232,7 @@ def create_array(name: str, value_bytes: int, entries: int) -> int:
         map_flags=_BPF_F_MMAPABLE,
         map_name=_object_name(name),
     )
-    try:
-        return bpf(BPF_MAP_CREATE, attributes)
-    except PermissionError:  # before 5.11 maps are charged as locked memory (kernel/bpf/syscall.c)
-        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
-        return bpf(BPF_MAP_CREATE, attributes)
+    return _charged(BPF_MAP_CREATE, attributes)
 
 
 def pin(descriptor: int, path: str) -> None:
@@ -257,7 +266,7 @@ def load(name: str, code: bytes, kind: str = "", btf_id: int = 0) -> int:
         attach_btf_id=btf_id,
     )
     try:
-        return bpf(BPF_PROG_LOAD, attributes)
+        return _charged(BPF_PROG_LOAD, attributes)
     except OSError as error:
         attributes.log_level = 1
         attributes.log_size = _LOG_BYTES

@@ -15,6 +15,7 @@ import numpy as np
 
 from slabmon.base.arrays import U64, Bool
 from slabmon.base.escape import escape
+from slabmon.base.workloads import REMOVED
 from slabmon.census.model import CgroupObjects, CgroupState
 from slabmon.kernel.census.extensions import count_words
 from slabmon.kernel.census.layout import Layout
@@ -27,7 +28,6 @@ from slabmon.model import LARGE_CACHE
 _KMEM_PAGES = 2  # MEMCG_DATA_KMEM (include/linux/memcontrol.h)
 _POINTER = np.uint64(~EXTS_FLAGS % (1 << 64))
 _DEEPEST, _MOST_CGROUPS, _NAME_BYTES = 64, 1 << 20, 256
-REMOVED = "[removed]"
 NEEDED = ("slab.exts", "objcg.memcg", "memcg.css", "css.cgroup", "cgroup.kn", "kn.name")
 
 
@@ -123,7 +123,8 @@ def _identify(
         owners[at] = former.get(int(objcgs[at]), memcgs[at])
     online = _are_online(memory, layout, owners)
     result = []
-    for at, path in enumerate(_paths(memory, layout, owners)):
+    owning = memory.words(owners + np.uint64(layout["memcg.css"] + layout["css.cgroup"]))
+    for at, path in enumerate(paths(memory, layout, owning)):
         if inherited[at] and owners[at] == memcgs[at]:
             result.append((f"{path.rstrip('/')}/{REMOVED}", CgroupState.DYING))
         else:
@@ -152,10 +153,9 @@ def _are_online(memory: Memory, layout: Layout, memcgs: U64) -> Bool:
     return online
 
 
-def _paths(memory: Memory, layout: Layout, memcgs: U64) -> list[str]:
+def paths(memory: Memory, layout: Layout, cgroups: U64) -> list[str]:
     """Return each cgroup's path, by the names of its kernfs nodes up to the root's, which is
     empty."""
-    cgroups = memory.words(memcgs + np.uint64(layout["memcg.css"] + layout["css.cgroup"]))
     nodes = memory.words(cgroups + np.uint64(layout["cgroup.kn"]))
     parts: list[list[str]] = [[] for _ in nodes]
     for _ in range(_DEEPEST):
@@ -181,7 +181,7 @@ def _former_owners(
     for _ in range(_DEEPEST):
         parents = memory.words(css + np.uint64(layout["css.parent"]))
         css = np.unique(np.where(parents == 0, css, parents))
-    everyone = _descendants(memory, layout, css) - np.uint64(layout["memcg.css"])
+    everyone = descendants(memory, layout, css) - np.uint64(layout["memcg.css"])
     originals = _members(memory, layout, everyone, "orig_objcg", nodes)
     return {
         original: memcg
@@ -191,7 +191,7 @@ def _former_owners(
     }
 
 
-def _descendants(memory: Memory, layout: Layout, roots: U64) -> U64:
+def descendants(memory: Memory, layout: Layout, roots: U64) -> U64:
     """Return these css and all below them, a step along all lists of children at a time. Lists may
     change meanwhile and lead in circles: each entry is followed once."""
     seen: set[int] = set(roots.tolist())

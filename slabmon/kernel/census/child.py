@@ -21,10 +21,17 @@ from dataclasses import dataclass
 
 import msgspec
 
-from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost, UsageError
+from slabmon.base.errors import (
+    PermissionDenied,
+    SlabmonError,
+    UnsupportedHost,
+    UsageError,
+    of_environment,
+)
 from slabmon.census.codec import encode
 from slabmon.kernel.census.settings import MEMORY_OPTION, CensusSettings
 from slabmon.runtime.figures import CensusFailure
+from slabmon.runtime.tuning import offer_to_oom_killer
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _SIGKILL = 1, 4, 9
 _NICENESS = 10
@@ -51,9 +58,11 @@ class Report:
 
 
 def confine(settings: CensusSettings) -> None:
-    """Yield to others, allow no core dump, bound memory, and end with the parent."""
+    """Yield to others, be the first to go without memory, allow no core dump, bound memory, and end
+    with the parent."""
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    offer_to_oom_killer()  # before this process' files in /proc are root's alone
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     os.nice(_NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -90,7 +99,7 @@ def report(
                 census = take(kernel, layout, types, settings, progress)
             return Report(done=1.0, census=encode(census))
     except SlabmonError as error:
-        return Report(error=str(error), failure=_failure(error), exit_code=error.exit_code)
+        return _failed(error)
     except MemoryError:
         return Report(
             error=f"census: {settings.memory_mib} MiB of memory do not suffice for the slabs of "
@@ -98,6 +107,15 @@ def report(
             failure=CensusFailure.MEMORY,
             exit_code=UsageError.exit_code,
         )
+    except OSError as error:
+        environment = of_environment(error)
+        if environment is None:
+            raise
+        return _failed(type(environment)(f"census: {environment}"))
+
+
+def _failed(error: SlabmonError) -> Report:
+    return Report(error=str(error), failure=_failure(error), exit_code=error.exit_code)
 
 
 def _failure(error: SlabmonError) -> CensusFailure:

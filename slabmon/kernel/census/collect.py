@@ -13,17 +13,23 @@ from typing import Any
 
 from slabmon.base.errors import UnsupportedHost
 from slabmon.base.fields import Host
+from slabmon.base.retained import RetainedBy
 from slabmon.census.model import (
     NO_ORPHANS,
     ORPHANS_UNSUPPORTED,
     Census,
+    CgroupObjects,
+    CgroupState,
     DeviceObjects,
+    HeldObjects,
     OrphanObjects,
+    RetainedObjects,
 )
 from slabmon.kernel.census import (
     cache_types,
     cgroups,
     features,
+    held_rows,
     inventory,
     memory_map,
     orphan_rows,
@@ -33,6 +39,8 @@ from slabmon.kernel.census import (
     symbols,
     tags,
 )
+from slabmon.kernel.census.heap import Heap
+from slabmon.kernel.census.held_rows import Described, Retained
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import BudgetSpent, KernelMemory
 from slabmon.kernel.census.memory_scan import MemoryWatch
@@ -40,7 +48,8 @@ from slabmon.kernel.census.settings import MEMORY_OPTION, CensusSettings
 from slabmon.kernel.census.types import Types
 from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.btf import Btf
-from slabmon.kernel.probe.facts import count_list, read_text
+from slabmon.kernel.probe.container_names import ContainerNames
+from slabmon.kernel.probe.facts import HIDDEN_SYMBOLS, count_list, read_text
 from slabmon.memory.scan import MemoryScan
 
 Progress = Callable[[float], object]  # is told the share of the work that is done
@@ -52,10 +61,13 @@ _SLABS = 0.5  # share of all but orphans, in a census that looks for them
 
 @dataclass(frozen=True)
 class _Orphans:
-    """Rows of orphans and of devices, and how often memory was searched: 1 if that failed."""
+    """Rows of orphans, of devices, and of what these hold, and how often memory was searched: 1 if
+    that failed, or orphans were not looked for."""
 
     rows: tuple[OrphanObjects, ...] = ()
     devices: tuple[DeviceObjects, ...] = ()
+    retained: tuple[RetainedObjects, ...] = ()
+    held: tuple[HeldObjects, ...] = ()
     passes: int = 1
     limits: tuple[str, ...] = ()
 
@@ -79,18 +91,21 @@ def take(
     """Take a census of the running kernel, whose layout is of this BTF; report the share of the
     work that is done."""
     start = time.monotonic()
-    if not settings.orphans:
+    if not settings.orphans and settings.retained is None:
         return _of_slabs(start, memory, layout, btf, settings, progress)[0]
     of_slabs, of_orphans = _part(progress, 0, _SLABS), _part(progress, _SLABS, 1)
     # Orphans are found in readings of their own: what this one read is freed before.
     census, words = _of_slabs(start, memory, layout, btf, settings, of_slabs)
-    orphaned = _orphans(memory, layout, words, of_orphans)
+    orphaned = _orphans(memory, layout, words, settings, of_orphans)
     return replace(
         census,
         **_cost(start),
         passes=orphaned.passes,
         orphans=orphaned.rows,
         devices=orphaned.devices,
+        retained=orphaned.retained,
+        cgroups=_with_retained(census.cgroups, orphaned.retained),
+        held=orphaned.held,
         limits=(*census.limits, *orphaned.limits),
     )
 
@@ -128,11 +143,20 @@ def _of_slabs(
         caches=tuple(sorted(rows, key=lambda row: (-row.slab_bytes, row.name))),
         page_blocks=blocks,
         cgroups=charged,
+        workloads=ContainerNames().names(row.cgroup for row in charged),
         sampled=owned.sampled,
         owners=owned.rows,
-        limits=(*features.limits(layout), *owned.limits),
+        contradictions=owned.contradictions,
+        widest_unknown=owned.widest_unknown,
+        limits=(*features.limits(layout), *_hidden(words.symbols), *owned.limits),
     )
     return census, words
+
+
+def _hidden(known: symbols.Symbols) -> tuple[str, ...]:
+    if known.known:
+        return ()
+    return (f"functions and variables that objects point to have no names: {HIDDEN_SYMBOLS}",)
 
 
 def _part(progress: Progress, first: float, last: float) -> Progress:
@@ -207,9 +231,50 @@ def _owners(
     )
 
 
-def _orphans(memory: KernelMemory, layout: Layout, words: _Words, progress: Progress) -> _Orphans:
+def _with_retained(
+    rows: tuple[CgroupObjects, ...], retained: tuple[RetainedObjects, ...]
+) -> tuple[CgroupObjects, ...]:
+    """Return rows of cgroups with what they retain. A removed cgroup may have the path of one that
+    is alive, whose row has it then."""
+    sizes: dict[str, int] = {}
+    for each in retained:
+        if each.kind is RetainedBy.CGROUP:
+            sizes[each.name] = sizes.get(each.name, 0) + each.retained_bytes
+    alive = {row.cgroup for row in rows if row.state is CgroupState.ALIVE}
+    return tuple(
+        replace(row, retained_bytes=sizes.get(row.cgroup))
+        if row.state is CgroupState.ALIVE or row.cgroup not in alive
+        else row
+        for row in rows
+    )
+
+
+def _orphans(
+    memory: KernelMemory,
+    layout: Layout,
+    words: _Words,
+    settings: CensusSettings,
+    progress: Progress,
+) -> _Orphans:
+    def describe(read: reading.Reading, heap: Heap, retained: Retained) -> Described:
+        try:
+            return held_rows.describe(
+                memory, read, heap, retained, words.types, words.aliases, words.symbols
+            )
+        except (MemoryError, BudgetSpent) as error:
+            reason = str(error) or f"allow more memory with {MEMORY_OPTION}"
+            return Described(limits=(f"what devices hold was not named: {reason}",))
+
     try:
-        result = orphans.find(memory, layout, words.aliases, progress)
+        result = orphans.find(
+            memory,
+            layout,
+            words.aliases,
+            progress,
+            kind=settings.retained or RetainedBy.DEVICE,
+            only_retained=not settings.orphans,
+            describe=describe,
+        )
         rows = orphan_rows.rows(memory, result, words.types, words.aliases, words.symbols)
     except MemoryError:
         limit = f"{NO_ORPHANS}: the memory did not suffice; allow more with {MEMORY_OPTION}"
@@ -219,7 +284,14 @@ def _orphans(memory: KernelMemory, layout: Layout, words: _Words, progress: Prog
         limit = f"{ORPHANS_UNSUPPORTED}: {error}"
     else:
         retained = result.retained
-        return _Orphans(rows, retained.rows, result.passes, retained.limits)
+        return _Orphans(
+            rows=rows,
+            devices=retained.rows,
+            retained=retained.others,
+            held=result.held.rows,
+            passes=result.passes,
+            limits=(*retained.limits, *result.held.limits),
+        )
     return _Orphans(limits=(limit,))
 
 

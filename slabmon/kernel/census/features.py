@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 
 from slabmon.base.errors import SlabmonError
+from slabmon.base.workloads import REMOVED
 from slabmon.kernel.census import cgroups, memory, memory_map, percpu, sheaves, tags
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.probe import btf
@@ -89,7 +90,7 @@ def _cgroups(layout: Layout) -> FeatureState:
         return FeatureState(
             State.DEGRADED,
             "this kernel does not keep what a removed cgroup was called (6.7+): removed ones are "
-            f"rows of their parent, PARENT/{cgroups.REMOVED}",
+            f"rows of their parent, PARENT/{REMOVED}",
         )
     return _ON
 

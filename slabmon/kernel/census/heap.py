@@ -20,7 +20,7 @@ NONE = -1
 _LEAF_BITS = 9  # pages of a leaf of _PageTable: 2 MiB of memory
 _PHYSICAL_STEP = 64  # bytes to which buffers of devices are aligned
 _LINK_FLAGS = 3  # low bits of a page's address in a scatterlist (include/linux/scatterlist.h)
-_LARGEST_OFFSET = 1 << 22  # bytes into a block of pages
+_LARGEST_TRANSFER = 1 << 22  # bytes, from the start of a block of pages on
 _SPARSE = 0.5
 # Division by sizes of objects as multiplication: exact for slabs, whose offset and size in bytes
 # have 40 bits together (Granlund and Montgomery, PLDI 1994).
@@ -144,21 +144,21 @@ class Heap:
         return at.take(inside), place.take(inside)
 
     def references(self, words: U64) -> tuple[I64, I64]:
-        """Return the places of words that refer to an object, and the objects.
-
-        A word refers to the object that its address lies in, whatever its low bits; as a physical
-        address if it is aligned as devices' buffers are; and as that of a struct page together with
-        the offset in that page that follows it (struct scatterlist, bio_vec, skb_frag).
-        """
-        end = np.uint64(self._end)
+        """Return the places of words that are an address in an object, whatever its low bits, and
+        the objects."""
         mapped = words - self._direct_map
-        physical = np.flatnonzero(words - np.uint64(1) < end - np.uint64(1))
-        physical = physical[words[physical] & np.uint64(_PHYSICAL_STEP - 1) == 0]
-        parts = []
-        for offsets, at in ((mapped, np.flatnonzero(mapped < end)), (words, physical)):
-            inside, objects = self._find(offsets[at], self._wanted)
-            parts.append((at[inside], objects))
-        parts += self._in_pages(words)
+        at = np.flatnonzero(mapped < np.uint64(self._end))
+        inside, objects = self._find(mapped[at], self._wanted)
+        return at[inside], objects
+
+    def transfers(self, words: U64) -> tuple[I64, I64]:
+        """Return the places of words that describe an object for a transfer of data, and the
+        objects: a physical address, aligned as devices' buffers are; or a struct page, followed by
+        an offset in that page and a length."""
+        at = np.flatnonzero(words - np.uint64(1) < np.uint64(self._end - 1))
+        at = at[words[at] & np.uint64(_PHYSICAL_STEP - 1) == 0]
+        inside, objects = self._find(words[at], self._wanted)
+        parts = [(at[inside], objects), *self._in_pages(words)]
         return (
             np.concatenate([places for places, _ in parts]),
             np.concatenate([objects for _, objects in parts]),
@@ -166,16 +166,19 @@ class Heap:
 
     def _in_pages(self, words: U64) -> Iterator[tuple[I64, I64]]:
         """Yield places and objects of pointers to struct pages that are followed by two 32-bit
-        numbers, one of which is an offset."""
+        numbers, an offset and a length (struct scatterlist), or the other way round (bio_vec,
+        skb_frag)."""
         described = words[:-1] - self._vmemmap
         at = np.flatnonzero(described < np.uint64(self._end // PAGE_BYTES * self._struct_page))
         number, rest = np.divmod(described[at].astype(np.int64), self._struct_page)
         linked = rest <= _LINK_FLAGS
         linked[linked] = self._wanted.get(number[linked]) != NONE
         at, page = at[linked], number[linked] * PAGE_BYTES
-        for half in (words[at + 1] & np.uint64(0xFFFFFFFF), words[at + 1] >> np.uint64(32)):
-            offset = page + half.astype(np.int64)
-            near = np.flatnonzero((half < np.uint64(_LARGEST_OFFSET)) & (offset < self._end))
+        low, high = words[at + 1] & np.uint64(0xFFFFFFFF), words[at + 1] >> np.uint64(32)
+        for start, length in ((low, high), (high, low)):
+            offset = page + start.astype(np.int64)
+            valid = (length > 0) & (start + length <= np.uint64(_LARGEST_TRANSFER))
+            near = np.flatnonzero(valid & (offset < self._end))
             inside, objects = self._find(offset[near].view(np.uint64), self._wanted)
             yield at[near[inside]], objects
 

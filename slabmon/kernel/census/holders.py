@@ -4,6 +4,7 @@ functions that the same object points to, such as `file.f_op`: it tells whose th
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from slabmon.kernel.census.reading import Reading
 from slabmon.kernel.census.referrers import Pointers
 from slabmon.kernel.census.symbols import Symbols
 
+_PIECE = 1 << 16  # objects looked at at once
 _TABLES = ("_operations", "_ops")
 _NOT_THEIRS = ("[]", "_security")  # a security module's, whoever the object belongs to
 
@@ -70,17 +72,17 @@ def follow(
     """Name what such members point to, in objects of named caches and in subjects, whose structs
     are `types`."""
     used = _used(named)
-    followed = []
+    followed: list[_Followed] = []
     for cache, struct in caches.types.items():
         members = [each for each in _members(structs, struct) if (cache, each.offset) in used]
         if members:
             addresses = read.objects_in_use(cache)
-            followed += [_follow(memory, subjects, member, addresses) for member in members]
+            followed += _follow(memory, subjects, members, addresses)
     for struct in np.unique(types[types != 0]).tolist():
         members = _members(structs, struct)
         if members:
             addresses = subjects.address[types == struct]
-            followed += [_follow(memory, subjects, member, addresses) for member in members]
+            followed += _follow(memory, subjects, members, addresses)
     tables = distinct(np.concatenate([np.zeros(0, np.uint64), *(each.table for each in followed)]))
     known = symbols.look_up(memory, tables)
     for path, target, table in followed:
@@ -100,9 +102,13 @@ def _used(named: Pointers) -> set[tuple[int, int]]:
     return {(key >> 32, key & 0xFFFFFFFF) for key in keys.tolist()}
 
 
-def _follow(memory: Memory, subjects: Subjects, member: _Member, addresses: U64) -> _Followed:
-    """Return what one member of these objects points to, and the tables beside it."""
-    target, into = subjects.find(memory.words(addresses + np.uint64(member.offset)))
-    starts = (target != NONE) & (into == 0)
-    table = memory.words(addresses[starts] + np.uint64(member.ops))
-    return _Followed(member.path, target[starts], table)
+def _follow(
+    memory: Memory, subjects: Subjects, members: Sequence[_Member], addresses: U64
+) -> Iterator[_Followed]:
+    """Yield what members of these objects point to, and the tables beside it."""
+    for member in members:
+        for part in np.split(addresses, range(_PIECE, len(addresses), _PIECE)):
+            target, into = subjects.find(memory.words(part + np.uint64(member.offset)))
+            starts = (target != NONE) & (into == 0)
+            table = memory.words(part[starts] + np.uint64(member.ops))
+            yield _Followed(member.path, target[starts], table)

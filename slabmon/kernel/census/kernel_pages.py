@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slabmon.base.arrays import I64, U8, Bool
+from slabmon.base.arrays import I64, U8, U64, Bool
 from slabmon.base.errors import UnsupportedHost
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import Memory
@@ -43,9 +43,33 @@ def find(memory: Memory, layout: Layout, reading: Reading) -> Iterator[I64]:
         raise UnsupportedHost("census: this kernel's types of pages are not understood")
     carried = False
     for first, pages in slices(memory, reading.vmemmap, layout.sizes["page"], reading.ranges):
-        kernel = _owned(_decode(layout, first, pages), carried)
+        decoded = _decode(layout, first, pages)
+        kernel = _owned(decoded, carried)
         carried = bool(kernel[-1])
+        unreferenced = np.flatnonzero(kernel & ~decoded.tail & (decoded.refcount == 0))
+        if "page.lru" in layout and len(unreferenced):
+            member, size = layout["page.lru"], layout.sizes["page"]
+            links = pages[unreferenced, member : member + 16].view(np.uint64)
+            offsets = (first + unreferenced) * size + member
+            places = np.uint64(reading.vmemmap) + offsets.astype(np.uint64)
+            kernel[unreferenced[_are_listed(memory, reading, size, places, links)]] = False
         yield first + np.flatnonzero(kernel)
+
+
+def _are_listed(
+    memory: Memory, reading: Reading, struct_page: int, places: U64, links: U64
+) -> Bool:
+    """Return which of these list_heads of struct pages, with next and prev as copied, are in a
+    list: both neighbours, other struct pages or in memory, point back. Pages without references
+    that are in one are free, on a CPU's list (struct per_cpu_pages); what was in one once is not
+    pointed to any more."""
+    end = np.uint64(max((each.end for each in reading.ranges), default=0) * struct_page)
+    listed: Bool = links[:, 0] != places
+    for neighbour, back in ((links[:, 0], 8), (links[:, 1], 0)):
+        listed &= (neighbour - np.uint64(reading.vmemmap) < end) | reading.in_ram(neighbour)
+        known = np.where(listed, neighbour + np.uint64(back), np.uint64(0))
+        listed &= memory.words(known) == places
+    return listed
 
 
 def _understood(layout: Layout) -> bool:
@@ -84,6 +108,7 @@ def _owned(pages: _Slice, carried: bool) -> Bool:
     # Of a block of pages that is not a compound page, only the first has references: DMA memory.
     # What follows such a page within an aligned block can be part of it, but for pages with a type:
     # slabs and blocks of kmalloc have no references either (frozen pages, 6.14 and later).
+    # Free pages on a CPU's list are left to find().
     anchor = pages.tail | (pages.refcount > 0) | pages.typed
     before = np.maximum.accumulate(np.where(anchor, number, -1))
     known = np.flatnonzero(~anchor & (before >= 0))

@@ -20,6 +20,7 @@ _MEMBERS: Mapping[str, tuple[str, ...]] = {
     "page.memcg_data": ("page.memcg_data",),
     "page.refcount": ("page._refcount",),
     "page.mapping": ("page.mapping",),
+    "page.lru": ("page.lru",),
     "page.compound": ("page.compound_head", "page.compound_info"),  # 7.1
     "slab.cache": ("slab.slab_cache", "page.slab_cache"),
     "slab.freelist": ("slab.freelist", "page.freelist"),
@@ -94,13 +95,45 @@ _MEMBERS: Mapping[str, tuple[str, ...]] = {
     "driver.owner": ("device_driver.owner",),
     "module.name": ("module.name",),
     "task.stack_area": ("task_struct.stack_vm_area",),
+    "task.stack": ("task_struct.stack",),
+    "task.on_cpu": ("task_struct.on_cpu",),
+    "task.nvcsw": ("task_struct.nvcsw",),
+    "task.nivcsw": ("task_struct.nivcsw",),
+    "task.pid": ("task_struct.pid",),
+    "task.tgid": ("task_struct.tgid",),
+    "task.cgroups": ("task_struct.cgroups",),
+    "css_set.subsys": ("css_set.subsys",),
+    "cgroup.subsys": ("cgroup.subsys",),
+    "module_kobject.kobj": ("module_kobject.kobj",),
+    "module_kobject.mod": ("module_kobject.mod",),
+    "module.base": ("module.mem[0].base", "module.core_layout.base"),
+    "module.base[1]": ("module.mem[1].base",),
+    "module.size": ("module.mem[0].size", "module.core_layout.size"),
+    "vmap_area.vm": ("vmap_area.vm",),
+    "task.comm": ("task_struct.comm",),
+    "task.sp": ("task_struct.thread.sp", "task_struct.thread.cpu_context.sp"),
+    "area.addr": ("vm_struct.addr",),
     "area.pages": ("vm_struct.pages",),
+    "area.nr_pages": ("vm_struct.nr_pages",),
     "task.files": ("task_struct.files",),
     "files.fdt": ("files_struct.fdt",),
     "fdt.fd": ("fdtable.fd",),
     "file.private": ("file.private_data",),
+    "hot.hardirq_stack_inuse": ("pcpu_hot.hardirq_stack_inuse",),
+    "rq.cpu": ("rq.cpu",),
+    "rq.idle": ("rq.idle",),
     "array.pptrs": ("bpf_array.pptrs",),
 }
+# Variables of each CPU: offsets in the section that holds them.
+_PER_CPU_SECTION = ".data..percpu"
+_PER_CPU = (
+    "cached_stacks",
+    "hardirq_stack_inuse",
+    "irq_stack_backing_store",
+    "pcpu_hot",
+    "runqueues",
+    "this_cpu_off",
+)
 _ALLOCINFO = Path("/proc/allocinfo")
 _BITS = ("slab.exts_in_object", "slab.exts_needs_objcg")
 _SIZES = ("page", "slabobj_ext")
@@ -118,6 +151,15 @@ _NEEDED = (
     "task.stack_area",
     "area.pages",
 )
+
+
+# Of pieces of a module's memory, of cgroup controllers, and the number of one.
+_ENUMS = ("MOD_MEM_NUM_TYPES", "CGROUP_SUBSYS_COUNT", "memory_cgrp_id")
+
+
+def _values(btf: Btf, name: str) -> list[int]:
+    values = btf.enum_values(name)
+    return [values[name]] if name in values else []
 
 
 @dataclass(frozen=True)
@@ -141,6 +183,7 @@ class Layout:
     css_dying: int
     tagged: bool = False  # whether object extensions hold allocation tags, where that varies
     masks: Mapping[str, int] = field(default_factory=dict)  # of bit fields, in their byte
+    enums: Mapping[str, int] = field(default_factory=dict)  # values of enumerators
 
     def __getitem__(self, member: str) -> int:
         return self.offsets[member]
@@ -158,7 +201,8 @@ class Layout:
         if btf is None:
             raise UnsupportedHost(
                 "census: this kernel has no BTF (/sys/kernel/btf/vmlinux), which says where its "
-                "structures' members lie; use a kernel with CONFIG_DEBUG_INFO_BTF"
+                "structures' members lie; use a kernel with CONFIG_DEBUG_INFO_BTF, in a container "
+                "with the host's /sys"
             )
         paths = [path for names in _MEMBERS.values() for path in names]
         btf.load(struct={path.partition(".")[0] for path in paths} | {*_SIZES})
@@ -170,6 +214,11 @@ class Layout:
                 if offset is not None:
                     offsets[name] = offset
                     break
+        per_cpu = btf.variables(_PER_CPU_SECTION)
+        offsets |= {f"percpu.{name}": per_cpu[name] for name in _PER_CPU if name in per_cpu}
+        if {"percpu.pcpu_hot", "hot.hardirq_stack_inuse"} <= offsets.keys():  # 6.2 to 6.14
+            flag = offsets["percpu.pcpu_hot"] + offsets["hot.hardirq_stack_inuse"]
+            offsets["percpu.hardirq_stack_inuse"] = flag
         masks = {
             name: 1 << bit % 8
             for name in _BITS
@@ -195,5 +244,6 @@ class Layout:
             css_dying=css.get("CSS_DYING", 1 << 4),
             # The file is there unless profiling is off for good (slab_obj_ext_has_codetag()).
             masks=masks,
+            enums={name: value for name in _ENUMS for value in _values(btf, name)},
             tagged="ext.tag" in offsets and _ALLOCINFO.exists(),
         )

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from slabmon.base.arrays import I64
 from slabmon.kernel.census.types import Types
 from slabmon.kernel.probe.btf import Kind, Shape
 
@@ -74,6 +75,16 @@ _LINK_MEMBERS = frozenset(
     )
 )
 NO_LINK = -1
+TABLE = 1 << 25  # with a struct's number: an array of pointers to it
+# What the first word of a head points to, in elements.
+_ELEMENTS: Mapping[str, str] = {
+    "hlist_bl_head": "hlist_bl_node",
+    "hlist_head": "hlist_node",
+    "hlist_nulls_head": "hlist_nulls_node",
+    "list_head": "list_head",
+    "llist_head": "llist_node",
+    "rb_root": "rb_node",
+}
 _MOST_WORDS = 4096
 _MOST_ELEMENTS = 256
 _MOST_NAMES = 3
@@ -84,8 +95,9 @@ _MOST_DEPTH = 12
 class Slot(NamedTuple):
     """What one word of a struct is. `path` begins with the name of the struct, or of the one that
     makes up most of it: `inode.i_link` in a filesystem's inode. `target` is the struct pointed to,
-    0 if none is known, `function` says that it is a function. `link` is the offset of the list's or
-    tree's link that the word belongs to, or NO_LINK."""
+    0 if none is known, `table` that to which the pointers of an array point which it points to.
+    `function` says that it is a function. `link` is the offset of the list's or tree's link that
+    the word belongs to, or NO_LINK, and `element` the struct by which elements are linked to it."""
 
     path: str
     pointer: bool
@@ -93,6 +105,8 @@ class Slot(NamedTuple):
     function: bool = False
     link: int = NO_LINK
     number: bool = False
+    table: int = 0
+    element: str = ""
 
     @property
     def can_point(self) -> bool:
@@ -100,11 +114,22 @@ class Slot(NamedTuple):
         return self.pointer or self.link != NO_LINK or self.number
 
 
+class Tail(NamedTuple):
+    """An array of no fixed length at the end of a struct: its name, where it begins, the bytes and
+    type of an element; 0 bytes if elements do not begin at words."""
+
+    path: str
+    start: int
+    bytes: int
+    element: int
+
+
 class _Place(NamedTuple):
     path: str
     offset: int = 0
     link: int = NO_LINK
     depth: int = 0
+    element: str = ""
 
 
 def label(slots: Sequence[Slot]) -> str:
@@ -120,6 +145,8 @@ class Structs:
     def __init__(self, types: Types) -> None:
         self._types = types
         self._slots: dict[int, dict[int, list[Slot]]] = {}
+        self._tails: dict[int, Tail | None] = {}
+        self._containers: dict[tuple[int, int], tuple[I64, I64]] = {}
 
     def name(self, struct: int) -> str:
         """Return a struct's name."""
@@ -157,29 +184,89 @@ class Structs:
 
     def flexible(self, struct: int) -> bool:
         """Return whether it ends with an array of no fixed length."""
-        members = self._types.members(struct)
-        if not members:
-            return False
-        last = self._types.shape(members[-1][2])
-        if last.kind in (Kind.STRUCT, Kind.UNION):
-            return self.flexible(last.type_id)
-        return last.kind is Kind.ARRAY and last.length == 0
+        return self.tail(struct) is not None
 
     def slots(self, struct: int) -> Mapping[int, Sequence[Slot]]:
-        """Return what each word, by its offset in bytes, can be: more than one thing in unions."""
+        """Return what each word, by its offset in bytes, can be: more than one thing in unions. Of
+        an array of no fixed length there is one element; `TABLE | struct` is one of pointers."""
         if struct not in self._slots:
-            self._slots[struct] = {}
-            self._add(self._slots[struct], struct, _Place(self.name(struct)))
+            self._slots[struct] = slots = {}
+            if struct & TABLE:
+                target = struct & ~TABLE
+                name = f"an array of pointers to struct {self.name(target)}"
+                slots[0] = [Slot(name, pointer=True, target=target)]
+            else:
+                self._add(slots, struct, _Place(self.name(struct)))
+                tail = self.tail(struct)
+                if tail is not None and tail.bytes:
+                    path = f"{self.name(struct)}.{tail.path}[]"
+                    self._add(slots, tail.element, _Place(path, tail.start, depth=1))
         return self._slots[struct]
+
+    def tail(self, struct: int) -> Tail | None:
+        """Return the array of no fixed length that a struct ends with."""
+        if struct & TABLE:
+            return Tail("", 0, 8, 0)
+        if struct not in self._tails:
+            self._tails[struct] = self._find_tail(struct)
+        return self._tails[struct]
+
+    def _find_tail(self, struct: int) -> Tail | None:
+        members = self._types.members(struct)
+        if not members:
+            return None
+        name, offset, type_id = members[-1]
+        last = self._types.shape(type_id)
+        if last.kind in (Kind.STRUCT, Kind.UNION):
+            inner = self._find_tail(last.type_id)
+            if inner is None:
+                return None
+            path = f"{name}.{inner.path}".lstrip(".")
+            return inner._replace(path=path, start=inner.start + offset)
+        if last.kind is not Kind.ARRAY or last.length:
+            return None
+        size = self._types.shape(last.target).size
+        return Tail(name, offset, size if size % 8 == offset % 8 == 0 else 0, last.target)
+
+    def containers(self, struct: int, offset: int, most_bytes: int) -> Iterator[int]:
+        """Yield the structs with names that have this one at a byte offset: those of up to
+        `most_bytes`, and more than half of it, then smaller ones that end with an array of no fixed
+        length."""
+        numbers, sizes = self._all_containers(struct, offset)
+        yield from numbers[(sizes <= most_bytes) & (2 * sizes > most_bytes)].tolist()
+        smaller: list[int] = numbers[2 * sizes <= most_bytes].tolist()
+        yield from filter(self.flexible, smaller)
+
+    def begins_with(self, outer: int, inner: int) -> bool:
+        """Return whether a struct begins with another one, however deep."""
+        return bool((self._all_containers(inner, 0)[0] == outer).any())
+
+    def beginnings(self, struct: int, offset: int) -> list[int]:
+        """Return the structs that a struct begins with and that reach beyond an offset, shortest
+        first, and itself. Links are left out."""
+        found = [struct]
+        while members := self._types.members(found[0]):
+            inner = self._types.shape(members[0][2])
+            if inner.kind is not Kind.STRUCT or inner.size <= offset or inner.name in _LINKS:
+                break
+            found.insert(0, inner.type_id)
+        return [each for each in found if self.name(each)]
+
+    def _all_containers(self, struct: int, offset: int) -> tuple[I64, I64]:
+        if (struct, offset) not in self._containers:
+            self._containers[struct, offset] = self._types.containers(struct, offset)
+        return self._containers[struct, offset]
 
     def _add(self, slots: dict[int, list[Slot]], type_id: int, place: _Place) -> None:
         shape = self._types.shape(type_id)
         if place.depth > _MOST_DEPTH or len(slots) > _MOST_WORDS:
             return
         if shape.kind in (Kind.STRUCT, Kind.UNION):
-            link = place.offset if shape.name in _LINKS else place.link
+            if shape.name in _LINKS:
+                element = _ELEMENTS.get(shape.name, shape.name)
+                place = place._replace(link=place.offset, element=element)
             for name, offset, member in self._types.members(shape.type_id):
-                self._add(slots, member, self._inner(shape, place, name, offset, member, link))
+                self._add(slots, member, self._inner(shape, place, name, offset, member))
         elif shape.kind is Kind.ARRAY and shape.length:
             size = shape.size // shape.length
             for number in range(min(shape.length, _MOST_ELEMENTS) if size else 0):
@@ -192,26 +279,33 @@ class Structs:
         else:
             slots.setdefault(place.offset & -8, []).append(self._slot(shape, place))
 
-    def _inner(
-        self, shape: Shape, place: _Place, name: str, offset: int, member: int, link: int
-    ) -> _Place:
+    def _inner(self, shape: Shape, place: _Place, name: str, offset: int, member: int) -> _Place:
         path = ".".join(filter(None, (place.path, name)))
         inner = self._types.shape(member)
         if inner.kind is Kind.STRUCT and inner.name and 2 * inner.size >= shape.size > _SMALL:
             path = inner.name
-        return _Place(path, place.offset + offset, link, place.depth + 1)
+        return _Place(path, place.offset + offset, place.link, place.depth + 1, place.element)
 
     def _slot(self, shape: Shape, place: _Place) -> Slot:
         if shape.kind is not Kind.POINTER:
             number = shape.size == 8 and not place.path.endswith("[]")
-            return Slot(place.path, pointer=False, link=place.link, number=number)
+            return Slot(
+                place.path,
+                pointer=False,
+                link=place.link,
+                number=number,
+                element=place.element,
+            )
         pointed = self._types.shape(shape.target)
+        behind = self._types.shape(pointed.target) if pointed.kind is Kind.POINTER else None
         return Slot(
             place.path,
             pointer=True,
             target=pointed.type_id if pointed.kind is Kind.STRUCT else 0,
             function=pointed.kind is Kind.FUNCTION,
             link=place.link,
+            element=place.element,
+            table=behind.type_id if behind and behind.kind is Kind.STRUCT else 0,
         )
 
     def of_cache(self, name: str, object_size: int, slack: int = 8) -> int:

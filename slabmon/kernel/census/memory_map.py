@@ -44,7 +44,8 @@ def ram_ranges(iomem: str) -> list[PageRange]:
                 ranges.append(pages)
     if not ranges:
         raise PermissionDenied(
-            "census: /proc/iomem does not show where memory is; run as root with CAP_SYS_ADMIN"
+            "census: /proc/iomem does not show where memory is; run as root with CAP_SYS_ADMIN, "
+            "in a container that does not mask the file"
         )
     return ranges
 

@@ -24,7 +24,7 @@ from slabmon.kernel.census.symbols import Symbols
 KERNEL = np.uint64(0xFF00 << 48)  # and above, with five levels of page tables too
 _USER = np.uint64(1 << 56)  # below: addresses of processes, and per-CPU pointers of x86
 _POISON = np.uint64(0xDEAD << 48)  # LIST_POISON1 and LIST_POISON2 (include/linux/poison.h)
-_PROOF, _DOUBT, _WRONG = 1, -2, -100
+PROOF, _DOUBT, _WRONG = 1, -2, -100
 # Where the neighbour's pointer back lies that each member of a link has.
 _BACK: Mapping[str, int] = {"next": 8, "pprev": 0, "rb_left": 0, "rb_right": 0}
 
@@ -51,20 +51,24 @@ class Judge:
         for cache, struct in cache_types.items():
             self._types[cache] = struct
 
-    def choose(self, objects: I64, candidates: Sequence[int]) -> I64:
-        """Return for each object the only candidate that is not proven wrong and best proven; 0 if
-        there is none."""
-        scores = np.stack([self._score(objects, struct) for struct in candidates])
+    def choose(
+        self, objects: I64, candidates: Sequence[int], least: int = PROOF, start: int = 0
+    ) -> I64:
+        """Return for each object the only candidate that is not proven wrong and best proven, by
+        `least` members at least of those from the offset `start` on; 0 if there is none."""
+        scores = np.stack([self._score(objects, struct, start) for struct in candidates])
         best = scores.argmax(axis=0)
-        second = np.sort(scores, axis=0)[-2] if len(candidates) > 1 else np.zeros(len(objects), int)
-        sure = (scores.max(axis=0) >= _PROOF) & (scores.max(axis=0) > second)
+        second = np.sort(scores, axis=0)[-2] if len(candidates) > 1 else least - 1
+        sure = (scores.max(axis=0) >= least) & (scores.max(axis=0) > second)
         return np.where(sure, np.array(candidates)[best], 0)
 
-    def _score(self, objects: I64, struct: int) -> I64:
+    def _score(self, objects: I64, struct: int, start: int) -> I64:
         score = np.zeros(len(objects), np.int64)
         size = int(self._subjects.length[objects].min()) * 8
+        tail = self._structs.tail(struct)
+        size = size if tail is None else min(size, tail.start)
         for offset, slots in self._structs.slots(struct).items():
-            if offset < size and all(slot.pointer for slot in slots):
+            if start <= offset < size and all(slot.pointer for slot in slots):
                 score += self._judge(objects, struct, offset, slots)
         return score
 
@@ -80,7 +84,7 @@ class Judge:
             return result
         if slots[0].function:
             called = self._symbols.functions(words)
-            return np.where(called, _PROOF, np.where(kernel, _WRONG, result))
+            return np.where(called, PROOF, np.where(kernel, _WRONG, result))
         if slots[0].link != NO_LINK:
             return result + self._judge_link(objects, slots[0], words, kernel)
         return result + self._judge_pointer(objects, struct, slots[0], words, kernel)
@@ -98,7 +102,7 @@ class Judge:
         back[seen] = self._memory.words(words[seen] + np.uint64(_BACK[name]))
         own = self._subjects.address[objects] + np.uint64(slot.link)
         mask = np.uint64(~3 % (1 << 64)) if name.startswith("rb_") else np.uint64(~0 % (1 << 64))
-        return np.where(seen & (back & mask == own), _PROOF, np.where(seen, _WRONG, 0))
+        return np.where(seen & (back & mask == own), PROOF, np.where(seen, _WRONG, 0))
 
     def _judge_pointer(
         self, objects: I64, struct: int, slot: Slot, words: U64, kernel: Bool
@@ -117,5 +121,5 @@ class Judge:
         size = self._structs.size(slot.target)
         fits = size <= self._slabs.caches.object_size[cache]
         wrong = ~fits | ((slot.target == struct) & (actual == NONE))
-        result[known] = np.where(actual == slot.target, _PROOF, np.where(wrong, _WRONG, 0))
+        result[known] = np.where(actual == slot.target, PROOF, np.where(wrong, _WRONG, 0))
         return result

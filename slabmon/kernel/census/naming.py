@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from slabmon.base.arrays import I64, Bool
-from slabmon.kernel.census import chains, contents, holders, referrers, roots
+from slabmon.kernel.census import (
+    chains,
+    contents,
+    holders,
+    referrers,
+    roots,
+    trees,
+    unknown,
+    vmap_areas,
+)
 from slabmon.kernel.census.cache_types import CacheTypes
+from slabmon.kernel.census.claims import Weight
 from slabmon.kernel.census.contents import NONE, Subjects
-from slabmon.kernel.census.evidence import Label
+from slabmon.kernel.census.derived import Derived
+from slabmon.kernel.census.evidence import Label, Strength
 from slabmon.kernel.census.members import Structs
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.merged import Judge
@@ -21,21 +33,27 @@ from slabmon.kernel.census.reading import Reading
 from slabmon.kernel.census.referrers import Pointers, Progress, Referrers
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.kernel.census.signatures import Namer
+from slabmon.kernel.census.statics import Statics
 from slabmon.kernel.census.symbols import Symbols
+from slabmon.kernel.census.unknown import Widest
 
 _CPU_SHARE = 1 / 2  # of the CPU time left, for pointers to subjects
+_TYPE_ROUNDS = 4  # of what is outside slabs, of trees, and of structs in structs
 _ROUNDS = 3  # of groups that name what they point to
 
 
 @dataclass(frozen=True)
 class Named:
     """Subjects, the label of each, a row of `known` or NONE, and the share of all slabs that were
-    searched for pointers to them."""
+    searched for pointers to them. Evidence contradicts itself on `contested` subjects; `widest` is
+    the group of no known struct that leads to most others."""
 
     subjects: Subjects
     labels: I64
     known: Sequence[Label]
     searched: float
+    contested: int
+    widest: Widest | None = None
 
 
 def name(
@@ -54,8 +72,12 @@ def name(
     subjects = contents.read(memory, read, chosen, share)
     used = time.process_time()
     deadline = used + (settings.cpu_seconds - used) * _CPU_SHARE
-    pointers = referrers.find(memory, read, subjects, deadline, progress)
-    return name_subjects(memory, read, subjects, pointers, caches, structs, symbols)
+    pointers = without_sheaves(
+        referrers.find(memory, read, subjects, deadline, progress), read, subjects, structs
+    )
+    named = name_subjects(memory, read, subjects, pointers, caches, structs, symbols)
+    widest = unknown.widest(subjects, pointers.between, named.labels, named.known)
+    return dataclasses.replace(named, widest=widest)
 
 
 def name_subjects(
@@ -67,14 +89,16 @@ def name_subjects(
     structs: Structs,
     symbols: Symbols,
 ) -> Named:
-    """Name objects, of any cache, by what is in them and these pointers."""
-    sheaves = _sheaves(read, subjects, structs)
-    named, between = pointers.named, _without(pointers.between, sheaves)
+    """Name objects, of any cache, by what is in them and these pointers, which are
+    without_sheaves()."""
+    pointers = vmap_areas.without_freed(memory, read, subjects, pointers, caches, structs)
+    named, between = pointers.named, pointers.between
     namer = Namer(subjects, structs, read.slabs.caches.object_size, caches.names, between)
-    namer.set_type(np.flatnonzero(sheaves), structs.find("slab_sheaf"), "struct slab_sheaf")
+    sheaves = np.flatnonzero(_sheaves(read, subjects, structs))
+    namer.set_type(sheaves, structs.find("slab_sheaf"), "struct slab_sheaf", Weight.KNOWN)
+    roots.follow_variables(memory, read, namer, symbols)
     _name_types(memory, read, namer, named, caches, structs, symbols)
     evidence = namer.evidence
-    roots.follow_variables(memory, read, subjects, symbols, evidence)
     stacks = _stacks(named, caches, structs)
     roots.follow_areas(memory, read, subjects, namer.types, structs, symbols, stacks, evidence)
     holders.follow(memory, read, subjects, namer.types, named, caches, structs, symbols, evidence)
@@ -83,7 +107,8 @@ def name_subjects(
         namer.follow_chains(chain, namer.choose())
         namer.follow_groups(namer.choose())
     namer.read_tables(read.slabs, namer.choose())
-    return Named(subjects, namer.choose(), evidence.labels, pointers.share)
+    labels = namer.choose()
+    return Named(subjects, labels, evidence.labels, pointers.share, namer.claims.contested)
 
 
 def _name_types(
@@ -108,16 +133,34 @@ def _name_types(
             verdicts = judge.choose(objects, candidates)
             for struct in candidates:
                 text = f"struct {structs.name(struct)}"
-                namer.set_type(objects[verdicts == struct], struct, text)
+                namer.set_type(objects[verdicts == struct], struct, text, Weight.JUDGED)
     namer.follow()
+    nodes = trees.find(memory, read, subjects, named, caches, structs)
+    longer = Derived(namer, structs, judge)
+    static = Statics(memory, read, subjects, caches, structs, symbols)
+    for _ in range(_TYPE_ROUNDS):
+        known = np.count_nonzero(namer.types)
+        static.follow(namer)
+        trees.follow(namer, nodes, structs)
+        namer.find_containers(judge)
+        namer.find_pointees(judge)
+        longer.find()
+        namer.follow()
+        if np.count_nonzero(namer.types) == known:
+            break
 
 
 def _name_extensions(namer: Namer, read: Reading, structs: Structs) -> None:
-    """Vectors of object extensions, which slabs point to, are in caches of kmalloc."""
+    """Vectors of object extensions, which slabs point to, are in caches of kmalloc. Before 6.10
+    they are of pointers to struct obj_cgroup."""
     target, into = namer.subjects.find(read.slabs.exts[read.slabs.exts != 0])
     objects = np.unique(target[(target != NONE) & (into == 0)])
     struct = structs.find("slabobj_ext")
-    namer.set_type(objects, struct, "extensions of slab objects (slab.obj_exts)")
+    text = "extensions of slab objects (slab.obj_exts)"
+    if struct:
+        namer.set_type(objects, struct, text, Weight.KNOWN)
+    else:
+        namer.evidence.add(Label(text, Strength.TYPE), objects)
 
 
 def _sheaves(read: Reading, subjects: Subjects, structs: Structs) -> Bool:
@@ -139,13 +182,16 @@ def _sheaves(read: Reading, subjects: Subjects, structs: Structs) -> Bool:
     return sheaves
 
 
-def _without(between: Pointers, sources: Bool) -> Pointers:
-    """Return the pointers that are not in these subjects."""
-    if not sources.any():
-        return between
-    kept = ~sources[between.source]
+def without_sheaves(
+    pointers: Referrers, read: Reading, subjects: Subjects, structs: Structs
+) -> Referrers:
+    """Return the pointers that are not in subjects which are sheaves."""
+    between = pointers.between
+    kept = ~_sheaves(read, subjects, structs)[between.source]
+    if kept.all():
+        return pointers
     columns = (between.source, between.offset, between.target, between.into)
-    return Pointers(*(column[kept] for column in columns))
+    return dataclasses.replace(pointers, between=Pointers(*(each[kept] for each in columns)))
 
 
 def _stacks(named: Pointers, caches: CacheTypes, structs: Structs) -> I64:

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from slabmon.base.arrays import I64, U64, Bool
-from slabmon.kernel.census import device_rows
+from slabmon.base.retained import RetainedBy
+from slabmon.kernel.census import device_rows, retained_rows
 from slabmon.kernel.census import reading as readings
 from slabmon.kernel.census.cache_types import Aliases
 from slabmon.kernel.census.contents import UNIT_WORDS
-from slabmon.kernel.census.device_rows import Retained
 from slabmon.kernel.census.heap import NONE, Heap
+from slabmon.kernel.census.held_rows import NOT_DESCRIBED, Described, Retained
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import KernelMemory, Memory
 from slabmon.kernel.census.reach import Tracer
@@ -37,13 +38,15 @@ _SEED = 0x9E3779B97F4A7C15  # of the numbers that words are multiplied with
 @dataclass(frozen=True, kw_only=True)
 class Orphans:
     """Orphans by their numbers in a heap, that of the last reading. `passes` is how often memory
-    was searched; `retained` is what devices held in the first one."""
+    was searched, 1 if only what is retained was looked for; `retained` is that, in the first one,
+    and `held` what these objects are."""
 
     reading: Reading
     heap: Heap
     numbers: I64
     passes: int
     retained: Retained
+    held: Described = NOT_DESCRIBED
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,31 @@ def find(
     layout: Layout,
     aliases: Aliases,
     progress: Callable[[float], object] = lambda _: None,
+    *,
+    kind: RetainedBy = RetainedBy.DEVICE,
+    only_retained: bool = False,
+    describe: Callable[[Reading, Heap, Retained], Described] = lambda *_: NOT_DESCRIBED,
 ) -> Orphans:
-    """Find the orphans of the running kernel, and what devices hold; report the share of the work
-    that is done. Raises UnsupportedHost if the kernel's pages are not understood."""
+    """Find the orphans of the running kernel, and what retainers of a kind hold, which `describe`
+    is told; report the share of the work that is done. Raises UnsupportedHost if the kernel's
+    pages, or these retainers, are not understood."""
     reading = readings.read(memory, layout)
     heap = Heap(reading, layout)
     tracer = Tracer(memory, layout, reading, heap)
-    reached = tracer.from_outside()
-    retained = device_rows.follow(memory, layout, reading, tracer, reached, aliases)
+    if kind is RetainedBy.DEVICE:
+        reached = tracer.from_outside()
+        retained = device_rows.follow(memory, layout, reading, tracer, reached, aliases)
+    else:
+        found = retained_rows.find(kind, memory, layout, reading, heap, aliases)
+        reached = tracer.from_outside(found)
+        retained = retained_rows.follow(kind, reading, tracer, reached, found)
+    held = describe(reading, heap, retained)
+    if only_retained:
+        none = np.zeros(0, np.int64)
+        return Orphans(
+            reading=reading, heap=heap, numbers=none, passes=1, retained=retained, held=held
+        )
+    tracer.follow_transfers(reached, heap.in_use)
     orphans = heap.in_use & ~reached
     settled = _settled(reading, heap)
     passes = 1
@@ -84,11 +104,15 @@ def find(
         orphans, settled = _unchanged(memory, reading, heap, suspects)
         tracer = Tracer(memory, layout, reading, heap)
         heap.limit_to(orphans)
-        reached = orphans & (tracer.from_outside() | tracer.from_objects(orphans))
+        reached = tracer.from_outside() | tracer.from_objects(orphans)
+        reached = (reached | tracer.on_stacks) & orphans
         tracer.follow(reached, orphans)
+        tracer.follow_transfers(reached, orphans)
         orphans &= ~reached
     numbers = np.flatnonzero(orphans & settled)
-    return Orphans(reading=reading, heap=heap, numbers=numbers, passes=passes, retained=retained)
+    return Orphans(
+        reading=reading, heap=heap, numbers=numbers, passes=passes, retained=retained, held=held
+    )
 
 
 def _settled(reading: Reading, heap: Heap) -> Bool:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from slabmon.base.arrays import F64, I64
-from slabmon.census.model import Certainty, OwnedObjects
+from slabmon.census.model import Certainty, OwnedObjects, WidestUnknown
 from slabmon.kernel.census import naming
 from slabmon.kernel.census.cache_types import Aliases, CacheTypes
-from slabmon.kernel.census.contents import Subjects
+from slabmon.kernel.census.contents import NONE, Subjects
 from slabmon.kernel.census.evidence import Label, Strength, numbered
 from slabmon.kernel.census.members import Structs
 from slabmon.kernel.census.memory import BudgetSpent, Memory
@@ -30,6 +30,7 @@ from slabmon.model import LARGE_CACHE
 _RESERVE = 40 << 20  # bytes, for pointers and what is computed of them
 _SUBJECTS_SHARE = 1 / 2  # of the other memory left, for objects of mixed caches
 _LEAST_BYTES = 1 << 20
+_TRIES = 3
 _MOST_GROUPS = 100  # of one cache; the smallest together are one row
 _SLAB_BITS = 40
 _NOTHING_KNOWN = Label("unknown", Strength.OWNER)
@@ -37,10 +38,13 @@ _NOTHING_KNOWN = Label("unknown", Strength.OWNER)
 
 @dataclass(frozen=True)
 class Owners:
-    """Rows, largest first, and which share of slabs their signatures are from: False if all."""
+    """Rows, largest first, and which share of slabs their signatures are from: False if all. The
+    others as in Census."""
 
     rows: tuple[OwnedObjects, ...]
     sampled: float | bool = False
+    contradictions: int = 0
+    widest_unknown: WidestUnknown | None = None
     limits: tuple[str, ...] = ()
 
 
@@ -66,16 +70,19 @@ def owner_rows(
     structs = Structs(types)
     caches = CacheTypes(read, types, structs, aliases)
     named = _named_rows(read, caches, structs)
-    try:
-        mixed = _mixed_rows(memory, read, structs, caches, symbols, settings, most_bytes, progress)
-    except MemoryError:
-        reason = (
-            f"{settings.memory_mib} MiB of memory did not suffice; allow more with {MEMORY_OPTION}"
-        )
-    except BudgetSpent as error:
-        reason = str(error)
-    else:
-        return dataclasses.replace(mixed, rows=_ordered((*named, *mixed.rows)))
+    reason = f"{settings.memory_mib} MiB of memory did not suffice; allow more with {MEMORY_OPTION}"
+    for _ in range(_TRIES):
+        try:
+            mixed = _mixed_rows(
+                memory, read, structs, caches, symbols, settings, most_bytes, progress
+            )
+        except MemoryError:  # objects with more pointers than others have: so many fewer of them
+            most_bytes //= 2
+        except BudgetSpent as error:
+            reason = str(error)
+            break
+        else:
+            return dataclasses.replace(mixed, rows=_ordered((*named, *mixed.rows)))
     limit = f"whose the objects of mixed caches are was not found: {reason}"
     return Owners(rows=_ordered(named), limits=(limit,))
 
@@ -100,11 +107,59 @@ def _mixed_rows(
     return Owners(
         rows=tuple(_signature_rows(read, named, structs, caches.names)),
         sampled=share if share < 1 else False,
+        contradictions=named.contested,
+        widest_unknown=_widest_unknown(named, caches.names),
         limits=_limits(share, named.searched),
     )
 
 
-def subject_rows(
+def _widest_unknown(named: Named, names: Sequence[str]) -> WidestUnknown | None:
+    """Describe the group of no known struct that leads to most others; of caches whose slabs were
+    sampled, counts are estimates."""
+    if named.widest is None:
+        return None
+    cache, label, objects, reached = named.widest
+    subjects = named.subjects
+    scale = np.array(subjects.scale)[subjects.cache[reached]]
+    return WidestUnknown(
+        cache=names[cache] if cache < len(names) else LARGE_CACHE,
+        signature=(_NOTHING_KNOWN if label == NONE else named.known[label]).text,
+        objects=round(len(objects) * subjects.scale[cache]),
+        reached_objects=round(scale.sum()),
+        reached_bytes=round((scale * subjects.length[reached] * 8).sum()),
+    )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an object is, as in OwnedObjects."""
+
+    type: str | None
+    module: str | None
+    signature: str
+    certainty: Certainty
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Subjects with the label of each, a row of `known` or NONE, and what its cache is called."""
+
+    named: Named
+    structs: Structs
+    names: Sequence[str]
+
+    @property
+    def labels(self) -> I64:
+        """The label of each subject, NONE for none."""
+        return self.named.labels
+
+    def of(self, subject: int) -> Kind:
+        """Return what a subject is."""
+        label = int(self.named.labels[subject])
+        return _kind(self.structs, self.named.known[label] if label != NONE else None)
+
+
+def kinds_of(
     memory: Memory,
     read: Reading,
     subjects: Subjects,
@@ -112,10 +167,11 @@ def subject_rows(
     types: Types,
     aliases: Aliases,
     symbols: Symbols,
-) -> list[OwnedObjects]:
+) -> Kinds:
     """Return what these objects, of any cache, are, by what is in them and these pointers."""
     structs = Structs(types)
     caches = CacheTypes(read, types, structs, aliases)
+    pointers = naming.without_sheaves(pointers, read, subjects, structs)
     named = naming.name_subjects(memory, read, subjects, pointers, caches, structs, symbols)
     labels, known = named.labels, list(named.known)
     for cache in np.unique(subjects.cache).tolist():
@@ -123,8 +179,19 @@ def subject_rows(
             struct = caches.types.get(cache, 0)
             labels[subjects.cache == cache] = len(known)
             known.append(Label(_own_objects(structs, struct), Strength.TYPE, struct))
-    named = dataclasses.replace(named, labels=labels, known=known)
-    return _signature_rows(read, named, structs, caches.names)
+    return Kinds(dataclasses.replace(named, labels=labels, known=known), structs, caches.names)
+
+
+def subject_rows(read: Reading, kinds: Kinds) -> list[OwnedObjects]:
+    """Return rows of these objects, by cache and by what they are."""
+    return _signature_rows(read, kinds.named, kinds.structs, kinds.names)
+
+
+def _kind(structs: Structs, label: Label | None) -> Kind:
+    if label is None:
+        return Kind(None, None, _NOTHING_KNOWN.text, Certainty.UNKNOWN)
+    struct = structs.name(label.struct) if label.struct else None
+    return Kind(struct, label.module, label.text, Certainty.LIKELY)
 
 
 def _own_objects(structs: Structs, struct: int) -> str:
@@ -182,15 +249,15 @@ def _signature_rows(
     rows: dict[int, list[OwnedObjects]] = {}
     for place, key in enumerate(found.tolist()):
         cache, group = divmod(key, len(known) + 1)
-        label = known[group - 1] if group else _NOTHING_KNOWN
+        kind = _kind(structs, known[group - 1] if group else None)
         objects = round(counts[place] * subjects.scale[cache])
         rows.setdefault(cache, []).append(
             OwnedObjects(
                 cache=names[cache] if cache < len(names) else LARGE_CACHE,
-                type=structs.name(label.struct) if label.struct else None,
-                module=label.module,
-                signature=label.text,
-                certainty=Certainty.LIKELY if group else Certainty.UNKNOWN,
+                type=kind.type,
+                module=kind.module,
+                signature=kind.signature,
+                certainty=kind.certainty,
                 objects=objects,
                 objects_stderr=float(errors[place]),
                 bytes=objects * sizes[cache] if cache < len(names) else int(occupied[place]),

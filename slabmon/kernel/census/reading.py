@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -44,6 +44,7 @@ class Reading:
     in_use: I64  # (slabs)
     pages_read: int
     changed: int
+    cpu_offsets: Mapping[int, int] = field(default_factory=dict)  # see percpu.offsets()
 
     def in_ram(self, words: U64) -> Bool:
         """Return which words are an address of RAM in the direct map. Where others lead may be a
@@ -54,10 +55,14 @@ class Reading:
         inside: Bool = (place >= 0) & (pages < edges[np.maximum(place, 0), 1])
         return inside
 
-    def objects_in_use(self, cache: int) -> U64:
-        """Return the addresses of all objects in use of a cache, by its row."""
+    def objects_in_use(self, cache: int, most_slabs: int | None = None) -> U64:
+        """Return the addresses of all objects in use of a cache, by its row, or of those in so many
+        random slabs of it."""
         slabs = self.slabs
-        row, place = slabs.objects_of(np.flatnonzero(slabs.cache == cache))
+        rows = np.flatnonzero(slabs.cache == cache)
+        if most_slabs is not None and most_slabs < len(rows):
+            rows = np.sort(np.random.default_rng(0).choice(rows, most_slabs, replace=False))
+        row, place = slabs.objects_of(rows)
         used = ~self.free[slabs.first[row] + place]
         caches = slabs.caches
         offset = caches.red_left_pad[cache] + place[used] * caches.size[cache]
@@ -101,6 +106,7 @@ def read(
         in_use=state.in_use,
         pages_read=scanned.read,
         changed=state.changed + len(scanned.slabs.pfn) - len(rows),
+        cpu_offsets=cpu_offsets,
     )
 
 

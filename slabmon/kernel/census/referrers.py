@@ -157,10 +157,10 @@ class _Places:
 
     def subjects(self, row: I64, place: I64) -> I64:
         """Return the subject at each place of a slab, NONE if there is none."""
-        first = self._first[row]
-        subject = np.full(len(row), NONE)
+        first = self._first.take(row)
         known = np.flatnonzero(first != NONE)
-        subject[known] = self._number[first[known] + place[known]]
+        subject = np.full(len(row), NONE)
+        subject[known] = self._number.take(first.take(known) + place.take(known))
         return subject
 
 
@@ -176,10 +176,11 @@ def _sources(
     size = caches.size[cache]
     place = byte // size
     offset = byte - place * size
-    valid = (byte >= 0) & (place < slabs.objects[row]) & (offset < caches.object_size[cache])
-    valid[valid] &= ~reading.free[(slabs.first[row] + place)[valid]]
-    table = np.stack([cache, offset, target, into])[:, valid]
-    return table, places.subjects(row[valid], place[valid])
+    inside = (byte >= 0) & (place < slabs.objects[row]) & (offset < caches.object_size[cache])
+    inside &= ~reading.free.take(slabs.first[row] + place, mode="clip")
+    valid = np.flatnonzero(inside)
+    table = np.stack([column.take(valid) for column in (cache, offset, target, into)])
+    return table, places.subjects(row.take(valid), place.take(valid))
 
 
 def _between(found: I64, source: I64) -> I32:

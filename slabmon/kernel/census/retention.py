@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What devices hold: objects to which nothing leads but devices.
+"""What some objects retain, such as devices: other objects to which nothing leads but they.
 
-The graph of references is cut at the objects that devices are in, and at their drivers' data. What
-is still reached from the kernel's memory is not theirs alone. A device is a node whose only
-predecessor is its parent: it dominates (Prosser, 1959) those of the other objects that are reached
-from it, or from devices below it, and from nowhere else.
+The graph of references is cut at these retainers. What is still reached from the kernel's memory is
+not theirs alone. A retainer is a node whose only predecessor is its parent: it dominates (Prosser,
+1959) those of the other objects that are reached from it, or from those below it, and from nowhere
+else. A stack does not count as a place they are reached from: who has a pointer there borrows what
+it points to, or has borrowed it once, if anything else leads to it.
 """
 
 from __future__ import annotations
@@ -14,67 +15,73 @@ from dataclasses import dataclass
 import numpy as np
 
 from slabmon.base.arrays import I64, Bool, distinct
-from slabmon.kernel.census.devices import Devices
 from slabmon.kernel.census.heap import NONE
 from slabmon.kernel.census.reach import Tracer
+from slabmon.kernel.census.retainers import Retainers
 
 _TOP, _UNKNOWN = 0, -1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """Numbers of objects in a heap, and the deepest device that dominates each; NONE for what
-    several devices hold that have no parent in common."""
+    """Numbers of objects in a heap, and the deepest retainer that dominates each; NONE for what
+    several hold that have no parent in common."""
 
     objects: I64  # (objects,)
-    device: I64  # (objects,)
+    holder: I64  # (objects,)
 
 
-def follow(tracer: Tracer, reached: Bool, devices: Devices) -> Held:
-    """Mark as reached what the reached objects and the devices lead to, and return what only
-    devices lead to."""
+def follow(tracer: Tracer, reached: Bool, retainers: Retainers) -> Held:
+    """Mark as reached what the reached objects, the retainers and stacks lead to, and return what
+    only retainers, or only they and stacks, lead to. The tracer has searched the memory outside the
+    heap."""
     heap = tracer.heap
-    holder = np.full(len(heap), NONE)
-    holder[devices.objects] = devices.holder
+    holder = retainers.holders(len(heap))
     tracer.follow(reached, heap.in_use, closed=holder != NONE)
-    reached[devices.objects] = True
+    reached[retainers.objects] = True
     unreached = heap.in_use & ~reached
-    sources, targets = tracer.references_among(unreached, devices.objects)
-    objects = distinct(targets)
+    of_pages, to = tracer.of_retainers
+    of_pages, to = of_pages[unreached[to]], to[unreached[to]]
+    sources, targets = tracer.references_among(
+        unreached, np.concatenate([retainers.objects, distinct(to)])
+    )
+    objects = distinct(np.concatenate([targets, to]))
     reached[objects] = True
-    of_device = holder[sources] != NONE
-    devices_to = holder[sources[of_device]], np.searchsorted(objects, targets[of_device])
-    between = [np.searchsorted(objects, each[~of_device]) for each in (sources, targets)]
-    dominators = _Dominators(devices, len(objects))
-    dominators.follow(*devices_to, *between)
+    tracer.follow_stacks(reached, heap.in_use)
+    direct = holder[sources] != NONE
+    first = np.concatenate([holder[sources[direct]], of_pages])
+    first_to = np.searchsorted(objects, np.concatenate([targets[direct], to]))
+    between = [np.searchsorted(objects, each[~direct]) for each in (sources, targets)]
+    dominators = Dominators(retainers, len(objects))
+    dominators.follow(first, first_to, *between)
     return Held(
-        objects=np.concatenate([devices.objects, objects]),
-        device=np.concatenate([devices.holder, dominators.device]),
+        objects=np.concatenate([retainers.objects, objects]),
+        holder=np.concatenate([retainers.holder, dominators.holder]),
     )
 
 
-class _Dominators:
-    """The dominators of objects among devices, in a tree whose top is none: as labels of objects,
+class Dominators:
+    """The dominators of objects among retainers, in a tree whose top is none: as labels of objects,
     which only ever move towards the top."""
 
-    def __init__(self, devices: Devices, objects: int) -> None:
-        self._parent = np.concatenate([[_TOP], devices.parent + 1])
-        self._depth = np.concatenate([[0], devices.depth + 1])
+    def __init__(self, retainers: Retainers, objects: int) -> None:
+        self._parent = np.concatenate([[_TOP], retainers.parent + 1])
+        self._depth = np.concatenate([[0], retainers.depth + 1])
         self._label = np.full(objects, _UNKNOWN)
         self._place = np.zeros(objects, np.int64)
 
     @property
-    def device(self) -> I64:
-        """The number of the device that dominates each object, NONE if none does."""
+    def holder(self) -> I64:
+        """The number of the retainer that dominates each object, NONE if none does."""
         return self._label - 1
 
-    def follow(self, devices: I64, first: I64, sources: I64, targets: I64) -> None:
-        """Take over the references of devices to objects, then those between objects until
+    def follow(self, retainers: I64, first: I64, sources: I64, targets: I64) -> None:
+        """Take over the references of retainers to objects, then those between objects until
         nothing changes."""
         order = np.argsort(sources, kind="stable")
         targets = targets[order]
         starts = np.searchsorted(sources[order], np.arange(len(self._label) + 1))
-        fresh = self._take(first, devices + 1)
+        fresh = self._take(first, retainers + 1)
         while len(fresh):
             counts = starts[fresh + 1] - starts[fresh]
             place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -98,7 +105,7 @@ class _Dominators:
             changed.append(objects[once])
 
     def _common(self, one: I64, other: I64) -> I64:
-        """Return the deepest device that both are or are below of, of each pair."""
+        """Return the deepest retainer that both are or are below of, of each pair."""
         while (one != other).any():
             higher = self._depth[one] - self._depth[other]
             differ = one != other

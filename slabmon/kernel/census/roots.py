@@ -16,6 +16,7 @@ from slabmon.kernel.census.members import Structs
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.merged import KERNEL
 from slabmon.kernel.census.reading import Reading
+from slabmon.kernel.census.signatures import Namer
 from slabmon.kernel.census.symbols import Symbols
 
 _IOREMAP, _USERMAP = 0x1, 0x8  # VM_IOREMAP, VM_USERMAP (include/linux/vmalloc.h)
@@ -23,16 +24,17 @@ _LARGEST = 1 << 40  # bytes
 _MOST_UNITS = 1 << 16  # of areas of vmalloc, at random of all: 256 MiB
 
 
-def follow_variables(
-    memory: Memory, read: Reading, subjects: Subjects, symbols: Symbols, evidence: Evidence
-) -> None:
+def follow_variables(memory: Memory, read: Reading, namer: Namer, symbols: Symbols) -> None:
     """Name objects by the variables that point to them."""
-    places, targets, into = referrers.in_pages(memory, read, subjects, symbols.data_units())
+    units = symbols.data_units()
+    places, targets, into = referrers.in_pages(memory, read, namer.subjects, units)
     for symbol, rows in symbols.variables(places):
         for verb, alike in (("pointed", into[rows] == 0), ("linked", into[rows] != 0)):
             text = f"{verb} to by variable {symbol.label}"
             label = Label(text, Strength.MEMBER, module=symbol.module)
-            evidence.add(label, distinct(targets[rows[alike]]))
+            namer.evidence.add(label, distinct(targets[rows[alike]]))
+        if symbol.module is None:
+            namer.type_pointed_by(symbol.label, distinct(targets[rows[into[rows] == 0]]))
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,16 @@ the most frequent: so that objects alike come into one group.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from slabmon.base.arrays import I64, U64, Bool, Values, distinct
 from slabmon.kernel.census.caches import is_kmalloc
+from slabmon.kernel.census.claims import Claims, Weight
 from slabmon.kernel.census.contents import NONE, Subjects
 from slabmon.kernel.census.evidence import (
     Evidence,
@@ -26,24 +28,17 @@ from slabmon.kernel.census.evidence import (
     in_order,
     numbered,
 )
-from slabmon.kernel.census.members import NO_LINK, Slot, Structs, label
+from slabmon.kernel.census.leads import Leads
+from slabmon.kernel.census.members import NO_LINK, TABLE, Slot, Structs, label
 from slabmon.kernel.census.memory import Memory
+from slabmon.kernel.census.merged import PROOF, Judge
+from slabmon.kernel.census.only_members import ONLY_MEMBERS
+from slabmon.kernel.census.parts import PartRows, Parts
 from slabmon.kernel.census.referrers import Pointers
 from slabmon.kernel.census.slabs import Slabs
 from slabmon.kernel.census.symbols import Symbols
 
 _ROUNDS = 12
-# Functions, and the only member that can hold each.
-_ONLY_MEMBER: Mapping[str, str] = {
-    "delayed_work_timer_fn": "delayed_work.timer.function",
-    "flush_to_ldisc": "tty_port.buf.work.func",
-    "it_real_fn": "signal_struct.real_timer.function",
-    "klist_children_get": "device_private.klist_children.get",
-    "klist_class_dev_get": "subsys_private.klist_devices.get",
-    "klist_devices_get": "subsys_private.klist_devices.get",
-    "pm_suspend_timer_fn": "device.power.suspend_timer.function",
-    "sock_def_wakeup": "sock.sk_state_change",
-}
 # mm/slab_common.c: kmalloc_info[]. The smallest are missing where caches are lines of that size.
 _KMALLOC_SIZES = (8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192)
 _TABLE, _TABLE_WORDS = 8, 4096  # least pointers of a table, and words of it that are read
@@ -52,54 +47,11 @@ _PIECE = 1 << 17  # words, or pointers, looked at at once
 _OFFSET_BITS = 24  # of an offset in bytes
 _OFFSETS = (1 << _OFFSET_BITS) - 1
 _LABEL_BITS = 32
-_STRUCT_BITS, _PLACE_BITS = 26, 12  # of a part; offsets count words, and end at 32 KiB
-_PLACES = (1 << _PLACE_BITS) - 1
+_MOST_CONTAINERS = 8  # structs of one size and module, of which one is chosen
 _LEAST_PART = 32  # bytes: smaller structs say nothing, and are everywhere
 _MOST = 4  # a part names an object of less than so many times its size
 _IN_CHAIN = "in a list or tree with what "
 _MANY_SIZES = 4  # what objects of so many sizes hold says little of whose they are
-
-
-class PartRows(NamedTuple):
-    """Structs in subjects: the subject, the offset of the struct in it, the struct."""
-
-    owner: I64
-    offset: I64
-    struct: I64
-
-
-class Parts:
-    """Known structs in those of `count` subjects that point to others, whole ones and parts, each
-    once."""
-
-    def __init__(self, count: int, sources: Values) -> None:
-        self._points = np.zeros(count, bool)
-        self._points[sources] = True
-        self._known = np.zeros(0, np.uint64)
-        self._fresh: list[U64] = []
-
-    def add(self, owners: I64, offsets: I64, struct: int) -> None:
-        """Add a struct in these subjects, at these offsets."""
-        chosen = self._points[owners]
-        owners, offsets = owners[chosen], offsets[chosen]
-        if len(owners):
-            packed = (owners << _PLACE_BITS | np.minimum(offsets // 8, _PLACES)) << _STRUCT_BITS
-            self._fresh.append(packed.astype(np.uint64) | np.uint64(struct))
-
-    def take(self) -> PartRows:
-        """Return those that were added since the last call, and not before."""
-        fresh = distinct(np.concatenate([np.zeros(0, np.uint64), *self._fresh]))
-        self._fresh.clear()
-        place = np.minimum(np.searchsorted(self._known, fresh), max(len(self._known) - 1, 0))
-        if len(self._known):
-            fresh = fresh[self._known[place] != fresh]
-        self._known = np.sort(np.concatenate([self._known, fresh]))
-        place = fresh >> np.uint64(_STRUCT_BITS)
-        return PartRows(
-            owner=(place >> np.uint64(_PLACE_BITS)).astype(np.int64),
-            offset=(place & np.uint64(_PLACES)).astype(np.int64) * 8,
-            struct=(fresh & np.uint64((1 << _STRUCT_BITS) - 1)).astype(np.int64),
-        )
 
 
 class Namer:
@@ -121,22 +73,31 @@ class Namer:
         self._sizes = subjects.length * 8
         kmalloc = np.array([is_kmalloc(name) for name in names], bool)
         least = int(object_sizes[kmalloc].min(initial=_KMALLOC_SIZES[-1]))
-        self._buckets = np.array([size for size in _KMALLOC_SIZES if size >= least])
+        self._buckets = [size for size in _KMALLOC_SIZES if size >= least]
         self._of_kmalloc = np.append(kmalloc, True)[subjects.cache]
-        self.types = np.zeros(len(subjects), np.int64)  # struct of each subject; 0: not known
+        self.claims = Claims(len(subjects), structs.begins_with)
         self._between = between
         self._parts = Parts(len(subjects), between.source)
         self._chosen = np.full(len(subjects), NONE)
         self._best = np.full(len(subjects), -1.0)
-        self.contradictions = 0
+        self._changes = 0
+        self._marked = np.zeros(len(subjects), bool)
+        self._places: dict[tuple[int, int, str | None], list[I64]] = {}
+        self._leads = Leads(structs)
+        self._perhaps: dict[tuple[int, str], list[I64]] = {}
         self.evidence = Evidence()
+
+    @property
+    def types(self) -> I64:
+        """The struct of each subject, 0 where it is not known."""
+        return self.claims.types
 
     def fits(self, struct: int, objects: I64) -> Bool:
         """Return which objects have the size in which a struct would be allocated."""
         size, sizes = self._structs.size(struct), self._sizes[objects]
         if not size:
             return np.zeros(len(objects), bool)
-        place = np.searchsorted(self._buckets, size)
+        place = bisect.bisect_left(self._buckets, size)
         bucket = self._buckets[place] if place < len(self._buckets) else -(-size // 4096) * 4096
         exact = np.where(
             self._of_kmalloc[objects], sizes == bucket, (size <= sizes) & (sizes < size + 64)
@@ -145,15 +106,13 @@ class Namer:
         fitting: Bool = np.logical_or(exact, longer & (size <= sizes))
         return fitting
 
-    def set_type(self, objects: I64, struct: int, text: str) -> I64:
-        """Say that objects are of a struct; return those that are not known to be of another."""
-        known = self.types[objects]
-        agreed: I64 = objects[(known == 0) | (known == struct)]
-        self.contradictions += len(objects) - len(agreed)
-        self.types[agreed] = struct
+    def set_type(self, objects: I64, struct: int, text: str, weight: Weight) -> I64:
+        """Say that distinct objects are of a struct; return those that now are, unless more speaks
+        for another."""
+        agreed = self.claims.add(objects, struct, weight)
         self._parts.add(agreed, np.zeros(len(agreed), np.int64), struct)
         label_ = Label(text, Strength.TYPE, struct, self._structs.module(struct))
-        self.evidence.add(label_, agreed)
+        self.evidence.add(label_, objects)
         return agreed
 
     def set_part(self, objects: I64, offset: I64, struct: int) -> None:
@@ -163,6 +122,9 @@ class Namer:
         fitting = (size > 0) & (offset >= 0) & (offset + size <= sizes)
         objects, offset, sizes = objects[fitting], offset[fitting], sizes[fitting]
         self._parts.add(objects, offset, struct)
+        unknown = np.flatnonzero(self.types[objects] == 0)
+        for place, rows in groups(offset[unknown]) if len(unknown) else ():
+            self._add_place(objects[unknown[rows]], struct, place, self._structs.module(struct))
         main = np.flatnonzero(_MOST * size > sizes)
         for place, rows in groups(offset[main]):
             text = f"contains struct {self._structs.name(struct)} at +{place}"
@@ -187,9 +149,10 @@ class Namer:
                 rows = between.rows(first[part] + number)
                 within = rows.offset - fresh.offset[part]
                 inside = np.flatnonzero((within >= 0) & (within < self._extent(fresh, part)))
-                self._follow_members(
+                self.follow_members(
                     fresh.struct[part][inside],
                     dataclasses.replace(rows, offset=within).rows(inside),
+                    Weight.POINTER,
                 )
 
     def _extent(self, parts: PartRows, rows: I64) -> I64:
@@ -211,7 +174,7 @@ class Namer:
             structs[cache] = struct
         for part in _pieces(np.flatnonzero(structs[named.source] != 0)):
             rows = named.rows(part)
-            self._follow_members(structs[rows.source], rows)
+            self.follow_members(structs[rows.source], rows, Weight.CACHE)
         for part in _pieces(np.flatnonzero(structs[named.source] == 0)):
             rows = named.rows(part)
             for key, alike in groups(rows.source << _OFFSET_BITS | rows.offset):
@@ -219,12 +182,26 @@ class Namer:
                 pointed = Label(f"pointed to by {name}+{offset}", Strength.CACHE)
                 self.evidence.add(pointed, distinct(rows.target[alike]))
 
-    def _follow_members(self, structs: I64, rows: Pointers) -> None:
-        for key, alike in groups(structs << _OFFSET_BITS | rows.offset):
+    def follow_members(self, structs: I64, rows: Pointers, weight: Weight) -> None:
+        """Name what these structs point to, from the offsets in `rows`."""
+        offsets = self._in_tails(structs, rows.offset)
+        for key, alike in groups(structs << _OFFSET_BITS | offsets):
             struct, offset = key >> _OFFSET_BITS, key & _OFFSETS
-            self._follow_slot(struct, offset, rows.target[alike], rows.into[alike])
+            self._follow_slot(struct, offset, rows.target[alike], rows.into[alike], weight)
 
-    def _follow_slot(self, struct: int, offset: int, targets: I64, into: I64) -> None:
+    def _in_tails(self, structs: I64, offsets: Values) -> I64:
+        """Return offsets, those in an array at a struct's end as if in its first element."""
+        offsets = offsets.astype(np.int64)
+        for struct in distinct(structs).tolist():
+            tail = self._structs.tail(struct)
+            if tail is not None and tail.bytes:
+                within = np.flatnonzero((structs == struct) & (offsets >= tail.start))
+                offsets[within] = tail.start + (offsets[within] - tail.start) % tail.bytes
+        return offsets
+
+    def _follow_slot(
+        self, struct: int, offset: int, targets: I64, into: I64, weight: Weight
+    ) -> None:
         """Name what one word of one struct points to."""
         slots = self._structs.slots(struct).get(offset, ())
         if slots and not any(slot.can_point for slot in slots):
@@ -235,40 +212,135 @@ class Namer:
             named = self._type_linked(struct, links[0], targets, into)
             kind, strength, shown = "linked to", Strength.LINK, slots
         else:
-            named = self._type_pointed(pointers, distinct(targets[into == 0]))
+            pointed = distinct(targets[into == 0])
+            named = self._type_pointed(pointers, pointed, weight)
+            self._note_pointees(pointers, pointed)
             self._find_parts(pointers, targets, into, named)
             kind, strength = "pointed to by", Strength.MEMBER if pointers else Strength.CACHE
             if all(slot.path.endswith("[]") and not slot.target for slot in pointers):
                 strength = Strength.LINK  # an array that holds anything: xa_node.slots[]
             shown = [slot for slot in pointers if not slot.target] or pointers or slots
-        rest = distinct(targets)
-        rest = rest[~np.isin(rest, named)] if len(named) else rest
+        rest = distinct(targets[self._others(targets, named)])
         where = label(shown) if shown else f"{self._structs.name(struct)}+{offset}"
         self.evidence.add(Label(f"{kind} {where}", strength), rest)
 
     def _type_linked(self, struct: int, slot: Slot, targets: I64, into: I64) -> I64:
         """Give objects that are linked at the same offset the same struct: a head of the list would
-        have to lie there by chance, in an object of the same size."""
-        objects = distinct(targets[into == slot.link])
-        objects = objects[self.fits(struct, objects)]
-        text = f"struct {self._structs.name(struct)}, linked to {label([slot])}"
-        return self.set_type(objects, struct, text)
+        have to lie there by chance, in an object of the same size. If the link is in a struct that
+        this one begins with, such as a kobject's, they are of the shortest of these that has their
+        size. Where others are linked, note it."""
+        rest = distinct(targets[into == slot.link])
+        named = np.zeros(0, np.int64)
+        for each in self._structs.beginnings(struct, slot.link):
+            fitting = self.fits(each, rest)
+            text = f"struct {self._structs.name(each)}, linked to {label([slot])}"
+            agreed = self.set_type(rest[fitting], each, text, Weight.LINK)
+            named, rest = np.concatenate([named, agreed]), rest[~fitting]
+        named = np.concatenate([named, self._type_elements(slot, targets, into)])
+        module = self._structs.module(struct)
+        if module is not None:  # of the kernel too many structs have links at any place
+            element = self._structs.find(slot.element)
+            others = self._others(targets, named) & (self.types[targets] == 0)
+            for place, rows in groups(into[others]):
+                self._add_place(distinct(targets[others][rows]), element, place, module)
+        return named
 
-    def _type_pointed(self, pointers: Sequence[Slot], objects: I64) -> I64:
+    def _type_elements(self, slot: Slot, targets: I64, into: I64) -> I64:
+        """Give the objects in a list of one kind of objects, to which its head points, their
+        struct; return those that got it."""
+        where = label([slot])
+        element = self._leads.elements.get(where)
+        if element is None:
+            return np.zeros(0, np.int64)
+        objects = distinct(targets[into == element.link])
+        objects = objects[self.fits(element.struct, objects)]
+        text = f"struct {self._structs.name(element.struct)}, linked to {where}"
+        return self.set_type(objects, element.struct, text, Weight.POINTER)
+
+    def _note_pointees(self, pointers: Sequence[Slot], objects: I64) -> None:
+        """Note what objects can be that a pointer to anything points to."""
+        for slot in pointers:
+            for struct in self._leads.pointees.get(slot.path, ()):
+                text = f"struct {self._structs.name(struct)}, pointed to by {slot.path}"
+                fitting = objects[self.fits(struct, objects)]
+                self._perhaps.setdefault((struct, text), []).append(fitting)
+
+    def find_pointees(self, judge: Judge) -> None:
+        """Give objects that a pointer to anything points to the struct that they can be, if its
+        members prove it."""
+        for (struct, text), parts in self._perhaps.items():
+            objects = distinct(np.concatenate(parts))
+            objects = objects[self.types[objects] == 0]
+            if len(objects):
+                sure = judge.choose(objects, [struct]) == struct
+                self.set_type(objects[sure], struct, text, Weight.JUDGED)
+        self._perhaps.clear()
+
+    def type_pointed_by(self, variable: str, objects: I64) -> None:
+        """Give objects that a variable points to the struct that it points to."""
+        struct = self._leads.variables.get(variable)
+        if struct is not None:
+            text = f"struct {self._structs.name(struct)}, pointed to by variable {variable}"
+            self.set_type(objects[self.fits(struct, objects)], struct, text, Weight.CACHE)
+
+    def _others(self, objects: I64, named: I64) -> Bool:
+        """Return which of these objects are not among the named."""
+        self._marked[named] = True
+        others: Bool = ~self._marked[objects]
+        self._marked[named] = False
+        return others
+
+    def _add_place(self, objects: I64, struct: int, offset: int, module: str | None) -> None:
+        """Note that a struct lies in objects of structs not known, perhaps of a module."""
+        self._places.setdefault((struct, offset, module), []).append(objects)
+
+    def find_containers(self, judge: Judge) -> None:
+        """Give objects of no known struct in which one lies the struct that has it there, and has
+        the size of the objects: of the module whose struct leads there the one whose members fit
+        best, of the kernel the only one, if its members prove it."""
+        for (inner, offset, module), parts in self._places.items():
+            objects = distinct(np.concatenate(parts))
+            objects = objects[self.types[objects] == 0]
+            if not len(objects):
+                continue
+            for size, rows in groups(self._sizes[objects]):
+                alike = objects[rows]
+                most = _MOST_CONTAINERS if module else 1
+                fitting = (
+                    each
+                    for each in self._structs.containers(inner, offset, size)
+                    if self._structs.module(each) == module and self.fits(each, alike[:1]).all()
+                )
+                containers = list(itertools.islice(fitting, most + 1))
+                if 0 < len(containers) <= most:
+                    verdicts = judge.choose(alike, containers, 0 if module else PROOF)
+                    self._type_containers(alike, verdicts, containers, inner)
+        self._places.clear()
+
+    def _type_containers(
+        self, objects: I64, verdicts: I64, containers: Sequence[int], inner: int
+    ) -> None:
+        for struct in containers:
+            text = f"struct {self._structs.name(struct)}, by the {self._structs.name(inner)} in it"
+            self.set_type(objects[verdicts == struct], struct, text, Weight.PLACE)
+
+    def _type_pointed(self, pointers: Sequence[Slot], objects: I64, weight: Weight) -> I64:
         """Give objects the struct that a pointer to their start is declared to point to, if exactly
         one is of their size; return those that got it."""
+        if len(pointers) == 1 and pointers[0].table and pointers[0].link == NO_LINK:
+            starts = np.zeros(len(objects), np.int64)
+            self._parts.add(objects, starts, TABLE | pointers[0].table)
         fitting = {
             slot: self.fits(slot.target, objects)
             for slot in pointers
             if slot.target and slot.link == NO_LINK and not self._structs.is_link(slot.target)
         }
-        count = sum(
-            (mask.astype(np.int64) for mask in fitting.values()), np.zeros(len(objects), int)
-        )
         named = [np.zeros(0, np.int64)]
         for slot, mask in fitting.items():
+            for other, others in fitting.items():
+                mask = mask if other is slot else mask & ~others
             text = f"struct {self._structs.name(slot.target)}, pointed to by {label([slot])}"
-            named.append(self.set_type(objects[mask & (count == 1)], slot.target, text))
+            named.append(self.set_type(objects[mask], slot.target, text, weight))
         return np.concatenate(named)
 
     def _find_parts(self, pointers: Sequence[Slot], targets: I64, into: I64, named: I64) -> None:
@@ -278,7 +350,10 @@ class Namer:
             return
         if self._structs.size(struct) < _LEAST_PART:
             return
-        pairs = distinct((targets << _OFFSET_BITS | into)[~np.isin(targets, named) | (into != 0)])
+        inside = np.flatnonzero(self._others(targets, named) | (into != 0))
+        if not len(inside):
+            return
+        pairs = distinct((targets << _OFFSET_BITS | into)[inside])
         self.set_part(pairs >> _OFFSET_BITS, pairs & _OFFSETS, struct)
 
     def read_words(self, memory: Memory, symbols: Symbols) -> None:
@@ -293,24 +368,23 @@ class Namer:
         for key, rows in groups(number << _OFFSET_BITS | offset):
             value, place = key >> _OFFSET_BITS, key & _OFFSETS
             symbol = known[int(values[value])]
-            if symbol.label in _ONLY_MEMBER:
-                self._type_holders(symbol.label, place, owner[rows])
+            for member in ONLY_MEMBERS.get(symbol.label, ()):
+                self._type_holders(symbol.label, member, place, owner[rows])
             strength = Strength.SYMBOL if spread[value] < _MANY_SIZES else Strength.COMMON
             text = f"{'holds' if symbol.function else 'has ops'} {symbol.label} at +{place}"
             self.evidence.add(Label(text, strength, module=symbol.module), owner[rows])
 
-    def _type_holders(self, function: str, place: int, objects: I64) -> None:
+    def _type_holders(self, function: str, member: str, place: int, objects: I64) -> None:
         """Find the struct in objects that hold a function which only one of its members can."""
-        name, _, path = _ONLY_MEMBER[function].partition(".")
+        name, _, path = member.partition(".")
         struct = self._structs.find(name)
         offset = self._structs.offset(struct, path)
         if offset is None or place < offset:
             return
         if place == offset:
             text = f"struct {name}, holds {function} at +{place}"
-            objects = np.setdiff1d(
-                objects, self.set_type(objects[self.fits(struct, objects)], struct, text)
-            )
+            whole = objects[self.fits(struct, objects)]
+            objects = np.setdiff1d(objects, self.set_type(whole, struct, text, Weight.FUNCTION))
         self.set_part(objects, np.full(len(objects), place - offset), struct)
 
     def _image_words(self, symbols: Symbols) -> tuple[I64, I64, U64]:
@@ -335,9 +409,16 @@ class Namer:
         A few words left behind by what had the memory before do not outweigh the member that points
         to thousands alike.
         """
-        for number in self.evidence.changed():
+        numbers: Iterable[int] = self.evidence.changed()
+        if self._changes != self.claims.changes:
+            self._changes = self.claims.changes
+            self._chosen[:], self._best[:] = NONE, -1.0
+            numbers = range(len(self.evidence.labels))
+        for number in numbers:
             known = self.evidence.labels[number]
             objects = self.evidence.objects(number)
+            if known.struct:
+                objects = objects[self.types[objects] == known.struct]
             caches = self.subjects.cache[objects]
             weights = known.strength + np.log10(np.maximum(np.bincount(caches), 1))[caches]
             better = weights > self._best[objects]
@@ -347,17 +428,13 @@ class Namer:
 
     def _joined(self, chosen: I64) -> I64:
         """Give objects of one struct one label, the most frequent, whatever points to them."""
-        counts = np.bincount(chosen[chosen != NONE], minlength=len(self.evidence.labels))
-        best: dict[int, int] = {}
-        for number in np.argsort(-counts, kind="stable").tolist():
-            best.setdefault(self.evidence.labels[number].struct, number)
-        same = np.array(
-            [
-                best[known.struct] if known.struct else number
-                for number, known in enumerate(self.evidence.labels)
-            ],
-            np.int64,
-        )
+        labels = self.evidence.labels
+        structs = np.array([known.struct for known in labels], np.int64)
+        counts = np.bincount(chosen + 1, minlength=len(labels) + 1)[1:]
+        order = np.argsort(-counts, kind="stable")
+        _, first, number = np.unique(structs[order], return_index=True, return_inverse=True)
+        same = np.arange(len(labels))
+        same[order] = np.where(structs[order] != 0, order[first[number]], order)
         return np.append(same, NONE)[chosen]
 
     def follow_chains(self, chain: I64, labels: I64) -> None:
@@ -378,8 +455,9 @@ class Namer:
     def follow_groups(self, labels: I64) -> None:
         """Name objects of which nothing else is known by the group that points to them."""
         between = self._between
-        known = (labels[between.source] != NONE) & (labels[between.target] == NONE)
-        rows = between.rows(np.flatnonzero(known))
+        unknown = labels == NONE
+        to_unknown = np.flatnonzero(unknown[between.target])
+        rows = between.rows(to_unknown[~unknown[between.source[to_unknown]]])
         for key, alike in groups(labels[rows.source] << _OFFSET_BITS | rows.offset):
             group = self.evidence.labels[key >> _OFFSET_BITS]
             text = f"pointed to by +{key & _OFFSETS} of what {_as_clause(group.text)}"

@@ -57,6 +57,9 @@ class _Index:
         self._starts = joined[order]
         self._table_of = number[order]
 
+    def __len__(self) -> int:
+        return len(self._starts)
+
     def starts_at(self, addresses: U64) -> Bool:
         """Return whether a symbol starts at each address."""
         if not len(self._starts):
@@ -132,6 +135,11 @@ class Symbols:
         self._parts = parts
         spans = [image, *_modules(functions, data, sections)]
         self._starts, self._ends = np.array(_joined(spans), np.uint64).reshape(-1, 2).T
+
+    @property
+    def known(self) -> bool:
+        """Whether any symbol is known."""
+        return len(self._functions) > 0
 
     def functions(self, words: U64) -> Bool:
         """Return which words are the address of a function."""
@@ -333,9 +341,12 @@ def read_sections(path: Path = Path("/sys/module")) -> dict[str, list[int]]:
 def read(
     iomem: str, path: Path = Path("/proc/kallsyms"), modules_path: Path = Path("/sys/module")
 ) -> Symbols:
-    """Read the running kernel's symbols."""
+    """Read the running kernel's symbols; none if it hides their addresses."""
     listing = path.read_bytes()
     core, modules, _ = kallsyms.parse(listing)
+    if not kallsyms.shows_addresses(core):  # or words of 0 would point to functions
+        listing, iomem = b"", ""
+        core, modules, _ = kallsyms.parse(listing)
     variables, of_modules = kallsyms.parse_data(listing)
     edges = {**variables.find(_EDGES), **core.find(_EDGES)}
     parts = image_parts(iomem, edges)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from slabmon.base.escape import escape
-from slabmon.kernel.devres.walker import DeviceIdentity, Node, Walker, WalkError
+from slabmon.kernel.devres.walker import DeviceIdentity, Node, Placed, Walker, WalkError
 from slabmon.model import Device, Release
 
 _TRIES = 8
@@ -39,7 +39,7 @@ class Ledger:
     """Devices with their current resources, and resources added and removed while tracking.
 
     `disagreements` counts nodes on which a walk and the events differed, `failed_walks` walks
-    that found no consistent state.
+    that found no consistent state. `problem` is what the last walk failed of, or "".
     """
 
     def __init__(self, walker: Walker, has_events: bool) -> None:
@@ -53,6 +53,7 @@ class Ledger:
         self._stale = True
         self.disagreements = 0
         self.failed_walks = 0
+        self.problem = ""
 
     def state(self) -> LedgerState:
         """Return the counters for a later process."""
@@ -131,8 +132,9 @@ class Ledger:
             drain()
             try:
                 devices, nodes = self._walker.walk()
-            except WalkError:
+            except WalkError as error:
                 self.failed_walks += 1
+                self.problem = str(error)
                 return
             if not drain():
                 break
@@ -146,6 +148,7 @@ class Ledger:
             }
             self.disagreements += len(different)
         self._devices, self._nodes, self._stale = devices, nodes, False
+        self.problem = ""
 
     def refresh(self, drain: Callable[[], int]) -> None:
         """Bring the ledger up to date: from events, or by a walk where events do not suffice."""
@@ -156,6 +159,10 @@ class Ledger:
     def registered(self) -> list[DeviceIdentity]:
         """Return every device of the last walk, those without resources included."""
         return list(self._devices.values())
+
+    def placed(self) -> tuple[Placed, ...]:
+        """Return where every device of the last walk is."""
+        return self._walker.placed
 
     def managed_bytes(self) -> Counter[tuple[str, str]]:
         """Return the bytes of managed resources by bus and name of the device."""

@@ -58,6 +58,25 @@ class Node(NamedTuple):
     cache: int
 
 
+class Placed(NamedTuple):
+    """A registered device in memory: addresses of it, of its parent (0: none) and of its driver's
+    data (0: none); `object_bytes` and `data_bytes` are the sizes of the slab objects that it and
+    the data lie in (0: not known)."""
+
+    identity: DeviceIdentity
+    address: int
+    parent: int
+    object_bytes: int
+    data: int
+    data_bytes: int
+
+    @classmethod
+    def of(cls, address: int, record: np.void) -> Placed:
+        """Return what a record of WALK_DEVICE says."""
+        names = ("parent", "object_bytes", "data", "data_bytes")
+        return cls(DeviceIdentity.of(record), address, *(int(record[name]) for name in names))
+
+
 class WalkError(RuntimeError):
     """The lists kept changing, or no registered device was found to start from."""
 
@@ -80,6 +99,7 @@ class Walker:
         self._header = header
         self._named = named
         self._start = 0
+        self.placed: tuple[Placed, ...] = ()  # of the last complete walk
 
     def _find_start(self) -> int:
         """Return the address of any registered device: the device a datagram is sent through."""
@@ -137,24 +157,26 @@ class Walker:
                 first = self._device(self._start)
             complete = self._walk_from(self._start, first)
             if complete is not None:
-                return complete
+                placed, nodes = complete
+                self.placed = tuple(placed)
+                return {device.address: device.identity for device in placed}, nodes
         raise WalkError("the set of devices kept changing")
 
     def _walk_from(
         self, start: int, first: tuple[np.void, list[tuple[int, Node]]] | None
-    ) -> tuple[dict[int, DeviceIdentity], dict[int, Node]] | None:
+    ) -> tuple[list[Placed], dict[int, Node]] | None:
         """Follow the ring of devices from `start` until it closes; None if it does not."""
-        devices: dict[int, DeviceIdentity] = {}
+        devices: dict[int, Placed] = {}
         nodes: dict[int, Node] = {}
         address, step = start, first
         kset = first[0]["kset"] if first else 0
         while step is not None and step[0]["kset"] == kset and len(devices) < _MAX_DEVICES:
             head, device_nodes = step
-            devices[address] = DeviceIdentity.of(head)
+            devices[address] = Placed.of(address, head)
             nodes.update(device_nodes)
             address = int(head["next"])
             if address == start:
-                return devices, nodes
+                return list(devices.values()), nodes
             if address in devices:
                 return None
             step = self._device(address)

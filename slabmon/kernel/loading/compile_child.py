@@ -20,6 +20,7 @@ from typing import Any
 
 from slabmon.kernel.bpf import syscall
 from slabmon.kernel.bpf.sources import BPF_DIR
+from slabmon.runtime.tuning import offer_to_oom_killer
 
 # Where Debian keeps python3-bpfcc; an interpreter of a virtual environment does not look there.
 _DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"
@@ -110,6 +111,7 @@ def patch_map_loads(code: bytes, map_fds: Sequence[int]) -> bytes:
 def main() -> int:
     """Answer one request on the socket."""
     channel = socket.socket(fileno=int(sys.argv[1]))
+    offer_to_oom_killer()
     os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIR)
     hide_root()
     bcc = import_bcc()

@@ -27,7 +27,15 @@ MAPS = ("shared", "pool", "caches", "unobserved_frees", "events", "walks")
 TAG_MAPS, HASH_MAPS = ("tags",), ("samples", "free_indices")
 STACK_MAPS = ("stacks", "stack_totals")
 PROCESS_MARKS = "process_marks"
+# Pages and per-CPU memory by call path (bpf/blocks.h).
+PATHS, PAGE_BLOCKS, BLOCK_FILTER = "paths", "page_blocks", "block_filter"
+PERCPU_BLOCKS = "percpu_blocks"
+# Probes of drivers (bpf/probes.h).
+DRIVER_PROBES, PROBING = "driver_probes", "probing"
+DMA_DEVICES, DMA_BLOCKS = "dma_devices", "dma_blocks"  # bpf/dma.h
+STACK_COPY_RING = "stack_copies"  # bpf/stack_copies.h
 _TIMEOUT = 120.0
+_DESCRIPTORS = 256
 _END_SECONDS = 1.0
 # What Python, libstdc++ and LLVM write when they get no memory.
 _OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "out of memory", os.strerror(errno.ENOMEM))
@@ -38,6 +46,12 @@ def map_names(plan: Plan) -> tuple[str, ...]:
     names = MAPS + (TAG_MAPS if plan.defines["HAVE_TAGS"] else HASH_MAPS)
     names += (PROCESS_MARKS,) if plan.defines["HAVE_PROCESS_TREE"] else ()
     names += STACK_MAPS if plan.settings.stack_frames else ()
+    names += (PATHS,) if plan.defines["HAVE_BLOCKS"] else ()
+    names += (PAGE_BLOCKS, BLOCK_FILTER) if plan.defines["HAVE_PAGE_SITES"] else ()
+    names += (STACK_COPY_RING,) if plan.defines["HAVE_STACK_COPIES"] else ()
+    names += (DRIVER_PROBES, PROBING) if plan.defines["HAVE_DRIVER_PROBES"] else ()
+    names += (DMA_DEVICES, DMA_BLOCKS) if plan.defines["HAVE_DMA"] else ()
+    names += (PERCPU_BLOCKS,) if plan.defines["HAVE_PERCPU"] else ()
     names += tuple(name for spec in plan.attached for name in spec.maps)
     return tuple(dict.fromkeys(names))
 
@@ -119,9 +133,22 @@ class Compiler:
                 "service (MemoryMax=) or container, or free memory on the host"
             )
         if os.strerror(errno.EPERM) in problem + output:
+            # What bcc says of a map that it may not make is that it cannot compile.
+            step = f" ({problem})" if os.strerror(errno.EPERM) in problem else ""
             return PermissionDenied(
-                f"the kernel refused BPF to this process ({problem}); run as root with CAP_BPF, "
-                "CAP_PERFMON and CAP_SYS_RESOURCE, outside a restricted container"
+                f"the kernel refused BPF to this process{step}; run as root with CAP_BPF and "
+                "CAP_PERFMON (before 5.11 CAP_SYS_RESOURCE too), outside a restricted container"
+            )
+        if os.strerror(errno.ENOSYS) in problem + output:
+            return UnsupportedHost(
+                "there is no bpf() here: the kernel is built without CONFIG_BPF_SYSCALL, or a "
+                "sandbox (seccomp, gVisor) hides it; run slabmon on the host's own kernel, with a "
+                "seccomp profile that allows bpf()"
+            )
+        if os.strerror(errno.EMFILE) in problem + output:
+            return UnsupportedHost(
+                f"too many open files: the programs need up to {_DESCRIPTORS} descriptors; raise "
+                "the limit (ulimit -n, LimitNOFILE=)"
             )
         lines = output.splitlines()
         detail = f" ({'; '.join(lines[-60:])})" if lines else ""
@@ -196,11 +223,22 @@ class Programs:
         return failed
 
     def attach_hooks(self, plan: Plan) -> dict[str, str]:
-        """Attach the programs that hook kernel functions. Return the reasons of failures."""
-        failed = {}
+        """Attach the programs that hook kernel functions, those of frees and of exits first: an
+        exit without its entry does no harm. Of two programs of one feature both are attached, or
+        none. Return the reasons of failures."""
+        failed: dict[str, str] = {}
         frees = attachments(Direction.FREE)
         missing = plan.hooks.keys() - self._links.keys()
-        for program in sorted(missing, key=lambda program: (program not in frees, program)):
+
+        def turn(program: str) -> tuple[bool, bool, str]:
+            return program not in frees, plan.hooks[program].kind == "fentry", program
+
+        for program in sorted(missing, key=turn):
+            feature = BY_NAME[program].feature
+            other = next((name for name in failed if BY_NAME[name].feature == feature), None)
+            if other:
+                failed[program] = failed[other]
+                continue
             if program not in self.programs:
                 failed[program] = self._refused.get(program, "refused before the restart")
                 continue

@@ -23,8 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from slabmon.kernel.memory import counters, page_pools, sysfs
+from slabmon.kernel.memory.allocinfo import AllocInfoReader
 from slabmon.kernel.memory.vmalloc import VmallocReader
-from slabmon.memory.ledger import USED
+from slabmon.memory.ledger import TOTAL, USED, account
 from slabmon.memory.reading import MemoryReading
 
 # A reading that others changed by more than this meanwhile is repeated, so often at most.
@@ -49,6 +50,7 @@ class MemoryReader:
         self._pools = pools
         self._stacks_in_vmalloc = stack_bytes > 0
         self._vmalloc = VmallocReader(stack_bytes, proc / "vmallocinfo")
+        self._allocinfo = AllocInfoReader(proc / "allocinfo")
         self._fixed = counters.parse_iomem(self._text("iomem"))
         self._fixed["balloon_managed"] = int(sysfs.balloon_is_managed(sys))
         self._fixed["stacks_in_vmalloc"] = int(self._stacks_in_vmalloc)
@@ -65,7 +67,7 @@ class MemoryReader:
                 break
         assert best is not None
         moved, amounts = best
-        if "MemTotal" not in amounts:
+        if TOTAL not in amounts:
             return None
         unobserved = {}
         pools = None
@@ -83,7 +85,19 @@ class MemoryReader:
             vmalloc=vmalloc,
             page_pools=pools,
             unobserved=unobserved,
+            allocinfo=self._allocinfo.read(),
         )
+
+    def uncounted(self) -> int | None:
+        """Return the bytes that no counter names, from one reading of the counters alone, or None
+        if there is no /proc/meminfo."""
+        _, amounts = self._counters()
+        if TOTAL not in amounts:
+            return None
+        reading = MemoryReading(
+            taken=time.time(), amounts=amounts | sysfs.read(self._sys) | self._fixed
+        )
+        return account(reading).uncounted_bytes
 
     def _counters(self) -> tuple[int, dict[str, int]]:
         """Return the counters of /proc, and what moved while they were read, in bytes."""

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from slabmon.kernel.planning.part import Hook, Part
+from slabmon.kernel.planning.part import Hook, Part, hooks_of
 from slabmon.kernel.probe.facts import Facts
-from slabmon.kernel.programs import BY_NAME, PROGRAMS
+from slabmon.kernel.programs import BY_NAME
 from slabmon.model import FeatureState, State
 
+_NAMES = ("bulk_alloc", "bulk_free", "rcu_free")
 _UNSEEN = "caches where such frees are seen to happen have frees_observable false"
 
 
 def plan_bulk_hooks(facts: Facts) -> Part:
     """Return the hooks that this kernel allows."""
     reason = _unavailable(facts)
-    hooks = {} if reason else _hooks(facts)
+    hooks = {} if reason else hooks_of(facts, _NAMES)
     alloc = facts.functions[hooks["on_bulk_alloc"].function] if "on_bulk_alloc" in hooks else None
     return Part(
         features=_features(hooks, reason),
@@ -40,26 +41,18 @@ def plan_bulk_hooks(facts: Facts) -> Part:
 def refused(
     features: Mapping[str, FeatureState], reasons: Mapping[str, str]
 ) -> dict[str, FeatureState]:
-    """Return the features that change because the kernel refused to attach programs.
+    """Return the features that change because the kernel refused to attach these programs.
 
     `reasons` are by program name.
     """
     changed = {}
     for program, reason in reasons.items():
         feature = BY_NAME[program].feature
-        changed[feature] = FeatureState(State.OFF, f"no tracepoint ({reason}): {_UNSEEN}")
+        if feature in _NAMES:
+            changed[feature] = FeatureState(State.OFF, f"no tracepoint ({reason}): {_UNSEEN}")
     if "bulk_free" in changed and features["rcu_free"].state == State.ON:
         changed["rcu_free"] = changed["bulk_free"]
     return changed
-
-
-def _hooks(facts: Facts) -> dict[str, Hook]:
-    hooks = {}
-    for spec in PROGRAMS:
-        name = next((name for name in spec.functions if name in facts.functions), None)
-        if name is not None:
-            hooks[spec.name] = Hook(name, facts.functions[name].btf_id, spec.kind)
-    return hooks
 
 
 def _unavailable(facts: Facts) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from slabmon.kernel.planning.part import Part
-from slabmon.kernel.probe.facts import Facts
+from slabmon.kernel.probe.facts import HIDDEN_SYMBOLS, Facts
 from slabmon.kernel.programs import LOCATE_VMEMMAP, READ_WORD
 from slabmon.model import FeatureState, State
 
@@ -45,8 +45,8 @@ def plan_cache_lookup(facts: Facts) -> Part:
             "cache_of_address": FeatureState(
                 State.DEGRADED,
                 "no bpf_get_kmem_cache() (6.13+), and struct page cannot be walked here "
-                "(KALLSYMS_ALL, on arm64 from 6.1 on): kmalloc caches are not distinguished and "
-                "kfree is not attributed",
+                f"({_lacking(facts)}): kmalloc caches are not distinguished and kfree is not "
+                "attributed",
             )
         },
         defines={
@@ -56,6 +56,10 @@ def plan_cache_lookup(facts: Facts) -> Part:
             "HAVE_CACHE_LOOKUP": 0,
         },
     )
+
+
+def _lacking(facts: Facts) -> str:
+    return "KALLSYMS_ALL, on arm64 from 6.1 on" if facts.kallsyms else HIDDEN_SYMBOLS
 
 
 def _by_kfunc(facts: Facts, kfunc: int) -> Part:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
+from slabmon.kernel.probe.facts import Facts
+from slabmon.kernel.programs import PROGRAMS
 from slabmon.model import FeatureState
 
 
@@ -31,3 +33,13 @@ class Part:
     hooks: Mapping[str, Hook] = field(default_factory=dict)
     run: tuple[str, ...] = ()
     unused: frozenset[str] = frozenset()
+
+
+def hooks_of(facts: Facts, features: Container[str]) -> dict[str, Hook]:
+    """Return the hooks of these features' programs for which the kernel has a function."""
+    hooks = {}
+    for spec in PROGRAMS:
+        name = next((name for name in spec.functions if name in facts.functions), None)
+        if name is not None and spec.feature in features:
+            hooks[spec.name] = Hook(name, facts.functions[name].btf_id, spec.kind)
+    return hooks

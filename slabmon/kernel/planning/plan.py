@@ -9,19 +9,23 @@ differ, one in bpf/kernel.h.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slabmon.base.errors import NeedsRoot, UnsupportedHost
 from slabmon.kernel.bpf.names import name_hash
 from slabmon.kernel.exact_target import EVERYTHING, Target
 from slabmon.kernel.planning.bulk_hooks import plan_bulk_hooks
 from slabmon.kernel.planning.cache_lookup import plan_cache_lookup
+from slabmon.kernel.planning.contexts import plan_contexts
+from slabmon.kernel.planning.dma import plan_dma
+from slabmon.kernel.planning.driver_probes import plan_driver_probes
 from slabmon.kernel.planning.part import Hook, Part
 from slabmon.kernel.probe.cgroups import ANY_LEVEL
-from slabmon.kernel.probe.facts import OFFSETS, Facts
+from slabmon.kernel.probe.facts import HIDDEN_SYMBOLS, OFFSETS, Facts
+from slabmon.kernel.probe.gfp import STABLE_BITS
 from slabmon.kernel.probe.slabinfo import SLAB_FLAGS
 from slabmon.kernel.programs import FILL_POOL, PROGRAMS, SEED, WALK, Direction, ProgramSpec
-from slabmon.kernel.settings import TAG_PROBES, TAG_WAYS, Settings
+from slabmon.kernel.settings import TAG_PROBES, TAG_WAYS, Settings, When
 from slabmon.model import LARGE_CACHE, FeatureState, State
 
 NOT_ASKED_FOR = "not asked for"  # off by choice: not a shortcoming of the host
@@ -29,6 +33,12 @@ NOT_ASKED_FOR = "not asked for"  # off by choice: not a shortcoming of the host
 _NESTING_LEVELS = 3
 # Cgroup levels that are tried where that of the filter's cgroup is not known.
 _CGROUP_LEVELS = 16
+# Call paths of pages and per-CPU memory that are told apart. Blocks of each that are tracked at a
+# time: this share of the number of slab objects.
+_CALL_PATHS = 4096
+_BLOCK_SHARE = 4
+# Of the ring buffer of stack copies, of 2 KiB each: those of one interval between snapshots.
+_STACK_COPY_PAGES = 128
 _REQUIRED_OFFSETS = ("OFF_CACHE_NAME", "OFF_CACHE_FLAGS", "OFF_CACHE_SIZE", "OFF_CACHE_OBJECT_SIZE")
 _WALK_OFFSETS = tuple(
     name
@@ -47,6 +57,19 @@ _WALK_OFFSETS = tuple(
         )
     )
 )
+# Those of which a part decides whether they are used.
+_PLANNED_OFFSETS = {
+    "OFF_CSS_SET_SUBSYS",
+    "OFF_SLAB_CACHE",
+    "OFF_BLOCK_DEVICE_DEV",
+    "OFF_TASK_CFS_RQ",
+    "OFF_CFS_RQ_RQ",
+    "OFF_TASK_PREEMPT_COUNT",
+    "OFF_TASK_SOFTIRQ_COUNT",
+    "OFF_DMA_MEM",
+    "OFF_DMA_MEM_BASE",
+    "OFF_DMA_MEM_PAGES",
+}
 _MODULE_OFFSETS = tuple(name for name in OFFSETS if name.startswith("OFF_MODULE"))
 
 
@@ -69,14 +92,18 @@ class Plan:
     def attached(self) -> tuple[ProgramSpec, ...]:
         """The programs that are attached, in the order of the table."""
         names = {*self.attach.values(), *self.hooks}
-        return tuple(spec for spec in PROGRAMS if spec.name in names)
+        return tuple(
+            replace(spec, lanes="") if spec.pages and not self.defines["HAVE_PAGES"] else spec
+            for spec in PROGRAMS
+            if spec.name in names
+        )
 
     def lanes(self, direction: Direction, *, pages: bool = False) -> tuple[str, ...]:
         """Return the maps of lanes in which attached programs count events of this direction."""
         maps = (
             f"{spec.lanes}_lanes"
             for spec in self.attached
-            if spec.direction == direction and spec.pages == pages
+            if spec.direction == direction and spec.pages == pages and spec.lanes
         )
         return tuple(dict.fromkeys(maps))
 
@@ -89,22 +116,28 @@ def make_plan(facts: Facts, settings: Settings, target: Target = EVERYTHING) -> 
     check_host(facts)
     settings = settings.scaled(facts.cpus)
     parts = (
+        _tables(facts, settings),
         plan_cache_lookup(facts),
         _allocations(facts),
         _modules(facts),
         _devices(facts),
-        _pages(settings),
+        _pages(facts, settings),
+        _percpu(facts, settings),
+        plan_dma(facts, settings),
         _stacks(settings),
+        plan_contexts(facts),
         _nesting(facts),
         _symbols(facts),
         _slabinfo(facts, settings),
+        _cgroups(facts),
         plan_bulk_hooks(facts),
+        plan_driver_probes(facts),
+        _stack_copies(facts, settings),
         _exact(settings, target),
         _process_tree(facts, settings),
-        _tables(facts, settings),
     )
     features: dict[str, FeatureState] = {}
-    defines: dict[str, int] = {}
+    defines: dict[str, int] = {"NR_PATHS": _CALL_PATHS}
     hooks: dict[str, Hook] = {}
     unused: set[str] = set()
     run: tuple[str, ...] = ()
@@ -119,6 +152,7 @@ def make_plan(facts: Facts, settings: Settings, target: Target = EVERYTHING) -> 
         # One that no part decides is on where it exists.
         if spec.feature not in features and spec.feature not in unused:
             features[spec.feature] = _tracepoint(facts, spec)
+    defines["HAVE_BLOCKS"] = defines["HAVE_PAGE_SITES"] | defines["HAVE_PERCPU"]
     unused |= {name for name, feature in features.items() if feature.state == State.OFF}
     attach = {
         spec.event: spec.name
@@ -139,7 +173,13 @@ def check_host(facts: Facts) -> None:
     if not facts.btf:
         raise UnsupportedHost(
             "this kernel has no BTF (/sys/kernel/btf/vmlinux); "
-            "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distribution kernels are"
+            "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distribution kernels are; in a "
+            "container, mount the host's /sys"
+        )
+    if not facts.cpus:
+        raise UnsupportedHost(
+            "/sys/devices/system/cpu/possible: cannot be read, and says how many CPUs to count on; "
+            "in a container, mount the host's /sys"
         )
     if not facts.root:
         raise NeedsRoot("loading BPF programs needs root; run it as root, or with sudo")
@@ -218,7 +258,8 @@ def _modules(facts: Facts) -> Part:
     elif facts.modules:
         feature = FeatureState(
             State.DEGRADED,
-            "module loads cannot be followed: sites of reloaded modules may be confused",
+            "module loads cannot be followed: sites of reloaded modules may be confused"
+            + ("" if facts.kallsyms else f" ({HIDDEN_SYMBOLS})"),
         )
     else:
         feature = FeatureState(State.ON, "this kernel has no modules")
@@ -240,7 +281,8 @@ def _devices(facts: Facts) -> Part:
         inventory = FeatureState(
             State.DEGRADED,
             "this kernel keeps no names and sizes of resources (before 5.14, without DEBUG_DEVRES):"
-            " release functions come from symbols, sizes from the slab objects",
+            " release functions come from symbols, sizes from the slab objects"
+            + ("" if facts.kallsyms else f" ({HIDDEN_SYMBOLS})"),
         )
     else:
         inventory = FeatureState(State.ON)
@@ -260,9 +302,62 @@ def _devices(facts: Facts) -> Part:
     )
 
 
-def _pages(settings: Settings) -> Part:
-    feature = FeatureState(State.ON) if settings.pages else FeatureState(State.OFF, NOT_ASKED_FOR)
-    return Part(features={"pages": feature}, defines={"HAVE_PAGES": int(settings.pages)})
+def _pages(facts: Facts, settings: Settings) -> Part:
+    """Plan the events of the page allocator, which are those of all user memory too.
+
+    Pages of the kernel are tracked by call path wherever the events are attached; they are also
+    counted by order and GFP class if settings.pages asks for it.
+    """
+    exact = settings.exact
+    selects = exact is None or not (exact.cache or exact.family or exact.process_tree)
+    by_suspicion = settings.when == When.AUTO and not settings.pages
+    if settings.pages or (exact and selects):
+        feature = FeatureState(State.ON)
+    elif by_suspicion:
+        feature = FeatureState(State.ON, "while memory that no counter names grows")
+    else:
+        feature = FeatureState(State.OFF, NOT_ASKED_FOR)
+    bits = {**STABLE_BITS, **facts.gfp_bits}
+    page_struct = facts.sizes["page"]
+    blocks = settings.samples // _BLOCK_SHARE
+    return Part(
+        features={"pages": feature},
+        defines={
+            "HAVE_PAGES": int(settings.pages),
+            "HAVE_PAGE_SITES": int(feature.state == State.ON),
+            "EXACT_PAGES": int(exact is not None and selects),
+            "NR_PAGE_BLOCKS": blocks,
+            # Four times as many counters as blocks, as in the filter of slab objects.
+            "NR_BLOCK_FILTER_BITS": (blocks * 4 - 1).bit_length(),
+            "PAGE_STRUCT_BYTES": page_struct,
+            "PAGE_STRUCT_ALIGNED": int(page_struct & (page_struct - 1) == 0),
+            "GFP_MOVABLE": 1 << bits["MOVABLE"],
+            "GFP_COMP": 1 << bits["COMP"],
+        },
+    )
+
+
+def _percpu(facts: Facts, settings: Settings) -> Part:
+    """Plan the events of the per-CPU allocator.
+
+    f67bed134a05 "percpu: improve percpu_alloc_percpu event trace" (5.19) put a call site before its
+    arguments.
+    """
+    feature = FeatureState(State.ON)
+    alloc = facts.prototypes.get("percpu_alloc_percpu", ())
+    if "size_t" not in alloc or "percpu_free_percpu" not in facts.prototypes:
+        feature = FeatureState(State.OFF, "this kernel has no tracepoint percpu_alloc_percpu")
+    size = _position(alloc, "size_t")
+    return Part(
+        features={"percpu": feature},
+        defines={
+            "HAVE_PERCPU": int(feature.state == State.ON),
+            "NR_PERCPU_BLOCKS": settings.samples // _BLOCK_SHARE,
+            # size, align, base_addr, off, ptr
+            "ARG_PERCPU_SIZE": size,
+            "ARG_PERCPU_POINTER": size + 4,
+        },
+    )
 
 
 def _stacks(settings: Settings) -> Part:
@@ -281,6 +376,22 @@ def _stacks(settings: Settings) -> Part:
     )
 
 
+def _stack_copies(facts: Facts, settings: Settings) -> Part:
+    """Plan to look for pointers to devices on the kernel stacks of samples."""
+    feature = FeatureState(State.ON, "likely ones, by pointers on kernel stacks")
+    if not settings.stack_frames:
+        feature = FeatureState(State.OFF, "stack_frames is 0")
+    elif not all(name in facts.offsets for name in _WALK_OFFSETS):
+        feature = FeatureState(State.OFF, "BTF does not describe struct device")
+    return Part(
+        features={"stack_devices": feature},
+        defines={
+            "HAVE_STACK_COPIES": int(feature.state == State.ON),
+            "NR_STACK_COPY_PAGES": _STACK_COPY_PAGES,
+        },
+    )
+
+
 def _nesting(facts: Facts) -> Part:
     """Plan one lane a CPU, or one for each nesting level on kernels without a recursion guard."""
     levels, reason = 1, ""
@@ -295,9 +406,7 @@ def _nesting(facts: Facts) -> Part:
 def _symbols(facts: Facts) -> Part:
     feature = FeatureState(State.ON)
     if not facts.kallsyms:
-        feature = FeatureState(
-            State.OFF, "/proc/kallsyms hides addresses; set kernel.kptr_restrict to 0 or 1"
-        )
+        feature = FeatureState(State.OFF, HIDDEN_SYMBOLS)
     return Part(features={"symbols": feature})
 
 
@@ -306,8 +415,42 @@ def _slabinfo(facts: Facts, settings: Settings) -> Part:
     if not settings.slabinfo:
         feature = FeatureState(State.OFF, "switched off by tracking.slabinfo")
     elif not facts.slabinfo:
-        feature = FeatureState(State.OFF, "/proc/slabinfo cannot be read")
+        feature = FeatureState(State.OFF, "/proc/slabinfo cannot be read, or a container masks it")
+    elif not facts.slab_directory:
+        feature = FeatureState(
+            State.DEGRADED,
+            "/sys/kernel/slab cannot be read: other names of merged caches are not known, nor "
+            "which are reclaimable",
+        )
     return Part(features={"slabinfo": feature})
+
+
+def _cgroups(facts: Facts) -> Part:
+    """Plan to read the cgroup that memory is charged to."""
+    needed = {
+        "OFF_TASK_CGROUPS",
+        "OFF_CSS_SET_CGROUP",
+        "OFF_CSS_CGROUP",
+        "OFF_CGROUP_KN",
+        "OFF_KN_ID",
+        "OFF_CGROUP_LEVEL",
+    }
+    if not facts.offsets.keys() >= needed:
+        reason = "the kernel's BTF does not describe cgroups (CONFIG_CGROUPS)"
+        return Part(
+            features={"cgroups": FeatureState(State.OFF, reason)},
+            defines={"HAVE_CGROUPS": 0, "OFF_CSS_SET_MEMORY": 0},
+        )
+    feature, memory = FeatureState(State.ON), 0
+    if facts.cgroup_v1 and facts.memory_controller is not None:
+        feature = FeatureState(State.ON, "by the memory hierarchy of cgroup v1")
+        memory = facts.offsets["OFF_CSS_SET_SUBSYS"] + 8 * facts.memory_controller
+    if facts.cgroups_hidden:
+        feature = FeatureState(State.DEGRADED, facts.cgroups_hidden)
+    return Part(
+        features={"cgroups": feature},
+        defines={"HAVE_CGROUPS": 1, "OFF_CSS_SET_MEMORY": memory},
+    )
 
 
 def _exact(settings: Settings, target: Target) -> Part:
@@ -371,7 +514,7 @@ def _tables(facts: Facts, settings: Settings) -> Part:
     offsets = {
         name: facts.offsets.get(name, 0)
         for name in OFFSETS
-        if not name.startswith("OFF_PAGE") and name != "OFF_SLAB_CACHE"
+        if not name.startswith(("OFF_PAGE", "OFF_PCPU")) and name not in _PLANNED_OFFSETS
     }
     return Part(
         defines={

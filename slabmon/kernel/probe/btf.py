@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slabmon.base.arrays import contained
+from slabmon.base.arrays import I64, contained
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 
@@ -293,6 +293,48 @@ class Btf:
             result.append((self._name(name) if name else "", offset, member))
         return result
 
+    @cached_property
+    def _targets(self) -> tuple[I64, I64]:
+        """The kind of each type and the word behind it, a size or another type, by id."""
+        own = np.frombuffer(self._offsets, "L").astype(np.int64)[self._first :] // 4
+        words = np.frombuffer(self._data, "<u4", len(self._data) // 4)
+        kinds, targets = (
+            (np.zeros(1, np.int64), np.zeros(1, np.int64))
+            if self._base is None
+            else self._base._targets
+        )
+        kinds = np.concatenate([kinds, self._kinds[self._first :].astype(np.int64)])
+        return kinds, np.concatenate([targets, words[own + 2].astype(np.int64)])
+
+    def named_structs(self) -> tuple[I64, I64]:
+        """Return the ids and sizes in bytes of structs with names, those of the base left out."""
+        kinds, targets = self._targets
+        ids = np.flatnonzero((kinds == _STRUCT) & (self._names != 0))
+        return ids, targets[ids]
+
+    def embeddings(self) -> tuple[I64, I64, I64]:
+        """Return the members that are structs or unions themselves, those of the base left out: the
+        id of what contains it, the byte offset in it, its own id. Arrays are left out."""
+        kinds, targets = self._targets
+        words = np.frombuffer(self._data, "<u4", len(self._data) // 4)
+        ids = np.flatnonzero((kinds == _STRUCT) | (kinds == _UNION))
+        ids = ids[ids >= self._first]
+        place = np.frombuffer(self._offsets, "L").astype(np.int64)[ids] // 4
+        info = words[place + 1].astype(np.int64)
+        counts = info & 0xFFFF
+        number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        row = np.repeat(place + 3, counts) + 3 * number
+        member = words[row + 1].astype(np.int64)
+        for _ in range(_MAX_DEPTH):
+            behind = contained(kinds[member], np.array(_MODIFIERS, kinds.dtype))
+            if not behind.any():
+                break
+            member[behind] = targets[member[behind]]
+        offset = words[row + 2].astype(np.int64)
+        offset &= np.where(np.repeat(info >> 31, counts) == 1, 0xFFFFFF, 0xFFFFFFFF)
+        inside = np.flatnonzero((kinds[member] == _STRUCT) | (kinds[member] == _UNION))
+        return np.repeat(ids, counts)[inside], offset[inside] // 8, member[inside]
+
     def member(self, struct_name: str, path: str) -> Member | None:
         """Return a member, or None if there is none.
 
@@ -337,6 +379,20 @@ class Btf:
         """Return the size of an integer or struct member in bytes, or None."""
         member = self.member(struct_name, path)
         return None if member is None else self._type(self._strip(member.type_id))[3]
+
+    def variables(self, section: str) -> Mapping[str, int]:
+        """Return the offset of each variable in a section, such as ".data..percpu", by name; {} if
+        there is no such section."""
+        for type_id in np.flatnonzero(self._kinds == _DATASEC).tolist():
+            name, _, count, _ = self._type(type_id)
+            if self._name(name) != section:
+                continue
+            words = self._unpack(f"<{3 * count}I", self._offsets[type_id] + 12)
+            return {
+                self._name(self._type(variable)[0]): offset
+                for variable, offset in zip(words[::3], words[1::3], strict=True)
+            }
+        return {}
 
     def prototype(self, typedef: str) -> list[str] | None:
         """Return the parameter types of a function-pointer typedef, or None.

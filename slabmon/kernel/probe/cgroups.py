@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""cgroup v2 ids and paths. A cgroup's id is the inode number of its directory (kernfs)."""
+"""Ids and paths of the cgroups that memory is charged to: those of the hierarchy of cgroup v1 that
+has the memory controller, else those of cgroup v2. A cgroup's id is the inode number of its
+directory (kernfs)."""
 
 from __future__ import annotations
 
@@ -34,13 +36,20 @@ ANY_LEVEL = -1
 class Cgroups:
     """Paths of cgroups by id.
 
-    Ids are never reused and cgroups of v2 cannot be renamed, so a path found once stays right: a
-    removed cgroup keeps its name. An unknown id is opened by file handle, which needs
-    CAP_DAC_READ_SEARCH; without it the hierarchy is walked, at most every WALK_SECONDS.
+    Ids are never reused and hardly anybody renames cgroups (those of v2 cannot be), so a path found
+    once stays right: a removed cgroup keeps its name. An unknown id is opened by file handle, which
+    needs CAP_DAC_READ_SEARCH; without it the hierarchy is walked, at most every WALK_SECONDS. `v1`:
+    memory is charged by cgroup v1.
     """
 
-    def __init__(self, mounts: Path = _MOUNTS, clock: Callable[[], float] = time.monotonic) -> None:
-        self._mounts, self._clock = mounts, clock
+    def __init__(
+        self,
+        mounts: Path = _MOUNTS,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        v1: bool = False,
+    ) -> None:
+        self._mounts, self._clock, self._v1 = mounts, clock, v1
         self._root = self._find_root()
         self._names: dict[int, str] = {}  # least recently asked for first
         self._walked: float | None = None
@@ -49,7 +58,8 @@ class Cgroups:
     def _find_root(self) -> str | None:
         for line in self._mounts.read_text().splitlines():
             fields = line.split()
-            if fields[2] == "cgroup2":
+            memory = fields[2] == "cgroup" and "memory" in fields[3].split(",")
+            if memory if self._v1 else fields[2] == "cgroup2":
                 return re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields[1])
         return None
 
@@ -109,11 +119,30 @@ class Cgroups:
                 break
             self._names.setdefault(number, _name(path, root))
 
+    def oom_kills(self, paths: Iterable[str]) -> dict[str, int]:
+        """Return how many processes of each of these cgroups, and of those above them, the kernel
+        has killed for lack of memory, where it has any. memory.events of cgroup v2 counts those
+        below too, so that what a removed cgroup had is still in those above it; memory.oom_control
+        of v1 does not."""
+        if self._root is None:
+            return {}
+        folders = {""}
+        found = {}
+        for path in paths:
+            folder = path.rstrip("/")
+            while folder not in folders and len(folders) <= MAX_NAMES:
+                folders.add(folder)
+                file = "memory.oom_control" if self._v1 else "memory.events"
+                kills = _oom_kills(f"{self._root}{folder}/{file}")
+                if kills:
+                    found[folder] = kills
+                folder = folder.rpartition("/")[0]
+        return found
+
     def find(self, path: str) -> int:
         """Return the id of a cgroup by its path from the root.
 
-        Raises UsageError, with near names, if it does not exist or no cgroup v2 hierarchy is
-        mounted.
+        Raises UsageError, with near names, if it does not exist or the hierarchy is not mounted.
         """
         return self.find_at(path)[0]
 
@@ -121,18 +150,42 @@ class Cgroups:
         """Return the id of a cgroup and the number of its ancestors (ANY_LEVEL: not known)."""
         self._root = self._root or self._find_root()
         if self._root is None:
-            raise UsageError(f"cgroup={path}: no cgroup v2 hierarchy is mounted here")
+            raise UsageError(
+                f"cgroup={path}: {self._hierarchy()} is not mounted here; filter by pid or site "
+                "instead"
+            )
         parts = [part for part in path.split("/") if part]
         try:
             number = os.stat("/".join((self._root, *parts))).st_ino
             whole = os.stat(self._root).st_ino == _ROOT_INODE
         except OSError as error:
             near = _similar(self._root, parts)
-            problem = f"cgroup={path}: {error.strerror}"
+            problem = f"cgroup={path}: {error.strerror} in {self._hierarchy()}"
             raise UsageError(
                 with_near_names(problem, "/" + "/".join(parts), near, "systemd-cgls lists all")
             ) from error
         return number, len(parts) if whole else ANY_LEVEL
+
+    def _hierarchy(self) -> str:
+        return f"the {'memory hierarchy of cgroup v1' if self._v1 else 'hierarchy of cgroup v2'}"
+
+
+def charges_v1(path: Path = Path("/proc/self/cgroup")) -> bool:
+    """Return whether memory is charged by a hierarchy of cgroup v1, so that the cgroups of v2, if
+    there are any, are not those that hold memory (cgroups(7))."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any("memory" in line.split(":", 2)[1].split(",") for line in lines if ":" in line)
+
+
+def _oom_kills(path: str) -> int:
+    try:
+        with open(path, encoding="ascii") as file:
+            return next((int(line[9:]) for line in file if line.startswith("oom_kill ")), 0)
+    except (OSError, ValueError):  # removed, never named, or of a controller that is not enabled
+        return 0
 
 
 def _name(path: str, root: str) -> str:

@@ -6,13 +6,17 @@ from __future__ import annotations
 import mmap
 import os
 import platform
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slabmon.base.errors import UsageError
 from slabmon.kernel.bpf import syscall
 from slabmon.kernel.probe import btf as btf_module
+from slabmon.kernel.probe import slabinfo
+from slabmon.kernel.probe.cgroups import ANY_LEVEL, Cgroups, charges_v1
 from slabmon.kernel.probe.direct_map import TELLTALES
 from slabmon.kernel.probe.gfp import bits_from_format
 from slabmon.kernel.programs import EVENTS, FUNCTIONS
@@ -41,6 +45,11 @@ OFFSETS: dict[str, tuple[str, ...]] = {
     "OFF_DEVICE_CLASS": ("device", "class"),
     "OFF_DEVICE_DRIVER": ("device", "driver"),
     "OFF_DEVICE_DEVRES": ("device", "devres_head"),
+    "OFF_DEVICE_PARENT": ("device", "parent"),
+    "OFF_DEVICE_DATA": ("device", "driver_data"),
+    "OFF_DMA_MEM": ("device", "dma_mem"),  # CONFIG_DMA_DECLARE_COHERENT
+    "OFF_DMA_MEM_BASE": ("dma_coherent_mem", "virt_base"),
+    "OFF_DMA_MEM_PAGES": ("dma_coherent_mem", "size"),
     "OFF_KOBJECT_NAME": ("kobject", "name"),
     "OFF_KOBJECT_ENTRY": ("kobject", "entry"),
     "OFF_KOBJECT_KSET": ("kobject", "kset"),
@@ -61,12 +70,33 @@ OFFSETS: dict[str, tuple[str, ...]] = {
     "OFF_MODULE_INIT_BYTES": ("module", "mem[4].size", "init_layout.text_size"),
     "OFF_SKB_DEV": ("sk_buff", "dev"),
     "OFF_NET_DEVICE_DEV": ("net_device", "dev"),
+    "OFF_BLOCK_DEVICE_DEV": ("block_device", "bd_device"),  # 5.11+
     "OFF_TASK_CGROUPS": ("task_struct", "cgroups"),
+    "OFF_TASK_ACTIVE_MEMCG": ("task_struct", "active_memcg"),  # CONFIG_MEMCG
     "OFF_CSS_SET_CGROUP": ("css_set", "dfl_cgrp"),
+    "OFF_CSS_SET_SUBSYS": ("css_set", "subsys"),
+    "OFF_CSS_CGROUP": ("cgroup_subsys_state", "cgroup"),  # a mem_cgroup's first member is its css
+    "OFF_CGROUP_KN": ("cgroup", "kn"),
+    "OFF_KN_ID": ("kernfs_node", "id"),
     "OFF_CGROUP_LEVEL": ("cgroup", "level"),
+    "OFF_CGROUP_ANCESTORS": ("cgroup", "ancestors"),  # 6.1+
     "OFF_CGROUP_ANCESTOR_IDS": ("cgroup", "ancestor_ids"),  # before 6.1
+    "OFF_TASK_CFS_RQ": ("task_struct", "se.cfs_rq"),
+    "OFF_CFS_RQ_RQ": ("cfs_rq", "rq"),  # CONFIG_FAIR_GROUP_SCHED
+    "OFF_TASK_PREEMPT_COUNT": ("task_struct", "thread_info.preempt_count"),  # arm64
+    "OFF_TASK_SOFTIRQ_COUNT": ("task_struct", "softirq_disable_cnt"),  # CONFIG_PREEMPT_RT
+    "OFF_PCPU_HOT_PREEMPT_COUNT": ("pcpu_hot", "preempt_count"),  # x86-64, 6.2 to 6.14
 }
-SIZES = ("page", "devres")
+SIZES = ("page", "devres", "device", "net_device", "block_device")
+# Per-CPU variables. The last one came together with the count of disabled interrupts in bits 16 to
+# 23 of the preemption count (kernel commit 9634d860ac15, 7.3).
+PER_CPU = ("runqueues", "__preempt_count", "pcpu_hot", "local_interrupt_disable_state")
+_PER_CPU_SECTION = ".data..percpu"
+# Why the features are reduced for which addresses of symbols are needed.
+HIDDEN_SYMBOLS = (
+    "/proc/kallsyms hides addresses; set kernel.kptr_restrict to 0 or 1 (a container also needs "
+    "CAP_SYSLOG, and the file not masked)"
+)
 # Added together with the guard that keeps a raw tracepoint program from running inside itself
 # (kernel commit 05b24ff9b2cf, 6.1).
 _RECURSION_GUARD = "bpf_prog_inc_misses_counter"
@@ -74,6 +104,7 @@ _RECURSION_GUARD = "bpf_prog_inc_misses_counter"
 _FORMATS = tuple(
     f"/sys/kernel/{tracefs}/events/kmem/kmalloc/format" for tracefs in ("tracing", "debug/tracing")
 )
+_MEMORY_CONTROLLER = "memory_cgrp_id"
 _GET_CACHE, _CAST = "bpf_get_kmem_cache", "bpf_rdonly_cast"
 # A struct that begins with 64 bits of integer: the verifier takes memory read through it for
 # numbers, not pointers.
@@ -84,8 +115,12 @@ _NUMBER = "timespec64"
 class Facts:
     """One host. `offsets` and `sizes` are in bytes, and by name as `prototypes` and `functions`.
 
+    `per_cpu` are the offsets of per-CPU variables in bytes, all from the same place.
     `slab_test` are the mask and value of find_slab_test(), `slab_flags` the masks and `gfp_bits`
     the bit numbers of flags. `fentry_refused` is the kernel's reason, or "".
+    `cgroup_v1`: memory is charged by cgroup v1; `memory_controller` is the number of the memory
+    controller (enum cgroup_subsys_id), None without CONFIG_MEMCG. `cgroups_hidden` says why cgroups
+    have no names, "" if they have.
     """
 
     release: str
@@ -100,6 +135,7 @@ class Facts:
     functions: Mapping[str, btf_module.Function] = field(default_factory=dict)
     offsets: Mapping[str, int] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
+    per_cpu: Mapping[str, int] = field(default_factory=dict)
     flags_bytes: int = 4
     kfunc_get_cache: int | None = None
     kfunc_cast: int | None = None
@@ -112,6 +148,10 @@ class Facts:
     modules: bool = False
     site_decides_cache: bool = True
     slabinfo: bool = False
+    slab_directory: bool = True
+    cgroup_v1: bool = False
+    cgroups_hidden: str = ""
+    memory_controller: int | None = None
     lockdown: str = "none"
     fentry_refused: str = ""
     gfp_bits: Mapping[str, int] = field(default_factory=dict)
@@ -126,13 +166,17 @@ def read_text(path: str) -> str | None:
         return None
 
 
-def can_open(path: str) -> bool:
-    """Return whether a file can be opened, without reading it."""
+def is_shown(path: str, system: str = "/proc/self") -> bool:
+    """Return whether a file can be opened and is of the same file system as `system`, without
+    reading it. Container runtimes put /dev/null or a file of their own in the place of some."""
     try:
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.fstat(descriptor).st_dev == os.stat(system).st_dev
+        finally:
+            os.close(descriptor)
     except OSError:
         return False
-    return True
 
 
 def count_list(text: str | None) -> int:
@@ -180,14 +224,23 @@ def find_slab_test(btf: btf_module.Btf) -> tuple[tuple[int, int] | None, bool]:
     return None, False
 
 
-def _site_decides_cache(names: list[str]) -> bool:
-    """Return whether size and flags alone decide which cache kmalloc uses.
+def _slab_names() -> list[str]:
+    """Return the names of caches; [] where sysfs is hidden or does not have them."""
+    try:
+        return os.listdir("/sys/kernel/slab")
+    except OSError:
+        return []
+
+
+def _site_decides_cache(names: Collection[str]) -> bool:
+    """Return whether size and flags alone decide which cache kmalloc uses; False if not known.
 
     kmalloc(constant) passes the return address of the enclosing function, not its own, to the
     choice of a kmalloc-rnd-NN or kmalloc-part-NN cache (include/linux/slab.h), so one call site
     can use several.
     """
-    return not any(name.startswith(("kmalloc-rnd-", "kmalloc-part-")) for name in names)
+    several = any(name.startswith(("kmalloc-rnd-", "kmalloc-part-")) for name in names)
+    return bool(names) and not several
 
 
 def _has_page_symbols(path: Path = Path("/proc/kallsyms")) -> bool:
@@ -195,6 +248,15 @@ def _has_page_symbols(path: Path = Path("/proc/kallsyms")) -> bool:
     text = path.read_bytes()
     names = TELLTALES.get(platform.machine(), ("none",))
     return all(f" {name}\n".encode() in text for name in names)
+
+
+def per_cpu_symbols(path: Path = Path("/proc/kallsyms")) -> dict[str, int]:
+    """Return the addresses of those of PER_CPU that are listed (KALLSYMS_ALL). Only the distance of
+    two has a meaning; hidden addresses are 0."""
+    names = "|".join(PER_CPU).encode()
+    found = re.findall(rb"^([0-9a-f]+) \S (" + names + rb")$", path.read_bytes(), re.M)
+    listed = {name.decode(): int(address, 16) for address, name in found}
+    return listed if len(listed) == len(found) and all(listed.values()) else {}
 
 
 def _fentry_refused(functions: Iterable[btf_module.Function | None]) -> str:
@@ -205,29 +267,50 @@ def _fentry_refused(functions: Iterable[btf_module.Function | None]) -> str:
     return syscall.refuses_fentry(known.btf_id)
 
 
+def cgroups_hidden(cgroups: Cgroups) -> str:
+    """Return why not all cgroups have names, or "" if they have."""
+    try:
+        _, level = cgroups.find_at("/")
+    except UsageError:
+        return (
+            "no hierarchy of cgroups is mounted here: they are shown by number; mount the host's "
+            "/sys/fs/cgroup"
+        )
+    if level == ANY_LEVEL:
+        return (
+            "only a part of the hierarchy is mounted here, as in a cgroup namespace: other cgroups "
+            "are shown by number; mount the host's /sys/fs/cgroup"
+        )
+    return ""
+
+
 def probe() -> Facts:
     """Return the facts of the running host. Without privileges fewer are found."""
     btf = btf_module.read_vmlinux()
     from_btf = _btf_facts(btf) if btf is not None else {}
     visible = _addresses_visible()
-    try:
-        slab_names = os.listdir("/sys/kernel/slab")
-    except OSError:
-        slab_names = []
+    # BTF of 5.10 has no variables.
+    per_cpu = from_btf.pop("per_cpu", {}) or (per_cpu_symbols() if visible else {})
+    possible = read_text("/sys/devices/system/cpu/possible")
+    slab_names, v1 = _slab_names(), charges_v1()
     return Facts(
         release=platform.release(),
         machine=platform.machine(),
         boot_id=read_text("/proc/sys/kernel/random/boot_id") or "",
-        cpus=count_list(read_text("/sys/devices/system/cpu/possible")),
+        cpus=count_list(possible) if possible else 0,
         nodes=count_list(read_text("/sys/devices/system/node/possible")),
         page_bytes=mmap.PAGESIZE,
+        per_cpu=per_cpu,
         root=os.geteuid() == 0,
         btf=btf is not None,
         kallsyms=visible,
         page_symbols=visible and from_btf.get("kfunc_get_cache") is None and _has_page_symbols(),
         modules=os.path.exists("/proc/modules"),
-        site_decides_cache=_site_decides_cache(slab_names),
-        slabinfo=can_open("/proc/slabinfo"),  # reading it takes the locks of all caches
+        site_decides_cache=_site_decides_cache(slab_names or slabinfo.read()),
+        cgroup_v1=v1,
+        cgroups_hidden=cgroups_hidden(Cgroups(v1=v1)),
+        slabinfo=is_shown("/proc/slabinfo"),  # reading it takes the locks of all caches
+        slab_directory=bool(slab_names),
         lockdown=lockdown_state(read_text("/sys/kernel/security/lockdown")),
         **from_btf,
     )
@@ -244,12 +327,14 @@ def _btf_facts(btf: btf_module.Btf) -> dict[str, Any]:
     offsets = {macro: btf.offset(name, *members) for macro, (name, *members) in OFFSETS.items()}
     sizes = {name: btf.size(name) for name in SIZES}
     functions = {name: btf.function(name) for name in FUNCTIONS}
+    per_cpu = btf.variables(_PER_CPU_SECTION)
     slab_test, in_flags = find_slab_test(btf)
     return {
         # The first argument is the probe's own data.
         "prototypes": {e: tuple(types[1:]) for e, types in prototypes.items() if types is not None},
         "offsets": {macro: offset for macro, offset in offsets.items() if offset is not None},
         "sizes": {name: size for name, size in sizes.items() if size is not None},
+        "per_cpu": {name: per_cpu[name] for name in PER_CPU if name in per_cpu},
         "functions": {name: function for name, function in functions.items() if function},
         "fentry_refused": _fentry_refused(functions.values()),
         "flags_bytes": btf.member_size("kmem_cache", "flags") or 4,
@@ -257,6 +342,7 @@ def _btf_facts(btf: btf_module.Btf) -> dict[str, Any]:
         "kfunc_cast": btf.find("func", _CAST),
         "number_type": btf.find("struct", _NUMBER),
         "recursion_guard": btf.find("func", _RECURSION_GUARD) is not None,
+        "memory_controller": btf.enum_values(_MEMORY_CONTROLLER).get(_MEMORY_CONTROLLER),
         "slab_test": slab_test,
         "slab_test_in_flags": in_flags,
         "gfp_bits": _gfp_bits(btf),

@@ -41,6 +41,7 @@ STABLE_BITS = {
     "DIRECT_RECLAIM": 10,
     "KSWAPD_RECLAIM": 11,
     "NOWARN": 13,
+    "COMP": 18,
     "ACCOUNT": 22,
 }
 _FORMAT_ENTRY = re.compile(r'\{([^{}]*), "__GFP_(\w+)" ?\}')

@@ -146,6 +146,11 @@ def parse_modules(text: str) -> dict[str, tuple[int, int]]:
     return ranges
 
 
+def shows_addresses(core: SymbolTable) -> bool:
+    """Return whether the addresses of the core's functions were not hidden."""
+    return bool(len(core) and core.address(-1))
+
+
 def _mangled(table: SymbolTable, name: str) -> list[str]:
     """Return the names in a table that are this one when demangled."""
     return [each for each in table.names_from(PREFIX) if demangled(each) == name]
@@ -161,7 +166,8 @@ def _symbol(table: SymbolTable | None, address: int, base: int | None) -> tuple[
 
 
 class Symbols:
-    """Resolves call sites. `readable` is False if the kernel hides addresses.
+    """Resolves call sites. `readable` is False if the kernel hides addresses (kptr_restrict),
+    `hidden` is True if it hid them at the last reading: what was read before stays known.
 
     `data` has the addresses of the variables named in probe.direct_map.TELLTALES.
     """
@@ -182,6 +188,7 @@ class Symbols:
         self._modules: list[Module] = []
         self._confirmed = 0
         self._loaded: dict[str, tuple[int, int]] = {}
+        self.hidden = False
         self.data: Mapping[str, int] = {}
         if history is None:
             self._core = self._read(0)
@@ -189,30 +196,43 @@ class Symbols:
             self._modules = [Module(*entry) for entry in history.modules]
             self._confirmed = history.confirmed
             self._core, _, self.data = parse(kallsyms.read_bytes())
-        self.readable = bool(len(self._core) and self._core.address(-1))
+        self.readable = shows_addresses(self._core)
         self._starts: dict[str, int | None] = {}
         self._look_up(CORE_START, CORE_END, *_LARGE_ENTRIES)
         self._bounds = (self.address(CORE_START) or 0, self.address(CORE_END) or 0)
 
     def _read(self, generation: int) -> SymbolTable:
-        core, tables, self.data = parse(self._kallsyms.read_bytes())
-        self._loaded = loaded = self._read_modules()
+        core, tables, data = parse(self._kallsyms.read_bytes())
+        self._loaded = self._read_modules()
+        self.hidden = not shows_addresses(core)
         for module in self._modules:
-            if module.last == FOREVER and loaded.get(module.name, (0, 0))[0] != module.ranges[0][0]:
+            if module.last == FOREVER and not self._is_in_place(module):
                 # Its unload was missed. It was loaded at the last refresh; whether it still was
                 # in the generations since then is not known.
                 module.last = max(self._confirmed, module.first) + 1
+        if not self.hidden:
+            self.data = data
+            self._take_tables(tables, generation)
+        self._confirmed = generation
+        self._forget()
+        return core
+
+    def _is_in_place(self, module: Module) -> bool:
+        """Return whether a module is loaded where it was, as far as the kernel shows that."""
+        if module.name not in self._loaded:
+            return False
+        return self.hidden or self._loaded[module.name][0] == module.ranges[0][0]
+
+    def _take_tables(self, tables: Mapping[str, SymbolTable], generation: int) -> None:
+        """Take over the symbols of modules, which may be ones not known so far."""
         live = {module.name: module for module in self._modules if module.last == FOREVER}
         for name, table in tables.items():
-            if name not in loaded:  # ftrace and BPF trampolines look like modules here
+            if name not in self._loaded:  # ftrace and BPF trampolines look like modules here
                 continue
             if name in live:
                 live[name].table = table
             else:
-                self._modules.append(Module(name, [loaded[name]], generation, table=table))
-        self._confirmed = generation
-        self._forget()
-        return core
+                self._modules.append(Module(name, [self._loaded[name]], generation, table=table))
 
     def _read_modules(self) -> dict[str, tuple[int, int]]:
         try:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from slabmon.analysis.sampling import bounded, certain
-from slabmon.base.arrays import I64, U64, distinct
+from slabmon.base.arrays import I64, U64, contained, distinct
 from slabmon.kernel.bpf.layout import CONSTANTS
 from slabmon.kernel.probe.gfp import CLASSES
 from slabmon.kernel.probe.slabinfo import Nature
@@ -89,25 +89,45 @@ def _find_locations(
     return locations, location_of[pair_of]
 
 
+def _request(slots: Allocations, row: int) -> tuple[int, int, int]:
+    """Return call site, its module generation, and size and flags."""
+    generation = int(slots.variant_key[row]) >> 32
+    return int(slots.site[row]), generation, int(slots.gfp_size_key[row])
+
+
+def _caches_of_requests(slots: Allocations, rows: I64) -> dict[tuple[int, int, int], set[int]]:
+    """Return the keys of the caches that requests like those of these rows were served from."""
+    served = (slots.cache != 0) & contained(slots.site, slots.site[rows])
+    found: dict[tuple[int, int, int], set[int]] = {}
+    for row in np.flatnonzero(served).tolist():
+        found.setdefault(_request(slots, row), set()).add(int(slots.cache[row]))
+    return found
+
+
 def _find_caches(
     slots: Allocations, directory: CacheDirectory, gfp: Mapping[str, int]
 ) -> tuple[list[Identity], I64]:
     """Return the distinct caches of the slots, and the index of each slot's.
 
-    A slot whose allocations all failed has no cache. Its size and flags identify the cache where
-    only one fits.
+    A slot whose allocations all failed has no cache. Its site identifies the cache if it took the
+    same size, with the same flags, from one, on another CPU; else size and flags do where only one
+    fits.
     """
     bucket, flags = slots.gfp_size_key & np.uint64(0xFFFFFFFF), slots.gfp_size_key >> np.uint64(32)
     keys, key_of = np.unique(slots.cache, return_inverse=True)
     identities = [directory.get(key) for key in keys.tolist()]
-    for row in np.flatnonzero((slots.cache == 0) & (slots.count == 0) & (bucket != 0)).tolist():
+    failed = np.flatnonzero((slots.cache == 0) & (slots.count == 0))
+    of_requests = _caches_of_requests(slots, failed)
+    for row in failed.tolist():
         value = int(flags[row])
-        identities.append(
-            directory.of_failed_kmalloc(
-                int(bucket[row]),
-                *(bool(value >> gfp[f] & 1) for f in ("RECLAIMABLE", "ACCOUNT", "DMA")),
-            )
-        )
+        served = of_requests.get(_request(slots, row), set())
+        if len(served) == 1:
+            identities.append(directory.get(next(iter(served))))
+        elif bucket[row]:
+            of_flags = (bool(value >> gfp[f] & 1) for f in ("RECLAIMABLE", "ACCOUNT", "DMA"))
+            identities.append(directory.of_failed_kmalloc(int(bucket[row]), *of_flags))
+        else:
+            continue
         key_of[row] = len(identities) - 1
     named, name_of_key = distinct_labels(identities)
     used, cache_of = np.unique(name_of_key[key_of], return_inverse=True)

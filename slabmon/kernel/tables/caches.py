@@ -8,6 +8,7 @@ are reused after a cache is destroyed.
 from __future__ import annotations
 
 import mmap
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -23,7 +24,10 @@ from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE
 LARGE, UNKNOWN = CONSTANTS["CACHE_LARGE"], CONSTANTS["CACHE_UNKNOWN"]
 _GENERATION_MASK = CONSTANTS["CACHE_GENERATION_MASK"]
 _GENERATIONS = CONSTANTS["CACHE_GENERATIONS"]
-LARGEST_KMALLOC_CACHE = 2 * mmap.PAGESIZE  # KMALLOC_MAX_CACHE_SIZE (include/linux/slab.h)
+_LARGEST_KMALLOC_CACHE = 2 * mmap.PAGESIZE  # KMALLOC_MAX_CACHE_SIZE (include/linux/slab.h)
+# What kmalloc() takes from, caches of some callers alone included (CONFIG_SLAB_BUCKETS, 6.11+).
+_KMALLOC_NAMES = re.compile(r"kmalloc|^(?:msg_msg|memdup_user)-\d")
+_MOST_BYTES = (1 << 32) - 1  # stands for more (bpf/counting.h)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,17 +154,19 @@ class CacheDirectory:
     ) -> Identity:
         """Return the cache that a failed request of this bucket size was for.
 
-        It is known only if exactly one kmalloc cache of that size and kind was seen. Flags have
-        the priority of kmalloc_type(): DMA, reclaimable, accounted.
+        It is known only if exactly one kmalloc cache of that size and kind was seen, or if no cache
+        but whole pages can have that size: with slub_debug, objects of the largest caches occupy
+        more than the largest bucket. Flags have the priority of kmalloc_type(): DMA, reclaimable,
+        accounted.
         """
         kind = (dma, reclaimable and not dma, accounted and not dma and not reclaimable)
-        if size > LARGEST_KMALLOC_CACHE:
-            return self._by_key[LARGE]
         matches = {
             identity.name: identity
             for identity in self._by_key.values()
             if identity.size == size
-            and "kmalloc" in identity.kernel_name
+            and _KMALLOC_NAMES.search(identity.kernel_name)
             and (identity.dma, identity.reclaimable, identity.accounted) == kind
         }
+        if size > _LARGEST_KMALLOC_CACHE and (size & size - 1 == 0 or size == _MOST_BYTES):
+            matches[LARGE_CACHE] = self._by_key[LARGE]
         return next(iter(matches.values())) if len(matches) == 1 else self._by_key[UNKNOWN]

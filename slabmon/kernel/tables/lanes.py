@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slabmon.base.arrays import I64, U32, U64, Records, contained
-from slabmon.base.losses import EVENTS_FULL
+from slabmon.base.losses import BLOCK_LOSSES, DMA_LOSSES, DRIVER_PROBES_LOST, EVENTS_FULL
 from slabmon.kernel.bpf import maps, syscall
 from slabmon.kernel.bpf.layout import (
     ALLOC_SLOT,
@@ -31,7 +31,7 @@ from slabmon.kernel.planning.plan import Plan
 from slabmon.kernel.probe.direct_map import find_memory, locate_vmemmap
 from slabmon.kernel.programs import FILL_POOL, LOCATE_VMEMMAP, READ_WORD, Direction
 from slabmon.kernel.symbols.kallsyms import Symbols
-from slabmon.kernel.tables.caches import LARGEST_KMALLOC_CACHE
+from slabmon.kernel.tables.caches import LARGE
 from slabmon.model import STACKLESS
 
 _MARK = np.dtype("u1")
@@ -298,7 +298,9 @@ class Reader:
         )
         result = Counter({reason: int(lost[index]) for index, reason in LOSS_REASONS.items()})
         result["cache_table_full"] += int(self.control["caches_lost"])
+        result[DRIVER_PROBES_LOST] = int(self.control["probes_lost"])
         result[EVENTS_FULL] = int(self.control["events_lost"])
+        result.update({name: int(self.control[name]) for name in BLOCK_LOSSES + DMA_LOSSES})
         return result
 
     def _read_hash(self, name: str, value: np.dtype, capacity: int) -> tuple[U64, Records]:
@@ -351,7 +353,7 @@ class Reader:
         pool = maps.map_array(self._programs.maps["pool"], SAMPLE, self._pool_entries)
         records = as_words(pool).take(indices, 0).view(SAMPLE).ravel()
         mask = (records["time_ns"] != 0) & (addresses & np.uint64(1) == 0)
-        mask &= records["allocated_bytes"] <= LARGEST_KMALLOC_CACHE
+        mask[mask] = self.slots()["cache"][records["slot"][mask]] != LARGE
         if self._settings.exact is not None:
             mask &= records["flags"] & CONSTANTS["SLOT_MATCH"] != 0
         return addresses[mask], indices[mask], records["time_ns"][mask]

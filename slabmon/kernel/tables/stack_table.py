@@ -10,7 +10,7 @@ others found no room. Their bytes stay counted, without a stack.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -106,10 +106,16 @@ class StackTable:
         self._clear_stacks(self._evicted, self._grace_end)
         self._evicted = self._evicted[:0]
 
+    def copy_again(self, ids: Sequence[int] | None = None) -> None:
+        """Have the next samples of these stacks copied (bpf/stack_copies.h); None: of all."""
+        if self._frames:
+            self._totals()["samples"][slice(None) if ids is None else list(ids)] = 0
+
     def _retire(self) -> None:
         totals = self._totals()
         for name in ("bytes", "variance"):
             totals[f"retired_{name}"][self._evicted] = totals[name][self._evicted]
+        self.copy_again(self._evicted.tolist())
 
     def _sizes(self) -> I64:
         """Return allocated bytes by id, of stacks in the table."""

@@ -8,9 +8,17 @@ from collections.abc import Callable, Iterable
 from slabmon.base.arrays import I64
 from slabmon.kernel.symbols.kallsyms import Location
 
-# Stacks of bpf_get_stackid() begin with the program that called it.
+# Stacks of bpf_get_stackid() and bpf_get_stack() begin with the program that called it.
 _PROGRAM_FRAMES = ("bpf_trace_run", "bpf_trampoline")
 _PROGRAM_DEPTH = 4
+
+
+def without_program(frames: list[Location]) -> list[Location]:
+    """Return the frames of a stack, innermost first, without those of the program that took it."""
+    for depth, frame in reversed(list(enumerate(frames[:_PROGRAM_DEPTH]))):
+        if frame.symbol.startswith(_PROGRAM_FRAMES):
+            return frames[depth + 1 :]
+    return frames
 
 
 class StackNames:
@@ -55,8 +63,5 @@ class StackNames:
 
     def _resolve(self, stack: int, generation: int) -> tuple[str, ...]:
         frames = [self._locate(address - 1, generation) for address in self._read(stack)]
-        for depth, frame in reversed(list(enumerate(frames[:_PROGRAM_DEPTH]))):
-            if frame.symbol.startswith(_PROGRAM_FRAMES):
-                frames = frames[depth + 1 :]
-                break
+        frames = without_program(frames)
         return tuple(f"{f.symbol} [{f.module}]" if f.module else f.symbol for f in frames)

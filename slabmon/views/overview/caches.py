@@ -94,11 +94,11 @@ def _finding(facts: Facts, number: int, size: int, rise: Rise | None, bad: bool)
     holder = facts.holder(number) if rise or covered < 0.5 or (bad and not old) else ""
     parts = [
         f"by {holder}" if holder else "",
-        f"{share:.0%} of it: {owner}" if owner else "",
+        f"{share:.0%} of it{owner}" if owner else "",
         "take a census to see the owner" if bad and not owner and not holder else "",
         facts.pace_text(rise, cache.reclaimable),
-        "older than tracking" if bad and old else "",
-        f"also {shortened(', '.join(cache.aliases))}" if cache.aliases else "",
+        "allocated before tracking began" if bad and old else "",
+        f"merged with {shortened(', '.join(cache.aliases))}" if cache.aliases else "",
     ]
     return "; ".join(filter(None, parts))
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -56,9 +56,9 @@ def worst(*states: State) -> State:
 
 @dataclass(frozen=True, kw_only=True)
 class OverviewRow:
-    """A row. `growth` is in bytes per hour; a row of `depth` 1 is part of the one above. `cache`
-    and `site` name what it is about, `kind` is that of its rows of the ledger. `details` are the
-    titles of the links that lead on from it."""
+    """A row. `growth` is in bytes per hour; a row of `depth` 1 is part of the one above. `cache`,
+    `site`, `bus` and `device` name what it is about, `kind` is that of its rows of the ledger.
+    `details` are the titles of the links that lead on from it."""
 
     key: tuple[str, str]
     what: str
@@ -70,6 +70,8 @@ class OverviewRow:
     depth: int = 0
     cache: str = ""
     site: str = ""
+    bus: str = ""
+    device: str = ""
     kind: str = ""
     reclaimable: bool = False
     details: tuple[str, ...] = ()
@@ -124,9 +126,12 @@ class Facts:
         """Bytes that are free or can be reclaimed; None if that is not known."""
         return sum(map(self.size, (FREE, PAGE_CACHE, RECLAIMABLE))) if self.groups else None
 
-    def rise(self, view: View, names: Sequence[str]) -> Rise | None:
+    def rise(self, view: View, names: Sequence[Hashable], least: int | None = None) -> Rise | None:
         """Return how the sum of these rows of a view changed over the window; None if that is not
-        known."""
+        known. It is steady if it is `least` bytes or more, by default what is of note on a host of
+        this size."""
+        if least is None:
+            least = round(max(RISE_BYTES, self.total * RISE_SHARE))
         window, trail = self.window, self.window.trails.get(view.name)
         if trail is None or not trail.points or not trail.points[0].count or window.span <= 0:
             return None  # no past, or nothing was read then
@@ -141,7 +146,7 @@ class Facts:
         steady = (
             len(paces) > 1
             and window.span >= RISE_SECONDS
-            and grown >= max(RISE_BYTES, self.total * RISE_SHARE)
+            and grown >= least
             and bool((paces >= RISE_PACE * grown / window.span).all())
         )
         return Rise(round(grown / window.span * 3600), steady)
@@ -186,11 +191,12 @@ class Facts:
         caller, labels = self._callers
         text = labels[int(np.argmax(np.bincount(caller[rows], size)))]
         cgroups, numbers = np.unique(tracked.cgroup[rows], return_inverse=True)
-        by_cgroup = np.bincount(numbers, size)
+        by_cgroup = np.bincount(numbers, np.where(tracked.by_interrupt[rows], 0.0, size))
         main = int(np.argmax(by_cgroup))
         path = tracked.cgroups.get(int(cgroups[main]), "/")
         if path != "/" and by_cgroup[main] >= _MAIN_SHARE * size.sum():
-            text += f" in {path.rsplit('/', 1)[-1]}"
+            label = self.snapshot.workload(path).label
+            text += f" in {path.rsplit('/', 1)[-1] if label == path else label}"
         return text
 
     @cached_property
@@ -205,7 +211,8 @@ class Facts:
 
     @cached_property
     def owners(self) -> Mapping[str, tuple[float, str]]:
-        """What most of each cache is, by the last census: its share of the cache, and a text."""
+        """What most of each cache is, by the last census: its share of the cache, and a text that
+        continues a sentence."""
         census = self.snapshot.census
         total: dict[str, int] = {}
         most: dict[str, tuple[int, str]] = {}
@@ -213,7 +220,7 @@ class Facts:
             total[owner.cache] = total.get(owner.cache, 0) + owner.bytes
             largest, _ = most.get(owner.cache, (0, ""))
             if owner.certainty != Certainty.UNKNOWN and owner.bytes > largest:
-                named = not owner.module or f"[{owner.module}]" in owner.signature
-                text = owner.signature if named else f"{owner.signature} [{owner.module}]"
-                most[owner.cache] = (owner.bytes, text)
+                likely = " (likely)" if owner.certainty == Certainty.LIKELY else ""
+                module = f" is module {owner.module}'s{likely}" if owner.module else ""
+                most[owner.cache] = (owner.bytes, f"{module}: {owner.signature}")
         return {cache: (size / total[cache], text) for cache, (size, text) in most.items()}

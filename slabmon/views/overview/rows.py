@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from slabmon.base.activity import Activity
 from slabmon.base.format import bytes_text, duration
+from slabmon.census.model import CgroupState
 from slabmon.leaks.finding import Kind
 from slabmon.memory.ledger import KERNEL_PAGES
 from slabmon.model import BUDGET
 from slabmon.views.memory import MEMORY, UNACCOUNTED
 from slabmon.views.overview.caches import CACHE_DETAILS, cache_rows
+from slabmon.views.overview.devices import device_rows
 from slabmon.views.overview.facts import (
     EXHAUSTED_SHARE,
     FREE,
@@ -29,7 +31,9 @@ from slabmon.views.overview.facts import (
     State,
     worst,
 )
+from slabmon.views.overview.failures import failure_rows
 from slabmon.views.summary import summarize
+from slabmon.views.verdict_notes import without_suspects
 
 if TYPE_CHECKING:
     from slabmon.leaks.finding import Finding
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
 UNACCOUNTED_SHARE = 0.02
 LOST_SHARE = 0.001  # of allocations
 CPU_SHARE = 0.01  # of all CPUs
-ORPHAN_BYTES = 16 << 20
+ORPHAN_BYTES = REMOVED_BYTES = 16 << 20
 _SUSPECTS, _NAMES, _PARTS = 3, 3, 2
 
 
@@ -63,7 +67,16 @@ _GROUPS = (
 def rows(window: Window) -> tuple[OverviewRow, ...]:
     """Return the rows at the end of a window, the conclusion first."""
     facts = Facts(window)
-    parts = (*_leaks(facts), *_orphans(facts), *_ledger(facts), _losses(facts), _cost(facts))
+    parts = (
+        *_leaks(facts),
+        *failure_rows(facts),
+        *_orphans(facts),
+        *_removed_cgroups(facts),
+        *_ledger(facts),
+        *device_rows(facts),
+        _losses(facts),
+        _cost(facts),
+    )
     return (_conclusion(facts, parts), *parts)
 
 
@@ -117,21 +130,16 @@ def _leaks(facts: Facts) -> Iterator[OverviewRow]:
     for finding in verdicts[:_SUSPECTS]:
         yield _leak(facts, finding)
     state: State | None = None
-    if assessment is None:
-        text = "not assessed at this moment"
-    elif verdicts:
+    text = without_suspects(assessment)
+    if verdicts:
         if len(verdicts) <= _SUSPECTS:
             return
         state, text = State.WARN, f"{len(verdicts) - _SUSPECTS} more suspects"
-    elif assessment.activity == Activity.OFF:
-        text = "not looked for: tracking is off"
-    elif assessment.activity == Activity.ASLEEP:
-        state, text = State.OK, "nothing grows: tracking is asleep"
-    elif assessment.ready:
-        state, text = State.OK, f"none suspected in {duration(assessment.observed)}"
-    else:
-        watched, needed = duration(assessment.observed), duration(assessment.needed)
-        text = f"too early: {watched} of {needed}"
+    elif assessment is not None and (
+        assessment.activity == Activity.ASLEEP
+        or (assessment.activity == Activity.AWAKE and assessment.ready)
+    ):
+        state = State.OK
     yield OverviewRow(
         key=("leaks", ""), what="leaks", state=state, finding=text, details=("verdicts",)
     )
@@ -147,7 +155,7 @@ def _exhausting(facts: Facts, finding: Finding) -> Iterator[OverviewRow]:
     by = holder or _behind(finding)
     text, *bounds = map(duration, (end.seconds, end.earliest, end.latest))
     interval = f" ({' to '.join(bounds)})" if {*bounds} != {text} else ""
-    text = f"out of memory in {text}{interval}" + (f": {by}" if by else "")
+    text = f"out of memory in {text}{interval}" + (f", by {by}" if by else "")
     yield _suspect(facts, "exhaustion", finding, end.seconds, text)
 
 
@@ -198,6 +206,25 @@ def _orphans(facts: Facts) -> Iterator[OverviewRow]:
         total_bytes=facts.total or None,
         finding=f"nothing refers to them; most: {most.signature} in {most.cache}",
         details=("orphans",),
+    )
+
+
+def _removed_cgroups(facts: Facts) -> Iterator[OverviewRow]:
+    census = facts.snapshot.census
+    dying = [row for row in census.cgroups if row.state == CgroupState.DYING] if census else []
+    size = sum(row.bytes for row in dying)
+    if size < REMOVED_BYTES:
+        return
+    most = max(dying, key=lambda row: row.bytes)
+    yield OverviewRow(
+        key=("cgroups", "removed"),
+        what="removed cgroups",
+        state=State.WARN if facts.is_large(size) else State.OK,
+        bytes=size,
+        total_bytes=facts.total or None,
+        finding=f"{sum(row.cgroups for row in dying):,} still hold objects; most: "
+        f"{facts.snapshot.workload(most.cgroup).label} {bytes_text(most.bytes)}",
+        details=("charged",),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from slabmon.base.format import human
 from slabmon.base.units import BYTES, BYTES_PER_HOUR, PERCENT
 from slabmon.views.columns import SHARE, Column, Kind, attribute, label
-from slabmon.views.overview.held import HELD
+from slabmon.views.overview.held import FAILURES, HELD
 from slabmon.views.view import Link, View
 
 if TYPE_CHECKING:
@@ -111,11 +111,16 @@ OVERVIEW = View(
         _link("memory of this kind", ("kind", "kind"), view="memory"),
         _link("all memory", view="memory"),
         _link("orphans", view="orphans"),
+        _link("charged", view="charged"),
+        _link("device", ("bus", "bus"), ("name", "device"), view="devices"),
+        _link("resources", ("device.bus", "bus"), ("device.name", "device"), view="resources"),
+        _link("classes", view="gfp"),
+        _link("modifiers", view="modifiers"),
         _link("losses", view="losses"),
         _link("programs", view="programs"),
         _link("features", view="features"),
     ),
     note=conclusion,
     windowed=True,
-    past=(HELD,),
+    past=(HELD, FAILURES),
 )

@@ -13,13 +13,20 @@ from dataclasses import dataclass
 from slabmon.analysis.grouping import group_live
 from slabmon.base.activity import Activity
 from slabmon.base.clock import boottime
+from slabmon.base.workloads import Workload
+from slabmon.leaks.doubts import doubts
 from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
 from slabmon.memory.growth import UncountedHistory
+from slabmon.model import Snapshot
+from slabmon.sources import Past
+from slabmon.sources.lookback import readable
+from slabmon.sources.read_limit import WINDOW
 from slabmon.state.checkpoint_file import CheckpointFile
+from slabmon.store.recording import TimedSnapshot
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.chart_history import STEP_SECONDS, ChartHistory
-from slabmon.views.window import Window, WindowBuilder
+from slabmon.views.window import WINDOW_SECONDS, Window, WindowBuilder
 from slabmon.web.feeds.readings import Now, ReadingSource
 from slabmon.web.feeds.verdict_state import VerdictState
 
@@ -74,6 +81,7 @@ class LiveViews:
         self._cpu: tuple[float, float] | None = None  # monotonic time, CPU seconds until then
         self._own: tuple[float | None, int | None] = (None, None)
         self._callers: tuple[Window | None, Mapping[str, float]] = (None, {})
+        self._cgroups: tuple[Window | None, Mapping[Workload, float]] = (None, {})
 
     async def resume(self, file: CheckpointFile, source: ReadingSource) -> None:
         """Have verdicts go on where they were saved last, with a reading of now, and save them to
@@ -81,6 +89,12 @@ class LiveViews:
         self._state = VerdictState(file, self._judge)
         self._state.restore()
         await self._renew(source)
+
+    def begin(self, past: Past, now: TimedSnapshot) -> None:
+        """Begin with the window that ends at this moment of the past, as if it had been read."""
+        times = past.times(now.time - WINDOW_SECONDS, now.time, WINDOW.points(now.snapshot))
+        for recorded in readable(past, times, {}):
+            self._add(recorded.snapshot)
 
     async def moment(self, source: ReadingSource) -> PageMoment | str:
         """Return the present moment, or why there is none."""
@@ -121,6 +135,16 @@ class LiveViews:
             self._callers = self._window, {row.labels[0]: float(row.live.bytes) for row in rows}
         return self._callers[1]
 
+    def cgroups(self) -> Mapping[Workload, float]:
+        """Return live bytes by cgroup in the newest window; {} while there is none."""
+        window = self._window
+        if window is not None and window is not self._cgroups[0]:
+            rows = group_live(window.snapshot, ("cgroup",))
+            workload = window.snapshot.workload
+            live = {workload(row.labels[0]): float(row.live.bytes) for row in rows}
+            self._cgroups = window, live
+        return self._cgroups[1]
+
     def assessment(self) -> Assessment:
         """Return the present assessment of leaks."""
         return self._judge.assess()
@@ -134,7 +158,16 @@ class LiveViews:
                 self._shown.clear()
             if self._judge.suspicious:
                 source.want_tracking()
+                self._look_closer(source)
             await asyncio.sleep(STEP_SECONDS if looked else self._pause())
+
+    def _look_closer(self, source: ReadingSource) -> None:
+        """Ask for what would tell more of a suspect."""
+        if self._window is None:
+            return
+        doubt = next(doubts(self._judge.assess(), self._window.snapshot), None)
+        if doubt is not None:
+            source.doubt(*doubt)
 
     def _pause(self) -> float:
         """Return the seconds until the next reading while no page is open."""
@@ -147,14 +180,17 @@ class LiveViews:
     def _take(self, now: Now) -> None:
         if now.reading is None or now.reading.at <= self._at:
             return
-        self._window = self._history.add(now.reading.snapshot)
-        self.hour.add(self._window.now)
-        if now.reading.snapshot.memory is not None:
-            self.uncounted.add(now.reading.snapshot.memory)
+        self._add(now.reading.snapshot)
         self._own = self._cost(now)
         self._at = now.reading.at
         if self._state is not None:
             self._state.save()
+
+    def _add(self, snapshot: Snapshot) -> None:
+        self._window = self._history.add(snapshot)
+        self.hour.add(self._window.now)
+        if snapshot.memory is not None:
+            self.uncounted.add(snapshot.memory)
 
     def _cost(self, now: Now) -> tuple[float | None, int | None]:
         figures, before = now.figures, self._cpu

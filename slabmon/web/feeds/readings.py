@@ -21,6 +21,7 @@ from slabmon.runtime.channel import (
     ALIVE_SECONDS,
     CENSUS,
     DETAILED,
+    DOUBT,
     HEADER_BYTES,
     PLAIN,
     RETIRE,
@@ -29,6 +30,7 @@ from slabmon.runtime.channel import (
     Answer,
     Header,
     ProtocolError,
+    doubt_digest,
 )
 from slabmon.runtime.figures import CensusFigures, DaemonFigures
 from slabmon.store.codec import BadSnapshot, decode
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 SHARED_SECONDS = 0.5
 # Between messages that tracking is wanted.
 WANTED_SECONDS = 10.0
+# Between doubts: the collector takes few of them.
+DOUBT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,10 @@ class ReadingSource(Protocol):
         """Ask for allocation events to be counted from now on, if they are not always."""
         ...
 
+    def doubt(self, kind: str, name: str) -> None:
+        """Ask for a closer look at a suspect of kind cache or site, or for a census."""
+        ...
+
 
 class CensusSource(Protocol):
     """A source of censuses: the collector."""
@@ -137,6 +145,7 @@ class Channel:
         self._census_number = 0
         self._requested_at = -SHARED_SECONDS
         self._wanted_at = -WANTED_SECONDS
+        self._doubted_at = -DOUBT_SECONDS
         self._figures: DaemonFigures | None = None
         self._count = 0
         self._under_way: PendingRequest | None = None
@@ -173,6 +182,13 @@ class Channel:
         if now - self._wanted_at >= WANTED_SECONDS and not self._broken:
             self._wanted_at = now
             self._writer.write(WANTED)
+
+    def doubt(self, kind: str, name: str) -> None:
+        """See ReadingSource."""
+        now = time.monotonic()
+        if now - self._doubted_at >= DOUBT_SECONDS and not self._broken:
+            self._doubted_at = now
+            self._writer.write(DOUBT + doubt_digest(kind, name))
 
     async def census(self, max_age: float) -> CensusNow:
         """See CensusSource."""

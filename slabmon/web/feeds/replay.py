@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -32,6 +33,9 @@ class ReplayedReadings:
         self._last: Reading | None = None
 
     def want_tracking(self) -> None:
+        """See ReadingSource. What is recorded stays as it is."""
+
+    def doubt(self, kind: str, name: str) -> None:
         """See ReadingSource. What is recorded stays as it is."""
 
     async def now(self, detailed: bool = False) -> Now:
@@ -64,12 +68,14 @@ class ReplayedReadings:
 async def serve(
     source: RecordingSource, context: Context, listeners: Sequence[socket.socket]
 ) -> None:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM; growth is known at once, from what was recorded before."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     readings = ReplayedReadings(source)
     context.source, context.censuses, context.past = readings, readings, source
+    with contextlib.suppress(SlabmonError):  # a damaged moment, which readings tell
+        context.live.begin(source, source.at(source.clock.now))
     server = Server(make_app(context), context.connections, context.settings)
     server.listen_on(listeners)
     keeping = asyncio.create_task(context.live.keep(readings))

@@ -69,6 +69,7 @@ class Context:
             refused=self.connections.refused,
             authentication_failures=self.access.failures,
             callers=self.live.callers(),
+            cgroups=self.live.cgroups(),
             history=self.history.recording if self.history else None,
         )
 

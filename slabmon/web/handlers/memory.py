@@ -8,6 +8,7 @@ import time
 
 from tornado.web import HTTPError
 
+from slabmon.analysis.page_holders import with_holders
 from slabmon.base.errors import UsageError
 from slabmon.export.memory import to_json
 from slabmon.memory.ledger import Ledger, account
@@ -54,7 +55,7 @@ class MemoryHandler(CensusHandler):
             growth=self.context.live.uncounted.growth(memory),
             host=snapshot.host,
         )
-        await self.send(await self.in_turn(lambda: _body(ledger)))
+        await self.send(await self.in_turn(lambda: _body(with_holders(ledger, snapshot))))
 
 
 def _past(snapshot: Snapshot) -> Body:
@@ -62,7 +63,7 @@ def _past(snapshot: Snapshot) -> Body:
     if memory is None:
         raise HTTPError(404, reason="this moment of the history has no counters of memory")
     ledger = account(memory, census.memory if census else None)
-    return _body(dataclasses.replace(ledger, host=snapshot.host))
+    return _body(with_holders(dataclasses.replace(ledger, host=snapshot.host), snapshot))
 
 
 def _body(ledger: Ledger) -> Body:

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
 from slabmon import __version__
-from slabmon.base.activity import Activity
+from slabmon.base.activity import Activity, Stage
 from slabmon.base.arrays import F64
 from slabmon.base.format import duration, human
 from slabmon.base.units import BYTES, PER_SECOND, PERCENT
@@ -18,7 +18,7 @@ from slabmon.model import Mode, Snapshot, Tracking
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.cells import texts
 from slabmon.views.chart_history import ChartHistory, rates
-from slabmon.views.columns import OBSERVABLE, Column, Kind
+from slabmon.views.columns import LIVE_BYTES, OBSERVABLE, Column, Kind
 from slabmon.views.summary import SHOWN_SECONDS, Summary, summarize
 from slabmon.views.view import View
 from slabmon.web.feeds.live import PageMoment
@@ -54,12 +54,6 @@ def _column(column: Column) -> dict[str, Any]:
     }
 
 
-def _thinned(value: Any) -> Any:
-    """Return at most _TREND_POINTS of a history, its last one included."""
-    step = -(-len(value) // _TREND_POINTS)
-    return value[::-1][::step][::-1]
-
-
 def table(
     query: TableQuery, moment: PageMoment, span: tuple[float, float] | None = None
 ) -> dict[str, Any]:
@@ -75,8 +69,9 @@ def table(
     row_ids = order[query.offset : query.offset + query.limit]
     view = table.view
     rows = [table.listing.rows[row] for row in row_ids.tolist()]
-    values = table.cells(row_ids, columns)
-    trends = {i for i, column in enumerate(columns) if column.kind == Kind.HISTORY}
+    values = table.cells(row_ids, columns, _TREND_POINTS)
+    trends = [i for i, column in enumerate(columns) if column.kind == Kind.HISTORY]
+    written = [column for column in columns if column.kind != Kind.HISTORY]
     seen = np.ones(len(row_ids), bool)
     if OBSERVABLE.name in (column.name for column in view.columns):
         seen = table.values(OBSERVABLE.name)[row_ids].astype(bool)
@@ -100,22 +95,23 @@ def table(
         "rows": [
             {
                 "key": table.key(row),
-                "texts": _without(text, trends),
-                "values": [
-                    _thinned(value) if i in trends else value for i, value in enumerate(exact)
-                ],
+                "texts": _with_gaps(text, trends),
+                "values": exact,
                 "seen": bool(sure),
                 "links": [link.values(item) if link.applies(item) else None for link in view.links],
             }
             for row, item, text, exact, sure in zip(
-                row_ids.tolist(), rows, texts(table, row_ids, columns), values, seen, strict=True
+                row_ids.tolist(), rows, texts(table, row_ids, written), values, seen, strict=True
             )
         ],
     }
 
 
-def _without(cells: list[str], columns: set[int]) -> list[str]:
-    return ["" if i in columns else cell for i, cell in enumerate(cells)]
+def _with_gaps(cells: list[str], places: Sequence[int]) -> list[str]:
+    """Return the cells with an empty one at each of these places, in ascending order."""
+    for place in places:
+        cells.insert(place, "")
+    return cells
 
 
 def chart(view: View, key: Hashable | None, hour: ChartHistory) -> dict[str, Any]:
@@ -134,10 +130,16 @@ def chart(view: View, key: Hashable | None, hour: ChartHistory) -> dict[str, Any
         "times": [round(time, 1) for time in hour.times],
         "error": _numbers(points[:, 1]),
         "lines": [
-            {**_column(column), "values": _numbers(points[:, i])}
+            {**_column(column), "heading": _legend(column), "values": _numbers(points[:, i])}
             for column, i in zip(lines, (0, *range(2, points.shape[1])), strict=True)
         ],
     }
+
+
+def _legend(column: Column) -> str:
+    """Return what a line is called: without a word on it, live memory looks like all of it."""
+    since = ", allocated since tracking began" if column.name == LIVE_BYTES.name else ""
+    return f"{column.heading}{since}"
 
 
 def _numbers(values: F64) -> list[float | None]:
@@ -166,7 +168,8 @@ def _facts(moment: PageMoment, summary: Summary) -> list[dict[str, Any]]:
             "mode",
             "exact"
             if tracking.mode == Mode.EXACT
-            else f"sampled every {human(tracking.sample_bytes, BYTES)}",
+            else ("light, " if _is_light(tracking) else "")
+            + f"sampled every {human(tracking.sample_bytes, BYTES)}",
             "Counters are exact. Live memory is exact, or estimated from samples with the "
             "standard error shown.",
         ),
@@ -176,12 +179,17 @@ def _facts(moment: PageMoment, summary: Summary) -> list[dict[str, Any]]:
             "How long slabmon has been tracking. Live memory was allocated in this time and has "
             "not been freed.",
         ),
+        *_held(summary),
         _live(tracking, summary),
         _fact(
             "events",
-            f"{human(summary.events_per_second, PER_SECOND)}/s",
+            f"{human(summary.events_per_second, PER_SECOND)}/s"
+            if tracking.activity == Activity.AWAKE
+            else f"not counted: tracking is {tracking.activity}",
             f"Allocations and frees. Rates are over the last {duration(summary.seconds)}, "
-            f"growth over {duration(summary.span)}.",
+            f"growth over {duration(summary.span)}. While tracking is not awake, counters stand "
+            "still.",
+            tracking.activity != Activity.AWAKE,
         ),
         _fact(
             "lost",
@@ -241,10 +249,23 @@ def _interruptions(summary: Summary) -> list[dict[str, Any]]:
     return facts
 
 
+def _is_light(tracking: Tracking) -> bool:
+    return tracking.activity == Activity.AWAKE and tracking.stage == Stage.LIGHT
+
+
+def _held(summary: Summary) -> list[dict[str, Any]]:
+    if summary.held_bytes is None:
+        return []
+    text = human(summary.held_bytes, BYTES)
+    return [_fact("slabs", text, "What all slabs hold, whenever it was allocated.")]
+
+
 def _live(tracking: Tracking, summary: Summary) -> dict[str, Any]:
     if tracking.activity == Activity.AWAKE:
         return _fact(
-            "live", human(summary.live_bytes, BYTES), "Live memory of all caches together."
+            "live",
+            human(summary.live_bytes, BYTES),
+            "What all caches hold of what was allocated since tracking began.",
         )
     return _fact(
         "live",

@@ -148,7 +148,11 @@ function refuse(problem) {
 function showPlace() {
   for (const link of $("views").children) {
     link.href = here({ view: link.textContent });
-    if (link.textContent === state.view && !state.path.length) link.setAttribute("aria-current", "page");
+    if (link.textContent === state.view && !state.path.length) {
+      const arrived = !link.hasAttribute("aria-current");
+      link.setAttribute("aria-current", "page");
+      if (arrived) link.scrollIntoView({ block: "nearest", inline: "nearest" });
+    }
     else link.removeAttribute("aria-current");
   }
   say($("note"), data.view.note);

@@ -122,7 +122,7 @@ export class Table {
 }
 
 // Labels that say more about a row and do not name it.
-const DESCRIPTIONS = ["aliases", "caller", "component", "family", "finding", "state"];
+const DESCRIPTIONS = ["aliases", "caller", "component", "context", "device", "family", "finding", "state"];
 
 function kind(column) {
   return column.unit ? `number ${column.kind}` : column.wide ? `${column.kind} wide` : column.kind;

@@ -59,3 +59,13 @@ def test_a_site_is_written_as_the_kernel_does_in_a_trace() -> None:
     assert site("load_msg", 0x4C, size=0x110).traced_label == "load_msg+0x4c/0x110"
     assert site("copy#3", 0x4C, "card", size=0x110).traced_label == "copy+0x4c/0x110 [card]"
     assert site("gone", 0x4C).traced_label == "gone+0x4c"
+
+
+def test_dma_memory_is_summed_where_the_kernel_tells_it() -> None:
+    cards = (
+        device("pci", "a", driver="nvme", module="nvme", dma_bytes=4096),
+        device("pci", "b", driver="nvme", module="nvme", dma_bytes=8192),
+        device("pci", "c", driver="other", module="other"),
+    )
+    rows = {row.name: row for row in drivers(snapshot(devices=cards, sites=())).rows}
+    assert (rows["nvme"].dma_bytes, rows["other"].dma_bytes) == (12288, None)

@@ -22,6 +22,7 @@ from slabmon.analysis.grouping import (
 )
 from slabmon.analysis.sampling import Grouped
 from slabmon.base.errors import UsageError
+from slabmon.base.workloads import WorkloadNames
 from slabmon.model import Live, Mode, Snapshot, Tracking
 from tests.support.builders import (
     ATOMIC_FLAGS,
@@ -59,6 +60,13 @@ BY = {
     "process": {"cat": 448, "dd": 64},
     "pid": {"100": 256, "200": 256},
     "cgroup": {"/": 128, "/2": 384},
+    "workload": {"/": 128, "/2": 384},
+    "unit": {"": 512},
+    "container": {"": 512},
+    "pod": {"": 512},
+    "namespace": {"": 512},
+    "context": {"task": 512},
+    "device": {"": 512},
     "size": {"64": 128, "192": 384},
     "age": {"<1s": 64, "<10s": 64, "<1m": 192, ">=1d": 192},
     "stack": {"syscall;open;kmalloc": 256, "syscall;read;kmalloc": 64, "[no stack]": 192},
@@ -69,6 +77,28 @@ BY = {
 def test_each_dimension_groups_by_its_values(dimension: str) -> None:
     found = {group.labels: group.live.bytes for group in group_live(of(OBJECTS), [dimension])}
     assert found == {(label,): size for label, size in BY[dimension].items()}
+
+
+def test_cgroups_are_grouped_by_what_runs_in_them() -> None:
+    pod = f"/kubepods/burstable/pod{'a' * 32}"
+    names = {
+        "c" * 64: WorkloadNames("nginx", "web-0", "shop"),
+        "d" * 64: WorkloadNames("logs", "web-0", "shop"),
+    }
+    paths = {1: f"{pod}/{'c' * 64}", 2: f"{pod}/{'d' * 64}", 3: "/system.slice/sshd.service"}
+    objects = [Object(bytes=64 * number, cgroup=number) for number in paths]
+    shown = replace(of(objects), tracked=tracked(objects, cgroups=paths), workloads=names)
+    found = {
+        by: {row.labels[0]: row.live.bytes for row in group_live(shown, [by])}
+        for by in ("workload", "unit", "container", "pod", "namespace")
+    }
+    assert found == {
+        "workload": {"shop/web-0/nginx": 64, "shop/web-0/logs": 128, "sshd.service": 192},
+        "unit": {"": 192, "sshd.service": 192},
+        "container": {"nginx": 64, "logs": 128, "": 192},
+        "pod": {"web-0": 192, "": 192},
+        "namespace": {"shop": 192, "": 192},
+    }
 
 
 def test_a_family_is_all_kinds_of_one_size() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from slabmon.analysis.leftovers import Leftovers, LeftStack, Reason, find_leftovers
-from slabmon.model import Snapshot
+from slabmon.model import Context, Snapshot
 from tests.support.builders import (
     ATOMIC_FLAGS,
     KERNEL_FLAGS,
@@ -90,16 +90,18 @@ def test_objects_of_one_stack_site_and_cache_are_one_row() -> None:
 @pytest.mark.parametrize(
     ("thing", "reason"),
     [
-        (Object(stack=2, site=1, gfp=ATOMIC_FLAGS), Reason.INTERRUPT),
-        (Object(stack=7, site=5, gfp=ATOMIC_FLAGS), Reason.INTERRUPT),
+        (Object(stack=2, site=1, gfp=ATOMIC_FLAGS, context=Context.SOFTIRQ), Reason.INTERRUPT),
+        (Object(stack=7, site=5, gfp=ATOMIC_FLAGS, context=Context.IRQ), Reason.INTERRUPT),
+        (Object(stack=-17, site=1, gfp=ATOMIC_FLAGS, context=Context.IRQ), Reason.INTERRUPT),
         (Object(stack=3, site=2), Reason.ALLOCATOR),
         (Object(stack=4, site=3), Reason.FILE_SYSTEM),
         (Object(stack=8, site=6), Reason.KERNEL_STACK),
         (Object(stack=9, site=7), Reason.ALLOCATOR),
         (Object(stack=10, site=8, cache=2), Reason.BIO),
         (Object(stack=10, site=8), None),
-        (Object(stack=-17, site=1, gfp=ATOMIC_FLAGS), Reason.UNKNOWN),
-        (Object(stack=-17, site=1, gfp=KERNEL_FLAGS), None),
+        (Object(stack=-17, site=1, gfp=ATOMIC_FLAGS, context=Context.UNKNOWN), Reason.UNKNOWN),
+        (Object(stack=-17, site=1, gfp=KERNEL_FLAGS, context=Context.UNKNOWN), None),
+        (Object(stack=-17, site=1, gfp=ATOMIC_FLAGS), None),
         (Object(stack=6, site=4, gfp=KERNEL_FLAGS), None),
         (Object(stack=1, gfp=ATOMIC_FLAGS), None),
     ],
@@ -113,7 +115,8 @@ def test_a_process_is_not_blamed_for_what_only_happens_in_it(
 
 
 def test_what_a_module_allocates_is_judged_wherever_it_runs() -> None:
-    found = left(Object(stack=2, site=1, gfp=ATOMIC_FLAGS), Object(stack=4), by_process=False)
+    softirq = Object(stack=2, site=1, gfp=ATOMIC_FLAGS, context=Context.SOFTIRQ)
+    found = left(softirq, Object(stack=4), by_process=False)
     assert (found.objects, found.not_judged) == (2, {})
 
 

@@ -46,10 +46,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("loading",),
     ("census",),
     ("tables", "devres"),
-    ("levels",),
+    ("served",),
+    ("levels", "failures"),
     ("session_state",),
     ("tracker",),
-    ("session",),
+    ("session", "wake_sources"),
+    ("examine",),
 )
 # A library that one part of the tree alone may import.
 CONFINED = {

@@ -148,8 +148,9 @@ def test_a_tool_that_does_not_run_here_is_absent_with_the_reason(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--workload", "nonsense"], "unknown workload 'nonsense': expected message-queue,"),
+        (["--workload", "nonsense"], "unknown workload 'nonsense': expected fork-and-exec,"),
         (["--rounds", "3"], "--rounds: expected at least 4"),
+        (["--real-rounds", "3"], "--real-rounds: expected at least 4"),
         (["--cpu", "99999"], "--cpu 99999: this process may not run on that CPU"),
     ],
 )
@@ -165,8 +166,21 @@ def test_bad_options_are_one_line(
 
 def test_the_table_names_modes_and_tools() -> None:
     spread = {"low": 90.0, "median": 100.4, "high": 120.0}
+    ratio = {"low": 0.99, "median": 1.013, "high": 1.1}
+    figures = {"cpu_ratio": ratio, "throughput_ratio": ratio}
     document: dict[str, Any] = {
         "machine": {"kernel": "6.18", "cpu": "EPYC", "cpus": 2, "measured_cpu": 1, "load": 0.25},
+        "real": [
+            {
+                "workload": "tar",
+                "about": "a pipe",
+                "unit": "archives",
+                "per_second": {"low": 1.0, "median": 1234.0, "high": 1500.0},
+                "modes": [{"mode": "default", **figures}],
+                "peers": [{"name": "memleak", **figures}, {"name": "perf", "absent": "no"}],
+            },
+            {"workload": "redis", "about": "", "unit": "", "absent": "not installed"},
+        ],
         "workloads": [
             {
                 "workload": "message queue",
@@ -186,6 +200,11 @@ def test_the_table_names_modes_and_tools() -> None:
         ],
     }
     lines = list(table(document))
+    assert "tar: a pipe; 1,234.0 archives/s" in lines
+    both = "CPU 1.013 (0.990 to 1.100)  throughput 1.013 (0.990 to 1.100)"
+    assert f"  default              {both}" in lines
+    assert f"  memleak              {both}" in lines
+    assert "redis: not available: not installed" in lines
     assert "  default                  100 (90 to 120)      1.25 x empty" in lines
     assert "  exact                    100 (90 to 120)" in lines
     assert "  perf                     100 (90 to 120)      22.00 x empty" in lines

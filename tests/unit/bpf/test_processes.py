@@ -106,6 +106,24 @@ def test_dentries_and_inodes_are_tracked_only_if_their_cache_is_named(open_nativ
 
 
 @BOTH_WAYS
+def test_large_objects_of_slabs_have_addresses_and_whole_pages_have_none(
+    open_native: Open, guard: bool
+) -> None:
+    """Those of task_struct, and with slub_debug of kmalloc-8k, occupy more than any bucket."""
+    native = open_native(guard=guard)
+    native.set("tgid", 77)
+    tasks, buffers, pages = (OBJECTS + (number << 24) for number in (1, 2, 3))
+    task_struct = native.cache(b"task_struct", 10_240)
+    native.slab(tasks, 1 << 20, task_struct)
+    native.slab(buffers, 1 << 20, native.cache(b"kmalloc-8k", 24_576))
+    native.cache_alloc(SITE, tasks, task_struct)
+    native.kmalloc(SITE, buffers, 8_000, 24_576)
+    native.kmalloc(SITE, pages, 16_000, 16_384)
+    addresses, _, _ = native.reader.addresses()
+    assert sorted(addresses.tolist()) == [tasks, buffers]
+
+
+@BOTH_WAYS
 def test_objects_that_are_gone_can_be_forgotten(open_native: Open, guard: bool) -> None:
     native = open_native(guard=guard)
     for number in range(5):

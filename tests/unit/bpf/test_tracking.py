@@ -99,7 +99,7 @@ def test_a_tracked_object_is_what_its_event_said(open_native: Open) -> None:
     with_cache(native)
     native.set("time", 123_456)
     native.set("tgid", 77)
-    native.set("cgroup", 9)
+    native.set("task", native.task(native.cgroup(1, 9)))
     native.kmalloc(SITE, OBJECTS, 70, 96, cpu=2)
     (sample,) = native.reader.samples()
     names = ("time_ns", "tgid", "cgroup", "requested_bytes", "allocated_bytes", "interval", "stack")
@@ -282,7 +282,7 @@ def test_exact_mode_by_site_and_cgroup(open_native: Open) -> None:
     for i, (site, cgroup) in enumerate(
         [(MODULE, 9), (MODULE + 0xFFF, 9), (MODULE + 0x1000, 9), (MODULE - 1, 9), (MODULE, 8)]
     ):
-        native.set("cgroup", cgroup)
+        native.set("task", native.task(native.cgroup(cgroup)))
         native.kmalloc(site, OBJECTS + 96 * i, 70, 96)
     assert tracked_sites(native) == [MODULE, MODULE + 0xFFF]
 
@@ -292,44 +292,61 @@ def tracked_sites(native: Native) -> list[int]:
     return sorted(int(slots[int(each["slot"])]["site"]) for each in native.reader.samples())
 
 
+@pytest.mark.parametrize("kernel", ["6.0", "6.18"])
 @pytest.mark.parametrize("level", [1, ANY_LEVEL])
-def test_exact_mode_includes_the_cgroups_below(open_native: Open, level: int) -> None:
-    """A number is below the number without its last digits (tests/support/native.h)."""
-    settings = replace(SMALL, exact=Filter(cgroup="/x"))
-    native = open_native(settings, target=Target(cgroup=12, level=level))
-    with_cache(native)
-    for i, cgroup in enumerate((12, 123, 1234, 1, 13, 21, 212)):
-        native.set("cgroup", cgroup)
-        native.kmalloc(SITE, OBJECTS + 96 * i, 70, 96)
-    assert sorted(native.reader.samples()["cgroup"].tolist()) == [12, 123, 1234]
-
-
-@pytest.mark.parametrize("level", [1, ANY_LEVEL])
-def test_before_6_1_ancestors_are_read_from_the_cgroup(open_native: Open, level: int) -> None:
-    """Tracing programs of 5.10 may not call the helper."""
+def test_exact_mode_includes_the_cgroups_below(open_native: Open, level: int, kernel: str) -> None:
+    """Before 6.1 a cgroup has the ids of its ancestors, since then pointers to them."""
     settings = replace(SMALL, exact=Filter(cgroup="/x"))
     target = Target(cgroup=12, level=level)
-    native = open_native(settings, target=target, offsets=facts("6.0").offsets)
+    native = open_native(settings, target=target, offsets=facts(kernel).offsets)
     with_cache(native)
-    at = native.plan.defines
-
-    def word(offset: int, value: int, size: int) -> int:
-        data = bytearray(size)
-        data[offset : offset + 8] = value.to_bytes(8, "little")
-        return native.memory(bytes(data))
-
-    for i, ids in enumerate(((1, 12), (1, 12, 123), (1, 13, 12), (1,))):
-        record = bytearray(1024)
-        record[at["OFF_CGROUP_LEVEL"]] = len(ids) - 1
-        first = at["OFF_CGROUP_ANCESTOR_IDS"]
-        for place, number in enumerate(ids):
-            record[first + 8 * place] = number
-        css_set = word(at["OFF_CSS_SET_CGROUP"], native.memory(bytes(record)), 1024)
-        native.set("task", word(at["OFF_TASK_CGROUPS"], css_set, 1024))
+    for i, ids in enumerate(((1, 12), (1, 12, 123), (1, 12, 123, 5), (1,), (1, 13, 12), (2, 21))):
+        native.set("task", native.task(native.cgroup(*ids)))
         native.set("tgid", i)
         native.kmalloc(SITE, OBJECTS + 96 * i, 70, 96)
-    wanted = [0, 1] if level == 1 else [0, 1, 2]  # the third is not where the kernel has it
+    # The fifth is not where the kernel has that cgroup.
+    wanted = [0, 1, 2] if level == 1 else [0, 1, 2, 4]
     assert sorted(native.reader.samples()["tgid"].tolist()) == wanted
+
+
+V1 = {"cgroup_v1": True, "memory_controller": 4}
+
+
+@pytest.mark.parametrize("changes", [{}, V1], ids=["v2", "v1"])
+def test_an_object_has_the_cgroup_that_is_charged(
+    open_native: Open, changes: dict[str, Any]
+) -> None:
+    """That of the memory controller's hierarchy, unless the kernel has named another."""
+    native = open_native(**changes)
+    with_cache(native)
+    cgroup, memory, active = native.cgroup(1, 9), native.cgroup(1, 7, 71), native.cgroup(1, 8)
+    native.set("task", native.task(cgroup, memory))
+    native.kmalloc(SITE, OBJECTS, 70, 96)
+    native.set("task", native.task(cgroup, memory, active))
+    native.kmalloc(SITE, OBJECTS + 96, 70, 96)
+    assert native.reader.samples()["cgroup"].tolist() == [71 if changes else 9, 8]
+
+
+def test_a_filter_follows_the_cgroup_that_is_charged(open_native: Open) -> None:
+    settings = replace(SMALL, exact=Filter(cgroup="/x"))
+    native = open_native(settings, target=Target(cgroup=12, level=1), **V1)
+    with_cache(native)
+    inside, outside = native.cgroup(1, 12, 123), native.cgroup(1, 13)
+    for i, (cgroup, memory, active) in enumerate(
+        [(inside, outside, 0), (outside, inside, 0), (outside, outside, inside)]
+    ):
+        native.set("task", native.task(cgroup, memory, active))
+        native.set("tgid", i)
+        native.kmalloc(SITE, OBJECTS + 96 * i, 70, 96)
+    assert sorted(native.reader.samples()["tgid"].tolist()) == [1, 2]
+
+
+def test_without_cgroups_objects_have_none(open_native: Open) -> None:
+    offsets = {name: at for name, at in facts().offsets.items() if "CGROUP" not in name}
+    native = open_native(offsets=offsets)
+    with_cache(native)
+    native.kmalloc(SITE, OBJECTS, 70, 96)
+    assert native.reader.samples()["cgroup"].tolist() == [0]
 
 
 def test_exact_mode_by_process(open_native: Open) -> None:

@@ -11,20 +11,23 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from slabmon.base.retained import RetainedBy
 from slabmon.census.model import DEVICES_UNSUPPORTED, Census
 from slabmon.cli import daemon_answer
 from slabmon.cli.main import main
 from slabmon.export.census import to_json
 from slabmon.kernel.census import run
 from slabmon.kernel.census.settings import CensusSettings
+from slabmon.kernel.probe import slabinfo
 from slabmon.sources.daemon import DaemonSource, NotReady
 from tests.support.censuses import rich
 from tests.unit.export.test_census import CENSUS, WITH_ORPHANS
 
-FOUND = replace(WITH_ORPHANS, devices=rich().devices)
+FOUND = replace(WITH_ORPHANS, devices=rich().devices, retained=rich().retained)
 
 
 @pytest.fixture
@@ -35,11 +38,52 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[CensusSettings]:
     def take_census(wanted: CensusSettings, progress: Callable[[float], object]) -> Census:
         settings.append(wanted)
         progress(0.5)
-        return FOUND if wanted.orphans else CENSUS
+        return FOUND if wanted.orphans or wanted.retained else CENSUS
 
     monkeypatch.setattr(run, "take_census", take_census)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    show_caches(monkeypatch)
     return settings
+
+
+def show_caches(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Have sysfs show these caches; none: sysfs is hidden."""
+    directory = SimpleNamespace(names=names, refresh=lambda: None)
+    monkeypatch.setattr(slabinfo, "SlabDirectory", lambda: directory)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("dentri", "a cache called 'dentri'; near names: dentry"),
+        ("UNIX_", "a cache called 'UNIX_'; near names: UNIX"),
+        ("kmaloc-64", "a cache called 'kmaloc-64'; near names: kmalloc-cg-64, kmalloc-large"),
+        (
+            "family=kmaloc-64",
+            "a family of caches called 'family=kmaloc-64'; near names: kmalloc-64, kmalloc-large",
+        ),
+    ],
+)
+def test_a_cache_that_does_not_exist_is_an_error_before_slabs_are_read(
+    name: str,
+    says: str,
+    asked: list[CensusSettings],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_caches(monkeypatch, "dentry", "UNIX", "signal_cache", "kmalloc-cg-64")
+    assert main(["census", "--cache", name]) == 2
+    assert capsys.readouterr().err == f"slabmon: error: --cache: no slab belongs to {says}\n"
+    assert asked == []
+
+
+@pytest.mark.parametrize("name", ["filp", "kmalloc-large", "family=kmalloc-64", "kmalloc-64"])
+def test_a_cache_family_or_page_backed_kmalloc_that_exists_is_looked_for(
+    name: str, asked: list[CensusSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show_caches(monkeypatch, "filp", "kmalloc-cg-64")
+    main(["census", "--cache", name])
+    assert asked == [CensusSettings()]
 
 
 def test_each_format_by_each_dimension(
@@ -78,17 +122,18 @@ def test_orphans_are_looked_for_and_shown(
     assert "--by: rows of --orphans" in capsys.readouterr().err
 
 
-def test_devices_are_found_by_the_same_search(
+def test_devices_are_found_without_a_search_for_orphans(
     capsys: pytest.CaptureFixture[str],
     asked: list[CensusSettings],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert main(["census", "--by", "device"]) == 0
-    assert asked == [CensusSettings(cpu_seconds=600, orphans=True)]
+    assert main(["census", "--retained", "device"]) == 0
+    assert asked == [CensusSettings(cpu_seconds=600, retained=RetainedBy.DEVICE)] * 2
     there = ["--connect", "http://127.0.0.1:1"]
     for reason, code, message in (
         (f"{DEVICES_UNSUPPORTED}: odd", 4, "what devices hold cannot be found: odd"),
-        ("", 2, "this daemon does not find what devices hold; upgrade it"),
+        ("", 2, "this daemon does not look for what devices hold; set orphans = true"),
     ):
         unknown = replace(WITH_ORPHANS, limits=(reason,) if reason else ())
         monkeypatch.setattr(DaemonSource, "census", lambda _, result=unknown: result)
@@ -102,6 +147,27 @@ def test_devices_are_found_by_the_same_search(
     monkeypatch.setattr(DaemonSource, "census", lambda _: CENSUS)
     assert main(["census", "--by", "device", *there]) == 2
     assert "set orphans = true" in capsys.readouterr().err
+
+
+def test_what_others_retain_is_shown(
+    capsys: pytest.CaptureFixture[str], asked: list[CensusSettings]
+) -> None:
+    assert main(["census", "--retained", "cgroup"]) == 0
+    assert asked == [CensusSettings(cpu_seconds=600, retained=RetainedBy.CGROUP)]
+    heading, row, *_ = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["RETAINED", "BYTES", "OBJECTS", "NAME", "LARGEST", "CACHES"]
+    assert row.split()[5] == "/a"
+    assert main(["census", "--retained", "cgroup", "--format", "csv"]) == 0
+    heading = capsys.readouterr().out.splitlines()[0]
+    assert heading == "retained_bytes,bytes,objects,kind,name,largest"
+    for words, message in (
+        (["--by", "type"], "does not go with --by"),
+        (["--orphans"], "does not go with --orphans"),
+        (["--cache", "dentry"], "does not go with --cache"),
+        (["--connect", "http://127.0.0.1:1"], "what devices retain only"),
+    ):
+        assert main(["census", "--retained", "cgroup", *words]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_orphans_that_could_not_be_looked_for_are_an_error(

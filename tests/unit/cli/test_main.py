@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import socket
@@ -165,6 +166,28 @@ def test_each_kind_of_failure_has_its_exit_code(
         assert is_error_line(result.errors), result.errors
         assert str(error).split()[0] in result.errors
         assert "Traceback" not in result.errors
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PermissionError(errno.EPERM, "not permitted"), 3),
+        (FileNotFoundError(errno.ENOENT, "absent", "/proc/self/mounts"), 4),
+        (OSError(errno.ENOSYS, "Function not implemented"), 4),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), 4),
+        (MemoryError(), 4),
+        (FileNotFoundError(errno.ENOENT, "absent", "/tmp/absent"), 70),
+    ],
+    ids=str,
+)
+def test_what_confines_slabmon_is_no_bug_of_it(
+    capsys: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    fail_with(monkeypatch, error)
+    result = run(capsys, ["snapshot"])
+    assert result.code == code
+    assert is_error_line(result.errors), result.errors
+    assert ("this is a bug" in result.errors) == (code == 70)
 
 
 @pytest.mark.parametrize("command", ["snapshot", "check"])

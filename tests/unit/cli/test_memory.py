@@ -68,7 +68,7 @@ def test_without_struct_pages_the_counters_remain(
     assert main(["memory", "--format", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["unaccounted_bytes"] == account(reading()).unaccounted_bytes
-    assert document["limits"][-1] == (reason or "this kernel's struct pages are not understood")
+    assert (reason or "this kernel's struct pages are not understood") in document["limits"]
 
 
 def test_without_root_it_is_refused(

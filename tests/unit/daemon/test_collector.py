@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from slabmon.base.activity import Stage
 from slabmon.base.clock import suspended
 from slabmon.daemon import collector as module
 from slabmon.daemon.census_settings import ScheduleSettings
@@ -21,10 +22,11 @@ from slabmon.daemon.collector import (
     WALK_PERIOD_SECONDS,
     Collector,
 )
+from slabmon.daemon.escalation_settings import EscalationSettings
 from slabmon.kernel.bpf import syscall
 from slabmon.kernel.settings import Settings, When
 from slabmon.kernel.tracker import Tracker
-from slabmon.model import Snapshot
+from slabmon.model import FeatureState, Snapshot
 from slabmon.runtime.budget import BudgetSettings, Level
 from slabmon.runtime.channel import CENSUS, DETAILED, PLAIN, TAKE_CENSUS, WANTED, Answer
 from slabmon.runtime.event_loop import EventLoop
@@ -49,12 +51,18 @@ class FakeTracker:
         self.plan = SimpleNamespace(settings=Settings(when=When.AUTO))
         self.ledger = None
         self.awake, self.memory_bytes = True, 1 << 30
+        self.stage = Stage.SAMPLED
+        self.features: dict[str, FeatureState] = {}
+        self.memory = SimpleNamespace(uncounted=lambda: None)
 
     def sleep(self) -> None:
         self.awake = False
 
     def wake(self, reason: str) -> None:
         self.awake = True
+
+    def set_stage(self, stage: Stage) -> None:
+        self.stage = stage
 
     def snapshot(self, details: bool) -> Snapshot:
         self._clock.now += self.seconds
@@ -135,7 +143,10 @@ class Host:
 
     def track(self, budget: BudgetSettings | None = None) -> None:
         self.collector.start_tracking(
-            cast(Tracker, self.tracker), budget or BudgetSettings(), ScheduleSettings(interval="0")
+            cast(Tracker, self.tracker),
+            budget or BudgetSettings(),
+            ScheduleSettings(interval="0"),
+            EscalationSettings(),
         )
 
     def run(self, seconds: float = 0.0) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from slabmon.base.errors import UsageError
 from slabmon.daemon.census_settings import ScheduleSettings
 from slabmon.daemon.config import Config, load
+from slabmon.daemon.escalation_settings import EscalationSettings
 from slabmon.daemon.options import OPTIONS, TABLES, Option
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.settings import Settings
@@ -65,6 +66,10 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         cpu_seconds = 2.5
         memory_mib = 500
         interval = "30m"
+        [escalation]
+        enabled = false
+        seconds = 30
+        pause = "20m"
         [log]
         level = "debug"
         """,
@@ -87,6 +92,7 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         StateSettings(False, "/run/other.lock", "/sys/fs/bpf/other"),
         HistorySettings("/var/lib/other/slabs.db", 60.0, "2w", "2G"),
         ScheduleSettings(2.5, 500, interval="30m"),
+        EscalationSettings(False, 30.0, "20m"),
         LogSettings("debug"),
     )
 
@@ -172,7 +178,10 @@ def test_a_reload_takes_what_can_change_and_tells_the_rest(tmp_path: Path) -> No
         ("[wbe]", ["[wbe]", "did you mean web?"]),
         (
             "[other]",
-            ["[other]", "expected one of budget, census, history, log, state, tracking, web"],
+            [
+                "[other]",
+                "expected one of budget, census, escalation, history, log, state, tracking",
+            ],
         ),
         ("web = 3", ["web", "[web]"]),
         ("[[tracking]]\n", ["[tracking]"]),

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from slabmon.base.activity import Stage
 from slabmon.daemon.governor import Governor
 from slabmon.kernel.bpf.syscall import ProgramInfo
 from slabmon.kernel.exact_filter import Filter
@@ -47,6 +48,8 @@ class Session(SimpleNamespace):
     set_sample_interval = Tracker.set_sample_interval
     shed_load = Tracker.shed_load
     _attach_optional = Tracker._attach_optional
+    _attach_pages = Tracker._attach_pages
+    _page_interval = Tracker._page_interval
     awake = Tracker.awake
     _follow_attachments = Tracker._follow_attachments
 
@@ -59,9 +62,13 @@ def session(settings: Settings) -> Any:
         programs=FakePrograms(),
         features=dict(plan.features),
         reader=SimpleNamespace(control={"sample_interval": settings.sample_bytes}),
+        _paths=SimpleNamespace(forget_pages=lambda: None),
+        _pages_always=settings.pages,
+        _pages_watched=settings.pages,
         shed=frozenset(),
         checkpoint=FakeContinuity(),
         pauses=Pauses(),
+        stage=Stage.SAMPLED,
     )
 
 

@@ -25,6 +25,7 @@ from slabmon.daemon.main import Daemon
 from slabmon.daemon.orphans import PROGRAM, ProcessIdentity
 from slabmon.kernel.bpf import syscall
 from slabmon.kernel.settings import Settings
+from slabmon.model import FeatureState, State
 from slabmon.runtime.channel import Started
 from slabmon.runtime.logs import LogSettings
 from slabmon.runtime.systemd import Notifier
@@ -40,13 +41,16 @@ class FakeTracker:
         self.since = 1_700_000_000.0
         self.rounds: list[Callable[[], object]] = []
         self.facts = SimpleNamespace(cpus=2)
-        self.plan = SimpleNamespace(settings=Settings())
+        self.plan = SimpleNamespace(
+            settings=Settings(), features={"pages": FeatureState(State.OFF, "not asked for")}
+        )
         self.programs = SimpleNamespace(maps={}, programs={})
         self.reader = SimpleNamespace(control={}, unmap=lambda: None)
         self.closed = False
         self.features: dict[str, object] = {}
         self.ledger = None
         self.awake, self.memory_bytes = True, 1 << 30
+        self.memory = SimpleNamespace(uncounted=lambda: None)
         self.shed: frozenset[str] = frozenset()
 
     def set_sample_interval(self, sample_bytes: int) -> None:

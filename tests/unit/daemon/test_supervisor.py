@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
+from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost, UsageError
 from slabmon.daemon.supervisor import (
     CHECK_SECONDS,
     LONGEST_DELAY,
@@ -39,6 +39,7 @@ class Host:
             WebSettings(),
             [],
             lambda process, command: process.answer(Answer(command, True, DaemonFigures())),
+            lambda _: None,
             self.processes.append,
             self.spawner,
         )
@@ -96,7 +97,8 @@ def test_the_first_process_serves_once_it_has_reported(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"), [(2, UsageError), (3, PermissionDenied), (70, SlabmonError)]
+    ("code", "kind"),
+    [(2, UsageError), (3, PermissionDenied), (4, UnsupportedHost), (70, SlabmonError)],
 )
 def test_the_error_of_the_first_start_is_that_of_the_daemon(
     host: Host, code: int, kind: type[SlabmonError]
@@ -107,11 +109,18 @@ def test_the_error_of_the_first_start_is_that_of_the_daemon(
     assert type(caught.value) is kind
 
 
-def test_a_first_process_that_dies_at_once_is_an_error_that_says_how(host: Host) -> None:
-    host.spawner.last.exit(-9)
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [(-9, UnsupportedHost, "ended early: signal 9.*MemoryMax="), (-11, SlabmonError, "signal 11$")],
+)
+def test_a_first_process_that_dies_at_once_is_an_error_that_says_how(
+    host: Host, status: int, kind: type[SlabmonError], words: str
+) -> None:
+    host.spawner.last.exit(status)
     host.run()
-    with pytest.raises(SlabmonError, match="ended early: signal 9"):
+    with pytest.raises(kind, match=words) as caught:
         host.supervisor.wait_until_started()
+    assert type(caught.value) is kind
     assert len(host.children) == 1
 
 

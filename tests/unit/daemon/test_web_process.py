@@ -9,7 +9,17 @@ from collections.abc import Iterator
 import pytest
 
 from slabmon.daemon.web_process import WebProcess
-from slabmon.runtime.channel import ALIVE, DETAILED, PLAIN, RETIRE, WANTED, Answer, Started
+from slabmon.runtime.channel import (
+    ALIVE,
+    DETAILED,
+    DOUBT,
+    PLAIN,
+    RETIRE,
+    WANTED,
+    Answer,
+    Started,
+    doubt_digest,
+)
 from slabmon.runtime.event_loop import EventLoop
 from slabmon.runtime.figures import DaemonFigures
 from slabmon.web.settings import ProcessSettings, WebSettings
@@ -26,6 +36,7 @@ class Owner:
         self.loop = EventLoop(self.clock)
         self.spawner = FakeSpawner()
         self.commands: list[bytes] = []
+        self.doubts: list[bytes] = []
         self.started: list[Started] = []
         self.gone: list[str] = []
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -35,6 +46,7 @@ class Owner:
             [self.listener],
             self.spawner,
             lambda _, command: self.commands.append(command),
+            self.doubts.append,
             lambda _, started: self.started.append(started),
             lambda _, reason: self.gone.append(reason),
         )
@@ -130,7 +142,7 @@ def test_tracking_is_wanted_without_an_answer(owner: Owner) -> None:
     assert not owner.gone
 
 
-@pytest.mark.parametrize("data", [b"x", PLAIN + PLAIN, PLAIN + DETAILED, b"open /etc/shadow"])
+@pytest.mark.parametrize("data", [b"y", PLAIN + PLAIN, PLAIN + DETAILED, b"open /etc/shadow"])
 def test_anything_but_one_command_is_the_end(owner: Owner, data: bytes) -> None:
     owner.serve()
     owner.child.send(data)
@@ -193,3 +205,24 @@ def test_one_that_is_retired_is_asked_to_end_and_not_listened_to(owner: Owner) -
 def test_one_that_does_not_end_is_killed(owner: Owner) -> None:
     owner.process.end(0)
     assert owner.child.killed
+
+
+def test_doubts_are_passed_on_among_other_messages(owner: Owner) -> None:
+    owner.serve()
+    one, other = doubt_digest("cache", "a"), doubt_digest("site", "b")
+    owner.child.send(ALIVE + DOUBT + one + WANTED + DOUBT + other[:5])
+    owner.run()
+    owner.child.send(other[5:] + PLAIN)
+    owner.run()
+    assert owner.doubts == [one, other]
+    assert owner.commands == [WANTED, PLAIN]
+    assert not owner.gone
+
+
+@pytest.mark.parametrize("wrong", [DOUBT + b"0123456789abcdef", DOUBT + b"G" * 16, b"0" * 16])
+def test_what_is_no_digest_ends_a_process(owner: Owner, wrong: bytes) -> None:
+    owner.serve()
+    owner.child.send(wrong)
+    owner.run()
+    assert owner.gone == ["it sent something that is not a command"]
+    assert not owner.doubts

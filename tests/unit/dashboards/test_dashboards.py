@@ -166,6 +166,7 @@ def test_every_recorded_series_is_on_the_dashboard_of_the_fleet() -> None:
     assert set(RECORDS) - shown <= {
         "instance_driver:slabmon_device_managed_bytes:sum",
         "instance:slabmon_memory_bytes:growth_threshold",
+        "instance_family:slabmon_cache_slab_bytes:sum",
     }
 
 

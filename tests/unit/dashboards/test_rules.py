@@ -68,6 +68,7 @@ def test_recorded_series_are_named_by_level_metric_and_operation(name: str) -> N
         "instance",
         "instance_module",
         "instance_driver",
+        "instance_family",
         "release_module",
         "release_driver",
     )

@@ -6,6 +6,13 @@ from __future__ import annotations
 from benchmarks import fleet_figures
 from slabmon.export.prometheus import FAMILIES
 from slabmon.export.series import KINDS, MAX_SERIES, RESERVED
+from tests.support.results import warn_of_other_sources
+
+
+def test_results_are_of_these_sources() -> None:
+    taken_of = fleet_figures.load()["sources"]
+    now = fleet_figures.sources_digest()
+    warn_of_other_sources("docs/fleet.json", [taken_of], "make bench-fleet", now)
 
 
 def test_the_figures_are_those_of_the_results() -> None:

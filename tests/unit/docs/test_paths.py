@@ -15,7 +15,10 @@ TOPS = "slabmon|bpf|tests|benchmarks|dashboards|docs|packaging|systemd"
 NAMED = re.compile(rf"(?<![\w/.@-])(?:{TOPS})(?:/[\w.-]+)+")
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *(page for top in TOPS.split("|") for page in (ROOT / top).rglob("*.md"))]
+    [
+        *ROOT.glob("*.md"),
+        *(page for top in (*TOPS.split("|"), "examples") for page in (ROOT / top).rglob("*.md")),
+    ]
 )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from slabmon.census.model import (
     Census,
@@ -83,7 +84,7 @@ def test_the_largest_rows_are_shown_and_the_others_added_up() -> None:
         row.objects for labels, row in owners.items() if labels[0] != OTHER
     )
     assert sum(row.bytes for row in cgroups.values()) == sum(range(1000))
-    assert cgroups["/999", CgroupState.ALIVE].bytes == 999
+    assert cgroups["/999", "", "", "", "", CgroupState.ALIVE].bytes == 999
     orphans = by_orphan(census)
     assert len(orphans) == MAX_CENSUS_ORPHANS + 1
     assert orphans["dentry", "line 999"] == (1, 999)
@@ -100,7 +101,13 @@ def test_a_scrape_holds_them_only_after_a_census() -> None:
         'slabmon_census_objects{cache="dentry",certainty="unknown",owner=""} 100.0\n' in shown
         or 'slabmon_census_objects{cache="dentry",owner="",certainty="unknown"} 100.0\n' in shown
     )
-    assert 'slabmon_census_cgroup_bytes{cgroup="/[removed]",state="dying"} 3840.0\n' in shown
+    removed = re.search(r"slabmon_census_cgroup_bytes\{([^}]*)\} 3840\.0\n", shown)
+    assert removed is not None
+    assert set(removed[1].split(",")) == {
+        'cgroup="/[removed]"',
+        *(f'{label}=""' for label in ("unit", "container", "pod", "namespace")),
+        'state="dying"',
+    }
     assert "slabmon_census_seconds 0.25\n" in shown
     series = [line for line in shown.splitlines() if line.startswith("slabmon_census_")]
     many = scraping.text(Exporter().families(None, Daemon(census_age=7.5), census=large(1000)))

@@ -87,3 +87,14 @@ def test_patterns_are_separated_by_commas(text: str, parsed: tuple[str, ...]) ->
 def test_an_empty_pattern_is_a_mistake(text: str) -> None:
     with pytest.raises(UsageError, match="cache_pin: expected names or patterns"):
         patterns("cache_pin", text)
+
+
+def test_a_pattern_that_no_cache_matches_is_told_with_near_names() -> None:
+    """A series that a dashboard or an alert waits for would be missing without a word."""
+    merged = cache("signal_cache", aliases=("UNIX",))
+    caches = host(merged, cache("kmalloc-cg-64")).caches
+    choice = CacheChoice(include=("*",), exclude=("nic_*",), pin=("UNIX", "kmalloc-64", "UNIZ"))
+    assert list(choice.unmatched(caches)) == [
+        "web.cache_exclude: no cache matches 'nic_*' now; slabmon snapshot lists all",
+        "web.cache_pin: no cache matches 'UNIZ' now; near names: UNIX",
+    ]

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from slabmon.base.workloads import WorkloadNames, named, of_path
+from slabmon.export.census_rows import CGROUP_LABELS
 from slabmon.export.metrics import (
     CATALOGUE,
     CENSUS,
@@ -18,10 +20,18 @@ from slabmon.export.metrics import (
     alias_label,
     markdown,
 )
-from slabmon.export.series import KINDS, MAX_CALLERS, MAX_INFO, OTHER
-from slabmon.model import Cache
+from slabmon.export.series import (
+    KINDS,
+    MAX_CALLERS,
+    MAX_CGROUPS,
+    MAX_DMA_DEVICES,
+    MAX_INFO,
+    MAX_PAGE_SITES,
+    OTHER,
+)
+from slabmon.model import BlockKind, Cache, Live
 from slabmon.runtime.figures import DaemonFigures
-from tests.support.builders import cache, snapshot
+from tests.support.builders import cache, device, page_site, snapshot
 from tests.support.paths import ROOT
 
 # What users' dashboards rely on: name and labels.
@@ -34,6 +44,7 @@ PROMISED = {
     "slabmon_cache_live_objects": ("cache",),
     "slabmon_device_managed_bytes": ("bus", "device", "driver"),
     "slabmon_device_managed_resources": ("bus", "device", "driver"),
+    "slabmon_device_dma_bytes": ("bus", "device", "driver"),
     "slabmon_site_live_bytes": ("site", "module"),
     "slabmon_site_allocations_total": ("site", "module"),
     "slabmon_gfp_allocations_total": ("class",),
@@ -50,7 +61,8 @@ PROMISED = {
     "slabmon_up": (),
     "slabmon_census_objects": ("cache", "owner", "certainty"),
     "slabmon_census_bytes": ("cache", "owner", "certainty"),
-    "slabmon_census_cgroup_bytes": ("cgroup", "state"),
+    "slabmon_census_cgroup_bytes": (*CGROUP_LABELS, "state"),
+    "slabmon_cgroup_live_bytes": CGROUP_LABELS,
     "slabmon_census_orphan_bytes": ("cache", "owner"),
     "slabmon_census_orphan_objects": ("cache", "owner"),
     "slabmon_census_age_seconds": (),
@@ -111,11 +123,16 @@ def test_no_metric_has_a_process_id_as_label() -> None:
 
 def test_what_is_named_by_the_kernel_is_bounded() -> None:
     """Rows of a census are bounded where they are made (tests/unit/export/test_census_rows.py), and
-    so are names of caches, below."""
+    so are names of caches, callers of pages and devices with DMA memory, below."""
     metrics: tuple[Metric[Any], ...] = (*DAEMON, *CATALOGUE)
+    bounded = (
+        "slabmon_cache_info",
+        "slabmon_page_site_live_bytes",
+        "slabmon_device_dma_bytes",
+    )
     for metric in metrics:
         for label, bound in (("cache", "cache"), ("site", "site"), ("device", "device")):
-            if label in metric.labels and metric.name != "slabmon_cache_info":
+            if label in metric.labels and metric.name not in bounded:
                 assert metric.bound == bound
         if metric.bound:
             assert metric.bound in KINDS
@@ -136,6 +153,34 @@ def test_names_of_caches_are_shown_for_the_largest() -> None:
     assert info_of(merged) == {("signal_cache", "UNIX,UNIX-STREAM", "signal_cache"): 1}
 
 
+def test_the_largest_callers_of_pages_have_series() -> None:
+    metric = next(m for m in CATALOGUE if m.name == "slabmon_page_site_live_bytes")
+    pages = [page_site(symbol=f"f{i}", live=Live(1, 1000 - i)) for i in range(100)]
+    slab = page_site(symbol="d_alloc", account="slab")
+    percpu = page_site(kind=BlockKind.PERCPU, account="percpu", live=Live(1, 7), module="card")
+    found = dict(metric.rows(snapshot(page_sites=(*pages, slab, percpu))))
+    assert len(found) == MAX_PAGE_SITES + 2
+    assert found["pages", "f0+0x1a8", "", "alloc_pages"] == 1000
+    assert found["percpu", "anon_pipe_write+0x1a8", "card", "alloc_pages"] == 7
+    assert sum(found.values()) == 7 + sum(1000 - i for i in range(100))
+    assert ("pages", OTHER, OTHER, OTHER) in found
+
+
+def test_devices_with_most_dma_memory_have_series() -> None:
+    metric = next(m for m in CATALOGUE if m.name == "slabmon_device_dma_bytes")
+    cards = [
+        device(name=f"card{i}", dma_bytes=4096 * (100 - i), dma_allocs=100) for i in range(100)
+    ]
+    freed = device("usb", "1-1", driver=None, dma_bytes=0, dma_allocs=7)
+    others = (device(name="managed", dma_bytes=0), device(name="of an earlier format"))
+    found = dict(metric.rows(snapshot(devices=(*reversed(cards), *others))))
+    assert len(found) == MAX_DMA_DEVICES + 1
+    assert found["pci", "card0", "virtio-pci"] == 409600
+    assert sum(found.values()) == sum(card.dma_bytes or 0 for card in cards)
+    assert (OTHER, OTHER, OTHER) in found
+    assert dict(metric.rows(snapshot(devices=(freed, *others)))) == {("usb", "1-1", ""): 0}
+
+
 def test_the_largest_callers_have_series() -> None:
     metric = next(metric for metric in DAEMON if metric.name == "slabmon_caller_live_bytes")
     callers = {f"f{i} [card]": 10.0 * i for i in range(100)} | {"load_msg": 5000.0}
@@ -145,6 +190,21 @@ def test_the_largest_callers_have_series() -> None:
     assert found["f99", "card"] == 990
     assert sum(found.values()) == sum(callers.values())
     assert (OTHER, OTHER) in found
+    assert dict(metric.rows(Daemon())) == {}
+
+
+def test_the_largest_cgroups_have_series_with_what_runs_there() -> None:
+    metric = next(metric for metric in DAEMON if metric.name == "slabmon_cgroup_live_bytes")
+    names = {"c" * 64: WorkloadNames("nginx", "web-0", "shop")}
+    pod = named(f"/kubepods/pod{'a' * 32}/{'c' * 64}", names)
+    cgroups = {of_path(f"/system.slice/job{i}.service"): 10.0 * i for i in range(100)}
+    cgroups[pod] = 5000.0
+    found = dict(metric.rows(Daemon(cgroups=cgroups)))
+    assert len(found) == MAX_CGROUPS + 1
+    assert found[pod.cgroup, "", "nginx", "web-0", "shop"] == 5000
+    assert found["/system.slice/job99.service", "job99.service", "", "", ""] == 990
+    assert sum(found.values()) == sum(cgroups.values())
+    assert (OTHER,) * len(CGROUP_LABELS) in found
     assert dict(metric.rows(Daemon())) == {}
 
 

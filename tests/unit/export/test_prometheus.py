@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.metrics_core import Metric
 
+from slabmon.base.workloads import of_path
 from slabmon.export.metrics import CATALOGUE, CENSUS, DAEMON, VERDICTS, Daemon, Type
 from slabmon.export.metrics import Metric as Known
 from slabmon.export.prometheus import Exporter, Exposition, merge
@@ -35,6 +36,7 @@ Values = dict[Series, float]
 
 DAEMON_NOW = Daemon(
     callers={"load_msg": 64.0, "probe [card]": 128.0},
+    cgroups={of_path("/system.slice/sshd.service"): 64.0},
     figures=DaemonFigures(
         snapshot_seconds=0.125,
         collector_cpu_seconds=2,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from slabmon.base.escape import escape
 from slabmon.export.text import rows_to_json, to_csv, to_dict, to_json, to_table
+from slabmon.memory.reading import AllocTag
 from slabmon.model import Snapshot
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.drilldown import grouped_view
@@ -157,6 +158,8 @@ def test_json_carries_the_values(document: dict[str, Any]) -> None:
         "sample_bytes": 65536,
         "suspended": 0.0,
         "activity": "awake",
+        "stage": "sampled",
+        "suspect": "",
         "asleep": 0.0,
         "wakes": 0,
         "reason": "",
@@ -203,7 +206,9 @@ def test_csv_is_read_back_with_any_names(names: list[str]) -> None:
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_every_view_is_csv_with_a_heading_and_plain_values(name: str) -> None:
-    found = replace(snapshot(tracked=tracked([Object()])), census=rich(), memory=reading())
+    tag = AllocTag(file="ipc/msgutil.c", line=59, function="alloc_msg", bytes=64, calls=1)
+    memory = replace(reading(), allocinfo=(tag,))
+    found = replace(snapshot(tracked=tracked([Object()])), census=rich(), memory=memory)
     table = Table.of(VIEWS[name], found)
     rows = list(csv.DictReader(io.StringIO(to_csv(table), newline="")))
     assert len(rows) == len(table)
@@ -243,7 +248,7 @@ def test_a_table_has_one_aligned_line_per_row_whatever_the_names(raw: list[bytes
 
 def test_a_table_is_aligned_and_in_human_units() -> None:
     devices = (
-        device(managed_bytes=300, resources=3),
+        device(managed_bytes=300, resources=3, dma_bytes=8192),
         device(
             "",
             "x",
@@ -260,14 +265,18 @@ def test_a_table_is_aligned_and_in_human_units() -> None:
         "name",
         "driver",
         "module",
-        "resources",
+        "held",
         "managed",
+        "DMA",
+        "resources",
         "slab",
         "added",
         "removed",
     ]
-    assert lines[1].split() == ["x", "-", "-", "1,234", "5.0", "MiB", "-", "0", "0"]
-    assert lines[2].split()[-7:] == ["3", "300", "B", "0", "B", "0", "0"]
+    mib = ["5.0", "MiB"]
+    assert lines[1].split() == ["x", "-", "-", *mib, *mib, "-", "1,234", "-", "0", "0"]
+    sizes = ["8.3", "KiB", "300", "B", "8.0", "KiB"]
+    assert lines[2].split()[-11:] == [*sizes, "3", "0", "B", "0", "0"]
     end = lines[0].index("resources") + len("resources")
     assert lines[1][:end].endswith("1,234")
     assert lines[2][:end].endswith(" 3")

@@ -11,6 +11,7 @@ import pytest
 from slabmon.base.errors import UsageError
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.exact_target import (
+    ModuleNotLoadedError,
     Target,
     Text,
     check_module,
@@ -78,7 +79,8 @@ def test_caches_are_found_by_all_their_names(
         ("family=kmalloc-cg-64", "near names: kmalloc-64"),
         ("cache=kmalloc-64,min_size=65", "min_size=65: objects of kmalloc-64 have at most 64 b"),
         ("family=kmalloc-64,min_size=65", "have at most 64 bytes; nothing can match"),
-        ("cgroup=/par/chidl", "cgroup=/par/chidl: No such file or directory; near names: /par/ch"),
+        ("cgroup=/par/chidl", "cgroup=/par/chidl: No such file or directory"),
+        ("cgroup=/par/chidl", "; near names: /par/child"),
         ("pid=4194305", "pid=4194305: no such process"),
     ],
 )
@@ -153,10 +155,18 @@ def test_a_kernel_without_modules_has_no_module_to_wait_for(tmp_path: Path) -> N
         check_module("card", without, tmp_path)
 
 
-def test_hidden_addresses_are_the_reason_that_no_site_is_found(tmp_path: Path) -> None:
-    hidden = Host(tmp_path, hidden=True).symbols()
-    with pytest.raises(UsageError, match="kptr_restrict"):
-        filtered_text(Filter(site="__kmalloc_noprof"), hidden)
+@pytest.mark.parametrize(
+    "wanted", [Filter(site="__kmalloc_noprof"), Filter(module="card"), Filter(module="late")]
+)
+def test_hidden_addresses_are_the_reason_that_no_code_is_found(
+    tmp_path: Path, wanted: Filter
+) -> None:
+    """The module is loaded, at 0 as far as the kernel shows it: nothing would match."""
+    host = Host(tmp_path, hidden=True)
+    host.load("card", MODULE, [(0x10, "card_init")])
+    with pytest.raises(UsageError, match=r"(site|module)=.*kptr_restrict") as caught:
+        filtered_text(wanted, host.symbols())
+    assert not isinstance(caught.value, ModuleNotLoadedError)
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     cgroups = SimpleNamespace(find_at=lambda path: {"/job": (77, 1)}[path])
     monkeypatch.setattr(session, "Compiler", compiler)
     monkeypatch.setattr("slabmon.kernel.probe.facts.probe", facts)
-    monkeypatch.setattr("slabmon.kernel.probe.cgroups.Cgroups", lambda: cgroups)
+    monkeypatch.setattr("slabmon.kernel.probe.cgroups.Cgroups", lambda v1: cgroups)
     monkeypatch.setattr("slabmon.kernel.symbols.kallsyms.Symbols", symbols)
     monkeypatch.setattr(Tracker, "start", begin("start"))
     monkeypatch.setattr(Tracker, "resume", begin("resume"))

@@ -17,9 +17,9 @@ from slabmon.kernel.planning.plan import Plan, make_plan
 from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.cgroups import Cgroups
 from slabmon.kernel.probe.components import Components
-from slabmon.kernel.programs import Direction, attachments
+from slabmon.kernel.programs import PAGE_EVENTS, Direction, attachments
 from slabmon.kernel.session_state import Pauses
-from slabmon.kernel.settings import Settings
+from slabmon.kernel.settings import Settings, When
 from slabmon.kernel.symbols.kallsyms import UNKNOWN
 from slabmon.kernel.tracker import Tracker
 from slabmon.model import FeatureState, Slabinfo, State
@@ -33,11 +33,13 @@ class Session(SimpleNamespace):
     """A tracker without programs, on a host whose files a test writes."""
 
     _first_text: Any = Tracker._first_text
+    _refresh_symbols: Any = Tracker._refresh_symbols
     _follow_filter: Any = Tracker._follow_filter
     _follow_modules: Any = Tracker._follow_modules
     _check_cgroup: Any = Tracker._check_cgroup
     _function: Any = Tracker._function
     _location: Any = Tracker._location
+    _follow_walks: Any = Tracker._follow_walks
     _slabinfo: Any = Tracker._slabinfo
     _module_generation = 0
 
@@ -61,6 +63,7 @@ class Session(SimpleNamespace):
             _unsaved=False,
         )
         self._stack_names = SimpleNamespace(clear=self._clear)
+        self._paths = SimpleNamespace(clear=lambda: None)
 
     def _clear(self) -> None:
         self.cleared += 1
@@ -110,6 +113,31 @@ def test_a_module_that_cannot_be_meant_is_refused(host: Host) -> None:
     session = Session(host, Settings(exact=Filter(module="cards")))
     with pytest.raises(UsageError, match="module=cards: no such module; near names: card"):
         session._first_text()
+
+
+def test_symbols_that_are_hidden_later_are_a_degraded_feature(host: Host) -> None:
+    """kernel.kptr_restrict is set to 2 while the daemon runs, and back."""
+    session = Session(host, Settings(exact=Filter(module="card")))
+    host.hide()
+    session._refresh_symbols()
+    session._follow_filter()
+    assert session.features["symbols"].state == State.DEGRADED
+    assert "kptr_restrict" in session.features["symbols"].reason
+    assert session.texts[-1][0][0] == MODULE, "it is where it was"
+    host.hidden = False
+    host.write()
+    session._refresh_symbols()
+    assert session.features["symbols"].state == State.ON
+
+
+def test_devices_that_cannot_be_walked_are_a_degraded_feature_until_they_can(host: Host) -> None:
+    """A container of its own network may have no loopback interface that is up."""
+    session = Session(host, Settings())
+    session._follow_walks("no packet could be sent to 127.0.0.1")
+    assert session.features["device_inventory"].state == State.DEGRADED
+    assert "127.0.0.1" in session.features["device_inventory"].reason
+    session._follow_walks("")
+    assert session.features["device_inventory"] == session.plan.features["device_inventory"]
 
 
 def test_other_filters_and_sampling_do_not_look_for_text(host: Host) -> None:
@@ -208,10 +236,12 @@ class Sleeper(SimpleNamespace):
     wake: Any = Tracker.wake
     _attach_counters: Any = Tracker._attach_counters
     _attach_optional: Any = Tracker._attach_optional
+    _attach_pages: Any = Tracker._attach_pages
+    watch_pages: Any = Tracker.watch_pages
     _pause: Any = Tracker._pause
 
-    def __init__(self, refused: Set[str] = frozenset()) -> None:
-        plan = make_plan(facts(), Settings(pages=True))
+    def __init__(self, refused: Set[str] = frozenset(), settings: Settings | None = None) -> None:
+        plan = make_plan(facts(), settings or Settings(pages=True))
         super().__init__(
             plan=plan,
             features=dict(plan.features),
@@ -219,6 +249,9 @@ class Sleeper(SimpleNamespace):
             programs=FakePrograms(refused),
             reader=SimpleNamespace(forget_tracked=lambda: None),
             pauses=Pauses(began=1.0),
+            _paths=SimpleNamespace(forget_pages=lambda: None),
+            _pages_always=plan.settings.pages,
+            _pages_watched=plan.settings.pages,
             saved=[],
             _net=lambda: {"kmalloc-64": 3},
             _save=lambda: self.saved.append((self.awake, self.counting)),
@@ -256,3 +289,20 @@ def test_an_event_that_is_refused_disables_its_feature() -> None:
     session.wake("test")
     assert session.features.keys() == session.plan.features.keys()
     assert session.features["pages"] == FeatureState(State.OFF, "cannot attach: refused")
+
+
+def test_pages_are_watched_when_asked_for_until_it_sleeps() -> None:
+    session = Sleeper(settings=Settings(when=When.AUTO))
+    planned = session.plan.features["pages"]
+    session.watch_pages(True)
+    assert not session.counting, "it is asleep"
+    session.wake("test")
+    assert session.programs.attached_events >= PAGE_EVENTS
+    assert session.features["pages"] == FeatureState(State.ON)
+    session.watch_pages(False)
+    assert not session.programs.attached_events & PAGE_EVENTS
+    assert session.features["pages"] == planned
+    session.watch_pages(True)
+    session.sleep()
+    session.wake("again")
+    assert not session.programs.attached_events & PAGE_EVENTS

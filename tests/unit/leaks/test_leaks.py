@@ -99,6 +99,7 @@ def test_too_short_a_recording_says_so(capsys: Run, tmp_path: Path) -> None:
     output = capsys.readouterr().out
     assert output.startswith("Too early to tell")
     assert "needs at least 21m00s" in output
+    assert "slabmon census" in output, "what was lost before is not told by growth"
 
 
 @pytest.mark.parametrize(

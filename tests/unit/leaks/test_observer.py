@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slabmon.base.activity import Activity
+from slabmon.base.activity import Activity, Stage
 from slabmon.census.model import Census, OrphanObjects
 from slabmon.leaks import series
 from slabmon.leaks.finding import Assessment, Dismissal, Finding
@@ -90,6 +90,19 @@ def test_nothing_is_concluded_over_a_sleep() -> None:
             assert not observer.suspicious
             assert observer.observed <= 2 * STEP
     assert names(observer.assess()) == [("site", "leak+0x4 [mod]")]
+
+
+def test_what_is_hardly_sampled_is_not_watched() -> None:
+    """In the light stage objects are missing, after which growth would seem to begin."""
+    observer = Observer(Patience(200, 30))
+    world = World([leak()], sample_bytes=0)
+    for i, snapshot in enumerate(Simulation(world, np.random.default_rng(5)).run(END, STEP)):
+        stage = Stage.LIGHT if i < 40 else Stage.SAMPLED
+        observer.add(replace(snapshot, tracking=replace(snapshot.tracking, stage=stage)))
+        if i < 40:
+            assert observer.observed == 0
+            assert observer.assess().activity == Activity.AWAKE
+    assert observer.observed == pytest.approx(END - 40 * STEP, abs=2 * STEP)
 
 
 def test_frees_that_cannot_be_seen_are_no_evidence() -> None:

@@ -110,7 +110,7 @@ def test_figures_are_those_of_the_snapshot_as_json() -> None:
     assert {row["site"]: int(row["allocated"]) for row in sites} == {
         f"{row['symbol']}+{row['offset']:#x}": row["allocated_bytes"] for row in document["sites"]
     }
-    devices = found.tables["devices with managed (devres) resources"]
+    devices = found.tables["devices with managed (devres) resources or DMA memory"]
     assert [int(row["managed"]) for row in devices] == [
         row["managed_bytes"] for row in document["devices"]
     ]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 
@@ -36,3 +37,21 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     TopApp(Script(host()), start()).remember_signals()
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def test_a_reading_may_come_before_it_is_on_the_screen_and_after() -> None:
+    app = TopApp(Script(host()), start())
+    app.open()
+    reading = app.Read(app.reading)
+
+    async def run() -> None:
+        app.on_top_app_read(reading)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            assert app.failure is None
+        app.on_top_app_read(reading)
+
+    try:
+        asyncio.run(run())
+    finally:
+        app.close()

@@ -13,6 +13,7 @@ from slabmon.base.format import duration
 from slabmon.sources.recording import RecordingSource
 from slabmon.store.writer import RecordingWriter
 from slabmon.tui.prompt import Prompt
+from tests.support import conditions
 from tests.support.terminal import Terminal, WithPast, host, on_terminal
 
 
@@ -101,3 +102,17 @@ def test_programs_of_its_own_do_not_go_back_in_time() -> None:
         assert not terminal.app.query_one(Prompt).kind
 
     on_terminal(work)
+
+
+def test_verdicts_at_the_end_of_a_recording_come_when_they_are_known(tmp_path: Path) -> None:
+    source = RecordingSource(conditions.record(tmp_path)["fast-leak"])
+
+    async def work(terminal: Terminal) -> None:
+        terminal.app.show_view("verdicts")
+        await terminal.read()
+        await terminal.read()
+        assert "kmalloc-1k  early" in terminal.text
+        assert "backup 100%" in terminal.text, "whose it is, on a plain terminal"
+        assert "leaks: too early: 2m50s of 21m00s" in terminal.text
+
+    on_terminal(work, source)

@@ -45,6 +45,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "owners-cache": ("owners", "j", "enter"),
     "orphans": ("orphans",),
     "retained": ("retained",),
+    "charged": ("charged",),
     "memory": ("memory",),
     "losses": ("losses",),
     "features": ("features",),

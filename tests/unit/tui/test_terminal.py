@@ -40,6 +40,15 @@ def test_it_leaves_the_terminal_as_it_was(recording: str, way: str | signal.Sign
         assert "Traceback" not in terminal.output
 
 
+def test_it_ends_with_a_terminal_that_is_not_its_controlling_one(recording: str) -> None:
+    """No signal says that it is gone."""
+    with on_terminal("top", "--replay", recording) as terminal:
+        terminal.wait_for("kmalloc-large")
+        terminal.wait_for("palette")
+        terminal.hang_up()
+        assert terminal.process.wait(30) == 0
+
+
 @pytest.mark.parametrize("way", ["\x1a", signal.SIGTSTP, signal.SIGSTOP])
 def test_it_is_suspended_and_resumed(recording: str, way: str | signal.Signals) -> None:
     with on_terminal("top", "--replay", recording) as terminal:
@@ -79,18 +88,19 @@ def test_to_continue_what_is_running_changes_nothing(recording: str) -> None:
 
 @pytest.mark.parametrize("term", ["xterm", "linux", "vt100"])
 def test_without_colour_no_colour_is_set(recording: str, term: str) -> None:
-    with on_terminal(
-        "top", "--replay", recording, "-n", "1", "-d", "1", NO_COLOR="1", TERM=term
-    ) as terminal:
+    with on_terminal("top", "--replay", recording, NO_COLOR="1", TERM=term) as terminal:
+        terminal.wait_for("kmalloc-large")
+        terminal.wait_for("palette")
+        assert "WARN" in terminal.text
+        terminal.type("q")
         assert terminal.end() == 0
-        assert "kmalloc-large" in terminal.text
         assert not COLOURS.search(terminal.output)
 
 
 def test_sixteen_colours_are_enough(recording: str) -> None:
-    with on_terminal(
-        "top", "--replay", recording, "-n", "1", "-d", "1", TERM="xterm-16color"
-    ) as terminal:
+    with on_terminal("top", "--replay", recording, TERM="xterm-16color") as terminal:
+        terminal.wait_for("palette")  # the footer is what has colours
+        terminal.type("q")
         assert terminal.end() == 0
         assert COLOURS.search(terminal.output)
         assert not re.search(r"[\[;][34]8;[25];", terminal.output)

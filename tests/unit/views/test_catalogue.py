@@ -18,11 +18,13 @@ from slabmon.base.units import (
     PERCENT,
     SECONDS,
 )
-from slabmon.model import FeatureState, Live, Release, Snapshot, State
+from slabmon.base.workloads import WorkloadNames
+from slabmon.model import FeatureState, KnownBy, Live, Release, ServedDevice, Snapshot, State
 from slabmon.tui.help import markdown
 from slabmon.views import columns as c
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.drilldown import follow_link, grouped_view
+from slabmon.views.filtering import mask
 from slabmon.views.summary import summarize
 from slabmon.views.table import Table
 from slabmon.views.view import View
@@ -180,6 +182,38 @@ def test_cgroups_without_their_paths_are_shown_by_number() -> None:
     assert {row[0] for row in rows(VIEWS["cgroups"], "cgroup", of=bare)} == {"[1]", "[2]"}
 
 
+def test_the_view_of_cgroups_says_why_there_are_none() -> None:
+    assert Table.of(VIEWS["cgroups"], FOUND).note == ""
+    reason = "the kernel's BTF does not describe cgroups"
+    features = {**FOUND.features, "cgroups": FeatureState(State.OFF, reason)}
+    assert Table.of(VIEWS["cgroups"], replace(FOUND, features=features)).note == reason
+
+
+def test_cgroups_are_shown_with_what_runs_in_them() -> None:
+    path = f"/kubepods/pod{'a' * 32}/{'c' * 64}"
+    names = {"c" * 64: WorkloadNames("nginx", "web-0", "shop")}
+    shown = replace(
+        FOUND, tracked=replace(FOUND.tracked, cgroups={1: "/", 2: path}), workloads=names
+    )
+    columns = ("workload", "unit", "container", "pod", "namespace", "container_id", "pod_uid")
+    assert rows(VIEWS["cgroups"], *columns, of=shown) == [
+        ("shop/web-0/nginx", None, "nginx", "web-0", "shop", "c" * 64, "a" * 32),
+        ("/", None, None, None, None, None, None),
+    ]
+    table = Table.of(VIEWS["cgroups"], shown)
+    for text in (
+        "nginx",
+        "web-0",
+        "shop",
+        "shop/web-0",
+        "ccccccc",
+        "pod ~ web",
+        "pod_uid = " + "a" * 32,
+    ):
+        found = [table.values("workload")[row] for row in table.order(keep=mask(text, table))]
+        assert found == ["shop/web-0/nginx"], text
+
+
 def descend(view: View, name: str, title: str) -> View:
     """Along the link of this title from the row that is called so."""
     table = Table.of(view, FOUND)
@@ -319,3 +353,18 @@ def test_a_summary_tells_the_truth() -> None:
     assert found.event_seconds == 0.75 / 3000
     assert found.seconds == 4
     assert summarize(window_of(later(0, programs=()))).cpu_ratio is None
+
+
+def test_call_sites_show_their_device_where_one_is_known() -> None:
+    card = ServedDevice(
+        bus="pci", name="0000:01:00.0", driver="nvme", module="nvme", known_by=KnownBy.PROBE
+    )
+
+    def brief(*devices: int) -> list[str]:
+        objects = [Object(device=number) for number in devices]
+        fields = {"tracked": tracked(objects, devices={1: card})}
+        window = window_of(later(0, **fields), later(1, **fields))
+        return [column.name for column in Table(VIEWS["sites"], window).brief]
+
+    assert brief(0, 1).index("device") == brief(0, 1).index("history") + 1
+    assert "device" not in brief(0, 0)

@@ -43,6 +43,7 @@ from tests.support.builders import Object, cache, device, site, snapshot, tracke
         (1234.5, "count/s", "1,234"),
         (12.34, "count/s", "12.3"),
         (0.1234, "ratio", "12.3%"),
+        (-0.0004, "ratio", "0.0%"),
         (0.0, "seconds", "0.0s"),
         (1.32e-7, "seconds", "132ns"),
         (2.5e-5, "seconds", "25.0us"),

@@ -10,7 +10,7 @@ from slabmon.census.model import DeviceObjects
 from slabmon.export.text import rows_to_json, to_csv
 from slabmon.model import Snapshot
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.census import CENSUS, NO_CENSUS, ORPHANS, OWNERS, RETAINED
+from slabmon.views.census import CENSUS, CONTENTS, NO_CENSUS, ORPHANS, OWNERS, RETAINED
 from slabmon.views.drilldown import follow_link
 from slabmon.views.filtering import mask
 from slabmon.views.table import Table
@@ -108,8 +108,14 @@ def test_a_note_says_which_census_it_is_or_how_to_get_one() -> None:
 def test_devices_have_what_they_retain_in_both_views() -> None:
     searched = replace(FOUND, census=rich())
     assert names(RETAINED, searched)[0] == "pci"
-    assert noted(RETAINED, searched).endswith(", 3 passes")
+    assert noted(RETAINED, searched) == noted(CENSUS, searched)
+    assert noted(ORPHANS, searched).endswith(", 3 passes")
+    assert names(CONTENTS, searched)[0] == rich().held[0].signature
+    assert "what devices hold" in noted(CONTENTS, replace(FOUND, census=census()))
     assert "what devices hold" in noted(RETAINED, replace(FOUND, census=census()))
+    spent = replace(FOUND, census=census(limits=("some", "orphans were not found: no time")))
+    for view in (CONTENTS, ORPHANS, RETAINED):
+        assert noted(view, spent).endswith(": orphans were not found: no time")
     [row] = rich().devices[:1]
     known = device(row.bus, row.name)
     other = device("usb", "1-1")
@@ -143,3 +149,9 @@ def test_orphans_are_rows_and_a_census_that_did_not_look_for_them_says_so() -> N
     assert noted(ORPHANS, searched).endswith(", 3 passes")
     assert "orphans = true" in noted(ORPHANS, replace(FOUND, census=census(owners=(owned(),))))
     assert noted(ORPHANS, replace(FOUND, census=None)) == noted(OWNERS, replace(FOUND, census=None))
+
+
+def test_a_census_without_charged_objects_says_so() -> None:
+    charged = Table.of(VIEWS["charged"], replace(FOUND, census=census()))
+    assert charged.note.endswith(": no object is charged to a memory cgroup")
+    assert "no object" not in Table.of(VIEWS["charged"], FOUND).note

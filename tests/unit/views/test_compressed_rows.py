@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slabmon.views.compressed_rows import CompressedRows, CompressedTimeline
+from slabmon.views.compressed_rows import CompressedRows, CompressedTimeline, columns_at
 
 ROWS = st.dictionaries(st.integers(0, 300), st.floats(width=32, allow_nan=False), max_size=40)
 # One moment of rows, or None: the oldest is dropped.
@@ -50,4 +50,32 @@ def test_what_stays_the_same_takes_next_to_nothing() -> None:
     for _ in range(361):
         moments.append(rows, columns)
     assert sum(map(len, moments._older)) < 361 * 100
-    assert len(CompressedRows.of(rows, columns, "f4").data) > 4000
+    assert sum(map(len, CompressedRows.of(rows, columns, "f4").columns)) > 4000
+
+
+@given(st.lists(ROWS, max_size=4), st.lists(st.integers(0, 310), max_size=20))
+def test_one_column_is_found_by_the_numbers_of_its_rows(
+    moments: list[dict[int, float]], wanted: list[int]
+) -> None:
+    points: list[CompressedRows] = []
+    for rows in moments:
+        numbers, columns = arrays(rows)
+        columns[1] *= -1
+        last = points[-1] if points else None
+        points.append(CompressedRows.of(numbers, columns, "f8", last))
+    found = columns_at(points, 1, np.array(wanted, np.int64), 0.5)
+    assert [values.tolist() for values in found] == [
+        [-rows[number] if number in rows else 0.5 for number in wanted] for rows in moments
+    ]
+    for point, rows in zip(points, moments, strict=True):
+        numbers, columns = point.unpacked()
+        assert numbers.tolist() == sorted(rows)
+        assert columns[0].tolist() == [rows[number] for number in sorted(rows)]
+
+
+def test_rows_that_stay_the_same_are_numbered_once() -> None:
+    first = CompressedRows.of(np.array([3, 1]), np.zeros((2, 2)), "f8")
+    same = CompressedRows.of(np.array([1, 3]), np.ones((2, 2)), "f8", first)
+    other = CompressedRows.of(np.array([1, 2]), np.ones((2, 2)), "f8", same)
+    assert same.numbers is first.numbers
+    assert other.row_numbers().tolist() == [1, 2]

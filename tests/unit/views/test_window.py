@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from slabmon.base.activity import Activity
 from slabmon.base.units import Value
+from slabmon.base.zstd import unpack_own
 from slabmon.model import Live, Snapshot
+from slabmon.views import compressed_rows
 from slabmon.views.catalogue import VIEWS
 from slabmon.views.table import Table
 from slabmon.views.window import POINT_SECONDS, WINDOW_SECONDS, NoJudge, Window, WindowBuilder
@@ -170,6 +172,29 @@ def test_a_history_has_gaps_where_nothing_was_read(
         window = builder.add(at(second, caches=(cache("a", live=live(second)),)))
     assert column("history", window)["a"] == history
     assert window.unread == pytest.approx(unread)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 7, 40])
+def test_a_thinned_history_ends_with_the_present_and_reads_no_more(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    read = []
+
+    def unpacked(data: bytes) -> bytes:
+        read.append(data)
+        return unpack_own(data)
+
+    builder = WindowBuilder(VIEWS.values(), NoJudge())
+    for second in (*range(10, 100, 10), 200, *range(210, 300, 10)):
+        window = builder.add(at(second, caches=(cache("a", live=live(second)),)))
+    table = Table(VIEWS["caches"], window)
+    (whole,), step = table.history([0]), -(-len(table.history([0])[0]) // most)
+    assert None in whole
+    monkeypatch.setattr(compressed_rows, "unpack_own", unpacked)
+    (thin,) = table.history([0], most)
+    assert thin == whole[::-1][::step][::-1]
+    figures = [value for value in thin if value is not None]
+    assert len(read) <= max(0, len(figures) - 1) + 1, "each point, and the rows' numbers once"
 
 
 def test_a_pause_is_part_of_rates_and_growth() -> None:

@@ -32,7 +32,7 @@ from tests.support.serving import run, serving
 from tests.support.snapshots import synthetic
 
 CONNECTIONS = 100
-SCRAPES, ROUNDS = 5, 3
+SCRAPES, ROUNDS = 5, 9
 # The promise (docs/security.md): the time of a scrape, without that in which server or scraper were
 # ready to run but the machine ran others. Without limits these attacks delayed scrapes by 4 s
 # (links) to more than 40 s (most others).

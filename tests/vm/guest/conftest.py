@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,14 @@ from tests.vm.guest import planted as module
 
 if "SLABMON_VM_GUEST" not in os.environ:
     raise pytest.UsageError("tests/vm/guest runs in a guest: make test-vm KERNEL=6.12")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Show a failure at once: a guest that is stopped does not come to the end, where they are."""
+    if report.failed:
+        text = f"\n{report.nodeid}\n{report.longreprtext}\n{report.capstdout}"
+        print(text, file=sys.__stderr__, flush=True)
 
 
 @pytest.fixture(autouse=True)

@@ -211,3 +211,48 @@ def memory(command: str = "") -> dict[str, int]:
         (DEBUGFS / "memory").write_text(command)
     lines = (DEBUGFS / "memory").read_text().splitlines()
     return {name: int(size) for name, size in map(str.split, lines)}
+
+
+@dataclass(frozen=True)
+class PageSite:
+    """Pages or per-CPU memory of one function since the module was loaded, in bytes; those of
+    per-CPU memory are of one CPU. `kind` is pages, percpu, or user for pages of users."""
+
+    symbol: str
+    kind: str
+    by: str
+    size: int
+    allocs: int
+    allocated_bytes: int
+    freed_bytes: int
+    live_bytes: int
+
+
+@dataclass(frozen=True)
+class DmaMemory:
+    """DMA memory of one device since the module was loaded."""
+
+    device: str
+    allocs: int
+    frees: int
+    failed: int
+    bytes: int
+    freed_bytes: int
+
+
+def dma(command: str = "") -> list[DmaMemory]:
+    """Hold DMA memory ("hold"), free some ("less"), remove its devices ("gone"), or free all of it
+    ("drop"); return what an exact observer must have seen of each device."""
+    if command:
+        (DEBUGFS / "dma").write_text(command)
+    lines = (line.split() for line in (DEBUGFS / "dma").read_text().splitlines())
+    return [DmaMemory(device, *map(int, numbers)) for device, *numbers in lines]
+
+
+def pages(command: str = "") -> list[PageSite]:
+    """Hold pages and per-CPU memory ("hold"), free some ("less") or all of it ("drop"); return what
+    an exact observer must have seen of each site."""
+    if command:
+        (DEBUGFS / "pages").write_text(command)
+    lines = (line.split() for line in (DEBUGFS / "pages").read_text().splitlines())
+    return [PageSite(symbol, kind, by, *map(int, numbers)) for symbol, kind, by, *numbers in lines]

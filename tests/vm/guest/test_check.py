@@ -15,12 +15,13 @@ GAPS = {
     "5.10": {
         *("kmem_cache_free", "device_inventory", "devres_log"),
         *("bulk_alloc", "bulk_free", "rcu_free"),
-        *("census_large", "census_cgroups", "census_tags"),
+        *("census_large", "census_cgroups", "census_tags", "allocinfo"),
+        *("dma", "dma_pages"),
     },
-    "6.1": {"census_large", "census_cgroups", "census_tags"},
-    "6.12": {"census_large", "census_tags"},
-    "7.3": {"census_tags"},
-    "6.12-arm64": {"census_large", "census_tags"},
+    "6.1": {"census_large", "census_cgroups", "census_tags", "allocinfo", "dma", "dma_pages"},
+    "6.12": {"census_large", "census_tags", "allocinfo"},
+    "7.3": {"census_tags", "allocinfo"},
+    "6.12-arm64": {"census_large", "census_tags", "allocinfo"},
 }
 
 

@@ -6,11 +6,8 @@ It reads /proc/kcore by the kernel's DWARF, so the guest must have been started 
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,15 +18,14 @@ from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Settings
 from slabmon.kernel.tracker import Tracker
 from slabmon.model import LARGE_CACHE, UNRESOLVED_CACHE
+from tests.vm.guest import dwarf
 from tests.vm.guest import planted as module
 from tests.vm.guest.census import census_reader
 
 if TYPE_CHECKING:
     import drgn
-else:
-    drgn = pytest.importorskip("drgn", reason="drgn has no package for this architecture")
-VMLINUX = Path(f"/usr/lib/debug/boot/vmlinux-{os.uname().release}")
-pytestmark = pytest.mark.skipif(not VMLINUX.exists(), reason="started without --debug-info")
+
+pytestmark = dwarf.needs_debug_info
 CTOR_CACHE = "slabmon_planted_ctor"
 QUIET_TRIES = 10
 
@@ -37,11 +33,7 @@ QUIET_TRIES = 10
 @pytest.fixture(scope="module")
 def kernel() -> drgn.Program:
     """The running kernel, as drgn sees it."""
-    program = drgn.Program()
-    program.set_kernel()
-    with suppress(drgn.MissingDebugInfoError):  # of modules, which nothing here needs
-        program.load_debug_info([str(VMLINUX)], main=True)
-    return program
+    return dwarf.program()
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +52,11 @@ def managed(kernel: drgn.Program) -> Counter[tuple[str, str, str, int]]:
     from drgn.helpers.linux.list import list_for_each_entry
 
     found: Counter[tuple[str, str, str, int]] = Counter()
-    kset = kernel["devices_kset"]
-    for kobject in list_for_each_entry("struct kobject", kset.list.address_of_(), "entry"):
-        device = drgn.container_of(kobject, "struct device", "kobj")
-        name = kobject.name.string_().decode()
+    for device in dwarf.devices(kernel):
         head = device.devres_head.address_of_()
         for node in list_for_each_entry("struct devres_node", head, "entry"):
-            subsystem = device.bus or getattr(device, "class")
-            bus = subsystem.name.string_().decode() if subsystem else "-"
-            release = node.name.string_().decode()
-            found[bus, name, release, node.size.value_()] += 1
+            bus, name = dwarf.subsystem(device) or "-", dwarf.name(device)
+            found[bus, name, node.name.string_().decode(), node.size.value_()] += 1
     return found
 
 

@@ -56,9 +56,13 @@ def session(leader: int) -> list[int]:
     return found
 
 
-def wait_for(what: Callable[[], object], process: subprocess.Popen[bytes] | None = None) -> None:
-    """Until it is true; fails when `process` ends before that, or patience does."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def wait_for(
+    what: Callable[[], object],
+    process: subprocess.Popen[bytes] | None = None,
+    patience: float = PATIENCE_SECONDS,
+) -> None:
+    """Until it is true; fails when `process` ends before that, or `patience`, in seconds, does."""
+    deadline = time.monotonic() + patience
     while not what():
         assert process is None or process.poll() is None, "slabmon ended by itself"
         assert time.monotonic() < deadline, "slabmon took too long"

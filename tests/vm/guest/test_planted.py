@@ -22,7 +22,9 @@ SCENARIOS = (
 ORPHAN_STEPS = ("orphans_lose", "orphans_keep")  # places of kept objects are not published
 HELD_STEPS = ("held_add", "held_more", "held_remove")  # nor what devices hold
 DEVICE_STEPS = ("devices_add", "drivers_add", "drivers_remove", "devices_remove")
+USE_STEPS = ("device_use", "devices_use")  # of devices that are there
 TYPED_STEPS = ("typed_add", "typed_remove")
+BUG_STEPS = ("error_path", "netns_add")  # of test_leaks
 TRACED = {"kmalloc": "kmalloc", "devm": "kmalloc", "kmem_cache_alloc": "kmem_cache_alloc"}
 
 pytestmark = pytest.mark.usefixtures("planted")
@@ -56,7 +58,9 @@ def test_every_scenario_is_tested() -> None:
         *ORPHAN_STEPS,
         *HELD_STEPS,
         *DEVICE_STEPS,
+        *USE_STEPS,
         *TYPED_STEPS,
+        *BUG_STEPS,
     }
 
 

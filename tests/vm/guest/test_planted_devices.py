@@ -102,6 +102,7 @@ def test_managed_memory_is_traced_at_the_drivers_sites() -> None:
         "planted_devm_kmalloc",
         "planted_devm_krealloc",
         "planted_devres_alloc",
+        "planted_probe_kmalloc",
     }
 
 

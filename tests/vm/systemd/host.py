@@ -34,8 +34,8 @@ def run(*command: str, check: bool = True) -> str:
 
 
 def install_package() -> None:
-    """The one that `make deb` made; over itself, an upgrade."""
-    (package,) = (PROJECT / "build").glob("*.deb")
+    """The one that `make deb` made on the host; over itself, an upgrade."""
+    (package,) = Path("/vm/share").glob("*.deb")
     run("dpkg", "--install", str(package))
 
 

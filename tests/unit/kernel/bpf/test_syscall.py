@@ -8,6 +8,7 @@ import ctypes
 import errno
 import gc
 import os
+import resource
 import struct
 import subprocess
 from collections.abc import Callable
@@ -72,6 +73,28 @@ def test_a_program_is_loaded_for_its_function(
     answer(reply)
     assert syscall.load("on_bulk_alloc", NOTHING, kind, btf_id) == 9
     assert seen == [fields]
+
+
+@pytest.mark.parametrize(
+    "create", [lambda: syscall.load("x", NOTHING), lambda: syscall.create_array("x", 8, 1)]
+)
+def test_what_is_charged_as_locked_memory_is_not_limited(
+    answer: Callable[[Answer], None],
+    monkeypatch: pytest.MonkeyPatch,
+    create: Callable[[], int],
+) -> None:
+    """Before 5.11: the limit is raised, and the call made again."""
+    limits: list[tuple[object, ...]] = []
+
+    def reply(command: int, data: bytes) -> int:
+        if not limits:
+            raise OSError(errno.EPERM, "Operation not permitted")
+        return 9
+
+    monkeypatch.setattr(resource, "setrlimit", lambda *args: limits.append(args))
+    answer(reply)
+    assert create() == 9
+    assert len(limits) == 1
 
 
 def test_an_error_carries_what_the_verifier_says(answer: Callable[[Answer], None]) -> None:
@@ -198,7 +221,8 @@ def test_a_refusal_is_returned_and_nothing_is_left_open(
 def hooked() -> tuple[Plan, Programs]:
     plan = make_plan(facts(), Settings())
     maps = {"bulk_alloc_next": 1, "bulk_free_next": 2}
-    return plan, Programs(maps, {"on_bulk_alloc": 11, "on_bulk_free": 12, "on_rcu_free": 13}, {})
+    names = ("bulk_alloc", "bulk_free", "rcu_free", "driver_probe", "driver_probe_end")
+    return plan, Programs(maps, {f"on_{name}": 11 + i for i, name in enumerate(names)}, {})
 
 
 def test_programs_can_call_themselves_before_they_are_attached(
@@ -214,7 +238,7 @@ def test_programs_can_call_themselves_before_they_are_attached(
     monkeypatch.setattr(syscall, "attach", note)
     plan, programs = hooked()
     programs.attach_hooks(plan)
-    assert sorted(done) == [(1, 11), (2, 12), (11,), (12,), (13,)]
+    assert sorted(done) == [(1, 11), (2, 12), (11,), (12,), (13,), (14,), (15,)]
     assert done.index((1, 11)) < done.index((11,))
     assert done.index((2, 12)) < done.index((12,))
 
@@ -237,6 +261,40 @@ def test_a_program_that_was_not_loaded_keeps_its_reason() -> None:
     failed = programs.attach_hooks(plan)
     assert failed["on_bulk_free"] == "too old"
     assert failed["on_bulk_alloc"] == "refused before the restart"
+
+
+def test_of_two_programs_of_one_feature_both_are_attached_or_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An entry without its exit would leave a task in the probe for ever."""
+    attached = []
+
+    def attach(program: int) -> int:
+        attached.append(program)
+        if program == 15:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        return 99
+
+    monkeypatch.setattr(syscall, "set_tail_call", lambda *args: None)
+    monkeypatch.setattr(syscall, "attach", attach)
+    plan, programs = hooked()
+    assert programs.attach_hooks(plan).keys() == {"on_driver_probe", "on_driver_probe_end"}
+    assert 15 in attached
+    assert 14 not in attached
+
+
+def test_an_exit_is_attached_before_its_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    attached: list[int] = []
+
+    def attach(program: int) -> int:
+        attached.append(program)
+        return 99
+
+    monkeypatch.setattr(syscall, "set_tail_call", lambda *args: None)
+    monkeypatch.setattr(syscall, "attach", attach)
+    plan, programs = hooked()
+    assert programs.attach_hooks(plan) == {}
+    assert attached.index(15) < attached.index(14)
 
 
 def test_a_plan_without_hooks_attaches_none(monkeypatch: pytest.MonkeyPatch) -> None:

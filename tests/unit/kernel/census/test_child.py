@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -14,6 +15,7 @@ from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost,
 from slabmon.census.codec import encode
 from slabmon.kernel.census import child, memory, run
 from slabmon.kernel.census.settings import CensusSettings
+from slabmon.runtime import worker
 from slabmon.runtime.figures import CensusFailure
 from tests.unit.export.test_census import CENSUS
 
@@ -79,6 +81,22 @@ def test_a_child_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         run.take_census(SETTINGS)
 
 
+def test_a_child_that_is_killed_had_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", running("import os; os.kill(os.getpid(), 9)"))
+    with pytest.raises(UnsupportedHost, match=r"memory runs out.*MemoryMax=.*--memory-mib"):
+        run.take_census(SETTINGS)
+
+
+def test_a_file_of_the_kernel_that_is_hidden_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        Path("/sys/absent").read_bytes()
+
+    monkeypatch.setattr(memory, "start_compiler", fail)
+    last = child.report(SETTINGS, lambda _: None)
+    assert last.error.startswith("census: /sys/absent: No such file")
+    assert (last.failure, last.exit_code) == (CensusFailure.UNSUPPORTED, 4)
+
+
 def test_the_child_is_nice_small_and_never_dumped() -> None:
     code = (
         "import os, resource\n"
@@ -86,14 +104,16 @@ def test_the_child_is_nice_small_and_never_dumped() -> None:
         "from slabmon.kernel.census.settings import CensusSettings\n"
         "child.confine(CensusSettings(memory_mib=300))\n"
         "print(os.nice(0), resource.getrlimit(resource.RLIMIT_CORE)[0],\n"
-        "      resource.getrlimit(resource.RLIMIT_DATA)[0])\n"
+        "      resource.getrlimit(resource.RLIMIT_DATA)[0],\n"
+        "      open('/proc/self/oom_score_adj').read())\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    niceness, core, data = map(int, result.stdout.split())
+    niceness, core, data, score = map(int, result.stdout.split())
     assert niceness >= 10
     assert (core, data) == (0, 300 << 20)
+    assert score == 1000, "without memory the kernel ends the census, not the daemon"
 
 
 def test_used_up_cpu_time_is_an_error_that_says_so() -> None:
@@ -116,7 +136,7 @@ def test_the_share_that_is_done_is_reported_until_the_census_is_there(
     data = b"".join(message.pack() for message in messages)
     monkeypatch.setattr(subprocess, "Popen", sending(data))
     shares: list[float] = []
-    monkeypatch.setattr(run, "_RECEIVE_BYTES", 64)
+    monkeypatch.setattr(worker, "_RECEIVE_BYTES", 64)
     assert run.take_census(SETTINGS, shares.append) == CENSUS
     assert 0.25 in shares
     assert shares == sorted(shares)

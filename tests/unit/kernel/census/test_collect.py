@@ -23,7 +23,7 @@ from slabmon.kernel.census import (
     symbols,
     tags,
 )
-from slabmon.kernel.census.device_rows import Retained
+from slabmon.kernel.census.held_rows import Described, Retained
 from slabmon.kernel.census.memory import BudgetSpent
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.kernel.probe import slabinfo
@@ -34,15 +34,20 @@ ORPHAN = OrphanObjects(cache="thing", signature="lost", objects=3, bytes=192)
 DEVICE = rich().devices[0]
 
 
-def taken(monkeypatch: pytest.MonkeyPatch, asked: bool, error: BaseException | None) -> Census:
+def taken(
+    monkeypatch: pytest.MonkeyPatch,
+    asked: bool,
+    error: BaseException | None,
+    symbols_known: bool = True,
+) -> Census:
     """A census of a host on which the search for orphans ends like this."""
     kernel = FakeKernel()
     kernel.slab(kernel.cache("thing", 64), free=[0])
 
-    def find(*_: object) -> SimpleNamespace:
+    def find(*_: object, **__: object) -> SimpleNamespace:
         if error is not None:
             raise error
-        return SimpleNamespace(passes=3, retained=Retained((DEVICE,), ("some",)))
+        return SimpleNamespace(passes=3, retained=Retained((DEVICE,), ("some",)), held=Described())
 
     def answer(value: object) -> Any:
         return lambda *_, **__: value
@@ -51,7 +56,7 @@ def taken(monkeypatch: pytest.MonkeyPatch, asked: bool, error: BaseException | N
     monkeypatch.setattr(cgroups, "cgroup_rows", answer(()))
     monkeypatch.setattr(tags, "owner_rows", answer(()))
     monkeypatch.setattr(owners, "owner_rows", answer(owners.Owners(rows=())))
-    monkeypatch.setattr(symbols, "read", answer(None))
+    monkeypatch.setattr(symbols, "read", answer(SimpleNamespace(known=symbols_known)))
     monkeypatch.setattr(slabinfo, "read_aliases", answer({}))
     monkeypatch.setattr(features, "limits", answer(()))
     monkeypatch.setattr(collect, "MemoryWatch", answer(SimpleNamespace(scan=None)))
@@ -68,6 +73,11 @@ def test_orphans_are_in_the_census_if_they_are_asked_for(monkeypatch: pytest.Mon
     assert (found.passes, found.limits) == (3, ("some",))
     found = taken(monkeypatch, False, AssertionError())
     assert (found.orphans, found.passes, found.limits) == ((), 1, ())
+
+
+def test_hidden_addresses_of_functions_are_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    (limit,) = taken(monkeypatch, False, None, symbols_known=False).limits
+    assert "kptr_restrict" in limit
 
 
 def test_the_peak_is_that_of_this_process_alone() -> None:

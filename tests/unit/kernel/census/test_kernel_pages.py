@@ -11,10 +11,19 @@ import pytest
 from slabmon.base.errors import UnsupportedHost
 from slabmon.kernel.census import kernel_pages
 from slabmon.kernel.census.layout import Layout, PageTest
-from tests.support.slab_memory import LAYOUT, FakeKernel
+from slabmon.kernel.census.memory_map import PAGE_BYTES
+from tests.support.slab_memory import (
+    DIRECT_MAP,
+    LAYOUT,
+    OFFSETS,
+    STRUCT_PAGE,
+    VMEMMAP,
+    FakeKernel,
+)
 
 BUDDY, TABLE, SLAB, LARGE_KMALLOC = 0xF0000000, 0xF2000000, 0xF5000000, 0xF8000000
 OLD = dataclasses.replace(LAYOUT, slab_page=PageTest(0, 1 << 9, 1 << 9))  # PG_slab of page.flags
+LISTED = {**OFFSETS, "page.lru": 32}
 OLD_BUDDY, OLD_TABLE = 0xFFFFFF7F, 0xFFFFFDFF
 
 
@@ -25,11 +34,41 @@ def owned(kernel: FakeKernel, layout: Layout = LAYOUT) -> list[int]:
     return pages
 
 
+def link(kernel: FakeKernel, ring: list[int], *, broken: bool = False) -> None:
+    """Put pages, and a list's head in a page of the kernel, into one list; `broken`: the head was
+    taken out."""
+    heads = [VMEMMAP + pfn * STRUCT_PAGE + LISTED["page.lru"] for pfn in ring]
+    heads.append(DIRECT_MAP + kernel.add_pages() * PAGE_BYTES)
+    for number, head in enumerate(heads):
+        kernel.memory.write_word(head, heads[(number + 1) % len(heads)])
+        kernel.memory.write_word(head + 8, heads[number - 1])
+    if broken:
+        for member in (0, 8):
+            kernel.memory.write_word(heads[-1] + member, heads[-1])
+
+
 @pytest.fixture
 def kernel() -> FakeKernel:
     kernel = FakeKernel()
     kernel.slab(kernel.cache("any", 64), free=[0])
     return kernel
+
+
+def test_free_pages_on_a_list_behind_the_kernels_are_nobodys(kernel: FakeKernel) -> None:
+    layout = dataclasses.replace(LAYOUT, offsets=LISTED)
+    first = kernel.add_pages(4, align=4)
+    link(kernel, [first + 2])
+    assert owned(kernel, layout)[:3] == [first, first + 1, first + 3]
+
+
+def test_pages_of_a_block_that_were_on_a_list_once_are_of_it(kernel: FakeKernel) -> None:
+    layout = dataclasses.replace(LAYOUT, offsets=LISTED)
+    first = kernel.add_pages(4, align=4)
+    link(kernel, [first + 2], broken=True)
+    itself = VMEMMAP + (first + 3) * STRUCT_PAGE + LISTED["page.lru"]
+    for member in (0, 8):
+        kernel.memory.write_word(itself + member, itself)
+    assert owned(kernel, layout)[:4] == [first, first + 1, first + 2, first + 3]
 
 
 def test_pages_with_references_that_are_nobody_elses_are_the_kernels(kernel: FakeKernel) -> None:

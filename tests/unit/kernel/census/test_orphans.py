@@ -139,6 +139,14 @@ def test_a_struct_page_with_an_offset_counts(host: Host, high: bool) -> None:
     assert host.orphans() == {lost}
 
 
+def test_a_struct_page_that_no_length_follows_does_not_count(host: Host) -> None:
+    """As the head of a compound page is in its tails' struct pages, before a list's poison."""
+    lost = host.new()
+    page = VMEMMAP + host.slab * 64
+    host.hold(page | 1, 0xDEAD000000000122, page, 0, page, (1 << 22) + 1)
+    assert lost in host.orphans()
+
+
 def test_references_of_free_objects_do_not_count(host: Host) -> None:
     lost, freed = host.new(), host.new()
     host.hold(freed)

@@ -9,12 +9,12 @@ import pytest
 from slabmon.base.arrays import U8, U64
 from slabmon.base.errors import UnsupportedHost
 from slabmon.census.model import DEVICES_UNSUPPORTED, DeviceObjects
-from slabmon.kernel.census import device_rows, devices
+from slabmon.kernel.census import device_rows, devices, held_rows
 from slabmon.kernel.census.cache_types import Aliases
 from slabmon.kernel.census.heap import Heap
 from slabmon.kernel.census.memory_map import PAGE_BYTES
 from slabmon.kernel.census.reach import Tracer
-from tests.support.slab_memory import DIRECT_MAP, LAYOUT, OFFSETS, FakeKernel
+from tests.support.slab_memory import DIRECT_MAP, LAYOUT, OFFSETS, VMEMMAP, FakeKernel
 
 SIZE = 128
 NO_ALIASES: Aliases = {}
@@ -32,6 +32,7 @@ class Host:
         self._slabs = {name: self.kernel.slab(cache) for name, cache in self.caches.items()}
         self._made = dict.fromkeys(self.caches, 0)
         self._nodes = nodes
+        self.on_stacks: list[int] = []  # that a stack refers to
         roots = self.kernel.add_pages()
         self._root = DIRECT_MAP + roots * PAGE_BYTES
         self.kset = self.record("kset", name=self.text("devices"))
@@ -80,7 +81,7 @@ class Host:
         self.directory(kobject)
         return device
 
-    def take(self, aliases: Aliases = NO_ALIASES) -> device_rows.Retained:
+    def take(self, aliases: Aliases = NO_ALIASES) -> held_rows.Retained:
         """What devices retain; afterwards nothing that is in use may be unreached."""
         free = {0}  # of the first slab, and what was not allocated
         slab_objects = PAGE_BYTES // SIZE
@@ -93,6 +94,7 @@ class Host:
         heap = Heap(reading, LAYOUT)
         tracer = Tracer(self.kernel.memory, LAYOUT, reading, heap)
         reached = tracer.from_outside()
+        tracer.on_stacks[heap.find(np.array(self.on_stacks, np.uint64))] = True
         result = device_rows.follow(self.kernel.memory, LAYOUT, reading, tracer, reached, aliases)
         self.unreached = set(heap.addresses_of(np.flatnonzero(heap.in_use & ~reached)).tolist())
         return result
@@ -127,6 +129,28 @@ def test_what_else_is_referred_to_is_not(host: Host) -> None:
     host.hold(shared)
     host.device("eth0", data=host.new(shared))
     assert host.objects() == {"eth0": (2, 2)}
+
+
+def test_what_somebody_has_on_a_stack_is_still_its_holder_s(host: Host) -> None:
+    """Whoever called a function with it need not hold it; nor is what only a stack leads to an
+    orphan, or a device's."""
+    last = host.new()
+    member = host.new(last)
+    host.device("eth0", data=host.new(member))
+    host.on_stacks += [member, host.new(host.new())]
+    assert host.objects() == {"eth0": (4, 4)}
+    assert not host.unreached
+
+
+def test_what_a_device_transfers_is_still_what_its_driver_holds(host: Host) -> None:
+    """The physical address of a buffer in a ring of descriptors, a struct page in a request."""
+    buffer, described = host.new(), host.new()
+    page, offset = divmod(described - DIRECT_MAP, PAGE_BYTES)
+    host.hold(buffer - DIRECT_MAP)
+    host.hold(VMEMMAP + page * 64)
+    host.hold(offset << 32 | SIZE)
+    host.device("eth0", data=host.new(buffer, described))
+    assert host.objects() == {"eth0": (4, 4)}
 
 
 def test_the_data_of_a_driver_are_its_device_s_wherever_else_they_are_known(host: Host) -> None:

@@ -9,15 +9,19 @@ import struct
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from slabmon.base.arrays import U8, U64
 from slabmon.census.model import Certainty, OwnedObjects
-from slabmon.kernel.census import symbols
+from slabmon.kernel.census import referrers, symbols
+from slabmon.kernel.census.contents import Subjects
 from slabmon.kernel.census.memory import BudgetSpent
 from slabmon.kernel.census.owners import Owners, owner_rows
+from slabmon.kernel.census.reading import Reading
+from slabmon.kernel.census.referrers import Referrers
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.kernel.census.types import Types
 from slabmon.kernel.probe.btf import Btf
@@ -48,7 +52,7 @@ VMALLOC = 0xFFFFC90000000000
 LIST_HEAD = 5  # its type's number
 
 
-def blob() -> Blob:
+def blob(extensions: bool = True) -> Blob:
     """struct holder { struct part32 *part32; ...; char *text; union { struct part64 *fits;
     char *chars; } either; }, and parts that begin with an id and a list."""
     blob = Blob()
@@ -80,15 +84,17 @@ def blob() -> Blob:
     for number, pointed in enumerate((piece, area, table), start=4):
         fields.append((f"more{number}", blob.pointer(pointed), end + 64 * number))
     blob.struct(OWNER, end // 8 + 56, fields)
-    blob.struct("slabobj_ext", 8, [("objcg", text, 0)])
+    if extensions:
+        blob.struct("slabobj_ext", 8, [("objcg", text, 0)])
     blob.struct("slab_sheaf", 32, [("cache", text, 128), ("objects", u64, 256)])
     return blob
 
 
 class Host:
-    """Slabs with planted objects."""
+    """Slabs with planted objects, on a kernel with these types."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, types: Blob | None = None) -> None:
+        self.types = types or blob()
         self.kernel = FakeKernel(pfns=2048)
         self.caches: dict[str, FakeCache] = {}
         self._room: dict[str, list[int]] = {}
@@ -149,7 +155,7 @@ class Host:
         return owner_rows(
             memory or self.kernel.memory,
             dataclasses.replace(reading, in_use=in_use),
-            Types(Btf(blob().build()), self.modules),
+            Types(Btf(self.types.build()), self.modules),
             aliases or {},
             known,
             CensusSettings(cpu_seconds=3600),
@@ -181,6 +187,19 @@ def test_a_cache_named_after_a_struct_is_exact(host: Host) -> None:
     row = of_cache(host.census(), OWNER)
     assert (row.type, row.certainty, row.objects) == (OWNER, Certainty.EXACT, 1)
     assert row.bytes == host.holder_size
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["6.10", "before"])
+def test_vectors_of_extensions_are_known_with_and_without_their_struct(
+    tmp_path: Path, known: bool
+) -> None:
+    host = Host(tmp_path, blob(extensions=known))
+    vector = host.kmalloc(96)
+    host.point(vector + 8, host.kmalloc(64))
+    host.kernel.slab(host.kernel.cache("charged", 64), exts=vector)
+    row = of_cache(host.census(), "kmalloc-96")
+    assert row.signature == "extensions of slab objects (slab.obj_exts)"
+    assert row.type == ("slabobj_ext" if known else None)
 
 
 def test_a_typed_member_names_what_it_points_to(host: Host) -> None:
@@ -449,6 +468,28 @@ def test_of_more_slabs_than_memory_allows_random_ones_are_read(
     assert abs(held.objects - 1000) < 4 * held.objects_stderr
     assert sum(row.objects for row in rows.values()) == pytest.approx(3000, abs=2)
     assert any("were read" in text for text in owners.limits)
+
+
+@pytest.mark.parametrize(("room", "share"), [(1, 0.25), (0, None)])
+def test_what_takes_more_memory_than_expected_is_tried_with_fewer_objects(
+    host: Host, monkeypatch: pytest.MonkeyPatch, room: int, share: float | None
+) -> None:
+    for _ in range(3000):
+        host.kmalloc(1024)
+    find = referrers.find
+
+    def short(memory: SparseMemory, reading: Reading, subjects: Subjects, *rest: Any) -> Referrers:
+        if len(subjects) > 800 * room:
+            raise MemoryError
+        return find(memory, reading, subjects, *rest)
+
+    monkeypatch.setattr(referrers, "find", short)
+    owners = host.census(most_bytes=3 << 20)
+    if share is None:
+        assert owners.limits[0].endswith("--memory-mib, or census.memory_mib of a daemon")
+        assert not [row for row in owners.rows if row.cache == "kmalloc-1024"]
+    else:
+        assert owners.sampled == pytest.approx(share, abs=0.02)
 
 
 def test_what_is_left_behind_in_a_sheaf_says_nothing(host: Host) -> None:

@@ -196,3 +196,21 @@ def test_no_table_is_looked_for_elsewhere(symbols: Symbols) -> None:
     symbols.look_up(memory, np.array([table(0), elsewhere], np.uint64))
     assert table(0) in memory.read_at
     assert elsewhere not in memory.read_at
+
+
+def test_hidden_addresses_are_those_of_nothing(tmp_path: Path) -> None:
+    """With kernel.kptr_restrict 2 all are shown as 0, which most words of objects are too."""
+    path = tmp_path / "kallsyms"
+    path.write_text(
+        f"{0:016x} T _text\n{0:016x} T _stext\n{0:016x} T _etext\n{0:016x} t probe\t[card]\n"
+        + "".join(f"{0:016x} D variable{number}\n" for number in range(300))
+    )
+    symbols = read(X86, path, tmp_path)
+    words = np.array([0, 8, 0x1000, TEXT], np.uint64)
+    assert not symbols.known
+    assert not symbols.functions(words).any()
+    assert not symbols.in_image(words).any()
+    assert not len(symbols.data_units())
+    assert symbols.look_up(SparseMemory(), words) == {}
+    assert symbols.function(TEXT) is None
+    assert list(symbols.variables(words)) == []

@@ -268,10 +268,11 @@ def test_a_failed_walk_is_counted_and_keeps_the_ledger(walker: FakeWalker, ledge
     ledger.mark_stale()
     walker.broken = True
     ledger.refresh(quiet)
-    assert ledger.failed_walks == 1
+    assert (ledger.failed_walks, ledger.problem) == (1, "broken")
     assert rows(ledger)["devd000"].resources == 1
     walker.broken = False
     ledger.refresh(quiet)
+    assert ledger.problem == ""
     assert rows(ledger)["devd000"].resources == 0, "still stale, so the next walk holds"
     assert ledger.disagreements == 0
 

@@ -30,9 +30,11 @@ def ask(compiler: Compiler) -> None:
         ),
         ("raise ModuleNotFoundError(\"No module named 'bcc'\")", UnsupportedHost, ["apt-get"]),
         ("raise OSError(1, 'Operation not permitted')", PermissionDenied, ["CAP_BPF"]),
+        ("raise OSError(38, 'Function not implemented')", UnsupportedHost, ["seccomp", "bpf()"]),
+        ("raise OSError(24, 'Too many open files')", UnsupportedHost, ["ulimit -n"]),
         ("raise RuntimeError('of another kind')", SlabmonError, ["of another kind"]),
     ],
-    ids=["killed", "python", "c++", "no bcc", "not permitted", "other"],
+    ids=["killed", "python", "c++", "no bcc", "not permitted", "no bpf", "no descriptors", "other"],
 )
 def test_the_cause_is_named(
     program: str, kind: type[SlabmonError], words: list[str], monkeypatch: pytest.MonkeyPatch

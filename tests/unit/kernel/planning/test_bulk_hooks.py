@@ -77,7 +77,7 @@ def test_what_is_closed_is_on_and_the_rest_is_off(kernel: str) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_plan_has_them_whole(kernel: str) -> None:
     plan, found = make_plan(facts(kernel), Settings()), hooks_of(kernel)
-    assert plan.hooks == found.hooks
+    assert found.hooks.items() <= plan.hooks.items()
     assert found.defines.items() <= plan.defines.items()
     assert found.features.items() <= plan.features.items()
     assert not set(plan.hooks) & {*plan.attach.values(), *plan.run}

@@ -15,7 +15,7 @@ from slabmon.kernel.planning.plan import Plan, make_plan
 from slabmon.kernel.probe.cgroups import ANY_LEVEL
 from slabmon.kernel.programs import ALLOCATION_EVENTS, READ_WORD, SEED, WALK
 from slabmon.kernel.settings import Settings
-from slabmon.model import State
+from slabmon.model import FeatureState, State
 from tests.support.hosts import KERNELS, PROTOTYPES, facts, without
 
 
@@ -68,6 +68,8 @@ def test_a_capable_host_has_all_but_the_known_gaps(kernel: str) -> None:
         expected |= {"devres_log", "device_inventory"}
     if kernel in ("5.10", "6.0"):
         expected |= {"kmem_cache_free", "bulk_alloc", "bulk_free", "rcu_free"}
+    if kernel in ("5.10", "6.0", "6.1"):
+        expected |= {"dma", "dma_pages"}
     assert gaps == expected
 
 
@@ -153,13 +155,42 @@ def test_a_host_that_can_do_neither_is_degraded_and_says_so(missing: dict[str, A
     assert {"kmalloc", "kfree"} <= found.attach.keys()
 
 
-def test_hidden_symbols_are_named_with_the_remedy() -> None:
-    found = plan(kallsyms=False, page_symbols=False)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_hidden_symbols_are_named_with_the_remedy(kernel: str) -> None:
+    """Whatever works worse without them says so. Only 5.10 has no variables in BTF."""
+    whole = plan(kernel)
+    hidden = {"kallsyms": False, "page_symbols": False}
+    found = plan(kernel, **hidden, **({"per_cpu": {}} if kernel == "5.10" else {}))
     assert found.features["symbols"].state == State.OFF
-    assert "kptr_restrict" in found.features["symbols"].reason
+    worse = {name for name, state in found.features.items() if state != whole.features[name]}
+    assert {"symbols", "modules"} <= worse
+    assert all("kptr_restrict" in found.features[name].reason for name in worse)
     assert found.features["modules"].state == State.DEGRADED
     assert "module_load" not in found.attach
     assert found.defines["HAVE_MODULES"] == 0
+
+
+def test_cgroups_are_those_that_memory_is_charged_to() -> None:
+    found = plan()
+    assert found.features["cgroups"] == FeatureState(State.ON)
+    assert found.defines["OFF_CSS_SET_MEMORY"] == 0
+    found = plan(cgroup_v1=True, memory_controller=4)
+    assert found.features["cgroups"].state == State.ON
+    assert "cgroup v1" in found.features["cgroups"].reason
+    assert found.defines["OFF_CSS_SET_MEMORY"] == facts().offsets["OFF_CSS_SET_SUBSYS"] + 32
+
+
+def test_cgroups_without_names_are_degraded() -> None:
+    found = plan(cgroups_hidden="no hierarchy is mounted here")
+    assert found.features["cgroups"] == FeatureState(State.DEGRADED, "no hierarchy is mounted here")
+    assert found.defines["HAVE_CGROUPS"] == 1, "they are shown by number"
+
+
+def test_a_kernel_without_cgroups_has_none() -> None:
+    found = plan(offsets=without(facts().offsets, "OFF_TASK_CGROUPS"))
+    assert found.features["cgroups"].state == State.OFF
+    assert "CONFIG_CGROUPS" in found.features["cgroups"].reason
+    assert found.defines["HAVE_CGROUPS"] == 0
 
 
 def test_without_devres_log_devices_are_walked_each_time() -> None:
@@ -212,6 +243,9 @@ def test_nodes_are_told_apart_only_where_there_are_several() -> None:
 
 def test_unreadable_slabinfo_is_reported() -> None:
     assert plan(slabinfo=False).features["slabinfo"].state == State.OFF
+    hidden = plan(slab_directory=False).features["slabinfo"]
+    assert hidden.state == State.DEGRADED
+    assert "/sys/kernel/slab" in hidden.reason
 
 
 def test_page_events_are_attached_only_when_asked_for() -> None:

@@ -203,6 +203,15 @@ def test_a_struct_member_called_like_an_enumerator_is_not_an_enum() -> None:
     assert Btf(blob.build()).enum_values("PG_slab") == {}
 
 
+def test_variables_of_a_section_are_at_their_offsets() -> None:
+    blob = Blob()
+    number = blob.integer("unsigned long", 8)
+    blob.section(".data..percpu", {"runqueues": (number, 4096), "__preempt_count": (number, 48)})
+    blob.section(".rodata", {"current_task": (number, 8)})
+    found = Btf(blob.build()).variables(".data..percpu")
+    assert found == {"runqueues": 4096, "__preempt_count": 48}
+
+
 def test_a_kernel_without_btf_has_none(tmp_path: Path) -> None:
     assert read_vmlinux(tmp_path / "vmlinux") is None
 

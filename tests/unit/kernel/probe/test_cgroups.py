@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""cgroup v2 ids and paths, with a folder in the place of the hierarchy."""
+"""Ids and paths of cgroups, with a folder in the place of the hierarchy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from slabmon.base.errors import UsageError
 from slabmon.kernel.probe import cgroups as cgroups_module
-from slabmon.kernel.probe.cgroups import Cgroups
+from slabmon.kernel.probe.cgroups import Cgroups, charges_v1
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +88,56 @@ def test_without_cgroup_v2_all_are_numbers(root: Path) -> None:
 @pytest.mark.parametrize("path", ["/system.slice", "system.slice/", "system.slice"])
 def test_a_path_gives_the_id(root: Path, path: str) -> None:
     assert open_cgroups(root).find(path) == number(root / "system.slice")
+
+
+V1 = "12:cpu,cpuacct:/docker\n7:memory:/docker/1\n1:name=systemd:/\n0::/\n"
+V2 = "0::/system.slice/slabmon.service\n"
+HYBRID = "12:pids:/\n1:name=systemd:/memory\n0::/memory\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "charges"),
+    [(V1, True), ("4:hugetlb,memory:/\n0::/\n", True), (V2, False), (HYBRID, False), ("", False)],
+)
+def test_the_hierarchy_with_the_memory_controller_charges(
+    tmp_path: Path, text: str, charges: bool
+) -> None:
+    (tmp_path / "cgroup").write_text(text)
+    assert charges_v1(tmp_path / "cgroup") == charges
+    assert not charges_v1(tmp_path / "absent")
+
+
+def memory_v1(root: Path) -> Cgroups:
+    """Cgroups of a host that has both versions, and charges memory by v1."""
+    unified = root.parent / "unified"
+    unified.mkdir(exist_ok=True)
+    mounts = root.parent / "mounts"
+    mounts.write_text(
+        f"cgroup2 {unified} cgroup2 rw 0 0\n"
+        "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu,memory_of_another_name 0 0\n"
+        f"cgroup {root} cgroup rw,nosuid,hugetlb,memory 0 0\n"
+    )
+    return Cgroups(mounts, v1=True)
+
+
+def test_where_v1_charges_memory_its_cgroups_are_named(root: Path) -> None:
+    cgroups = memory_v1(root)
+    service = number(root / "system.slice")
+    assert cgroups.find("/system.slice") == service
+    assert cgroups.names([service]) == {service: "/system.slice"}
+    events = "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n"
+    (root / "system.slice/memory.oom_control").write_text(events)
+    assert cgroups.oom_kills(["/system.slice/sshd.service"]) == {"/system.slice": 7}
+
+
+def test_a_cgroup_that_is_not_found_is_told_with_its_hierarchy(root: Path) -> None:
+    with pytest.raises(UsageError, match=r"/trial: No such file.* in the hierarchy of cgroup v2"):
+        open_cgroups(root).find("/trial")
+    with pytest.raises(UsageError, match=r"/trial: No such file.* hierarchy of cgroup v1"):
+        memory_v1(root).find("/trial")
+    (root.parent / "mounts").write_text(f"cgroup2 {root} cgroup2 rw 0 0\n")
+    with pytest.raises(UsageError, match=r"hierarchy of cgroup v1 is not mounted here"):
+        Cgroups(root.parent / "mounts", v1=True).find("/system.slice")
 
 
 def test_the_root_has_an_id(root: Path) -> None:
@@ -205,3 +255,14 @@ def test_a_path_gives_the_number_of_its_ancestors(
     assert cgroups.find_at("/system.slice/")[1] == cgroups_module.ANY_LEVEL
     monkeypatch.setattr(cgroups_module, "_ROOT_INODE", number(root))
     assert [cgroups.find_at(path)[1] for path in ("/", "/system.slice/sshd.service")] == [0, 2]
+
+
+def test_oom_kills_are_those_of_cgroups_and_of_the_ones_above(root: Path) -> None:
+    events = "low 0\nhigh 0\nmax 17\noom 5\noom_kill {}\noom_group_kill 0\n"
+    (root / "system.slice/memory.events").write_text(events.format(7))
+    (root / "system.slice/sshd.service/memory.events").write_text(events.format(0))
+    (root / "memory.events").write_text(events.format(31))  # the root's has none
+    paths = ["/system.slice/sshd.service", "/system.slice/removed", "[17]", "/"]
+    assert open_cgroups(root).oom_kills(paths) == {"/system.slice": 7}
+    (root / "system.slice/memory.events").write_text("oom_kill x")
+    assert open_cgroups(root).oom_kills(paths) == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,12 +13,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slabmon.base.errors import UnsupportedHost
 from slabmon.kernel.bpf import syscall
+from slabmon.kernel.planning.plan import check_host
 from slabmon.kernel.probe import btf as btf_module
 from slabmon.kernel.probe import facts as facts_module
+from slabmon.kernel.probe import slabinfo
 from slabmon.kernel.probe.btf import Btf, Function
-from slabmon.kernel.probe.facts import Facts, count_list, lockdown_state, probe, read_text
+from slabmon.kernel.probe.cgroups import Cgroups
+from slabmon.kernel.probe.facts import (
+    Facts,
+    cgroups_hidden,
+    count_list,
+    is_shown,
+    lockdown_state,
+    per_cpu_symbols,
+    probe,
+    read_text,
+)
 from tests.support.btf_blob import VOID, Blob
+from tests.support.hosts import facts
 
 HARDWALL_FORMAT = (
     'print fmt: "gfp_flags=%s", __print_flags(REC->gfp_flags, "|", '
@@ -68,6 +83,26 @@ def test_a_file_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     assert read_text(str(tmp_path)) is None
     (tmp_path / "odd").write_bytes(b" \xff text \n")
     assert read_text(str(tmp_path / "odd")) == "\ufffd text"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            "000000000001f590 A __preempt_count\n000000000002ac80 A runqueues\n"
+            "ffffffff81000000 T runqueues_of\n",
+            {"__preempt_count": 0x1F590, "runqueues": 0x2AC80},
+        ),
+        ("ffffffff81000000 T _text\n", {}),
+        ("0000000000000000 A __preempt_count\n0000000000000000 A runqueues\n", {}),
+        ("0000000000000010 A runqueues\nffffffff81000000 d runqueues\n", {}),
+    ],
+)
+def test_per_cpu_variables_are_listed_or_not(
+    tmp_path: Path, text: str, found: dict[str, int]
+) -> None:
+    (tmp_path / "kallsyms").write_text(text)
+    assert per_cpu_symbols(tmp_path / "kallsyms") == found
 
 
 def probe_with(blob: Blob, monkeypatch: pytest.MonkeyPatch) -> Facts:
@@ -222,17 +257,66 @@ def test_gfp_bits_come_from_the_tracepoint_format_where_btf_has_no_enum(
 
 
 @pytest.mark.parametrize(
-    ("names", "decides"),
+    ("names", "listed", "decides"),
     [
-        (["kmalloc-64", "kmalloc-cg-64", "dma-kmalloc-64"], True),
-        (["kmalloc-64", "kmalloc-rnd-01-64"], False),
-        (["kmalloc-64", "kmalloc-part-03-64"], False),
-        ([], True),
+        (["kmalloc-64", "kmalloc-cg-64", "dma-kmalloc-64"], [], True),
+        (["kmalloc-64", "kmalloc-rnd-01-64"], [], False),
+        (["kmalloc-64", "kmalloc-part-03-64"], [], False),
+        ([], ["kmalloc-64"], True),
+        ([], ["kmalloc-64", "kmalloc-rnd-01-64"], False),
+        ([], [], False),
     ],
 )
 def test_random_kmalloc_caches_are_noticed(
-    monkeypatch: pytest.MonkeyPatch, names: list[str], decides: bool
+    monkeypatch: pytest.MonkeyPatch, names: list[str], listed: list[str], decides: bool
 ) -> None:
-    """There one call site can use several caches."""
+    """There one call site can use several caches. A container may hide /sys, and what is not known
+    is not assumed."""
     monkeypatch.setattr(os, "listdir", lambda _: names)
-    assert probe_with(Blob(), monkeypatch).site_decides_cache is decides
+    monkeypatch.setattr(slabinfo, "read", lambda: dict.fromkeys(listed))
+    found = probe_with(Blob(), monkeypatch)
+    assert found.site_decides_cache is decides
+    assert found.slab_directory is bool(names)
+
+
+@pytest.mark.parametrize(
+    ("mounts", "reason"),
+    [
+        ("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0", ""),
+        ("tmpfs /sys/fs/cgroup tmpfs rw 0 0", "no hierarchy of cgroups is mounted here"),
+        # A folder whose inode number is not that of a hierarchy's root.
+        ("cgroup2 /proc/self cgroup2 rw 0 0", "only a part of the hierarchy"),
+    ],
+)
+def test_a_container_may_hide_the_names_of_cgroups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounts: str, reason: str
+) -> None:
+    file = tmp_path / "mounts"
+    file.write_text(mounts + "\n")
+    stat = os.stat
+
+    def stat_root(path: Any, **options: Any) -> os.stat_result:
+        found = stat("/proc/self" if str(path).startswith("/sys/fs/cgroup") else path, **options)
+        inode = 1 if str(path).startswith("/sys/fs/cgroup") else found.st_ino
+        return os.stat_result((found.st_mode, inode, *found[2:]))
+
+    monkeypatch.setattr(os, "stat", stat_root)
+    assert cgroups_hidden(Cgroups(file)).startswith(reason)
+    assert bool(cgroups_hidden(Cgroups(file))) == bool(reason)
+
+
+def test_hidden_cpus_are_no_single_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events of the others would be lost without a word."""
+    hidden = "/sys/devices/system/cpu/possible"
+    monkeypatch.setattr(
+        facts_module, "read_text", lambda path: None if path == hidden else read_text(path)
+    )
+    with pytest.raises(UnsupportedHost, match=hidden):
+        check_host(replace(facts(), cpus=probe_with(Blob(), monkeypatch).cpus))
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"), [("/proc/self/status", True), ("/dev/null", False), ("/proc/absent", False)]
+)
+def test_a_file_in_the_place_of_one_of_proc_is_not_the_kernels(path: str, shown: bool) -> None:
+    assert is_shown(path) is shown

@@ -226,3 +226,42 @@ def test_a_change_of_modules_is_noticed_without_events(host: Host) -> None:
     assert symbols.resolve(MODULE + 0x8004, 0) == Location("late_probe", 4, "late")
     host.unload("card")
     assert symbols.modules_changed()
+
+
+def test_what_was_read_stays_known_when_addresses_are_hidden_later(host: Host) -> None:
+    """With kernel.kptr_restrict 2, of modules loaded since only name and place are known."""
+    drivers(host, {"card": MODULE, "goes": MODULE + 0x4000})
+    symbols = host.symbols()
+    assert not symbols.hidden
+    host.hide()
+    host.unload("goes")
+    symbols.module_freed("goes", 1)
+    drivers(host, {"late": MODULE + 0x8000})
+    symbols.module_loaded("late", [(MODULE + 0x8000, MODULE + 0x9000)], 2)
+    symbols.refresh(2)
+    assert symbols.hidden
+    assert symbols.readable
+    assert symbols.resolve(CORE + 0x84, 2).symbol != UNKNOWN
+    assert symbols.resolve(MODULE + 4, 2) == Location("card_probe", 4, "card")
+    assert symbols.resolve(MODULE + 0x4004, 0) == Location("goes_probe", 4, "goes")
+    assert symbols.resolve(MODULE + 0x4004, 2).module is None
+    assert symbols.resolve(MODULE + 0x8004, 2) == Location(UNKNOWN, 4, "late")
+
+
+def test_a_module_whose_unload_was_missed_while_addresses_are_hidden_is_gone(host: Host) -> None:
+    drivers(host, {"card": MODULE, "goes": MODULE + 0x4000})
+    symbols = host.symbols()
+    host.hide()
+    host.unload("goes")
+    symbols.refresh(1)
+    assert symbols.resolve(MODULE + 0x4004, 1).module is None
+    assert symbols.resolve(MODULE + 4, 1).module == "card"
+
+
+def test_modules_are_nowhere_while_addresses_are_hidden(tmp_path: Path) -> None:
+    hidden = Host(tmp_path, hidden=True)
+    drivers(hidden, {"card": MODULE})
+    symbols = hidden.symbols()
+    assert (symbols.hidden, symbols.readable) == (True, False)
+    assert symbols.module_ranges("card") == ()
+    assert symbols.resolve(16, 0) == Location(UNKNOWN, 0, None)

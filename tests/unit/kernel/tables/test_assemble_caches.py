@@ -25,10 +25,12 @@ from tests.support.records import (
 )
 from tests.support.tables import (
     DENTRY,
+    GFP_ATOMIC,
     GFP_KERNEL,
     KMALLOC,
     KMALLOC_ROW,
     NO_FREES,
+    RECLAIM,
     caches,
     directory,
     locate,
@@ -105,6 +107,36 @@ def test_a_row_that_only_failed_goes_to_the_cache_its_size_and_flags_name(
     assert list(found) == [name]
     row = found[name]
     assert (row.failed, row.allocs, row.requested_bytes, row.allocated_bytes) == (5, 0, 0, 0)
+
+
+# What one CPU was served, of 96 bytes where a number of bytes is part of the key.
+SERVED = {"site": 1, "count": 7}
+
+
+@pytest.mark.parametrize(
+    ("served", "name"),
+    [
+        ([(GFP_KERNEL, 96, RECLAIM, 0)], "kmalloc-rcl-96"),
+        ([(GFP_KERNEL, 96, RECLAIM, 3)], "kmalloc-rcl-96"),
+        ([(GFP_KERNEL, 96, RECLAIM, 1 << 32)], "kmalloc-96"),
+        ([(GFP_ATOMIC, 96, RECLAIM, 0)], "kmalloc-96"),
+        ([(GFP_KERNEL, 96, RECLAIM, 0), (GFP_KERNEL, 96, DENTRY, 3)], "kmalloc-96"),
+        ([(GFP_KERNEL, 0, DENTRY, 0)], "dentry"),
+    ],
+    ids=["other CPU", "other node", "another module's", "other flags", "two caches", "no kmalloc"],
+)
+def test_a_row_that_only_failed_goes_to_the_one_cache_its_site_used(
+    served: list[tuple[int, int, int, int]], name: str
+) -> None:
+    """A caller may have caches of its own (CONFIG_SLAB_BUCKETS), which no size or flags tell."""
+    rows = [
+        SERVED | {"gfp_size_key": kmalloc(flags, size), "cache": cache, "variant_key": variant}
+        for flags, size, cache, variant in served
+    ]
+    size = served[0][1]
+    failed = {"site": 1, "gfp_size_key": kmalloc(GFP_KERNEL, size), "failed": 5}
+    found = caches(read(*rows, failed))
+    assert {row.name: row.failed for row in found.values() if row.failed} == {name: 5}
 
 
 def test_objects_whose_cache_was_not_found_are_unresolved_and_not_dropped() -> None:

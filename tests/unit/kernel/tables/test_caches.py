@@ -209,6 +209,43 @@ def test_a_failed_kmalloc_above_the_largest_bucket_is_page_backed(kernel: Kernel
     assert kernel.directory.of_failed_kmalloc(1 << 20, False, False, False).name == LARGE_CACHE
 
 
+@pytest.mark.parametrize(
+    ("size", "name"),
+    [
+        (64, "kmalloc-64"),
+        (320, UNRESOLVED_CACHE),
+        (24_576, "kmalloc-8k"),
+        (40_960, UNRESOLVED_CACHE),
+        (16_384, LARGE_CACHE),
+        ((1 << 32) - 1, LARGE_CACHE),
+    ],
+)
+def test_of_a_failed_kmalloc_only_whole_pages_are_page_backed(
+    kernel: Kernel, size: int, name: str
+) -> None:
+    """slub_debug=FZPU makes an object of kmalloc-8k occupy 24 KiB (calculate_sizes(), mm/slub.c):
+    whole pages of kmalloc() are a power of two."""
+    kernel.see((A, b"kmalloc-64"))
+    kernel.see((B, b"kmalloc-8k"), size=24_576)
+    assert kernel.directory.of_failed_kmalloc(size, False, False, False).name == name
+
+
+def test_a_failed_kmalloc_may_be_of_a_cache_of_some_callers_alone(kernel: Kernel) -> None:
+    """CONFIG_SLAB_BUCKETS, 6.11+."""
+    kernel.see((A, b"kmalloc-cg-4k"), size=4096, flags=0x4000000)
+    failed = kernel.directory.of_failed_kmalloc
+    assert failed(4096, False, True, False).name == "kmalloc-cg-4k"
+    kernel.see((B, b"msg_msg-4k"), size=4096, flags=0x4000000)
+    assert failed(4096, False, True, False).name == UNRESOLVED_CACHE
+
+
+def test_a_failed_kmalloc_of_pages_or_of_a_cache_is_unresolved(kernel: Kernel) -> None:
+    """slub_debug=P makes an object of kmalloc-8k occupy 16 KiB, as four pages do."""
+    kernel.see((B, b"kmalloc-8k"), size=16_384)
+    assert kernel.directory.of_failed_kmalloc(16_384, False, False, False).name == UNRESOLVED_CACHE
+    assert kernel.directory.of_failed_kmalloc(32_768, False, False, False).name == LARGE_CACHE
+
+
 def test_names_stay_over_a_restart(kernel: Kernel) -> None:
     kernel.see((A, b"mlx5"))
     kernel.see((B, b"mlx5"))

@@ -129,3 +129,14 @@ def test_figures_have_no_more_digits_than_their_error_allows(full: Table) -> Non
     row = read.stack.tolist().index(9)
     assert (int(read.bytes[row]), int(read.stderr[row])) == (1_000_064, 2560)
     assert full.read()[8] == 900, "what is exact stays so"
+
+
+def test_stacks_are_copied_again_on_request_and_when_another_has_the_id(full: Table) -> None:
+    full.totals["samples"] = 9
+    evicted = full.table.evict(full.objects(3), 1)
+    assert np.flatnonzero(full.totals["samples"] == 0).tolist() == evicted.tolist()
+    full.totals["samples"] = 9
+    full.table.copy_again([2, 5])
+    assert set(np.flatnonzero(full.totals["samples"] == 0).tolist()) == {2, 5}
+    full.table.copy_again()
+    assert not full.totals["samples"].any()

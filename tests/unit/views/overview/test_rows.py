@@ -202,7 +202,7 @@ def test_recordings_without_counters_of_memory_have_no_such_rows() -> None:
     older = replace(bare, host=replace(bare.host, memory_bytes=0))
     found = alone(older)
     assert (found["kmalloc-256"].state, found["this host"].bytes) == (None, None)
-    assert found["kmalloc-256"].finding == "also pool_workqueue"
+    assert found["kmalloc-256"].finding == "merged with pool_workqueue"
     unread = replace(older, caches=())
     assert alone(unread)["this host"].finding == "memory and slabs could not be read"
 
@@ -285,7 +285,9 @@ def test_what_exhausts_memory_comes_first() -> None:
     assert (row.state, row.growth, row.cache) == ("crit", 2 * GIB, "msg_msg-4k")
     assert row.details == ("verdicts", *CACHE_DETAILS)
     assert (found["slabs"].state, found["slabs"].details) == ("warn", ("verdicts",))
-    assert row.finding.startswith("out of memory in 50m00s (40m00s to 1h06m): nic_open [nic] 98%")
+    assert row.finding.startswith(
+        "out of memory in 50m00s (40m00s to 1h06m), by nic_open [nic] 98%"
+    )
     assert found["this host"].state == "crit"
 
 
@@ -310,6 +312,19 @@ def test_lost_objects_of_a_census_have_a_row() -> None:
     lost = replace(rich().orphans[0], bytes=16 * MIB)
     found = alone(replace(healthy(1.0), census=replace(rich(), orphans=(lost,))))
     assert found["orphans"].state == "warn"
+
+
+def test_removed_cgroups_that_hold_much_are_shown_with_the_one_that_holds_most() -> None:
+    def dying(size: int) -> dict[str, OverviewRow]:
+        row = replace(rich().cgroups[1], cgroups=41, bytes=size)
+        alive = replace(rich().cgroups[0], bytes=TOTAL)
+        return alone(replace(healthy(1.0), census=replace(rich(), cgroups=(alive, row))))
+
+    assert "removed cgroups" not in dying(16 * MIB - 1)
+    row = dying(16 * MIB)["removed cgroups"]
+    assert (row.state, row.bytes, row.details) == ("ok", 16 * MIB, ("charged",))
+    assert row.finding == "41 still hold objects; most: backup.service 16.0 MiB"
+    assert dying(3 * GIB)["removed cgroups"].state == "warn"
 
 
 def test_losses_count_against_allocations() -> None:

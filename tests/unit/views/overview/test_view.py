@@ -33,12 +33,12 @@ def test_it_is_the_first_view() -> None:
 def test_one_sentence_says_what_is_wrong_and_who_holds_it() -> None:
     assert note(watched(healthy)) == "nothing wrong; leaks: too early: 2m50s of 21m00s"
     assert note(watched(fast_leak)) == (
-        "WARN kmalloc-1k holds 728.0 MiB, 3.0% of memory: out of memory in 1h23m: nic_ring_fill "
+        "WARN kmalloc-1k holds 728.0 MiB, 3.0% of memory: out of memory in 1h23m, by nic_ring_fill "
         "[nic] in backup.service"
     )
     assert note(watched(lambda seconds: old_leak(seconds, counted=True))) == (
-        "WARN kmalloc-256 holds 14.0 GiB, 58.3% of memory: 98% of it: has ops ring_ops [nic] at "
-        "+8; older than tracking; also pool_workqueue"
+        "WARN kmalloc-256 holds 14.0 GiB, 58.3% of memory: 98% of it is module nic's (likely): has "
+        "ops ring_ops [nic] at +8; allocated before tracking began; merged with pool_workqueue"
     )
 
 

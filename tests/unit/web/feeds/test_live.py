@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from slabmon.base.activity import Activity
+from slabmon.leaks.doubts import Doubt
 from slabmon.web.feeds import live as module
 from slabmon.web.feeds.live import LiveViews, PageMoment
 from slabmon.web.handlers.page_json import header
@@ -92,6 +93,20 @@ def test_what_pages_were_shown_is_kept_while_one_is_open(monkeypatch: pytest.Mon
         )
 
     asyncio.run(check())
+
+
+def test_a_closer_look_is_asked_for_at_what_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    live, source = LiveViews(), FakeSource()
+    monkeypatch.setattr(module, "doubts", lambda *_: iter([Doubt("cache", "msg"), Doubt("census")]))
+    live._look_closer(source)
+    assert not source.doubts, "nothing has been seen yet"
+
+    async def check() -> None:
+        await live.moment(source)
+        live._look_closer(source)
+
+    asyncio.run(check())
+    assert source.doubts == [("cache", "msg")]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from slabmon.runtime.channel import (
     CENSUS,
     COMMANDS,
     DETAILED,
+    DOUBT,
     HEADER_BYTES,
     MAX_BODY,
     PLAIN,
@@ -32,6 +33,7 @@ from slabmon.runtime.channel import (
     Header,
     ProtocolError,
     Started,
+    doubt_digest,
 )
 from slabmon.runtime.figures import CensusFigures, DaemonFigures
 from slabmon.store.codec import encode
@@ -280,6 +282,22 @@ def test_tracking_is_asked_for_at_most_every_few_seconds() -> None:
             while len(received) < 2:
                 received += await collector.command()
             assert sorted(received) == sorted(WANTED + PLAIN)
+            waiting.cancel()
+
+    run(check)
+
+
+def test_a_doubt_is_a_digest_and_rare() -> None:
+    async def check() -> None:
+        async with channel() as (source, collector):
+            source.doubt("cache", "kmalloc-64")
+            source.doubt("site", "f+0x1")
+            waiting = asyncio.create_task(source.now())
+            expected = DOUBT + doubt_digest("cache", "kmalloc-64") + PLAIN
+            received = b""
+            while len(received) < len(expected):
+                received += await collector.command()
+            assert received == expected
             waiting.cancel()
 
     run(check)

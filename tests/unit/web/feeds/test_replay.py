@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from slabmon.web.handlers.page import page_files
 from slabmon.web.serving.access import Access
 from slabmon.web.serving.config import WebConfig
 from slabmon.web.settings import WebSettings
+from tests.support import conditions
 from tests.support.censuses import TAKEN
 from tests.support.recordings import START, STEP, damage, moment, record
 from tests.support.snapshots import assert_same
@@ -122,6 +124,35 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
             assert process.wait(30) == 0
         finally:
             process.kill()
+
+
+def overview(path: Path, *options: str) -> str:
+    """The first conclusion on the page of a replay."""
+    command = [sys.executable, "-m", "slabmon", "replay", str(path), "--speed", "0", *options]
+    command += ["--web.listen-address", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            url = process.stdout.readline().split()[1].rstrip(".")
+            with urllib.request.urlopen(f"{url}api/v1/table?view=overview", timeout=30) as answer:
+                note: str = json.load(answer)["view"]["note"]
+            with urllib.request.urlopen(f"{url}api/v1/chart?view=caches", timeout=30) as answer:
+                assert len(json.load(answer)["times"]) > 1
+                return note
+        finally:
+            process.kill()
+
+
+def test_what_a_recording_shows_is_said_by_the_first_answer(tmp_path: Path) -> None:
+    paths = conditions.record(tmp_path)
+    assert re.fullmatch(
+        r"WARN kmalloc-1k holds 728\.0 MiB, 3\.0% of memory: .*nic_ring_fill \[nic\] in "
+        r"backup\.service.*",
+        overview(paths["fast-leak"]),
+    )
+    assert "out of memory in" in overview(paths["fast-leak"], "--start=-60s")
+    assert overview(paths["healthy"]).startswith("nothing wrong; leaks: too early")
 
 
 @pytest.mark.parametrize(

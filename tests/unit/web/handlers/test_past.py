@@ -10,6 +10,7 @@ import os
 import pwd
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tornado.httpclient import HTTPResponse
@@ -49,6 +50,9 @@ class Readings:
         self.fails: set[int] = set()
 
     def want_tracking(self) -> None:
+        pass
+
+    def doubt(self, kind: str, name: str) -> None:
         pass
 
     async def now(self, detailed: bool = False) -> Now:
@@ -172,6 +176,12 @@ def test_a_directory_that_may_not_be_given_away_is_not_left_behind(
     assert not folder.exists()
 
 
+def help_of(shown: dict[str, Any], name: str) -> str:
+    """Return the explanation of a fact of the header."""
+    text: str = {fact["name"]: fact["help"] for fact in shown["header"]["facts"]}[name]
+    return text
+
+
 class Answers(AsyncHTTPTestCase):
     """The API over a daemon's recording."""
 
@@ -237,7 +247,7 @@ class Answers(AsyncHTTPTestCase):
         leaks = json.loads(self.get(f"/api/v1/leaks?at={START + 7 * STEP}").body)
         assert leaks["observed_seconds"] > 2 * STEP  # a pause counts less
         shown = json.loads(self.get(f"/api/v1/table?at={START + 7 * STEP}").body)
-        assert "growth over 1m10s" in shown["header"]["facts"][3]["help"]
+        assert "growth over 1m10s" in help_of(shown, "events")
         chart = json.loads(self.get(f"/api/v1/chart?view=caches&at={START + 7 * STEP}").body)
         assert len(chart["times"]) == 3
 
@@ -273,7 +283,7 @@ class Answers(AsyncHTTPTestCase):
             facts = {fact["name"]: fact["text"] for fact in shown["header"]["facts"]}
             assert facts["tracking"] == f"{12.5 + number * STEP:g}s" or number == 6
             assert "daemon" not in facts  # what it cost then is not recorded
-            assert "growth over" in shown["header"]["facts"][3]["help"]
+            assert "growth over" in help_of(shown, "events")
             chart = json.loads(self.get(f"/api/v1/chart?view=caches&at={at}").body)
             assert len(chart["times"]) == 7  # all there is of that hour
         rows = json.loads(self.get(f"/api/v1/table.json?view=caches&at={START}").body)

@@ -1,75 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects by the memory cgroup they are charged to: exact, in cgroups that live and in those that
-were removed since, of both versions of cgroups."""
+"""Objects by the memory cgroup they are charged to, of both versions of cgroups: in a census exact,
+in cgroups that live and in those that were removed since; and live ones, as they are allocated."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from slabmon.analysis.grouping import group_live
+from slabmon.base.workloads import REMOVED
 from slabmon.census.model import CgroupState
-from slabmon.kernel.census.cgroups import REMOVED
-from slabmon.model import LARGE_CACHE
+from slabmon.kernel.exact_filter import Filter
+from slabmon.kernel.session import open_tracker
+from slabmon.kernel.settings import Settings
+from slabmon.model import LARGE_CACHE, State
+from tests.live.cgroups import watched
 from tests.vm.guest import planted as module
 from tests.vm.guest.census import Found, Reader, census_reader
+from tests.vm.guest.hierarchies import hierarchy
 
 COUNT = 8
-V2 = Path("/sys/fs/cgroup")
 WAIT_SECONDS = 30.0
 OWN_CACHE = "slabmon_planted_charged"
+
+FILES = 211  # prime
+EVENTS = ("inotify_handle", "inotify_one_event")  # functions that allocate them
 
 pytestmark = pytest.mark.usefixtures("planted")
 
 
-def wait_until(condition: Callable[[], bool]) -> bool:
-    """Return whether it came true; cgroups are removed in the background."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return condition()
-
-
-def v2_has_memory() -> bool:
-    """Return whether the hierarchy of version 2 has the memory controller."""
-    return "memory" in (V2 / "cgroup.controllers").read_text().split()
+@pytest.fixture(scope="module", params=[1, 2])
+def version(request: pytest.FixtureRequest) -> int:
+    """Of cgroups. All tests of one come before those of the other: a removed cgroup keeps the
+    memory controller in its hierarchy for a while."""
+    number: int = request.param
+    return number
 
 
 @contextmanager
-def hierarchy(version: int) -> Iterator[Path]:
-    """A cgroup with a memory controller for its children; all of them are removed."""
-    if version == 2:
-        assert wait_until(v2_has_memory)
-        (V2 / "cgroup.subtree_control").write_text("+memory")
-        top = V2
-    else:
-        top = Path("/run/memory-v1")
-        top.mkdir(exist_ok=True)
-        if subprocess.run(["mount", "-t", "cgroup", "-o", "memory", "v1", top]).returncode:
-            pytest.skip("this kernel has no memory controller of version 1 (CONFIG_MEMCG_V1)")
-    parent = top / "slabmon-test"
-    parent.mkdir()
-    if version == 2:
-        (parent / "cgroup.subtree_control").write_text("+memory")
-    hierarchical = parent / "memory.use_hierarchy"
-    if hierarchical.exists():  # else the root is the parent of all, up to 5.10
-        hierarchical.write_text("1")
+def released() -> Iterator[None]:
+    """Objects that the module holds are released afterwards."""
     try:
-        yield parent
+        yield
     finally:
         module.run("release")
-        for path in (*parent.iterdir(), parent):
-            with suppress(NotADirectoryError):
-                path.rmdir()
-        if version == 1:
-            Path("/proc/sys/vm/drop_caches").write_text("3")
-            subprocess.run(["umount", top], check=True)
 
 
 def plant(cgroup: Path) -> Counter[str]:
@@ -94,11 +74,10 @@ def live_by_cache() -> Counter[str]:
     return counts
 
 
-@pytest.mark.parametrize("version", [1, 2])
 def test_objects_of_living_and_removed_cgroups(
     version: int, record_property: Callable[[str, object], None]
 ) -> None:
-    with hierarchy(version) as parent:
+    with hierarchy(version) as parent, released():
         cgroups = [parent / f"child{number}" for number in range(COUNT)]
         for path in cgroups:
             path.mkdir()
@@ -153,3 +132,22 @@ def check(
     # What the kernel keeps of a child is charged to its parent.
     parent = {(path.rpartition("/")[0], CgroupState.ALIVE) for path in planted}
     assert {key for key in rows if "slabmon-test" in key[0]} - parent == set(expected)
+
+
+def test_objects_are_of_the_cgroup_that_is_charged(version: int, tmp_path: Path) -> None:
+    """Not of the task's; a filter follows it, below the cgroup that it names."""
+    with hierarchy(version) as parent:
+        watcher, maker = parent / "watcher", parent / "maker"
+        watcher.mkdir()
+        maker.mkdir()
+        settings = Settings(exact=Filter(cgroup=f"/{parent.name}"))
+        with open_tracker(settings) as tracker, watched(watcher, maker, tmp_path, FILES):
+            snapshot = tracker.snapshot(details=True)
+    feature = tracker.features["cgroups"]
+    assert (feature.state, "v1" in feature.reason) == (State.ON, version == 1)
+    found: Counter[str] = Counter()
+    for group in group_live(snapshot, ("site", "cgroup")):
+        if group.labels[0].startswith(EVENTS):
+            found[group.labels[1]] += group.live.objects
+    assert found == {f"/{parent.name}/watcher": FILES}
+    assert f"/{parent.name}/maker" in snapshot.tracked.cgroups.values()

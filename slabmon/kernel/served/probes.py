@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's table of driver probes: of which devices' probes objects are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from slabmon.base.arrays import U32, Records, contained
+from slabmon.kernel.bpf import maps
+from slabmon.kernel.bpf.layout import CONSTANTS, DRIVER_PROBE
+from slabmon.kernel.devres.walker import DeviceIdentity
+from slabmon.kernel.loading.loader import DRIVER_PROBES, Programs
+from slabmon.kernel.planning.plan import Plan
+
+
+class ProbeTable:
+    """The probes of one session. `control` is the record of settings that the programs read.
+
+    Those that ended and that no tracked object is of make room for others.
+    """
+
+    def __init__(self, programs: Programs, plan: Plan, control: np.void) -> None:
+        self._programs, self._control = programs, control
+        self._used = bool(plan.defines["HAVE_DRIVER_PROBES"])
+
+    def ended(self) -> U32:
+        """Return the numbers of probes that have ended, at least while no task is in one. Objects
+        that are read after this are all that these probes allocated."""
+        numbers, _ = self._read()
+        return numbers[:0] if self._control["probing_tasks"] else numbers
+
+    def devices(self, used: U32, ended: U32) -> dict[int, DeviceIdentity]:
+        """Return the devices of the used probes by number, and forget ended ones that are not."""
+        for number in ended[~contained(ended, used)].tolist():
+            maps.delete(self._programs.maps[DRIVER_PROBES], np.array([number], "<u4"))
+        numbers, records = self._read()
+        return {
+            int(number): DeviceIdentity.of(record)
+            for number, record in zip(numbers, records, strict=True)
+            if number in used
+        }
+
+    def _read(self) -> tuple[U32, Records]:
+        if not self._used or not self._control["probes_begun"]:
+            return np.zeros(0, "<u4"), np.zeros(0, DRIVER_PROBE)
+        numbers = np.zeros(CONSTANTS["DRIVER_PROBES"], "<u4")
+        records = np.zeros(len(numbers), DRIVER_PROBE)
+        count = maps.read_hash(self._programs.maps[DRIVER_PROBES], numbers, records)
+        return numbers[:count], records[:count]
