@@ -50,6 +50,16 @@ def ram_ranges(iomem: str) -> list[PageRange]:
     return ranges
 
 
+def start_of_data(iomem: str) -> int:
+    """Return the page frame with which the variables of the kernel's image begin, 0 if /proc/iomem
+    does not show it."""
+    for line in iomem.splitlines():
+        span, _, name = line.strip().partition(" : ")
+        if name == "Kernel data":
+            return int(span.partition("-")[0], 16) // PAGE_BYTES
+    return 0
+
+
 def find_vmemmap(memory: Memory, layout: Layout, task: int, ranges: Sequence[PageRange]) -> int:
     """Return the address of the struct page of page frame 0. Raises UnsupportedHost.
 

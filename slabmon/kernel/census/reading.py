@@ -45,6 +45,7 @@ class Reading:
     pages_read: int
     changed: int
     cpu_offsets: Mapping[int, int] = field(default_factory=dict)  # see percpu.offsets()
+    data_page: int = 0  # see memory_map.start_of_data()
 
     def in_ram(self, words: U64) -> Bool:
         """Return which words are an address of RAM in the direct map. Where others lead may be a
@@ -83,7 +84,8 @@ def read(
     """Read all slabs of the running kernel; report the share of the work that is done. `watch`
     takes what all pages are from the same struct pages."""
     task, _ = memory.locate()
-    ranges = memory_map.ram_ranges(read_text("/proc/iomem") or "")
+    iomem = read_text("/proc/iomem") or ""
+    ranges = memory_map.ram_ranges(iomem)
     nodes = memory_map.online_nodes()
     vmemmap = memory_map.find_vmemmap(memory, layout, task, ranges)
     cpu_offsets = percpu.offsets(memory, layout, task, percpu.online_cpus())
@@ -107,6 +109,7 @@ def read(
         pages_read=scanned.read,
         changed=state.changed + len(scanned.slabs.pfn) - len(rows),
         cpu_offsets=cpu_offsets,
+        data_page=memory_map.start_of_data(iomem),
     )
 
 

@@ -21,6 +21,7 @@ from slabmon.kernel.census.symbols import Symbols
 
 _IOREMAP, _USERMAP = 0x1, 0x8  # VM_IOREMAP, VM_USERMAP (include/linux/vmalloc.h)
 _LARGEST = 1 << 40  # bytes
+_STACKS = ("init_stack", "init_thread_union")  # of the first task: functions leave anything there
 _MOST_UNITS = 1 << 16  # of areas of vmalloc, at random of all: 256 MiB
 
 
@@ -29,6 +30,8 @@ def follow_variables(memory: Memory, read: Reading, namer: Namer, symbols: Symbo
     units = symbols.data_units()
     places, targets, into = referrers.in_pages(memory, read, namer.subjects, units)
     for symbol, rows in symbols.variables(places):
+        if symbol.label in _STACKS:
+            continue
         for verb, alike in (("pointed", into[rows] == 0), ("linked", into[rows] != 0)):
             text = f"{verb} to by variable {symbol.label}"
             label = Label(text, Strength.MEMBER, module=symbol.module)

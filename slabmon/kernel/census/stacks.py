@@ -7,6 +7,9 @@ That holds of a task that does not run while its stack is read: it is on no CPU 
 afterwards, and was not switched out in between. The whole stack of any other task is live. Nothing
 is on a stack that a CPU keeps for the next task (cached_stacks, kernel/fork.c), and on that of its
 interrupts while it handles none (hardirq_stack_inuse, arch/x86/include/asm/irq_stack.h).
+
+The first task, which is the idle one of a CPU, has its stack where the variables of the kernel's
+image begin (init_stack; RW_DATA(), include/asm-generic/vmlinux.lds.h), and no area of vmalloc.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ NEEDED = (
 )
 _MOST_PAGES = 16  # of a stack: 64 KiB
 _IRQ_PAGES = 4  # of the stack of interrupts (IRQ_STACK_SIZE, arch/x86)
+_END = np.uint64(0x57AC6E9D)  # STACK_END_MAGIC (include/uapi/linux/magic.h)
 _CACHED = 2  # stacks that a CPU keeps (NR_CACHED_STACKS, kernel/fork.c)
 _INT = np.uint64(0xFFFFFFFF)
 _STEP = WINDOW_BYTES // PAGE_BYTES
@@ -45,8 +49,8 @@ _STEP = WINDOW_BYTES // PAGE_BYTES
 
 @dataclass(frozen=True)
 class _Stacks:
-    """Stacks: the task of each, 0 if it is kept for the next one, the area of vmalloc that it is,
-    its address, and its pages."""
+    """Stacks: the task of each, 0 if it is kept for the next one, the area of vmalloc that it is, 0
+    if it is in the image, its address, and its pages."""
 
     task: U64
     area: U64
@@ -56,6 +60,11 @@ class _Stacks:
     def rows(self, rows: I64) -> _Stacks:
         return _Stacks(self.task[rows], self.area[rows], self.stack[rows], self.pages[rows])
 
+    def joined(self, other: _Stacks) -> _Stacks:
+        """Return these and others, which have as many pages at most."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return _Stacks(*(np.concatenate(pair) for pair in pairs))
+
 
 class Stacks:
     """The stacks of all tasks, as far as this kernel shows them; `pages` are their page frames."""
@@ -64,7 +73,7 @@ class Stacks:
         self._memory = memory
         self._layout = layout
         self._reading = reading
-        self._tasks = self._cached = np.zeros(0, np.uint64)
+        self._tasks = self._cached = self._first = np.zeros(0, np.uint64)
         self.pages = np.zeros(0, np.int64)
         self._irq_pages = np.zeros((0, _IRQ_PAGES), np.int64)  # of each CPU
         self._irq_flags = np.zeros(0, np.uint64)  # where it is said whether they are in use
@@ -76,7 +85,8 @@ class Stacks:
 
     def words(self) -> Iterator[tuple[U64, U64]]:
         """Yield the words of all these pages, (pages, words of a page), those of dead parts as 0,
-        and the task, by its address, that each page is of; 0 where that has changed."""
+        and the task, by its address, that each page is of; 0 where that has changed, and for the
+        first one."""
         if not len(self.pages):
             return
         stacks = self._find()
@@ -108,11 +118,21 @@ class Stacks:
         inside = np.arange(width) < count[:, None]
         pages, valid = self._page_frames(structs)
         whole = np.flatnonzero((valid | ~inside).all(axis=1))
-        return _Stacks(tasks, areas, stacks, np.where(inside, pages, 0)).rows(whole)
+        found = _Stacks(tasks, areas, stacks, np.where(inside, pages, 0)).rows(whole)
+        return found.joined(self._of_first(width))
+
+    def _of_first(self, count: int) -> _Stacks:
+        """Return the stack, of so many pages, of the first task, if it is where it should be: both
+        mappings show the same there, which is what ends all stacks."""
+        first, stack = self._first, self._words(self._first, "task.stack")
+        pages = np.full(len(first), self._reading.data_page)[:, None] + np.arange(count)
+        mapped = np.uint64(self._reading.direct_map) + (pages[:, 0] * PAGE_BYTES).astype(np.uint64)
+        there = (self._memory.words(mapped) == _END) & (self._memory.words(stack) == _END)
+        return _Stacks(first, np.zeros_like(first), stack, pages).rows(np.flatnonzero(there))
 
     def _find_of_cpus(self) -> None:
-        """Find where CPUs have the areas of stacks that they keep, and their stacks of interrupts,
-        which are per-CPU memory."""
+        """Find where CPUs have the areas of stacks that they keep, the first task, which is not in
+        a slab, and the stacks of interrupts, which are per-CPU memory."""
         layout = self._layout
         sections = percpu.find_variables(
             self._memory,
@@ -124,6 +144,9 @@ class Stacks:
         if "percpu.cached_stacks" in layout:
             first = sections[:, None] + np.uint64(layout["percpu.cached_stacks"])
             self._cached = (first + 8 * np.arange(_CACHED, dtype=np.uint64)).reshape(-1)
+        if layout.has("percpu.runqueues", "rq.idle") and self._reading.data_page:
+            idle = self._words(sections + np.uint64(layout["percpu.runqueues"]), "rq.idle")
+            self._first = idle[(idle != 0) & ~self._reading.in_ram(idle)]
         if layout.has("percpu.irq_stack_backing_store", "percpu.hardirq_stack_inuse"):
             start = sections + np.uint64(layout["percpu.irq_stack_backing_store"])
             first_page = (start - np.uint64(self._reading.direct_map)).astype(
@@ -158,7 +181,7 @@ class Stacks:
         dead = np.where(kept, largest, dead).astype(np.int64)[row]
         place = column[:, None] * PAGE_BYTES + 8 * np.arange(words.shape[1])
         words[place < dead[:, None]] = 0
-        return words, tasks[row]
+        return words, np.where(stacks.area == 0, np.uint64(0), tasks)[row]
 
     def _of_interrupts(self) -> tuple[U64, U64]:
         """Return what _live() does of the stacks of interrupts."""

@@ -37,7 +37,7 @@ _LARGE_ENTRIES = (
 # Unloaded modules whose symbols are kept, for call sites that no snapshot has resolved yet.
 _KEPT_MODULES = 64
 _NEWLINE, _TAB = 10, 9
-_DATA_KINDS = b"dDbBrR"
+_TEXT_KINDS, _DATA_KINDS = b"tTwW", b"dDbBrR"
 
 
 class Location(NamedTuple):
@@ -86,8 +86,23 @@ class _Lines:
         self.in_module = np.zeros(len(ends), bool)
         self.in_module[line_of_tab] = True
 
-    def of_kind(self, letters: bytes) -> Bool:
-        """Return which lines have one of these letters."""
+    def text(self) -> Bool:
+        """Return which lines are functions. Behind the end of the core's text none is, although all
+        variables of a section have letters of text if a part of it is executable, as .data is
+        with __vsyscall_page (7.3, x86-64)."""
+        text = self._of_kind(_TEXT_KINDS)
+        at = self.data.find(f" {CORE_END}\n".encode())
+        if at >= 0:
+            end = int(np.searchsorted(self.ends, at))
+            text &= self.in_module | (self.addresses <= self.addresses[end])
+            text[end] = True  # on arm64 it belongs to what follows, which is data
+        return text
+
+    def variables(self) -> Bool:
+        """Return which lines are variables."""
+        return self._of_kind(_DATA_KINDS + _TEXT_KINDS) & ~self.text()
+
+    def _of_kind(self, letters: bytes) -> Bool:
         return contained(self.kinds, np.frombuffer(letters, np.uint8))
 
     def tables(self, lines: Bool) -> tuple[SymbolTable, dict[str, SymbolTable]]:
@@ -114,26 +129,22 @@ def parse(data: bytes) -> tuple[SymbolTable, dict[str, SymbolTable], dict[str, i
     Return the symbols of core text, those of each module's text, and the addresses of TELLTALES.
     """
     lines = _Lines(data)
-    text = lines.of_kind(b"tTwW")
-    end_of_text = data.find(f" {CORE_END}\n".encode())
-    if end_of_text >= 0:  # on arm64 it belongs to what follows, which is data
-        text[np.searchsorted(lines.ends, end_of_text)] = True
     variables = {}
     lengths = {len(name) for name in _VARIABLES}
-    for index in np.flatnonzero(lines.of_kind(_DATA_KINDS)):
+    for index in np.flatnonzero(lines.variables()):
         start, end = lines.name_starts[index], lines.ends[index]
         if end - start in lengths:
             name = data[start:end].decode("ascii", "replace")
             if name in _VARIABLES and lines.addresses[index]:
                 variables[name] = int(lines.addresses[index])
-    return *lines.tables(text), variables
+    return *lines.tables(lines.text()), variables
 
 
 def parse_data(data: bytes) -> tuple[SymbolTable, dict[str, SymbolTable]]:
     """Parse the variables in /proc/kallsyms: the core's, and those of each module. Only a kernel
     with CONFIG_KALLSYMS_ALL lists more than a few."""
     lines = _Lines(data)
-    return lines.tables(lines.of_kind(_DATA_KINDS) & (lines.addresses >= np.uint64(1 << 63)))
+    return lines.tables(lines.variables() & (lines.addresses >= np.uint64(1 << 63)))
 
 
 def parse_modules(text: str) -> dict[str, tuple[int, int]]:

@@ -35,10 +35,14 @@ LAYOUT_OF_STACKS = dataclasses.replace(
         "percpu.hardirq_stack_inuse": 320,
         "percpu.this_cpu_off": 512,
         "percpu.irq_stack_backing_store": PAGE_BYTES,
+        "percpu.runqueues": 576,
+        "rq.idle": 8,
     },
 )
 PAGES = 2
 STACK, SP = 0xFFFFC90000000000, 0x1230  # where stacks are mapped; used from here on
+IMAGE = 0xFFFFFFFF82000000
+END_OF_STACK = 0x57AC6E9D
 SECTION = 0x7000  # per-CPU pointer of the first variable
 
 
@@ -59,6 +63,7 @@ class Host:
         self.cpus = {0: self.section - SECTION}
         self.kernel.memory.write_word(self.section + 512, self.cpus[0])
         self._stacks = 0
+        self.data_page = 0
 
     def _new(self, number: int) -> int:
         cache = (self.tasks, self.things)[number]
@@ -89,14 +94,28 @@ class Host:
         """A task, and the pages of its stack, which is used from SP on."""
         task = self._new(0)
         area, at, pages = self.area()
+        self._set(task, on_cpu, at, area)
+        return task, pages
+
+    def _set(self, task: int, on_cpu: int, stack: int, area: int) -> None:
         for name, value in (
             ("on_cpu", on_cpu | 1 << 32),
-            ("sp", at + SP),
-            ("stack", at),
+            ("sp", stack + SP),
+            ("stack", stack),
             ("stack_area", area),
         ):
             self.point(task, f"task.{name}", value)
-        return task, pages
+
+    def first_task(self, on_cpu: int = 0) -> list[int]:
+        """The first task, in the image; the pages of its stack."""
+        task, stack = IMAGE + 0x8000, IMAGE
+        self._set(task, on_cpu, stack, 0)
+        self.kernel.memory.write_word(self.section + 576 + 8, task)
+        pages = [self.kernel.add_pages() for _ in range(PAGES)]
+        self.data_page = pages[0]
+        for at in (DIRECT_MAP + self.data_page * PAGE_BYTES, stack):
+            self.kernel.memory.write_word(at, END_OF_STACK)
+        return pages
 
     def put(self, pages: list[int], offset: int, word: int) -> None:
         """Write a word to a stack."""
@@ -105,7 +124,7 @@ class Host:
 
     def heap(self) -> Heap:
         reading = self.kernel.reading(LAYOUT_OF_STACKS)
-        self.reading = dataclasses.replace(reading, cpu_offsets=self.cpus)
+        self.reading = dataclasses.replace(reading, cpu_offsets=self.cpus, data_page=self.data_page)
         return Heap(self.reading, LAYOUT_OF_STACKS)
 
     def reached(self) -> set[int]:
@@ -163,6 +182,32 @@ def test_the_whole_stack_of_a_running_task_is_live(host: Host) -> None:
     _, pages = host.task(on_cpu=1)
     host.put(pages, 64, thing)
     assert thing in host.reached()
+
+
+@pytest.mark.parametrize("on_cpu", [0, 1])
+def test_the_stack_of_the_first_task_is_one(host: Host, on_cpu: int) -> None:
+    live, dead = host.thing(), host.thing()
+    host.task()
+    pages = host.first_task(on_cpu)
+    host.put(pages, SP, live)
+    host.put(pages, SP - 8, dead)
+    heap = host.heap()
+    tracer = Tracer(host.kernel.memory, LAYOUT_OF_STACKS, host.reading, heap)
+    assert not np.isin(tracer.heap.addresses_of(np.flatnonzero(tracer.from_outside())), live).any()
+    on_stacks = heap.addresses_of(np.flatnonzero(tracer.on_stacks)).tolist()
+    assert live in on_stacks
+    assert (dead in on_stacks) == bool(on_cpu)
+
+
+def test_what_does_not_end_as_a_stack_is_none(host: Host) -> None:
+    thing = host.thing()
+    host.task()
+    pages = host.first_task()
+    host.put(pages, SP - 8, thing)
+    host.put(pages, 0, 0)
+    heap = host.heap()
+    tracer = Tracer(host.kernel.memory, LAYOUT_OF_STACKS, host.reading, heap)
+    assert thing in heap.addresses_of(np.flatnonzero(tracer.from_outside())).tolist()
 
 
 def test_a_stack_pointer_outside_the_stack_says_nothing(host: Host) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slabmon.kernel.symbols.kallsyms import UNKNOWN, Location, parse, parse_modules
+from slabmon.kernel.symbols.kallsyms import UNKNOWN, Location, parse, parse_data, parse_modules
 from tests.support.kallsyms import CORE, MODULE, Host
 
 
@@ -101,6 +101,26 @@ def test_the_end_of_core_text_may_be_listed_as_data(host: Host, tmp_path: Path) 
     symbols = host.symbols()
     assert symbols.core_text() == (CORE, CORE + 0x200)
     assert symbols.resolve(CORE + 0x104, 0) == Location("weak_function", 4, None)
+
+
+def test_variables_may_be_listed_as_text() -> None:
+    """As in 7.3 on x86-64; functions of modules lie behind the core's text as well."""
+    lines = (
+        (CORE, "T _stext", ""),
+        (CORE + 0x200, "T _etext", ""),
+        (CORE + 0x1000, "T init_stack", ""),
+        (CORE + 0x2000, "t softirq_vec", ""),
+        (CORE + 0x3000, "D jiffies", ""),
+        (MODULE, "t probe", "\t[card]"),
+        (MODULE + 0x100, "b held", "\t[card]"),
+    )
+    listing = "".join(f"{at:016x} {name}{module}\n" for at, name, module in lines).encode()
+    core, modules, _ = parse(listing)
+    assert core.addresses().tolist() == [CORE, CORE + 0x200]
+    assert modules["card"].addresses().tolist() == [MODULE]
+    variables, of_modules = parse_data(listing)
+    assert variables.addresses().tolist() == [CORE + 0x1000, CORE + 0x2000, CORE + 0x3000]
+    assert of_modules["card"].addresses().tolist() == [MODULE + 0x100]
 
 
 def test_the_last_symbol_of_all_has_a_range(tmp_path: Path) -> None:
