@@ -89,6 +89,7 @@ class Typed:
     address: int
 
 
+LEAKED = Counter[str]()  # objects that the module left for good, by cache, in this run of the tests
 WITH_TYPES = Path(os.environ["SLABMON_PLANTED_KO"]).parent / "btf" / f"{NAME}.ko"
 
 
@@ -100,7 +101,10 @@ def load(*parameters: str, types: bool = False) -> None:
 
 
 def unload() -> None:
-    """Remove the module."""
+    """Remove the module, and add to LEAKED what it leaves."""
+    for site in expected().sites:
+        if site.free_path == "never":
+            LEAKED[site.cache] += site.live_objects
     subprocess.run(["rmmod", NAME], check=True)
 
 
