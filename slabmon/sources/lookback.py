@@ -19,6 +19,7 @@ from slabmon.views.window import WINDOW_SECONDS, WindowBuilder
 if TYPE_CHECKING:
     from slabmon.leaks.finding import Assessment
     from slabmon.model import Snapshot
+    from slabmon.sources.recording import RecordingSource
     from slabmon.store.recording import TimedSnapshot
 
 _POLL_SECONDS = 10.0  # verdicts do not change sooner
@@ -49,6 +50,14 @@ def fill(history: WindowBuilder, past: Past, now: TimedSnapshot) -> None:
     times = past.times(now.time - WINDOW_SECONDS, now.time, WINDOW.points(now.snapshot))
     for recorded in readable(past, times, {}):
         history.add(recorded.snapshot)
+
+
+def fill_recorded(history: WindowBuilder, source: RecordingSource) -> None:
+    """Go to where a recording's first snapshots fill a window, and begin it with them, so that
+    growth is known at once."""
+    source.clock.seek(source.span()[0] + WINDOW_SECONDS)
+    with suppress(SlabmonError):  # what cannot be read is said where it is shown
+        fill(history, source, source.at(source.clock.now))
 
 
 def fill_present(history: WindowBuilder, source: SnapshotSource) -> None:

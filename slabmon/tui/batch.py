@@ -12,27 +12,37 @@ from slabmon.export.text import to_table
 from slabmon.leaks.observer import Observer
 from slabmon.runtime.signals import stop_signals
 from slabmon.sources import SnapshotSource, request_census
-from slabmon.sources.lookback import PolledJudge, assessment, fill_present, past_of
+from slabmon.sources.lookback import (
+    PolledJudge,
+    assessment,
+    fill_present,
+    fill_recorded,
+    past_of,
+)
 from slabmon.sources.recording import RecordingSource
 from slabmon.tui.browser import Browser
 from slabmon.tui.header import facts
 from slabmon.tui.start import Start
 from slabmon.views.catalogue import VIEWS
+from slabmon.views.overview.view import OVERVIEW, conclusion
 from slabmon.views.summary import summarize
+from slabmon.views.table import Table
 from slabmon.views.window import WindowBuilder
 
 
 def run(source: SnapshotSource, start: Start) -> int:
     """Print until a signal arrives. Raises SlabmonError if the first reading fails; later failures
     are warnings, and it retries."""
-    past, replayed = past_of(source), isinstance(source, RecordingSource)
+    past, recorded = past_of(source), isinstance(source, RecordingSource)
     judge = None
-    if past is not None and not replayed:  # a daemon has its own verdicts
+    if past is not None and not recorded:  # a daemon has its own verdicts
         judge = PolledJudge(lambda: assessment(past, None))
-        judge.wanted = VIEWS[start.view].judged or VIEWS[start.view].windowed
+        judge.wanted = True
     history = WindowBuilder(VIEWS.values(), judge or Observer())
     with source, stop_signals() as stopped:
-        if not replayed:
+        if isinstance(source, RecordingSource):
+            fill_recorded(history, source)
+        else:
             fill_present(history, source)
         browser = start.browser(history.add(source.snapshot(details=True)))
         if browser.place.view.census and browser.window.snapshot.census is None:
@@ -55,9 +65,11 @@ def run(source: SnapshotSource, start: Start) -> int:
 
 
 def page(browser: Browser) -> str:
-    """Return one page: the header's facts and the table."""
+    """Return one page: the conclusion of the overview, the header's facts and the table."""
     at = time.strftime("%F %T", time.localtime(browser.window.snapshot.taken))
     head = [f"slabmon top - {at} - {browser.crumbs}"]
+    if browser.place.view is not OVERVIEW:
+        head.append(f"overview: {conclusion(Table(OVERVIEW, browser.window))}")
     head += facts(summarize(browser.window))
     head += filter(None, [browser.table.note])
     return "\n".join(head) + "\n\n" + to_table(browser.table, browser.order) + "\n"

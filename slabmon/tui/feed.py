@@ -20,11 +20,18 @@ from slabmon.leaks.finding import Assessment
 from slabmon.leaks.observer import Observer
 from slabmon.model import Snapshot
 from slabmon.sources import SnapshotSource, request_census
-from slabmon.sources.lookback import PolledJudge, assessment, fill, fill_present, past_of
+from slabmon.sources.lookback import (
+    PolledJudge,
+    assessment,
+    fill,
+    fill_present,
+    fill_recorded,
+    past_of,
+)
 from slabmon.sources.playback import PlaybackClock
 from slabmon.sources.recording import RecordingSource
 from slabmon.views.catalogue import VIEWS
-from slabmon.views.window import WINDOW_SECONDS, Window, WindowBuilder
+from slabmon.views.window import Window, WindowBuilder
 
 CLOSE_SECONDS = 3.0
 
@@ -125,7 +132,7 @@ class Feed:
                 if isinstance(self._source, RecordingSource):
                     self._clock = self._source.clock
                     if self._source.start is None:
-                        self._begin_late(self._clock)
+                        fill_recorded(self._history, self._source)
                 else:
                     self._restart_history(None)
                 self._read()
@@ -136,13 +143,6 @@ class Feed:
             if self._last is not None:
                 self._notify(replace(self._last, error=error))
             self._ready.set()
-
-    def _begin_late(self, clock: PlaybackClock) -> None:
-        """Begin a recording where its first snapshots fill the window, so that growth is known at
-        once."""
-        assert self._past is not None
-        clock.seek(self._past.span()[0] + WINDOW_SECONDS)
-        self._restart_history(clock.now)
 
     def _loop(self) -> None:
         due = time.monotonic() + self.delay

@@ -17,6 +17,7 @@ import pytest
 from slabmon.base.errors import UsageError
 from slabmon.cli.main import main
 from slabmon.model import Snapshot
+from slabmon.sources.recording import RecordingSource
 from slabmon.store.writer import RecordingWriter
 from slabmon.tui import batch
 from slabmon.tui.browser import SORT_LETTERS, letter_column
@@ -64,6 +65,26 @@ def test_so_many_pages_and_no_more() -> None:
     assert not errors
     assert not source.steps
     assert (source.opened, source.closed) == (1, 1)
+
+
+def test_every_page_has_the_conclusion_once() -> None:
+    _, second, *_ = batched(Steps(host(10)), count=1, view="caches")[0].splitlines()
+    conclusion = second.removeprefix("overview: ")
+    assert conclusion != second
+    for view in VIEWS:
+        lines = batched(Steps(host(10)), count=1, view=view)[0].splitlines()
+        assert sum(line.endswith(conclusion) for line in lines) == 1, view
+
+
+def test_a_recording_begins_where_growth_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "recording"
+    with RecordingWriter(path) as history:
+        for seconds in range(10, 1210, 30):
+            taken = host(seconds)
+            history.append(replace(taken, caches=taken.caches[:3]), at=1e9 + seconds)
+    output, _ = batched(RecordingSource(path), count=1)
+    assert "tracking 10m10s" in output
+    assert "growth over 10m00s" in output
 
 
 def test_pauses_and_suspension_are_in_the_header() -> None:
@@ -174,7 +195,7 @@ def recording(tmp_path: Path) -> Path:
     path = tmp_path / "recording"
     with RecordingWriter(path) as history:
         taken = host(10)
-        history.append(taken.__class__(**{**vars(taken), "caches": taken.caches[:3]}), at=1e9)
+        history.append(replace(taken, caches=taken.caches[:3]), at=1e9)
     return path
 
 
