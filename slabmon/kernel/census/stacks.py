@@ -8,8 +8,11 @@ afterwards, and was not switched out in between. The whole stack of any other ta
 is on a stack that a CPU keeps for the next task (cached_stacks, kernel/fork.c), and on that of its
 interrupts while it handles none (hardirq_stack_inuse, arch/x86/include/asm/irq_stack.h).
 
-The first task, which is the idle one of a CPU, has its stack where the variables of the kernel's
-image begin (init_stack; RW_DATA(), include/asm-generic/vmlinux.lds.h), and no area of vmalloc.
+Where BTF does not show what CPUs keep, the stacks of no task are the areas of vmalloc for which the
+same function asked as for those of tasks. One may be that of a task just made: it is live.
+
+The first task (swapper/0) has its stack where the variables of the kernel's image begin
+(init_stack; RW_DATA(), include/asm-generic/vmlinux.lds.h), and no area of vmalloc.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import numpy as np
 
 from slabmon.base.arrays import I64, U64, Bool, contained, distinct
 from slabmon.kernel.census import percpu
-from slabmon.kernel.census.heap import Heap
+from slabmon.kernel.census.heap import NONE, Heap
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import WINDOW_BYTES, Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
@@ -49,7 +52,7 @@ _STEP = WINDOW_BYTES // PAGE_BYTES
 
 @dataclass(frozen=True)
 class _Stacks:
-    """Stacks: the task of each, 0 if it is kept for the next one, the area of vmalloc that it is, 0
+    """Stacks: the task of each, 0 if it is known of none, the area of vmalloc that it is, 0
     if it is in the image, its address, and its pages."""
 
     task: U64
@@ -73,13 +76,16 @@ class Stacks:
         self._memory = memory
         self._layout = layout
         self._reading = reading
-        self._tasks = self._cached = self._first = np.zeros(0, np.uint64)
+        self._tasks = self._cached = self._first = self._of_none = np.zeros(0, np.uint64)
         self.pages = np.zeros(0, np.int64)
         self._irq_pages = np.zeros((0, _IRQ_PAGES), np.int64)  # of each CPU
         self._irq_flags = np.zeros(0, np.uint64)  # where it is said whether they are in use
         if layout.has(*NEEDED):
             self._tasks = heap.addresses_of(tasks_of(reading, heap))
+            self._first = self._find_first()
             self._find_of_cpus()
+            if "percpu.cached_stacks" not in layout and "area.caller" in layout:
+                self._of_none = self._find_of_none(heap)
             pages = distinct(np.concatenate([self._find().pages, self._irq_pages], axis=None))
             self.pages = pages[pages != 0]
 
@@ -101,9 +107,9 @@ class Stacks:
             yield self._read(pages), np.zeros(len(pages), np.uint64)
 
     def _find(self) -> _Stacks:
-        cached = self._memory.words(self._cached)
-        tasks = np.concatenate([self._tasks, np.zeros(len(cached), np.uint64)])
-        areas = np.concatenate([self._words(self._tasks, "task.stack_area"), cached])
+        others = np.concatenate([self._memory.words(self._cached), self._of_none])
+        tasks = np.concatenate([self._tasks, np.zeros(len(others), np.uint64)])
+        areas = np.concatenate([self._words(self._tasks, "task.stack_area"), others])
         known = self._reading.in_ram(areas)
         tasks, areas = tasks[known], areas[known]
         count = self._ints(areas, "area.nr_pages")
@@ -121,6 +127,14 @@ class Stacks:
         found = _Stacks(tasks, areas, stacks, np.where(inside, pages, 0)).rows(whole)
         return found.joined(self._of_first(width))
 
+    def _find_first(self) -> U64:
+        """Return the first task, which is in no slab: others have it as their parent."""
+        if "task.parent" not in self._layout or not self._reading.data_page:
+            return np.zeros(0, np.uint64)
+        parents: U64 = distinct(self._words(self._tasks, "task.parent"))
+        first: U64 = parents[(parents != 0) & ~self._reading.in_ram(parents)]
+        return first
+
     def _of_first(self, count: int) -> _Stacks:
         """Return the stack, of so many pages, of the first task, if it is where it should be: both
         mappings show the same there, which is what ends all stacks."""
@@ -131,8 +145,8 @@ class Stacks:
         return _Stacks(first, np.zeros_like(first), stack, pages).rows(np.flatnonzero(there))
 
     def _find_of_cpus(self) -> None:
-        """Find where CPUs have the areas of stacks that they keep, the first task, which is not in
-        a slab, and the stacks of interrupts, which are per-CPU memory."""
+        """Find where CPUs have the areas of stacks that they keep, and their stacks of interrupts,
+        which are per-CPU memory."""
         layout = self._layout
         sections = percpu.find_variables(
             self._memory,
@@ -144,9 +158,6 @@ class Stacks:
         if "percpu.cached_stacks" in layout:
             first = sections[:, None] + np.uint64(layout["percpu.cached_stacks"])
             self._cached = (first + 8 * np.arange(_CACHED, dtype=np.uint64)).reshape(-1)
-        if layout.has("percpu.runqueues", "rq.idle") and self._reading.data_page:
-            idle = self._words(sections + np.uint64(layout["percpu.runqueues"]), "rq.idle")
-            self._first = idle[(idle != 0) & ~self._reading.in_ram(idle)]
         if layout.has("percpu.irq_stack_backing_store", "percpu.hardirq_stack_inuse"):
             start = sections + np.uint64(layout["percpu.irq_stack_backing_store"])
             first_page = (start - np.uint64(self._reading.direct_map)).astype(
@@ -154,6 +165,21 @@ class Stacks:
             ) // PAGE_BYTES
             self._irq_pages = first_page[:, None] + np.arange(_IRQ_PAGES)
             self._irq_flags = sections + np.uint64(layout["percpu.hardirq_stack_inuse"])
+
+    def _find_of_none(self, heap: Heap) -> U64:
+        """Return the areas of stacks that no task has, among the objects of the same caches
+        (alloc_thread_stack_node(), kernel/fork.c)."""
+        slabs = self._reading.slabs
+        mine = self._words(self._tasks, "task.stack_area")
+        mine = mine[self._reading.in_ram(mine)]
+        objects = heap.find(mine)
+        chosen = np.zeros(len(slabs.caches.name) + 1, bool)
+        chosen[heap.caches_of(objects[objects != NONE])] = True
+        numbers = np.flatnonzero(np.repeat(chosen[slabs.cache], slabs.objects))
+        areas = heap.addresses_of(numbers[heap.in_use[numbers]])
+        callers = self._words(mine, "area.caller")
+        others: U64 = areas[contained(self._words(areas, "area.caller"), callers)]
+        return others[~contained(others, mine)]
 
     def _page_frames(self, structs: U64) -> tuple[I64, Bool]:
         """Return the page frames that struct pages describe, and which are such."""

@@ -25,7 +25,6 @@ ON_STACK = 97  # words left behind elsewhere clear one or two at times (docs/cen
 BY_MODULE = ("in_list", "in_table", "in_lockless", "in_tree", "tagged", "in_chain", "in_array")
 CGROUPS = Path("/sys/fs/cgroup")
 TRIES = 3
-LEAST_WITH_STACKS = 0.5  # share of the ways
 
 pytestmark = pytest.mark.usefixtures("planted")
 
@@ -73,16 +72,12 @@ def held(reader: Reader, kind: RetainedBy) -> dict[str, Counter[str]]:
 
 @pytest.mark.usefixtures("kept")
 def test_what_only_a_module_s_data_leads_to_is_the_module_s(reader: Reader) -> None:
-    """Where BTF does not show the stacks that CPUs keep for the next task, a word left there cuts
-    lists (docs/census.md)."""
     expected = {f"planted_kept_{way}": KEPT for way in BY_MODULE}
-    known = "percpu.cached_stacks" in reader.layout
     for _ in range(TRIES):
         found = held(reader, RetainedBy.MODULE)[module.NAME]
         print(found)
         assert not {"planted_kept_on_stack", "planted_kept_by_timer"} & set(found)
-        right = sum(found[way] == count for way, count in expected.items())
-        if right >= (len(expected) if known else LEAST_WITH_STACKS * len(expected)):
+        if all(found[way] == count for way, count in expected.items()):
             return
     pytest.fail(f"expected {expected}, got {found}")
 

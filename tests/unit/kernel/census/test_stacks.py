@@ -24,25 +24,27 @@ from tests.support.slab_memory import (
     FakeKernel,
 )
 
-MEMBERS = ("nvcsw", "nivcsw", "on_cpu", "sp", "stack", "stack_area", "comm")
+MEMBERS = ("nvcsw", "nivcsw", "on_cpu", "sp", "stack", "stack_area", "parent", "comm")
 LAYOUT_OF_STACKS = dataclasses.replace(
     LAYOUT,
     offsets={
         **OFFSETS,
         **{f"task.{name}": 8 * number for number, name in enumerate(MEMBERS)},
-        **{f"area.{name}": 8 * number for number, name in enumerate(("addr", "pages", "nr_pages"))},
+        **{
+            f"area.{name}": 8 * number
+            for number, name in enumerate(("addr", "pages", "nr_pages", "caller"))
+        },
         "percpu.cached_stacks": 256,
         "percpu.hardirq_stack_inuse": 320,
         "percpu.this_cpu_off": 512,
         "percpu.irq_stack_backing_store": PAGE_BYTES,
-        "percpu.runqueues": 576,
-        "rq.idle": 8,
     },
 )
 PAGES = 2
 STACK, SP = 0xFFFFC90000000000, 0x1230  # where stacks are mapped; used from here on
 IMAGE = 0xFFFFFFFF82000000
 END_OF_STACK = 0x57AC6E9D
+FORK, OTHER = 0xFFFFFFFF81000123, 0xFFFFFFFF81000456  # functions that ask for areas
 SECTION = 0x7000  # per-CPU pointer of the first variable
 
 
@@ -76,13 +78,14 @@ class Host:
     def point(self, address: int, member: str, value: int) -> None:
         self.kernel.memory.write_word(address + LAYOUT_OF_STACKS[member], value)
 
-    def area(self) -> tuple[int, int, list[int]]:
+    def area(self, caller: int = FORK) -> tuple[int, int, list[int]]:
         """An area of vmalloc: its address, where it is mapped, and its pages."""
         pages = [self.kernel.add_pages() for _ in range(PAGES)]
         vector = self.kernel.place(b"".join(self._struct_page(page) for page in pages))
         area, at = self.thing(), STACK + self._stacks * 0x10000
         self._stacks += 1
-        for name, value in (("addr", at), ("pages", vector), ("nr_pages", PAGES)):
+        members = (("addr", at), ("pages", vector), ("nr_pages", PAGES), ("caller", caller))
+        for name, value in members:
             self.point(area, f"area.{name}", value)
         return area, at, pages
 
@@ -110,7 +113,8 @@ class Host:
         """The first task, in the image; the pages of its stack."""
         task, stack = IMAGE + 0x8000, IMAGE
         self._set(task, on_cpu, stack, 0)
-        self.kernel.memory.write_word(self.section + 576 + 8, task)
+        child, _ = self.task()
+        self.point(child, "task.parent", task)
         pages = [self.kernel.add_pages() for _ in range(PAGES)]
         self.data_page = pages[0]
         for at in (DIRECT_MAP + self.data_page * PAGE_BYTES, stack):
@@ -184,10 +188,30 @@ def test_the_whole_stack_of_a_running_task_is_live(host: Host) -> None:
     assert thing in host.reached()
 
 
+def test_where_it_is_not_known_what_cpus_keep_areas_like_those_of_tasks_are_stacks(
+    host: Host,
+) -> None:
+    """One may be that of a task just made: what it refers to is no orphan."""
+    kept, other = host.thing(), host.thing()
+    host.task()
+    _, _, pages = host.area()
+    host.put(pages, 64, kept)
+    _, _, pages = host.area(OTHER)
+    host.put(pages, 64, other)
+    offsets = {
+        name: at for name, at in LAYOUT_OF_STACKS.offsets.items() if name != "percpu.cached_stacks"
+    }
+    heap, layout = host.heap(), dataclasses.replace(LAYOUT_OF_STACKS, offsets=offsets)
+    tracer = Tracer(host.kernel.memory, layout, host.reading, heap)
+    reached = heap.addresses_of(np.flatnonzero(tracer.from_outside())).tolist()
+    assert other in reached
+    assert kept not in reached
+    assert kept in heap.addresses_of(np.flatnonzero(tracer.on_stacks)).tolist()
+
+
 @pytest.mark.parametrize("on_cpu", [0, 1])
 def test_the_stack_of_the_first_task_is_one(host: Host, on_cpu: int) -> None:
     live, dead = host.thing(), host.thing()
-    host.task()
     pages = host.first_task(on_cpu)
     host.put(pages, SP, live)
     host.put(pages, SP - 8, dead)
@@ -201,7 +225,6 @@ def test_the_stack_of_the_first_task_is_one(host: Host, on_cpu: int) -> None:
 
 def test_what_does_not_end_as_a_stack_is_none(host: Host) -> None:
     thing = host.thing()
-    host.task()
     pages = host.first_task()
     host.put(pages, SP - 8, thing)
     host.put(pages, 0, 0)
