@@ -97,7 +97,9 @@ static int run_error_path(void)
  */
 static int planted_netns_init(struct net *net)
 {
-	for (int i = 0; i < NAMESPACE_OBJECTS; i++) {
+	int i;
+
+	for (i = 0; i < NAMESPACE_OBJECTS; i++) {
 		void *object = planted_netns_alloc();
 
 		if (!object)
