@@ -14,7 +14,7 @@ from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import GATHER_BYTES, WINDOW_BYTES, Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
 from slabmon.kernel.census.reading import Reading
-from slabmon.kernel.census.stale import Sheaves
+from slabmon.kernel.census.stale import Registers, Sheaves
 
 NONE = -1
 _LEAF_BITS = 9  # pages of a leaf of _PageTable: 2 MiB of memory
@@ -74,6 +74,7 @@ class Heap:
         pads = np.concatenate([caches.red_left_pad[slabs.cache], np.zeros(len(blocks), np.int64)])
         self._start = self._direct_map + (self._page[:-1] + pads).astype(np.uint64)
         self._sheaves = Sheaves(layout, caches)
+        self._registers = Registers(layout, caches)
         self._all = self._wanted = self._table(np.arange(len(self._pages)))
 
     def __len__(self) -> int:
@@ -184,7 +185,7 @@ class Heap:
 
     def contents(self, memory: Memory, numbers: I64) -> Iterator[tuple[I64, U64]]:
         """Yield objects and the words in them, one row for each, in pieces; an object of more than
-        a page is in several. What is left behind in a sheaf is 0."""
+        a page is in several. Words that are no references (see stale) are 0."""
         row = self.rows_of(numbers)
         lengths, addresses = self._length[row], self._addresses(row, numbers)
         order = np.argsort(lengths, kind="stable")
@@ -199,6 +200,7 @@ class Heap:
                     words = raw.view(np.uint64)
                     if not start:
                         self._sheaves.clear(words, length)
+                    self._registers.clear(words, self._cache[row[part]], start)
                     yield numbers[part], words
 
     def unit_bits(self, numbers: I64) -> U8:
@@ -208,10 +210,11 @@ class Heap:
         return bits(units, self._end // UNIT + 1)
 
     def left_behind(self, memory: Memory, holders: I64, addresses: U64) -> Bool:
-        """Return which of the words at these addresses, in these objects, are in a sheaf behind or
-        among its objects."""
+        """Return which of the words at these addresses, in these objects, are no references: see
+        stale."""
         starts, lengths = self.addresses_of(holders), self.lengths_of(holders)
-        return self._sheaves.hold(memory, starts, lengths, addresses - starts)
+        stale = self._sheaves.hold(memory, starts, lengths, addresses - starts)
+        return stale | self._registers.hold(self.caches_of(holders), addresses - starts)
 
     def units(self) -> I64:
         """Return the units of memory that the heap lies in."""

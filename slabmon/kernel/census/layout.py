@@ -113,6 +113,9 @@ _MEMBERS: Mapping[str, tuple[str, ...]] = {
     "vmap_area.vm": ("vmap_area.vm",),
     "task.comm": ("task_struct.comm",),
     "task.sp": ("task_struct.thread.sp", "task_struct.thread.cpu_context.sp"),
+    "task.fpu": ("task_struct.thread.fpu.__fpstate.regs", "task_struct.thread.fpu.state"),
+    "task.simd": ("task_struct.thread.uw.fpsimd_state",),
+    "fpu.regs": ("fpu.__fpstate.regs",),
     "area.addr": ("vm_struct.addr",),
     "area.pages": ("vm_struct.pages",),
     "area.nr_pages": ("vm_struct.nr_pages",),
@@ -138,7 +141,7 @@ _PER_CPU = (
 )
 _ALLOCINFO = Path("/proc/allocinfo")
 _BITS = ("slab.exts_in_object", "slab.exts_needs_objcg")
-_SIZES = ("page", "slabobj_ext")
+_SIZES = ("page", "slabobj_ext", "task_struct")
 _NEEDED = (
     "slab.cache",
     "slab.freelist",

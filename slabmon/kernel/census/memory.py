@@ -75,6 +75,10 @@ class Memory(ABC):
         """Return the page frames in which the kernel holds copies of what was read here."""
         return np.zeros(0, np.int64)
 
+    def own_task(self) -> int:
+        """Return the address of the task that reads, 0 for none."""
+        return 0
+
     def words(self, addresses: U64) -> U64:
         """Return the 64-bit word at each address; 0 where it cannot be read."""
         return self.gather(addresses, 8).view(np.uint64)[:, 0]
@@ -133,6 +137,10 @@ class KernelMemory(Memory):
             pagemap.seek(first * 8)
             entries = np.frombuffer(pagemap.read((end - first) * 8), np.uint64)
         return (entries & np.uint64(_PAGEMAP_PFN)).astype(np.int64)
+
+    def own_task(self) -> int:
+        """Return the address of the calling thread's task."""
+        return self.locate()[0]
 
     def locate(self, cpu: int | None = None) -> tuple[int, int]:
         """Return the address of a CPU's current task, and of its copy of the map `cpu_words`."""

@@ -29,8 +29,8 @@ from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import WINDOW_BYTES, Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
 from slabmon.kernel.census.reading import Reading
+from slabmon.kernel.census.stale import TASKS
 
-_CACHE = "task_struct"
 NEEDED = (
     "task.nvcsw",
     "task.nivcsw",
@@ -91,8 +91,8 @@ class Stacks:
 
     def words(self) -> Iterator[tuple[U64, U64]]:
         """Yield the words of all these pages, (pages, words of a page), those of dead parts as 0,
-        and the task, by its address, that each page is of; 0 where that has changed, and for the
-        first one."""
+        and the task, by its address, that each page is of; 0 where that has changed, for the first
+        one, and for the one that takes the census, whose functions leave what they read."""
         if not len(self.pages):
             return
         stacks = self._find()
@@ -207,7 +207,8 @@ class Stacks:
         dead = np.where(kept, largest, dead).astype(np.int64)[row]
         place = column[:, None] * PAGE_BYTES + 8 * np.arange(words.shape[1])
         words[place < dead[:, None]] = 0
-        return words, np.where(stacks.area == 0, np.uint64(0), tasks)[row]
+        nobodys = (stacks.area == 0) | (tasks == np.uint64(self._memory.own_task()))
+        return words, np.where(nobodys, np.uint64(0), tasks)[row]
 
     def _of_interrupts(self) -> tuple[U64, U64]:
         """Return what _live() does of the stacks of interrupts."""
@@ -240,7 +241,7 @@ def tasks_of(reading: Reading, heap: Heap) -> I64:
     """Return the numbers of all tasks. Their cache is merged with no other: it says which part of
     a task may be copied to a process (fork_init(), kernel/fork.c)."""
     slabs = reading.slabs
-    hold_tasks = np.array([name == _CACHE for name in slabs.caches.name], bool)
+    hold_tasks = np.array([name == TASKS for name in slabs.caches.name], bool)
     numbers = np.flatnonzero(np.repeat(hold_tasks[slabs.cache], slabs.objects))
     tasks: I64 = numbers[heap.in_use[numbers]]
     return tasks

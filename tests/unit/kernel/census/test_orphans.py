@@ -172,6 +172,36 @@ def test_what_is_left_behind_in_a_sheaf_does_not_count(host: Host) -> None:
     assert host.orphans(layout) == set()
 
 
+@pytest.mark.parametrize(
+    ("members", "first", "end"),
+    [
+        ({"task.fpu": 64, "fpu.regs": 8}, 64, 8192),
+        ({"fpu.regs": 24}, 5000 + 24, 8192),
+        ({"task.simd": 4000}, 4000, 4512),
+        ({}, 0, 0),
+    ],
+    ids=["x86", "x86 from 6.16", "arm64", "none known"],
+)
+def test_registers_of_users_refer_to_nothing(
+    host: Host, members: dict[str, int], first: int, end: int
+) -> None:
+    """Neither when they are followed, nor when all memory is searched."""
+    layout = dataclasses.replace(
+        LAYOUT,
+        offsets={**LAYOUT.offsets, **members},
+        sizes={**LAYOUT.sizes, "task_struct": 5000},
+    )
+    tasks = host.kernel.cache("task_struct", 8192, order=1)
+    task = host.kernel.object(tasks, host.kernel.slab(tasks), 0)
+    host.kernel.memory.write(task, bytes(8192))
+    host.hold(task)
+    places = sorted({0, first - 8, first, end - 8, end, 4096, 8184} & set(range(0, 8192, 8)))
+    objects = {at: host.new() for at in places}
+    for at, address in objects.items():
+        host.kernel.memory.write_word(task + at, address)
+    assert host.orphans(layout) == {objects[at] for at in places if first <= at < end}
+
+
 def test_page_backed_blocks_hold_references_and_are_orphans_too(host: Host) -> None:
     block = DIRECT_MAP + host.kernel.large(1) * PAGE_BYTES
     host.kernel.memory.write(block, bytes(2 * PAGE_BYTES))

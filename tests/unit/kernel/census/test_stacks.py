@@ -261,6 +261,19 @@ def test_nothing_is_on_the_stack_of_interrupts_while_there_is_none(host: Host) -
     assert thing in host.reached()
 
 
+def test_what_the_census_leaves_on_its_own_stack_is_not_its_process(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, _ = host.task(on_cpu=1)
+    other, _ = host.task()
+    monkeypatch.setattr(host.kernel.memory, "own_task", lambda: mine)
+    heap = host.heap()
+    stacks = Stacks(host.kernel.memory, LAYOUT_OF_STACKS, host.reading, heap)
+    tasks = np.concatenate([tasks for _, tasks in stacks.words()]).tolist()
+    assert tasks.count(other) == PAGES
+    assert mine not in tasks
+
+
 def test_pages_of_stacks_that_changed_hands_are_read_whole(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
