@@ -186,9 +186,16 @@ def _plateau(s: Suspicion) -> str:
     levels = s.growth.levels
     quarter = (len(levels) - 1) // 4
     ratio = float(levels[-1] - levels[-1 - quarter]) / quarter / s.growth.mean
-    if ratio < SLOWED:
-        return f"it levels off: its latest growth is {ratio:.0%} of the mean rate"
-    return ""
+    if ratio >= SLOWED:
+        return ""
+    unseen = [
+        cache.name
+        for cache in s.case.now.caches
+        if cache.name in s.attribution.caches and not cache.frees_observable
+    ]
+    if unseen:
+        return f"how it went on is not known: what is freed from {', '.join(unseen)} is not seen"
+    return f"it levels off: its latest growth is {ratio:.0%} of the mean rate"
 
 
 def _warm_up(s: Suspicion) -> str:

@@ -135,11 +135,13 @@ def _leaks(facts: Facts) -> Iterator[OverviewRow]:
         if len(verdicts) <= _SUSPECTS:
             return
         state, text = State.WARN, f"{len(verdicts) - _SUSPECTS} more suspects"
-    elif assessment is not None and (
-        assessment.activity == Activity.ASLEEP
-        or (assessment.activity == Activity.AWAKE and assessment.ready)
-    ):
+    elif assessment is not None and assessment.activity == Activity.ASLEEP:
         state = State.OK
+    elif assessment is not None and assessment.activity == Activity.AWAKE:
+        if assessment.ready:
+            state = State.OK
+        elif assessment.exhausting:
+            return  # that it is too early for verdicts would contradict these
     yield OverviewRow(
         key=("leaks", ""), what="leaks", state=state, finding=text, details=("verdicts",)
     )

@@ -100,6 +100,17 @@ def test_what_nothing_refers_to_is_not_demand() -> None:
     assert "refers to 100 objects" in found.reason
 
 
+def test_growth_of_which_frees_are_no_longer_seen_does_not_level_off() -> None:
+    world = World([forgotten("netns_new", "kmalloc-2k", irregular(797), 2048)], sample_bytes=0)
+    observer = Observer()
+    for shown in Simulation(world, np.random.default_rng(5)).run(END, STEP):
+        hidden = shown.tracking.seconds > 0.7 * END
+        caches = tuple(replace(each, frees_observable=not hidden) for each in shown.caches)
+        observer.add(replace(shown, caches=caches))
+    reasons = {finding.name: finding.dismissed for finding in observer.assess().dismissed}
+    assert "what is freed from kmalloc-2k is not seen" in reasons["netns_new+0x4"]
+
+
 @pytest.mark.parametrize(("killed", "verdict"), [("/pod", True), ("/other", False), ("", False)])
 def test_reclaimable_memory_of_killed_processes_is_not_dismissed(
     killed: str, verdict: bool

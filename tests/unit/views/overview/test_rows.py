@@ -289,6 +289,7 @@ def test_what_exhausts_memory_comes_first() -> None:
         "out of memory in 50m00s (40m00s to 1h06m), by nic_open [nic] 98%"
     )
     assert found["this host"].state == "crit"
+    assert "leaks" not in found, "that it is too early would contradict"
 
 
 def test_of_many_suspects_some_have_rows() -> None:
