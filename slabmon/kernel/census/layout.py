@@ -10,7 +10,7 @@ from pathlib import Path
 
 from slabmon.base.errors import UnsupportedHost
 from slabmon.kernel.probe.btf import Btf
-from slabmon.kernel.probe.facts import find_slab_test
+from slabmon.kernel.probe.facts import find_slab_test, per_cpu_symbols
 
 # Name -> struct and member, by the names they had over time. Before 5.17 a slab was described by
 # struct page (d122019bf061); obj_exts was called memcg_data (6.10), obj_cgroups before.
@@ -119,7 +119,6 @@ _MEMBERS: Mapping[str, tuple[str, ...]] = {
     "area.addr": ("vm_struct.addr",),
     "area.pages": ("vm_struct.pages",),
     "area.nr_pages": ("vm_struct.nr_pages",),
-    "area.caller": ("vm_struct.caller",),
     "task.files": ("task_struct.files",),
     "files.fdt": ("files_struct.fdt",),
     "fdt.fd": ("fdtable.fd",),
@@ -134,11 +133,13 @@ _PER_CPU_SECTION = ".data..percpu"
 _PER_CPU = (
     "cached_stacks",
     "hardirq_stack_inuse",
+    "irq_count",
     "irq_stack_backing_store",
     "pcpu_hot",
     "runqueues",
     "this_cpu_off",
 )
+_LARGEST_SECTION = 1 << 24  # bytes
 _ALLOCINFO = Path("/proc/allocinfo")
 _BITS = ("slab.exts_in_object", "slab.exts_needs_objcg")
 _SIZES = ("page", "slabobj_ext", "task_struct")
@@ -219,7 +220,7 @@ class Layout:
                 if offset is not None:
                     offsets[name] = offset
                     break
-        per_cpu = btf.variables(_PER_CPU_SECTION)
+        per_cpu = btf.variables(_PER_CPU_SECTION) or _listed_per_cpu()
         offsets |= {f"percpu.{name}": per_cpu[name] for name in _PER_CPU if name in per_cpu}
         if {"percpu.pcpu_hot", "hot.hardirq_stack_inuse"} <= offsets.keys():  # 6.2 to 6.14
             flag = offsets["percpu.pcpu_hot"] + offsets["hot.hardirq_stack_inuse"]
@@ -252,3 +253,9 @@ class Layout:
             enums={name: value for name in _ENUMS for value in _values(btf, name)},
             tagged="ext.tag" in offsets and _ALLOCINFO.exists(),
         )
+
+
+def _listed_per_cpu() -> dict[str, int]:
+    """Return the offsets of per-CPU variables that /proc/kallsyms shows, where their section begins
+    at 0: on x86-64 up to 6.14."""
+    return per_cpu_symbols(_PER_CPU, end=_LARGEST_SECTION)

@@ -6,10 +6,8 @@ its functions have stored. What is left behind below it is dead.
 That holds of a task that does not run while its stack is read: it is on no CPU before and
 afterwards, and was not switched out in between. The whole stack of any other task is live. Nothing
 is on a stack that a CPU keeps for the next task (cached_stacks, kernel/fork.c), and on that of its
-interrupts while it handles none (hardirq_stack_inuse, arch/x86/include/asm/irq_stack.h).
-
-Where BTF does not show what CPUs keep, the stacks of no task are the areas of vmalloc for which the
-same function asked as for those of tasks. One may be that of a task just made: it is live.
+interrupts while it handles none (hardirq_stack_inuse, arch/x86/include/asm/irq_stack.h; irq_count
+up to 5.11).
 
 The first task (swapper/0) has its stack where the variables of the kernel's image begin
 (init_stack; RW_DATA(), include/asm-generic/vmlinux.lds.h), and no area of vmalloc.
@@ -24,7 +22,7 @@ import numpy as np
 
 from slabmon.base.arrays import I64, U64, Bool, contained, distinct
 from slabmon.kernel.census import percpu
-from slabmon.kernel.census.heap import NONE, Heap
+from slabmon.kernel.census.heap import Heap
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import WINDOW_BYTES, Memory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
@@ -45,6 +43,8 @@ NEEDED = (
 _MOST_PAGES = 16  # of a stack: 64 KiB
 _IRQ_PAGES = 4  # of the stack of interrupts (IRQ_STACK_SIZE, arch/x86)
 _END = np.uint64(0x57AC6E9D)  # STACK_END_MAGIC (include/uapi/linux/magic.h)
+# What says whether a CPU's stack of interrupts is in use, and its first byte if not.
+_FLAGS = {"percpu.hardirq_stack_inuse": 0, "percpu.irq_count": 0xFF}
 _CACHED = 2  # stacks that a CPU keeps (NR_CACHED_STACKS, kernel/fork.c)
 _INT = np.uint64(0xFFFFFFFF)
 _STEP = WINDOW_BYTES // PAGE_BYTES
@@ -52,7 +52,7 @@ _STEP = WINDOW_BYTES // PAGE_BYTES
 
 @dataclass(frozen=True)
 class _Stacks:
-    """Stacks: the task of each, 0 if it is known of none, the area of vmalloc that it is, 0
+    """Stacks: the task of each, 0 if it is kept for the next one, the area of vmalloc that it is, 0
     if it is in the image, its address, and its pages."""
 
     task: U64
@@ -76,16 +76,15 @@ class Stacks:
         self._memory = memory
         self._layout = layout
         self._reading = reading
-        self._tasks = self._cached = self._first = self._of_none = np.zeros(0, np.uint64)
+        self._tasks = self._cached = self._first = np.zeros(0, np.uint64)
         self.pages = np.zeros(0, np.int64)
         self._irq_pages = np.zeros((0, _IRQ_PAGES), np.int64)  # of each CPU
         self._irq_flags = np.zeros(0, np.uint64)  # where it is said whether they are in use
+        self._unused = 0  # the first byte of the flag of one that is not
         if layout.has(*NEEDED):
             self._tasks = heap.addresses_of(tasks_of(reading, heap))
             self._first = self._find_first()
             self._find_of_cpus()
-            if "percpu.cached_stacks" not in layout and "area.caller" in layout:
-                self._of_none = self._find_of_none(heap)
             pages = distinct(np.concatenate([self._find().pages, self._irq_pages], axis=None))
             self.pages = pages[pages != 0]
 
@@ -107,9 +106,9 @@ class Stacks:
             yield self._read(pages), np.zeros(len(pages), np.uint64)
 
     def _find(self) -> _Stacks:
-        others = np.concatenate([self._memory.words(self._cached), self._of_none])
-        tasks = np.concatenate([self._tasks, np.zeros(len(others), np.uint64)])
-        areas = np.concatenate([self._words(self._tasks, "task.stack_area"), others])
+        cached = self._memory.words(self._cached)
+        tasks = np.concatenate([self._tasks, np.zeros(len(cached), np.uint64)])
+        areas = np.concatenate([self._words(self._tasks, "task.stack_area"), cached])
         known = self._reading.in_ram(areas)
         tasks, areas = tasks[known], areas[known]
         count = self._ints(areas, "area.nr_pages")
@@ -158,28 +157,15 @@ class Stacks:
         if "percpu.cached_stacks" in layout:
             first = sections[:, None] + np.uint64(layout["percpu.cached_stacks"])
             self._cached = (first + 8 * np.arange(_CACHED, dtype=np.uint64)).reshape(-1)
-        if layout.has("percpu.irq_stack_backing_store", "percpu.hardirq_stack_inuse"):
+        flag = next((each for each in _FLAGS if each in layout), "")
+        if flag and "percpu.irq_stack_backing_store" in layout:
             start = sections + np.uint64(layout["percpu.irq_stack_backing_store"])
             first_page = (start - np.uint64(self._reading.direct_map)).astype(
                 np.int64
             ) // PAGE_BYTES
             self._irq_pages = first_page[:, None] + np.arange(_IRQ_PAGES)
-            self._irq_flags = sections + np.uint64(layout["percpu.hardirq_stack_inuse"])
-
-    def _find_of_none(self, heap: Heap) -> U64:
-        """Return the areas of stacks that no task has, among the objects of the same caches
-        (alloc_thread_stack_node(), kernel/fork.c)."""
-        slabs = self._reading.slabs
-        mine = self._words(self._tasks, "task.stack_area")
-        mine = mine[self._reading.in_ram(mine)]
-        objects = heap.find(mine)
-        chosen = np.zeros(len(slabs.caches.name) + 1, bool)
-        chosen[heap.caches_of(objects[objects != NONE])] = True
-        numbers = np.flatnonzero(np.repeat(chosen[slabs.cache], slabs.objects))
-        areas = heap.addresses_of(numbers[heap.in_use[numbers]])
-        callers = self._words(mine, "area.caller")
-        others: U64 = areas[contained(self._words(areas, "area.caller"), callers)]
-        return others[~contained(others, mine)]
+            self._irq_flags = sections + np.uint64(layout[flag])
+            self._unused = _FLAGS[flag]
 
     def _page_frames(self, structs: U64) -> tuple[I64, Bool]:
         """Return the page frames that struct pages describe, and which are such."""
@@ -212,9 +198,9 @@ class Stacks:
 
     def _of_interrupts(self) -> tuple[U64, U64]:
         """Return what _live() does of the stacks of interrupts."""
-        used = self._memory.gather(self._irq_flags, 1)[:, 0] != 0
+        used = self._memory.gather(self._irq_flags, 1)[:, 0] != self._unused
         words = self._read(self._irq_pages.reshape(-1))
-        used |= self._memory.gather(self._irq_flags, 1)[:, 0] != 0
+        used |= self._memory.gather(self._irq_flags, 1)[:, 0] != self._unused
         words[~np.repeat(used, _IRQ_PAGES)] = 0
         return words, np.zeros(len(words), np.uint64)
 

@@ -250,12 +250,15 @@ def _has_page_symbols(path: Path = Path("/proc/kallsyms")) -> bool:
     return all(f" {name}\n".encode() in text for name in names)
 
 
-def per_cpu_symbols(path: Path = Path("/proc/kallsyms")) -> dict[str, int]:
-    """Return the addresses of those of PER_CPU that are listed (KALLSYMS_ALL). Only the distance of
-    two has a meaning; hidden addresses are 0."""
-    names = "|".join(PER_CPU).encode()
-    found = re.findall(rb"^([0-9a-f]+) \S (" + names + rb")$", path.read_bytes(), re.M)
-    listed = {name.decode(): int(address, 16) for address, name in found}
+def per_cpu_symbols(
+    names: Iterable[str] = PER_CPU, end: int = 1 << 64, path: Path = Path("/proc/kallsyms")
+) -> dict[str, int]:
+    """Return the addresses of those of these per-CPU variables that are listed (KALLSYMS_ALL), of
+    those below `end` alone. Only the distance of two has a meaning; hidden addresses are 0."""
+    wanted = "|".join(names).encode()
+    lines = re.findall(rb"^([0-9a-f]+) \S (" + wanted + rb")$", path.read_bytes(), re.M)
+    found = [(name.decode(), at) for digits, name in lines if (at := int(digits, 16)) < end]
+    listed = dict(found)
     return listed if len(listed) == len(found) and all(listed.values()) else {}
 
 

@@ -108,3 +108,13 @@ def test_a_kernel_without_btf_or_slabs_is_not_supported() -> None:
     kernel.blob.enum("pagetype", {"PGTY_slab": 0xF5})
     with pytest.raises(UnsupportedHost, match=r"slab\.cache"):
         kernel.layout()
+
+
+def test_per_cpu_variables_are_listed_where_btf_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def listed(names: tuple[str, ...], end: int) -> dict[str, int]:
+        assert "cached_stacks" in names
+        assert 0 < end < 1 << 32, "not those of the kernel's image"
+        return {"irq_count": 0x10}
+
+    monkeypatch.setattr(layouts, "per_cpu_symbols", listed)
+    assert old().layout()["percpu.irq_count"] == 0x10

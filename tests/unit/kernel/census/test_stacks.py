@@ -30,10 +30,7 @@ LAYOUT_OF_STACKS = dataclasses.replace(
     offsets={
         **OFFSETS,
         **{f"task.{name}": 8 * number for number, name in enumerate(MEMBERS)},
-        **{
-            f"area.{name}": 8 * number
-            for number, name in enumerate(("addr", "pages", "nr_pages", "caller"))
-        },
+        **{f"area.{name}": 8 * number for number, name in enumerate(("addr", "pages", "nr_pages"))},
         "percpu.cached_stacks": 256,
         "percpu.hardirq_stack_inuse": 320,
         "percpu.this_cpu_off": 512,
@@ -44,7 +41,6 @@ PAGES = 2
 STACK, SP = 0xFFFFC90000000000, 0x1230  # where stacks are mapped; used from here on
 IMAGE = 0xFFFFFFFF82000000
 END_OF_STACK = 0x57AC6E9D
-FORK, OTHER = 0xFFFFFFFF81000123, 0xFFFFFFFF81000456  # functions that ask for areas
 SECTION = 0x7000  # per-CPU pointer of the first variable
 
 
@@ -53,6 +49,7 @@ class Host:
 
     def __init__(self) -> None:
         self.kernel = FakeKernel()
+        self.layout = LAYOUT_OF_STACKS
         self.tasks = self.kernel.cache("task_struct", 256)
         self.things = self.kernel.cache("things", 128, cpu_slab=SECTION + 4 * PAGE_BYTES + 64)
         self.kernel.slab(self.things, free=[0])  # shows where the direct map is
@@ -78,14 +75,13 @@ class Host:
     def point(self, address: int, member: str, value: int) -> None:
         self.kernel.memory.write_word(address + LAYOUT_OF_STACKS[member], value)
 
-    def area(self, caller: int = FORK) -> tuple[int, int, list[int]]:
+    def area(self) -> tuple[int, int, list[int]]:
         """An area of vmalloc: its address, where it is mapped, and its pages."""
         pages = [self.kernel.add_pages() for _ in range(PAGES)]
         vector = self.kernel.place(b"".join(self._struct_page(page) for page in pages))
         area, at = self.thing(), STACK + self._stacks * 0x10000
         self._stacks += 1
-        members = (("addr", at), ("pages", vector), ("nr_pages", PAGES), ("caller", caller))
-        for name, value in members:
+        for name, value in (("addr", at), ("pages", vector), ("nr_pages", PAGES)):
             self.point(area, f"area.{name}", value)
         return area, at, pages
 
@@ -134,7 +130,7 @@ class Host:
     def reached(self) -> set[int]:
         """The objects that memory outside slabs refers to."""
         heap = self.heap()
-        tracer = Tracer(self.kernel.memory, LAYOUT_OF_STACKS, self.reading, heap)
+        tracer = Tracer(self.kernel.memory, self.layout, self.reading, heap)
         reached = tracer.from_outside() | tracer.on_stacks
         return set(heap.addresses_of(np.flatnonzero(reached)).tolist())
 
@@ -188,27 +184,6 @@ def test_the_whole_stack_of_a_running_task_is_live(host: Host) -> None:
     assert thing in host.reached()
 
 
-def test_where_it_is_not_known_what_cpus_keep_areas_like_those_of_tasks_are_stacks(
-    host: Host,
-) -> None:
-    """One may be that of a task just made: what it refers to is no orphan."""
-    kept, other = host.thing(), host.thing()
-    host.task()
-    _, _, pages = host.area()
-    host.put(pages, 64, kept)
-    _, _, pages = host.area(OTHER)
-    host.put(pages, 64, other)
-    offsets = {
-        name: at for name, at in LAYOUT_OF_STACKS.offsets.items() if name != "percpu.cached_stacks"
-    }
-    heap, layout = host.heap(), dataclasses.replace(LAYOUT_OF_STACKS, offsets=offsets)
-    tracer = Tracer(host.kernel.memory, layout, host.reading, heap)
-    reached = heap.addresses_of(np.flatnonzero(tracer.from_outside())).tolist()
-    assert other in reached
-    assert kept not in reached
-    assert kept in heap.addresses_of(np.flatnonzero(tracer.on_stacks)).tolist()
-
-
 @pytest.mark.parametrize("on_cpu", [0, 1])
 def test_the_stack_of_the_first_task_is_one(host: Host, on_cpu: int) -> None:
     live, dead = host.thing(), host.thing()
@@ -253,12 +228,21 @@ def test_nothing_is_on_stacks_that_cpus_keep(host: Host, monkeypatch: pytest.Mon
     assert thing in host.reached()
 
 
-def test_nothing_is_on_the_stack_of_interrupts_while_there_is_none(host: Host) -> None:
+@pytest.mark.parametrize(
+    ("flag", "unused", "used"),
+    [("hardirq_stack_inuse", b"\0", b"\1"), ("irq_count", b"\xff", b"\0")],
+)
+def test_nothing_is_on_the_stack_of_interrupts_while_there_is_none(
+    host: Host, flag: str, unused: bytes, used: bytes
+) -> None:
     thing = host.thing()
     host.kernel.memory.write_word(host.section + 4 * PAGE_BYTES - 8, thing)
-    assert thing not in host.reached()
-    host.kernel.memory.write(host.section + 320, b"\1")
-    assert thing in host.reached()
+    offsets = {**LAYOUT_OF_STACKS.offsets}
+    offsets[f"percpu.{flag}"] = offsets.pop("percpu.hardirq_stack_inuse")
+    host.layout = dataclasses.replace(LAYOUT_OF_STACKS, offsets=offsets)
+    for byte in (unused, used):
+        host.kernel.memory.write(host.section + 320, byte)
+        assert (thing in host.reached()) == (byte == used)
 
 
 def test_what_the_census_leaves_on_its_own_stack_is_not_its_process(

@@ -102,7 +102,14 @@ def test_per_cpu_variables_are_listed_or_not(
     tmp_path: Path, text: str, found: dict[str, int]
 ) -> None:
     (tmp_path / "kallsyms").write_text(text)
-    assert per_cpu_symbols(tmp_path / "kallsyms") == found
+    assert per_cpu_symbols(path=tmp_path / "kallsyms") == found
+
+
+def test_of_variables_of_one_name_those_below_an_address_count(tmp_path: Path) -> None:
+    path = tmp_path / "kallsyms"
+    path.write_text("0000000000000010 A irq_count\nffffffff81000000 d irq_count\n")
+    assert per_cpu_symbols(["irq_count"], path=path) == {}
+    assert per_cpu_symbols(["irq_count"], end=1 << 24, path=path) == {"irq_count": 0x10}
 
 
 def probe_with(blob: Blob, monkeypatch: pytest.MonkeyPatch) -> Facts:
