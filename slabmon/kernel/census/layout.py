@@ -126,6 +126,7 @@ _MEMBERS: Mapping[str, tuple[str, ...]] = {
     "hot.hardirq_stack_inuse": ("pcpu_hot.hardirq_stack_inuse",),
     "rq.cpu": ("rq.cpu",),
     "rq.idle": ("rq.idle",),
+    "krc.bkvcache": ("kfree_rcu_cpu.bkvcache",),
     "array.pptrs": ("bpf_array.pptrs",),
 }
 # Variables of each CPU: offsets in the section that holds them.
@@ -135,6 +136,7 @@ _PER_CPU = (
     "hardirq_stack_inuse",
     "irq_count",
     "irq_stack_backing_store",
+    "krc",
     "pcpu_hot",
     "runqueues",
     "this_cpu_off",

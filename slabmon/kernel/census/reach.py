@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from slabmon.base.arrays import I32, I64, U64, Bool, contained
-from slabmon.kernel.census import kernel_pages
+from slabmon.kernel.census import kernel_pages, rcu_pages
 from slabmon.kernel.census.contents import UNIT, UNITS_PER_PAGE, unit_addresses
 from slabmon.kernel.census.heap import NONE, Heap
 from slabmon.kernel.census.layout import Layout
@@ -155,7 +155,8 @@ class Tracer:
         or as `on_stacks`."""
         stacks = Stacks(self._memory, self._layout, self._reading, self.heap)
         owned = np.zeros(0, np.int64) if retainers is None else retainers.pages
-        left_out = np.sort(np.concatenate([self._memory.own_pages(), stacks.pages, owned]))
+        kept = rcu_pages.find(self._memory, self._layout, self._reading)
+        left_out = np.sort(np.concatenate([self._memory.own_pages(), kept, stacks.pages, owned]))
         struct_pages = StructPages(self._memory, self._layout, self._reading)
         for pages in kernel_pages.find(self._memory, self._layout, self._reading):
             for words, _ in self._words(_units(pages[~contained(pages, left_out)])):
