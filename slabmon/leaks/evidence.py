@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import dropwhile, islice
 
 import numpy as np
 
+from slabmon.analysis.callers import function_of, is_helper
 from slabmon.base.format import bytes_text, duration
 from slabmon.base.parse import show_moment
 from slabmon.leaks.attribution import Attribution, cache_named, share
@@ -19,7 +21,7 @@ from slabmon.model import Mode, Snapshot
 _DAY = 86400.0
 _MOST = 0.99
 _FEW = 30
-_FRAMES = 8  # of a stack
+_FRAMES = 8  # of a stack, from the first one on that is no helper
 
 
 def favouring(
@@ -103,9 +105,10 @@ def examined(now: Snapshot, finding: Finding) -> Iterable[str]:
         )
         if each.stacks:
             largest = each.stacks[0]
+            callers = dropwhile(lambda frame: is_helper(function_of(frame)), largest.frames)
             yield (
                 f"{largest.objects:,} of these are of {largest.site}, by {largest.process} in "
-                f"{largest.cgroup}: {' < '.join(largest.frames[:_FRAMES])}"
+                f"{largest.cgroup}: {' < '.join(islice(callers, _FRAMES))}"
             )
 
 
