@@ -48,7 +48,7 @@ class Context:
 
     def __post_init__(self) -> None:
         self.connections = Connections(self.settings)
-        self.renderer = Renderer()
+        self.metrics, self.snapshots = Renderer(), Renderer()
         self.duty_cycle = DutyCycle()
         self.exporter = Exporter(self.settings.max_series, self.settings.choice)
         self.live = LiveViews()

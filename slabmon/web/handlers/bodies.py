@@ -16,8 +16,9 @@ from slabmon.web.feeds.readings import SHARED_SECONDS, Now
 
 # A bound on cached bodies, whatever content types clients accept.
 _MAX_KINDS = 16
-# A body that took this long to render rests for a multiple of that time before the next one.
-_SLOW_SECONDS, _REST = 0.1, 2
+# After a body that took this long to render, those that are there are served for a multiple of that
+# time, if they are no older than _OLD_SECONDS.
+_SLOW_SECONDS, _REST, _OLD_SECONDS = 0.1, 2, 5.0
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,22 @@ class Body:
 
 
 class _Rendered(NamedTuple):
-    """A cached body; `at` is when it was rendered (boottime()), `seconds` how long that took."""
+    """A cached body; `at` is when it was rendered (boottime()), `rested` until when it is served
+    because that took long."""
 
     number: int
     problem: str
     at: float
-    seconds: float
+    rested: float
     body: Body
 
-    def fresh(self, number: int, problem: str, now: float) -> bool:
-        """Return whether the body still answers a request for this reading."""
+    def fresh(self, number: int, problem: str, now: float, rested: float) -> bool:
+        """Return whether the body still answers a request for this reading, while all bodies rest
+        until `rested`."""
         age = now - self.at
         if self.problem != problem:
             return False
-        if self.seconds > _SLOW_SECONDS and age <= _REST * self.seconds:
+        if now <= self.rested or (now <= rested and age <= _OLD_SECONDS):
             return True
         return self.number >= number and age <= SHARED_SECONDS
 
@@ -66,18 +69,19 @@ class Renderer:
     """Caches the newest body of each content type until there is a newer reading, and at most
     SHARED_SECONDS, for bodies hold the age of their reading.
 
-    A body that took long to render is served for longer, so that clients cannot keep the process
-    busy with rendering.
+    After a body that took long to render all are served for longer, so that clients cannot keep
+    the process busy with rendering, and none waits until several were rendered.
     """
 
     def __init__(self) -> None:
         self._cache: dict[str, _Rendered] = {}
+        self._rested = 0.0  # all rest until then (boottime())
 
     def body(self, kind: str, now: Now, render: Callable[[Now], bytes]) -> Body:
         """Return the body of the content type `kind`, rendered now if the cached one is old."""
         number = now.reading.number if now.reading else 0
         cached = self._cache.get(kind)
-        if cached and cached.fresh(number, now.problem, boottime()):
+        if cached and cached.fresh(number, now.problem, boottime(), self._rested):
             return cached.body
         self._cache.pop(kind, None)  # frees its memory before `render` needs some
         del cached
@@ -85,6 +89,8 @@ class Renderer:
         body = Body(kind, render(now))
         if len(self._cache) >= _MAX_KINDS:
             self._cache.clear()
-        seconds = time.monotonic() - start
-        self._cache[kind] = _Rendered(number, now.problem, boottime(), seconds, body)
+        at, seconds = boottime(), time.monotonic() - start
+        rested = at + _REST * seconds if seconds > _SLOW_SECONDS else 0.0
+        self._rested = max(self._rested, rested)
+        self._cache[kind] = _Rendered(number, now.problem, at, rested, body)
         return body

@@ -99,7 +99,7 @@ class SnapshotHandler(PastHandler):
             return encode(reading.snapshot)
 
         now = Now(reading, None)
-        await self.send(await self.in_turn(lambda: self.context.renderer.body(kind, now, render)))
+        await self.send(await self.in_turn(lambda: self.context.snapshots.body(kind, now, render)))
 
 
 def _json(snapshot: Snapshot) -> bytes:

@@ -61,7 +61,7 @@ class MetricsHandler(Handler):
             )
             return encode(content_type, families)
 
-        await self.send(self.context.renderer.body(content_type, now, render))
+        await self.send(self.context.metrics.body(content_type, now, render))
 
 
 class HealthHandler(Handler):
