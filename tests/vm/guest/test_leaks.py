@@ -1,40 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """`slabmon leaks` names the planted leak, with module, call site, devices, and nothing beside it.
 
-A verdict takes twenty minutes of watching, which the guest does not wait for: it takes readings as
-fast as it can and dates them as many seconds apart as the engine wants them, with the ages of
-objects by the same clock. The command and its settings are those that users have.
+Readings are taken as fast as the guest can, and dated as far apart as the engine wants them. The
+command and its settings are those that users have.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
-import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import numpy as np
 import pytest
 
 from slabmon.kernel.exact_filter import Filter
-from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Settings
 from slabmon.leaks.observer import Observer
-from slabmon.leaks.series import SCALES
-from slabmon.model import Snapshot, State
+from slabmon.model import State
 from slabmon.store.recording import Recording
-from slabmon.store.writer import RecordingWriter
 from tests.vm.guest import planted as module
-from tests.vm.guest.test_lifecycle import SLABMON
+from tests.vm.guest.dated import READINGS, STEP_SECONDS, leaks, record
 
-STEP_SECONDS = int(SCALES[0][0])
-READINGS = 109  # 27 minutes: 20 of a window, 1 to grow old, 2 to stand, and some
-UPTIME_SECONDS = 3600  # at the first reading: services have started long ago
 LEAKS = 127  # per reading; 7 MiB in all
 OPENS = 31  # per reading; each file stays open for eight readings, two minutes
 KEPT_OPEN = 8 * OPENS
@@ -57,27 +46,6 @@ def loaded() -> Iterator[None]:
     module.unload()
 
 
-class Clock:
-    """Turns readings into such that were taken STEP_SECONDS apart."""
-
-    def __init__(self) -> None:
-        self._real: list[int] = []
-        self._dated: list[int] = []
-
-    def dated(self, snapshot: Snapshot) -> Snapshot:
-        """The next reading, with the time and the births of objects moved."""
-        seconds = len(self._real) * STEP_SECONDS
-        now = (UPTIME_SECONDS + seconds) * 10**9
-        self._real.append(snapshot.tracked.now_ns)
-        self._dated.append(now)
-        born = np.interp(snapshot.tracked.born_ns.astype(float), self._real, self._dated)
-        return replace(
-            snapshot,
-            tracking=replace(snapshot.tracking, seconds=float(seconds)),
-            tracked=replace(snapshot.tracked, now_ns=now, born_ns=born.astype("u8")),
-        )
-
-
 def work(files: deque[IO[bytes]]) -> None:
     """The load between two readings: the leak, heavy churn, and files that are open for long
     and closed in the end."""
@@ -90,27 +58,15 @@ def work(files: deque[IO[bytes]]) -> None:
     module.run("churn")
 
 
-def record(path: Path, settings: Settings) -> None:
-    """Record readings under this load."""
-    clock, files = Clock(), deque[IO[bytes]]()
-    with RecordingWriter(path) as history, open_tracker(settings) as tracker:
-        for number in range(READINGS):
-            if number:
-                work(files)
-            history.append(clock.dated(tracker.snapshot()), at=float(number * STEP_SECONDS))
-    while files:
-        files.popleft().close()
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_the_planted_leak_is_named_and_the_churn_is_not(
     mode: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    record(tmp_path / "recording", MODES[mode])
-    output = subprocess.check_output(
-        [SLABMON, "leaks", "--replay", tmp_path / "recording", "--format", "json"]
-    )
-    document: dict[str, Any] = json.loads(output)
+    files = deque[IO[bytes]]()
+    record(tmp_path / "recording", MODES[mode], lambda: work(files))
+    while files:
+        files.popleft().close()
+    document = leaks(tmp_path / "recording")
     assert document["ready"]
     published = module.expected().by_symbol()
     [leak] = published["planted_leak_alloc"]
@@ -149,21 +105,14 @@ def enter_a_namespace_and_end() -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def record_bugs(path: Path) -> None:
-    """Record all three leaks beside churn, with stacks and processes."""
-    clock = Clock()
-    with RecordingWriter(path) as history, open_tracker(MODES["exact"]) as tracker:
-        for number in range(READINGS):
-            if number:
-                for _ in range(LEAKS):
-                    Path("/dev/slabmon_planted_leak").open("rb").close()
-                for _ in range(NAMESPACES):
-                    enter_a_namespace_and_end()
-                module.run("error_path")
-                module.run("churn")
-            history.append(
-                clock.dated(tracker.snapshot(details=True)), at=float(number * STEP_SECONDS)
-            )
+def reach_the_bugs() -> None:
+    """The load between two readings: all three leaks, beside churn."""
+    for _ in range(LEAKS):
+        Path("/dev/slabmon_planted_leak").open("rb").close()
+    for _ in range(NAMESPACES):
+        enter_a_namespace_and_end()
+    module.run("error_path")
+    module.run("churn")
 
 
 def found_after(path: Path) -> dict[str, float]:
@@ -200,12 +149,9 @@ def test_real_bugs_of_the_past_are_found_with_owner_and_stack(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     module.run("netns_add")
-    record_bugs(tmp_path / "recording")
+    record(tmp_path / "recording", MODES["exact"], reach_the_bugs, details=True)
     found = found_after(tmp_path / "recording")
-    output = subprocess.check_output(
-        [SLABMON, "leaks", "--replay", tmp_path / "recording", "--format", "json"]
-    )
-    document: dict[str, Any] = json.loads(output)
+    document = leaks(tmp_path / "recording")
     # All are called equally often: they grow in lockstep, and are one finding with three parts, or
     # findings of their own.
     verdicts = document["verdicts"]
