@@ -79,26 +79,23 @@ class Workload(NamedTuple):
         return self.container or self.container_id[:_SHOWN]
 
 
-_ROOT = Workload("")
-
-
 @lru_cache(_PATHS)
 def of_path(path: str) -> Workload:
     """Return what the path of a cgroup says, without names that are kept elsewhere."""
-    folder, _, part = path.rpartition("/")
-    above = of_path(folder) if folder else _ROOT
-    unit, container_id, pod_uid, container = above[1:5]
-    if "pod" in part and (match := _POD.fullmatch(part)):
-        pod_uid = match[1].replace("_", "-")
-    container_id = _container_id(part) or container_id
-    if folder.endswith("/lxc"):
-        container = part
-    elif match := _NAMED.fullmatch(part):
-        container = match[1] or match[2]
-    if ":" not in part:
-        suffix = part.rpartition(".")[2]
-        if suffix in _UNITS or (suffix == _SLICE and (not unit or _is_slice(unit))):
-            unit = part
+    unit = container_id = pod_uid = container = above = ""
+    for part in path.removeprefix("/").split("/"):
+        if "pod" in part and (match := _POD.fullmatch(part)):
+            pod_uid = match[1].replace("_", "-")
+        container_id = _container_id(part) or container_id
+        if above == "lxc":
+            container = part
+        elif match := _NAMED.fullmatch(part):
+            container = match[1] or match[2]
+        if ":" not in part:
+            suffix = part.rpartition(".")[2]
+            if suffix in _UNITS or (suffix == _SLICE and (not unit or _is_slice(unit))):
+                unit = part
+        above = part
     return Workload(path, unit, container_id, pod_uid, container)
 
 

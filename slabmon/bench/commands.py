@@ -192,8 +192,8 @@ class Server(Command):
                 problem = str(error)
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.close()
-                lines = (self.folder / "output").read_text(errors="replace").split("\n")
-                raise Absent(f"{arguments[0]} did not start: {(lines[-2:] or [problem])[0]}")
+                lines = (self.folder / "output").read_text(errors="replace").splitlines()
+                raise Absent(f"{arguments[0]} did not start: {(lines or [problem])[-1]}")
             time.sleep(0.1)
 
     def cpu_seconds(self) -> float:

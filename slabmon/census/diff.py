@@ -69,7 +69,10 @@ def diff(before: Census, now: Census) -> Census:
         )
     searched = before.passes > 1 and now.passes > 1
     devices = bool(before.devices and now.devices)
-    retained = bool(before.retained and now.retained)
+    kinds = [{row.kind for row in census.retained} for census in (before, now)]
+    retained = bool(kinds[0]) and kinds[0] == kinds[1]
+    if not retained and kinds[0] != kinds[1]:
+        limits.append("what is retained was looked for with different --retained: take both alike")
     shares = [census.sampled for census in (before, now) if census.sampled is not False]
     return replace(
         now,

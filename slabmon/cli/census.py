@@ -131,7 +131,9 @@ def run(options: argparse.Namespace) -> int:
     if kind is RetainedBy.DEVICE and not census.devices:
         raise _no_devices(census)
     if kind not in (None, RetainedBy.DEVICE) and not census.retained:
-        raise _no_devices(census)
+        error = _why(census)
+        if error is not None:
+            raise error
     since = None
     if before is not None:
         census, since = diff(before, census), before.taken
@@ -165,16 +167,24 @@ def _check_retained(options: argparse.Namespace) -> None:
         )
 
 
-def _no_orphans(census: Census) -> SlabmonError:
-    """Return the error that says why a census has no orphans."""
-    from slabmon.census.model import NO_ORPHANS, ORPHANS_UNSUPPORTED
+def _why(census: Census, devices: bool = False) -> SlabmonError | None:
+    """Return the error that says why a census lacks what was asked for, `devices` or anything else
+    that is searched for with orphans; None if nothing does."""
+    from slabmon.census.model import DEVICES_UNSUPPORTED, NO_ORPHANS, ORPHANS_UNSUPPORTED
 
     for text in census.limits:
-        if text.startswith(ORPHANS_UNSUPPORTED):
+        if text.startswith(ORPHANS_UNSUPPORTED) or (
+            devices and text.startswith(DEVICES_UNSUPPORTED)
+        ):
             return UnsupportedHost(f"census: {text}")
         if text.startswith(NO_ORPHANS):
             return SlabmonError(f"census: {text}")
-    return UsageError(
+    return None
+
+
+def _no_orphans(census: Census) -> SlabmonError:
+    """Return the error that says why a census has no orphans."""
+    return _why(census) or UsageError(
         "census: this daemon does not look for orphans; set orphans = true in the [census] table "
         "of its configuration"
     )
@@ -182,14 +192,7 @@ def _no_orphans(census: Census) -> SlabmonError:
 
 def _no_devices(census: Census) -> SlabmonError:
     """Return the error that says why a census does not know what devices hold."""
-    from slabmon.census.model import DEVICES_UNSUPPORTED, NO_ORPHANS, ORPHANS_UNSUPPORTED
-
-    for text in census.limits:
-        if text.startswith((DEVICES_UNSUPPORTED, ORPHANS_UNSUPPORTED)):
-            return UnsupportedHost(f"census: {text}")
-        if text.startswith(NO_ORPHANS):
-            return SlabmonError(f"census: {text}")
-    return UsageError(
+    return _why(census, devices=True) or UsageError(
         "census: this daemon does not look for what devices hold; set orphans = true in the "
         "[census] table of its configuration"
     )

@@ -25,8 +25,13 @@ log = logging.getLogger(__name__)
 CHECK_SECONDS = 10.0
 # Once its time has passed, a process that takes this much longer hangs.
 LATE_SECONDS = 120.0
-# Examinations kept; a suspect that is among them is not examined again.
+# Examinations kept.
 KEPT = 8
+# Between looks for the suspect of a digest: each takes a reading.
+LOOK_SECONDS = 10.0
+# Digests kept of suspects that were not found or could not be examined, and for how long they are
+# not looked for again.
+REFUSED, REFUSED_SECONDS = 64, 3600.0
 
 
 class Escalation:
@@ -52,8 +57,10 @@ class Escalation:
         self._figures = EscalationFigures()
         self._process: ExaminationProcess | None = None
         self._task: Task | None = None
+        self._digest = b""
         self._ends = 0.0
         self._not_before = loop.time()
+        self._refused: deque[tuple[bytes, float]] = deque(maxlen=REFUSED)  # with until when
         loop.every(CHECK_SECONDS, self._check)
 
     @property
@@ -77,10 +84,28 @@ class Escalation:
                 self._count("census")
                 log.info("a suspected leak: a census looks for objects that nothing refers to")
             return
-        for kind, name in _suspects(self._snapshot()):
-            if doubt_digest(kind, name) == digest:
-                self._begin(Task(kind=kind, name=name, seconds=self.settings.seconds))
-                return
+        if any(each == digest and self._loop.time() < until for each, until in self._refused):
+            return
+        self._not_before = self._loop.time() + LOOK_SECONDS
+        self._digest = digest
+        task = self._find()
+        if task is not None:
+            self._begin(task)
+        else:
+            self._refuse()
+
+    def _find(self) -> Task | None:
+        """Return what to examine for the digest, None if nothing has it."""
+        try:
+            for kind, name in _suspects(self._snapshot()):
+                if doubt_digest(kind, name) == self._digest:
+                    return Task(kind=kind, name=name, seconds=self.settings.seconds)
+        except Exception:  # of any kind: counting goes on
+            log.exception("suspects cannot be read")
+        return None
+
+    def _refuse(self) -> None:
+        self._refused.append((self._digest, self._loop.time() + REFUSED_SECONDS))
 
     def _begin(self, task: Task) -> None:
         now = self._loop.time()
@@ -148,6 +173,7 @@ class Escalation:
 
     def _fail(self, problem: str) -> None:
         assert self._task is not None
+        self._refuse()
         self._figures = replace(self._figures, failures=self._figures.failures + 1)
         log.warning("%s %s could not be tracked: %s", self._task.kind, self._task.name, problem)
 

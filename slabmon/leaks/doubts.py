@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from slabmon.census.model import NO_ORPHANS, ORPHANS_UNSUPPORTED
 from slabmon.leaks.finding import Assessment, Finding, Kind, Strength
 from slabmon.model import Mode, Snapshot
 
@@ -55,8 +56,11 @@ def _target(finding: Finding) -> tuple[str, str] | None:
 
 
 def _has_census(finding: Finding, now: Snapshot) -> bool:
-    """Whether a census has looked for orphans after most of the growth was there."""
+    """Whether a census has looked for orphans, if in vain, after most of the growth was there."""
     census = now.census
-    if census is None or census.passes < 2:
+    if census is None:
+        return False
+    in_vain = any(text.startswith((NO_ORPHANS, ORPHANS_UNSUPPORTED)) for text in census.limits)
+    if census.passes < 2 and not in_vain:
         return False
     return now.taken - census.taken < max(AGAIN_SECONDS, finding.window / 2)

@@ -55,7 +55,7 @@ def favouring(
             "they cannot be freed any more"
         )
     yield from _killed(case, growth, attribution)
-    yield from examined(case.now, finding)
+    yield from examined(case.now, finding, survived=True)
     if finding.kind == Kind.DEVICE:
         yield "managed memory is counted exactly, resource by resource"
     elif case.now.tracking.mode == Mode.EXACT:
@@ -87,14 +87,15 @@ def _killed(case: Case, growth: Growth, attribution: Attribution) -> Iterable[st
         )
 
 
-def examined(now: Snapshot, finding: Finding) -> Iterable[str]:
-    """Yield what exact tracking of the suspect, or of one of its sites and caches, has shown."""
+def examined(now: Snapshot, finding: Finding, *, survived: bool) -> Iterable[str]:
+    """Yield what exact tracking of the suspect, or of one of its sites and caches, has shown, if
+    objects have `survived`, or if none has."""
     names = {
         ("site", name) for name in (*finding.sites, *([finding.name] * (finding.kind == Kind.SITE)))
     } | {("cache", name) for name in finding.caches}
     latest = {(each.kind, each.name): each for each in now.examinations}
     for key, each in latest.items():
-        if key not in names:
+        if key not in names or bool(each.survivors) != survived:
             continue
         checked = ", of which the slabs were read to be sure" if each.verified else ""
         yield (
@@ -130,6 +131,7 @@ def contrary(
     case: Case, growth: Growth, finding: Finding, attribution: Attribution
 ) -> Iterable[str]:
     """Yield the evidence against a leak that does not suffice to dismiss it."""
+    yield from examined(case.now, finding, survived=False)
     if finding.window < _DAY:
         yield (
             f"watched for {duration(finding.window)}: a slower warm-up, or a load that rises "

@@ -425,7 +425,11 @@ def _finding(
             latest=available / rate.low,
         ),
     )
-    return replace(found, evidence_for=(*found.evidence_for, *examined(snapshot, found)))
+    return replace(
+        found,
+        evidence_for=(*found.evidence_for, *examined(snapshot, found, survived=True)),
+        evidence_against=(*found.evidence_against, *examined(snapshot, found, survived=False)),
+    )
 
 
 def _favouring(

@@ -191,7 +191,9 @@ class Observer:
                 # It is a level of its own from when it is seen: no process begins with none.
                 yield from self._level(opened, process.descriptors, opened not in self._base)
         for path, kills in snapshot.oom_kills.items():
-            yield from self._level((Kind.OOM_KILLS, path), kills, first)
+            # Those from before it held objects that are tracked are not news.
+            killed = (Kind.OOM_KILLS, path)
+            yield from self._level(killed, kills, killed not in self._base)
 
     def _level(self, subject: Subject, value: float, first: bool) -> Iterable[tuple[int, float]]:
         # The first level seen is the baseline; a series that appears later has baseline 0. One that

@@ -67,5 +67,7 @@ def in_order(parent: I64, depth: I64) -> tuple[I64, I64]:
 def places(addresses: U64, wanted: U64) -> I64:
     """Return the place of each wanted address among the addresses, which are in order; NONE if it
     is not there."""
+    if not len(addresses):
+        return np.full(len(wanted), NONE)
     place = np.minimum(np.searchsorted(addresses, wanted), len(addresses) - 1)
     return np.where(addresses[place] == wanted, place, NONE)

@@ -30,32 +30,33 @@ class CgroupMemory:
     def __init__(self, mounts: Path = _MOUNTS) -> None:
         self._root = _memory_root(mounts)
         self._watched: list[str] = []
-        self._chosen = -CHOICE_SECONDS
+        self._chosen: float | None = None
+        # Of the cgroups at the top, which count for all below them: events that are no news.
+        self._before: dict[str, int] = {}
+        self._out_of_memory = 0
         self.problem = "" if self._root else "no cgroup v2 hierarchy has the memory controller"
 
     def slab_bytes(self, now: float) -> dict[str, int]:
         """Return unreclaimable slab memory by path of the cgroup, at a moment in seconds."""
         if self._root is None:
             return {}
-        if now - self._chosen >= CHOICE_SECONDS:
+        if self._chosen is None or now - self._chosen >= CHOICE_SECONDS:
+            self._choose(self._root, first=self._chosen is None)
             self._chosen = now
-            self._choose(self._root)
         sizes = ((path, _number(f"{path}/memory.stat", _SLAB)) for path in self._watched)
         return {self._name(path): size for path, size in sizes if size is not None}
 
     def out_of_memory(self) -> int:
-        """Return how often cgroups reached their limit and an allocation was about to fail."""
-        if self._root is None:
-            return 0
-        # Those at the top count for all below them.
-        counts = (
-            _number(f"{path}/memory.events", _OUT_OF_MEMORY)
-            for path in self._watched
-            if os.path.dirname(path) == self._root
-        )
-        return sum(count or 0 for count in counts)
+        """Return how often cgroups reached their limit and an allocation was about to fail, since
+        they were chosen first."""
+        for path in set(self._watched) & self._before.keys():
+            count = _out_of_memory(path)
+            if count is not None:
+                self._out_of_memory += max(0, count - self._before[path])
+                self._before[path] = count
+        return self._out_of_memory
 
-    def _choose(self, root: str) -> None:
+    def _choose(self, root: str, first: bool) -> None:
         sizes: dict[str, int] = {}
         self.problem = ""
         for path in _below(root):
@@ -68,6 +69,11 @@ class CgroupMemory:
         if len(sizes) > MOST_WATCHED and not self.problem:
             self.problem = f"of {len(sizes)} cgroups the {MOST_WATCHED} with the most are watched"
         self._watched = sorted(sizes, key=lambda path: -sizes[path])[:MOST_WATCHED]
+        self._before = {
+            path: self._before.get(path, (_out_of_memory(path) or 0) if first else 0)
+            for path in sizes
+            if os.path.dirname(path) == root
+        }
 
     def _name(self, path: str) -> str:
         return escape(os.fsencode(path.removeprefix(self._root or "")))
@@ -100,6 +106,10 @@ def _below(root: str) -> Iterator[str]:
             continue
         yield from paths
         waiting += paths
+
+
+def _out_of_memory(path: str) -> int | None:
+    return _number(f"{path}/memory.events", _OUT_OF_MEMORY)
 
 
 def _number(path: str, line: re.Pattern[bytes]) -> int | None:

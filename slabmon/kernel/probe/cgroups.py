@@ -121,7 +121,7 @@ class Cgroups:
 
     def oom_kills(self, paths: Iterable[str]) -> dict[str, int]:
         """Return how many processes of each of these cgroups, and of those above them, the kernel
-        has killed for lack of memory, where it has any. memory.events of cgroup v2 counts those
+        has killed for lack of memory, where it counts them. memory.events of cgroup v2 counts those
         below too, so that what a removed cgroup had is still in those above it; memory.oom_control
         of v1 does not."""
         if self._root is None:
@@ -134,7 +134,7 @@ class Cgroups:
                 folders.add(folder)
                 file = "memory.oom_control" if self._v1 else "memory.events"
                 kills = _oom_kills(f"{self._root}{folder}/{file}")
-                if kills:
+                if kills is not None:
                     found[folder] = kills
                 folder = folder.rpartition("/")[0]
         return found
@@ -180,12 +180,12 @@ def charges_v1(path: Path = Path("/proc/self/cgroup")) -> bool:
     return any("memory" in line.split(":", 2)[1].split(",") for line in lines if ":" in line)
 
 
-def _oom_kills(path: str) -> int:
+def _oom_kills(path: str) -> int | None:
     try:
         with open(path, encoding="ascii") as file:
-            return next((int(line[9:]) for line in file if line.startswith("oom_kill ")), 0)
+            return next((int(line[9:]) for line in file if line.startswith("oom_kill ")), None)
     except (OSError, ValueError):  # removed, never named, or of a controller that is not enabled
-        return 0
+        return None
 
 
 def _name(path: str, root: str) -> str:

@@ -34,10 +34,10 @@ class ProbeTable:
         for number in ended[~contained(ended, used)].tolist():
             maps.delete(self._programs.maps[DRIVER_PROBES], np.array([number], "<u4"))
         numbers, records = self._read()
+        wanted = contained(numbers, used)
         return {
             int(number): DeviceIdentity.of(record)
-            for number, record in zip(numbers, records, strict=True)
-            if number in used
+            for number, record in zip(numbers[wanted], records[wanted], strict=True)
         }
 
     def _read(self) -> tuple[U32, Records]:

@@ -91,7 +91,6 @@ class PathTable:
         self._locate, self._functions = locate, functions
         self._capacity = plan.defines["NR_PATHS"] if plan.defines["HAVE_BLOCKS"] else 0
         self._cpus = plan.defines["NR_LANES"] // plan.defines["NR_NESTING"]
-        self._page_bytes = plan.defines["PAGE_BYTES"]
         # Callers and frames of paths, by hash: the kernel's records of them never change.
         self._known: dict[int, tuple[Caller, Function, tuple[str, ...]]] = {}
 

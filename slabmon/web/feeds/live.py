@@ -76,6 +76,7 @@ class LiveViews:
         self._window: Window | None = None
         self._shown: deque[PageMoment] = deque(maxlen=2)  # the newest, while a page is open
         self._looked_at = 0.0
+        self._doubted = 0  # how often
         self._held: deque[PageMoment] = deque(maxlen=_HELD)
         self._at = 0.0
         self._cpu: tuple[float, float] | None = None  # monotonic time, CPU seconds until then
@@ -165,9 +166,10 @@ class LiveViews:
         """Ask for what would tell more of a suspect."""
         if self._window is None:
             return
-        doubt = next(doubts(self._judge.assess(), self._window.snapshot), None)
-        if doubt is not None:
-            source.doubt(*doubt)
+        found = list(doubts(self._judge.assess(), self._window.snapshot))
+        if found:  # in turn: not all can be examined
+            source.doubt(*found[self._doubted % len(found)])
+            self._doubted += 1
 
     def _pause(self) -> float:
         """Return the seconds until the next reading while no page is open."""

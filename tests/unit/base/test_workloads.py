@@ -130,6 +130,12 @@ def test_names_of_the_pod_do_for_containers_without_their_own() -> None:
     assert (found.shown_container, found.shown_pod) == ("b" * 12, "web-0")
 
 
+def test_a_path_may_have_thousands_of_parts() -> None:
+    """As many as a user to whom a cgroup is delegated makes."""
+    path = "/user.slice/user-1000.slice/user@1000.service" + "/a" * 2000
+    assert of_path(path).unit == "user@1000.service"
+
+
 def test_without_names_the_ids_remain() -> None:
     path = f"/kubepods/pod{UID}/{ID}"
     assert named(path, {}) == Workload(path, "", ID, UID)

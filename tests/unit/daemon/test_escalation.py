@@ -14,12 +14,18 @@ import pytest
 
 from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.daemon.census import CensusTaker
-from slabmon.daemon.escalation import KEPT, LATE_SECONDS, Escalation
+from slabmon.daemon.escalation import (
+    KEPT,
+    LATE_SECONDS,
+    LOOK_SECONDS,
+    REFUSED_SECONDS,
+    Escalation,
+)
 from slabmon.daemon.escalation_settings import EscalationSettings
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.examine.child import Report, Task, filter_of
 from slabmon.kernel.examine.run import ExaminationProcess
-from slabmon.model import Examination
+from slabmon.model import Examination, Snapshot
 from slabmon.runtime.channel import CENSUS_DOUBT, doubt_digest
 from slabmon.runtime.event_loop import EventLoop
 from tests.support.builders import cache, site, snapshot
@@ -102,15 +108,23 @@ class Host:
         self.budget, self.census = FakeBudget(), FakeCensus()
         self.processes: list[FakeProcess] = []
         self.full = False
-        shown = snapshot(caches=(cache(),), sites=(site("forget", 0x1C, "drv"),))
+        self.shown = snapshot(caches=(cache(),), sites=(site("forget", 0x1C, "drv"),))
+        self.readings = 0
+        self.broken = False
         self.escalation = Escalation(
             self.loop,
             EscalationSettings(seconds=60.0, pause="10m"),
             self.budget,
             cast(CensusTaker, self.census),
-            lambda: shown,
+            self._snapshot,
             self._start,
         )
+
+    def _snapshot(self) -> Snapshot:
+        self.readings += 1
+        if self.broken:
+            raise RuntimeError("a table is damaged")
+        return self.shown
 
     def _start(self, task: Task) -> ExaminationProcess:
         if self.full:
@@ -176,6 +190,43 @@ def test_nothing_is_done_that_is_not_wanted_or_not_allowed(host: Host) -> None:
     host.escalation.request(doubt_digest("cache", "unknown"))
     assert not host.processes
     assert not host.census.requests
+
+
+def test_what_was_not_found_or_failed_is_not_looked_for_again_at_once(host: Host) -> None:
+    unknown = doubt_digest("cache", "unknown")
+    for _ in range(240):  # as many as a web process can send at once
+        host.escalation.request(unknown)
+        host.run(1)
+    assert host.readings == 1
+    host.escalation.request(CACHE)
+    host.end(None)
+    host.run(700)
+    host.escalation.request(CACHE)
+    assert len(host.processes) == 1
+    host.escalation.request(SITE)
+    assert len(host.processes) == 2
+    host.end(Report(found=found()))
+    host.run(REFUSED_SECONDS)
+    host.escalation.request(CACHE)
+    assert len(host.processes) == 3
+
+
+def test_a_look_for_one_suspect_at_a_time(host: Host) -> None:
+    for number in range(240):
+        host.escalation.request(doubt_digest("cache", f"unknown-{number}"))
+    assert host.readings == 1
+    host.run(LOOK_SECONDS)
+    host.escalation.request(CACHE)
+    assert host.processes
+
+
+def test_suspects_that_cannot_be_read_end_nothing(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.broken = True
+    host.escalation.request(CACHE)
+    assert "suspects cannot be read" in caplog.text
+    assert not host.processes
 
 
 def test_a_census_is_asked_to_look_for_orphans(host: Host) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from slabmon.census.model import NO_ORPHANS, ORPHANS_UNSUPPORTED
 from slabmon.leaks.doubts import AGAIN_SECONDS, Doubt, doubts
 from slabmon.leaks.finding import Assessment, Finding, Holders, Kind, Strength
 from slabmon.model import Examination, Mode, Snapshot
@@ -95,6 +96,14 @@ def test_a_census_is_wanted_where_none_has_looked_for_orphans(now: Snapshot) -> 
     assert asked(SURE, replace(now, census=old)) == [("census", "")]
     blind = replace(census(), passes=1, taken=now.taken)
     assert asked(SURE, replace(now, census=blind)) == [("census", "")]
+
+
+@pytest.mark.parametrize("limit", [NO_ORPHANS, ORPHANS_UNSUPPORTED])
+def test_a_census_that_looked_in_vain_is_not_repeated_at_once(now: Snapshot, limit: str) -> None:
+    vain = replace(census(), passes=1, limits=(f"{limit}: why",), taken=now.taken)
+    assert asked(SURE, replace(now, census=vain)) == []
+    old = replace(vain, taken=now.taken - 2 * 3600 - 1)
+    assert asked(SURE, replace(now, census=old)) == [("census", "")]
 
 
 def test_a_device_can_be_tracked_no_better(now: Snapshot) -> None:

@@ -79,7 +79,20 @@ def test_running_out_of_memory_counts_at_the_top(hierarchy: Hierarchy) -> None:
     hierarchy.put("/b", 1, out_of_memory=4)
     memory = CgroupMemory(hierarchy.mounts)
     memory.slab_bytes(0)
+    assert memory.out_of_memory() == 0  # what was there before is no news
+    hierarchy.put("/a", 1, out_of_memory=5)
+    hierarchy.put("/a/below", 1, out_of_memory=5)
+    hierarchy.put("/b", 1, out_of_memory=9)
     assert memory.out_of_memory() == 7
+
+
+def test_all_that_happened_in_a_new_cgroup_is_news(hierarchy: Hierarchy) -> None:
+    hierarchy.put("/a", 1, out_of_memory=3)
+    memory = CgroupMemory(hierarchy.mounts)
+    memory.slab_bytes(0)
+    hierarchy.put("/new", 1, out_of_memory=2)
+    memory.slab_bytes(CHOICE_SECONDS)
+    assert memory.out_of_memory() == 2
 
 
 def test_without_the_memory_controller_there_is_nothing(tmp_path: Path) -> None:

@@ -263,6 +263,7 @@ def test_oom_kills_are_those_of_cgroups_and_of_the_ones_above(root: Path) -> Non
     (root / "system.slice/sshd.service/memory.events").write_text(events.format(0))
     (root / "memory.events").write_text(events.format(31))  # the root's has none
     paths = ["/system.slice/sshd.service", "/system.slice/removed", "[17]", "/"]
-    assert open_cgroups(root).oom_kills(paths) == {"/system.slice": 7}
+    killed = {"/system.slice": 7, "/system.slice/sshd.service": 0}
+    assert open_cgroups(root).oom_kills(paths) == killed
     (root / "system.slice/memory.events").write_text("oom_kill x")
-    assert open_cgroups(root).oom_kills(paths) == {}
+    assert open_cgroups(root).oom_kills(paths) == {"/system.slice/sshd.service": 0}
