@@ -16,7 +16,7 @@ class Activity(StrEnum):
 
 class Stage(StrEnum):
     """How closely objects are tracked while events are counted: hardly any, which is cheapest; a
-    sample; or a sample, and each object of what is suspected."""
+    sample; or each one that the filter of exact mode selects."""
 
     LIGHT = "light"
     SAMPLED = "sampled"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Of what a census can be asked what only it leads to."""
+"""Kinds of what retains objects: nothing else leads to them. A census is asked for one of these."""
 
 from __future__ import annotations
 

@@ -311,8 +311,8 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
     _gauge(
         "tracking_stage",
         "1 for how closely objects are tracked while tracking is awake: light, one sample a GiB; "
-        "sampled; or exact, a sample and each object of what is suspected. 0 for all while it is "
-        "not awake.",
+        "sampled; or exact, each object that tracking.exact selects. 0 for all while it is not "
+        "awake.",
         ("stage",),
         _stages,
     ),
@@ -606,8 +606,8 @@ CATALOGUE: tuple[Metric[Snapshot], ...] = (
     ),
     _gauge(
         "page_site_live_bytes",
-        "Kernel pages that no row of slabmon_memory_bytes names but kernel_pages, and per-CPU "
-        "memory, by call site, of what was allocated since they are watched. The "
+        "Pages of the kernel that slabmon_memory_bytes counts as kernel_pages, and per-CPU memory, "
+        "by the call site that allocated them since it is watched. The "
         f"{MAX_PAGE_SITES} largest of each kind; pages, by samples, only while they are watched.",
         ("kind", "site", "module", "by"),
         _page_sites,
@@ -761,6 +761,7 @@ DAEMON: tuple[Metric[Daemon], ...] = (
     _gauge(
         "cgroup_live_bytes",
         "Bytes allocated by tasks of this cgroup since tracking began and not freed; estimated. "
+        "In interrupts no task allocates: [irq], [softirq] and [nmi] stand for these. "
         "With the systemd unit, container, pod and namespace that run there, where that is known. "
         f"The {MAX_CGROUPS} largest, at most 15 seconds old.",
         CGROUP_LABELS,
@@ -931,7 +932,8 @@ MEMORY: tuple[Metric[Ledger], ...] = (
     ),
     _gauge(
         "allocinfo_allocations",
-        "The same as a number of allocations.",
+        "Allocations since boot that are not freed, by line of the kernel's source, where the "
+        f"kernel profiles them (/proc/allocinfo). The {MAX_LINES} that hold most, and other.",
         ("line", "function", "module"),
         lambda ledger: _lines(ledger, "calls"),
     ),
@@ -948,8 +950,9 @@ VERDICTS: tuple[Metric[Assessment], ...] = (
     ),
     _gauge(
         "leak_suspect_info",
-        "Who is behind the same suspects: the process and the cgroup, or container, that allocated "
-        "most of what survives, and the function that asked for it; empty: not known.",
+        "Who is behind a suspected leak of slabmon_leak_suspect_bytes_per_second: the process and "
+        "the cgroup, or container, that allocated most of what survives, and the function that "
+        "asked for it; empty: not known.",
         ("kind", "suspect", "module", "process", "cgroup", "caller"),
         suspect_infos,
     ),

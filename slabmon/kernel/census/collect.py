@@ -263,7 +263,7 @@ def _orphans(
             )
         except (MemoryError, BudgetSpent) as error:
             reason = str(error) or f"allow more memory with {MEMORY_OPTION}"
-            return Described(limits=(f"what devices hold was not named: {reason}",))
+            return Described(limits=(f"what is retained was not named: {reason}",))
 
     try:
         result = orphans.find(

@@ -150,9 +150,7 @@ def describe(
 def _limits(kinds: int, share: float) -> tuple[str, ...]:
     texts = []
     if kinds > _MOST_ROWS:
-        texts.append(
-            f"of {kinds} kinds of objects that devices hold, the largest {_MOST_ROWS} have rows"
-        )
+        texts.append(f"of {kinds} kinds of retained objects, the largest {_MOST_ROWS} have rows")
     if share < 1:
-        texts.append(f"of the objects that devices hold, {share:.0%} were looked into")
+        texts.append(f"of the retained objects, {share:.0%} were looked into")
     return tuple(texts)

@@ -17,9 +17,8 @@ from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.reading import Reading
 
 _SAMPLES = 1 << 12
-_HIGH = np.uint64(
-    32
-)  # of the flags: zone, node and section, and the last CPU (page-flags-layout.h)
+# Above these bits of the flags are zone, node, section and last CPU (page-flags-layout.h).
+_HIGH = np.uint64(32)
 
 
 class StructPages:

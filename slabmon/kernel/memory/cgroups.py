@@ -81,7 +81,7 @@ class CgroupMemory:
 
 def _memory_root(mounts: Path) -> str | None:
     """Return where the hierarchy with the memory controller is mounted."""
-    for line in mounts.read_text().splitlines():
+    for line in mounts.read_text(errors="surrogateescape").splitlines():
         fields = line.split()
         if fields[2] != "cgroup2":
             continue

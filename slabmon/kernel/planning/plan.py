@@ -37,7 +37,7 @@ _CGROUP_LEVELS = 16
 # time: this share of the number of slab objects.
 _CALL_PATHS = 4096
 _BLOCK_SHARE = 4
-# Of the ring buffer of stack copies, of 2 KiB each: those of one interval between snapshots.
+# Pages of the ring buffer of stack copies: room for 256 of 2 KiB between two snapshots.
 _STACK_COPY_PAGES = 128
 _REQUIRED_OFFSETS = ("OFF_CACHE_NAME", "OFF_CACHE_FLAGS", "OFF_CACHE_SIZE", "OFF_CACHE_OBJECT_SIZE")
 _WALK_OFFSETS = tuple(

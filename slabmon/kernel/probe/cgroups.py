@@ -56,7 +56,7 @@ class Cgroups:
         self._handles = True
 
     def _find_root(self) -> str | None:
-        for line in self._mounts.read_text().splitlines():
+        for line in self._mounts.read_text(errors="surrogateescape").splitlines():
             fields = line.split()
             memory = fields[2] == "cgroup" and "memory" in fields[3].split(",")
             if memory if self._v1 else fields[2] == "cgroup2":
