@@ -118,9 +118,8 @@ def _names(exact: Filter, row: object) -> bool:
         names = {kernel_name(row.name), row.name, *row.aliases}
         return exact.cache in names or exact.family in {cache_family(name) for name in names}
     if isinstance(row, Site):
-        function = exact.site and exact.site.partition("+")[0]
         module = exact.module and exact.module.replace("-", "_")
-        return row.symbol == function or (row.module is not None and row.module == module)
+        return row.symbol == exact.function or (row.module is not None and row.module == module)
     return False
 
 

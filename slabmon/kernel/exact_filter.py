@@ -20,6 +20,7 @@ class Filter:
     """Criteria that an allocation must all meet.
 
     `cache` is a name or an alias; `family` all kinds of one kmalloc size, such as kmalloc-64.
+    `site` is a function, with an offset or without, and with the module in brackets or without.
     Sizes are requested bytes, both inclusive. `cgroup` is a path from the root, which includes
     what is below it. `pid` is a process with all its threads. `process_tree`, which has no text
     form, is a process with all that it and its descendants start from now on.
@@ -34,6 +35,21 @@ class Filter:
     cgroup: str | None = None
     pid: int | None = None
     process_tree: int | None = None
+
+    @property
+    def function(self) -> str:
+        """The function of `site`, with its number where several have its name."""
+        return (self.site or "").partition(" [")[0].partition("+")[0]
+
+    @property
+    def offset(self) -> str:
+        """What is behind the function's name in `site`, of the form OFFSET or OFFSET/SIZE."""
+        return (self.site or "").partition(" [")[0].partition("+")[2]
+
+    @property
+    def site_module(self) -> str:
+        """The module in `site`, empty if it names none."""
+        return (self.site or "").partition(" [")[2].removesuffix("]")
 
     @classmethod
     def parse(cls, text: str) -> Filter:

@@ -147,8 +147,8 @@ def filtered_text(exact: Filter | None, symbols: Symbols) -> Text:
         return loaded[:2]
     if not exact or not exact.site:
         return ()
-    name, plus, offset = exact.site.partition("+")
-    ranges = symbols.function_ranges(name)
+    name, whole = exact.function, "+" not in exact.site
+    ranges = symbols.function_ranges(name, exact.site_module)
     if not ranges:
         raise UsageError(
             with_near_names(
@@ -158,15 +158,15 @@ def filtered_text(exact: Filter | None, symbols: Symbols) -> Text:
                 "the sites view of a snapshot and /proc/kallsyms list names",
             )
         )
-    if not plus and len(ranges) > 1:
+    if whole and len(ranges) > 1:
         names = ", ".join(f"{name}#{number}" for number in range(1, len(ranges) + 1))
         raise UsageError(
             f"site={name}: expected one function, got {len(ranges)}; use one of {names}"
         )
-    if not plus:
+    if whole:
         return (ranges[0],)
     try:
-        start = ranges[0][0] + int(offset.partition("/")[0], 0)
+        start = ranges[0][0] + int(exact.offset.partition("/")[0], 0)
     except ValueError:
         raise UsageError(f"filter: site {exact.site!r}: expected SYMBOL or SYMBOL+OFFSET") from None
     return ((start, start + 1),)

@@ -67,7 +67,7 @@ def filter_of(task: Task) -> Filter:
     """Return the filter of exact mode that selects a suspect."""
     if task.kind == "cache":
         return Filter(cache=task.name)
-    return Filter(site=task.name.partition(" [")[0])
+    return Filter(site=task.name)
 
 
 def examine(task: Task) -> Report:

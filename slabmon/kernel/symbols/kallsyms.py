@@ -305,15 +305,21 @@ class Symbols:
         ranges = [self.range_of(name) for name in _LARGE_ENTRIES]
         return [entry for entry in ranges if entry]
 
-    def _loaded_tables(self) -> list[SymbolTable]:
-        loaded = (m.table for m in self._modules if m.last == FOREVER)
-        return [self._core, *(table for table in loaded if table is not None)]
+    def _loaded_tables(self, module: str = "") -> list[SymbolTable]:
+        """Return the symbols of the core kernel and of all modules, or of one module."""
+        loaded = [
+            m.table
+            for m in self._modules
+            if m.last == FOREVER and m.table is not None and module in ("", m.name)
+        ]
+        return loaded if module else [self._core, *loaded]
 
-    def function_ranges(self, name: str) -> list[tuple[int, int]]:
-        """Return the [start, end) of the functions of this name in the core kernel, else in a
-        loaded module: several share one, unless it has a number behind, as in name#2."""
+    def function_ranges(self, name: str, module: str = "") -> list[tuple[int, int]]:
+        """Return the [start, end) of the functions of this name in a module or, if none is named,
+        in the core kernel, else in a loaded module: several share one, unless it has a number
+        behind, as in name#2."""
         plain, _, number = name.partition("#")
-        for table in self._loaded_tables():
+        for table in self._loaded_tables(module):
             known = _mangled(table, plain) if "::" in plain else [plain]
             starts = [at for each in known for at in table.copies(each)]
             starts = starts or sorted(table.find(known).values())

@@ -179,7 +179,9 @@ def _selects(exact: Filter | None, site: Location) -> bool:
         return True
     if exact.module and site.module != exact.module.replace("-", "_"):
         return False
-    return not exact.site or site.symbol == exact.site
+    if exact.site_module and site.module != exact.site_module.replace("-", "_"):
+        return False
+    return not exact.site or site.symbol == exact.function.removesuffix("#1")
 
 
 def _row(kind: BlockKind, caller: Caller, sums: _Sums, interval: int) -> PageSite:

@@ -237,6 +237,19 @@ def test_the_filter_of_exact_mode_selects_pages(open_blocks: Open) -> None:
     assert blocks.row().live.bytes == PAGE
 
 
+@pytest.mark.parametrize(
+    ("site", "shown"),
+    [("driver_probe", 1), ("driver_probe+0x10", 1), ("driver_probe#1+16", 1), ("driver_open", 0)],
+)
+def test_a_site_of_exact_mode_is_shown_however_it_is_written(
+    open_blocks: Open, site: str, shown: int
+) -> None:
+    blocks = open_blocks(replace(SMALL, exact=Filter(site=site)))
+    blocks.native.reader.select_text(((SITE, SITE + 1),))
+    blocks.alloc(1)
+    assert len(blocks.rows()) == shown
+
+
 def test_pages_are_forgotten_while_nothing_is_attached(open_blocks: Open) -> None:
     blocks = open_blocks()
     blocks.alloc(1)

@@ -271,7 +271,9 @@ def test_the_last_examinations_are_kept(host: Host) -> None:
 
 def test_a_suspect_becomes_a_filter() -> None:
     assert filter_of(Task(kind="cache", name="kmalloc-64", seconds=1)) == Filter(cache="kmalloc-64")
-    assert filter_of(Task(kind="site", name="f+0x1c [drv]", seconds=1)) == Filter(site="f+0x1c")
+    assert filter_of(Task(kind="site", name="f+0x1c [drv]", seconds=1)) == Filter(
+        site="f+0x1c [drv]"
+    )
 
 
 def test_a_report_survives_the_way_between_processes() -> None:

@@ -200,6 +200,23 @@ def test_a_function_of_a_module_can_be_a_site(symbols: Symbols) -> None:
     )
 
 
+def test_the_module_of_a_site_tells_functions_of_one_name_apart(tmp_path: Path) -> None:
+    """As the sites view shows it: `setup` of the kernel, of card, and of disk."""
+    host = Host(tmp_path)
+    host.extra = f"{CORE + 0x180:016x} t setup\n"
+    host.load("card", MODULE, [(0x10, "setup")])
+    host.load("disk", MODULE + 0x2000, [(0x20, "setup")])
+    symbols = host.symbols()
+    for site, start in (
+        ("setup+0x4", CORE + 0x184),
+        ("setup+0x4 [card]", MODULE + 0x14),
+        ("setup+0x4 [disk]", MODULE + 0x2024),
+    ):
+        assert filtered_text(Filter(site=site), symbols) == ((start, start + 1),)
+    with pytest.raises(UsageError, match="no kernel function is called 'setup'"):
+        filtered_text(Filter(site="setup [lost]"), symbols)
+
+
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
