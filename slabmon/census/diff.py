@@ -71,8 +71,8 @@ def diff(before: Census, now: Census) -> Census:
     devices = bool(before.devices and now.devices)
     kinds = [{row.kind for row in census.retained} for census in (before, now)]
     retained = bool(kinds[0]) and kinds[0] == kinds[1]
-    if not retained and kinds[0] != kinds[1]:
-        limits.append("what is retained was looked for with different --retained: take both alike")
+    if kinds[0] != kinds[1]:
+        limits.append("what is retained is not compared: take both censuses with one --retained")
     shares = [census.sampled for census in (before, now) if census.sampled is not False]
     return replace(
         now,

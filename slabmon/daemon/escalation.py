@@ -88,21 +88,16 @@ class Escalation:
             return
         self._not_before = self._loop.time() + LOOK_SECONDS
         self._digest = digest
-        task = self._find()
-        if task is not None:
-            self._begin(task)
-        else:
-            self._refuse()
-
-    def _find(self) -> Task | None:
-        """Return what to examine for the digest, None if nothing has it."""
         try:
-            for kind, name in _suspects(self._snapshot()):
-                if doubt_digest(kind, name) == self._digest:
-                    return Task(kind=kind, name=name, seconds=self.settings.seconds)
+            snapshot = self._snapshot()
         except Exception:  # of any kind: counting goes on
             log.exception("suspects cannot be read")
-        return None
+            return
+        for kind, name in _suspects(snapshot):
+            if doubt_digest(kind, name) == digest:
+                self._begin(Task(kind=kind, name=name, seconds=self.settings.seconds))
+                return
+        self._refuse()
 
     def _refuse(self) -> None:
         self._refused.append((self._digest, self._loop.time() + REFUSED_SECONDS))

@@ -125,7 +125,6 @@ class Waking:
         elif self._when == When.OFF:
             self._tracking.sleep()
         else:
-            sources.levels(loop.time())  # which finds the cgroups whose failures count
             self._failures.add(loop.time(), sources.failures())
             loop.every(PERIOD_SECONDS, self._look)
 

@@ -58,8 +58,9 @@ class Scene:
     def want_tracking(self) -> None:
         """See ReadingSource."""
 
-    def doubt(self, kind: str, name: str) -> None:
+    def doubt(self, kind: str, name: str) -> bool:
         """See ReadingSource."""
+        return False
 
     async def now(self, detailed: bool = False) -> Now:
         """A reading, shared for SHARED_SECONDS as the collector's are."""

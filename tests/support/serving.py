@@ -39,6 +39,7 @@ class FakeSource:
         self.problem = ""
         self.census_requests = 0
         self.doubts: list[tuple[str, str]] = []
+        self.patient = True  # takes each doubt, however soon it comes
         self.release = asyncio.Event()
         self.release.set()
         self.last: Reading | None = None
@@ -46,8 +47,9 @@ class FakeSource:
     def want_tracking(self) -> None:
         self.wanted += 1
 
-    def doubt(self, kind: str, name: str) -> None:
+    def doubt(self, kind: str, name: str) -> bool:
         self.doubts.append((kind, name))
+        return self.patient
 
     async def now(self, detailed: bool = False) -> Now:
         await self.release.wait()

@@ -168,8 +168,7 @@ class LiveViews:
             return
         found = list(doubts(self._judge.assess(), self._window.snapshot))
         if found:  # in turn: not all can be examined
-            source.doubt(*found[self._doubted % len(found)])
-            self._doubted += 1
+            self._doubted += source.doubt(*found[self._doubted % len(found)])
 
     def _pause(self) -> float:
         """Return the seconds until the next reading while no page is open."""

@@ -113,8 +113,9 @@ class ReadingSource(Protocol):
         """Ask for allocation events to be counted from now on, if they are not always."""
         ...
 
-    def doubt(self, kind: str, name: str) -> None:
-        """Ask for a closer look at a suspect of kind cache or site, or for a census."""
+    def doubt(self, kind: str, name: str) -> bool:
+        """Ask for a closer look at a suspect of kind cache or site, or for a census. Return False
+        if it is too soon for that."""
         ...
 
 
@@ -183,12 +184,14 @@ class Channel:
             self._wanted_at = now
             self._writer.write(WANTED)
 
-    def doubt(self, kind: str, name: str) -> None:
+    def doubt(self, kind: str, name: str) -> bool:
         """See ReadingSource."""
         now = time.monotonic()
-        if now - self._doubted_at >= DOUBT_SECONDS and not self._broken:
-            self._doubted_at = now
-            self._writer.write(DOUBT + doubt_digest(kind, name))
+        if now - self._doubted_at < DOUBT_SECONDS or self._broken:
+            return False
+        self._doubted_at = now
+        self._writer.write(DOUBT + doubt_digest(kind, name))
+        return True
 
     async def census(self, max_age: float) -> CensusNow:
         """See CensusSource."""

@@ -35,8 +35,9 @@ class ReplayedReadings:
     def want_tracking(self) -> None:
         """See ReadingSource. What is recorded stays as it is."""
 
-    def doubt(self, kind: str, name: str) -> None:
+    def doubt(self, kind: str, name: str) -> bool:
         """See ReadingSource. What is recorded stays as it is."""
+        return False
 
     async def now(self, detailed: bool = False) -> Now:
         """See ReadingSource. A damaged snapshot is a problem until the replay has passed it."""

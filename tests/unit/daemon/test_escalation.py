@@ -227,6 +227,10 @@ def test_suspects_that_cannot_be_read_end_nothing(
     host.escalation.request(CACHE)
     assert "suspects cannot be read" in caplog.text
     assert not host.processes
+    host.broken = False
+    host.run(LOOK_SECONDS)
+    host.escalation.request(CACHE)
+    assert host.processes
 
 
 def test_a_census_is_asked_to_look_for_orphans(host: Host) -> None:

@@ -103,12 +103,16 @@ def test_a_closer_look_is_asked_for_at_what_is_in_doubt(monkeypatch: pytest.Monk
 
     async def check() -> None:
         await live.moment(source)
+        source.patient = False
+        live._look_closer(source)
+        source.patient = True
         for _ in range(3):
             live._look_closer(source)
 
     asyncio.run(check())
-    # In turn: what cannot be examined must not keep the others from it.
-    assert source.doubts == [("cache", "msg"), ("census", ""), ("cache", "msg")]
+    # In turn, as they are taken: what cannot be examined must not keep the others from it.
+    message, census = ("cache", "msg"), ("census", "")
+    assert source.doubts == [message, message, census, message]
 
 
 @pytest.mark.parametrize(

@@ -290,8 +290,8 @@ def test_tracking_is_asked_for_at_most_every_few_seconds() -> None:
 def test_a_doubt_is_a_digest_and_rare() -> None:
     async def check() -> None:
         async with channel() as (source, collector):
-            source.doubt("cache", "kmalloc-64")
-            source.doubt("site", "f+0x1")
+            assert source.doubt("cache", "kmalloc-64")
+            assert not source.doubt("site", "f+0x1")
             waiting = asyncio.create_task(source.now())
             expected = DOUBT + doubt_digest("cache", "kmalloc-64") + PLAIN
             received = b""

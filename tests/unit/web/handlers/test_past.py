@@ -52,8 +52,8 @@ class Readings:
     def want_tracking(self) -> None:
         pass
 
-    def doubt(self, kind: str, name: str) -> None:
-        pass
+    def doubt(self, kind: str, name: str) -> bool:
+        return False
 
     async def now(self, detailed: bool = False) -> Now:
         assert detailed
