@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from slabmon.base.errors import UsageError
 from slabmon.base.fields import Host
+from slabmon.base.retained import RetainedBy
 from slabmon.census.diff import diff, only_changed
 from slabmon.census.model import (
     Census,
@@ -22,6 +23,7 @@ from slabmon.census.model import (
     OrphanObjects,
     OwnedObjects,
     PageBlocks,
+    RetainedObjects,
 )
 from tests.support.censuses import TAKEN, census, census_cache, owned, rich
 
@@ -135,6 +137,26 @@ def test_orphans_are_compared_if_they_were_looked_for_twice() -> None:
     now = census(passes=2, taken=TAKEN + 1, orphans=(replace(row, objects=5, bytes=320),))
     assert [(row.objects, row.bytes) for row in diff(before, now).orphans] == [(2, 128)]
     assert diff(replace(before, passes=1), now).orphans == ()
+
+
+def test_what_is_retained_is_compared_where_both_looked_for_one_kind() -> None:
+    row = RetainedObjects(
+        kind=RetainedBy.MODULE,
+        name="card",
+        objects=3,
+        bytes=192,
+        retained_objects=4,
+        retained_bytes=256,
+    )
+    before = census(retained=(row,))
+    now = census(taken=TAKEN + 1, retained=(replace(row, objects=5, retained_bytes=400),))
+    (change,) = diff(before, now).retained
+    assert (change.objects, change.retained_bytes) == (2, 144)
+    other = replace(now, retained=(replace(row, kind=RetainedBy.PROCESS, name="init[1]"),))
+    found = diff(before, other)
+    assert found.retained == ()
+    assert any(text.startswith("what is retained is not compared") for text in found.limits)
+    assert diff(census(), census(taken=TAKEN + 1)).limits == ()
 
 
 def test_what_devices_hold_is_compared_if_it_was_looked_for_twice() -> None:
