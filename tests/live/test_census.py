@@ -227,15 +227,9 @@ def test_an_interrupted_census_ends_cleanly() -> None:
     assert b"Traceback" not in complaint
 
 
-def test_a_census_is_quick_and_small() -> None:
-    """At most 5 s of CPU time for 24 GiB of memory, and 10 s for each GiB of slabs, whose objects
-    are given types. What others run on a CPU's other thread adds to its time, and never takes from
-    it: the least of several says what a census costs."""
-    taken = [census() for _ in range(TRIES)]
-    gib = taken[0].pages_read * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
-    slabs_gib = sum(row.slab_bytes for row in taken[0].caches) / (1 << 30)
-    assert min(found.cpu_seconds for found in taken) < 4 + gib / 24 + 10 * slabs_gib
-    assert max(found.peak_bytes for found in taken) < 300 << 20
+def test_a_census_is_small() -> None:
+    """What it takes of CPU time depends on the machine: benchmarks/census.py measures it."""
+    assert census().peak_bytes < 300 << 20
 
 
 def test_cgroups_are_alive_or_dying_and_none_is_empty() -> None:
