@@ -14,7 +14,7 @@ from slabmon.census.model import Census, CgroupState
 from slabmon.kernel.census.run import take_census
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.kernel.settings import Settings
-from tests.vm.guest.dated import READINGS, leaks, record
+from tests.support.dated import READINGS, leaks, record
 from tests.vm.guest.hierarchies import hierarchy
 
 JOBS = 5  # between two readings

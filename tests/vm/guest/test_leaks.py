@@ -21,8 +21,8 @@ from slabmon.kernel.settings import Settings
 from slabmon.leaks.observer import Observer
 from slabmon.model import State
 from slabmon.store.recording import Recording
+from tests.support.dated import READINGS, STEP_SECONDS, leaks, record
 from tests.vm.guest import planted as module
-from tests.vm.guest.dated import READINGS, STEP_SECONDS, leaks, record
 
 LEAKS = 127  # per reading; 7 MiB in all
 OPENS = 31  # per reading; each file stays open for eight readings, two minutes

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Readings dated further apart than they are taken: a verdict takes twenty minutes of watching,
-which a guest does not wait for. The ages of objects are by the same clock."""
+which no test waits for. The ages of objects are by the same clock."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,6 @@ from slabmon.kernel.settings import Settings
 from slabmon.leaks.series import SCALES
 from slabmon.model import Snapshot
 from slabmon.store.writer import RecordingWriter
-from tests.vm.guest.test_lifecycle import SLABMON
 
 STEP_SECONDS = int(SCALES[0][0])  # as the engine wants them
 READINGS = 109  # 27 minutes: 20 of a window, 1 to grow old, 2 to stand, and some
@@ -61,6 +61,7 @@ def record(
 
 def leaks(recording: Path) -> dict[str, Any]:
     """Return what the command says of a recording."""
-    output = subprocess.check_output([SLABMON, "leaks", "--replay", recording, "--format", "json"])
+    options = ("--format", "json", "--replay", str(recording))
+    output = subprocess.check_output([sys.executable, "-m", "slabmon", "leaks", *options])
     document: dict[str, Any] = json.loads(output)
     return document
