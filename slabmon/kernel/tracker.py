@@ -176,7 +176,9 @@ class Tracker:
         self._judged = -math.inf  # CLOCK_MONOTONIC of the last walk that stacks were judged by
         self._probes = ProbeTable(programs, plan, self.reader.control)
         self._dma = DmaTable(programs, plan)
-        self._paths = PathTable(programs, plan, self._location, self._functions)
+        self._paths = PathTable(
+            programs, plan, self.reader.control, self._location, self._functions
+        )
         # Whether page events are counted while tracking is awake, and always then.
         self._pages_always = plan.settings.pages or plan.settings.when == When.ALWAYS
         self._pages_watched = self._pages_always or programs.attached_events >= PAGE_EVENTS

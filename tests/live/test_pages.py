@@ -18,6 +18,7 @@ import pytest
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.session import open_tracker
 from slabmon.kernel.settings import Settings, When
+from slabmon.kernel.tables import paths
 from slabmon.kernel.tracker import Tracker
 from slabmon.model import BlockKind, PageSite, State
 from tests.live.kernel import _bpf
@@ -36,7 +37,7 @@ SECONDS = 20.0
 
 
 @contextmanager
-def pipes(count: int, size: int) -> Iterator[None]:
+def pipes(count: int, size: int, write: Callable[[int, bytes], int] = os.write) -> Iterator[None]:
     """Hold pipes with so many bytes in each, whole pages."""
     ends: list[int] = []
     try:
@@ -44,7 +45,7 @@ def pipes(count: int, size: int) -> Iterator[None]:
             reader, writer = os.pipe()
             ends += [reader, writer]
             fcntl.fcntl(writer, F_SETPIPE_SZ, size)
-            assert os.write(writer, bytes(size)) == size
+            assert write(writer, bytes(size)) == size
         yield
     finally:
         for end in ends:
@@ -118,6 +119,34 @@ def test_a_sample_of_pages_is_within_its_error() -> None:
             assert row.live.stderr_bytes == pytest.approx((total * (128 << 10)) ** 0.5, rel=0.5)
         assert pipe_writes(tracker).live.bytes < total / 4
         assert tracker.features["pages"].state == State.ON
+
+
+def write_vector(end: int, data: bytes) -> int:
+    return os.writev(end, [data])
+
+
+def paths_of_pipes(tracker: Tracker) -> int:
+    """The number of call paths by which pipes got pages."""
+    _, records = tracker._paths._read()
+    sites = [tracker._paths._resolve(record)[0].site.symbol for record in records]
+    return sum(site.endswith("pipe_write") for site in sites)
+
+
+def test_idle_paths_are_merged_and_their_counters_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "FULL_SHARE", 0)
+    monkeypatch.setattr(paths, "EVERY_NS", 0)
+    with open_tracker(Settings(exact=Filter(pid=os.getpid()))) as tracker:
+        for repeat in range(1, 4):
+            for write in (os.write, write_vector):
+                with pipes(PIPES, PIPE_PAGES * mmap.PAGESIZE, write):
+                    pass
+            assert paths_of_pipes(tracker) == 2
+            for _ in range(3):
+                row = pipe_writes(tracker)
+                pages = repeat * 2 * PIPES * PIPE_PAGES
+                assert (row.allocs, row.frees, row.live.bytes) == (pages, pages, 0)
+            assert paths_of_pipes(tracker) == 1
+        assert tracker.snapshot().losses["paths_full"] == 0
 
 
 def per_cpu_array() -> int:

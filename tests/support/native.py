@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from slabmon.kernel.bpf import maps, syscall
-from slabmon.kernel.bpf.layout import BLOCK, DRIVER_PROBE
+from slabmon.kernel.bpf.layout import BLOCK, CALL_PATH, DRIVER_PROBE
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.exact_target import Text
 from slabmon.kernel.loading.loader import Programs, map_names
@@ -55,7 +55,9 @@ EACH_OBJECT = Settings(
 )
 BULK_ALLOC = CORE + 0x1C0  # kmem_cache_alloc_bulk(), up to _etext
 HASH_VALUES = {
+    "paths": CALL_PATH,
     "page_blocks": BLOCK,
+    "percpu_blocks": BLOCK,
     "driver_probes": DRIVER_PROBE,
 }  # hashes that the reader deletes from
 _RANGES = {"native_memory": 256, "native_slabs": 64}
@@ -119,6 +121,7 @@ class Native:
         )
         monkeypatch.setattr(maps, "map_array", self._map_array)
         monkeypatch.setattr(maps, "read_hash", self._read_hash)
+        monkeypatch.setattr(maps, "lookup", self._lookup_hash)
         monkeypatch.setattr(maps, "update", self._update_hash)
         monkeypatch.setattr(maps, "delete", self._delete_hash)
         monkeypatch.setattr(
@@ -412,6 +415,13 @@ class Native:
         keys[:used] = self._values(name, keys.dtype, used, "keys")
         values[:used] = self._values(name, values.dtype, used)
         return used
+
+    def _lookup_hash(self, fd: int, key: np.ndarray, value: np.ndarray) -> bool:
+        name = self._names[fd]
+        keys = self._values(name, key.dtype, self.used(name), "keys")
+        at = np.flatnonzero(keys == key)
+        value[: len(at)] = self._values(name, value.dtype, len(keys))[at]
+        return bool(len(at))
 
     def _update_hash(self, fd: int, key: np.ndarray, value: np.ndarray) -> None:
         """Write one element that is there."""

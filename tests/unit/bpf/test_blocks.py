@@ -43,8 +43,12 @@ class Blocks:
     def __init__(self, native: Native, interval: int) -> None:
         self.native = native
         self._interval = interval
-        self.table = PathTable(native.programs, native.plan, self._locate, {})
-        write_chances(native.reader.control, PAGE, interval)
+        self.now = 0  # of the table's clock, in nanoseconds
+        control = native.reader.control
+        self.table = PathTable(
+            native.programs, native.plan, control, self._locate, {}, lambda: self.now
+        )
+        write_chances(control, PAGE, interval)
         self.at(SITE)
 
     @staticmethod
