@@ -31,6 +31,16 @@ DEVICE_WALK_FAILED = "device_walk_failed"
 BLOCK_LOSSES = ("blocks_full", "paths_full", "block_stacks", "blocks_replaced", "block_parts")
 # With a program's name: the kernel did not run the program, because it was running on that CPU.
 RECURSION_PREFIX = "recursion_"
+_ALLOCATIONS = (
+    "kmalloc",
+    "kmalloc_node",
+    "kmem_cache_alloc",
+    "kmem_cache_alloc_node",
+    "bulk_alloc",
+)
+_LOST_ALLOCATIONS = tuple(f"{RECURSION_PREFIX}{program}" for program in _ALLOCATIONS)
+# It frees no objects of kmalloc(), as kfree() does those of caches (mm/slub.c, 6.4+).
+_KMEM_CACHE_FREE = f"{RECURSION_PREFIX}kmem_cache_free"
 # Of programs whose events are not those of slab objects.
 _OTHER_RECURSIONS = tuple(
     f"{RECURSION_PREFIX}{program}" for program in ("mm_page", "percpu", "driver_probe", "dma")
@@ -75,13 +85,14 @@ def loss_class(reason: str) -> LossClass | None:
     return LOSS_CLASSES.get(reason)
 
 
-def lost_frees(losses: Mapping[str, int]) -> int:
-    """Return the number of lost events that may be frees.
+def lost_frees(losses: Mapping[str, int], *, kmalloc: bool = False) -> int:
+    """Return the number of lost events that may be frees; if `kmalloc`, of objects of kmalloc().
 
     After such a loss an object that was freed may seem to be alive.
     """
+    others = (*_LOST_ALLOCATIONS, _KMEM_CACHE_FREE) if kmalloc else _LOST_ALLOCATIONS
     return sum(
         count
         for reason, count in losses.items()
-        if loss_class(reason) in (LossClass.FREE, LossClass.EVENT)
+        if loss_class(reason) in (LossClass.FREE, LossClass.EVENT) and reason not in others
     )

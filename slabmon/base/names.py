@@ -19,6 +19,11 @@ def kernel_name(cache: str) -> str:
     return _NUMBER.sub("", cache)
 
 
+def is_kmalloc(cache: str) -> bool:
+    """Return whether a cache is one of kmalloc(), which can hold anything."""
+    return cache.startswith(("kmalloc-", "dma-kmalloc-"))
+
+
 @lru_cache(maxsize=1 << 12)
 def cache_family(cache: str) -> str:
     """Return the name that all kinds of a kmalloc cache share, such as kmalloc-64 for

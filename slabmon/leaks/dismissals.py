@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from slabmon.base.format import bytes_text, duration
+from slabmon.base.losses import lost_frees
+from slabmon.base.names import is_kmalloc
 from slabmon.leaks.attribution import Attribution, cache_named, share
 from slabmon.leaks.drift import blocks, correlation_chance, drawdown, drift
 from slabmon.leaks.finding import Dismissal, Kind
@@ -286,10 +288,22 @@ def _not_confirmed_by_samples(s: Suspicion) -> str:
     return ""
 
 
+def lost_events(case: Case, growth: Growth, attribution: Attribution) -> float:
+    """Return how many lost events of the window may be frees of these objects, at most."""
+    lost = float(growth.stretch.lost[-1] - growth.stretch.lost[0])
+    if case.subjects[growth.row][0] == Kind.NET:
+        caches = [cache_named(case.now, attribution.name)]
+    else:
+        caches = [case.now.caches[row] for row in attribution.bytes_by_cache]
+    if caches and all(is_kmalloc(cache.name) and not cache.aliases for cache in caches):
+        lost = min(lost, lost_frees(case.now.losses, kmalloc=True))
+    return lost
+
+
 def _losses(s: Suspicion) -> str:
     if s.kind == Kind.DEVICE:
         return ""
-    lost = float(s.growth.stretch.lost[-1] - s.growth.stretch.lost[0])
+    lost = lost_events(s.case, s.growth, s.attribution)
     if s.kind == Kind.NET:
         size = cache_named(s.case.now, s.attribution.name).occupied_bytes
         objects = s.growth.total / max(1, size)

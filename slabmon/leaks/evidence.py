@@ -12,7 +12,7 @@ from slabmon.analysis.callers import function_of, is_helper
 from slabmon.base.format import bytes_text, duration
 from slabmon.base.parse import show_moment
 from slabmon.leaks.attribution import Attribution, cache_named, share
-from slabmon.leaks.dismissals import MIXED, oom_kills
+from slabmon.leaks.dismissals import MIXED, lost_events, oom_kills
 from slabmon.leaks.finding import Finding, Kind
 from slabmon.leaks.growth import Case, Growth
 from slabmon.leaks.orphans import LEAST, find_orphans
@@ -149,7 +149,7 @@ def contrary(
     part = share(attribution, case.now, "reclaimable")
     if part:
         yield f"{part:.0%} of it is reclaimable"
-    events = growth.stretch.lost[-1] - growth.stretch.lost[0]
+    events = lost_events(case, growth, attribution)
     if events:
         yield f"{events:.0f} events, possibly frees, were lost in that time"
     kind = case.subjects[growth.row][0]

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.settings import Settings
 from tests.support.dated import leaks, record
 
 pytestmark = pytest.mark.live
 
-UNREAD, READ = 53, 97  # datagrams between two readings
-LENGTH = 700
+UNREAD, READ = 23, 97  # datagrams between two readings
+LENGTH = 5000  # of kmalloc-8k, which hardly anything else uses and frees without an event
+EXACT = Settings(exact=Filter.parse("cache=kmalloc-8k"))
 BUFFER = 64 << 20
 CALLER = "__ip_append_data"  # net/ipv4/ip_output.c: of udp_sendmsg()
 
@@ -62,7 +64,7 @@ def test_the_caller_of_the_helper_is_named(ends: tuple[Loopback, Loopback], tmp_
         read.send(READ)
         read.read(READ)
 
-    record(tmp_path / "recording", Settings(sample_bytes=1024), work, details=True)
+    record(tmp_path / "recording", EXACT, work, details=True)
     verdicts = leaks(tmp_path / "recording")["verdicts"]
     [verdict] = (v for v in verdicts if v["callers"] and v["callers"][0].startswith(CALLER))
     assert verdict["suspect"].startswith("__alloc_skb+")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from slabmon.kernel.census.caches import is_kmalloc
+from slabmon.base.names import is_kmalloc
 from slabmon.kernel.census.members import Structs, spelled
 from slabmon.kernel.census.reading import Reading
 from slabmon.kernel.census.types import Types

@@ -77,11 +77,6 @@ def read(memory: Memory, layout: Layout, addresses: U64) -> Caches:
     )
 
 
-def is_kmalloc(name: str) -> bool:
-    """Return whether a cache is one of kmalloc(), which can hold anything."""
-    return name.startswith(("kmalloc-", "dma-kmalloc-"))
-
-
 def orders(caches: Caches, row: I64, objects: I64) -> tuple[I64, Bool]:
     """Return the order of slabs that hold this many objects, and whether their cache has such
     slabs. Pages lent to a cache by KFENCE (mm/kfence/) hold one object, and are not its slabs."""

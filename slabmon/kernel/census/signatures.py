@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from slabmon.base.arrays import I64, U64, Bool, Values, distinct
-from slabmon.kernel.census.caches import is_kmalloc
+from slabmon.base.names import is_kmalloc
 from slabmon.kernel.census.claims import Claims, Weight
 from slabmon.kernel.census.contents import NONE, Subjects
 from slabmon.kernel.census.evidence import (

@@ -23,7 +23,8 @@ def test_reasons_of_other_versions_have_no_class() -> None:
 
 
 def test_lost_frees_are_those_that_make_dead_objects_seem_alive() -> None:
-    every = dict.fromkeys((*LOSS_CLASSES, "recursion_kfree", "of_tomorrow"), 1)
+    recursions = ("recursion_kfree", "recursion_kmalloc_node", "recursion_bulk_alloc")
+    every = dict.fromkeys((*LOSS_CLASSES, *recursions, "of_tomorrow"), 1)
     counted = {reason for reason in every if lost_frees({reason: 1})}
     assert counted == {
         "cache_slots_full",
@@ -35,3 +36,9 @@ def test_lost_frees_are_those_that_make_dead_objects_seem_alive() -> None:
     }
     assert lost_frees(every) == len(counted)
     assert lost_frees({"nesting": 3, "samples_full": 5}) == 3
+
+
+def test_no_object_of_kmalloc_is_lost_by_an_event_of_kmem_cache_free() -> None:
+    losses = {"recursion_kmem_cache_free": 8689, "recursion_kfree": 7, "nesting": 2}
+    assert lost_frees(losses) == 8698
+    assert lost_frees(losses, kmalloc=True) == 9

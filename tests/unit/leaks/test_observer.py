@@ -53,6 +53,28 @@ def test_a_leak_is_named_with_what_is_behind_it() -> None:
     assert found.seconds_to(found.live + found.growth) == pytest.approx(3600)
 
 
+@pytest.mark.parametrize(
+    ("program", "cache", "dismissed"),
+    [
+        ("kfree", "kmalloc-1024", True),
+        ("kmem_cache_free", "kmalloc-1024", False),  # it frees none of these
+        ("kmem_cache_free", "names", True),
+        ("kmem_cache_alloc", "names", False),
+    ],
+)
+def test_lost_frees_of_its_cache_dismiss_a_growth(
+    program: str, cache: str, dismissed: bool
+) -> None:
+    observer = Observer()
+    world = World([replace(leak(), cache=cache)], sample_bytes=0)
+    for shown in Simulation(world, np.random.default_rng(5)).run(END, STEP):
+        lost = {f"recursion_{program}": round(shown.tracking.seconds)}
+        observer.add(replace(shown, losses=lost))
+    found = observer.assess()
+    assert bool(found.verdicts) is not dismissed
+    assert dismissed == (Dismissal.LOSSES in {finding.dismissal for finding in found.dismissed})
+
+
 def test_nothing_is_said_before_there_was_time() -> None:
     found = watch(World([leak()], sample_bytes=0), 600)
     assert not found.ready

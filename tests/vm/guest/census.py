@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from slabmon.base.arrays import Bool
+from slabmon.base.names import is_kmalloc
 from slabmon.census.model import CensusCache, CgroupObjects, PageBlocks
 from slabmon.kernel.census import (
     cgroups,
@@ -24,7 +25,7 @@ from slabmon.kernel.census import (
     symbols,
 )
 from slabmon.kernel.census.cache_types import CacheTypes
-from slabmon.kernel.census.caches import Caches, is_kmalloc
+from slabmon.kernel.census.caches import Caches
 from slabmon.kernel.census.contents import NONE
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.members import Structs

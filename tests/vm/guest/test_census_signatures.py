@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
+from slabmon.base.names import is_kmalloc
 from slabmon.census.model import Certainty
-from slabmon.kernel.census.caches import is_kmalloc
 from slabmon.kernel.census.run import take_census
 from slabmon.kernel.census.settings import CensusSettings
 from slabmon.model import LARGE_CACHE
