@@ -256,14 +256,23 @@ def _orphans(
     settings: CensusSettings,
     progress: Progress,
 ) -> _Orphans:
-    def describe(read: reading.Reading, heap: Heap, retained: Retained) -> Described:
+    first = _Orphans()  # as far as the first pass finds it
+
+    def tell(read: reading.Reading, heap: Heap, retained: Retained) -> None:
+        nonlocal first
         try:
-            return held_rows.describe(
+            held = held_rows.describe(
                 memory, read, heap, retained, words.types, words.aliases, words.symbols
             )
         except (MemoryError, BudgetSpent) as error:
             reason = str(error) or f"allow more memory with {MEMORY_OPTION}"
-            return Described(limits=(f"what is retained was not named: {reason}",))
+            held = Described(limits=(f"what is retained was not named: {reason}",))
+        first = _Orphans(
+            devices=retained.rows,
+            retained=retained.others,
+            held=held.rows,
+            limits=(*retained.limits, *held.limits),
+        )
 
     try:
         result = orphans.find(
@@ -273,7 +282,7 @@ def _orphans(
             progress,
             kind=settings.retained or RetainedBy.DEVICE,
             only_retained=not settings.orphans,
-            describe=describe,
+            tell=tell,
         )
         rows = orphan_rows.rows(memory, result, words.types, words.aliases, words.symbols)
     except MemoryError:
@@ -283,16 +292,8 @@ def _orphans(
     except UnsupportedHost as error:
         limit = f"{ORPHANS_UNSUPPORTED}: {error}"
     else:
-        retained = result.retained
-        return _Orphans(
-            rows=rows,
-            devices=retained.rows,
-            retained=retained.others,
-            held=result.held.rows,
-            passes=result.passes,
-            limits=(*retained.limits, *result.held.limits),
-        )
-    return _Orphans(limits=(limit,))
+        return replace(first, rows=rows, passes=result.passes)
+    return replace(first, limits=(*first.limits, limit))
 
 
 def host() -> Host:

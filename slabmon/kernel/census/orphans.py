@@ -23,7 +23,7 @@ from slabmon.kernel.census import reading as readings
 from slabmon.kernel.census.cache_types import Aliases
 from slabmon.kernel.census.contents import UNIT_WORDS
 from slabmon.kernel.census.heap import NONE, Heap
-from slabmon.kernel.census.held_rows import NOT_DESCRIBED, Described, Retained
+from slabmon.kernel.census.held_rows import Retained
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import KernelMemory, Memory
 from slabmon.kernel.census.reach import Tracer
@@ -38,15 +38,12 @@ _SEED = 0x9E3779B97F4A7C15  # of the numbers that words are multiplied with
 @dataclass(frozen=True, kw_only=True)
 class Orphans:
     """Orphans by their numbers in a heap, that of the last reading. `passes` is how often memory
-    was searched, 1 if only what is retained was looked for; `retained` is that, in the first one,
-    and `held` what these objects are."""
+    was searched, 1 if only what is retained was looked for."""
 
     reading: Reading
     heap: Heap
     numbers: I64
     passes: int
-    retained: Retained
-    held: Described = NOT_DESCRIBED
 
 
 @dataclass(frozen=True)
@@ -69,11 +66,11 @@ def find(
     *,
     kind: RetainedBy = RetainedBy.DEVICE,
     only_retained: bool = False,
-    describe: Callable[[Reading, Heap, Retained], Described] = lambda *_: NOT_DESCRIBED,
+    tell: Callable[[Reading, Heap, Retained], object] = lambda *_: None,
 ) -> Orphans:
-    """Find the orphans of the running kernel, and what retainers of a kind hold, which `describe`
-    is told; report the share of the work that is done. Raises UnsupportedHost if the kernel's
-    pages, or these retainers, are not understood."""
+    """Find the orphans of the running kernel; report the share of the work that is done. `tell` is
+    told what retainers of a kind hold, after the first pass: a later one may fail. Raises
+    UnsupportedHost if the kernel's pages, or these retainers, are not understood."""
     reading = readings.read(memory, layout)
     heap = Heap(reading, layout)
     tracer = Tracer(memory, layout, reading, heap)
@@ -84,12 +81,10 @@ def find(
         found = retained_rows.find(kind, memory, layout, reading, heap, aliases)
         reached = tracer.from_outside(found)
         retained = retained_rows.follow(kind, reading, tracer, reached, found)
-    held = describe(reading, heap, retained)
+    tell(reading, heap, retained)
     if only_retained:
         none = np.zeros(0, np.int64)
-        return Orphans(
-            reading=reading, heap=heap, numbers=none, passes=1, retained=retained, held=held
-        )
+        return Orphans(reading=reading, heap=heap, numbers=none, passes=1)
     tracer.follow_transfers(reached, heap.in_use)
     orphans = heap.in_use & ~reached
     settled = _settled(reading, heap)
@@ -110,9 +105,7 @@ def find(
         tracer.follow_transfers(reached, orphans)
         orphans &= ~reached
     numbers = np.flatnonzero(orphans & settled)
-    return Orphans(
-        reading=reading, heap=heap, numbers=numbers, passes=passes, retained=retained, held=held
-    )
+    return Orphans(reading=reading, heap=heap, numbers=numbers, passes=passes)
 
 
 def _settled(reading: Reading, heap: Heap) -> Bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from slabmon.kernel.census import (
     cgroups,
     collect,
     features,
+    held_rows,
     orphan_rows,
     orphans,
     owners,
@@ -31,7 +33,7 @@ from tests.support.censuses import rich
 from tests.support.slab_memory import LAYOUT, FakeKernel
 
 ORPHAN = OrphanObjects(cache="thing", signature="lost", objects=3, bytes=192)
-DEVICE = rich().devices[0]
+DEVICE, HELD = rich().devices[0], rich().held[0]
 
 
 def taken(
@@ -39,15 +41,20 @@ def taken(
     asked: bool,
     error: BaseException | None,
     symbols_known: bool = True,
+    in_first: bool = True,
 ) -> Census:
-    """A census of a host on which the search for orphans ends like this."""
+    """A census of a host on which the search for orphans ends like this, `in_first` of its passes
+    or in a later one."""
     kernel = FakeKernel()
     kernel.slab(kernel.cache("thing", 64), free=[0])
 
-    def find(*_: object, **__: object) -> SimpleNamespace:
+    def find(*_: object, tell: Callable[..., object], **__: object) -> SimpleNamespace:
+        if error is not None and in_first:
+            raise error
+        tell(None, None, Retained((DEVICE,), ("some",)))
         if error is not None:
             raise error
-        return SimpleNamespace(passes=3, retained=Retained((DEVICE,), ("some",)), held=Described())
+        return SimpleNamespace(passes=3)
 
     def answer(value: object) -> Any:
         return lambda *_, **__: value
@@ -62,6 +69,7 @@ def taken(
     monkeypatch.setattr(collect, "MemoryWatch", answer(SimpleNamespace(scan=None)))
     monkeypatch.setattr(collect, "Types", answer(None))
     monkeypatch.setattr(orphans, "find", find)
+    monkeypatch.setattr(held_rows, "describe", answer(Described((HELD,), ("of these",))))
     monkeypatch.setattr(orphan_rows, "rows", answer((ORPHAN,)))
     settings = CensusSettings(orphans=asked)
     return collect.take(kernel.memory, LAYOUT, None, settings)  # type: ignore[arg-type]  # a fake
@@ -69,8 +77,8 @@ def taken(
 
 def test_orphans_are_in_the_census_if_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     found = taken(monkeypatch, True, None)
-    assert (found.orphans, found.devices) == ((ORPHAN,), (DEVICE,))
-    assert (found.passes, found.limits) == (3, ("some",))
+    assert (found.orphans, found.devices, found.held) == ((ORPHAN,), (DEVICE,), (HELD,))
+    assert (found.passes, found.limits) == (3, ("some", "of these"))
     found = taken(monkeypatch, False, AssertionError())
     assert (found.orphans, found.passes, found.limits) == ((), 1, ())
 
@@ -103,3 +111,14 @@ def test_a_search_that_failed_is_a_limit_and_leaves_the_rest(
     assert (found.orphans, found.passes, found.objects) == ((), 1, 63)
     (text,) = found.limits
     assert text.startswith(f"{limit}: ")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), BudgetSpent("all is used up")])
+def test_a_later_pass_that_failed_leaves_what_the_first_one_found(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    found = taken(monkeypatch, True, error, in_first=False)
+    assert (found.orphans, found.passes) == ((), 1)
+    assert (found.devices, found.held) == ((DEVICE,), (HELD,))
+    assert found.limits[:-1] == ("some", "of these")
+    assert found.limits[-1].startswith(f"{NO_ORPHANS}: ")
