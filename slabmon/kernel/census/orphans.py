@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slabmon.base.arrays import I64, U64, Bool
+from slabmon.base.errors import UnsupportedHost
 from slabmon.base.retained import RetainedBy
 from slabmon.kernel.census import device_rows, retained_rows
 from slabmon.kernel.census import reading as readings
@@ -70,7 +71,8 @@ def find(
 ) -> Orphans:
     """Find the orphans of the running kernel; report the share of the work that is done. `tell` is
     told what retainers of a kind hold, after the first pass: a later one may fail. Raises
-    UnsupportedHost if the kernel's pages, or these retainers, are not understood."""
+    UnsupportedHost if the kernel's pages are not understood, or, if `only_retained` is looked for,
+    these retainers."""
     reading = readings.read(memory, layout)
     heap = Heap(reading, layout)
     tracer = Tracer(memory, layout, reading, heap)
@@ -78,9 +80,18 @@ def find(
         reached = tracer.from_outside()
         retained = device_rows.follow(memory, layout, reading, tracer, reached, aliases)
     else:
-        found = retained_rows.find(kind, memory, layout, reading, heap, aliases)
-        reached = tracer.from_outside(found)
-        retained = retained_rows.follow(kind, reading, tracer, reached, found)
+        try:
+            found = retained_rows.find(kind, memory, layout, reading, heap, aliases)
+        except UnsupportedHost as error:
+            if only_retained:
+                raise
+            reached = tracer.from_outside()
+            tracer.follow(reached, heap.in_use)
+            tracer.follow_stacks(reached, heap.in_use)
+            retained = Retained(limits=(f"what is retained cannot be found: {error}",))
+        else:
+            reached = tracer.from_outside(found)
+            retained = retained_rows.follow(kind, reading, tracer, reached, found)
     tell(reading, heap, retained)
     if only_retained:
         none = np.zeros(0, np.int64)

@@ -9,8 +9,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from slabmon.base.retained import RetainedBy
 from slabmon.kernel.census import orphans, reading
 from slabmon.kernel.census.heap import NONE, Heap
+from slabmon.kernel.census.held_rows import Retained
 from slabmon.kernel.census.layout import Layout
 from slabmon.kernel.census.memory import KernelMemory
 from slabmon.kernel.census.memory_map import PAGE_BYTES
@@ -237,6 +239,18 @@ def test_a_reference_that_turns_up_clears_an_object_and_what_it_refers_to(
     turned_up = host.kernel.memory.write_word
     host.changes[before] = lambda: turned_up(keeper + 8, outer)
     assert host.orphans() == {lost}
+
+
+@pytest.mark.parametrize("kind", RetainedBy)
+def test_orphans_are_found_where_retainers_are_not_understood(host: Host, kind: RetainedBy) -> None:
+    kept, lost = host.new(host.new()), host.new()
+    host.hold(kept)
+    memory: KernelMemory = host.kernel.memory  # type: ignore[assignment]  # a fake
+    memory.locate = lambda cpu=None: (0, 0)  # type: ignore[method-assign]
+    told: list[Retained] = []
+    found = orphans.find(memory, LAYOUT, {}, kind=kind, tell=lambda *args: told.append(args[2]))
+    assert found.heap.addresses_of(found.numbers).tolist() == [lost]
+    assert "cannot be found" in told[0].limits[0]
 
 
 def test_two_passes_suffice_if_nothing_is_left(host: Host) -> None:
