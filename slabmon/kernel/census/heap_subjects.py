@@ -72,9 +72,9 @@ def _chosen(heap: Heap, numbers: I64, cache: I64, most_bytes: int) -> Iterable[I
     """Yield objects of each cache: all, or as many as take `most_bytes`."""
     random = np.random.default_rng(0)
     for number in np.unique(cache).tolist():
-        alike = numbers[cache == number]
-        most = max(most_bytes // int(heap.lengths_of(alike[:1])[0]), 1)
-        yield alike if len(alike) <= most else random.choice(alike, most, replace=False)
+        alike = random.permutation(numbers[cache == number])
+        fitting = np.cumsum(heap.lengths_of(alike)) <= most_bytes  # blocks of pages differ in size
+        yield alike[: max(int(fitting.sum()), 1)]
 
 
 def _between(subjects: Subjects) -> Pointers:
