@@ -260,7 +260,9 @@ def _signature_rows(
                 certainty=kind.certainty,
                 objects=objects,
                 objects_stderr=float(errors[place]),
-                bytes=objects * sizes[cache] if cache < len(names) else int(occupied[place]),
+                bytes=objects * sizes[cache]
+                if cache < len(names)
+                else round(occupied[place] * subjects.scale[cache]),
             )
         )
     return [row for cache_rows in rows.values() for row in _largest(cache_rows)]
