@@ -25,6 +25,8 @@ FIRST_SECONDS = 60.0
 # BUDGET_SHARE of the budget.
 SPACING_SECONDS = 30.0
 BUDGET_SHARE = 0.5
+# For so long after one was to look for orphans all do: the next one would replace what it found.
+ORPHANS_SECONDS = 86400.0
 # A process that takes longer hangs.
 LONGEST_SECONDS = 300.0
 
@@ -65,14 +67,18 @@ class CensusTaker:
         self._due = self._began + FIRST_SECONDS
         self._cost = 0.0  # CPU seconds of the last census
         self._not_before = self._began
+        self._orphans_until = self._began
         loop.every(CHECK_SECONDS, self._check)
 
     def request(self, *, orphans: bool = False) -> bool:
-        """Begin a census, which looks for `orphans` whatever the settings say, and return True;
-        False if one is under way or it is too soon."""
+        """Begin a census and return True; False if one is under way or it is too soon. It looks for
+        `orphans` whatever the settings say, and so do those of the next ORPHANS_SECONDS."""
         if self._process is not None or self._held_off():
             return False
-        self._begin(orphans or self.settings.orphans)
+        now = self._loop.time()
+        if orphans:
+            self._orphans_until = now + ORPHANS_SECONDS
+        self._begin(self.settings.orphans or now < self._orphans_until)
         return True
 
     def figures(self) -> CensusFigures:

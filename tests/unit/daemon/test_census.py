@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -160,6 +161,23 @@ def test_censuses_are_taken_at_intervals(host: Host) -> None:
 def test_an_interval_of_0_means_none(host: Host) -> None:
     host.run(FIRST_SECONDS + 2 * CHECK_SECONDS)
     assert not host.processes
+
+
+@pytest.mark.parametrize("host", ["10m"], indirect=True)
+def test_after_one_that_had_to_look_for_orphans_the_next_ones_do(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ORPHANS_SECONDS", 900.0)
+    host.taker.settings = replace(host.taker.settings, orphans=False)
+    for orphans in (False, True, False):  # on request
+        assert host.taker.request(orphans=orphans)
+        host.end()
+        host.run(SPACING_SECONDS + 1)
+    for _ in range(2):  # at intervals
+        host.run(600.0)
+        host.end()
+    looked = [process.settings.orphans for process in host.processes]
+    assert looked == [False, True, True, True, False]
 
 
 @pytest.mark.parametrize("host", ["1m"], indirect=True)
