@@ -163,7 +163,7 @@ class Tracker:
         self._functions: dict[Location, Function] = {}
         self._components = Components.of_host()
         self._stack_table = StackTable(programs, plan, self.reader.clear_stacks)
-        self._stack_names = StackNames(self._stack_table.frames, self._location)
+        self._stack_names = StackNames(self._stack_table.frames, symbols.resolve)
         self._stack_devices = StackDevices(self._modules_on)
         self._stack_copies = (
             RingBuffer(
@@ -601,9 +601,7 @@ class Tracker:
 
     def _modules_on(self, stack: int) -> set[str]:
         """Return the modules of the functions on a stack."""
-        generation = self._module_generation
-        frames = (self._location(at, generation) for at in self._stack_table.frames(stack))
-        return {frame.module for frame in frames if frame.module}
+        return self._stack_names.modules(stack, self._module_generation)
 
     def _location(self, address: int, generation: int) -> Location:
         key = (address, generation)

@@ -36,6 +36,7 @@ class StackNames:
         `locate(address, generation)` for their locations."""
         self._read, self._locate = read, locate
         self._known: dict[int, tuple[str, ...]] = {}
+        self._located: dict[int, Location] = {}  # frames by address, in this generation
         self._generation = -1
 
     def names(self, ids: Iterable[int], generation: int) -> dict[int, tuple[str, ...]]:
@@ -43,14 +44,16 @@ class StackNames:
 
         Negative ids are skipped. Stacks of other ids are forgotten.
         """
-        known = self._known if generation == self._generation else {}
-        names = {
-            stack: known.get(stack) or self._resolve(stack, generation)
-            for stack in ids
-            if stack >= 0
+        self._follow(generation)
+        self._known = {
+            stack: self._known.get(stack) or self._resolve(stack) for stack in ids if stack >= 0
         }
-        self._known, self._generation = names, generation
-        return dict(names)
+        return dict(self._known)
+
+    def modules(self, stack: int, generation: int) -> set[str]:
+        """Return the modules of the functions on a stack."""
+        self._follow(generation)
+        return {frame.module for frame in self._frames(stack) if frame.module}
 
     def forget(self, ids: I64) -> None:
         """Forget stacks whose ids the kernel may give to others."""
@@ -59,9 +62,22 @@ class StackNames:
 
     def clear(self) -> None:
         """Forget all stacks: the same addresses may have other names now."""
-        self._known = {}
+        self._known, self._located = {}, {}
 
-    def _resolve(self, stack: int, generation: int) -> tuple[str, ...]:
-        frames = [self._locate(address - 1, generation) for address in self._read(stack)]
-        frames = without_program(frames)
+    def _follow(self, generation: int) -> None:
+        if generation != self._generation:
+            self.clear()
+            self._generation = generation
+
+    def _frames(self, stack: int) -> list[Location]:
+        frames = []
+        for address in self._read(stack):
+            frame = self._located.get(address)
+            if frame is None:
+                frame = self._located[address] = self._locate(address - 1, self._generation)
+            frames.append(frame)
+        return frames
+
+    def _resolve(self, stack: int) -> tuple[str, ...]:
+        frames = without_program(self._frames(stack))
         return tuple(f"{f.symbol} [{f.module}]" if f.module else f.symbol for f in frames)

@@ -21,6 +21,7 @@ from slabmon.kernel.programs import PAGE_EVENTS, Direction, attachments
 from slabmon.kernel.session_state import Pauses
 from slabmon.kernel.settings import Settings, When
 from slabmon.kernel.symbols.kallsyms import UNKNOWN
+from slabmon.kernel.tables.stacks import StackNames
 from slabmon.kernel.tracker import Tracker
 from slabmon.model import FeatureState, Slabinfo, State
 from tests.support.hosts import facts, without
@@ -39,9 +40,11 @@ class Session(SimpleNamespace):
     _check_cgroup: Any = Tracker._check_cgroup
     _function: Any = Tracker._function
     _location: Any = Tracker._location
+    _modules_on: Any = Tracker._modules_on
     _follow_walks: Any = Tracker._follow_walks
     _slabinfo: Any = Tracker._slabinfo
     _module_generation = 0
+    _stack_names: Any
 
     def __init__(
         self, host: Host, settings: Settings, target: Target = EVERYTHING, **changes: Any
@@ -178,6 +181,17 @@ def test_without_module_events_a_module_loaded_later_still_gets_its_name(host: H
     assert session.cleared == 1, "frames of stacks have other names"
     assert session._location(late + 4, 0).module == "late"
     assert session._location(MODULE + 4, 0).module == "card"
+
+
+def test_frames_of_stacks_are_not_kept_for_each_change_of_modules(host: Host) -> None:
+    """Those of call sites are: nothing else tells of a module that is gone."""
+    session = Session(host, Settings())
+    session._stack_table = SimpleNamespace(frames=lambda stack: [MODULE + 5])
+    session._stack_names = StackNames(session._stack_table.frames, session.symbols.resolve)
+    for session._module_generation in range(3):
+        assert session._modules_on(7) == {"card"}
+    assert session._locations == {}
+    assert not session._unsaved
 
 
 def test_with_module_events_files_are_not_compared(host: Host) -> None:

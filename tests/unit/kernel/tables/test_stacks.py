@@ -62,3 +62,18 @@ def test_other_modules_give_other_names() -> None:
     stacks = StackNames(Map(), locate)
     assert stacks.names([4], 0) == {4: ("kmalloc",)}
     assert stacks.names([4], 2) == {4: ("kmalloc2",)}
+
+
+def test_each_frame_is_located_once_while_modules_are_the_same() -> None:
+    located: list[tuple[int, int]] = []
+
+    def note(address: int, generation: int) -> Location:
+        located.append((address, generation))
+        return locate(address, generation)
+
+    stacks = StackNames(Map(), note)
+    for generation in (0, 0, 1, 0):
+        stacks.names([3, 4], generation)
+        assert stacks.modules(3, generation) == {"card"}
+    once = [10, 20, 30]
+    assert located == [(at, generation) for generation in (0, 1, 0) for at in once]
