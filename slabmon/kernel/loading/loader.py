@@ -249,6 +249,8 @@ class Programs:
                 self._links[program] = syscall.attach(self.programs[program])
             except OSError as error:
                 failed[program] = f"cannot attach: {error.strerror}"
+        off = {BY_NAME[program].feature for program in failed}
+        self.detach({program for program in plan.hooks if BY_NAME[program].feature in off})
         return failed
 
     def detach(self, events: Set[str]) -> None:

@@ -283,6 +283,20 @@ def test_of_two_programs_of_one_feature_both_are_attached_or_none(
     assert 14 not in attached
 
 
+def test_an_exit_whose_entry_is_refused_is_detached(monkeypatch: pytest.MonkeyPatch) -> None:
+    def attach(program: int) -> int:
+        if program == 14:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        return os.open(os.devnull, os.O_RDONLY)
+
+    monkeypatch.setattr(syscall, "set_tail_call", lambda *args: None)
+    monkeypatch.setattr(syscall, "attach", attach)
+    plan, programs = hooked()
+    assert programs.attach_hooks(plan).keys() == {"on_driver_probe"}
+    assert programs.attached_events == {"on_bulk_alloc", "on_bulk_free", "on_rcu_free"}
+    programs.detach(programs.attached_events)
+
+
 def test_an_exit_is_attached_before_its_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     attached: list[int] = []
 
