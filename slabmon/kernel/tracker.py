@@ -314,6 +314,7 @@ class Tracker:
         if missing:
             self.programs.detach(PAGE_EVENTS)
             self._paths.forget_pages()
+            self.reader.control["split_orders"] = 0  # its bits cost time in each free
             self.features["pages"] = FeatureState(State.ON)
             self._attach_optional(self.plan.attach.keys() & PAGE_EVENTS)
 

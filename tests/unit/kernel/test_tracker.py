@@ -261,7 +261,7 @@ class Sleeper(SimpleNamespace):
             features=dict(plan.features),
             shed=frozenset(),
             programs=FakePrograms(refused),
-            reader=SimpleNamespace(forget_tracked=lambda: None),
+            reader=SimpleNamespace(forget_tracked=lambda: None, control={}),
             pauses=Pauses(began=1.0),
             _paths=SimpleNamespace(forget_pages=lambda: None),
             _pages_always=plan.settings.pages,
@@ -320,3 +320,12 @@ def test_pages_are_watched_when_asked_for_until_it_sleeps() -> None:
     session.sleep()
     session.wake("again")
     assert not session.programs.attached_events & PAGE_EVENTS
+
+
+def test_without_tracked_pages_no_block_is_freed_in_parts() -> None:
+    session = Sleeper()
+    session.wake("test")
+    session.reader.control["split_orders"] = 1 << 3
+    session.sleep()
+    session.wake("again")
+    assert session.reader.control["split_orders"] == 0
