@@ -59,6 +59,7 @@ HASH_VALUES = {
     "page_blocks": BLOCK,
     "percpu_blocks": BLOCK,
     "driver_probes": DRIVER_PROBE,
+    "probing": np.dtype("<u4"),
 }  # hashes that the reader deletes from
 _RANGES = {"native_memory": 256, "native_slabs": 64}
 _RECORD_BYTES = 1024  # of a struct of Native.record()

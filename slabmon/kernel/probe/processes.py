@@ -38,13 +38,8 @@ class Processes:
         if self._asked.issuperset(wanted) and self._clock() - self._at < STEP_SECONDS:
             return self._last
         self._at, self._asked = self._clock(), frozenset(wanted)
-        self._last = self._look(wanted) if self._is_first_namespace() else None
+        self._last = self._look(wanted) if in_first_namespace(self._proc) else None
         return self._last
-
-    def _is_first_namespace(self) -> bool:
-        with suppress(OSError):
-            return (self._proc / "self/ns/pid").stat().st_ino == _FIRST_PID_NAMESPACE
-        return False
 
     def _look(self, tgids: Iterable[int]) -> tuple[Process, ...] | None:
         slept = round(suspended() * 1e9)
@@ -57,7 +52,7 @@ class Processes:
             try:
                 text = (folder / "stat").read_bytes()
             except OSError:
-                if _exists(tgid):
+                if exists(tgid):
                     return None  # hidden (hidepid)
                 found.append(Process(tgid=tgid))
                 continue
@@ -72,9 +67,17 @@ class Processes:
         return tuple(found)
 
 
-def _exists(tgid: int) -> bool:
+def in_first_namespace(proc: Path = _PROC) -> bool:
+    """Return whether this process sees ids of tasks as the kernel itself does."""
+    with suppress(OSError):
+        return (proc / "self/ns/pid").stat().st_ino == _FIRST_PID_NAMESPACE
+    return False
+
+
+def exists(task: int) -> bool:
+    """Return whether there is a process or thread of this id."""
     try:
-        os.kill(tgid, 0)
+        os.kill(task, 0)
     except OSError as error:
         return error.errno == errno.EPERM
     return True

@@ -11,6 +11,7 @@ import pytest
 
 from slabmon.kernel.bpf.layout import CONSTANTS
 from slabmon.kernel.planning.plan import make_plan
+from slabmon.kernel.served import probes
 from slabmon.kernel.served.probes import ProbeTable
 from tests.support.hosts import facts
 from tests.support.kallsyms import CORE
@@ -74,7 +75,16 @@ class Host:
 
 
 @pytest.fixture
-def host(native: Native) -> Host:
+def dead(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Tasks that are there no more."""
+    dead: set[int] = set()
+    monkeypatch.setattr(probes, "in_first_namespace", lambda: True)
+    monkeypatch.setattr(probes, "exists", lambda task: task not in dead)
+    return dead
+
+
+@pytest.fixture
+def host(native: Native, dead: set[int]) -> Host:
     return Host(native)
 
 
@@ -128,6 +138,31 @@ def test_ends_that_were_missed_end_with_the_probe_around_them(host: Host) -> Non
     host.run(START, inner)
     host.run(END, outer)
     assert host.allocate() == ""
+
+
+def test_a_task_that_died_in_a_probe_is_in_none(host: Host, native: Native, dead: set[int]) -> None:
+    """As after an oops of the driver. Its id is given to another task later."""
+    native.set("tid", 1)
+    host.run(START, host.device(b"lives"))
+    native.set("tid", 2)
+    host.run(START, host.device(b"dies"))
+    assert host.allocate() == "dies"
+    dead.add(2)
+    assert len(host.table.ended()) == 0
+    assert host.allocate() == ""
+    native.set("tid", 1)
+    assert host.allocate() == "lives", "the others stay in theirs"
+    dead.add(1)
+    assert [len(host.table.ended()) for _ in range(2)] == [2, 2]
+    assert native.used("probing") == native.reader.control["probing_tasks"] == 0
+
+
+def test_a_task_that_enters_a_probe_is_not_forgotten(host: Host, native: Native) -> None:
+    """It is counted, as the probe is, before it has an entry."""
+    control = native.reader.control
+    control["probing_tasks"] = control["probes_begun"] = 1
+    assert len(host.table.ended()) == 0
+    assert control["probing_tasks"] == 1
 
 
 def test_the_end_of_a_probe_that_was_not_seen_ends_no_other(host: Host) -> None:
