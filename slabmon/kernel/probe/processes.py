@@ -42,7 +42,9 @@ class Processes:
         return self._last
 
     def _look(self, tgids: Iterable[int]) -> tuple[Process, ...] | None:
-        slept = round(suspended() * 1e9)
+        # To whole ticks, as starts are: its two clocks are not read at the same instant, and a
+        # process must start at the same time whenever it is looked at.
+        slept = round(suspended() * 1e9 / self._tick_ns) * self._tick_ns
         found = []
         for tgid in tgids:
             if not tgid:  # the idle tasks, which are always there

@@ -35,6 +35,19 @@ def test_this_process_runs_since_it_started_and_has_its_descriptors() -> None:
     assert 0 < (before[0].started_ns or 0) < time.monotonic_ns()
 
 
+@pytest.mark.parametrize("slept", [0.0, 12.34])
+def test_a_process_starts_at_the_same_time_whenever_it_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, slept: float
+) -> None:
+    starts = set()
+    for jitter in (-2e-7, 1e-7, 7e-7):
+        monkeypatch.setattr(module, "suspended", lambda jitter=jitter: slept + jitter)
+        found = Processes().read([os.getppid()])
+        assert found is not None
+        starts.add(found[0].started_ns)
+    assert len(starts) == 1
+
+
 def test_one_that_has_ended_does_not_run() -> None:
     child = subprocess.Popen(["true"])
     child.wait()
