@@ -12,10 +12,10 @@ from slabmon.analysis.delta import SessionTime, is_interrupted, is_reset
 from slabmon.base.activity import Activity, Stage
 from slabmon.base.fields import Real
 from slabmon.base.losses import lost_frees
+from slabmon.leaks.evidence_levels import EvidenceLevels
 from slabmon.leaks.exhaustion import ExhaustionState, ExhaustionWatch
-from slabmon.leaks.finding import Assessment, Finding, Kind
+from slabmon.leaks.finding import EVIDENCE, Assessment, Finding, Kind
 from slabmon.leaks.growth import Case, Established
-from slabmon.leaks.holders import process_key
 from slabmon.leaks.judge import judge
 from slabmon.leaks.lockstep import in_lockstep
 from slabmon.leaks.series import (
@@ -86,6 +86,7 @@ class Observer:
         self._subjects = Subjects()
         self._scales = [Scale(step, AgedObjects(age)) for step, age in SCALES]
         self._base: dict[Subject, float] = {}
+        self._evidence = EvidenceLevels({})
         self._modules: dict[str, float] = {}
         self._standing: dict[Subject, float] = {}
 
@@ -115,6 +116,7 @@ class Observer:
         self._scales = list(state.scales)
         self._base, self._modules = state.base, state.modules
         self._standing = state.standing
+        self._evidence = EvidenceLevels(_levels_of_evidence(state))
         self._exhaustion.restore(state.exhaustion)
         self._restored = True
 
@@ -185,15 +187,12 @@ class Observer:
                 yield from self._level((Kind.NET, (cache.name, "slabinfo")), held, first)
         for device in snapshot.devices:
             yield from self._level((Kind.DEVICE, device_key(device)), device.managed_bytes, first)
-        for process in snapshot.processes or ():
-            if process.descriptors is not None and process.started_ns is not None:
-                opened = (Kind.DESCRIPTORS, process_key(process))
-                # It is a level of its own from when it is seen: no process begins with none.
-                yield from self._level(opened, process.descriptors, opened not in self._base)
-        for path, kills in snapshot.oom_kills.items():
-            # Those from before it held objects that are tracked are not news.
-            killed = (Kind.OOM_KILLS, path)
-            yield from self._level(killed, kills, killed not in self._base)
+        for subject in self._evidence.add(snapshot):
+            self._base.pop(subject, None)
+        for subject, level in self._evidence.levels.items():
+            # It is a level of its own from when it is seen: no process begins with no descriptors,
+            # and kills from before a cgroup held objects that are tracked are not news.
+            yield from self._level(subject, level, subject not in self._base)
 
     def _level(self, subject: Subject, value: float, first: bool) -> Iterable[tuple[int, float]]:
         # The first level seen is the baseline; a series that appears later has baseline 0. One that
@@ -303,3 +302,16 @@ class Observer:
             sites = set(found.attribution.bytes_by_site) if found else set()
             standing[subject] = min([since, *(s for s, others in explained if others & sites)])
         return standing
+
+
+def _levels_of_evidence(state: ObserverState) -> dict[Subject, float]:
+    """Return the level of each subject of evidence at the last point; its baseline if it has no
+    series, since it has not changed."""
+    points = state.scales[0].points
+    latest = points[-1].unpacked()[0].tolist() if points else []
+    changed = dict(zip(state.subjects, latest, strict=False))  # some are newer than the point
+    return {
+        subject: base + changed.get(subject, 0.0)
+        for subject, base in state.base.items()
+        if subject[0] in EVIDENCE
+    }
