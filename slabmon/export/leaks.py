@@ -53,8 +53,8 @@ class Entry(TypedDict):
     are the other names of merged caches, `callers` functions with their shares, `exhaustion` the
     projection of an early finding. `processes`, `cgroups` and `containers`, with their shares,
     allocated most of what survives, with `stack`, innermost frame first, for a share of
-    `stack_share`; `orphan_bytes` of it are referred to by nothing (null: not known). `parts` grow
-    in lockstep; `reproduce` is a command. Earlier daemons sent none of these."""
+    `stack_share`; at most `orphan_bytes` of it are orphans (null: not known). `parts` grow in
+    lockstep; `reproduce` is a command. Earlier daemons sent none of these."""
 
     kind: Kind
     suspect: str
@@ -404,7 +404,7 @@ def _details(verdict: Entry) -> Iterable[str]:
         yield printable(f"  stack of {share:.0%}: {' < '.join(verdict['stack'])}")
     orphans = verdict.get("orphan_bytes")
     if orphans is not None:
-        yield f"  nothing refers to {human(orphans, BYTES)} of it, by the last census"
+        yield f"  at most {human(orphans, BYTES)} of it are orphans, by the last census"
     for title, sentences in (
         ("for", verdict["evidence_for"]),
         ("against", verdict["evidence_against"]),

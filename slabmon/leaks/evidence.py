@@ -51,8 +51,8 @@ def favouring(
     if lost is not None and lost.bytes > LEAST * growth.total:
         yield (
             f"nothing in the kernel's memory refers to {lost.objects:,} objects "
-            f"({bytes_text(lost.bytes)}) of {lost.caches}, as the census of {lost.when} found: "
-            "they cannot be freed any more"
+            f"({bytes_text(lost.bytes)}) of {lost.caches}, as the census of {lost.when} found, "
+            "any from before this growth included: they cannot be freed any more"
         )
     yield from _killed(case, growth, attribution)
     yield from examined(case.now, finding, survived=True)

@@ -126,8 +126,8 @@ class Finding:
     `callers` the functions that asked for most of the growth, with their shares
     (analysis/callers.py). `exhaustion` is the projection of an early finding. `holders` are those
     of its survivors; `parts` the suspects that grow in lockstep, this one included, whose growth
-    it is the sum of (() if it grows alone). `orphans` is how many bytes of it nothing refers to, by
-    the last census (None: not known).
+    it is the sum of (() if it grows alone). `orphans` is how many bytes of it nothing refers to, at
+    most, by the last census (leaks/orphans.py; None: not known).
     """
 
     kind: Kind

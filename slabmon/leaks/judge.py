@@ -185,7 +185,7 @@ def _finding(
         dismissal=examination.dismissal,
         callers=attribution.callers,
         holders=attribution.holders,
-        orphans=orphan_bytes(case.now, attribution),
+        orphans=orphan_bytes(case.now, [Established(growth, attribution)]),
         aliases={
             cache.name: cache.aliases
             for cache in case.now.caches

@@ -15,6 +15,7 @@ from slabmon.leaks.attribution import Attribution
 from slabmon.leaks.drift import blocks, correlation_chance
 from slabmon.leaks.finding import Finding, Kind, Part
 from slabmon.leaks.growth import Case, Established
+from slabmon.leaks.orphans import orphan_bytes
 from slabmon.leaks.series import Stretch, Subject
 
 _CHANCE = 1e-3
@@ -45,7 +46,7 @@ def in_lockstep(
         group = groups.get(id(finding), [finding])
         if id(group) not in seen:
             seen.add(id(group))
-            shown.append(_together(group) if len(group) > 1 else finding)
+            shown.append(_together(case, group, established) if len(group) > 1 else finding)
     return shown
 
 
@@ -79,7 +80,9 @@ def _net_row(case: Case, attribution: Attribution) -> int | None:
     return case.rows.get((Kind.NET, case.now.caches[number].name))
 
 
-def _together(group: Sequence[Finding]) -> Finding:
+def _together(
+    case: Case, group: Sequence[Finding], established: Mapping[Subject, Established]
+) -> Finding:
     parts = tuple(
         Part(kind=each.kind, name=each.name, growth=each.growth, low=each.low, high=each.high)
         for each in group
@@ -104,14 +107,9 @@ def _together(group: Sequence[Finding]) -> Finding:
             "leak, of which these are parts",
         ),
         aliases={name: names for each in group for name, names in each.aliases.items()},
-        orphans=_sum([each.orphans for each in group]),
+        orphans=orphan_bytes(case.now, [established[each.kind, each.key] for each in group]),
     )
 
 
 def _union(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for each in names for name in each))[:_NAMED]
-
-
-def _sum(orphans: Sequence[int | None]) -> int | None:
-    known = [each for each in orphans if each is not None]
-    return sum(known) if known else None

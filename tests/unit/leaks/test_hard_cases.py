@@ -68,6 +68,30 @@ def test_caches_that_grow_in_lockstep_are_one_finding_with_its_parts() -> None:
     assert (alone.name, alone.parts) == ("other+0x4", ())
 
 
+def test_orphans_of_a_cache_that_several_parts_share_count_once() -> None:
+    births = irregular(797)
+    world = World(
+        [
+            forgotten("sk_new", "TCP", births, 2304),
+            forgotten("one_new", "kmalloc-256", births, 256),
+            forgotten("other_new", "kmalloc-256", births, 256),
+        ],
+        sample_bytes=0,
+    )
+    lost = [
+        OrphanObjects(cache=name, signature="", objects=size // 256, bytes=size)
+        for name, size in (("TCP", 9 << 20), ("kmalloc-256", 51200))
+    ]
+    observer = Observer()
+    for shown in Simulation(world, np.random.default_rng(5)).run(END, STEP):
+        taken = replace(census(), passes=3, orphans=tuple(lost), taken=shown.taken - 60)
+        observer.add(replace(shown, census=taken))
+    (together,) = observer.assess().verdicts
+    assert len(together.parts) == 3
+    grown_there = together.grown * 2304 / (2304 + 2 * 256)
+    assert together.orphans == pytest.approx(grown_there + 51200, rel=1e-6)
+
+
 def connected(opened: np.ndarray, closed: np.ndarray) -> World:
     world = World([forgotten("sk_new", "TCP", opened, 2304, tgid=77)], sample_bytes=0)
     world.descriptors[77] = lambda t: float(
@@ -170,6 +194,18 @@ def test_sites_that_leak_little_are_found_as_a_family_or_a_cgroup() -> None:
     assert (container.kind, container.name) == ("cgroup", DOCKER)
     assert container.holders.containers == ("0123456789ab 100%",)
     assert container.cgroup_text == "0123456789ab 100%"
+
+
+def test_orphans_of_any_module_of_a_growth_count() -> None:
+    parts = [replace(part, site=(*part.site[:2], f"mod_{i}")) for i, part in enumerate(spread())]
+    lost = OrphanObjects(cache=parts[0].cache, module="mod_0", signature="", objects=2, bytes=128)
+    observer = Observer()
+    world = World(parts, sample_bytes=0)
+    for shown in Simulation(world, np.random.default_rng(5)).run(END, STEP):
+        taken = replace(census(), passes=3, orphans=(lost,), taken=shown.taken - 60)
+        observer.add(replace(shown, census=taken))
+    (family,) = observer.assess().verdicts
+    assert (family.kind, family.module, family.orphans) == ("family", "", 128)
 
 
 def batched(sizes: list[float], every: int = 8, samples: float = 10.0) -> Stretch:

@@ -331,6 +331,14 @@ def test_orphans_are_evidence_for_a_leak(module: str | None) -> None:
     assert not any("referred to" in text for text in found.evidence_against)
 
 
+def test_orphans_of_a_growth_are_at_most_as_much_as_it_grew_by() -> None:
+    """There may be older ones in its cache, and others'."""
+    assert judged(orphaned(100)).orphans == 100 * 1024
+    found = judged(orphaned(9000))
+    assert found.orphans == found.grown
+    assert any("any from before this growth included" in text for text in found.evidence_for)
+
+
 @pytest.mark.parametrize(
     ("found", "sample_bytes", "told"),
     [
