@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slabmon.analysis.callers import largest_callers
+from slabmon.analysis.callers import largest_callers, represented
 from slabmon.analysis.sampling import probability
 from slabmon.base.arrays import Bool
 from slabmon.leaks.finding import NOBODY, Dismissal, Finding, Holders, Kind
@@ -72,7 +72,8 @@ def attribute_growth(
     named = _named(now, kind, key)
     if named is None:
         return None
-    survivors = _survivors(now, objects_of(now, kind, key), start, age)
+    mine = objects_of(now, kind, key)
+    survivors = _survivors(now, mine, start, age)
     module = named.module
     if kind not in (Kind.SITE, Kind.DRIVER):
         modules = {now.sites[row].module or "" for row in survivors.bytes_by_site}
@@ -81,7 +82,7 @@ def attribute_growth(
     return replace(
         survivors,
         name=named.name,
-        live=survivors.live if named.live < 0 else named.live,
+        live=float(represented(now.tracked)[mine].sum()) if named.live is None else named.live,
         module=module,
         drivers=drivers,
         devices=devices,
@@ -89,10 +90,10 @@ def attribute_growth(
 
 
 class _Named(NamedTuple):
-    """A suspect's name and module, and the bytes that it holds (negative: those of its objects)."""
+    """A suspect's name and module, and the bytes that it holds (None: those of its objects)."""
 
     name: str
-    live: float = -1.0
+    live: float | None = None
     module: str = ""
 
 
@@ -147,7 +148,6 @@ def _survivors(now: Snapshot, mine: Bool, start: float, age: float) -> Attributi
         for column in (by_cache, by_site)
     )
     return Attribution(
-        live=float(size.sum()),
         samples=len(rows),
         objects=float(weight.sum()),
         bytes_by_cache=bytes_by_cache,

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from slabmon.census.model import OrphanObjects
+from slabmon.leaks.attribution import attribute_growth
 from slabmon.leaks.batches import MIN_BATCHES, find_batches
-from slabmon.leaks.finding import Assessment, Dismissal, Finding
+from slabmon.leaks.finding import Assessment, Dismissal, Finding, Kind
 from slabmon.leaks.holders import find_holders, held_by_running
 from slabmon.leaks.observer import Observer
 from slabmon.leaks.series import POINTS, SCALES, SPARSE, Scale, Stretch
@@ -301,13 +302,20 @@ def test_nothing_is_said_of_processes_where_nothing_is_known() -> None:
 
 
 def test_the_objects_of_a_caller_are_those_with_it_on_their_stack() -> None:
-    from slabmon.leaks.finding import Kind
-
     now = held(Object(stack=7), Object())
     now = replace(now, tracked=replace(now.tracked, stacks={7: ("__alloc_skb", "send")}))
     assert objects_of(now, Kind.CALLER, "send").tolist() == [True, False]
     assert objects_of(now, Kind.CALLER, "gone").tolist() == [False, False]
     assert objects_of(now, Kind.CGROUP, "/a").tolist() == [True, True]
+
+
+@pytest.mark.parametrize(("kind", "key"), [(Kind.CALLER, "send"), (Kind.CGROUP, "/a")])
+def test_a_caller_and_a_cgroup_hold_more_than_what_survived(kind: Kind, key: str) -> None:
+    now = held(*(Object(stack=7, age=age) for age in (1, 6, 100)), Object(cgroup=2, age=6))
+    now = replace(now, tracked=replace(now.tracked, stacks={7: ("__alloc_skb", "send")}))
+    found = attribute_growth(now, kind, key, now.tracking.seconds - 7, 5)
+    assert found is not None
+    assert (found.bytes, found.live) == (64, 3 * 64)
 
 
 @pytest.mark.parametrize("object_size", [64, 8], ids=["plain", "slub_debug"])
