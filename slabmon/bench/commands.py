@@ -38,8 +38,11 @@ class Command(ABC):
     package: ClassVar[str] = ""
 
     def __init__(self, folder: Path) -> None:
-        """Make ready in an empty directory. Raises Absent if it cannot run here."""
+        """Use an empty directory. Nothing is started yet."""
         self.folder = folder
+
+    def prepare(self) -> None:  # noqa: B027 - some need nothing
+        """Make ready. Raises Absent if it cannot run here; close() ends what it has started."""
 
     @abstractmethod
     def run(self, count: int) -> int:
@@ -121,12 +124,11 @@ class GitStatus(Command):
     name, about, unit = "git status", "in a repository of Python's library", "calls"
     package = "git"
 
-    def __init__(self, folder: Path) -> None:
+    def prepare(self) -> None:
         """Copy the sources and commit them."""
-        super().__init__(folder)
         self.need("git")
         left_out = shutil.ignore_patterns("__pycache__", "site-packages", "dist-packages", "test*")
-        shutil.copytree(_library(), folder / "tree", ignore=left_out, symlinks=True)
+        shutil.copytree(_library(), self.folder / "tree", ignore=left_out, symlinks=True)
         self._git = ("git", "-C", "tree", "-c", "user.name=slabmon", "-c", "user.email=slabmon@")
         self.call("git", "init", "-q", "tree")
         self.call(*self._git, "add", "-A")
@@ -144,9 +146,8 @@ class Compile(Command):
     name, about, unit = "compile", "a C file, with optimisation", "files"
     package = "gcc libc6-dev"
 
-    def __init__(self, folder: Path) -> None:
+    def prepare(self) -> None:
         """Write the source."""
-        super().__init__(folder)
         self.need("cc")
         body = "for (int i = 0; i < n; i++) s += printf(names[i % 2], strlen(names[i % 2]) + s);"
         functions = "\n".join(
@@ -154,7 +155,7 @@ class Compile(Command):
             for i in range(_FUNCTIONS)
         )
         headers = "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n"
-        (folder / "source.c").write_text(headers + functions)
+        (self.folder / "source.c").write_text(headers + functions)
         self.call("cc", "-O1", "-w", "-c", "source.c", "-o", "object.o")
 
     def run(self, count: int) -> int:
@@ -225,11 +226,10 @@ class Redis(Server):
     name, about, unit = "redis", "redis-benchmark, SET and GET, 20 clients", "requests"
     package = "redis-server redis-tools"
 
-    def __init__(self, folder: Path) -> None:
+    def prepare(self) -> None:
         """Start it."""
-        super().__init__(folder)
         self.need("redis-server", "redis-benchmark", "redis-cli")
-        self._socket = str(folder / "redis.sock")
+        self._socket = str(self.folder / "redis.sock")
         settings = ("--port", "0", "--unixsocket", self._socket, "--save", "", "--appendonly", "no")
         self.start("redis-server", *settings, ready=("redis-cli", "-s", self._socket, "ping"))
 
@@ -248,9 +248,9 @@ class Nginx(Server):
     name, about, unit = "nginx", f"a file of {_FILE_BYTES} bytes, a connection each", "requests"
     package = "nginx-light apache2-utils"
 
-    def __init__(self, folder: Path) -> None:
+    def prepare(self) -> None:
         """Start it."""
-        super().__init__(folder)
+        folder = self.folder
         self.need("nginx", "ab")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -280,9 +280,9 @@ class Postgres(Server):
     name, about, unit = "postgres", "pgbench, read only, 4 clients", "transactions"
     package = "postgresql"
 
-    def __init__(self, folder: Path) -> None:
+    def prepare(self) -> None:
         """Make a database and start it."""
-        super().__init__(folder)
+        folder = self.folder
         found = sorted(_POSTGRES.glob("*/bin/initdb"))
         if not found:
             self.need("initdb")

@@ -40,6 +40,7 @@ def prepared(kind: type[Command]) -> Iterator[Command]:
     with tempfile.TemporaryDirectory(prefix="slabmon-bench-") as folder:
         command = kind(Path(folder))
         try:
+            command.prepare()
             yield command
         finally:
             command.close()

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import psutil
 import pytest
 
-from slabmon.bench import real
+from slabmon.bench import commands, real
 from slabmon.bench.commands import COMMANDS, Command, Compile, ForkExec, Postgres, Redis, Server
 from slabmon.bench.modes import NOTHING, Nothing
 from slabmon.bench.peers import Absent, Peer
@@ -74,8 +74,7 @@ def test_what_cannot_run_says_why() -> None:
     class Gone(Scripted):
         name, package = "gone", "pack"
 
-        def __init__(self, folder: Path) -> None:
-            super().__init__(folder)
+        def prepare(self) -> None:
             self.need("no-such-program")
 
     class Failing(Scripted):
@@ -101,6 +100,26 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
 
     with pytest.raises(Absent, match="sh did not start: no port"):
         Broken(tmp_path).start("sh", "-c", "echo no port; exit 1", ready=("false",))
+
+
+def test_a_server_whose_database_cannot_be_filled_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "17/bin"
+    programs.mkdir(parents=True)
+    for name, script in {
+        "initdb": "exit 0",
+        "postgres": "exec sleep 1000",
+        "psql": "exit 0",
+        "pgbench": "echo no space >&2; exit 1",
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setattr(commands, "_POSTGRES", tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)  # root would run it as another user
+    before = set(psutil.Process().children(recursive=True))
+    assert why_absent(Postgres).endswith("pgbench failed with 1: no space")
+    assert set(psutil.Process().children(recursive=True)) <= before
 
 
 def why_absent(kind: type[Command]) -> str:
