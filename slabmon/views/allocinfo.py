@@ -13,6 +13,7 @@ from slabmon.views.columns import Kind, attribute, growth, label
 from slabmon.views.view import Link, View
 
 if TYPE_CHECKING:
+    from slabmon.memory.reading import AllocTag
     from slabmon.model import Snapshot
 
 NO_TAG = "[call sites of no line]"
@@ -20,7 +21,8 @@ NO_TAG = "[call sites of no line]"
 
 @dataclass(frozen=True, kw_only=True)
 class AllocInfoRow:
-    """A line of the kernel's source. `live_bytes` is what slabmon tracks of its whole function,
+    """A line of the kernel's source, all its tags together: an inline function of a header has one
+    in each file that includes it. `live_bytes` is what slabmon tracks of its whole function,
     `differs_bytes` what all lines of the function hold beyond that."""
 
     place: str
@@ -40,8 +42,10 @@ def rows(snapshot: Snapshot) -> tuple[AllocInfoRow, ...]:
     if tags is None:
         return ()
     held, live = Counter[tuple[str | None, str]](), Counter[tuple[str | None, str]]()
+    lines: dict[tuple[str, str, str | None], list[AllocTag]] = {}
     for tag in tags:
         held[tag.module, tag.function] += tag.bytes
+        lines.setdefault((f"{tag.file}:{tag.line}", tag.function, tag.module), []).append(tag)
     for site in snapshot.sites:
         # A copy that the compiler made is of the same function: copy.isra.0, copy.part.1.
         live[site.module, site.symbol.partition(".")[0]] += site.live.bytes
@@ -49,16 +53,16 @@ def rows(snapshot: Snapshot) -> tuple[AllocInfoRow, ...]:
     return (
         *(
             AllocInfoRow(
-                place=f"{tag.file}:{tag.line}",
-                function=tag.function,
-                module=tag.module,
-                bytes=tag.bytes,
-                calls=tag.calls,
-                accurate=tag.accurate,
-                live_bytes=live[tag.module, tag.function],
-                differs_bytes=held[tag.module, tag.function] - live[tag.module, tag.function],
+                place=place,
+                function=function,
+                module=module,
+                bytes=sum(tag.bytes for tag in of_line),
+                calls=sum(tag.calls for tag in of_line),
+                accurate=all(tag.accurate for tag in of_line),
+                live_bytes=live[module, function],
+                differs_bytes=held[module, function] - live[module, function],
             )
-            for tag in tags
+            for (place, function, module), of_line in lines.items()
         ),
         AllocInfoRow(
             place=NO_TAG,
@@ -83,7 +87,7 @@ ALLOCINFO = View(
     name="allocinfo",
     title="the kernel's own profile of allocations since boot, by line of its source",
     rows=rows,
-    key=attrgetter("place", "module"),
+    key=attrgetter("place", "function", "module"),
     columns=(
         label("place", "File and line of the kernel's source; others: all but the 511 largest."),
         label("function", "Function that the line is in."),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from slabmon.export.memory import from_json, to_json
 from slabmon.export.metrics import MEMORY
@@ -41,6 +42,22 @@ def test_each_line_has_what_differs_from_what_is_tracked_of_its_function() -> No
     assert (second.live_bytes, second.differs_bytes) == (5000, 3000), "of the whole function"
     assert (third.live_bytes, third.differs_bytes, third.accurate) == (500, 0, False)
     assert (rest.place, rest.live_bytes, rest.differs_bytes) == (NO_TAG, 300, -300)
+
+
+def test_each_row_has_a_key_of_its_own() -> None:
+    """A line of a header has a tag in each file that includes it, and two functions or modules can
+    have the same one."""
+    line = AllocTag(file="include/a.h", line=3, function="take", module="net", bytes=100, calls=1)
+    tags = (
+        line,
+        replace(line, module="raid"),
+        replace(line, function="take_more"),
+        replace(line, bytes=20, calls=2, accurate=False),
+    )
+    found = rows(shown(tags))
+    assert len({ALLOCINFO.key(row) for row in found}) == len(found) == 4
+    assert (found[0].bytes, found[0].calls, found[0].accurate) == (120, 3, False)
+    assert (found[1].bytes, found[2].bytes) == (100, 100)
 
 
 def test_a_kernel_without_a_profile_has_no_rows() -> None:
