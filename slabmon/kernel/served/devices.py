@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from slabmon.base.arrays import U8, U32, Records
+from slabmon.base.arrays import U8, U32, Records, distinct
 from slabmon.kernel.devres.walker import DeviceIdentity
 from slabmon.model import CONTEXTS, Context, KnownBy, ServedDevice
 
@@ -34,9 +34,11 @@ def served_devices(
         (KnownBy.STACK, led_to, stacks, None),
     ):
         free = column == 0 if free is None else free
-        for key, identity in sorted(devices.items()):
-            having = free & (keys == key)
-            if having.any():
-                device = ServedDevice(**identity._asdict(), known_by=known_by)
-                column[having] = numbers.setdefault(device, len(numbers) + 1)
+        values = distinct(keys[free])
+        of_value = np.zeros(len(values), np.uint32)
+        for i, key in enumerate(values.tolist()):
+            if key in devices:
+                device = ServedDevice(**devices[key]._asdict(), known_by=known_by)
+                of_value[i] = numbers.setdefault(device, len(numbers) + 1)
+        column[free] = of_value[np.searchsorted(values, keys[free])]
     return column, {number: device for device, number in numbers.items()}

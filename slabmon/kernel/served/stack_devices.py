@@ -61,6 +61,7 @@ class StackDevices:
     def __init__(self, modules_of: Callable[[int], Set[str]]) -> None:
         self._modules_of = modules_of
         self._evidence: dict[int, _Evidence] = {}
+        self._modules: dict[int, Set[str]] = {}  # by stack, read since the last walk
         self._containers: Containers | None = None
 
     def add(self, records: Iterable[bytes]) -> None:
@@ -94,6 +95,7 @@ class StackDevices:
         if self._containers is not None:
             anew = self._follow(_there(self._containers), _there(containers))
         self._containers = containers
+        self._modules.clear()
         for stack, evidence in self._evidence.items():
             evidence.device = self._judge(stack, evidence, containers)
         return anew
@@ -109,9 +111,14 @@ class StackDevices:
         if evidence.copies < _COPIES and len(evidence.stacks) < 2:
             chain = (containers.placed[i].identity for i in containers.chain(device))
             drivers = {identity.module for identity in chain if identity.module}
-            if not drivers or not drivers & self._modules_of(stack):
+            if not drivers or not drivers & self._modules_on(stack):
                 return None
         return containers.placed[device].identity
+
+    def _modules_on(self, stack: int) -> Set[str]:
+        if stack not in self._modules:
+            self._modules[stack] = self._modules_of(stack)
+        return self._modules[stack]
 
     def _follow(self, before: Set[_Device], now: Set[_Device]) -> list[int]:
         """Begin anew with stacks that led to devices which are gone: their memory may have become
@@ -129,6 +136,7 @@ class StackDevices:
         """Forget stacks whose ids the kernel may give to others."""
         for stack in ids.tolist():
             self._evidence.pop(stack, None)
+            self._modules.pop(stack, None)
 
     def devices(self) -> dict[int, DeviceIdentity]:
         """Return the devices that stacks lead to, by stack id."""

@@ -136,6 +136,27 @@ def test_few_copies_suffice_on_stacks_of_its_driver(modules: list[str], expected
     assert host.named(OWNED) == expected
 
 
+def test_the_modules_on_a_stack_are_read_once_between_two_walks() -> None:
+    read: list[int] = []
+
+    def modules_of(stack: int) -> set[str]:
+        read.append(stack)
+        return {"other"}
+
+    host = Host()
+    host.table = StackDevices(modules_of)
+    host.walk(OWNED)
+    host.copy({40: OWNED.address}, FEW)
+    assert not any(host.table.undecided for _ in range(3))
+    assert read == [5]
+    host.walk(OWNED)
+    assert read == [5, 5]
+    host.table.forget(np.array([5]))
+    host.copy({40: OWNED.address}, FEW)
+    assert not host.table.undecided
+    assert read == [5, 5, 5], "of another stack by this id"
+
+
 def test_a_driver_of_the_device_above_counts_too() -> None:
     child = placed("child", 5, parent=OWNED.address)
     host = Host(OWNED, child, modules=["planted"])
