@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 # CPU time it may take to read struct pages: a second for each 80 GiB, and one to prepare.
 _CPU_SECONDS = 120.0
+_OTHER_PAGES = (
+    "pages by type: expected members of struct page (flags, mapping, _refcount, ...) that this "
+    "kernel's BTF does not have; please report this kernel"
+)
 _NOT_WATCHED = (
     "pages and per-CPU memory by caller: nothing watches them here; ask a daemon (--connect), or "
     "run slabmon snapshot --pages --view page_sites"
@@ -84,7 +88,7 @@ def _from_kernel(cpu_seconds: float | None, progress: Callable[[float], object])
     except SlabmonError as error:
         return _without_pages(str(error))
     if census.memory is None:
-        return _without_pages("this kernel's struct pages are not understood")
+        return _without_pages(_OTHER_PAGES)
     ledger = account(census.memory.reading, census.memory)
     limits = (*ledger.limits, _NOT_WATCHED)
     return dataclasses.replace(ledger, host=census.host, limits=limits)
