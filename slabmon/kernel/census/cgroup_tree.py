@@ -7,7 +7,6 @@ from __future__ import annotations
 import numpy as np
 
 from slabmon.base.arrays import U64
-from slabmon.base.errors import UnsupportedHost
 from slabmon.kernel.census import cgroups
 from slabmon.kernel.census.heap import NONE, Heap
 from slabmon.kernel.census.layout import Layout
@@ -32,8 +31,7 @@ NEEDED = (
 def find(memory: Memory, layout: Layout, heap: Heap, task: int) -> Named:
     """Find the cgroups of the hierarchy that this task's memory is charged in, called by their
     paths. Raises UnsupportedHost."""
-    if not layout.has(*NEEDED) or not layout.enums.keys() >= {_COUNT, _MEMORY}:
-        raise UnsupportedHost("this kernel's cgroups are not understood")
+    layout.require("cgroups", *NEEDED, enums=(_COUNT, _MEMORY))
     css = cgroups.descendants(memory, layout, _roots(memory, layout, task))
     owner = memory.words(css + np.uint64(layout["css.cgroup"]))
     known = owner != 0

@@ -64,10 +64,8 @@ class Devices(Retainers):
 
 
 def find(memory: Memory, layout: Layout, reading: Reading, heap: Heap, aliases: Aliases) -> Devices:
-    """Find them. Raises UnsupportedHost if this kernel's devices are not understood."""
-    missing = [name for name in _NEEDED if name not in layout]
-    if missing:
-        raise UnsupportedHost(f"this kernel's devices are not understood ({', '.join(missing)})")
+    """Find them. Raises UnsupportedHost if this kernel's devices differ."""
+    layout.require("devices", *_NEEDED)
     registered, ksets = kobjects.find(memory, layout, reading, heap, aliases, _KSET)
     devices = registered - np.uint64(layout["device.kobj"])
     copies = _Copies.of(memory, layout, devices, ksets)

@@ -80,7 +80,8 @@ def _large(layout: Layout) -> FeatureState:
 def _cgroups(layout: Layout) -> FeatureState:
     if not layout.has(*cgroups.NEEDED):
         return FeatureState(
-            State.OFF, "no memory cgroups (CONFIG_MEMCG), or charges of objects are not understood"
+            State.OFF,
+            "no memory cgroups (CONFIG_MEMCG), or other members of them in BTF than expected",
         )
     if not cgroups.tells(layout, "objcg"):
         return FeatureState(

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slabmon.base.arrays import I64, U8, U64, Bool
-from slabmon.base.errors import UnsupportedHost
-from slabmon.kernel.census.layout import Layout
+from slabmon.kernel.census.layout import Layout, other_kernel
 from slabmon.kernel.census.memory import Memory
 from slabmon.kernel.census.pages import slices
 from slabmon.kernel.census.reading import Reading
@@ -39,8 +38,9 @@ class _Slice:
 def find(memory: Memory, layout: Layout, reading: Reading) -> Iterator[I64]:
     """Yield the page frames of pages that the kernel owns, a piece of memory at a time, just after
     it was looked at. Raises UnsupportedHost."""
-    if not layout.has(*NEEDED) or not _understood(layout):
-        raise UnsupportedHost("census: this kernel's types of pages are not understood")
+    layout.require("types of pages", *NEEDED)
+    if not _has_known_types(layout):
+        raise other_kernel("types of pages", ["types of 6.9 and before, or of 6.12 and later"])
     carried = False
     for first, pages in slices(memory, reading.vmemmap, layout.sizes["page"], reading.ranges):
         decoded = _decode(layout, first, pages)
@@ -72,7 +72,7 @@ def _are_listed(
     return listed
 
 
-def _understood(layout: Layout) -> bool:
+def _has_known_types(layout: Layout) -> bool:
     """6.10 and 6.11 had other types than those before and after."""
     test = layout.slab_page
     return test.mask == 0xFF000000 or test.offset == layout["page.flags"]

@@ -4,7 +4,7 @@ kernel does not have is absent; no kernel version is ever asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -203,6 +203,14 @@ class Layout:
         """Return whether this kernel has all of these members."""
         return self.offsets.keys() >= set(members)
 
+    def require(self, what: str, *members: str, enums: Iterable[str] = ()) -> None:
+        """Raise UnsupportedHost, for `what` cannot be found, if this kernel lacks any of these
+        members and values of enums."""
+        missing = [name for name in members if name not in self.offsets]
+        missing += [name for name in enums if name not in self.enums]
+        if missing:
+            raise other_kernel(what, missing)
+
     @classmethod
     def of(cls, btf: Btf | None) -> Layout:
         """Raises UnsupportedHost if the kernel describes no slabs."""
@@ -236,10 +244,7 @@ class Layout:
         test, in_flags = find_slab_test(btf)
         missing = [name for name in _NEEDED if name not in offsets]
         if test is None or missing or not (in_flags or "page.type" in offsets):
-            raise UnsupportedHost(
-                f"census: this kernel's slabs are not understood ({', '.join(missing)}); "
-                "please report this kernel"
-            )
+            raise other_kernel("slabs", missing or ["a test for pages of slabs"])
         place = offsets["page.flags" if in_flags else "page.type"]
         large = btf.enum_values("PGTY_large_kmalloc").get("PGTY_large_kmalloc")
         css = btf.enum_values("CSS_ONLINE")
@@ -261,3 +266,11 @@ def _listed_per_cpu() -> dict[str, int]:
     """Return the offsets of per-CPU variables that /proc/kallsyms shows, where their section begins
     at 0: on x86-64 up to 6.14."""
     return per_cpu_symbols(_PER_CPU, end=_LARGEST_SECTION)
+
+
+def other_kernel(what: str, expected: Iterable[str]) -> UnsupportedHost:
+    """Return the error of a kernel that differs from all known ones."""
+    return UnsupportedHost(
+        f"{what} of this kernel cannot be read: expected in its BTF: "
+        f"{', '.join(expected)}; please report this kernel"
+    )

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from slabmon.base.arrays import I64, U64
-from slabmon.base.errors import UnsupportedHost
 from slabmon.base.escape import escape
 from slabmon.kernel.census import kobjects
 from slabmon.kernel.census.cache_types import Aliases
@@ -40,8 +39,7 @@ NEEDED = (
 
 def find(memory: Memory, layout: Layout, reading: Reading, heap: Heap, aliases: Aliases) -> Named:
     """Find all modules that are loaded. Raises UnsupportedHost."""
-    if not layout.has(*NEEDED):
-        raise UnsupportedHost("this kernel's modules are not understood")
+    layout.require("modules", *NEEDED)
     directories, _ = kobjects.find(memory, layout, reading, heap, aliases, _KSET, in_modules=True)
     shift = layout["module_kobject.mod"] - layout["module_kobject.kobj"]
     modules = memory.words(directories + np.uint64(shift % (1 << 64)))

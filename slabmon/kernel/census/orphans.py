@@ -71,7 +71,7 @@ def find(
 ) -> Orphans:
     """Find the orphans of the running kernel; report the share of the work that is done. `tell` is
     told what retainers of a kind hold, after the first pass: a later one may fail. Raises
-    UnsupportedHost if the kernel's pages are not understood, or, if `only_retained` is looked for,
+    UnsupportedHost if this kernel's pages differ, or, if `only_retained` is looked for,
     these retainers."""
     reading = readings.read(memory, layout)
     heap = Heap(reading, layout)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from slabmon.base.errors import UnsupportedHost
 from slabmon.base.escape import escape
 from slabmon.kernel.census.heap import NONE, Heap
 from slabmon.kernel.census.layout import Layout
@@ -21,8 +20,7 @@ NEEDED = ("task.comm", "task.pid", "task.tgid")
 def find(memory: Memory, layout: Layout, reading: Reading, heap: Heap) -> Named:
     """Find all processes, called NAME[PID]; threads of the kernel are processes. Raises
     UnsupportedHost."""
-    if not layout.has(*NEEDED):
-        raise UnsupportedHost("this kernel's tasks are not understood")
+    layout.require("processes", *NEEDED)
     tasks = tasks_of(reading, heap)
     addresses = heap.addresses_of(tasks)
     pid, tgid = (

@@ -174,5 +174,5 @@ def test_a_kernel_that_differs_is_named(kind: RetainedBy) -> None:
     reading = host.kernel.reading()
     memory: KernelMemory = host.kernel.memory  # type: ignore[assignment]  # a fake
     memory.locate = lambda cpu=None: (0, 0)  # type: ignore[method-assign]
-    with pytest.raises(UnsupportedHost, match="not understood"):
+    with pytest.raises(UnsupportedHost, match="expected in its BTF"):
         retained_rows.find(kind, memory, LAYOUT, reading, Heap(reading, LAYOUT), {})
