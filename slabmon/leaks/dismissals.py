@@ -8,6 +8,7 @@ findings are known (attribution.without_explained).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -125,7 +126,9 @@ def _demand(s: Suspicion) -> str:
                 opened += more
                 counted += min(held.objects, more)
                 names.append(held.name)
-    if not counted or counted < HELD * s.attribution.objects:
+    if not counted or counted * (1 + _MANY * _sampling_error(s.attribution)) < (
+        HELD * s.attribution.objects
+    ):
         return _opened_alike(s)
     referred = (
         f", and the census of {lost.when} found all of it referred to"
@@ -137,6 +140,12 @@ def _demand(s: Suspicion) -> str:
         f"{opened:,.0f} more descriptors meanwhile, for about {s.attribution.objects:,.0f} objects"
         f"{referred}"
     )
+
+
+def _sampling_error(attribution: Attribution) -> float:
+    """Return the standard error of the number of objects, relative to it: 0 if all are tracked."""
+    tracked = attribution.samples / max(attribution.objects, 1.0)
+    return math.sqrt(max(0.0, 1 - tracked) / max(attribution.samples, 1))
 
 
 def _opened_alike(s: Suspicion) -> str:

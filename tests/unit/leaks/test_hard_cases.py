@@ -109,6 +109,15 @@ def test_what_a_process_has_opened_and_holds_is_demand() -> None:
     assert "load, which runs, opened" in reasons[Dismissal.DEMAND]
 
 
+@pytest.mark.parametrize("seed", [0, 5])  # by chance these samples stand for too many objects
+def test_samples_that_stand_for_more_objects_than_were_opened_are_demand(seed: int) -> None:
+    world = replace(connected(irregular(1499), np.zeros(0)), sample_bytes=131072)
+    observer = Observer()
+    for shown in Simulation(world, np.random.default_rng(seed)).run(END, STEP):
+        observer.add(shown)
+        assert not observer.assess().verdicts
+
+
 def test_what_is_left_of_descriptors_that_were_closed_is_a_leak() -> None:
     opened = irregular(503)
     assert names(watch(connected(opened, opened + 20)).verdicts) == {("site", "sk_new+0x4")}
