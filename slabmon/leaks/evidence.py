@@ -21,6 +21,7 @@ from slabmon.model import Mode, Snapshot
 _DAY = 86400.0
 _MOST = 0.99
 _FEW = 30
+_SMALLEST = 1e-99  # probability that is shown
 _FRAMES = 8  # of a stack, from the first one on that is no helper
 
 
@@ -63,15 +64,16 @@ def favouring(
 
 
 def _chance(growth: Growth) -> str:
+    chance = f"{growth.p:.0e}" if growth.p > _SMALLEST else f"below {_SMALLEST:.0e}"
     batches = growth.batches
     if batches is None:
         return (
             f"the probability of such growth by chance, from sampling and demand, is "
-            f"{growth.p:.0e}, corrected for the number of series tested"
+            f"{chance}, corrected for the number of series tested"
         )
     return (
         f"it came in {batches.count} batches of about {bytes_text(batches.size)}, one every "
-        f"{duration(batches.every)}, and all stayed: the probability by chance is {growth.p:.0e}, "
+        f"{duration(batches.every)}, and all stayed: the probability by chance is {chance}, "
         "if each were as likely to be freed before the next one as not"
     )
 

@@ -69,3 +69,4 @@ def test_the_caller_of_the_helper_is_named(ends: tuple[Loopback, Loopback], tmp_
     [verdict] = (v for v in verdicts if v["callers"] and v["callers"][0].startswith(CALLER))
     assert verdict["suspect"].startswith("__alloc_skb+")
     assert verdict["processes"][0].startswith("python")
+    assert any("by chance" in text and "0e+00" not in text for text in verdict["evidence_for"])
