@@ -308,10 +308,8 @@ def _lines(document: Document) -> Iterable[str]:
         yield ""
         yield "Growth that is not a leak, and why:"
         for finding in dismissed[:_DISMISSED_SHOWN]:
-            rate = human(finding["growth_bytes_per_hour"], BYTES_PER_HOUR)
-            yield printable(
-                f"  {finding['kind']} {finding['suspect']}, {rate}/h: {finding['dismissed']}"
-            )
+            suspect = f"{finding['kind']} {finding['suspect']}"
+            yield printable(f"  {suspect}, {_pace(finding)}: {finding['dismissed']}")
         if len(dismissed) > _DISMISSED_SHOWN:
             yield f"  and {len(dismissed) - _DISMISSED_SHOWN} more (--format json)"
     yield ""
@@ -368,6 +366,13 @@ def _early(entry: Entry) -> Iterable[str]:
 def _with_aliases(verdict: Entry, cache: str) -> str:
     names = verdict.get("aliases", {}).get(cache)
     return f"{cache} (also {', '.join(names)})" if names else cache
+
+
+def _pace(finding: Entry) -> str:
+    """Return its rate, or if growth ended within the window, by how much it grew."""
+    if finding["growth_bytes_per_hour"]:
+        return f"{human(finding['growth_bytes_per_hour'], BYTES_PER_HOUR)}/h"
+    return f"{human(finding['grown_bytes'], BYTES)} in {duration(finding['window_seconds'])}"
 
 
 def _verdict(verdict: Entry, share: float) -> Iterable[str]:

@@ -204,6 +204,19 @@ def test_a_dismissal_keeps_its_code_as_a_document(observer: Observer) -> None:
     assert (after.dismissal, after.dismissed) == (Dismissal.PLATEAU, "for a reason")
 
 
+def test_growth_that_ended_is_told_by_its_size(observer: Observer) -> None:
+    document = leaks.to_dict(dismissed(Dismissal.PLATEAU, observer))
+    goes_on = leaks.to_text(document)
+    document["dismissed"][0] |= {
+        "growth_bytes_per_hour": 0,
+        "grown_bytes": 7168,
+        "window_seconds": 1440.0,
+    }
+    ended = leaks.to_text(document)
+    assert re.search(r"site leak\+0x4 \[mod\], \+[\d.]+ MiB/h: for a reason", goes_on)
+    assert "site leak+0x4 [mod], 7.0 KiB in 24m00s: for a reason" in ended
+
+
 def test_codes_of_other_versions_are_ignored(observer: Observer) -> None:
     document = leaks.to_dict(dismissed(Dismissal.PLATEAU, observer))
     newer, older = (json.loads(json.dumps(document)) for _ in range(2))
