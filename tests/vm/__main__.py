@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shell", action="store_true", help="a root shell instead of tests")
     parser.add_argument("--command", metavar="SCRIPT", help="run this instead of the tests")
     parser.add_argument("--systemd", action="store_true", help="with systemd as process 1")
+    parser.add_argument("--skip-idle", action="store_true", help="take no time while it is idle")
     parser.add_argument("--record", action="store_true", help="keep the results (results/)")
     parser.add_argument("--debug-info", action="store_true", help="with the kernel's DWARF")
     parser.add_argument("--relock", action="store_true", help="pin the archive's newest versions")
@@ -137,6 +138,7 @@ def test(name: str, options: argparse.Namespace) -> int:
             **_machine(options),
             systemd=options.systemd,
             debug_info=options.debug_info,
+            skip_idle=options.skip_idle,
             timeout=options.timeout,
             stream=options.jobs == 1,
             guests=options.jobs,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.vm import config, initramfs, kmod, roots, trees
 from tests.vm.complaints import complaints
-from tests.vm.hardware import DEVICES, MACHINES, disk, numa, shared
+from tests.vm.hardware import DEVICES, MACHINES, disk, emulation, numa, shared
 from tests.vm.host import VmError, cache_dir, lock, log, require_host
 
 GUEST = Path(__file__).resolve().parent / "guest"
@@ -52,6 +52,7 @@ def run_guest(
     devices: Sequence[str] = (),
     systemd: bool = False,
     debug_info: bool = False,
+    skip_idle: bool = False,
     root: str | None = None,
     share: Path | None = None,
     timeout: float = 900,
@@ -64,9 +65,10 @@ def run_guest(
     are added to the kernel's command line.
     `root` is one of kernels.toml, if not its machine's own. With `debug_info` the guest has its
     kernel's DWARF; it finds `share` at /vm/share. With `systemd` the script runs as the only job
-    of a booted system, else directly. Raises VmError when the guest does not end by itself in
-    `timeout` seconds, or its kernel complained; a failing command is not an error but an exit
-    code. As many as `guests` run at a time: one keeps a core busy.
+    of a booted system, else directly. With `skip_idle` waiting takes no time (see emulation()).
+    Raises VmError when the guest does not end by itself in `timeout` seconds, or its kernel
+    complained; a failing command is not an error but an exit code. As many as `guests` run at a
+    time: one keeps a core busy.
     """
     unknown = sorted(set(devices) - set(DEVICES))
     if unknown:
@@ -77,7 +79,7 @@ def run_guest(
     (job.work / "command").write_text(command + "\n")
     _write_settings(job, "systemd" if systemd else "command", devices)
     console = job.work / "console"
-    machine = _qemu(job, cpus, nodes, memory_mib, devices, kernel_arguments)
+    machine = _qemu(job, cpus, nodes, memory_mib, devices, kernel_arguments, skip_idle)
     arguments = [*machine, "-serial", f"file:{console}"]
     with lock("running", "waiting for another guest to end", guests):
         log(f"booting {job.tree.release}")
@@ -200,6 +202,7 @@ def _qemu(
     memory_mib: int,
     devices: Sequence[str],
     kernel_arguments: str,
+    skip_idle: bool = False,
 ) -> list[str]:
     layers = {"project": job.work / "project", "kernel": job.tree.run}
     if job.debug is not None:
@@ -207,6 +210,7 @@ def _qemu(
     machine = MACHINES[job.tree.locked.kernel.architecture]
     arguments = [
         *machine.arguments,
+        *emulation(skip_idle=skip_idle),
         *("-smp", f"{cpus},sockets={nodes}", "-m", f"{memory_mib}M"),
         *("-kernel", str(job.tree.vmlinuz), "-initrd", str(job.initrd)),
         *("-append", f"{machine.cmdline} layers={':'.join(layers)} {kernel_arguments}".strip()),
