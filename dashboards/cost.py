@@ -15,8 +15,8 @@ def panels() -> list[Panel]:
     return [
         series(
             "CPU time, and the budget",
-            about("cost_cpus", "In CPUs: 0.01 is one percent of a CPU."),
-            "short",
+            about("cost_cpus", "100 % is one CPU."),
+            "percentunit",
             Query(f"sum by (instance, part) ({gauge('cost_cpus')})", PART),
             Query(f"sum by (instance) ({gauge('budget_cpus')})", "{{instance}} budget"),
         ),
@@ -41,7 +41,7 @@ def panels() -> list[Panel]:
         rows(
             "Tracking",
             about("tracking_state"),
-            "short",
+            "bool_yes_no",
             f"{gauge('tracking_state')} == 1",
             {"instance": "Host", "state": "State", "Value": "Now"},
             width=8,
@@ -49,7 +49,7 @@ def panels() -> list[Panel]:
         rows(
             "Stage of tracking",
             about("tracking_stage"),
-            "short",
+            "bool_yes_no",
             f"{gauge('tracking_stage')} == 1",
             {"instance": "Host", "stage": "Stage", "Value": "Now"},
             width=8,
@@ -61,7 +61,7 @@ def panels() -> list[Panel]:
         rows(
             "Disabled for the budget",
             about("budget_step_taken"),
-            "short",
+            "bool_yes_no",
             f"{gauge('budget_step_taken')} == 1",
             {"instance": "Host", "step": "Step", "Value": "Taken"},
             width=6,
@@ -102,7 +102,7 @@ def panels() -> list[Panel]:
         rows(
             "Versions",
             about("build_info"),
-            "short",
+            "bool_yes_no",
             gauge("build_info"),
             {
                 "instance": "Host",

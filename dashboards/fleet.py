@@ -209,14 +209,19 @@ def _drivers() -> list[Panel]:
 
 def _cost() -> list[Panel]:
     return [
-        series("CPU time of slabmon", about("cost_cpus"), "short", *_quantiles(CPUS)),
+        series(
+            "CPU time of slabmon",
+            about("cost_cpus", "100 % is one CPU."),
+            "percentunit",
+            *_quantiles(CPUS),
+        ),
         series(
             "Memory of slabmon", "Processes, BPF maps and programs.", "bytes", *_quantiles(MEMORY)
         ),
         series(
             "Hosts on which it costs most",
-            about("cost_cpus"),
-            "short",
+            about("cost_cpus", "100 % is one CPU."),
+            "percentunit",
             Query(top(CPUS), "{{instance}}"),
             link=TO_HOST,
         ),

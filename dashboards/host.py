@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards import cost
 from dashboards.board import TO_DEVICE, board
-from dashboards.panels import Panel, bars, number, of_metric, rows, series
+from dashboards.panels import HEIGHT, Panel, bars, number, of_metric, rows, series
 from dashboards.queries import Query, about, gauge, rate, top
 
 CACHE, SITE = "{{instance}} {{cache}}", "{{instance}} {{site}} {{module}}"
@@ -66,7 +66,7 @@ def _health() -> list[Panel]:
         rows(
             "Features that are not fully on",
             about("feature_state"),
-            "short",
+            "bool_yes_no",
             gauge("feature_state", 'state!="on"') + " == 1",
             {"instance": "Host", "feature": "Feature", "state": "State", "Value": "Is"},
         ),
@@ -88,6 +88,7 @@ def _verdicts() -> list[Panel]:
             about("exhaustion_seconds", "Empty: nothing exhausts it within a day."),
             "s",
             f"min({gauge('exhaustion_seconds')})",
+            height=HEIGHT,
         ),
         series(
             "Exhaustion of memory",
@@ -158,7 +159,11 @@ def _verdicts() -> list[Panel]:
             width=8,
         ),
         number(
-            "Watched", about("leak_observed_seconds"), "s", f"min({gauge('leak_observed_seconds')})"
+            "Watched",
+            about("leak_observed_seconds"),
+            "s",
+            f"min({gauge('leak_observed_seconds')})",
+            height=HEIGHT,
         ),
         number(
             "Ready for verdicts",
@@ -167,6 +172,7 @@ def _verdicts() -> list[Panel]:
             f"min({gauge('leak_verdicts_ready')})",
             alarm=1,
             low=True,
+            height=HEIGHT,
         ),
         of_metric(
             "Closer looks at suspects",
@@ -217,11 +223,16 @@ def _memory() -> list[Panel]:
             width=24,
         ),
         of_metric(
-            "By line of the kernel's source, where it profiles allocations",
+            "Memory by line of the kernel's source",
             "allocinfo_bytes",
+            more="Empty where the kernel does not profile allocations.",
             legend="{{instance}} {{line}}",
         ),
-        of_metric("Their allocations", "allocinfo_allocations", legend="{{instance}} {{line}}"),
+        of_metric(
+            "Allocations by line of the kernel's source",
+            "allocinfo_allocations",
+            legend="{{instance}} {{line}}",
+        ),
     ]
 
 
@@ -362,10 +373,10 @@ def _requests() -> list[Panel]:
             )
         ),
         bars(
-            "Request sizes",
-            about("request_size_bytes_bucket"),
+            "Request sizes in bytes",
+            about("request_size_bytes_bucket", "Each bar is up to its size, from the one above."),
             "cps",
-            Query(f"sum by (le) ({rate('request_size_bytes_bucket')})", "{{le}} bytes"),
+            Query(f"sum by (le) ({rate('request_size_bytes_bucket')})", "{{le}}"),
             width=6,
             histogram=True,
         ),

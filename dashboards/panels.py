@@ -14,6 +14,9 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from dashboards.queries import Query, about, gauge, metric, rate, top, unit_of
 
 SOURCE = kinds.DataSourceRef(type_val="prometheus", uid="${datasource}")
+HEIGHT = 9  # of all panels but those of one figure: below, the third row of a legend is cut off
+# Where all is 0, an axis would end at 100.
+SOFT_MAX = {"percentunit": 0.01, "cps": 0.01, "short": 1}
 Panel = graph.Panel | stat.Panel | table.Panel | bargauge.Panel
 
 
@@ -44,7 +47,7 @@ def series(
         .unit(unit)
         .datasource(SOURCE)
         .span(width)
-        .height(8)
+        .height(HEIGHT)
         .fill_opacity(10)
         .show_points(kinds.VisibilityMode.NEVER)
         .targets(_targets(queries))  # type: ignore[arg-type]
@@ -64,10 +67,11 @@ def series(
             .sort(kinds.SortOrder.DESCENDING)
         )
     )
-    if unit == "percentunit":  # where all is 0, an axis would end at 10,000 %
-        panel = panel.axis_soft_min(0).axis_soft_max(0.01)
-    if stacked:
-        panel = panel.stacking(common.StackingConfig().mode(kinds.StackingMode.NORMAL))
+    if unit in SOFT_MAX:
+        panel = panel.axis_soft_min(0).axis_soft_max(SOFT_MAX[unit])
+    if stacked:  # areas are compared, from 0 on
+        mode = common.StackingConfig().mode(kinds.StackingMode.NORMAL)
+        panel = panel.stacking(mode).axis_soft_min(0)
     return panel.data_links([_link(link)]) if link else panel
 
 
@@ -97,6 +101,7 @@ def number(
     alarm: float | None = None,
     low: bool = False,
     width: int = 4,
+    height: int = 4,
 ) -> stat.Panel:
     """Return a panel of one figure, red from `alarm` on, or below it if `low`."""
     steps = [model.Threshold(None, "green")]
@@ -112,7 +117,7 @@ def number(
         .unit(unit)
         .datasource(SOURCE)
         .span(width)
-        .height(4)
+        .height(height)
         .targets(_targets([Query(expr, title)]))  # type: ignore[arg-type]
         .thresholds(dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps))
         .color_mode(kinds.BigValueColorMode.VALUE)
@@ -144,7 +149,7 @@ def rows(
         .unit(unit)
         .datasource(SOURCE)
         .span(width)
-        .height(8)
+        .height(HEIGHT)
         .targets([target])
         .filterable(True)
         .sort_by([common.TableSortByFieldState().display_name(columns["Value"]).desc(True)])
@@ -187,13 +192,20 @@ def bars(
         .unit(unit)
         .datasource(SOURCE)
         .span(width)
-        .height(8)
+        .height(HEIGHT)
         .targets(targets)  # type: ignore[arg-type]
         .display_mode(kinds.BarGaugeDisplayMode.BASIC)
         # Else names of few bars are so large that they are cut off.
         .text(common.VizTextDisplayOptions().title_size(14).value_size(16))
         .orientation(kinds.VizOrientation.HORIZONTAL)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        # Else bars begin at the least value, and are red from 80 on.
+        .min(0)
+        .thresholds(
+            dashboard.ThresholdsConfig()
+            .mode(model.ThresholdsMode.ABSOLUTE)
+            .steps([model.Threshold(None, "green")])
+        )
     )
 
 
