@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards import cost
 from dashboards.board import TO_DEVICE, board
-from dashboards.panels import HEIGHT, Panel, bars, number, of_metric, rows, series
+from dashboards.panels import Panel, bars, number, of_metric, rows, series
 from dashboards.queries import Query, about, gauge, rate, top
 
 CACHE, SITE = "{{instance}} {{cache}}", "{{instance}} {{site}} {{module}}"
@@ -84,11 +84,27 @@ def _health() -> list[Panel]:
 def _verdicts() -> list[Panel]:
     return [
         number(
+            "Ready for verdicts",
+            about("leak_verdicts_ready"),
+            "bool_yes_no",
+            f"min({gauge('leak_verdicts_ready')})",
+            alarm=1,
+            low=True,
+            width=8,
+        ),
+        number(
+            "Watched",
+            about("leak_observed_seconds"),
+            "s",
+            f"min({gauge('leak_observed_seconds')})",
+            width=8,
+        ),
+        number(
             "Memory lasts for",
             about("exhaustion_seconds", "Empty: nothing exhausts it within a day."),
             "s",
             f"min({gauge('exhaustion_seconds')})",
-            height=HEIGHT,
+            width=8,
         ),
         series(
             "Exhaustion of memory",
@@ -97,7 +113,6 @@ def _verdicts() -> list[Panel]:
             Query(gauge("exhaustion_seconds"), "{{instance}} {{kind}} {{suspect}}"),
             Query(gauge("exhaustion_earliest_seconds"), "{{instance}} {{suspect}} at the earliest"),
             Query(gauge("exhaustion_latest_seconds"), "{{instance}} {{suspect}} at the latest"),
-            width=8,
         ),
         of_metric(
             "Growth that exhausts memory",
@@ -148,7 +163,6 @@ def _verdicts() -> list[Panel]:
                 f"sum by (instance, strength) ({gauge('leak_suspects')})",
                 "{{instance}} {{strength}}",
             ),
-            width=8,
         ),
         series(
             "Dismissed growth by reason",
@@ -156,23 +170,6 @@ def _verdicts() -> list[Panel]:
             "short",
             Query(gauge("leak_dismissed"), "{{instance}} all"),
             Query(f"{gauge('leak_dismissed_findings')} > 0", "{{instance}} {{reason}}"),
-            width=8,
-        ),
-        number(
-            "Watched",
-            about("leak_observed_seconds"),
-            "s",
-            f"min({gauge('leak_observed_seconds')})",
-            height=HEIGHT,
-        ),
-        number(
-            "Ready for verdicts",
-            about("leak_verdicts_ready"),
-            "bool_yes_no",
-            f"min({gauge('leak_verdicts_ready')})",
-            alarm=1,
-            low=True,
-            height=HEIGHT,
         ),
         of_metric(
             "Closer looks at suspects",

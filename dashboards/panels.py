@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus, stat, table
 from grafana_foundation_sdk.builders import timeseries as graph
@@ -15,6 +16,7 @@ from dashboards.queries import Query, about, gauge, metric, rate, top, unit_of
 
 SOURCE = kinds.DataSourceRef(type_val="prometheus", uid="${datasource}")
 HEIGHT = 9  # of all panels but those of one figure: below, the third row of a legend is cut off
+BARS = 6  # have their names above them
 # Where all is 0, an axis would end at 100.
 SOFT_MAX = {"percentunit": 0.01, "cps": 0.01, "short": 1}
 Panel = graph.Panel | stat.Panel | table.Panel | bargauge.Panel
@@ -25,8 +27,8 @@ def _targets(queries: Sequence[Query], instant: bool = False) -> list[prometheus
     for number, query in enumerate(queries):
         target = prometheus.Dataquery().expr(query.expr).ref_id(chr(ord("A") + number))
         target = target.datasource(SOURCE)
-        target = target.instant() if instant else target.range().legend_format(query.legend)
-        targets.append(target)
+        target = target.instant() if instant else target.range()
+        targets.append(target.legend_format(query.legend) if query.legend else target)
     return targets
 
 
@@ -48,7 +50,8 @@ def series(
         .datasource(SOURCE)
         .span(width)
         .height(HEIGHT)
-        .fill_opacity(10)
+        # Areas over each other hide the lines of those behind.
+        .fill_opacity(25 if stacked else 0)
         .show_points(kinds.VisibilityMode.NEVER)
         .targets(_targets(queries))  # type: ignore[arg-type]
         .legend(
@@ -101,7 +104,6 @@ def number(
     alarm: float | None = None,
     low: bool = False,
     width: int = 4,
-    height: int = 4,
 ) -> stat.Panel:
     """Return a panel of one figure, red from `alarm` on, or below it if `low`."""
     steps = [model.Threshold(None, "green")]
@@ -117,7 +119,7 @@ def number(
         .unit(unit)
         .datasource(SOURCE)
         .span(width)
-        .height(height)
+        .height(4)
         .targets(_targets([Query(expr, title)]))  # type: ignore[arg-type]
         .thresholds(dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps))
         .color_mode(kinds.BigValueColorMode.VALUE)
@@ -181,11 +183,12 @@ def bars(
     width: int = 12,
     histogram: bool = False,
 ) -> bargauge.Panel:
-    """Return a bar gauge of present values; of a histogram, per bucket instead of cumulative."""
-    targets = _targets([query])
+    """Return a bar gauge of the largest present values; of a histogram, of each bucket's own."""
+    shown = query if histogram else replace(query, expr=top(query.expr, BARS))
+    targets = _targets([shown], instant=True)
     if histogram:
         targets[0].format(PromQueryFormat.HEATMAP)
-    return (
+    panel = (
         bargauge.Panel()
         .title(title)
         .description(description)
@@ -195,8 +198,6 @@ def bars(
         .height(HEIGHT)
         .targets(targets)  # type: ignore[arg-type]
         .display_mode(kinds.BarGaugeDisplayMode.BASIC)
-        # Else names of few bars are so large that they are cut off.
-        .text(common.VizTextDisplayOptions().title_size(14).value_size(16))
         .orientation(kinds.VizOrientation.HORIZONTAL)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         # Else bars begin at the least value, and are red from 80 on.
@@ -207,6 +208,10 @@ def bars(
             .steps([model.Threshold(None, "green")])
         )
     )
+    # Names above few bars would be so large that they are cut off; beside many bars, where Grafana
+    # leaves room for names of its own size, those of another size would be.
+    sizes = common.VizTextDisplayOptions().title_size(14).value_size(16)
+    return panel if histogram else panel.text(sizes)
 
 
 def _link(url: str) -> dashboard.DashboardLink:
