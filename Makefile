@@ -13,7 +13,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-unit fuzz test-vm test-service test-leak test-settings matrix vm-shell venv unit dev check lint \
-	format docs manifests dashboards bench bench-views bench-report bench-store bench-verdicts bench-daemon bench-scrape bench-scale bench-fleet \
+	format docs manifests dashboards preview bench bench-views bench-report bench-store bench-verdicts bench-daemon bench-scrape bench-scale bench-fleet \
 	overhead overhead-docs verdicts verdicts-fast verdicts-auto clean
 
 help: ## Show this list
@@ -109,6 +109,10 @@ manifests: unit ## Render the Helm chart with its defaults (packaging/kubernetes
 
 dashboards: unit ## Generate the Grafana dashboards from the metric catalogue (dashboards/*.json)
 	$(VENV)/bin/python -m dashboards.generate
+
+preview: dev ## Draw the dashboards by Grafana's components, into docs/images/dashboards (DATA=leaking; needs npm)
+	cd dashboards/preview && npm ci --ignore-scripts --no-audit --no-fund && npm run build
+	$(VENV)/bin/python -m dashboards.preview $(DATA)
 
 bench: venv ## Time a snapshot on synthetic tables (docs/snapshot.md)
 	$(VENV)/bin/python -m benchmarks.snapshot

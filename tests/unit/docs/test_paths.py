@@ -17,7 +17,12 @@ LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 PAGES = sorted(
     [
         *ROOT.glob("*.md"),
-        *(page for top in (*TOPS.split("|"), "examples") for page in (ROOT / top).rglob("*.md")),
+        *(
+            page
+            for top in (*TOPS.split("|"), "examples")
+            for page in (ROOT / top).rglob("*.md")
+            if "node_modules" not in page.parts
+        ),
     ]
 )
 
