@@ -78,7 +78,9 @@ def _shot(browser: Browser, url: str, file: Path, documented: Path | None) -> di
     found: dict[str, Any] = page.evaluate("window.preview")
     page.screenshot(path=file, full_page=True)
     if documented:
-        tops = page.locator("h2").evaluate_all("all => all.map(e => e.getBoundingClientRect().top)")
+        tops = page.locator(".heading").evaluate_all(
+            "all => all.map(e => e.getBoundingClientRect().top)"
+        )
         height = size["height"]
         if height > MOST_PIXELS:
             height = max(top for top in tops if top < MOST_PIXELS)

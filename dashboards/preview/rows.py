@@ -124,7 +124,7 @@ class Moment:
     def device_row(self, number: int) -> Device:
         """Return a device."""
         bus, name, driver, resources, managed = DEVICES[number]
-        more = round(self.lost / 65536) if driver == "nic" else 0
+        more = round(self.lost / MIB) if driver == "nic" else 0
         dma: dict[str, Any] = {}
         if bus == "pci":
             dma = {"dma_bytes": managed * 16, "dma_allocs": resources, "dma_frees": 0}

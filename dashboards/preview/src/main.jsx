@@ -41,7 +41,7 @@ function Board({ board, context, report }) {
           <Place key={panel.id} at={panel.gridPos} width={width}>
             {(size) =>
               panel.type === 'row' ? (
-                <h2><Icon name="angle-down" /> {panel.title}</h2>
+                <h2 className="heading"><Icon name="angle-down" /> {panel.title}</h2>
               ) : (
                 <Panel panel={panel} context={context} report={report(panel)} {...size} />
               )
