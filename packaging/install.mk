@@ -20,7 +20,7 @@ VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' slabmon/__init__.py)
 # $(call share,FILES,FOLDER): install files, if there are any.
 share = $(if $(1),install -D -m 644 -t "$(DESTDIR)$(SHARE)/$(2)" $(1))
 APT_RPM := rpm dpkg-dev
-APT_DEB := dpkg-dev debhelper dh-python
+APT_DEB := build-essential dpkg-dev debhelper dh-python
 # Services are notified on a running system only, not while staging.
 SYSTEMD = test -z "$(DESTDIR)" && test -d /run/systemd/system
 

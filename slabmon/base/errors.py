@@ -50,6 +50,12 @@ def of_environment(error: Exception) -> SlabmonError | None:
             "out of memory: raise the memory limit of the service (MemoryMax=), container or shell "
             "(ulimit -v), or free memory on the host"
         )
+    if isinstance(error, ModuleNotFoundError) and not _is_own(error.name or ""):
+        return UnsupportedHost(
+            f"the Python module {error.name} is missing, which slabmon needs: its installation is "
+            "not complete; run apt-get --fix-broken install for the Debian package, else install "
+            "slabmon again"
+        )
     if not isinstance(error, OSError):
         return None
     where = f"{error.filename}: " if isinstance(error.filename, str) else ""
@@ -75,3 +81,7 @@ def of_environment(error: Exception) -> SlabmonError | None:
             "memory, processes and open files (ulimit -a, MemoryMax=, TasksMax=)"
         )
     return None
+
+
+def _is_own(module: str) -> bool:
+    return module.partition(".")[0] in ("", "slabmon")

@@ -27,6 +27,7 @@ def failed(number: int, *names: str) -> OSError:
         (failed(errno.EAGAIN), UnsupportedHost, "TasksMax="),
         (failed(errno.ENOMEM), UnsupportedHost, "MemoryMax="),
         (MemoryError(), UnsupportedHost, "^out of memory.*MemoryMax="),
+        (ModuleNotFoundError(name="msgspec"), UnsupportedHost, "module msgspec.*--fix-broken"),
     ],
     ids=str,
 )
@@ -39,7 +40,13 @@ def test_the_cause_and_what_to_do_are_named(
 
 @pytest.mark.parametrize(
     "error",
-    [failed(errno.ENOENT, "/etc/slabmon.toml"), failed(errno.EBADF), OSError("odd"), ValueError()],
+    [
+        failed(errno.ENOENT, "/etc/slabmon.toml"),
+        failed(errno.EBADF),
+        OSError("odd"),
+        ValueError(),
+        ModuleNotFoundError(name="slabmon.moved"),
+    ],
     ids=str,
 )
 def test_what_may_be_a_bug_stays_one(error: Exception) -> None:
