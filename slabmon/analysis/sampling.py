@@ -67,12 +67,17 @@ def certain(live: Live | None) -> Live:
 
 
 def bounded(live: Live | None, interval: int, allocated: int) -> Live:
-    """Return an estimate with its upper bound limited to the bytes ever allocated. Without samples
-    the bound is what can go unseen at this sampling interval (0: nothing)."""
+    """Return an estimate limited to the bytes ever allocated, which brings it nearer to the truth
+    whatever that is. Without samples the upper bound is what can go unseen at this sampling
+    interval (0: nothing)."""
     if live is None:
         return unseen(interval, allocated) if interval and allocated else _NOTHING
     objects, size, stderr, low, high = live
-    return live if high <= allocated else Live(objects, size, stderr, low, max(size, allocated))
+    if high <= allocated:
+        return live
+    if size > allocated:
+        objects, size, low = round(objects * allocated / size), allocated, min(low, allocated)
+    return Live(objects, size, stderr, low, allocated)
 
 
 class Grouped:

@@ -49,7 +49,7 @@ OBJECTS = [
 ]
 FOUND = snapshot(
     caches=(cache("a"), cache("b")),
-    sites=(site("open", 4), site("probe", 8, "card")),
+    sites=(site("open", 4, allocated_bytes=64), site("probe", 8, "card", allocated_bytes=640)),
     devices=(
         device(
             name="x",

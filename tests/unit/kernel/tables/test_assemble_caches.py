@@ -169,10 +169,10 @@ def test_what_was_never_allocated_cannot_be_live() -> None:
 
 
 def test_an_estimate_is_bounded_by_what_was_ever_allocated() -> None:
-    live = Live(12, 1000, 300, 500, 2000)
-    assert caches(read(KMALLOC_ROW), live={"kmalloc-96": live})["kmalloc-96"].live == Live(
-        12, 1000, 300, 500, 1000
-    )
+    found = caches(read(KMALLOC_ROW), live={"kmalloc-96": Live(8, 800, 300, 500, 2000)})
+    assert found["kmalloc-96"].live == Live(8, 800, 300, 500, 960)
+    found = caches(read(KMALLOC_ROW), live={"kmalloc-96": Live(20, 1920, 300, 1000, 2000)})
+    assert found["kmalloc-96"].live == Live(10, 960, 300, 960, 960)
 
 
 def test_page_backed_kmalloc_is_exact_in_sampled_mode_too() -> None:
