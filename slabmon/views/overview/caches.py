@@ -10,7 +10,7 @@ import numpy as np
 
 from slabmon.base.names import kernel_name
 from slabmon.views.cells import shortened
-from slabmon.views.overview.facts import Facts, OverviewRow, Rise, State, worst
+from slabmon.views.overview.facts import MAIN_SHARE, Facts, OverviewRow, Rise, State, worst
 from slabmon.views.overview.held import HELD
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def _row(facts: Facts, number: int, size: int, rise: Rise | None) -> OverviewRow
 
 
 def _finding(facts: Facts, number: int, size: int, rise: Rise | None, bad: bool) -> str:
-    """Return the owner of a cache of `size` bytes, its growth, and its other names; `bad`: it
-    needs attention."""
+    """Return the owner of a cache of `size` bytes, who is charged for it, its growth, and its other
+    names; `bad`: it needs attention."""
     cache = facts.snapshot.caches[number]
     name = kernel_name(cache.name)
     # A census covers only as much of the cache as there was then.
@@ -92,10 +92,14 @@ def _finding(facts: Facts, number: int, size: int, rise: Rise | None, bad: bool)
     owner = owner if share >= _LEAST_SHARE else ""
     old = facts.awake and _is_older(cache)
     holder = facts.holder(number) if rise or covered < 0.5 or (bad and not old) else ""
+    charged, cgroup = facts.charged.get(name, (0.0, ""))
+    charged *= covered
+    cgroup = facts.cgroup_name(cgroup) if charged >= MAIN_SHARE and not holder else ""
     parts = [
         f"by {holder}" if holder else "",
         f"{share:.0%} of it{owner}" if owner else "",
-        "take a census to see the owner" if bad and not owner and not holder else "",
+        f"{charged:.0%} of it charged to {cgroup}" if cgroup else "",
+        "take a census to see the owner" if bad and not (owner or cgroup or holder) else "",
         facts.pace_text(rise, cache.reclaimable),
         "allocated before tracking began" if bad and old else "",
         f"merged with {shortened(', '.join(cache.aliases))}" if cache.aliases else "",

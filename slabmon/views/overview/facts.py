@@ -35,7 +35,7 @@ SOON_SECONDS, VERY_SOON_SECONDS = 6 * 3600.0, 3600.0
 # What counts as growth: over at least this time, by a share of the host's memory and this many
 # bytes (as in analysis/rising.py), and in each third of the window at half the mean pace or more.
 RISE_SECONDS, RISE_SHARE, RISE_BYTES, RISE_PACE = 30.0, 1 / 16384, 1 << 20, 0.5
-_MAIN_SHARE = 0.5
+MAIN_SHARE = 0.5
 
 
 class State(StrEnum):
@@ -194,10 +194,14 @@ class Facts:
         by_cgroup = np.bincount(numbers, np.where(tracked.by_interrupt[rows], 0.0, size))
         main = int(np.argmax(by_cgroup))
         path = tracked.cgroups.get(int(cgroups[main]), "/")
-        if path != "/" and by_cgroup[main] >= _MAIN_SHARE * size.sum():
-            label = self.snapshot.workload(path).label
-            text += f" in {path.rsplit('/', 1)[-1] if label == path else label}"
+        if path != "/" and by_cgroup[main] >= MAIN_SHARE * size.sum():
+            text += f" in {self.cgroup_name(path)}"
         return text
+
+    def cgroup_name(self, path: str) -> str:
+        """Return a cgroup's shortest name: its pod, container or unit, else its own."""
+        label = self.snapshot.workload(path).label
+        return path.rsplit("/", 1)[-1] if label == path else label
 
     @cached_property
     def _callers(self) -> tuple[I64, list[str]]:
@@ -208,6 +212,22 @@ class Facts:
         """The bytes of each cache's slabs at the last census."""
         census = self.snapshot.census
         return {cache.name: cache.slab_bytes for cache in census.caches} if census else {}
+
+    @cached_property
+    def charged(self) -> Mapping[str, tuple[float, str]]:
+        """The cgroup that most objects of each cache are charged to, by the last census: its share
+        of the cache, and its path. What is charged to the root or to none is left out."""
+        census = self.snapshot.census
+        if census is None:
+            return {}
+        used = {cache.name: cache.in_use * cache.size for cache in census.caches}
+        most: dict[str, tuple[float, str]] = {}
+        for row in census.cgroups:
+            for cache, size in row.by_cache.items() if row.cgroup != "/" else ():
+                if used.get(cache):
+                    found = (size / used[cache], row.cgroup)
+                    most[cache] = max(most.get(cache, found), found)
+        return most
 
     @cached_property
     def owners(self) -> Mapping[str, tuple[float, str]]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from slabmon.base.activity import Activity
-from slabmon.census.model import Certainty
+from slabmon.census.model import Certainty, CgroupObjects, CgroupState
 from slabmon.model import LARGE_CACHE, Live, Snapshot
 from slabmon.views.overview.rows import rows
 from tests.support.builders import Object, cache, tracked
@@ -68,6 +68,32 @@ def test_a_census_knows_the_owner_of_what_was_there_then() -> None:
     assert counted(300 * MIB).startswith("37% of it: struct pipe_buffer")
     assert counted(MIB).startswith("by nic_ring_fill [nic] in backup.service"), "400 times as large"
     assert "of it" not in counted(MIB)
+
+
+@pytest.mark.parametrize(
+    ("path", "objects", "said"),
+    [
+        ("/system.slice/mail.service", 20, "62% of it charged to mail.service"),
+        ("/lonely", 20, "62% of it charged to lonely"),
+        ("/system.slice/mail.service", 15, ""),  # less than half
+        ("/", 32, ""),  # nobody in particular
+    ],
+)
+def test_a_census_knows_who_is_charged_for_old_memory(path: str, objects: int, said: str) -> None:
+    size = 256
+    held = census_cache("kmalloc-256", size=size, in_use=32, slab_bytes=14 * GIB)
+    row = CgroupObjects(
+        cgroup=path,
+        state=CgroupState.ALIVE,
+        objects=objects,
+        bytes=objects * size,
+        by_cache={"kmalloc-256": objects * size},
+    )
+    found = replace(old_leak(1.0), census=census(caches=(held,), cgroups=(row,)))
+    finding = alone(found)["kmalloc-256"].finding
+    assert said in finding
+    assert ("charged to" in finding) == bool(said)
+    assert ("take a census" in finding) == (not said)
 
 
 def test_growth_has_the_caller_and_the_cgroup_of_what_is_new() -> None:
