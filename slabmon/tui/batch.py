@@ -12,6 +12,7 @@ from slabmon.export.text import to_table
 from slabmon.leaks.observer import Observer
 from slabmon.runtime.signals import stop_signals
 from slabmon.sources import SnapshotSource, request_census
+from slabmon.sources.live import LiveSource
 from slabmon.sources.lookback import (
     PolledJudge,
     assessment,
@@ -32,7 +33,8 @@ from slabmon.views.window import WindowBuilder
 
 def run(source: SnapshotSource, start: Start) -> int:
     """Print until a signal arrives. Raises SlabmonError if the first reading fails; later failures
-    are warnings, and it retries."""
+    are warnings, and it retries. A local session, which has no past, is watched for one delay
+    before the first page: rates over the milliseconds since it began would mean nothing."""
     past, recorded = past_of(source), isinstance(source, RecordingSource)
     judge = None
     if past is not None and not recorded:  # a daemon has its own verdicts
@@ -47,9 +49,10 @@ def run(source: SnapshotSource, start: Start) -> int:
         browser = start.browser(history.add(source.snapshot(details=True)))
         if browser.place.view.census and browser.window.snapshot.census is None:
             request_census(source)
-        for number in count(1):
-            sys.stdout.write(page(browser))
-            sys.stdout.flush()
+        for number in count(0 if isinstance(source, LiveSource) else 1):
+            if number:
+                sys.stdout.write(page(browser))
+                sys.stdout.flush()
             due = time.monotonic() + start.delay
             fresh = False
             while not fresh:

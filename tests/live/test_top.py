@@ -64,7 +64,7 @@ def test_batch_counts_a_workload_and_ends() -> None:
 def test_a_signal_ends_batch_as_well() -> None:
     before = ours()
     process = subprocess.Popen(
-        [sys.executable, "-m", "slabmon", "top", "-b", "-d", "60"],
+        [sys.executable, "-m", "slabmon", "top", "-b", "-d", "1"],
         stdout=subprocess.PIPE,
         text=True,
     )

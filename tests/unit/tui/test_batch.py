@@ -17,6 +17,7 @@ import pytest
 from slabmon.base.errors import UsageError
 from slabmon.cli.main import main
 from slabmon.model import Snapshot
+from slabmon.sources.live import LiveSource
 from slabmon.sources.recording import RecordingSource
 from slabmon.store.writer import RecordingWriter
 from slabmon.tui import batch
@@ -65,6 +66,19 @@ def test_so_many_pages_and_no_more() -> None:
     assert not errors
     assert not source.steps
     assert (source.opened, source.closed) == (1, 1)
+
+
+class Local(Steps, LiveSource):  # type: ignore[misc]
+    """A local session: nothing is known of what was before it."""
+
+
+def test_a_local_session_is_watched_before_its_first_page() -> None:
+    source = Local(host(0.01), host(20), host(30))
+    output, _ = batched(source, count=2)
+    first, second = output.split("slabmon top - ")[1:]
+    assert "tracking 20.0s" in first
+    assert "tracking 30.0s" in second
+    assert not source.steps
 
 
 def test_every_page_has_the_conclusion_once() -> None:
