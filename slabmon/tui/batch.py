@@ -68,11 +68,12 @@ def run(source: SnapshotSource, start: Start) -> int:
 
 
 def page(browser: Browser) -> str:
-    """Return one page: the conclusion of the overview, the header's facts and the table."""
+    """Return one page: the conclusion of the overview, the header's facts and the table, or why it
+    has no rows."""
     at = time.strftime("%F %T", time.localtime(browser.window.snapshot.taken))
     head = [f"slabmon top - {at} - {browser.crumbs}"]
     if browser.place.view is not OVERVIEW:
         head.append(f"overview: {conclusion(Table(OVERVIEW, browser.window))}")
     head += facts(summarize(browser.window))
-    head += filter(None, [browser.table.note])
+    head += filter(None, [browser.table.note, "" if len(browser.order) else browser.empty_reason])
     return "\n".join(head) + "\n\n" + to_table(browser.table, browser.order) + "\n"

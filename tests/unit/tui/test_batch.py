@@ -81,6 +81,13 @@ def test_a_local_session_is_watched_before_its_first_page() -> None:
     assert not source.steps
 
 
+def test_a_page_without_rows_says_why() -> None:
+    output, _ = batched(Script(host(10)), count=1, filter="nosuchname")
+    head, _, table = output.partition("\n\n")
+    assert head.splitlines()[-1] == "no row matches the filter"
+    assert len(table.strip().splitlines()) == 1  # headings, as for programs that read the rows
+
+
 def test_every_page_has_the_conclusion_once() -> None:
     _, second, *_ = batched(Steps(host(10)), count=1, view="caches")[0].splitlines()
     conclusion = second.removeprefix("overview: ")
