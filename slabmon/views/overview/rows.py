@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 UNACCOUNTED_SHARE = 0.02
 LOST_SHARE = 0.001  # of allocations
+LOST_EVENTS = 50  # fewer change no figure, whatever their share of the first allocations
 CPU_SHARE = 0.01  # of all CPUs
 ORPHAN_BYTES = REMOVED_BYTES = 16 << 20
 _SUSPECTS, _NAMES, _PARTS = 3, 3, 2
@@ -306,10 +307,11 @@ def _losses(facts: Facts) -> OverviewRow:
         share = f" ({summary.lost / events:.2%} of allocations)" if events else ""
         reasons = ", ".join(reason for reason, _ in summary.losses[:_PARTS])
         text = f"{summary.lost:,}{share}: {reasons}"
+    many = summary.lost >= LOST_EVENTS and summary.lost > LOST_SHARE * events
     return OverviewRow(
         key=("losses", ""),
         what="lost events",
-        state=State.WARN if summary.lost > LOST_SHARE * events else State.OK,
+        state=State.WARN if many else State.OK,
         finding=text,
         details=("losses", "features"),
     )

@@ -328,6 +328,14 @@ def test_removed_cgroups_that_hold_much_are_shown_with_the_one_that_holds_most()
     assert dying(3 * GIB)["removed cgroups"].state == "warn"
 
 
+def test_a_few_losses_among_the_first_allocations_need_no_attention() -> None:
+    def early(lost: int) -> OverviewRow:
+        return alone(replace(healthy(0.01), losses={"samples_full": lost}))["lost events"]
+
+    assert (early(2).state, early(49).state, early(50).state) == ("ok", "ok", "warn")
+    assert early(2).finding.startswith("2 (")
+
+
 def test_losses_count_against_allocations() -> None:
     few = alone(replace(healthy(100.0), losses={"samples_full": 5}))["lost events"]
     assert (few.state, few.finding) == ("ok", "5 (0.00% of allocations): samples_full")
