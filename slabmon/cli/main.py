@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from slabmon import __version__
 from slabmon.base.errors import NeedsRoot, SlabmonError, of_environment
+from slabmon.base.names import near_names
 from slabmon.cli import streams
 
 # What write() fails with on a full disk, beyond a quota or a limit of size, and on a broken disk.
@@ -19,7 +20,18 @@ _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with slabmon's error line."""
+    """argparse with slabmon's error line, which names the help of the command it is about."""
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """Parse; what is left over is an error here, not of the parser of all commands."""
+        parsed, left = super().parse_known_args(args, namespace)
+        if left:
+            name, known = left[0].partition("=")[0], self._option_string_actions
+            options = [option[2:] for option in known if option.startswith("--")]
+            near = near_names(name[2:], options) if name.startswith("--") else []
+            hint = f"; near names: --{', --'.join(near)}" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(left)}{hint}")
+        return parsed, left
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Print one line and exit with 2."""

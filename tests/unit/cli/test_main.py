@@ -81,6 +81,28 @@ def is_error_line(text: str) -> bool:
     return len(lines) == 1 and lines[0].startswith("slabmon: error: ") and text.endswith("\n")
 
 
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("snapshot --frob", "--frob; see 'slabmon snapshot --help'"),
+        ("check extra", "extra; see 'slabmon check --help'"),
+        ("--frob check", "--frob; see 'slabmon --help'"),
+        (
+            "serve --web.listen_address=:1",
+            "--web.listen_address=:1; near names: --web.listen-address",
+        ),
+        ("snapshot --secnods 1", "--secnods 1; near names: --seconds"),
+    ],
+)
+def test_an_unknown_option_leads_to_near_ones_and_to_the_help_of_its_command(
+    capsys: Run, line: str, problem: str
+) -> None:
+    result = run(capsys, line.split())
+    assert (result.code, result.output) == (2, "")
+    assert result.errors.startswith(f"slabmon: error: unrecognized arguments: {problem}")
+    assert is_error_line(result.errors)
+
+
 def test_the_promised_commands_are_there() -> None:
     assert {"serve", "snapshot", "check"} <= set(COMMANDS)
 
