@@ -200,6 +200,8 @@ def _no_devices(census: Census) -> SlabmonError:
 
 def _read(path: Path) -> Census:
     """Return the census in a file. Raises UsageError if there is none."""
+    import msgspec
+
     from slabmon.export.census import from_json
 
     try:
@@ -211,6 +213,12 @@ def _read(path: Path) -> Census:
         raise UsageError(f"--since: cannot read {path}: {error.strerror}") from error
     if len(data) > _MOST_BYTES:
         raise UsageError(f"--since: {path}: expected a census, got more than {_MOST_BYTES} bytes")
+    try:
+        msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise UsageError(
+            f"--since: {path} is not what `slabmon census --format json` writes"
+        ) from error
     return from_json(data, f"--since: {path}")
 
 
@@ -266,7 +274,7 @@ def _unknown(names: set[str], families: set[str], name: str) -> str:
     wanted, known, what = name, names, "cache"
     if name.startswith(_FAMILY):
         wanted, known, what = name.removeprefix(_FAMILY), families, "family of caches"
-    problem = f"--cache: no slab belongs to a {what} called {name!r}"
+    problem = f"--cache: no slab belongs to a {what} called {wanted!r}"
     return with_near_names(problem, wanted, known, "slabmon census lists all")
 
 

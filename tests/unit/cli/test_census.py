@@ -60,7 +60,7 @@ def show_caches(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         ("kmaloc-64", "a cache called 'kmaloc-64'; near names: kmalloc-cg-64, kmalloc-large"),
         (
             "family=kmaloc-64",
-            "a family of caches called 'family=kmaloc-64'; near names: kmalloc-64, kmalloc-large",
+            "a family of caches called 'kmaloc-64'; near names: kmalloc-64, kmalloc-large",
         ),
     ],
 )
@@ -203,9 +203,9 @@ def test_without_root_it_is_refused_at_once(
     ("name", "says"),
     [
         ("dentri", "a cache called 'dentri'; near names: dentry\n"),
-        ("family=dentri", "a family of caches called 'family=dentri'; near names: dentry\n"),
+        ("family=dentri", "a family of caches called 'dentri'; near names: dentry\n"),
         ("nope", "a cache called 'nope'; slabmon census lists all\n"),
-        ("family=nope", "a family of caches called 'family=nope'; slabmon census lists all\n"),
+        ("family=nope", "a family of caches called 'nope'; slabmon census lists all\n"),
     ],
 )
 def test_an_unknown_cache_is_bad_input(
@@ -307,8 +307,10 @@ def test_what_changed_since_a_census_in_a_file(
     ("content", "code", "message"),
     [
         (None, 2, "cannot read"),
-        (b"", 2, "does not understand"),
-        (b"[1]", 2, "does not understand"),
+        (b"", 2, "is not what `slabmon census --format json` writes"),
+        (b"[1]", 2, "is not what `slabmon census --format json` writes"),
+        (b"a table\n", 2, "is not what `slabmon census --format json` writes"),
+        (b"SQLite \xff\x00", 2, "is not what `slabmon census --format json` writes"),
         (b'{"schema":2}', 2, "another format"),
         (b'{"schema":1,"since":5}', 2, "a difference of two censuses"),
         (b'{"schema":1}', 2, "does not understand"),
