@@ -28,6 +28,7 @@ from slabmon.web.settings import WebSettings
 
 _POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 TEXT = "text/plain; charset=utf-8"
+_SHOWN_CHARACTERS = 50  # of what a client sent
 
 
 @dataclass
@@ -77,11 +78,14 @@ class Context:
 class Handler(RequestHandler):
     """Base of all handlers: GET and HEAD only.
 
-    PUBLIC handlers answer without a password, client certificate or rate limit.
+    PUBLIC handlers answer without a password, client certificate or rate limit. A request with a
+    parameter that is not one of PARAMETERS, which would have no effect, is answered with 400; None
+    is for handlers whose clients add parameters of their own.
     """
 
     SUPPORTED_METHODS = ("GET", "HEAD")
     PUBLIC = False
+    PARAMETERS: frozenset[str] | None = None
     client = ""
 
     @property
@@ -106,15 +110,23 @@ class Handler(RequestHandler):
             self.set_header(name, value)
 
     async def prepare(self) -> None:
-        """Refuse clients that may not ask; those of the unix socket always may."""
+        """Refuse clients that may not ask, those of the unix socket always may; then parameters
+        that mean nothing."""
         self.client = self.context.connections.request(self._stream)
-        if self.client == LOCAL or self.PUBLIC:
-            return
-        refusal = await self.context.access.refusal(self.request, self.client)
-        if refusal:
-            for name, value in refusal.headers:
-                self.set_header(name, value)
-            self.problem(refusal.status, refusal.reason)
+        if self.client != LOCAL and not self.PUBLIC:
+            refusal = await self.context.access.refusal(self.request, self.client)
+            if refusal:
+                for name, value in refusal.headers:
+                    self.set_header(name, value)
+                self.problem(refusal.status, refusal.reason)
+                return
+        if self.PARAMETERS is not None:
+            given = self.request.query_arguments
+            unknown = next((name for name in given if name not in self.PARAMETERS), None)
+            if unknown is not None:
+                known = ", ".join(sorted(self.PARAMETERS)) or "none"
+                name = ascii(unknown[:_SHOWN_CHARACTERS])
+                self.problem(400, f"unknown parameter {name}: expected {known}")
 
     def on_finish(self) -> None:
         """Tell the connection that its answer was handed over."""

@@ -28,6 +28,8 @@ class CensusHandler(PastHandler):
 
     With `at`, the last one before a past moment; 404 if there is none."""
 
+    PARAMETERS = frozenset({"at", "max_age"})
+
     async def get(self, *_: str) -> None:
         """Answer with the census, or with 503 and the time after which to ask again."""
         max_age, at = self._max_age(), self.at()

@@ -17,7 +17,7 @@ from slabmon.web.handlers import page_json
 from slabmon.web.handlers.base import TEXT, Handler
 from slabmon.web.handlers.bodies import Body
 from slabmon.web.handlers.past import PastHandler
-from slabmon.web.handlers.query import TableQuery, parse_key
+from slabmon.web.handlers.query import QUERY_PARAMETERS, TableQuery, parse_key
 
 # Nothing from other hosts, nothing inline, and no text is parsed as markup.
 _POLICY = (
@@ -58,6 +58,8 @@ class FileHandler(Handler):
 class PageDataHandler(PastHandler):
     """Base of the page's data: of the present, of a moment held for a paused page, or of the
     past. An error is one line of text."""
+
+    PARAMETERS = frozenset({"at", *QUERY_PARAMETERS})
 
     async def get(self, *groups: str) -> None:
         """Answer with body(); 400 if the query makes no sense."""
@@ -108,6 +110,8 @@ class PageDataHandler(PastHandler):
 class ViewsHandler(Handler):
     """The list of views."""
 
+    PARAMETERS = frozenset()
+
     async def get(self, *_: str) -> None:
         """Answer with what does not change while the daemon runs."""
         document = page_json.views(self.context.settings.telemetry_path[1:])
@@ -155,6 +159,8 @@ class ExportHandler(PageDataHandler):
 class ChartHandler(PageDataHandler):
     """The last hour, or the hour around a past moment, of the row with `key`; without a key, of
     the sum of all rows of the view."""
+
+    PARAMETERS = PageDataHandler.PARAMETERS | {"key"}
 
     async def work(self, *_: str) -> Callable[[], Body]:
         """Answer with the chart's lines."""

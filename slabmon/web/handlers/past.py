@@ -82,6 +82,8 @@ class SnapshotHandler(PastHandler):
     Without `at` only a fresh snapshot is served: a program would not notice an old one.
     """
 
+    PARAMETERS = frozenset({"at"})
+
     async def get(self, *_: str) -> None:
         """Answer with the present or, with `at`, a past snapshot."""
         encoded = codec.CONTENT_TYPE in self.request.headers.get("Accept", "")
@@ -110,6 +112,8 @@ class LeaksHandler(PastHandler):
     """Verdicts as JSON, of the present or the past; projections end when `share` of the host's
     memory is full."""
 
+    PARAMETERS = frozenset({"at", "share"})
+
     async def get(self, *_: str) -> None:
         """Answer with the assessment. 400 if `share` is not in (0, 1]."""
         try:
@@ -137,6 +141,8 @@ class LeaksHandler(PastHandler):
 class HistoryHandler(PastHandler):
     """The first and last time of the history; with `from`, `to` and `most` (Unix times and a
     count), also the times of `most` snapshots between them at most."""
+
+    PARAMETERS = frozenset({"from", "to", "most"})
 
     async def get(self, *_: str) -> None:
         """Answer with the history's extent. 400 if some, but not all parameters make sense."""

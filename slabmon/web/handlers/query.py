@@ -25,6 +25,17 @@ MAX_STEPS, MAX_ROWS = 8, 1000
 MAX_FILTER, MAX_PATH = 500, 4096
 # CPU time that one filter may take: many terms over many rows.
 FILTER_SECONDS = 0.2
+# What TableQuery.parse() asks for.
+QUERY_PARAMETERS = (
+    "view",
+    "path",
+    "sort",
+    "inverted",
+    "filter",
+    "offset",
+    "limit",
+    "columns",
+)
 Step = tuple[str, tuple[Hashable, ...]]
 # Sampled figures and their standard errors, which are always shown together.
 _ERRORS = {LIVE_BYTES.name: LIVE_ERROR.name, "growth_bytes_per_hour": GROWTH_ERROR.name}
@@ -66,15 +77,18 @@ class TableQuery:
             raise UsageError(f"path: expected at most {MAX_STEPS} links, got {len(path)}")
         if offset < 0 or not 0 < limit <= MAX_ROWS:
             raise UsageError(f"offset must be 0 or more, limit 1 to {MAX_ROWS}")
+        inverted, columns = get("inverted", ""), get("columns", "")
+        if inverted not in ("", "0", "1") or columns not in ("", "all"):
+            raise UsageError("inverted must be 1 or 0; columns must be all, or left out")
         return cls(
             view=get("view", "caches"),
             path=tuple(path),
             sort=get("sort", ""),
-            inverted=get("inverted", "") == "1",
+            inverted=inverted == "1",
             filter=filter_text,
             offset=offset,
             limit=limit,
-            all_columns=get("columns", "") == "all",
+            all_columns=columns == "all",
         )
 
     def target_view(self) -> View:

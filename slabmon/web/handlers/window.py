@@ -14,6 +14,8 @@ from slabmon.web.handlers.bodies import Body
 class WindowHandler(Handler):
     """The past of the present window, in slabmon's encoding; 503 while there is no window."""
 
+    PARAMETERS = frozenset()
+
     async def get(self, *_: str) -> None:
         """Answer with as many moments as a client would read of a history."""
         moment = await self.context.live.moment(self.context.source)

@@ -23,8 +23,10 @@ from tornado.web import RequestHandler
 from slabmon.store.recording import LONGEST_CHAIN
 from slabmon.store.settings import HistorySettings
 from slabmon.store.writer import RecordingWriter
+from slabmon.web.app import routes
 from slabmon.web.feeds.history_writer import HistoryWriter
 from slabmon.web.feeds.readings import CensusNow
+from slabmon.web.settings import WebSettings
 from tests.support import censuses
 from tests.support.routes import ROUTES, paths
 from tests.support.scheduling import waiting
@@ -320,6 +322,13 @@ def test_each_route_is_attacked(pattern: str) -> None:
     assert all(re.fullmatch(pattern, path) for path in paths(pattern)), (
         "add its paths to tests/support/routes.py"
     )
+
+
+def test_each_parameter_that_a_handler_asks_for_is_one_of_its_parameters() -> None:
+    for pattern, handler in routes(WebSettings()):
+        known = handler.PARAMETERS
+        for path in paths(pattern) if known is not None else ():
+            assert set(parameters().get(path, ())) == set(known or ()), path
 
 
 def test_each_parameter_is_known() -> None:
