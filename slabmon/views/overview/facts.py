@@ -128,13 +128,15 @@ class Facts:
 
     def rise(self, view: View, names: Sequence[Hashable], least: int | None = None) -> Rise | None:
         """Return how the sum of these rows of a view changed over the window; None if that is not
-        known. It is steady if it is `least` bytes or more, by default what is of note on a host of
-        this size."""
+        known: a few seconds say nothing of an hour. It is steady if it is `least` bytes or more, by
+        default what is of note on a host of this size."""
         if least is None:
             least = round(max(RISE_BYTES, self.total * RISE_SHARE))
         window, trail = self.window, self.window.trails.get(view.name)
-        if trail is None or not trail.points or not trail.points[0].count or window.span <= 0:
-            return None  # no past, or nothing was read then
+        if window.span < RISE_SECONDS:
+            return None
+        if trail is None or not trail.points or not trail.points[0].count:
+            return None  # nothing was read then
         listing = window.now.listing(view)
         now = listing.values(view.figure)[[listing.position[name] for name in names]]
         times = np.array([*window.moments, window.snapshot.tracking.seconds])
@@ -145,7 +147,6 @@ class Facts:
         paces = np.diff(values) / np.diff(times[[*nearest, -1]])
         steady = (
             len(paces) > 1
-            and window.span >= RISE_SECONDS
             and grown >= least
             and bool((paces >= RISE_PACE * grown / window.span).all())
         )

@@ -82,8 +82,8 @@ OVERVIEW = View(
             "growth_bytes_per_hour",
             unit=BYTES_PER_HOUR,
             kind=Kind.GROWTH,
-            help="Growth over the window (at most 10 minutes), per hour; of caches only if it is "
-            "steady, of suspects over the time for which they were watched.",
+            help="Growth over the window (30 seconds to 10 minutes), per hour; of caches only if "
+            "it is steady, of suspects over the time for which they were watched.",
             path="growth",
             title="growth/h",
         ),

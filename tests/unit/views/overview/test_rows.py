@@ -109,6 +109,14 @@ def test_a_burst_is_no_growth() -> None:
     assert early["this host"].finding == "nothing wrong so far; growth: watched 20.0s of 30.0s"
 
 
+def test_growth_of_a_few_seconds_is_not_known() -> None:
+    def growth(seconds: int) -> float | None:
+        return named(watched(fast_leak, seconds))["slab, unreclaimable"].growth
+
+    assert growth(40) is None, "watched for 20 seconds"
+    assert growth(50) is not None, "watched for 30 seconds"
+
+
 @pytest.mark.parametrize(("interval", "seen"), [(280, True), (700, False)])
 def test_growth_is_seen_in_recordings_with_long_intervals(interval: int, seen: bool) -> None:
     window = window_of(*(fast_leak(float(n * interval)) for n in range(1, 6)))
