@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The line of views, with the present one highlighted; as many as fit around it."""
+"""The line of views, with the present one highlighted; as many as fit around it, and marks where
+there are more."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from textual.widget import Widget
 
 _ACTIVE = Style(reverse=True, bold=True)
 _OTHER = Style()
+_MORE = "…"  # at an end of the line where there are more views
 
 
 class Tabs(Widget):
@@ -37,29 +39,40 @@ class Tabs(Widget):
         self.refresh()
 
     def _visible(self) -> list[tuple[str, str]]:
-        """Return names and texts of the views from the first that lets the active one fit."""
+        """Return names and texts of the views that fit, from the first that lets the active one
+        fit; of those to either side, one mark with the name of the nearest."""
         labels = [
-            (name, f"{number if number < 10 else ''}{' ' if number < 10 else ''}{name}")
+            (name, f" {number} {name} " if number < 10 else f" {name} ")
             for number, name in enumerate(self._names)
         ]
-        active = self._names.index(self._active)
-        first = 0
-        while sum(len(text) + 2 for _, text in labels[first : active + 1]) > self.size.width:
+        active, count = self._names.index(self._active), len(labels)
+
+        def width(first: int, end: int) -> int:
+            marks = (first > 0) + (end < count)
+            return sum(len(text) for _, text in labels[first:end]) + marks * len(_MORE)
+
+        first, end = 0, active + 1
+        while first < active and width(first, end) > self.size.width:
             first += 1
-        return labels[first:]
+        while end < count and width(first, end + 1) <= self.size.width:
+            end += 1
+        before = [(self._names[first - 1], _MORE)] if first else []
+        after = [(self._names[end], _MORE)] if end < count else []
+        return [*before, *labels[first:end], *after]
 
     def render_line(self, y: int) -> Strip:
         """Return the line."""
-        segments = []
-        for name, text in self._visible():
-            segments.append(Segment(f" {text} ", _ACTIVE if name == self._active else _OTHER))
+        segments = [
+            Segment(text, _ACTIVE if name == self._active else _OTHER)
+            for name, text in self._visible()
+        ]
         return Strip(segments).adjust_cell_length(self.size.width, _OTHER)
 
     def on_click(self, event: events.Click) -> None:
         """Report which view was clicked."""
         x = 0
         for name, text in self._visible():
-            x += len(text) + 2
+            x += len(text)
             if event.x < x:
                 self.post_message(self.Chosen(name))
                 return

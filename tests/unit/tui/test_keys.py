@@ -212,6 +212,26 @@ def test_clicks_order_select_open_and_choose_views() -> None:
     on_terminal(work)
 
 
+def test_the_bar_shows_that_there_are_more_views_and_leads_to_them() -> None:
+    async def work(terminal: Terminal) -> None:
+        def bar() -> tuple[int, str]:
+            return next((i, x) for i, x in enumerate(terminal.lines) if " devices " in x)
+
+        row, line = bar()
+        assert line.endswith(" 6 drivers …")
+        await terminal.pilot.click(offset=(line.index("…"), row))
+        await terminal.pilot.pause()
+        row, line = bar()
+        assert line.startswith("… ")
+        assert " 7 cgroups " in line
+        assert line.endswith(" …")
+        await terminal.pilot.click(offset=(0, row))
+        await terminal.pilot.pause()
+        assert bar()[1].startswith(" 0 overview  1 caches  2 sites ")
+
+    on_terminal(work)
+
+
 def test_commands_by_name() -> None:
     async def work(terminal: Terminal) -> None:
         await terminal.press("ctrl+p")
