@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow  # each test starts a process, or more
 def recording(tmp_path: Path) -> str:
     path = tmp_path / "recording"
     with RecordingWriter(path) as history:
-        taken = host(10)
+        taken = host(30)  # 60 lost events, which is a warning
         history.append(replace(taken, caches=taken.caches[:3]), at=1e9)
     return str(path)
 
