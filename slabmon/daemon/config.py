@@ -85,7 +85,8 @@ def read_file(path: Path) -> dict[str, Any]:
     values = {}
     for table, content in document.items():
         if table not in TABLES:
-            raise UsageError(f"{path}: unknown table [{table}]; {_near(table, TABLES)}")
+            what = f"table [{table}]" if isinstance(content, dict) else f"key {table} in no table"
+            raise UsageError(f"{path}: unknown {what}; {_near(table, TABLES)}")
         if not isinstance(content, dict):
             raise UsageError(f"{path}: {table}: expected a table; write [{table}] above its keys")
         for name, value in content.items():

@@ -188,7 +188,8 @@ def test_a_reload_takes_what_can_change_and_tells_the_rest(tmp_path: Path) -> No
         ("[web]\nlisten_adress = 'x'", ["web.listen_adress", "did you mean listen_address?"]),
         ("[budget]\ncpu_percent = inf", ["budget.cpu_percent", "a number"]),
         ("[state]\npin_directory = '/var'", ["state.pin_directory", "/sys/fs/bpf/slabmon"]),
-        ("x = 1", ["unknown table [x]"]),
+        ("x = 1", ["unknown key x in no table", "tracking"]),
+        ("[x]", ["unknown table [x]"]),
         (
             "[web]\nlisten_address = 7522",
             ["web.listen_address", "text in quotes"],
