@@ -59,7 +59,8 @@ class Daemon:
         self._collector: Collector | None = None
 
     def run(self) -> None:
-        """Bind first, so that a busy port costs nothing; then track until asked to stop."""
+        """Bind and have the web process check its settings first, so that errors of these cost
+        nothing; then track until asked to stop."""
         config = self._config
         limit_malloc_caching()
         raise_gc_threshold()
@@ -87,13 +88,16 @@ class Daemon:
             continuity = find_continuity(config.state, self._notifier, passed)
             if continuity is not None:
                 stack.push(lambda kind, *_: continuity.close(requested=kind is None))
-            tracker = stack.enter_context(open_tracker(config.tracking, continuity))
-            collector.web.wait_until_started()
+            tracker = stack.enter_context(
+                open_tracker(config.tracking, continuity, collector.web.wait_until_started)
+            )
             collector.start_tracking(tracker, config.budget, config.census, config.escalation)
             if not self._notifier.send("READY=1"):  # started by hand
                 lines = _greeting(config.web, sockets, collector.web.tls)
                 sys.stdout.write("".join(f"{line}\n" for line in lines))
                 sys.stdout.flush()
+            if continuity is not None:
+                continuity.outlast()
             log.info("tracking since %s", _local_time(tracker.since))
             loop.every(STATUS_SECONDS, lambda: self._show_status(tracker))
             self._show_status(tracker)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_tracker(settings: Settings, checkpoint: Checkpoint | None = None) -> Iterator[Tracker]:
+def open_tracker(
+    settings: Settings,
+    checkpoint: Checkpoint | None = None,
+    before_loading: Callable[[], object] = lambda: None,
+) -> Iterator[Tracker]:
     """Yield an attached tracker: the session that `checkpoint` kept, else a new one.
+
+    `before_loading` is called while programs are compiled, before any is attached and before what
+    `checkpoint` kept is adopted or discarded: its errors cost nothing.
 
     On exit everything is detached and unloaded, except for what `checkpoint` keeps. Raises
     UnsupportedHost or PermissionDenied if this host cannot be tracked, and UsageError if the
@@ -39,6 +46,9 @@ def open_tracker(settings: Settings, checkpoint: Checkpoint | None = None) -> It
         cgroups = Cgroups(v1=facts.cgroup_v1)
         target = find_target(settings.exact, cgroups)
         plan = make_plan(facts, settings, target)
+        if compiler is not None:
+            compiler.start(plan)
+        before_loading()
         adopted = checkpoint.adopt(facts, plan) if checkpoint else None
         if adopted is not None:
             programs, saved = adopted
@@ -48,8 +58,9 @@ def open_tracker(settings: Settings, checkpoint: Checkpoint | None = None) -> It
                 facts, plan, programs, symbols, cgroups, checkpoint=checkpoint, saved=saved
             )
         else:
-            compiler = compiler or stack.enter_context(Compiler())
-            compiler.start(plan)
+            if compiler is None:
+                compiler = stack.enter_context(Compiler())
+                compiler.start(plan)
             symbols = Symbols()  # read while the child compiles
             programs = stack.enter_context(compiler.finish())
             compiler.close()

@@ -67,6 +67,8 @@ class Continuity:
         self._document: dict[str, Any] = {}
         self._active = False  # what is written now belongs to a session that is kept
         self.found = bool(self._objects)
+        # What is kept stays if this process fails: always what an earlier one left.
+        self._outlasts = self.found
         self.feature = FeatureState(State.ON, f"kept in {keeper.where}")
 
     def adopt(self, facts: Facts, plan: Plan) -> tuple[Programs, SessionState] | None:
@@ -137,6 +139,7 @@ class Continuity:
             os.close(descriptor)
         self._keeper.forget(self._objects)
         self._objects = {}
+        self._outlasts = False
 
     def begin(self, programs: Programs, state: SessionState) -> None:
         """Keep this session, which is complete and counting, from now on."""
@@ -155,7 +158,7 @@ class Continuity:
 
     def _give_up(self, reason: str) -> None:
         """Discard everything: no state is better than one that is out of date."""
-        self._active = False
+        self._active = self._outlasts = False
         self._keeper.forget(self._objects)
         self._keeper.finish()
         self.feature = FeatureState(
@@ -191,12 +194,19 @@ class Continuity:
                 self.feature = FeatureState(State.DEGRADED, reason)
         self._give_up(reason)
 
+    def outlast(self) -> None:
+        """Keep the session even if this process fails, from now on: its start has succeeded."""
+        self._outlasts = self._active
+
     def close(self, requested: bool) -> None:
         """End the session. `requested` says that the daemon was asked to stop and did not fail.
 
-        Then nothing is kept, unless a service manager decides.
+        Then nothing is kept, unless a service manager decides. Nothing of its own is kept either
+        by a process whose start has failed.
         """
-        if requested or not self._active:
+        if not requested and not self._outlasts:
+            self._keeper.forget(self._objects)
+        if requested or not self._outlasts:
             self._keeper.finish()
         if self._record is not None:
             os.close(self._objects[RECORD])

@@ -69,6 +69,28 @@ def test_counters_go_on_over_kill_9(daemon: Daemon) -> None:
     assert not fallen
 
 
+def test_a_start_that_fails_leaves_what_there_was(daemon: Daemon) -> None:
+    def fail() -> None:
+        command = [*daemon.command, "--history.path", "/proc/slabs.db"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2
+        assert "history.path" in done.stderr
+
+    loaded = ours()
+    fail()
+    assert not PINS.exists()
+    assert not left_behind(loaded)
+    daemon.start()
+    since = daemon.scrape()["slabmon_tracking_since_seconds"]
+    daemon.signal(signal.SIGKILL)
+    daemon.wait()
+    kept = sorted(os.listdir(PINS))
+    fail()
+    assert sorted(os.listdir(PINS)) == kept
+    daemon.start()
+    assert daemon.scrape()["slabmon_tracking_since_seconds"] == since
+
+
 def test_the_next_daemon_takes_over_from_an_orphaned_web_process_at_once(daemon: Daemon) -> None:
     """It holds the port, and would answer with old figures for 20 s."""
     begun = time.monotonic()

@@ -19,6 +19,7 @@ import pytest
 
 from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.daemon import collector, main
+from slabmon.daemon.collector import Collector
 from slabmon.daemon.config import Config
 from slabmon.daemon.lock import only_daemon
 from slabmon.daemon.main import Daemon
@@ -86,12 +87,17 @@ class Host:
         self.spawner = FakeSpawner(self._start)
         self.tracker = FakeTracker()
         self.read: Callable[[], Config] | None = None
+        self.opened = False
 
     def _start(self, child: FakeChild) -> None:
         child.start(self.started)
 
     @contextmanager
-    def open_tracker(self, *_: Any) -> Iterator[FakeTracker]:
+    def open_tracker(
+        self, settings: Settings, checkpoint: Any, before_loading: Callable[[], object]
+    ) -> Iterator[FakeTracker]:
+        before_loading()
+        self.opened = True
         try:
             yield self.tracker
         finally:
@@ -185,8 +191,27 @@ def test_an_error_of_the_web_process_ends_the_start(host: Host) -> None:
     host.started = Started(error="web.yml: line 1", exit_code=2)
     with pytest.raises(UsageError, match=r"web\.yml: line 1"):
         host.run()
-    assert host.tracker.closed
+    assert not host.opened, "programs were loaded"
     assert "READY=1" not in host.messages()
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_a_session_outlasts_a_daemon_that_was_up_only(
+    host: Host, monkeypatch: pytest.MonkeyPatch, up: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    calls: list[object] = []
+    continuity = SimpleNamespace(
+        outlast=lambda: calls.append("outlast"), close=lambda requested: calls.append(requested)
+    )
+    monkeypatch.setattr(main, "find_continuity", lambda *_: continuity)
+    if not up:
+        monkeypatch.setattr(Collector, "start_tracking", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        host.run(fail)
+    assert calls == (["outlast", False] if up else [False])
 
 
 def test_a_busy_port_is_an_error_before_anything_starts(host: Host) -> None:

@@ -99,7 +99,11 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def opened(host: Host, settings: Settings, checkpoint: FakeCheckpoint | None = None) -> list[str]:
-    with session.open_tracker(settings, checkpoint) as tracker:  # type: ignore[arg-type]
+    with session.open_tracker(
+        settings,
+        checkpoint,  # type: ignore[arg-type]
+        lambda: host.note("checked"),
+    ) as tracker:
         kept_in: object = tracker.checkpoint
         assert kept_in is checkpoint
         host.note("open")
@@ -110,24 +114,25 @@ CLOSED = ["tracker is closed", "programs is closed", "compiler is closed"]
 
 
 def test_a_new_session_compiles_while_symbols_are_read(host: Host) -> None:
-    steps = ["compiler", "compile", "symbols", "compiled", "start", "open"]
+    steps = ["compiler", "compile", "checked", "symbols", "compiled", "start", "open"]
     assert opened(host, Settings()) == [*steps, *CLOSED]
 
 
 def test_a_first_daemon_starts_its_compiler_at_once(host: Host) -> None:
     log = opened(host, Settings(), FakeCheckpoint(host, found=False, usable=False))
-    assert log[:3] == ["compiler", "adopt", "compile"]
+    assert log[:4] == ["compiler", "compile", "checked", "adopt"]
+    assert log.count("compile") == 1
 
 
 def test_a_session_that_was_kept_is_resumed_without_a_compiler(host: Host) -> None:
     log = opened(host, Settings(), FakeCheckpoint(host, found=True, usable=True))
-    assert log == ["adopt", "symbols of old modules", "resume", "open", *CLOSED[:2]]
+    assert log == ["checked", "adopt", "symbols of old modules", "resume", "open", *CLOSED[:2]]
 
 
 def test_what_cannot_be_adopted_is_replaced_by_a_new_session(host: Host) -> None:
     log = opened(host, Settings(), FakeCheckpoint(host, found=True, usable=False))
-    assert log[:5] == ["adopt", "compiler", "compile", "symbols", "compiled"]
-    assert log[5] == "start"
+    assert log[:6] == ["checked", "adopt", "compiler", "compile", "symbols", "compiled"]
+    assert log[6] == "start"
 
 
 def test_the_filters_cgroup_is_planned_by_its_id(host: Host) -> None:
@@ -136,7 +141,14 @@ def test_the_filters_cgroup_is_planned_by_its_id(host: Host) -> None:
     assert host.plan.defines["EXACT_CGROUP"] == 77
 
 
-@pytest.mark.parametrize("broken", ["symbols", "compiled", "start"])
+def test_what_is_found_before_loading_leaves_what_was_kept(host: Host) -> None:
+    host.broken = "checked"
+    with pytest.raises(SlabmonError, match="checked"):
+        opened(host, Settings(), FakeCheckpoint(host, found=True, usable=False))
+    assert host.log == ["checked"]
+
+
+@pytest.mark.parametrize("broken", ["checked", "symbols", "compiled", "start"])
 def test_a_start_that_fails_leaves_nothing_open(host: Host, broken: str) -> None:
     host.broken = broken
     with pytest.raises(SlabmonError, match=broken):

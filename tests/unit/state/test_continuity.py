@@ -104,11 +104,45 @@ def test_what_a_crashed_daemon_left_is_adopted(place: Place) -> None:
     second, saved = session(place)
     assert saved == STATE
     assert place.objects == kept, "nothing is kept twice"
+    second.outlast()
     second.close(requested=False)
     assert place.objects == kept
     third, saved = session(place)
     assert saved == STATE
     third.close(requested=True)
+    assert not place.objects
+
+
+def test_a_start_that_fails_leaves_nothing_of_its_own(place: Place) -> None:
+    continuity, _ = session(place)
+    assert place.objects
+    continuity.close(requested=False)
+    assert not place.objects
+
+
+def test_a_session_outlasts_a_failure_after_its_start(place: Place) -> None:
+    continuity, _ = session(place)
+    continuity.outlast()
+    continuity.close(requested=False)
+    assert place.objects
+    assert not place.finished
+
+
+@pytest.mark.parametrize("adopts", [True, False])
+def test_a_start_that_fails_leaves_what_an_earlier_daemon_kept(place: Place, adopts: bool) -> None:
+    session(place)
+    kept = dict(place.objects)
+    continuity = session(place)[0] if adopts else Continuity(place)
+    continuity.close(requested=False)
+    assert place.objects == kept
+    assert session(place)[1] == STATE
+
+
+def test_a_start_that_fails_leaves_nothing_in_place_of_what_differed(place: Place) -> None:
+    session(place)
+    continuity, saved = session(place, plan=make_plan(FACTS, Settings(samples=4096)))
+    assert saved is None
+    continuity.close(requested=False)
     assert not place.objects
 
 
