@@ -38,6 +38,10 @@ LONGEST_CHAIN = 360
 _ALWAYS = 2.0**62
 
 
+class ForeignFile(UsageError):
+    """A file is no recording, or none that this version reads."""
+
+
 class TimedSnapshot(NamedTuple):
     """A snapshot and the Unix time at which it was taken."""
 
@@ -91,6 +95,8 @@ class Recording:
         try:
             yield
         except (sqlite3.Error, OverflowError, TypeError, UnicodeError) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+                raise ForeignFile(f"{self.path} is not a slabmon recording") from error
             raise UsageError(f"recording {self.path}: {_reason(error)}") from error
 
     @contextmanager
@@ -111,16 +117,22 @@ class Recording:
         self._database.execute("PRAGMA cell_size_check = ON")
         (application,) = self._database.execute("PRAGMA application_id").fetchone()
         if application != APPLICATION_ID:
-            raise UsageError(f"{self.path} is not a slabmon recording")
+            raise ForeignFile(f"{self.path} is not a slabmon recording")
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
         if version != VERSION:
-            raise UsageError(
+            raise ForeignFile(
                 f"{self.path} has file format {version}; this version of slabmon reads format "
                 f"{VERSION}"
             )
         schema = self._database.execute("SELECT sql FROM sqlite_schema").fetchall()
         if sorted(schema) != sorted((sql.encode(),) for sql in SCHEMA):
-            raise UsageError(f"recording {self.path}: its tables are not those of a recording")
+            raise ForeignFile(f"recording {self.path}: its tables are not those of a recording")
+
+    def _is_blank(self) -> bool:
+        """Whether the file is an empty database, as a writer killed while creating it leaves."""
+        (count,) = self._database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (application,) = self._database.execute("PRAGMA application_id").fetchone()
+        return (count, application) == (0, 0)
 
     def __enter__(self) -> Self:
         return self

@@ -21,6 +21,7 @@ from slabmon.store.recording import (
     LONGEST_CHAIN,
     SCHEMA,
     VERSION,
+    ForeignFile,
     Recording,
     milliseconds,
 )
@@ -54,6 +55,37 @@ class Retention:
         if limit is not None and limit < MIN_BYTES:
             raise UsageError(f"max size: expected at least {MIN_BYTES >> 20}M, got {max_size}")
         return cls(None if keep is None else duration(keep), limit)
+
+
+class _Continued(Recording):
+    """A file as a writer finds it: a recording, or one with nothing in it."""
+
+    def _check(self) -> None:
+        self._blank = self._is_blank()
+        if not self._blank:
+            super()._check()
+
+    def check_ends(self) -> None:
+        """Raise UsageError unless the first and the last snapshot can be read."""
+        for order in () if self._blank else ("ASC", "DESC"):
+            with self._transaction():
+                row = self._database.execute(
+                    f"SELECT id, time FROM snapshots ORDER BY id {order} LIMIT 1"
+                ).fetchone()
+                if row is not None:
+                    self._snapshot(*row)
+
+
+def check_continued(path: Path, ends: bool = False) -> None:
+    """Raise UsageError if a file is at the path that a RecordingWriter cannot continue: ForeignFile
+    if it is something else, also if its first or last snapshot cannot be read if `ends`."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise ForeignFile(f"{path} is not a regular file")
+    with _Continued(path) as found:
+        if ends:
+            found.check_ends()
 
 
 class RecordingWriter(Recording):
@@ -118,12 +150,6 @@ class RecordingWriter(Recording):
             self._forget(time.time())
         # Not execute(), which would free a single page: the statement frees one a step.
         self._database.executescript("PRAGMA incremental_vacuum")
-
-    def _is_blank(self) -> bool:
-        """Whether the file is an empty database, as a writer killed while creating it leaves."""
-        (count,) = self._database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        (application,) = self._database.execute("PRAGMA application_id").fetchone()
-        return (count, application) == (0, 0)
 
     def _create(self) -> None:
         self._database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")

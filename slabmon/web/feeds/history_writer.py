@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import pwd
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_READ_ONLY = "name a path elsewhere, or for the service permit this one with ReadWritePaths="
+
 
 class NoHistory(SlabmonError):
     """Raised when no history is kept."""
@@ -42,19 +45,43 @@ def prepare(settings: HistorySettings, user: pwd.struct_passwd) -> None:
         except OSError as error:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+            advice = f"make it with: install -d -m 750 -o {user.pw_name} {folder}"
             raise UsageError(
-                f"history.path: cannot make {folder} for {user.pw_name}: {error.strerror}; make it "
-                f"with: install -d -m 750 -o {user.pw_name} {folder}"
+                f"history.path: cannot make {folder} for {user.pw_name}: {error.strerror}; "
+                + (_READ_ONLY if error.errno == errno.EROFS else advice)
             ) from error
 
 
 def check(settings: HistorySettings) -> None:
     """Raise UsageError unless this process, now unprivileged, can write the history."""
-    folder = Path(settings.path).parent
-    if settings.path and not os.access(folder, os.W_OK | os.X_OK):
+    if not settings.path:
+        return
+    from slabmon.store.recording import ForeignFile
+    from slabmon.store.writer import check_continued
+
+    path = Path(settings.path)
+    _check_access(path.parent, os.W_OK | os.X_OK)
+    if path.exists():
+        _check_access(path, os.R_OK | os.W_OK)
+    try:
+        check_continued(path)
+    except ForeignFile as error:
         raise UsageError(
-            f"history.path: the web process cannot write to {folder}; make web.user its owner"
-        )
+            f"history.path: {error}; name another file, or move this one away"
+        ) from error
+    except SlabmonError:
+        pass  # damaged, or on a disk that fails: see HistoryWriter
+
+
+def _check_access(path: Path, mode: int) -> None:
+    if os.access(path, mode):
+        return
+    with contextlib.suppress(OSError):
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            raise UsageError(f"history.path: {path} is on a read-only file system; {_READ_ONLY}")
+    raise UsageError(
+        f"history.path: the web process cannot write to {path}; make web.user its owner"
+    )
 
 
 class HistoryWriter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slabmon.base.errors import UsageError
+from slabmon.base.errors import DamagedSnapshot, UsageError
 from slabmon.store.recording import LONGEST_CHAIN, Recording
-from slabmon.store.writer import CHAIN, RecordingWriter, Retention
-from tests.support.recordings import START, STEP, moment, noisy, record
+from slabmon.store.writer import CHAIN, RecordingWriter, Retention, check_continued
+from tests.support.recordings import START, STEP, damage, moment, noisy, record
 from tests.support.snapshots import assert_same, synthetic
 
 COUNT = 2 * CHAIN + 11
@@ -287,6 +288,37 @@ def test_a_file_of_something_else_is_refused_and_stays_as_it_is(tmp_path: Path, 
             opened(path)
     assert path.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == ["other"]
+
+
+@pytest.mark.parametrize(("damaged", "found"), [(1, 1), (4, 6), (6, 6), (2, None)])
+def test_the_ends_of_what_is_to_be_continued_can_be_checked(
+    tmp_path: Path, damaged: int, found: int | None
+) -> None:
+    path = tmp_path / "slabs.db"
+    for _ in range(2):  # a group of three snapshots each
+        record(path, 3)
+    before = path.read_bytes()
+    check_continued(path, ends=True)
+    assert path.read_bytes() == before
+    damage(path, damaged)
+    check_continued(path)
+    with (
+        nullcontext()
+        if found is None
+        else pytest.raises(DamagedSnapshot, match=f"snapshot {found}")
+    ):
+        check_continued(path, ends=True)
+
+
+@pytest.mark.parametrize("content", [b"", None, "absent"])
+def test_where_there_is_nothing_there_are_no_ends(tmp_path: Path, content: bytes | str) -> None:
+    path = tmp_path / "slabs.db"
+    if content == b"":
+        path.write_bytes(b"")
+    elif content is None:
+        record(path, 0)
+    check_continued(path, ends=True)
+    assert path.exists() == (content != "absent")
 
 
 def test_places_where_no_file_can_be(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import os
 import pwd
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -161,6 +162,50 @@ def test_a_directory_that_cannot_be_is_one_clear_error(tmp_path: Path) -> None:
         history_writer.check(settings)
     history_writer.prepare(HistorySettings(), pwd.getpwuid(os.getuid()))
     history_writer.check(HistorySettings())
+
+
+@pytest.mark.parametrize("kind", ["text", "directory", "empty", "recording", "damaged"])
+def test_a_file_that_is_no_recording_is_one_clear_error(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "slabs.db"
+    if kind == "directory":
+        path.mkdir()
+    elif kind in ("text", "empty"):
+        path.write_text("a diary\n" * 100 * (kind == "text"))
+    else:
+        record(path, 3)
+    if kind == "damaged":  # which the daemon survives, since disks fail
+        path.write_bytes(path.read_bytes()[:-2048])
+    if kind in ("text", "directory"):
+        with pytest.raises(UsageError, match=r"history\.path: .*slabs\.db is not .*; name another"):
+            history_writer.check(HistorySettings(str(path)))
+    else:
+        history_writer.check(HistorySettings(str(path)))
+
+
+@pytest.mark.parametrize("mode", [os.ST_RDONLY, 0])
+@pytest.mark.parametrize("what", ["slabs.db", ""])
+def test_what_cannot_be_written_gets_advice_that_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, what: str
+) -> None:
+    path = record(tmp_path / "slabs.db", 1)
+    monkeypatch.setattr(os, "access", lambda asked, _: asked != tmp_path / what)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=mode))
+    with pytest.raises(UsageError, match=rf"history\.path: .*{what}") as raised:
+        history_writer.check(HistorySettings(str(path)))
+    assert ("read-only file system" in str(raised.value)) == bool(mode)
+    assert ("make web.user its owner" in str(raised.value)) != bool(mode)
+
+
+def test_a_directory_on_a_read_only_file_system_is_not_to_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    settings = HistorySettings(str(tmp_path / "history" / "slabs.db"))
+    with pytest.raises(UsageError, match="Read-only file system; name a path elsewhere"):
+        history_writer.prepare(settings, pwd.getpwuid(os.getuid()))
 
 
 def test_a_directory_that_may_not_be_given_away_is_not_left_behind(
