@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from slabmon.base.errors import PermissionDenied, SlabmonError, UsageError
+from slabmon.base.errors import SlabmonError, UsageError
 from slabmon.cli.snapshot import seconds
 from slabmon.cli.source_options import (
     add_connect,
@@ -24,7 +24,7 @@ from slabmon.cli.source_options import (
     warn_of_damage,
 )
 from slabmon.kernel.settings import Settings
-from slabmon.runtime.files import write_whole
+from slabmon.runtime.files import check_writable, write_whole, writing
 from slabmon.runtime.progress import track
 
 if TYPE_CHECKING:
@@ -118,17 +118,16 @@ def run(options: argparse.Namespace) -> int:
     if options.output is None:
         sys.stdout.buffer.write(content)
         return 0
-    try:
+    with writing(options.output):
         write_whole(options.output, content)
-    except PermissionError as error:
-        raise PermissionDenied(f"cannot write {options.output}: {error.strerror}") from error
-    except OSError as error:
-        raise UsageError(f"cannot write {options.output}: {error.strerror}") from error
+    if sys.stderr.isatty():
+        sys.stderr.write(f"report written to {options.output}\n")
     return 0
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Raise UsageError for options that contradict each other, before anything is read."""
+    """Raise an error for options that contradict each other, and for a file that cannot be
+    written, before anything is read."""
     if options.replay is not None and options.seconds is not None:
         raise UsageError("--seconds cannot be combined with --replay: a recording has its own time")
     if options.seconds is not None and _looks_back(options):
@@ -141,6 +140,9 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.output is None and options.format != "folded" and sys.stdout.isatty():
         raise UsageError(f"{options.format} cannot be written to a terminal; use -o FILE")
+    if options.output is not None:
+        with writing(options.output):
+            check_writable(options.output)
 
 
 def _render(options: argparse.Namespace, period: ReportPeriod, by: tuple[str, ...]) -> bytes:

@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slabmon.base.errors import PermissionDenied, SlabmonError, UnsupportedHost, UsageError
+from slabmon.base.errors import SlabmonError, UnsupportedHost, UsageError
 from slabmon.base.escape import escape
 from slabmon.cli.snapshot import seconds
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.settings import Settings
 from slabmon.runtime.command import Command, interrupted
-from slabmon.runtime.files import write_whole
+from slabmon.runtime.files import check_writable, write_whole, writing
 from slabmon.runtime.rcu import synchronize_rcu
 
 if TYPE_CHECKING:
@@ -144,12 +144,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace, argv: list[str]) -> None:
-    """Raise UsageError for what would fail only after the command has run."""
+    """Raise an error for what would fail only after the command has run."""
     if not argv:
         raise UsageError("run: expected a command, got none; give one, as in `slabmon run -- ls`")
-    folder = Path(options.output or "-").absolute().parent
-    if not folder.is_dir():
-        raise UsageError(f"cannot write {options.output}: there is no directory {folder}")
+    if options.output not in (None, "-"):
+        with writing(Path(options.output)):
+            check_writable(Path(options.output))
 
 
 def _attendance(tracker: Tracker) -> Callable[[], None]:
@@ -250,9 +250,5 @@ def _write(output: str | None, text: str) -> None:
     elif output == "-":
         sys.stdout.write(text)
     else:
-        try:
+        with writing(Path(output)):
             write_whole(Path(output), text.encode())
-        except PermissionError as error:
-            raise PermissionDenied(f"cannot write {output}: {error.strerror}") from error
-        except OSError as error:
-            raise UsageError(f"cannot write {output}: {error.strerror}") from error

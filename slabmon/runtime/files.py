@@ -8,7 +8,10 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from slabmon.base.errors import PermissionDenied, UsageError
 
 Identity = tuple[int, ...]
 
@@ -33,6 +36,36 @@ def open_regular(path: str | Path) -> int:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     raise OSError(errno.EINVAL, "not a regular file")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into an error that says that this file cannot be written."""
+    try:
+        yield
+    except PermissionError as error:
+        raise PermissionDenied(f"cannot write {path}: {error.strerror}") from error
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise the OSError that write_whole() would, as far as that can be known before. Nothing is
+    made or changed."""
+    path = Path(os.path.realpath(path))
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        mode = 0
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if mode and os.access(path, os.W_OK) and not stat.S_ISREG(mode):
+        return
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except PermissionError:
+        if not mode or not os.access(path, os.W_OK):
+            raise
 
 
 def write_whole(path: Path, content: bytes) -> None:

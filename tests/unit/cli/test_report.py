@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from slabmon.base.errors import UsageError
+from slabmon.base.errors import UnsupportedHost, UsageError
 from slabmon.cli.main import main
 from slabmon.kernel import session
 from slabmon.model import Snapshot
@@ -215,6 +215,47 @@ def test_a_dash_is_standard_output(
     assert run("--replay", slabs, "-o", "-") == 0
     assert capfdbinary.readouterr().out.startswith(b"<!DOCTYPE html>")
     assert not (tmp_path / "-").exists()
+
+
+@pytest.mark.parametrize("name", ["", "none/out.html"])
+def test_a_file_that_cannot_be_written_is_an_error_before_anything_is_watched(
+    kernel: Kernel, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert run("-o", str(tmp_path / name)) == 2
+    assert f"cannot write {tmp_path / name}: " in capsys.readouterr().err
+    assert kernel.taken == 0
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_report_that_fails_leaves_no_file_or_the_last_one(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, earlier: bool
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise UnsupportedHost("tables are gone")
+
+    path = tmp_path / "out.html"
+    if earlier:
+        path.write_text("the last one")
+    monkeypatch.setattr(kernel, "snapshot", fail)
+    assert run("-o", str(path), "--seconds", "0") == 4
+    assert path.exists() == earlier
+    assert not earlier or path.read_text() == "the last one"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.usefixtures("kernel")
+def test_a_terminal_is_told_what_was_written(
+    slabs: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    terminal: bool,
+) -> None:
+    path = tmp_path / "out.folded"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    assert run("--replay", slabs, "--format", "folded", "-o", str(path)) == 0
+    output, errors = capsys.readouterr()
+    assert (output, errors) == ("", f"report written to {path}\n" if terminal else "")
 
 
 @pytest.mark.usefixtures("kernel")

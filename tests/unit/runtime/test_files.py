@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from slabmon.runtime.files import write_whole
+from slabmon.runtime.files import check_writable, write_whole
 
 
 def test_a_new_file_has_the_mode_that_the_umask_leaves(tmp_path: Path) -> None:
@@ -61,6 +62,48 @@ def test_a_file_in_a_folder_that_is_not_writable_is_written_in_place(
     path.write_bytes(b"an earlier and longer content")
     write_whole(path, b"content")
     assert path.read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("new", None),
+        ("old", None),
+        ("link", None),
+        ("pipe", None),
+        ("", IsADirectoryError),
+        ("none/new", FileNotFoundError),
+        ("old/new", NotADirectoryError),
+        ("/dev/null", None),
+        ("/proc/new", FileNotFoundError),
+    ],
+)
+def test_whether_a_file_can_be_written_is_known_without_a_change(
+    tmp_path: Path, name: str, error: type[OSError] | None
+) -> None:
+    (tmp_path / "old").write_bytes(b"an earlier content")
+    (tmp_path / "link").symlink_to("elsewhere")
+    os.mkfifo(tmp_path / "pipe")
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(error) if error else nullcontext():
+        check_writable(tmp_path / name)
+    assert sorted(os.listdir(tmp_path)) == before
+    assert (tmp_path / "old").read_bytes() == b"an earlier content"
+
+
+@pytest.mark.parametrize(("name", "writable"), [("file", True), ("file", False), ("new", True)])
+def test_a_folder_that_is_not_writable_is_enough_for_a_file_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, writable: bool
+) -> None:
+    def refused(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("slabmon.runtime.files.tempfile.TemporaryFile", refused)
+    monkeypatch.setattr(os, "access", lambda *_: writable)
+    fine = name == "file" and writable
+    with nullcontext() if fine else pytest.raises(PermissionError):
+        check_writable(tmp_path / name)
 
 
 def test_a_full_device_is_an_error() -> None:
