@@ -15,6 +15,7 @@ from slabmon.base.parse import duration
 from slabmon.cli.source_options import LOCAL_SESSION, add_connect, open_source, refuse_elsewhere
 from slabmon.kernel.exact_filter import Filter
 from slabmon.kernel.settings import Settings
+from slabmon.runtime.files import check_writable, writing
 from slabmon.runtime.signals import stop_signals
 from slabmon.sources import SnapshotSource, request_census
 
@@ -67,7 +68,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from slabmon.store.writer import RecordingWriter, Retention
+    from slabmon.store.writer import RecordingWriter, Retention, check_continued
 
     refuse_elsewhere(options, "exact", "sample_bytes", "census")
     interval = duration(options.interval)
@@ -85,15 +86,22 @@ def run(options: argparse.Namespace) -> int:
         else options.sample_bytes,
         exact=Filter.parse(options.exact) if options.exact is not None else None,
     )
-    end = float("inf") if options.seconds is None else duration(options.seconds)
+    seconds = math.inf if options.seconds is None else duration(options.seconds)
+    with writing(options.output):
+        check_writable(options.output)
+    try:
+        check_continued(options.output, damage=True)
+    except UsageError as error:
+        raise UsageError(f"{error}; it stays as it is: record to another file") from error
+    # The source first: where it cannot be opened no file is made.
     with (
-        RecordingWriter(options.output, retention) as history,
         open_source(options, settings) as source,
+        RecordingWriter(options.output, retention) as history,
     ):
         sys.stderr.write(f"recording to {options.output} every {interval:g} s; Ctrl-C stops it\n")
         sys.stderr.flush()
         recorder = Recorder(source, history)
-        recorder.run(interval, census, end)
+        recorder.run(interval, census, seconds)
     sys.stderr.write(f"{recorder.summary}\n")
     if recorder.failure is not None:
         raise recorder.failure
@@ -110,15 +118,18 @@ class Recorder:
         self.failure: SlabmonError | None = None
 
     def run(self, interval: float, census: float, seconds: float) -> None:
-        """Record until a signal, or for `seconds`. A census is requested at once and every `census`
-        seconds; 0: none is. Raises SlabmonError if the first snapshot cannot be recorded,
-        UsageError if the file is no longer at its path."""
+        """Record until a signal, or for `seconds`, with a last snapshot when they are over.
+
+        A census is requested at once and every `census` seconds; 0: none is. Raises SlabmonError if
+        the first snapshot cannot be recorded, UsageError if the file is no longer at its path.
+        """
         with stop_signals() as stopped:
             start = time.monotonic()
+            end = start + seconds
             census_due = start if census else math.inf
             self._add()
             due = start + interval
-            while due - start <= seconds and not stopped(due - time.monotonic()):
+            while time.monotonic() < end and not stopped(min(due, end) - time.monotonic()):
                 if time.monotonic() >= census_due:
                     request_census(self._source)
                     census_due += census

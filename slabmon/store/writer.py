@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slabmon.base.errors import PermissionDenied, UsageError
+from slabmon.base.escape import escape
 from slabmon.base.parse import duration, size
 from slabmon.model import Snapshot
 from slabmon.store import codec
@@ -65,8 +66,12 @@ class _Continued(Recording):
         if not self._blank:
             super()._check()
 
-    def check_ends(self) -> None:
-        """Raise UsageError unless the first and the last snapshot can be read."""
+    def look_for_damage(self) -> None:
+        """Raise UsageError if pages of the file are damaged, or its first or last snapshot."""
+        with self._errors():
+            (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+        if found != b"ok":
+            raise UsageError(f"recording {self.path} is damaged: {escape(found.splitlines()[-1])}")
         for order in () if self._blank else ("ASC", "DESC"):
             with self._transaction():
                 row = self._database.execute(
@@ -76,16 +81,17 @@ class _Continued(Recording):
                     self._snapshot(*row)
 
 
-def check_continued(path: Path, ends: bool = False) -> None:
-    """Raise UsageError if a file is at the path that a RecordingWriter cannot continue: ForeignFile
-    if it is something else, also if its first or last snapshot cannot be read if `ends`."""
+def check_continued(path: Path, damage: bool = False) -> None:
+    """Raise ForeignFile if a file is at the path that is no recording to continue. Raise UsageError
+    if it is found to be damaged: `damage` says to look for that. The snapshots between the first
+    and the last are not read."""
     if not path.exists():
         return
     if not path.is_file():
         raise ForeignFile(f"{path} is not a regular file")
     with _Continued(path) as found:
-        if ends:
-            found.check_ends()
+        if damage:
+            found.look_for_damage()
 
 
 class RecordingWriter(Recording):

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from slabmon.base.errors import UnsupportedHost
+from slabmon.base.errors import NeedsRoot, UnsupportedHost
 from slabmon.cli.main import main
 from slabmon.kernel import session
 from slabmon.model import Snapshot
 from slabmon.sources.live import LiveSource
 from slabmon.store.recording import Recording
-from tests.support.recordings import moment
+from tests.support.recordings import damage, moment, record
 from tests.support.snapshots import assert_same
 
 
@@ -92,7 +92,54 @@ def test_censuses_are_taken_at_intervals_from_the_start(
 def test_it_records_for_a_while(tmp_path: Path, kernel: Kernel) -> None:
     path = tmp_path / "slabs.db"
     assert main(["record", "-o", str(path), "--interval", "0.1", "--seconds", "0.35s"]) == 0
-    assert 2 <= numbers(path) <= 4
+    assert 3 <= numbers(path) <= 5
+
+
+@pytest.mark.parametrize(("seconds", "count"), [("0.3s", 2), ("0", 1)])
+def test_the_last_snapshot_is_of_the_end(
+    tmp_path: Path, kernel: Kernel, seconds: str, count: int
+) -> None:
+    path = tmp_path / "slabs.db"
+    assert main(["record", "-o", str(path), "--seconds", seconds]) == 0
+    assert numbers(path) == count
+    with Recording(path) as found:
+        first, last = found.span()
+    assert last - first >= 0.29 * (count - 1)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_damaged_recording_is_not_continued_and_stays(
+    tmp_path: Path, kernel: Kernel, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    path = record(tmp_path / "slabs.db", 3)
+    damage(path, number)
+    before = path.read_bytes()
+    assert main(["record", "-o", str(path), "--seconds", "0", "--keep", "1h"]) == 2
+    error = capsys.readouterr().err
+    assert f"recording {path}, snapshot {number}: " in error
+    assert error.endswith("; it stays as it is: record to another file\n")
+    assert kernel.taken == 0
+    assert path.read_bytes() == before
+
+
+def test_a_place_where_no_file_can_be_is_an_error_before_tracking(
+    tmp_path: Path, kernel: Kernel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (tmp_path, tmp_path / "none" / "slabs.db"):
+        assert main(["record", "-o", str(path)]) == 2
+        assert f"cannot write {path}: " in capsys.readouterr().err
+    assert kernel.taken == 0
+
+
+def test_without_a_session_there_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise NeedsRoot("run it as root")
+
+    monkeypatch.setattr(session, "open_tracker", refuse)
+    assert main(["record", "-o", str(tmp_path / "slabs.db")]) == 3
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failure_in_between_is_told_once_and_recording_goes_on(

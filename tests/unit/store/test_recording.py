@@ -291,14 +291,14 @@ def test_a_file_of_something_else_is_refused_and_stays_as_it_is(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(("damaged", "found"), [(1, 1), (4, 6), (6, 6), (2, None)])
-def test_the_ends_of_what_is_to_be_continued_can_be_checked(
+def test_what_is_to_be_continued_is_looked_at_for_damage(
     tmp_path: Path, damaged: int, found: int | None
 ) -> None:
     path = tmp_path / "slabs.db"
     for _ in range(2):  # a group of three snapshots each
         record(path, 3)
     before = path.read_bytes()
-    check_continued(path, ends=True)
+    check_continued(path, damage=True)
     assert path.read_bytes() == before
     damage(path, damaged)
     check_continued(path)
@@ -307,18 +307,33 @@ def test_the_ends_of_what_is_to_be_continued_can_be_checked(
         if found is None
         else pytest.raises(DamagedSnapshot, match=f"snapshot {found}")
     ):
-        check_continued(path, ends=True)
+        check_continued(path, damage=True)
 
 
 @pytest.mark.parametrize("content", [b"", None, "absent"])
-def test_where_there_is_nothing_there_are_no_ends(tmp_path: Path, content: bytes | str) -> None:
+def test_where_there_is_nothing_there_is_no_damage(tmp_path: Path, content: bytes | str) -> None:
     path = tmp_path / "slabs.db"
     if content == b"":
         path.write_bytes(b"")
     elif content is None:
         record(path, 0)
-    check_continued(path, ends=True)
+    check_continued(path, damage=True)
     assert path.exists() == (content != "absent")
+
+
+def test_damaged_pages_are_found_wherever_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "slabs.db"
+    for _ in range(3):
+        with RecordingWriter(path) as writer:
+            writer.append(noisy(1))
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2048 * 1024
+    content[middle : middle + 1024] = b"\xa5" * 1024
+    path.write_bytes(content)
+    check_continued(path)
+    with pytest.raises(UsageError, match=r"slabs\.db is damaged: .* page "):
+        check_continued(path, damage=True)
+    assert path.read_bytes() == content
 
 
 def test_places_where_no_file_can_be(tmp_path: Path) -> None:
