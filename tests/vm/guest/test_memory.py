@@ -78,29 +78,26 @@ def test_planted_memory_is_in_its_rows() -> None:
         assert all(held.values())
         full = ledger()
         assert not any(module.memory("drop").values())
-        more = {number: order(full, number) - order(empty, number) for number in (2, 3)}
-        planted_blocks = {number: held[f"order{number}"] for number in more}
-        if more == pytest.approx(planted_blocks, rel=WITHIN):
+        grown = {name: size - rows(empty)[name] for name, size in rows(full).items()}
+        names = (*KERNEL_PAGES, *(() if "page_pool" in grown else ("page_pool",)))  # unmarked then
+        planted_pages = {"all": sum(held[name] for name in names)}
+        planted_pages |= {f"order{number}": held[f"order{number}"] for number in (2, 3)}
+        pages = {"all": grown["kernel_pages"]}
+        pages |= {f"order{n}": order(full, n) - order(empty, n) for n in (2, 3)}
+        if pages == pytest.approx(planted_pages, rel=WITHIN):
             break
 
     planted = [row for row in full["vmalloc"] if row["module"] == module.NAME]
     assert [(row["symbol"], row["areas"], row["bytes"]) for row in planted] == [
         ("planted_vmalloc", 61, held["vmalloc"])
     ]
-    grown = {name: size - rows(empty)[name] for name, size in rows(full).items()}
-    pages = sum(held[name] for name in KERNEL_PAGES)
-    pooled = held["page_pool"]
-    if "page_pool" in grown:
-        assert grown["page_pool"] == pooled
-    else:  # nothing marks them: kernel pages as all others
-        pages += pooled
-    assert grown["kernel_pages"] == pytest.approx(pages, rel=WITHIN)
+    assert grown.get("page_pool", held["page_pool"]) == held["page_pool"]
+    assert pages == pytest.approx(planted_pages, rel=WITHIN)
     # The per-CPU allocator keeps records of its chunks in vmalloc areas.
     others = by_others(full) - by_others(empty)
     assert grown["vmalloc"] - others == pytest.approx(held["vmalloc"], rel=WITHIN)
     percpu = rows(full)["percpu"] - rows(first)["percpu"]
     assert percpu == pytest.approx(held["percpu"], rel=WITHIN)
-    assert more == pytest.approx(planted_blocks, rel=WITHIN)
     assert abs(full["unaccounted_bytes"]) <= MOST_UNACCOUNTED * full["total_bytes"]
 
 
