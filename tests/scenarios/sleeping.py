@@ -137,8 +137,9 @@ class SleepingHost:
 
 
 def _chosen(tracked: Tracked, mask: np.ndarray) -> Tracked:
-    columns = (
-        *("cache", "site", "bytes", "requested", "interval", "born_ns"),
-        *("gfp", "tgid", "cgroup", "comm", "stack"),
-    )
-    return replace(tracked, **{name: getattr(tracked, name)[mask] for name in columns})
+    columns = {
+        name: column[mask]
+        for name, column in vars(tracked).items()
+        if isinstance(column, np.ndarray)
+    }
+    return replace(tracked, **columns)

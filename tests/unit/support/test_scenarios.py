@@ -27,6 +27,12 @@ def test_leaks_are_found_and_nothing_else(name: str) -> None:
     assert not outcome.alarms
 
 
+def test_a_leak_is_found_where_tracking_sleeps_until_something_grows() -> None:
+    outcome = run(BY_NAME["slow leak"], 0, sleeps=True)
+    assert outcome.hits
+    assert not outcome.alarms
+
+
 @pytest.mark.parametrize("name", INNOCENT)
 def test_what_is_no_leak_is_not_called_one(name: str) -> None:
     assert not run(BY_NAME[name], 0).alarms
