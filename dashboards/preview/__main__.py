@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, FloatRect, ViewportSize, sync_playwright
 
 from dashboards.generate import BOARDS, FOLDER
 from dashboards.preview.data import DATA, Data
@@ -63,8 +63,8 @@ def _served() -> Iterator[str]:
 
 def _shot(browser: Browser, url: str, file: Path, documented: Path | None) -> dict[str, Any]:
     """Write the whole page to a file, and its beginning to another; return what it found."""
-    size = {"width": WIDTH, "height": 1000}
-    page = browser.new_page(viewport=size, timezone_id="UTC", locale="en-US")  # type: ignore[arg-type]
+    size = ViewportSize(width=WIDTH, height=1000)
+    page = browser.new_page(viewport=size, timezone_id="UTC", locale="en-US")
     page.set_default_timeout(PATIENCE_MS)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -72,7 +72,7 @@ def _shot(browser: Browser, url: str, file: Path, documented: Path | None) -> di
     page.wait_for_function("window.preview && window.preview.missing === 0")
     # Tables out of sight draw no rows.
     size["height"] = page.evaluate("document.documentElement.scrollHeight")
-    page.set_viewport_size(size)  # type: ignore[arg-type]
+    page.set_viewport_size(size)
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(1000)  # charts are drawn in the next frame, icons come later
     found: dict[str, Any] = page.evaluate("window.preview")
@@ -84,8 +84,8 @@ def _shot(browser: Browser, url: str, file: Path, documented: Path | None) -> di
         height = size["height"]
         if height > MOST_PIXELS:
             height = max(top for top in tops if top < MOST_PIXELS)
-        clip = {"x": 0, "y": 0, "width": WIDTH, "height": height}
-        page.screenshot(path=documented, clip=clip)  # type: ignore[arg-type]
+        clip = FloatRect(x=0, y=0, width=WIDTH, height=height)
+        page.screenshot(path=documented, clip=clip)
     page.close()
     return {**found, "problems": found["problems"] + errors}
 

@@ -29,20 +29,22 @@ _POSTGRES = Path("/usr/lib/postgresql")  # Debian's versions, one directory each
 
 
 class Command(ABC):
-    """One kind of program. `unit` is what it does many of, `package` Debian's that it is in, beside
-    those that every host has."""
+    """One kind of program. `unit` is what it does many of, `needs` the programs that not every host
+    has, `package` Debian's that they are in."""
 
     name: ClassVar[str]
     about: ClassVar[str]
     unit: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
     package: ClassVar[str] = ""
 
     def __init__(self, folder: Path) -> None:
         """Use an empty directory. Nothing is started yet."""
         self.folder = folder
 
-    def prepare(self) -> None:  # noqa: B027 - some need nothing
+    def prepare(self) -> None:
         """Make ready. Raises Absent if it cannot run here; close() ends what it has started."""
+        self.need(*self.needs)
 
     @abstractmethod
     def run(self, count: int) -> int:
@@ -122,11 +124,11 @@ class GitStatus(Command):
     """A work tree that git looks at."""
 
     name, about, unit = "git status", "in a repository of Python's library", "calls"
-    package = "git"
+    needs, package = ("git",), "git"
 
     def prepare(self) -> None:
         """Copy the sources and commit them."""
-        self.need("git")
+        super().prepare()
         left_out = shutil.ignore_patterns("__pycache__", "site-packages", "dist-packages", "test*")
         shutil.copytree(_library(), self.folder / "tree", ignore=left_out, symlinks=True)
         self._git = ("git", "-C", "tree", "-c", "user.name=slabmon", "-c", "user.email=slabmon@")
@@ -144,11 +146,11 @@ class Compile(Command):
     """A compiler: mostly user space."""
 
     name, about, unit = "compile", "a C file, with optimisation", "files"
-    package = "gcc libc6-dev"
+    needs, package = ("cc",), "gcc libc6-dev"
 
     def prepare(self) -> None:
         """Write the source."""
-        self.need("cc")
+        super().prepare()
         body = "for (int i = 0; i < n; i++) s += printf(names[i % 2], strlen(names[i % 2]) + s);"
         functions = "\n".join(
             f"int f{i}(int n, char **names) {{ int s = {i}; {body} return s; }}"
@@ -224,11 +226,12 @@ class Redis(Server):
     """Short requests over a unix socket."""
 
     name, about, unit = "redis", "redis-benchmark, SET and GET, 20 clients", "requests"
+    needs = ("redis-server", "redis-benchmark", "redis-cli")
     package = "redis-server redis-tools"
 
     def prepare(self) -> None:
         """Start it."""
-        self.need("redis-server", "redis-benchmark", "redis-cli")
+        super().prepare()
         self._socket = str(self.folder / "redis.sock")
         settings = ("--port", "0", "--unixsocket", self._socket, "--save", "", "--appendonly", "no")
         self.start("redis-server", *settings, ready=("redis-cli", "-s", self._socket, "ping"))
@@ -246,12 +249,12 @@ class Nginx(Server):
     """A connection for each request."""
 
     name, about, unit = "nginx", f"a file of {_FILE_BYTES} bytes, a connection each", "requests"
-    package = "nginx-light apache2-utils"
+    needs, package = ("nginx", "ab"), "nginx-light apache2-utils"
 
     def prepare(self) -> None:
         """Start it."""
+        super().prepare()
         folder = self.folder
-        self.need("nginx", "ab")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
